@@ -1,0 +1,26 @@
+"""Unsmear makes blurry video sharp: `unsmear shaky.mp4 -o sharp.mp4`.
+
+In Python: `unsmear.restore` for an iterator of frames, `unsmear.restore_video` for files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unsmear.restoration.api import open_model, restore, restore_video
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "open_model", "restore", "restore_video"]
+
+
+def __getattr__(name: str) -> Any:  # torch takes seconds to import: not before it is needed
+    if name in ("open_model", "restore", "restore_video"):
+        from unsmear.restoration import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'unsmear' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

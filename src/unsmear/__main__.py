@@ -1,0 +1,5 @@
+"""`python -m unsmear`."""
+
+from unsmear.cli import main
+
+main()

@@ -1,0 +1,70 @@
+"""Sharp video made continuous: optical flow between frames, and the moments in between.
+
+Averaging the frames of a 30 fps video ghosts; blur needs the moments between them. Flow is
+OpenCV's DIS; a moment is blended from both neighbouring frames under the assumption that
+motion is straight and even between them (the approximation of Jiang et al., CVPR 2018, eq. 4).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.data.render import sample_canvas
+
+
+def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Dense flow from first to second, both (H, W, 3) uint8 RGB -> (H, W, 2) float32 pixels.
+
+    The pixel of `first` at p is found in `second` at p + flow(p).
+    """
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
+    return np.asarray(estimator.calc(*grey, None), dtype=np.float32)
+
+
+def between(
+    images: tuple[Tensor, Tensor], flows: tuple[Tensor, Tensor], points: Tensor, moment: Tensor
+) -> Tensor:
+    """The picture at a moment between two frames, where it is asked for.
+
+    Args:
+        images: the two frames, linear light, each (B, C, P, Q).
+        flows: from the first to the second and back, in pixels, each (B, 2, P, Q).
+        points: (B, S, K, 2) in pixels from the centre, at that moment.
+        moment: 0 (first frame) .. 1 (second), (B, S).
+
+    Returns:
+        (B, C, S, K).
+    """
+    both = sample_canvas(torch.cat(flows, dim=1), points, outside="border")  # (B, 4, S, K)
+    forth, back = both[:, :2].movedim(1, -1), both[:, 2:].movedim(1, -1)  # (B, S, K, 2)
+    t = moment[..., None, None]
+    to_first = -(1 - t) * t * forth + t * t * back
+    to_second = (1 - t) ** 2 * forth - t * (1 - t) * back
+    share = moment[:, None, :, None]
+    return (1 - share) * sample_canvas(images[0], points + to_first) + share * sample_canvas(
+        images[1], points + to_second
+    )
+
+
+def is_continuous(
+    first: np.ndarray, second: np.ndarray, forth: np.ndarray, *, tolerance: float = 0.08
+) -> bool:
+    """Whether two frames belong to one shot and the flow explains them.
+
+    Args:
+        first: (H, W, 3) uint8.
+        second: (H, W, 3) uint8.
+        forth: flow from first to second, (H, W, 2).
+        tolerance: largest mean absolute difference after warping, of full scale.
+    """
+    height, width = forth.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    warped = cv2.remap(
+        second, columns + forth[..., 0], rows + forth[..., 1], cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return float(cv2.absdiff(first, warped).mean()) / 255 < tolerance

@@ -1,0 +1,140 @@
+"""Random camera motion for batches of clips: a hand that shakes, scaled to a wanted blur."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unsmear.data.shake import (
+    OrientationLog,
+    blur_length,
+    exposure_times,
+    plane_homographies,
+    recorded_rotations,
+    rotation_matrices,
+    smooth_path,
+    transform_points,
+)
+
+
+@dataclass
+class Generators:
+    """Two explicit sources of randomness: choices on the host, noise on the device."""
+
+    host: torch.Generator
+    device: torch.Generator
+
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> Generators:
+        """Both from one seed."""
+        return cls(
+            torch.Generator().manual_seed(seed),
+            torch.Generator(device=device).manual_seed(seed + 1),
+        )
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform numbers on the host."""
+        return low + (high - low) * torch.rand(shape, generator=self.host)
+
+    def chance(self, share: float) -> bool:
+        """True with the given probability."""
+        return bool(torch.rand((), generator=self.host) < share)
+
+    def index(self, count: int) -> int:
+        """A whole number from 0 to count - 1."""
+        return int(torch.randint(count, (), generator=self.host))
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the camera of each clip moves.
+
+    Attributes:
+        homographies: frame pixels to canvas pixels, (B, T, S, 3, 3).
+        times: of the sub-frames in frame intervals, (B, T, S).
+    """
+
+    homographies: Tensor
+    times: Tensor
+
+
+def draw_motion(
+    lengths: Tensor,
+    frames: int,
+    size: int,
+    logs: Sequence[OrientationLog],
+    recorded_share: float,
+    random: Generators,
+) -> Motion:
+    """Draw a shaking hand for each clip, scaled so that its mean blur has the wanted length.
+
+    Args:
+        lengths: wanted mean blur of each clip in pixels, (B,).
+        frames: T.
+        size: height and width of the frames.
+        logs: recorded hands, may be empty.
+        recorded_share: clips moved by a recorded hand, where there is one.
+        random: choices.
+    """
+    count = len(lengths)
+    # Enough samples that neighbouring ones lie about two pixels apart.
+    samples = int(lengths.max().div(2).ceil().clamp(6, 16)) // 2 * 2 + 1
+    times = exposure_times(frames, samples, random.uniform(0.35, 1.0, count))
+    focal = 640 * random.uniform(0.7, 1.4, count)
+    # The frame is a crop: the optical axis lies somewhere in the whole picture around it.
+    principal = torch.stack(
+        (random.uniform(-320, 320, count), random.uniform(-190, 190, count)), dim=-1
+    )
+    normal = torch.cat((random.uniform(-0.6, 0.6, count, 2), torch.ones(count, 1)), dim=-1)
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.4, 0.4, 1.2]) * random.uniform(0, 1, count, 6)
+    path = smooth_path(times, 6, random.host) * weights[:, None, None]  # radians, plane distances
+    recorded = [
+        _draw_recorded(logs, times[index], random)
+        if logs and random.chance(recorded_share)
+        else None
+        for index in range(count)
+    ]
+
+    def homographies(scale: Tensor) -> Tensor:
+        spread = scale[:, None, None, None]
+        rotation = rotation_matrices(path[..., :3] * spread)
+        translation = path[..., 3:] * spread
+        for index, hand in enumerate(recorded):
+            if hand is not None:
+                rotation[index] = rotation_matrices(hand * scale[index])
+                translation[index] *= 0.2
+        return plane_homographies(rotation, translation, normal, focal, principal)
+
+    # Displacement is proportional to the scale while angles are small: two steps suffice.
+    scale = torch.full((count,), 1e-3)
+    for _ in range(2):
+        found = blur_length(homographies(scale), size, size).mean(dim=1)
+        scale = scale * lengths / found.clamp_min(1e-6)
+    centred = homographies(scale)
+    return Motion(_keep_centre(centred), times)
+
+
+def _draw_recorded(logs: Sequence[OrientationLog], times: Tensor, random: Generators) -> Tensor:
+    """Rotation vectors (T, S, 3) of a random stretch of a random log, axes in random order:
+    a phone is held upright or sideways."""
+    log = logs[random.index(len(logs))]
+    interval = float(random.uniform(1 / 60, 1 / 12))
+    reach = float(times.abs().max()) * interval
+    start = float(random.uniform(reach, max(log.duration - reach, reach)))
+    rotation = recorded_rotations(log, times, start, interval)
+    skew = (rotation - rotation.transpose(-1, -2)) / 2  # log of a small rotation
+    vectors = torch.stack((skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]), dim=-1)
+    order = [1, 0, 2] if random.chance(0.5) else [0, 1, 2]
+    return vectors[..., order]
+
+
+def _keep_centre(homographies: Tensor) -> Tensor:
+    """Shift the canvas side so that the clip as a whole looks at the centre of the canvas."""
+    origin = transform_points(homographies, torch.zeros(1, 2))[..., 0, :]  # (B, T, S, 2)
+    middle = (origin.amax(dim=(1, 2)) + origin.amin(dim=(1, 2))) / 2
+    shift = torch.eye(3).repeat(len(homographies), 1, 1)
+    shift[:, :2, 2] = -middle
+    return shift[:, None, None] @ homographies

@@ -1,0 +1,109 @@
+"""Pictures in motion: sample a picture through homographies, expose the samples.
+
+A canvas is a piece of a picture in linear light, larger than the frames made from it, with
+the reference frame at its centre. Points are (x, y) in pixels from the centre.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def pixel_axes(height: int, width: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Centres of the rows (H,) and columns (W,) of a frame, in pixels from its centre."""
+    y = torch.arange(height, dtype=torch.float32, device=device) - (height - 1) / 2
+    x = torch.arange(width, dtype=torch.float32, device=device) - (width - 1) / 2
+    return y, x
+
+
+def frame_points(homographies: Tensor, height: int, width: int) -> Tensor:
+    """Where every pixel of a frame lands: `transform_points` over all of them, computed from
+    rows and columns, as a homography is linear in each.
+
+    Args:
+        homographies: (..., 3, 3).
+        height: H of the frame.
+        width: W of the frame.
+
+    Returns:
+        (..., H*W, 2), (x, y) in pixels from the centre.
+    """
+    y, x = pixel_axes(height, width, homographies.device)
+
+    def linear(row: int) -> Tensor:
+        h = homographies[..., row, :, None, None]  # (..., 3, 1, 1)
+        along_x = h[..., 0, :, :] * x  # (..., 1, W)
+        along_y = h[..., 1, :, :] * y[:, None] + h[..., 2, :, :]  # (..., H, 1)
+        return along_x + along_y
+
+    depth = linear(2).clamp_min(1e-3).reciprocal_()
+    points = torch.stack((linear(0).mul_(depth), linear(1).mul_(depth)), dim=-1)
+    return points.flatten(-3, -2)
+
+
+def sample_canvas(canvas: Tensor, points: Tensor, *, outside: str = "reflection") -> Tensor:
+    """Bilinear samples of a canvas.
+
+    Args:
+        canvas: (B, C, P, Q).
+        points: (B, ..., 2) in canvas pixels from its centre.
+        outside: `reflection`, `border` or `zeros`, for points beyond the canvas.
+
+    Returns:
+        (B, C, ...).
+    """
+    height, width = canvas.shape[-2:]
+    half = torch.tensor(
+        [max(width - 1, 1) / 2, max(height - 1, 1) / 2], dtype=points.dtype, device=points.device
+    )
+    grid = (points / half).flatten(1, -2).unsqueeze(1)  # (B, 1, K, 2)
+    values = functional.grid_sample(
+        canvas, grid, mode="bilinear", padding_mode=outside, align_corners=True
+    )
+    return values.reshape(*canvas.shape[:2], *points.shape[1:-1])
+
+
+def render(canvas: Tensor, homographies: Tensor, height: int, width: int, **outside: str) -> Tensor:
+    """See a canvas through homographies.
+
+    Args:
+        canvas: (B, C, P, Q), linear light.
+        homographies: frame pixels to canvas pixels, (B, T, S, 3, 3).
+        height: of the frames.
+        width: of the frames.
+        outside: see `sample_canvas`.
+
+    Returns:
+        Sub-frames (B, C, T, S, H, W).
+    """
+    points = frame_points(homographies, height, width)  # (B, T, S, HW, 2)
+    return sample_canvas(canvas, points, **outside).unflatten(-1, (height, width))
+
+
+def composite(foreground: Tensor, background: Tensor) -> Tensor:
+    """Lay a premultiplied layer over sub-frames, in linear light.
+
+    Args:
+        foreground: colour times alpha, then alpha: (B, 4, ...).
+        background: (B, 3, ...).
+
+    Returns:
+        (B, 3, ...).
+    """
+    return foreground[:, :3] + (1 - foreground[:, 3:]) * background
+
+
+def expose(subframes: Tensor) -> tuple[Tensor, Tensor]:
+    """Average what the open shutter sees; the sharp frame is what it sees at mid-exposure.
+
+    Args:
+        subframes: linear light, (B, C, T, S, H, W), S odd.
+
+    Returns:
+        Blurry and sharp, each (B, T, C, H, W), linear light.
+    """
+    blurry = subframes.mean(dim=3)
+    sharp = subframes[:, :, :, subframes.shape[3] // 2]
+    return blurry.transpose(1, 2), sharp.transpose(1, 2)

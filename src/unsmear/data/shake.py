@@ -1,0 +1,219 @@
+"""Camera motion: smooth random paths, recorded orientation logs, and their homographies.
+
+Time is counted in frame intervals, distances in pixels of the frame that is made. A path
+gives, for each moment, where the camera looks; a homography carries a pixel of that moment
+to the pixel of the reference picture that it sees. Points are (x, y), x to the right, y down.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.errors import InputError
+
+
+def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
+    """Moments at which the open shutter is sampled.
+
+    Args:
+        frames: T.
+        samples: S a frame; odd, so that one lies at mid-exposure, the moment of the sharp frame.
+        duty: share of the frame interval for which the shutter is open, (B,), 0..1.
+
+    Returns:
+        (B, T, S) in frame intervals, 0 at mid-exposure of the middle of the clip.
+
+    Raises:
+        ValueError: samples is even.
+    """
+    if samples % 2 == 0:
+        raise ValueError(f"samples is {samples}: must be odd, to have one at mid-exposure")
+    centres = torch.arange(frames, dtype=torch.float32) - (frames - 1) / 2
+    shutter = torch.linspace(-0.5, 0.5, samples)
+    return centres[None, :, None] + duty[:, None, None] * shutter
+
+
+def smooth_path(
+    times: Tensor,
+    dimensions: int,
+    generator: torch.Generator,
+    *,
+    waves: int = 6,
+    slowest: float = 0.02,
+    fastest: float = 0.45,
+) -> Tensor:
+    """Random band-limited path, zero at time 0: waves whose amplitude falls with frequency.
+
+    Hand tremor has about equal energy a band, so a wave of frequency f (cycles a frame
+    interval, log-uniform from slowest to fastest) gets an amplitude of 1/f.
+
+    Args:
+        times: (B, ...) in frame intervals.
+        dimensions: D independent coordinates.
+        generator: on the CPU.
+
+    Returns:
+        (B, ..., D); the scale is arbitrary, callers set it.
+    """
+    batch = times.shape[0]
+    shape = (batch, waves, dimensions)
+    spread = math.log(fastest / slowest)
+    frequency = slowest * torch.exp(spread * torch.rand(shape, generator=generator))
+    phase = 2 * math.pi * torch.rand(shape, generator=generator)
+    amplitude = torch.randn(shape, generator=generator) / (2 * math.pi * frequency)
+    flat = times.reshape(batch, -1, 1, 1)  # (B, K, 1, 1) against (B, 1, waves, D)
+    turn = 2 * math.pi * frequency[:, None]
+    path = amplitude[:, None] * (torch.sin(turn * flat + phase[:, None]) - torch.sin(phase)[:, None])
+    return path.sum(dim=2).reshape(*times.shape, dimensions)
+
+
+def rotation_matrices(vectors: Tensor) -> Tensor:
+    """Rotation vectors (..., 3), radians -> rotation matrices (..., 3, 3)."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1)
+    rotation: Tensor = torch.linalg.matrix_exp(skew.unflatten(-1, (3, 3)))
+    return rotation
+
+
+def plane_homographies(
+    rotation: Tensor, translation: Tensor, normal: Tensor, focal: Tensor, principal: Tensor
+) -> Tensor:
+    """Homography K (R + t n') K^-1 of a camera that turns and moves before a plane.
+
+    Args:
+        rotation: (B, ..., 3, 3).
+        translation: (B, ..., 3) in units of the distance to the plane; z is forward.
+        normal: of the plane, (B, 3); (0, 0, 1) faces the camera.
+        focal: (B,) in pixels.
+        principal: where the optical axis meets the picture, (B, 2) in pixels.
+
+    Returns:
+        (B, ..., 3, 3).
+    """
+    inner = rotation.dim() - 3
+    camera = torch.zeros(len(focal), 3, 3, dtype=focal.dtype)
+    camera[:, 0, 0] = camera[:, 1, 1] = focal
+    camera[:, :2, 2] = principal
+    camera[:, 2, 2] = 1
+    inverse = torch.linalg.inv(camera)
+    plane = normal[(slice(None),) + (None,) * inner]  # (B, 1.., 3)
+    moved = rotation + translation[..., :, None] * plane[..., None, :]
+    spread = (slice(None),) + (None,) * inner
+    return camera[spread] @ moved @ inverse[spread]
+
+
+def transform_points(homographies: Tensor, points: Tensor) -> Tensor:
+    """Apply homographies (..., 3, 3) to points (..., P, 2) -> (..., P, 2)."""
+    lifted = torch.cat((points, torch.ones_like(points[..., :1])), dim=-1)
+    mapped = lifted @ homographies.transpose(-1, -2)
+    # Behind the camera there is no picture; a small positive depth keeps numbers finite.
+    return mapped[..., :2] / mapped[..., 2:].clamp_min(1e-3)
+
+
+def blur_length(homographies: Tensor, width: int, height: int) -> Tensor:
+    """Length of the way that a pixel travels while the shutter is open.
+
+    Args:
+        homographies: (B, T, S, 3, 3) of the S samples of each exposure.
+
+    Returns:
+        (B, T) in pixels, mean over a grid of points of the picture.
+    """
+    x = torch.linspace(-width / 2, width / 2, 5)
+    y = torch.linspace(-height / 2, height / 2, 5)
+    grid = torch.cartesian_prod(x, y)  # (25, 2)
+    mapped = transform_points(homographies, grid)  # (B, T, S, 25, 2)
+    return mapped.diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class OrientationLog:
+    """Recorded orientation of a hand-held camera.
+
+    Attributes:
+        seconds: (n,) rising, float64.
+        rotations: device to world, (n, 3, 3), float64.
+    """
+
+    seconds: Tensor
+    rotations: Tensor
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first to the last sample."""
+        return float(self.seconds[-1] - self.seconds[0])
+
+    def rotations_at(self, seconds: Tensor) -> Tensor:
+        """Orientation at any moments (...,), between samples by linear blending: at 200 Hz
+        they differ by less than a degree, where blending and slerp agree to 1e-5."""
+        after = torch.searchsorted(self.seconds, seconds.contiguous()).clamp(
+            1, len(self.seconds) - 1
+        )
+        start, end = self.seconds[after - 1], self.seconds[after]
+        share = ((seconds - start) / (end - start)).clamp(0, 1)[..., None, None]
+        return (1 - share) * self.rotations[after - 1] + share * self.rotations[after]
+
+
+_LOG_LINE = re.compile(r"^\s*(\d+)\s*,\s*(\d+)\s*,\s*\[([^\]]+)\]\s*$")
+
+
+def read_orientation_log(path: Path) -> OrientationLog:
+    """Read a phone's log: lines `system ms, sensor ns, [9 numbers of a rotation matrix]`.
+
+    Other lines (start time, focal length) are passed over.
+
+    Raises:
+        InputError: the file has fewer than two such lines.
+    """
+    nanoseconds, matrices = [], []
+    for line in path.read_text(errors="replace").splitlines():
+        if match := _LOG_LINE.match(line):
+            values = [float(value) for value in match[3].split(",")]
+            if len(values) == 9:
+                nanoseconds.append(int(match[2]))
+                matrices.append(values)
+    if len(matrices) < 2:
+        raise InputError(
+            f"'{path}' is no orientation log: expected lines "
+            "'milliseconds, nanoseconds, [r11, ..., r33]', found "
+            f"{len(matrices)}; leave it out or check the file"
+        )
+    order = np.argsort(nanoseconds, kind="stable")
+    seconds = np.asarray(nanoseconds, dtype=np.float64)[order] / 1e9
+    keep = np.concatenate(([True], np.diff(seconds) > 0))
+    rotations = np.asarray(matrices, dtype=np.float64)[order].reshape(-1, 3, 3)
+    return OrientationLog(
+        torch.from_numpy(seconds[keep] - seconds[0]), torch.from_numpy(rotations[keep])
+    )
+
+
+# A phone's y points up and its z out of the screen; a picture's y points down, z forward.
+_PICTURE_AXES = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+
+
+def recorded_rotations(
+    log: OrientationLog, times: Tensor, start: float, frame_interval: float
+) -> Tensor:
+    """Rotations of a recorded hand, relative to time 0.
+
+    Args:
+        log: what was recorded.
+        times: (...,) in frame intervals.
+        start: seconds into the log that time 0 stands for.
+        frame_interval: seconds.
+
+    Returns:
+        (..., 3, 3), float32.
+    """
+    here = log.rotations_at(start + times.double() * frame_interval)
+    origin = log.rotations_at(torch.tensor([start], dtype=torch.float64))[0]
+    relative = origin.T @ here  # direction in the camera of that moment -> in that of time 0
+    return (_PICTURE_AXES @ relative @ _PICTURE_AXES).float()

@@ -1,0 +1,170 @@
+"""What a training folder holds, found by its layout and loaded into memory as uint8.
+
+    DIR/**/blur + sharp     sequences of blurry and sharp frames (see data/pairs.py)
+    DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
+    DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
+    DIR/**/*.jpg ...        all other pictures: sharp photographs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.data.flow import is_continuous, optical_flow
+from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, find_pairs
+from unsmear.errors import InputError
+from unsmear.video.images import IMAGE_SUFFIXES, list_images, read_image
+
+_Loaded = TypeVar("_Loaded")
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Files found below one or more folders, by kind."""
+
+    photographs: tuple[Path, ...]
+    clips: tuple[Path, ...]
+    pairs: tuple[PairedSequence, ...]
+
+
+def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
+    """Sort what lies below the folders by kind.
+
+    Raises:
+        InputError: a folder is missing, or nothing usable was found.
+    """
+    photographs: list[Path] = []
+    clips: list[Path] = []
+    pairs: list[PairedSequence] = []
+    pair_folders = {name for layout in PAIR_LAYOUTS for name in layout[:2]}
+    for root in roots:
+        if not root.is_dir():
+            raise InputError(f"'{root}' is not a folder: --data needs folders of training data")
+        below = find_pairs(root)
+        pairs += below
+        taken = {folder for pair in below for folder in (pair.blurry[0].parent, pair.sharp[0].parent)}
+        for path in sorted(root.rglob("*")):
+            suffix = path.suffix.lower()
+            if path.name.startswith(".") or path.parent in taken:
+                continue
+            if path.is_dir() and path.parent.name == "clips" and list_images(path):
+                clips.append(path)
+            elif suffix in VIDEO_SUFFIXES:
+                clips.append(path)
+            elif suffix in IMAGE_SUFFIXES and path.parent.parent.name != "clips":
+                photographs.append(path)
+    if not (photographs or clips or pairs):
+        raise InputError(
+            f"no training data below {', '.join(map(str, roots))}: expected photographs, videos, "
+            f"clips/NAME/ folders of frames, or folders {sorted(pair_folders)}"
+        )
+    return TrainingFiles(tuple(photographs), tuple(clips), tuple(pairs))
+
+
+def load_photograph(path: Path, longest_side: int) -> Tensor:
+    """A photograph, shrunk (area average) to the longest side: (3, H, W) uint8."""
+    image = read_image(path)
+    if image.dtype != torch.uint8:
+        image = (image.float() / 257).round().to(torch.uint8)
+    scale = longest_side / max(image.shape[-2:])
+    return image if scale >= 1 else _shrink(image, scale)
+
+
+def _shrink(image: Tensor, scale: float) -> Tensor:
+    pixels = image.permute(1, 2, 0).numpy()
+    size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Consecutive sharp frames and the flow between them.
+
+    Attributes:
+        frames: (N, 3, H, W) uint8.
+        forth: flow from each frame to the next, (N - 1, 2, H, W) float16, pixels.
+        back: flow from each next frame back, likewise.
+    """
+
+    frames: Tensor
+    forth: Tensor
+    back: Tensor
+
+    def to(self, device: torch.device) -> Shot:
+        """The same on another device."""
+        return Shot(self.frames.to(device), self.forth.to(device), self.back.to(device))
+
+
+def _read_clip(path: Path) -> Iterator[Tensor]:
+    if path.is_dir():
+        for image in list_images(path):
+            yield load_photograph(image, 1 << 30)
+    else:
+        from unsmear.video.reader import read_rgb8
+
+        yield from read_rgb8(path)
+
+
+def load_shots(
+    path: Path, *, short_side: int = 384, most_frames: int = 64, fewest_frames: int = 7
+) -> list[Shot]:
+    """Read a clip, shrink it (which also hides its compression), split it where motion cannot
+    be followed, and compute the flow both ways.
+
+    Args:
+        path: video file, or folder of frames.
+        short_side: pixels after shrinking; smaller clips stay as they are.
+        most_frames: frames to keep, from the start of the clip.
+        fewest_frames: shorter shots are dropped.
+    """
+    frames = []
+    for frame in _read_clip(path):
+        scale = short_side / min(frame.shape[-2:])
+        frames.append(_shrink(frame, scale) if scale < 1 else frame)
+        if len(frames) == most_frames:
+            break
+    pixels = [np.ascontiguousarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
+    shots: list[Shot] = []
+    run: list[int] = []
+    flows: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def close() -> None:
+        if len(run) >= fewest_frames:
+            forth, back = (
+                torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2).half() for side in zip(*flows)
+            )
+            shots.append(Shot(torch.stack([frames[index] for index in run]), forth, back))
+        run.clear()
+        flows.clear()
+
+    for index in range(len(frames)):
+        if run:
+            first, second = pixels[index - 1], pixels[index]
+            forth = optical_flow(first, second)
+            if is_continuous(first, second, forth):
+                flows.append((forth, optical_flow(second, first)))
+            else:
+                close()
+        run.append(index)
+    close()
+    return shots
+
+
+def load_all(
+    load: Callable[[Path], _Loaded], paths: Iterable[Path], workers: int
+) -> list[_Loaded]:
+    """Load many files at once; OpenCV and PyAV let go of the interpreter while they decode."""
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        return list(pool.map(load, paths))

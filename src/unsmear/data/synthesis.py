@@ -1,0 +1,347 @@
+"""Blurry and sharp clips made from sharp photographs and videos, on the device that trains.
+
+A virtual camera shakes before a photograph (or a video made continuous by optical flow),
+cut-out layers may move over it, the open shutter averages sub-frames in linear light, and
+the camera adds noise, rounding and compression. The sharp frame is what stood before the
+camera at mid-exposure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.data.degrade import compress, sensor_noise, soften_noise
+from unsmear.data.flow import between
+from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
+from unsmear.data.motion import Generators, Motion, draw_motion
+from unsmear.data.render import composite, expose, frame_points, pixel_axes, render
+from unsmear.data.shake import OrientationLog, smooth_path, transform_points
+from unsmear.data.sources import Shot
+from unsmear.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """What the virtual camera does. Shares are probabilities, lengths are pixels.
+
+    Attributes:
+        blur_mean: mean of the exponential distribution of blur lengths.
+        blur_most: longest blur.
+        sharp_share: clips with a blur of less than a pixel, so that the network learns to
+            leave sharp frames alone.
+        object_share: clips with a layer that moves on its own.
+        video_share: clips made from video rather than photographs, where there is video.
+        recorded_share: clips shaken by a recorded log rather than a random path, where
+            there is a log.
+        half_share: clips made at half the size of the photograph (denser detail).
+        compressed_share: clips with the losses of compression.
+        noise_most: largest standard deviation of the read noise, of full scale, linear light.
+    """
+
+    blur_mean: float = 7.0
+    blur_most: float = 32.0
+    sharp_share: float = 0.15
+    object_share: float = 0.3
+    video_share: float = 0.3
+    recorded_share: float = 0.4
+    half_share: float = 0.5
+    compressed_share: float = 0.25
+    noise_most: float = 0.01
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {value}: must be from 0 to 1"
+            for name, value in vars(self).items()
+            if name.endswith("_share") and not 0 <= value <= 1
+        ]
+        if not 0 < self.blur_mean <= self.blur_most:
+            problems.append(
+                f"blur_mean is {self.blur_mean}, blur_most {self.blur_most}: "
+                "must be above 0, the mean not above the most"
+            )
+        if not 0 <= self.noise_most < 1:
+            problems.append(f"noise_most is {self.noise_most}: must be from 0 to below 1")
+        if problems:
+            raise ConfigError("SynthesisConfig: " + "; ".join(problems))
+
+
+def draw_blur_lengths(config: SynthesisConfig, count: int, random: Generators) -> Tensor:
+    """Blur lengths of `count` clips in pixels, (count,)."""
+    long = -config.blur_mean * torch.log1p(-random.uniform(0, 0.999, count))
+    faint = random.uniform(0, 1, count)
+    sharp = random.uniform(0, 1, count) < config.sharp_share
+    return torch.where(sharp, faint, long.clamp_max(config.blur_most))
+
+
+def cut_canvas(picture: Tensor, side: int, centre: tuple[float, float], half: bool) -> Tensor:
+    """A square of a picture, edges mirrored beyond it, float 0..1.
+
+    Args:
+        picture: (3, H, W) or (N, 3, H, W) uint8.
+        side: height and width of the canvas.
+        centre: of the square, as shares 0..1 of the room that the picture leaves.
+        half: take a square of twice the side and shrink it by averaging.
+
+    Returns:
+        (..., 3, side, side).
+    """
+    need = 2 * side if half else side
+    height, width = picture.shape[-2:]
+    top = round(centre[0] * max(height - need, 0))
+    left = round(centre[1] * max(width - need, 0))
+    piece = picture[..., top : top + need, left : left + need].float() / 255
+    rows, columns = (_mirrored(need, size, piece.device) for size in piece.shape[-2:])
+    piece = piece[..., rows, :][..., columns]
+    return functional.avg_pool2d(piece, 2) if half else piece
+
+
+def _mirrored(need: int, have: int, device: torch.device) -> Tensor:
+    """Indices that centre `have` pixels in `need`, mirrored to and fro beyond the ends."""
+    period = max(2 * have - 2, 1)
+    index = (torch.arange(need, device=device) - (need - have) // 2) % period
+    return torch.minimum(index, period - index)
+
+
+class Synthesizer:
+    """Makes batches of blurry and sharp clips. Owns the sources, not the randomness.
+
+    Args:
+        config: what the virtual camera does.
+        photographs: each (3, H, W) uint8, on `device`.
+        shots: sharp video with its flow, on `device`; may be empty.
+        logs: recorded hands; may be empty.
+        device: where batches are made.
+
+    Raises:
+        ConfigError: there is neither a photograph nor a shot.
+    """
+
+    def __init__(
+        self,
+        config: SynthesisConfig,
+        photographs: Sequence[Tensor],
+        shots: Sequence[Shot],
+        logs: Sequence[OrientationLog],
+        device: torch.device,
+    ) -> None:
+        if not photographs and not shots:
+            raise ConfigError("synthesis needs at least one photograph or video")
+        self.config = config
+        self.photographs = photographs
+        self.shots = shots
+        self.logs = logs
+        self.device = device
+
+    def batch(self, clips: int, frames: int, size: int, random: Generators) -> tuple[Tensor, Tensor]:
+        """Make B clips.
+
+        Args:
+            clips: B.
+            frames: T.
+            size: H and W.
+            random: both generators, advanced.
+
+        Returns:
+            Blurry and sharp, each (B, T, 3, H, W), sRGB 0..1; the blurry one in 8-bit steps.
+        """
+        lengths = draw_blur_lengths(self.config, clips, random)
+        from_shot = torch.tensor([self._takes_shot(frames, random) for _ in range(clips)])
+        parts = []
+        for make, share in ((self._from_photographs, ~from_shot), (self._from_shots, from_shot)):
+            # Short blurs need fewer samples: make them apart from the long ones.
+            ordered = lengths[share].sort().values
+            groups = ordered.tensor_split(2) if len(ordered) > 1 else (ordered,)
+            parts += [make(group, frames, size, random) for group in groups if len(group)]
+        blurry, sharp = (torch.cat(side) for side in zip(*parts, strict=True))
+        blurry, sharp = self._camera(blurry, sharp, random)
+        return turn_clips(blurry, sharp, random)
+
+    def _takes_shot(self, frames: int, random: Generators) -> bool:
+        if not any(len(shot.frames) >= frames + 2 for shot in self.shots):
+            return False
+        return not self.photographs or random.chance(self.config.video_share)
+
+    def _motion(self, lengths: Tensor, frames: int, size: int, random: Generators) -> Motion:
+        share = self.config.recorded_share
+        return draw_motion(lengths, frames, size, self.logs, share, random)
+
+    def _light(self, canvas: Tensor, random: Generators) -> Tensor:
+        """To linear light, with a random exposure and white balance, and highlights that a
+        display cannot show: in linear light they smear into bright streaks. (B, ..., 3, P, P)"""
+        count = len(canvas)
+        inner = (slice(None),) + (None,) * (canvas.dim() - 4)
+        linear = linear_from_srgb(canvas)
+        gain = torch.exp(random.uniform(math.log(0.3), math.log(1.15), count, 1, 1, 1))
+        balance = torch.exp(random.uniform(-0.1, 0.1, count, 3, 1, 1))
+        peak = random.uniform(0, 6, count, 1, 1, 1) * (random.uniform(0, 1, count, 1, 1, 1) < 0.4)
+        bright = linear.amin(dim=-3, keepdim=True).sub(0.85).clamp_min(0) / 0.15
+        boosted = linear * (1 + peak.to(canvas.device)[inner] * bright**2)
+        return boosted * (gain * balance).to(canvas.device)[inner]
+
+    def _photograph_canvas(self, side: int, random: Generators) -> Tensor:
+        picture = self.photographs[random.index(len(self.photographs))]
+        y, x = random.uniform(0, 1, 2).tolist()
+        half = random.chance(self.config.half_share)
+        return cut_canvas(picture, side, (y, x), half)
+
+    def _from_photographs(
+        self, lengths: Tensor, frames: int, size: int, random: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """Blurry and sharp in linear light, each (B, T, 3, H, W), for B blur lengths."""
+        count = len(lengths)
+        motion = self._motion(lengths, frames, size, random)
+        side = _canvas_side(motion.homographies, size)
+        canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
+        canvas = self._light(canvas, random)
+        subframes = render(canvas, motion.homographies.to(self.device), size, size)
+        moving = [index for index in range(count) if random.chance(self.config.object_share)]
+        if moving:
+            layer = self._layer(motion, moving, size, random)
+            subframes[moving] = composite(layer, subframes[moving])
+        return expose(subframes)
+
+    def _layer(
+        self, motion: Motion, moving: list[int], size: int, random: Generators
+    ) -> Tensor:
+        """Cut-outs with a motion of their own, premultiplied: (n, 4, T, S, H, W)."""
+        count = len(moving)
+        times = motion.times[moving]
+        path = smooth_path(times, 3, random.host, fastest=0.2)
+        travelled = path[..., :2].diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=1)  # (n,)
+        wanted = draw_blur_lengths(self.config, count, random)
+        scale = (wanted / travelled.clamp_min(1e-6))[:, None, None]
+        angle = 0.03 * torch.tanh(path[..., 2])
+        own = torch.eye(3).repeat(*times.shape, 1, 1)
+        own[..., 0, 0] = own[..., 1, 1] = torch.cos(angle)
+        own[..., 0, 1], own[..., 1, 0] = -torch.sin(angle), torch.sin(angle)
+        place = random.uniform(-size / 3, size / 3, count, 1, 1, 2)
+        own[..., :2, 2] = path[..., :2] * scale[..., None] + place
+        homographies = own @ motion.homographies[moving]
+        side = 2 * size
+        texture = torch.stack([self._cutout_texture(side, random) for _ in moving])
+        alpha = torch.stack([self._cutout_shape(side, size, random) for _ in moving])
+        premultiplied = torch.cat((self._light(texture, random) * alpha, alpha), dim=1)
+        return render(
+            premultiplied, homographies.to(self.device), size, size, outside="zeros"
+        )
+
+    def _cutout_texture(self, side: int, random: Generators) -> Tensor:
+        if self.photographs:
+            return self._photograph_canvas(side, random)
+        shot = self.shots[random.index(len(self.shots))]
+        y, x = random.uniform(0, 1, 2).tolist()
+        return cut_canvas(shot.frames[random.index(len(shot.frames))], side, (y, x), False)
+
+    def _cutout_shape(self, side: int, size: int, random: Generators) -> Tensor:
+        """A random blob with soft edges of about a pixel, (1, side, side), 0..1."""
+        radius = size * float(random.uniform(0.12, 0.5))
+        y, x = pixel_axes(side, side, self.device)
+        angle = torch.atan2(y[:, None], x)
+        outline = torch.full_like(angle, radius)
+        for wave in range(2, 7):
+            strength, phase = random.uniform(0, 1, 2).tolist()
+            outline = outline + 0.6 * radius / wave * strength * torch.cos(
+                wave * angle + 2 * math.pi * phase
+            )
+        return (outline - torch.hypot(y[:, None], x)).clamp(0, 1)[None]
+
+    def _from_shots(
+        self, lengths: Tensor, frames: int, size: int, random: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """As `_from_photographs`, over video made continuous by its flow. The camera shakes
+        less here: the video brings motion of its own."""
+        count = len(lengths)
+        motion = self._motion(0.6 * lengths, frames, size, random)
+        side = _canvas_side(motion.homographies, size)
+        usable = [shot for shot in self.shots if len(shot.frames) >= frames + 2]
+        pictures, forths, backs = [], [], []
+        for _ in range(count):
+            shot = usable[random.index(len(usable))]
+            start = random.index(len(shot.frames) - frames - 1)
+            y, x = random.uniform(0, 1, 2).tolist()
+            run = slice(start, start + frames + 2)
+            pictures.append(cut_canvas(shot.frames[run], side, (y, x), False))
+            gaps = slice(start, start + frames + 1)
+            # cut_canvas takes pictures of 0..255; mirrored flow beyond the edge is never wrong
+            # enough to matter, the crop lies inside.
+            forths.append(255 * cut_canvas(shot.forth[gaps], side, (y, x), False))
+            backs.append(255 * cut_canvas(shot.back[gaps], side, (y, x), False))
+        linear = self._light(torch.stack(pictures), random)  # (B, T+2, 3, P, P)
+        forth, back = torch.stack(forths), torch.stack(backs)  # (B, T+1, 2, P, P)
+        homographies, times = motion.homographies.to(self.device), motion.times.to(self.device)
+        points = frame_points(homographies, size, size)  # (B, T, S, HW, 2)
+        middle = times.shape[2] // 2
+        # Time since the frame at mid-exposure, in frame intervals: -0.5..0.5.
+        since = times - times[:, :, middle : middle + 1]
+
+        def half_exposure(samples: slice, gap: int, offset: float) -> Tensor:
+            """Sub-frames that lie between frame t + gap - 1 and t + gap of each T."""
+            pick = slice(gap, gap + frames)
+            following = slice(gap + 1, gap + 1 + frames)
+            values = between(
+                (linear[:, pick].flatten(0, 1), linear[:, following].flatten(0, 1)),
+                (forth[:, pick].flatten(0, 1), back[:, pick].flatten(0, 1)),
+                points[:, :, samples].flatten(0, 1),
+                (since[:, :, samples] + offset).flatten(0, 1),
+            )  # (B*T, 3, S', HW)
+            return values.unflatten(0, (count, frames)).transpose(1, 2)  # (B, 3, T, S', HW)
+
+        before = half_exposure(slice(0, middle), 0, 1.0)
+        after = half_exposure(slice(middle, None), 1, 0.0)
+        subframes = torch.cat((before, after), dim=3).unflatten(-1, (size, size))
+        return expose(subframes)
+
+    def _camera(self, blurry: Tensor, sharp: Tensor, random: Generators) -> tuple[Tensor, Tensor]:
+        """Linear light -> what a file holds: noise, sRGB, compression, 8 bits. The sharp frame
+        gets none of these but sRGB."""
+        count = len(blurry)
+        level = random.uniform(0, 1, count) ** 2  # most cameras have light enough
+        read = self.config.noise_most * level * random.uniform(0.3, 1, count)
+        shot = self.config.noise_most * level * random.uniform(0.05, 0.4, count)
+        clipped = blurry.clamp(0, 1)
+        noisy = sensor_noise(
+            clipped, shot.to(self.device), read.to(self.device), random.device
+        )
+        grain = random.uniform(0, 1, count) * (random.uniform(0, 1, count) < 0.5)
+        noisy = soften_noise(noisy, clipped, grain.to(self.device))
+        encoded = srgb_from_linear(noisy)
+        squeezed = [index for index in range(count) if random.chance(self.config.compressed_share)]
+        if squeezed:
+            quality = random.uniform(35, 95, len(squeezed)).to(self.device)
+            encoded[squeezed] = compress(round_to_8_bit(encoded[squeezed]), quality)
+        return round_to_8_bit(encoded), srgb_from_linear(sharp)
+
+
+def _canvas_side(homographies: Tensor, size: int) -> int:
+    """Side of the canvas that holds all that the cameras see, at most three frames wide."""
+    corner = (size - 1) / 2
+    corners = torch.tensor([[x, y] for x in (-corner, corner) for y in (-corner, corner)])
+    reach = float(transform_points(homographies, corners).abs().quantile(0.98))
+    return min(2 * math.ceil(reach) + 3, 3 * size)
+
+
+def turn_clips(blurry: Tensor, sharp: Tensor, random: Generators) -> tuple[Tensor, Tensor]:
+    """Turn by quarter turns, mirror and reverse in time, each clip at random, both alike.
+
+    Args:
+        blurry: (B, T, 3, H, H).
+        sharp: likewise.
+        random: choices.
+    """
+    sides = []
+    turns = [(random.index(4), random.chance(0.5), random.chance(0.5)) for _ in blurry]
+    for clips in (blurry, sharp):
+        turned = [
+            torch.rot90(clip, quarter, dims=(-2, -1)).flip(
+                [axis for axis, wanted in ((-1, mirrored), (0, reversed_)) if wanted]
+            )
+            for clip, (quarter, mirrored, reversed_) in zip(clips, turns, strict=True)
+        ]
+        sides.append(torch.stack(turned))
+    return sides[0], sides[1]

@@ -1,0 +1,233 @@
+"""A first look without any data: shake a camera before scikit-image's bundled photographs,
+restore the clip, measure it against the truth, and show before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from statistics import fmean
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.clip import ClipInfo, ColorTags
+from unsmear.data.degrade import sensor_noise
+from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
+from unsmear.data.motion import Generators
+from unsmear.data.render import expose, render
+from unsmear.data.shake import (
+    blur_length,
+    exposure_times,
+    plane_homographies,
+    rotation_matrices,
+    smooth_path,
+)
+from unsmear.errors import MissingExtraError
+from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.models.zoo import LoadedModel
+from unsmear.restoration.files import Progress, compare_path, restore_file
+from unsmear.video.color import planes_from_rgb
+from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.reader import VideoReader
+from unsmear.video.writer import VideoWriter
+
+WIDTH, HEIGHT, FRAMES, RATE = 640, 384, 30, 15
+_TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
+_ROW_HEIGHT = 440
+
+
+def photograph_wall() -> Tensor:
+    """Four public-domain photographs side by side and one above the other, (3, H, W) uint8.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    try:
+        from skimage import data
+    except ImportError:
+        raise MissingExtraError("scikit-image", "demo", "the demo clip") from None
+
+    def framed(image: np.ndarray, width: int) -> np.ndarray:
+        rgb = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+        return cv2.resize(rgb, (width, _ROW_HEIGHT), interpolation=cv2.INTER_AREA)
+
+    rows = (
+        [framed(data.astronaut(), 440), framed(data.coffee(), 660)],
+        [framed(data.rocket(), 660), framed(data.camera(), 440)],
+    )
+    wall = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    return torch.from_numpy(np.ascontiguousarray(wall.transpose(2, 0, 1)))
+
+
+def shaky_clip(
+    frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH, *, blur: float = 7.0
+) -> tuple[Tensor, Tensor]:
+    """A hand-held camera before the wall, always the same.
+
+    Args:
+        frames: T.
+        height: H in pixels.
+        width: W in pixels.
+        blur: mean way of a pixel while the shutter is open, pixels.
+
+    Returns:
+        Blurry and sharp, each (T, 3, H, W), sRGB 0..1, the blurry one in 8-bit steps.
+    """
+    random = Generators.seeded(11, torch.device("cpu"))
+    times = exposure_times(frames, 15, torch.tensor([0.7]))
+    path = smooth_path(times, 6, random.host, slowest=0.03, fastest=0.35)
+    path[..., 2:5] *= 0.3  # a hand turns the camera more than it rolls or moves it
+
+    def homographies(scale: float) -> Tensor:
+        return plane_homographies(
+            rotation_matrices(path[..., :3] * scale),
+            path[..., 3:] * scale,
+            torch.tensor([[0.0, 0.0, 1.0]]),
+            torch.tensor([640.0]),
+            torch.zeros(1, 2),
+        )
+
+    scale = 1e-3
+    for _ in range(2):
+        scale *= blur / float(blur_length(homographies(scale), width, height).mean())
+    moves = homographies(scale)
+    canvas = linear_from_srgb(photograph_wall()[None].float() / 255)
+    blurry, sharp = [], []
+    for frame in range(frames):  # one at a time: sub-frames are many
+        subframes = render(canvas, moves[:, frame : frame + 1], height, width)
+        light, truth = expose(subframes)
+        noisy = sensor_noise(light, torch.tensor([2e-4]), torch.tensor([1e-3]), random.device)
+        blurry.append(round_to_8_bit(srgb_from_linear(noisy))[0, 0])
+        sharp.append(srgb_from_linear(truth)[0, 0])
+    return torch.stack(blurry), torch.stack(sharp)
+
+
+def write_clip(path: Path, frames: Tensor, rate: int = RATE) -> None:
+    """Write (T, 3, H, W), sRGB 0..1, as a video file."""
+    height, width = frames.shape[-2:]
+    tick = Fraction(1, rate)
+    info = ClipInfo(
+        width=width, height=height, frames=len(frames), rate=Fraction(rate), time_base=tick,
+        tags=_TAGS,
+    )  # fmt: skip
+    with VideoWriter(path, info, width) as writer:
+        for index, frame in enumerate(frames):
+            writer.write(planes_from_rgb(frame, _TAGS), index * tick)
+        writer.commit()
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        restored: video file.
+        comparison: video file, before and after side by side.
+        picture: PNG, before and after.
+        frames: how many.
+        psnr: before and after, dB, where the truth is known.
+        ssim: before and after, likewise.
+    """
+
+    restored: Path
+    comparison: Path
+    picture: Path
+    frames: int
+    psnr: tuple[float, float] | None
+    ssim: tuple[float, float] | None
+
+
+def run_demo(
+    out: Path,
+    model: LoadedModel,
+    clip: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> DemoResult:
+    """Restore the demo clip, or a clip of the user's own.
+
+    Args:
+        out: folder for all results, made if missing; earlier results in it are replaced.
+        model: network and window.
+        clip: the user's own clip; without one the demo clip is made.
+        on_progress: see `restore_file`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    truth = None
+    source = clip
+    if source is None:
+        blurry, truth = shaky_clip()
+        source = out / "shaky.mp4"
+        write_clip(source, blurry)
+    restored = out / f"{source.stem}.sharp.mp4"
+    frames = restore_file(
+        source, restored, model.network, model.window,
+        compare=True, overwrite=True, on_progress=on_progress,
+    )  # fmt: skip
+    best, scores = _compare(source, restored, truth)
+    picture = out / f"{source.stem}.compare.png"
+    write_image(picture, before_after_picture(*best))
+    return DemoResult(restored, compare_path(restored), picture, frames, *scores)
+
+
+def _compare(
+    source: Path, restored: Path, truth: Tensor | None
+) -> tuple[tuple[Tensor, Tensor], tuple[tuple[float, float] | None, tuple[float, float] | None]]:
+    """The frame that changed most, before and after; PSNR and SSIM where the truth is known."""
+    most, best = -1.0, None
+    values: list[tuple[float, float, float, float]] = []
+    with VideoReader(source) as before, VideoReader(restored) as after:
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            if (change := float((old.rgb - new.rgb).square().mean())) > most:
+                most, best = change, (old.rgb, new.rgb)
+            if truth is not None:
+                sides = [round_to_8_bit(old.rgb), round_to_8_bit(new.rgb)]
+                psnrs = [psnr(side, truth[index]) for side in sides]
+                ssims = [ssim(side, truth[index]) for side in sides]
+                values.append((psnrs[0], psnrs[1], ssims[0], ssims[1]))
+    assert best is not None  # a clip has at least one frame
+    if not values:
+        return best, (None, None)
+    means = [fmean(column) for column in zip(*values, strict=True)]
+    return best, ((means[0], means[1]), (means[2], means[3]))
+
+
+def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
+    """Two frames side by side, and below them the patch that changed most, enlarged.
+
+    Args:
+        before: (3, H, W), float, 0..1.
+        after: likewise.
+
+    Returns:
+        (3, ..., 2W + gap) uint8.
+    """
+    height, width = before.shape[-2:]
+    rows, columns = max(height // 3, 1), max(width // 3, 1)
+    change = (before - after).abs().mean(dim=0)[None, None]
+    pooled = torch.nn.functional.avg_pool2d(change, (rows, columns), stride=8)[0, 0]
+    top, left = (8 * int(i) for i in np.unravel_index(int(pooled.argmax()), pooled.shape))
+    panels = []
+    for frame, label in ((before, "before"), (after, "after")):
+        whole = integer_from_unit(frame).permute(1, 2, 0).numpy()
+        patch = whole[top : top + rows, left : left + columns]
+        large = cv2.resize(patch, (width, height), interpolation=cv2.INTER_CUBIC)
+        whole = cv2.rectangle(
+            whole.copy(), (left, top), (left + columns, top + rows), (255, 220, 0), 1
+        )
+        panels.append(_labelled(np.concatenate((whole, large)), label))
+    gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
+    joined = np.concatenate((panels[0], gap, panels[1]), axis=1)
+    return torch.from_numpy(np.ascontiguousarray(joined.transpose(2, 0, 1)))
+
+
+def _labelled(panel: np.ndarray, label: str) -> np.ndarray:
+    panel = np.ascontiguousarray(panel)
+    for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(
+            panel, label, (10, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, color, thickness, cv2.LINE_AA
+        )
+    return panel

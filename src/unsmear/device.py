@@ -1,0 +1,40 @@
+"""Which device to work on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unsmear.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    `auto` takes a CUDA GPU, else Apple's, else the CPU.
+
+    Raises:
+        ConfigError: unknown name, or no such device on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"unknown device '{name}': use auto, cpu, cuda, cuda:N or mps")
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }[device.type]
+    if not present:
+        raise ConfigError(f"device '{name}' is not on this machine: use auto or cpu")
+    return device

@@ -1,0 +1,1 @@
+"""Measuring: PSNR and SSIM, validation on paired sequences."""

@@ -1,0 +1,1 @@
+"""The method: attention, layers, the network, the zoo of trained networks, weights files."""

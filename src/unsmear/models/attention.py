@@ -1,0 +1,132 @@
+"""Factorised spatio-temporal attention (arXiv 2201.00169, eq. 1-6).
+
+Three pure functions, one per operation of the paper, and a module that owns the three
+convolutions f_s, f_t, f_p. Letters in shapes: B batch, T frames of the window, C channels,
+H W rows and columns, M spatial maps, N temporal maps, K = M * N context elements.
+
+A frame reaches any other frame only through its `Descriptor`: M * C numbers and one pooled
+vector of C. That is what makes encode-once streaming, any window and exact tiles possible.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def _softmax(logits: Tensor, dim: int) -> Tensor:
+    """Softmax in float32 or better, also where autocast would choose less."""
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    return torch.softmax(logits, dim=dim, dtype=precise)
+
+
+def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Sums over a whole frame or window keep their precision under autocast too."""
+    if device.type != "meta" and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def spatial_squeeze(x: Tensor, logits: Tensor) -> Tensor:
+    """Gather each frame into M descriptors: softmax over H*W, then a weighted mean (eq. 1-2).
+
+    Args:
+        x: features, (B, T, C, H, W).
+        logits: f_s(x), (B, T, M, H, W).
+
+    Returns:
+        (B, T, M, C) in float32 or better, whatever autocast says: these few numbers are
+        sums over every pixel of a frame.
+    """
+    weights = _softmax(logits.flatten(-2), dim=-1)  # (B, T, M, HW)
+    with _no_autocast(x.device):
+        return weights @ x.flatten(-2).to(weights.dtype).transpose(-1, -2)  # (B, T, M, C)
+
+
+def temporal_squeeze(descriptors: Tensor, logits: Tensor) -> Tensor:
+    """Gather the window into N mixtures of each descriptor: softmax over T (eq. 3-4).
+
+    Args:
+        descriptors: G_s, (B, T, M, C).
+        logits: f_t(x'), (B, N, T).
+
+    Returns:
+        G_st, (B, M, N, C) in float32 or better.
+    """
+    weights = _softmax(logits, dim=-1)  # (B, N, T)
+    with _no_autocast(descriptors.device):
+        return torch.einsum("btmc,bnt->bmnc", descriptors.to(weights.dtype), weights)
+
+
+def distribute(context: Tensor, logits: Tensor) -> Tensor:
+    """Give each pixel its own mixture of the context: softmax over K (eq. 5-6).
+
+    Args:
+        context: G_st with M and N flattened, (B, K, C).
+        logits: f_p(x_R), (B, K, H, W).
+
+    Returns:
+        y_R, (B, C, H, W), in the dtype that the product of both runs in.
+    """
+    weights = _softmax(logits, dim=1).to(logits.dtype).flatten(-2)  # (B, K, HW)
+    y = context.to(logits.dtype).transpose(1, 2) @ weights  # (B, C, HW)
+    return y.unflatten(-1, logits.shape[-2:])  # (B, C, H, W)
+
+
+class Descriptor(NamedTuple):
+    """All that T frames contribute to the restoration of any other frame.
+
+    Attributes:
+        squeezed: G_s, (B, T, M, C).
+        pooled: x', the mean of the features over H*W, (B, T, C).
+    """
+
+    squeezed: Tensor
+    pooled: Tensor
+
+
+class FactorizedAttention(nn.Module):
+    """Eq. 1-6 with their convolutions: `describe` what frames contribute, `fuse` it into one.
+
+    The paper leaves the kernels open. f_s and f_p are 1x1, so that the receptive field (and
+    the halo of a tile) is that of the surrounding convolutions. f_t has kernel 1 along T: a
+    frame's temporal logit then depends on that frame alone, eq. 3-4 are plain sums over
+    frames, and any window can be had from prefix sums.
+
+    Args:
+        channels: C of the features.
+        spatial_maps: M, attention maps a frame.
+        temporal_maps: N, attention maps over the window.
+    """
+
+    def __init__(self, channels: int, spatial_maps: int, temporal_maps: int) -> None:
+        super().__init__()
+        self.f_s = nn.Conv2d(channels, spatial_maps, kernel_size=1)
+        self.f_t = nn.Conv1d(channels, temporal_maps, kernel_size=1)
+        self.f_p = nn.Conv2d(channels, spatial_maps * temporal_maps, kernel_size=1)
+
+    def describe(self, features: Tensor) -> Descriptor:
+        """Features (B, T, C, H, W) -> their `Descriptor`; no frame looks at another."""
+        frames = features.flatten(0, 1)  # (B*T, C, H, W)
+        logits = self.f_s(frames).unflatten(0, features.shape[:2])  # (B, T, M, H, W)
+        pooled = features.mean(dim=(-2, -1), dtype=_precise(features))  # (B, T, C)
+        return Descriptor(spatial_squeeze(features, logits), pooled)
+
+    def temporal_logits(self, pooled: Tensor) -> Tensor:
+        """f_t of eq. 3: pooled (B, T, C) -> logits (B, N, T)."""
+        with _no_autocast(pooled.device):
+            logits: Tensor = self.f_t(pooled.transpose(1, 2))
+        return logits
+
+    def fuse(self, current: Tensor, window: Descriptor) -> Tensor:
+        """Eq. 3-6: features of the current frame (B, C, H, W) and the descriptors of its
+        window (B, T, ...) -> y_R (B, C, H, W)."""
+        context = temporal_squeeze(window.squeezed, self.temporal_logits(window.pooled))
+        return distribute(context.flatten(1, 2), self.f_p(current))
+
+
+def _precise(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,164 @@
+"""Weights files: safetensors with the network's shape and origin in the header; never pickle.
+
+A file is checked before anything is allocated for it: header size, keys, shapes, types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unsmear.errors import ConfigError, ModelError
+from unsmear.models.network import DeblurNetwork, NetworkConfig
+
+FORMAT = "unsmear-weights-1"
+_LARGEST_HEADER = 8 << 20  # bytes; a real one takes some tens of KiB
+_LARGEST_NETWORK = 500_000_000  # values; nothing near it is meant to run
+_FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How weights came to be.
+
+    Attributes:
+        model: row of the zoo they belong to.
+        steps: optimiser steps taken.
+        seed: of the run.
+        hours: of training, wall clock.
+        device: what it ran on.
+        version: of Unsmear that trained it.
+        config: the whole `TrainConfig`, as plain values.
+        scores: validation, as plain values: sequence -> {measure: value}.
+    """
+
+    model: str
+    steps: int
+    seed: int
+    hours: float
+    device: str
+    version: str
+    config: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def save_weights(
+    path: Path,
+    config: NetworkConfig,
+    state: dict[str, Tensor],
+    provenance: Provenance,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write weights, shape and origin beside the target, then rename.
+
+    Args:
+        path: ends in .safetensors.
+        config: of the network.
+        state: its `state_dict`.
+        provenance: kept in the header.
+        dtype: on disk; loading always gives float32.
+    """
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    metadata = {
+        "format": FORMAT,
+        "network": json.dumps(dataclasses.asdict(config)),
+        "provenance": json.dumps(dataclasses.asdict(provenance)),
+    }
+    partial = path.with_name(f".{path.name}.part")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, path)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensor entries and metadata, read without touching the tensors."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
+            if length > min(_LARGEST_HEADER, max(size - 8, 0)):
+                raise ModelError(f"'{path}' is not a safetensors file: its header is out of range")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise ModelError(f"cannot read weights '{path}': {error.strerror or error}") from None
+    except ValueError:
+        raise ModelError(f"'{path}' is not a safetensors file: its header is not JSON") from None
+    metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ModelError(
+            f"'{path}' holds no Unsmear weights: its header must say format {FORMAT}; "
+            "files written by `unsmear train` do"
+        )
+    return header, metadata
+
+
+def _parse_network(path: Path, metadata: dict[str, str]) -> NetworkConfig:
+    try:
+        config = NetworkConfig(**json.loads(metadata["network"]))
+        with torch.device("meta"):
+            values = sum(p.numel() for p in DeblurNetwork(config).parameters())
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise ModelError(f"'{path}' describes no network this version knows: {error}") from None
+    if values > _LARGEST_NETWORK:
+        raise ModelError(f"'{path}' describes a network of {values:,} values: refused")
+    return config
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Origin of a weights file.
+
+    Raises:
+        ModelError: not a weights file of this project.
+    """
+    _, metadata = _read_header(path)
+    try:
+        return Provenance(**json.loads(metadata["provenance"]))
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"'{path}' has no readable provenance in its header") from None
+
+
+def load_weights(
+    path: Path, expected: NetworkConfig | None = None
+) -> tuple[DeblurNetwork, Provenance]:
+    """Build the network that a file describes and fill it, float32, evaluation mode, on the CPU.
+
+    Args:
+        path: of the file.
+        expected: the shape it must have, if that is known.
+
+    Raises:
+        ModelError: no such file, not Unsmear weights, or keys, shapes or types that do not fit.
+    """
+    header, metadata = _read_header(path)
+    config = _parse_network(path, metadata)
+    if expected is not None and config != expected:
+        raise ModelError(f"'{path}' holds weights of another network than the zoo's row says")
+    with torch.device("meta"):
+        network = DeblurNetwork(config)
+    wanted = {key: list(value.shape) for key, value in network.state_dict().items()}
+    found = {key: entry.get("shape") for key, entry in header.items()}
+    if found != wanted:
+        wrong = sorted(
+            key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)
+        )
+        raise ModelError(f"'{path}' does not fit its network: {len(wrong)} tensors, first '{wrong[0]}'")
+    if odd := [key for key, entry in header.items() if entry.get("dtype") not in _FLOATS]:
+        raise ModelError(f"'{path}': '{odd[0]}' is not {', '.join(_FLOATS)}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key).float() for key in wanted}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"'{path}' is damaged: {error}") from None
+    if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
+        raise ModelError(f"'{path}': '{bad[0]}' holds values that are not finite")
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(False).eval(), read_provenance(path)

@@ -1,0 +1,315 @@
+"""The deblurring network: encoder, factorised attention, decoder, and its configuration.
+
+The encoder sees one frame and is purely convolutional. A neighbour reaches the current frame
+through its descriptors (the attention) and, where `neighbours` > 0, through its features at
+the lowest resolution (the local path). Nothing else crosses frames, nothing else is global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unsmear.errors import ConfigError
+from unsmear.models.attention import Descriptor, FactorizedAttention
+from unsmear.models.layers import DenseBlock, ResidualBlock, Upsample, conv3x3
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Shape of a `DeblurNetwork`. Levels count from the finest (0) to the coarsest.
+
+    Attributes:
+        widths: channels of each level; level l runs at 1/(stem * 2**l) of the frame.
+        encoder_blocks: blocks of each level before the fusion.
+        decoder_blocks: blocks of each level after the fusion.
+        block: `residual` (two 3x3 convolutions) or `dense` (densely connected module).
+        dense_layers: inner convolutions of a dense block, each adding width // 2 channels.
+        stem: the frame enters by pixel-unshuffle of this factor (1: at full resolution).
+        attention_levels: levels at which the attention fuses the window.
+        spatial_maps: M of the paper.
+        temporal_maps: N of the paper.
+        neighbours: frames on each side whose coarsest features join the current ones
+            (0: none, as in the paper).
+    """
+
+    widths: tuple[int, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    block: Literal["residual", "dense"] = "residual"
+    dense_layers: int = 4
+    stem: int = 2
+    attention_levels: tuple[int, ...]
+    spatial_maps: int = 8
+    temporal_maps: int = 4
+    neighbours: int = 0
+
+    def __post_init__(self) -> None:
+        # JSON gives lists; the config is hashable and comparable only with tuples.
+        for name in ("widths", "encoder_blocks", "decoder_blocks", "attention_levels"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        problems = []
+        levels = len(self.widths)
+        if levels == 0 or min(self.widths) < 2:
+            problems.append(f"widths is {self.widths}: needs one or more levels of 2+ channels")
+        for name in ("encoder_blocks", "decoder_blocks"):
+            value = getattr(self, name)
+            if len(value) != levels or min(value, default=0) < 0:
+                problems.append(f"{name} is {value}: needs {levels} numbers, one for each width")
+        if self.block not in ("residual", "dense"):
+            problems.append(f"block is {self.block!r}: allowed are 'residual' and 'dense'")
+        if self.dense_layers < 1:
+            problems.append(f"dense_layers is {self.dense_layers}: at least 1")
+        if self.stem not in (1, 2, 4):
+            problems.append(f"stem is {self.stem}: allowed are 1, 2 and 4")
+        if sorted(set(self.attention_levels)) != list(self.attention_levels) or any(
+            not 0 <= level < levels for level in self.attention_levels
+        ):
+            problems.append(
+                f"attention_levels is {self.attention_levels}: "
+                f"needs rising level numbers from 0 to {levels - 1}"
+            )
+        if min(self.spatial_maps, self.temporal_maps) < 1:
+            problems.append("spatial_maps and temporal_maps must be at least 1")
+        if self.neighbours < 0:
+            problems.append(f"neighbours is {self.neighbours}: 0 or more")
+        if problems:
+            raise ConfigError("NetworkConfig: " + "; ".join(problems))
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width that `encode` takes are multiples of this."""
+        return int(self.stem * 2 ** (len(self.widths) - 1))
+
+
+class Encoded(NamedTuple):
+    """What the encoder makes of a batch of frames.
+
+    Attributes:
+        frame: the frames themselves, (B, 3, H, W).
+        features: one tensor a level, finest first, (B, widths[l], H_l, W_l).
+    """
+
+    frame: Tensor
+    features: tuple[Tensor, ...]
+
+    @property
+    def local(self) -> Tensor:
+        """The coarsest features: what the local path passes to neighbouring frames."""
+        return self.features[-1]
+
+
+Descriptors = tuple[Descriptor, ...]
+"""One `Descriptor` for each attention level, finest first."""
+
+
+def join_frames(parts: Sequence[Descriptors]) -> Descriptors:
+    """Descriptors of consecutive frames (or runs of frames) -> descriptors of all, along T."""
+    return tuple(
+        Descriptor(
+            torch.cat([part.squeezed for part in level], dim=1),
+            torch.cat([part.pooled for part in level], dim=1),
+        )
+        for level in zip(*parts, strict=True)
+    )
+
+
+def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until H and W are multiples: (..., C, H, W)."""
+    height, width = frames.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if bottom == 0 and right == 0:
+        return frames
+    flat = frames.flatten(0, -4)  # (N, C, H, W)
+    padded = functional.pad(flat, (0, right, 0, bottom), mode="replicate")
+    return padded.unflatten(0, frames.shape[:-3])
+
+
+class DeblurNetwork(nn.Module):
+    """Restores each frame from itself and the descriptors of its window.
+
+    Frames are RGB, float, 0..1, display-referred (as decoded, not linear light).
+    Without training the network returns its input: its head starts at zero.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, last = config.widths, len(config.widths) - 1
+        self.stem = conv3x3(3 * config.stem**2, widths[0])
+        self.downs = nn.ModuleList(
+            conv3x3(fine, coarse, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.ups = nn.ModuleList(
+            Upsample(coarse, fine) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.encoder = nn.ModuleList(
+            self._blocks(width, count)
+            for width, count in zip(widths, config.encoder_blocks, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            self._blocks(width, count)
+            for width, count in zip(widths, config.decoder_blocks, strict=True)
+        )
+        self.attentions = nn.ModuleDict(
+            {
+                str(level): FactorizedAttention(
+                    widths[level], config.spatial_maps, config.temporal_maps
+                )
+                for level in config.attention_levels
+            }
+        )
+        self.merges = nn.ModuleDict(
+            {
+                str(level): nn.Conv2d(widths[level], widths[level], kernel_size=1)
+                for level in config.attention_levels
+            }
+        )
+        self.local_fusion = (
+            conv3x3((2 * config.neighbours + 1) * widths[last], widths[last])
+            if config.neighbours
+            else None
+        )
+        self.head = conv3x3(widths[0], 3 * config.stem**2)
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def _blocks(self, width: int, count: int) -> nn.Sequential:
+        if self.config.block == "dense":
+            return nn.Sequential(
+                *(DenseBlock(width, width // 2, self.config.dense_layers) for _ in range(count))
+            )
+        return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+    def encode(self, frames: Tensor) -> Encoded:
+        """Frames (B, 3, H, W) -> features of every level, each frame on its own.
+
+        Raises:
+            ValueError: H or W is not a multiple of `config.size_multiple`.
+        """
+        multiple = self.config.size_multiple
+        height, width = frames.shape[-2:]
+        if height % multiple or width % multiple:
+            raise ValueError(
+                f"frames are {width}x{height}: width and height must be multiples of "
+                f"{multiple}; use pad_to_multiple"
+            )
+        x = self.stem(functional.pixel_unshuffle(frames, self.config.stem))
+        features = [self.encoder[0](x)]
+        for down, blocks in zip(self.downs, self.encoder[1:], strict=True):  # type: ignore[arg-type]
+            features.append(blocks(down(features[-1])))
+        return Encoded(frames, tuple(features))
+
+    def squeeze(self, encoded: Encoded) -> Descriptors:
+        """What each of B frames contributes to others: descriptors of (B, 1, ...) a level."""
+        return tuple(
+            self._attention(level).describe(encoded.features[level].unsqueeze(1))
+            for level in self.config.attention_levels
+        )
+
+    def restore(
+        self, current: Encoded, window: Descriptors, neighbours: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """Restore B current frames.
+
+        Args:
+            current: `encode` of the frames to restore.
+            window: descriptors of the T frames of each one's window, (B, T, ...).
+            neighbours: `Encoded.local` of the 2 * config.neighbours frames around each one,
+                earliest first, the current one left out. Beyond the ends of the video stands
+                the nearest frame that exists.
+
+        Returns:
+            (B, 3, H, W), not clamped.
+
+        Raises:
+            ValueError: the number of neighbours does not fit the network.
+        """
+        side = self.config.neighbours
+        if len(neighbours) != 2 * side:
+            raise ValueError(
+                f"{len(neighbours)} neighbours given: this network takes {2 * side}"
+            )
+        x = current.local
+        if self.local_fusion is not None:
+            ordered = (*neighbours[:side], current.local, *neighbours[side:])
+            x = x + self.local_fusion(torch.cat(ordered, dim=1))
+        contexts = dict(zip(self.config.attention_levels, window, strict=True))
+        for level in reversed(range(len(self.config.widths))):
+            features = current.features[level]
+            if level < len(self.ups):
+                x = features + self.ups[level](x)
+            if level in contexts:
+                fused = self._attention(level).fuse(features, contexts[level])
+                x = x + self.merges[str(level)](fused)
+            x = self.decoder[level](x)
+        residual = functional.pixel_shuffle(self.head(x), self.config.stem)
+        return current.frame + residual
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Restore every frame of a clip, the whole clip being each one's window.
+
+        Args:
+            clip: (B, T, 3, H, W), any H and W.
+
+        Returns:
+            (B, T, 3, H, W), not clamped.
+        """
+        batch, frames, _, height, width = clip.shape
+        padded = pad_to_multiple(clip, self.config.size_multiple)
+        encoded = self.encode(padded.flatten(0, 1))  # B*T frames
+        window = tuple(  # (B*T, 1, ...) -> (B, T, ...) -> every frame gets its clip's window
+            Descriptor(
+                *(
+                    part.unflatten(0, (batch, frames)).squeeze(2).repeat_interleave(frames, dim=0)
+                    for part in level
+                )
+            )
+            for level in self.squeeze(encoded)
+        )
+        restored = self.restore(encoded, window, self._clip_neighbours(encoded.local, frames))
+        return restored.unflatten(0, (batch, frames))[..., :height, :width]
+
+    def _clip_neighbours(self, local: Tensor, frames: int) -> list[Tensor]:
+        """Shift the coarsest features (B*T, C, h, w) along T, ends repeated."""
+        side = self.config.neighbours
+        clips = local.unflatten(0, (-1, frames))  # (B, T, C, h, w)
+        here = torch.arange(frames, device=local.device)
+        return [
+            clips[:, (here + offset).clamp(0, frames - 1)].flatten(0, 1)
+            for offset in range(-side, side + 1)
+            if offset
+        ]
+
+    def _attention(self, level: int) -> FactorizedAttention:
+        attention = self.attentions[str(level)]
+        assert isinstance(attention, FactorizedAttention)
+        return attention
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, window: int = 5) -> int:
+    """Multiply-accumulates for one frame of a stream (encode, squeeze and restore, once each).
+
+    Counted by running the network on PyTorch's meta device: shapes only, no arithmetic.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = DeblurNetwork(config)
+        encoded = network.encode(torch.empty(1, 3, height, width))
+        descriptors = network.squeeze(encoded)
+        network.restore(
+            encoded, join_frames([descriptors] * window), [encoded.local] * 2 * config.neighbours
+        )
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,123 @@
+"""The networks there are: one visible table. A new network is one row and one test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unsmear.errors import ModelError
+from unsmear.models.checkpoint import Provenance, load_weights, read_provenance
+from unsmear.models.network import DeblurNetwork, NetworkConfig
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row of the zoo.
+
+    Attributes:
+        name: as users type it.
+        summary: for whom, in one line.
+        config: shape of the network.
+        window: frames that contribute to each one, unless the user says otherwise.
+    """
+
+    name: str
+    summary: str
+    config: NetworkConfig
+    window: int
+
+    @property
+    def weights(self) -> Path:
+        """Where the released weights lie; the file may not exist yet."""
+        return WEIGHTS_FOLDER / f"{self.name}.safetensors"
+
+
+ZOO: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            name="lite",
+            summary="fast on a CPU: plain convolutions from half resolution down",
+            config=NetworkConfig(
+                widths=(24, 48, 96),
+                encoder_blocks=(1, 1, 3),
+                decoder_blocks=(1, 1, 3),
+                attention_levels=(2,),
+                neighbours=1,
+            ),
+            window=5,
+        ),
+        Entry(
+            name="paper",
+            summary="faithful to arXiv 2201.00169: densely connected modules, attention alone",
+            config=NetworkConfig(
+                widths=(24, 48, 96, 160),
+                encoder_blocks=(1, 1, 2, 2),
+                decoder_blocks=(1, 1, 2, 2),
+                block="dense",
+                stem=1,
+                attention_levels=(2, 3),
+            ),
+            window=5,
+        ),
+    )
+}
+
+
+def find_entry(name: str) -> Entry:
+    """The row of a name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if name not in ZOO:
+        raise ModelError(
+            f"unknown model '{name}': there are {', '.join(ZOO)}, or give the path of a "
+            ".safetensors file"
+        )
+    return ZOO[name]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to restore, on the CPU, in evaluation mode.
+
+    Attributes:
+        name: row of the zoo, or file name.
+        network: with its weights.
+        window: frames that contribute to each one, unless the user says otherwise.
+        provenance: how the weights came to be.
+    """
+
+    name: str
+    network: DeblurNetwork
+    window: int
+    provenance: Provenance
+
+
+def load_model(name: str) -> LoadedModel:
+    """Load a row of the zoo by name, or a weights file by path.
+
+    Raises:
+        ModelError: unknown name, no weights released yet, or a file that does not fit.
+    """
+    if name.endswith(".safetensors"):
+        path = Path(name)
+        network, provenance = load_weights(path)
+        return LoadedModel(path.stem, network, 5, provenance)
+    entry = find_entry(name)
+    if not entry.weights.is_file():
+        ready = ", ".join(row.name for row in ZOO.values() if row.weights.is_file()) or "none yet"
+        raise ModelError(
+            f"model '{name}' has no released weights: use one that has ({ready}), or train it: "
+            f"unsmear train --preset {name} --data DIR"
+        )
+    network, provenance = load_weights(entry.weights, expected=entry.config)
+    return LoadedModel(name, network, entry.window, provenance)
+
+
+def released_provenance(entry: Entry) -> Provenance | None:
+    """How the released weights of a row came to be, None if there are none."""
+    return read_provenance(entry.weights) if entry.weights.is_file() else None

@@ -1,0 +1,1 @@
+"""Running a network over clips: streams of frames, then whole files."""

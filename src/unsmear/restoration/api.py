@@ -1,0 +1,146 @@
+"""What Python users call: `unsmear.restore` for frames, `unsmear.restore_video` for files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.device import pick_device
+from unsmear.errors import InputError
+from unsmear.models.zoo import LoadedModel, load_model
+from unsmear.restoration.files import Progress, check_paths, restore_file
+from unsmear.restoration.stream import check_window, restore_stream
+from unsmear.video.images import integer_from_unit, unit_from_integer
+
+Picture = TypeVar("Picture", np.ndarray, Tensor)
+
+
+def open_model(model: str, device: str = "auto") -> LoadedModel:
+    """Load a network onto a device, laid out for speed.
+
+    Args:
+        model: name from `unsmear models`, or the path of a .safetensors file.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        ModelError: unknown model, or a file that does not fit.
+        ConfigError: no such device.
+    """
+    where = pick_device(device)
+    loaded = load_model(model)
+    network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return dataclasses.replace(loaded, network=network)
+
+
+def restore(
+    frames: Iterable[Picture],
+    *,
+    model: str | LoadedModel = "lite",
+    device: str = "auto",
+    window: int | None = None,
+) -> Iterator[Picture]:
+    """Restore frames one after the other; the last ones come when the input ends.
+
+    Args:
+        frames: of one size, all numpy arrays or all tensors:
+            arrays (H, W, 3) uint8 RGB, as imageio and PIL give them, or
+            tensors (3, H, W) float RGB, 0..1.
+        model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result.
+        device: auto, cpu, cuda, cuda:N or mps; not used with `open_model`'s result.
+        window: frames that contribute to each one, odd; default: the model's own.
+
+    Returns:
+        An iterator of restored frames of the same kind, as many as came in.
+
+    Raises:
+        InputError: a frame is of another kind, shape or type (when it is reached).
+        ModelError, ConfigError: as `open_model`; window even or below 1.
+
+    Example:
+        >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
+    """
+    loaded = open_model(model, device) if isinstance(model, str) else model
+    return _restored(frames, loaded, check_window(loaded.window if window is None else window))
+
+
+def _restored(
+    frames: Iterable[Picture], loaded: LoadedModel, window: int
+) -> Iterator[Picture]:
+    kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
+
+    def tensors() -> Iterator[Tensor]:
+        size: tuple[int, ...] | None = None
+        for frame in frames:
+            tensor = _as_tensor(frame)
+            if size is not None and tensor.shape != size:
+                raise InputError(
+                    f"a frame of {tuple(tensor.shape)[1:]} follows frames of {size[1:]} "
+                    "(height, width): all must be of one size"
+                )
+            size = tuple(tensor.shape)
+            kinds.append(frame)
+            yield tensor
+
+    for out in restore_stream(loaded.network, tensors(), window):
+        original = kinds.popleft()
+        if isinstance(original, Tensor):
+            yield out.to(original.device, original.dtype)
+        else:
+            yield integer_from_unit(out.cpu()).permute(1, 2, 0).numpy()
+
+
+def _as_tensor(frame: np.ndarray | Tensor) -> Tensor:
+    if isinstance(frame, np.ndarray):
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise InputError(
+                f"a frame is {frame.shape} {frame.dtype}: arrays must be (H, W, 3) uint8 RGB"
+            )
+        return unit_from_integer(torch.from_numpy(frame.transpose(2, 0, 1).copy()))
+    if isinstance(frame, Tensor):
+        if frame.dim() != 3 or frame.shape[0] != 3 or not frame.is_floating_point():
+            raise InputError(
+                f"a frame is {tuple(frame.shape)} {frame.dtype}: tensors must be (3, H, W), "
+                "float, RGB, 0..1"
+            )
+        return frame
+    raise InputError(f"a frame is a {type(frame).__name__}: give numpy arrays or torch tensors")
+
+
+def restore_video(
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | LoadedModel = "lite",
+    device: str = "auto",
+    window: int | None = None,
+    compare: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> int:
+    """Restore a video file or a folder of pictures, as the command line does.
+
+    See `unsmear.restoration.files.restore_file` for all arguments, and `restore` for model,
+    device and window.
+
+    Returns:
+        Number of frames written.
+    """
+    source, target = Path(source), Path(target)
+    check_paths(source, target, compare=compare, overwrite=overwrite)
+    loaded = open_model(model, device) if isinstance(model, str) else model
+    return restore_file(
+        source,
+        target,
+        loaded.network,
+        loaded.window if window is None else window,
+        compare=compare,
+        overwrite=overwrite,
+        on_progress=on_progress,
+    )

@@ -1,0 +1,99 @@
+"""Where batches come from: synthesis, recorded pairs, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unsmear.data.motion import Generators
+from unsmear.data.pairs import PairedSequence
+from unsmear.data.shake import read_orientation_log
+from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
+from unsmear.data.synthesis import Synthesizer, turn_clips
+from unsmear.errors import InputError
+from unsmear.train.config import Stage, TrainConfig
+from unsmear.video.images import unit_from_integer
+
+_LONGEST_SIDE = 1280  # of photographs in memory
+
+
+class Batches:
+    """Draws training batches. Holds photographs and shots on the device as uint8.
+
+    Args:
+        config: what to draw.
+        files: found training data.
+        shake_logs: recorded orientation logs, may be empty.
+        device: where batches are made.
+        workers: threads that load.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        files: TrainingFiles,
+        shake_logs: Sequence[Path],
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._pairs = files.pairs
+        photographs = load_all(
+            lambda path: load_photograph(path, _LONGEST_SIDE), files.photographs, workers
+        )
+        shots = [shot for group in load_all(load_shots, files.clips, workers) for shot in group]
+        logs = [read_orientation_log(path) for path in shake_logs]
+        self._synthesizer = (
+            Synthesizer(
+                config.synthesis,
+                [picture.to(device) for picture in photographs],
+                [shot.to(device) for shot in shots],
+                logs,
+                device,
+            )
+            if photographs or shots
+            else None
+        )
+        self.summary = (
+            f"{len(photographs)} photographs, {len(shots)} sharp shots, {len(logs)} shake logs, "
+            f"{len(self._pairs)} paired sequences"
+        )
+
+    def draw(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+        """Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, on the device."""
+        if self._synthesizer is None or (
+            self._pairs and random.chance(self._config.pair_share)
+        ):
+            return self._recorded(stage, random)
+        return self._synthesizer.batch(stage.clips, stage.frames, stage.crop, random)
+
+    def _recorded(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+        clips = [self._recorded_clip(stage, random) for _ in range(stage.clips)]
+        blurry, sharp = (
+            unit_from_integer(torch.stack(side).to(self._device))
+            for side in zip(*clips, strict=True)
+        )
+        return turn_clips(blurry, sharp, random)
+
+    def _recorded_clip(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+        pair = self._pairs[random.index(len(self._pairs))]
+        room = len(pair.blurry) - stage.frames
+        if room < 0:
+            raise InputError(
+                f"sequence '{pair.name}' has {len(pair.blurry)} frames: the preset needs "
+                f"{stage.frames}; remove it or train with fewer frames"
+            )
+        blurry, sharp = pair.read(random.index(room + 1), stage.frames)
+        height, width = blurry.shape[-2:]
+        if min(height, width) < stage.crop or blurry.shape != sharp.shape:
+            raise InputError(
+                f"sequence '{pair.name}' has frames of {width}x{height}: blurry and sharp must "
+                f"agree and hold a crop of {stage.crop}"
+            )
+        top, left = random.index(height - stage.crop + 1), random.index(width - stage.crop + 1)
+        rows, columns = slice(top, top + stage.crop), slice(left, left + stage.crop)
+        return blurry[..., rows, columns], sharp[..., rows, columns]

@@ -1,0 +1,184 @@
+"""How a network is trained, and the presets that ship."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unsmear.data.synthesis import SynthesisConfig
+from unsmear.errors import ConfigError
+
+LossName = Literal["charbonnier", "l1", "psnr"]
+LOSS_NAMES: tuple[LossName, ...] = ("charbonnier", "l1", "psnr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stretch of training with one shape of batch.
+
+    Attributes:
+        steps: optimiser steps.
+        clips: B, clips a batch.
+        frames: T, frames a clip; each is restored with the whole clip as its window.
+        crop: H and W in pixels.
+    """
+
+    steps: int
+    clips: int
+    frames: int
+    crop: int
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.clips, self.frames) < 1 or self.crop < 16:
+            raise ConfigError(
+                f"{self}: steps, clips and frames must be at least 1, crop at least 16"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides what training does, but for the data and the device.
+
+    Attributes:
+        model: row of the zoo to train.
+        stages: one after the other; full frames differ from crops in what the attention sees,
+            so the last stage has the largest crop.
+        learning_rate: of Adam, at its peak.
+        schedule: `cosine` (to 1 % at the end) or `halving` (the paper's).
+        warmup: steps of linear rise at the start.
+        halve_every: steps, for `halving`.
+        loss: see `unsmear.train.losses`.
+        clip_norm: largest norm of the gradient.
+        ema_decay: of the moving average of the weights, which is what gets validated and saved.
+        pair_share: steps that take recorded pairs rather than synthesis, where there are both.
+        precision: `auto` is bfloat16 on a GPU that has it, float32 elsewhere.
+        seed: of initial weights and data.
+        log_every: steps.
+        validate_every: steps.
+        checkpoint_every: steps.
+        synthesis: what the virtual camera does.
+    """
+
+    model: str
+    stages: tuple[Stage, ...]
+    learning_rate: float = 1e-4
+    schedule: Literal["cosine", "halving"] = "cosine"
+    warmup: int = 0
+    halve_every: int = 0
+    loss: LossName = "charbonnier"
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    pair_share: float = 0.5
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int = 0
+    log_every: int = 50
+    validate_every: int = 2000
+    checkpoint_every: int = 500
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.stages:
+            problems.append("stages is empty: needs at least one")
+        if not 0 < self.learning_rate <= 1:
+            problems.append(f"learning_rate is {self.learning_rate}: above 0, at most 1")
+        if self.schedule not in ("cosine", "halving"):
+            problems.append(f"schedule is {self.schedule!r}: allowed are 'cosine', 'halving'")
+        if self.schedule == "halving" and self.halve_every < 1:
+            problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
+        if self.loss not in LOSS_NAMES:
+            problems.append(f"loss is {self.loss!r}: allowed are {', '.join(LOSS_NAMES)}")
+        if not 0 <= self.ema_decay < 1:
+            problems.append(f"ema_decay is {self.ema_decay}: from 0 to below 1")
+        if not 0 <= self.pair_share <= 1:
+            problems.append(f"pair_share is {self.pair_share}: from 0 to 1")
+        if self.clip_norm <= 0 or self.warmup < 0:
+            problems.append("clip_norm must be above 0, warmup 0 or more")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            problems.append(f"precision is {self.precision!r}: auto, float32 or bfloat16")
+        if min(self.log_every, self.validate_every, self.checkpoint_every) < 1:
+            problems.append("log_every, validate_every and checkpoint_every must be at least 1")
+        if problems:
+            raise ConfigError("TrainConfig: " + "; ".join(problems))
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that a step (0-based) belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step (0-based)."""
+        rise = min((step + 1) / self.warmup, 1.0) if self.warmup else 1.0
+        if self.schedule == "halving":
+            return self.learning_rate * rise * float(0.5 ** (step // self.halve_every))
+        progress = min(max(step - self.warmup, 0) / max(self.steps - self.warmup, 1), 1.0)
+        return self.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def scaled_to(self, steps: int) -> TrainConfig:
+        """The same with another number of steps, stages and schedule in proportion."""
+        if steps < len(self.stages):
+            raise ConfigError(
+                f"steps is {steps}: needs at least {len(self.stages)}, one for each stage"
+            )
+        share = steps / self.steps
+        counts = [max(round(stage.steps * share), 1) for stage in self.stages]
+        counts[0] += steps - sum(counts)
+        return dataclasses.replace(
+            self,
+            stages=tuple(
+                dataclasses.replace(stage, steps=count)
+                for stage, count in zip(self.stages, counts, strict=True)
+            ),
+            warmup=round(self.warmup * share),
+            halve_every=max(round(self.halve_every * share), 1) if self.halve_every else 0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for records and checkpoints."""
+        return dataclasses.asdict(self)
+
+
+PRESETS: dict[str, TrainConfig] = {
+    # For a CPU: small crops first, wide ones at the end.
+    "lite": TrainConfig(
+        model="lite",
+        stages=(
+            Stage(steps=24_000, clips=4, frames=5, crop=128),
+            Stage(steps=4_000, clips=2, frames=4, crop=224),
+        ),
+        learning_rate=6e-4,
+        warmup=500,
+        loss="charbonnier",
+    ),
+    # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
+    # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
+    "paper": TrainConfig(
+        model="paper",
+        stages=(Stage(steps=600 * 263, clips=8, frames=5, crop=256),),
+        learning_rate=1e-4,
+        schedule="halving",
+        halve_every=200 * 263,
+        loss="l1",
+    ),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """A preset by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset '{name}': there are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]

@@ -1,0 +1,61 @@
+"""What a person sees of a run: a bar on a terminal, lines in a log file."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from unsmear.train.loop import Report
+
+
+class TrainDisplay:
+    """Shows reports on a console. Use as a context manager.
+
+    Args:
+        console: where to.
+        steps: of the whole run.
+    """
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("step"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps)
+
+    def show(self, report: Report) -> None:
+        """Take a report from `train`."""
+        text = (
+            f"loss {report.loss:.4f}  PSNR {report.psnr:.2f} dB ({report.gain:+.2f})  "
+            f"{report.frames_per_second:.1f} frames/s  {_clock(report.seconds_left)} left"
+        )
+        self._bar.update(self._task, completed=report.step, description=text)
+        if not self._console.is_terminal:
+            self._print(f"step {report.step}/{report.steps}  {text}")
+        if report.scores:
+            parts = (
+                f"{s.name} {s.psnr_after:.2f} dB ({s.psnr_after - s.psnr_before:+.2f})"
+                for s in report.scores
+            )
+            self._print(f"step {report.step}  validation: {', '.join(parts)}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> TrainDisplay:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exit_info: object) -> None:
+        self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}"

@@ -1,0 +1,139 @@
+"""The whole state of a run, in one safetensors file: exact resume, nothing to unpickle."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unsmear.data.motion import Generators
+from unsmear.errors import ModelError
+from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.train.config import TrainConfig
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class TrainState:
+    """What changes from step to step.
+
+    Attributes:
+        network: being trained.
+        average: moving average of its weights.
+        optimizer: Adam.
+        random: generators.
+        step: optimiser steps taken.
+        seconds: spent so far, over all sittings.
+    """
+
+    network: DeblurNetwork
+    average: DeblurNetwork
+    optimizer: torch.optim.Adam
+    random: Generators
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(
+        cls, network_config: NetworkConfig, config: TrainConfig, device: torch.device
+    ) -> TrainState:
+        """Fresh weights from the config's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = DeblurNetwork(network_config)
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = copy.deepcopy(network).requires_grad_(False).eval()
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        return cls(network, average, optimizer, Generators.seeded(config.seed, device))
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Move the average towards the weights; faster at the start, when both are young."""
+        share = 1 - min(decay, (1 + self.step) / (10 + self.step))
+        for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(value, share)
+
+    def save(self, path: Path, config: TrainConfig) -> None:
+        """Write beside the target, then rename."""
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in (("network", self.network), ("average", self.average)):
+            tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for moment, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{moment}.{name}"] = value
+        tensors["random.host"] = self.random.host.get_state()
+        tensors["random.device"] = self.random.device.get_state()
+        metadata = {
+            "step": str(self.step),
+            "seconds": repr(self.seconds),
+            "config": json.dumps(config.to_json()),
+        }
+        partial = path.with_name(f".{path.name}.part")
+        # Tensors may be views of one storage or channels_last: safetensors wants plain ones.
+        plain = {
+            key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
+        }
+        save_file(plain, partial, metadata)
+        os.replace(partial, path)
+
+    def load(self, path: Path, config: TrainConfig) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ModelError: unreadable, of another network, or of a run with other settings.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata: Mapping[str, str] = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            saved = json.loads(metadata["config"])
+            step, seconds = int(metadata["step"]), float(metadata["seconds"])
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ModelError(f"cannot resume from '{path}': {error}") from None
+        self._check_same(path, saved, config)
+        try:
+            for prefix, module in (("network.", self.network), ("average.", self.average)):
+                module.load_state_dict(_below(tensors, prefix))
+            for name, parameter in self.network.named_parameters():
+                moments = {m: tensors.get(f"{m}.{name}") for m in _MOMENTS}
+                if moments["step"] is not None:
+                    self.optimizer.state[parameter] = {
+                        m: value if m == "step" else value.to(parameter.device).clone(
+                            memory_format=torch.preserve_format
+                        )
+                        for m, value in moments.items()
+                        if value is not None
+                    }
+            self.random.host.set_state(tensors["random.host"])
+            self.random.device.set_state(tensors["random.device"])
+        except (RuntimeError, KeyError) as error:
+            raise ModelError(f"'{path}' is the state of another network: {error}") from None
+        self.step, self.seconds = step, seconds
+
+    @staticmethod
+    def _check_same(path: Path, saved: dict[str, Any], config: TrainConfig) -> None:
+        """Settings that only say how often to report may differ; all others decide the result."""
+        free = {"log_every", "validate_every", "checkpoint_every"}
+        now = json.loads(json.dumps(config.to_json()))
+        other = [key for key in now if key not in free and saved.get(key) != now[key]]
+        if other:
+            raise ModelError(
+                f"'{path}' is of a run with other settings ({', '.join(other)}): "
+                "use the same ones, or another --out"
+            )
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }

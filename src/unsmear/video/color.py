@@ -1,0 +1,148 @@
+"""YUV and RGB by a stream's own matrix, range and depth, in float (ITU-T H.273, BT.601/709/2020).
+
+A restored frame goes back to YUV as a change: the difference that the network made is turned
+into YUV and added to the decoded planes. Where nothing was changed, the decoded numbers stay
+as they were, whatever the subsampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.clip import ColorTags, YuvPlanes
+
+UNSPECIFIED = 2
+# Weights of red and blue in luma, by H.273 matrix code.
+_LUMA_WEIGHTS = {
+    1: (0.2126, 0.0722),  # BT.709
+    4: (0.30, 0.11),  # FCC
+    5: (0.299, 0.114),  # BT.601, 625 lines
+    6: (0.299, 0.114),  # BT.601, 525 lines
+    7: (0.212, 0.087),  # SMPTE 240M
+    9: (0.2627, 0.0593),  # BT.2020, non-constant luminance
+}
+
+
+def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
+    """The matrix to use: the tagged one, else the usual guess: BT.709 for high definition,
+    BT.601 below."""
+    if tags.matrix in _LUMA_WEIGHTS:
+        return tags.matrix
+    return 1 if width >= 1280 or height > 576 else 6
+
+
+def rgb_from_yuv_matrix(matrix: int) -> Tensor:
+    """(3, 3): R'G'B' from Y' (0..1) and colour differences (-0.5..0.5)."""
+    red, blue = _LUMA_WEIGHTS[matrix]
+    green = 1 - red - blue
+    return torch.tensor(
+        [
+            [1.0, 0.0, 2 - 2 * red],
+            [1.0, -blue * (2 - 2 * blue) / green, -red * (2 - 2 * red) / green],
+            [1.0, 2 - 2 * blue, 0.0],
+        ],
+        dtype=torch.float64,
+    ).float()
+
+
+def _scales(planes: YuvPlanes) -> tuple[float, float, float, float]:
+    """Offset and span of luma, then of colour difference, in code values."""
+    unit = 1 << (planes.depth - 8)
+    if planes.tags.full_range:
+        top = (1 << planes.depth) - 1
+        return 0.0, top, 128.0 * unit, top
+    return 16.0 * unit, 219.0 * unit, 128.0 * unit, 224.0 * unit
+
+
+def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x: int) -> Tensor:
+    """Colour differences to full size, sited as in MPEG-2 and H.264: with the left luma
+    sample of each pair, between rows. (..., h, w) float -> (..., height, width)."""
+    out = chroma
+    if down_x:
+        following = torch.cat((out[..., 1:], out[..., -1:]), dim=-1)
+        out = torch.stack((out, (out + following) / 2), dim=-1).flatten(-2)[..., :width]
+    if down_y:
+        before = torch.cat((out[..., :1, :], out[..., :-1, :]), dim=-2)
+        after = torch.cat((out[..., 1:, :], out[..., -1:, :]), dim=-2)
+        pair = torch.stack((0.75 * out + 0.25 * before, 0.75 * out + 0.25 * after), dim=-2)
+        out = pair.flatten(-3, -2)[..., :height, :]
+    return out
+
+
+def downsample_chroma(chroma: Tensor, down_y: int, down_x: int) -> Tensor:
+    """Full-size colour differences to the codec's size, sited as `upsample_chroma` has them.
+    (N, H, W) float -> (N, ceil(H / 2**down_y), ceil(W / 2**down_x))."""
+    out = chroma
+    if down_x:
+        wide = functional.pad(out, (1, 1 + out.shape[-1] % 2), mode="replicate")
+        out = wide[..., :-2:2] / 4 + wide[..., 1:-1:2] / 2 + wide[..., 2::2] / 4
+    if down_y:
+        tall = functional.pad(out, (0, 0, 0, out.shape[-2] % 2), mode="replicate")
+        out = (tall[..., ::2, :] + tall[..., 1::2, :]) / 2
+    return out
+
+
+def rgb_from_planes(planes: YuvPlanes) -> Tensor:
+    """Decoded planes -> RGB, (3, H, W) float32, clipped to 0..1."""
+    height, width = planes.y.shape
+    luma_offset, luma_span, chroma_offset, chroma_span = _scales(planes)
+    luma = (planes.y.float() - luma_offset) / luma_span
+    chroma = (torch.stack((planes.u, planes.v)).float() - chroma_offset) / chroma_span
+    chroma = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
+    matrix = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height))
+    yuv = torch.cat((luma[None], chroma)).flatten(1)  # (3, HW)
+    return (matrix @ yuv).unflatten(1, (height, width)).clamp_(0, 1)
+
+
+def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
+    """Add an RGB change to decoded planes.
+
+    Args:
+        planes: as decoded.
+        change: restored minus decoded RGB, (3, H, W) float; zero leaves the planes as they are.
+
+    Returns:
+        Planes of the same format.
+    """
+    height, width = planes.y.shape
+    _, luma_span, _, chroma_span = _scales(planes)
+    matrix = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height))
+    yuv = (torch.linalg.inv(matrix) @ change.flatten(1)).unflatten(1, (height, width))
+    chroma = downsample_chroma(yuv[1:], planes.down_y, planes.down_x) * chroma_span
+    top = (1 << planes.depth) - 1
+
+    def moved(plane: Tensor, by: Tensor) -> Tensor:
+        return (plane.float() + by).round_().clamp_(0, top).to(plane.dtype)
+
+    return replace(
+        planes,
+        y=moved(planes.y, yuv[0] * luma_span),
+        u=moved(planes.u, chroma[0]),
+        v=moved(planes.v, chroma[1]),
+    )
+
+
+def beside(left: YuvPlanes, right: YuvPlanes) -> YuvPlanes:
+    """Two pictures of one format side by side, each cut to an even width."""
+    def joined(first: Tensor, second: Tensor, down: int) -> Tensor:
+        keep = (left.y.shape[1] // 2 * 2) >> down
+        return torch.cat((first[:, :keep], second[:, :keep]), dim=1)
+
+    return replace(
+        left,
+        y=joined(left.y, right.y, 0),
+        u=joined(left.u, right.u, left.down_x),
+        v=joined(left.v, right.v, left.down_x),
+    )
+
+
+def planes_from_rgb(rgb: Tensor, tags: ColorTags) -> YuvPlanes:
+    """RGB (3, H, W) float 0..1 -> 8-bit 4:2:0 planes, by the tags' matrix and range."""
+    _, height, width = rgb.shape
+    grey = torch.full(((height + 1) // 2, (width + 1) // 2), 128, dtype=torch.uint8)
+    black = torch.full((height, width), 0 if tags.full_range else 16, dtype=torch.uint8)
+    return add_change(YuvPlanes(black, grey, grey, 8, 1, 1, tags), rgb)

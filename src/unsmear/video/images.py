@@ -1,0 +1,75 @@
+"""Picture files as tensors, through OpenCV. No PyAV here: training machines need this too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.errors import InputError, OutputError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Picture files directly in a folder, sorted by name; hidden files are passed over."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def read_image(path: Path) -> Tensor:
+    """Read a picture as RGB: (3, H, W), uint8, or uint16 where the file holds 16 bits.
+
+    Raises:
+        InputError: no such file, not a picture, or a picture with transparency.
+    """
+    try:
+        # Not cv2.imread: that one cannot open names outside the local code page on Windows.
+        packed = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
+    flags = cv2.IMREAD_UNCHANGED
+    pixels = cv2.imdecode(packed, flags) if packed.size else None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"'{path}' is not a picture with 8 or 16 bits a channel")
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    elif pixels.shape[2] == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    elif (pixels[..., 3] == np.iinfo(pixels.dtype).max).all():
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
+    else:
+        raise InputError(f"'{path}' has transparent pixels: flatten it onto a background first")
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def write_image(path: Path, image: Tensor) -> None:
+    """Write RGB (3, H, W), uint8 or uint16, as the file's suffix says.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    bgr = image.cpu().numpy().transpose(1, 2, 0)[..., ::-1]
+    done, packed = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
+    if not done:
+        raise OutputError(f"cannot write a picture as '{path.suffix}': use .png")
+    try:
+        packed.tofile(path)
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def unit_from_integer(image: Tensor) -> Tensor:
+    """uint8 or uint16 -> float32 0..1, any shape."""
+    return image.float() / torch.iinfo(image.dtype).max
+
+
+def integer_from_unit(image: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """float, clipped to 0..1 and rounded -> uint8 or uint16, any shape."""
+    return (image.float().clamp(0, 1) * torch.iinfo(dtype).max).round().to(dtype)

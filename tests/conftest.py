@@ -1,0 +1,136 @@
+"""Shared by all tests: small clips made on the fly, a small network, two threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from unsmear.models.checkpoint import Provenance, save_weights
+from unsmear.models.network import DeblurNetwork, NetworkConfig
+
+settings.register_profile(
+    "unsmear", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unsmear")
+
+SMALL = NetworkConfig(
+    widths=(8, 12, 16),
+    encoder_blocks=(1, 1, 1),
+    decoder_blocks=(1, 1, 1),
+    attention_levels=(1, 2),
+    spatial_maps=3,
+    temporal_maps=2,
+    neighbours=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> Iterator[None]:
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, 2))
+    yield
+    torch.set_num_threads(threads)
+
+
+def awake(config: NetworkConfig = SMALL) -> DeblurNetwork:
+    """A network whose head is not zero, so that its output depends on everything inside."""
+    network = DeblurNetwork(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def network() -> DeblurNetwork:
+    return awake()
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path) -> Path:
+    """Small random weights, as a file."""
+    path = tmp_path / "small.safetensors"
+    provenance = Provenance(
+        model="small", steps=0, seed=0, hours=0.0, device="cpu", version="test"
+    )
+    save_weights(path, SMALL, awake().state_dict(), provenance)
+    return path
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth random picture, (H, W, 3) uint8: codecs and flow like it better than noise."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, max(height // 8, 2), max(width // 8, 2), generator=generator)
+    fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return (fine[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy().copy()
+
+
+def write_video(
+    path: Path,
+    *,
+    pts: list[int] | None = None,
+    frames: int = 8,
+    size: tuple[int, int] = (64, 48),
+    time_base: Fraction = Fraction(1, 30000),
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    audio: bool = False,
+    rotation: float = 0.0,
+    tags: tuple[int, int, int, int] = (1, 1, 1, 1),
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A small moving clip; tags are range, matrix, transfer, primaries."""
+    width, height = size
+    stamps = pts if pts is not None else [index * 1001 for index in range(frames)]
+    scene = picture(height, width + 4 * len(stamps))
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        stream.time_base = stream.codec_context.time_base = time_base
+        context = stream.codec_context
+        context.color_range, context.colorspace, context.color_trc, context.color_primaries = tags
+        if rotation:
+            stream.set_display_rotation(rotation)
+        sound = container.add_stream("aac", rate=44100, layout="mono") if audio else None
+        for index, stamp in enumerate(stamps):
+            array = np.ascontiguousarray(scene[:, 4 * index : 4 * index + width])
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format=pixel_format)
+            frame.pts, frame.time_base = stamp, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            _write_tone(container, sound, float(stamps[-1] * time_base))
+    return path
+
+
+def _write_tone(container: av.container.OutputContainer, stream: object, seconds: float) -> None:
+    samples = np.sin(np.arange(int(seconds * 44100) + 1024) / 20).astype(np.float32)
+    for start in range(0, len(samples) - 1023, 1024):
+        frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def stamps_of(path: Path) -> list[Fraction]:
+    """Presentation times of all frames of a video file."""
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
+    """Time and contents of all audio packets of a file."""
+    with av.open(str(path)) as container:
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in container.demux(audio=0)
+            if packet.dts is not None
+        ]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unsmear.data.shake import (
+    blur_length,
+    exposure_times,
+    plane_homographies,
+    read_orientation_log,
+    recorded_rotations,
+    rotation_matrices,
+    smooth_path,
+    transform_points,
+)
+from unsmear.errors import InputError
+
+STRAIGHT = torch.tensor([[0.0, 0.0, 1.0]])
+
+
+def one_camera(rotation=None, translation=None, focal=500.0, principal=(0.0, 0.0)):
+    rotation = torch.zeros(1, 3) if rotation is None else rotation
+    translation = torch.zeros(1, 3) if translation is None else translation
+    return plane_homographies(
+        rotation_matrices(rotation), translation, STRAIGHT,
+        torch.tensor([focal]), torch.tensor([principal]),
+    )  # fmt: skip
+
+
+def test_exposures_are_centred_and_as_long_as_the_duty():
+    times = exposure_times(5, 7, torch.tensor([0.5, 1.0]))
+    assert times.shape == (2, 5, 7)
+    torch.testing.assert_close(times[0, :, 3], torch.arange(-2.0, 3.0))
+    torch.testing.assert_close(times[0, 0, -1] - times[0, 0, 0], torch.tensor(0.5))
+    torch.testing.assert_close(times[1, 0, -1], times[1, 1, 0])  # duty 1: no gap
+
+
+def test_even_samples_have_no_middle():
+    with pytest.raises(ValueError, match="odd"):
+        exposure_times(3, 4, torch.ones(1))
+
+
+def test_paths_start_at_rest_and_are_smooth():
+    generator = torch.Generator().manual_seed(1)
+    times = torch.linspace(-2, 2, 401).expand(8, 401)
+    path = smooth_path(times, 6, generator)
+    assert path.shape == (8, 401, 6)
+    torch.testing.assert_close(path[:, 200], torch.zeros(8, 6), atol=1e-5, rtol=0)
+    steps = path.diff(dim=1)
+    assert (steps.diff(dim=1).norm() / steps.norm()) < 0.05  # neighbouring steps alike
+    again = smooth_path(times, 6, torch.Generator().manual_seed(1))
+    assert torch.equal(path, again)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
+def test_rotations_are_rotations(vector):
+    matrix = rotation_matrices(torch.tensor(vector))
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(3), atol=1e-5, rtol=0)
+    assert math.isclose(float(torch.linalg.det(matrix)), 1, abs_tol=1e-5)
+    angle = math.acos(max(-1.0, min(1.0, (float(matrix.trace()) - 1) / 2)))
+    assert math.isclose(angle, math.hypot(*vector), abs_tol=2e-3)
+
+
+def test_yaw_moves_the_picture_sideways_by_focal_times_tangent():
+    moved = transform_points(one_camera(torch.tensor([[0.0, 0.02, 0.0]])), torch.zeros(1, 2))
+    torch.testing.assert_close(
+        moved[0, 0], torch.tensor([500 * math.tan(0.02), 0.0]), atol=1e-3, rtol=0
+    )
+
+
+def test_roll_turns_about_the_optical_axis():
+    axis = (30.0, -20.0)
+    homography = one_camera(torch.tensor([[0.0, 0.0, 0.1]]), principal=axis)
+    points = torch.tensor([axis, (130.0, -20.0)])
+    moved = transform_points(homography, points)[0]
+    torch.testing.assert_close(moved[0], points[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        moved[1] - moved[0], 100 * torch.tensor([math.cos(0.1), math.sin(0.1)]), atol=1e-2, rtol=0
+    )
+
+
+def test_walking_forward_spreads_from_the_centre():
+    homography = one_camera(translation=torch.tensor([[0.0, 0.0, 0.1]]))
+    moved = transform_points(homography, torch.tensor([[0.0, 0.0], [110.0, 0.0]]))[0]
+    torch.testing.assert_close(moved, torch.tensor([[0.0, 0.0], [100.0, 0.0]]), atol=1e-3, rtol=0)
+
+
+def test_blur_length_of_a_known_pan():
+    shift = torch.eye(3).repeat(1, 1, 5, 1, 1)
+    shift[0, 0, :, 0, 2] = torch.linspace(0, 8, 5)
+    torch.testing.assert_close(blur_length(shift, 64, 48), torch.tensor([[8.0]]))
+
+
+def log_text(angles, interval_ns=5_000_000):
+    lines = ["1428589782694", "3.97"]
+    for index, angle in enumerate(angles):
+        c, s = math.cos(angle), math.sin(angle)
+        values = [c, 0, s, 0, 1, 0, -s, 0, c]
+        lines.append(f"{1000 + index}, {index * interval_ns}, {values}")
+    return "\n".join(lines)
+
+
+def test_recorded_log_gives_the_recorded_turn(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_text(log_text([0.002 * index for index in range(101)]))  # 0.4 rad/s about y
+    log = read_orientation_log(path)
+    assert log.duration == 0.5
+    times = torch.tensor([[-1.0, 0.0, 0.5, 1.0]])
+    rotation = recorded_rotations(log, times, start=0.25, frame_interval=0.1)
+    torch.testing.assert_close(rotation[0, 1], torch.eye(3), atol=1e-6, rtol=0)
+    for index, angle in ((0, -0.04), (2, 0.02), (3, 0.04)):
+        # The device's y points up, the picture's down: the sense of the turn flips.
+        expected = rotation_matrices(torch.tensor([0.0, -angle, 0.0]))
+        torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["", "hello\nworld", "1, 2, [1, 2, 3]", "1, 2, [1,0,0,0,1,0,0,0,1]"])
+def test_files_that_are_no_logs_are_refused(tmp_path, text):
+    path = tmp_path / "log.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match="no orientation log"):
+        read_orientation_log(path)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import picture, write_video
+from unsmear.data.pairs import find_pairs
+from unsmear.data.sources import find_training_files, load_photograph, load_shots
+from unsmear.errors import InputError
+from unsmear.video.images import write_image
+
+
+def save(path, height=24, width=32, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy()))
+
+
+def pair_folder(root, name, sides=("blur", "sharp"), frames=3):
+    for side in sides:
+        for index in range(frames):
+            save(root / name / side / f"{index:06d}.png", seed=index)
+
+
+def test_layout_tells_what_is_what(tmp_path):
+    save(tmp_path / "stills" / "a.jpg")
+    save(tmp_path / "b.png")
+    write_video(tmp_path / "videos" / "v.mp4") if (tmp_path / "videos").mkdir() is None else None
+    save(tmp_path / "clips" / "walk" / "0.png")
+    pair_folder(tmp_path / "GOPRO", "GOPR0001")
+    pair_folder(tmp_path / "DVD", "720p", ("input", "GT"))
+    (tmp_path / "notes.txt").write_text("ignored")
+    files = find_training_files([tmp_path])
+    assert [p.name for p in files.photographs] == ["b.png", "a.jpg"]
+    assert [p.name for p in files.clips] == ["walk", "v.mp4"]
+    assert [p.name for p in files.pairs] == ["GOPRO/GOPR0001", "DVD/720p"]
+
+
+def test_nothing_usable_and_missing_folders_are_errors(tmp_path):
+    with pytest.raises(InputError, match="no training data"):
+        find_training_files([tmp_path])
+    with pytest.raises(InputError, match="not a folder"):
+        find_training_files([tmp_path / "missing"])
+
+
+def test_pairs_read_in_order(tmp_path):
+    pair_folder(tmp_path, "seq", frames=4)
+    (pair,) = find_pairs(tmp_path)
+    blurry, sharp = pair.read(1, 2)
+    assert blurry.shape == sharp.shape == (2, 3, 24, 32)
+    assert torch.equal(blurry[0], torch.from_numpy(picture(24, 32, 1).transpose(2, 0, 1).copy()))
+    assert pair.read()[0].shape[0] == 4
+
+
+def test_pairs_with_different_names_are_an_error(tmp_path):
+    pair_folder(tmp_path, "seq")
+    (tmp_path / "seq" / "sharp" / "000002.png").unlink()
+    with pytest.raises(InputError, match="same names"):
+        find_pairs(tmp_path)
+
+
+def test_frames_of_different_size_are_an_error(tmp_path):
+    pair_folder(tmp_path, "seq")
+    save(tmp_path / "seq" / "blur" / "000001.png", width=40)
+    with pytest.raises(InputError, match=r"000001\.png"):
+        find_pairs(tmp_path)[0].read()
+
+
+def test_photographs_shrink_but_never_grow(tmp_path):
+    save(tmp_path / "a.png", 40, 80)
+    assert load_photograph(tmp_path / "a.png", 40).shape == (3, 20, 40)
+    assert load_photograph(tmp_path / "a.png", 400).shape == (3, 40, 80)
+
+
+def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
+    folder = tmp_path / "clips" / "scene"
+    wide = picture(64, 200, seed=1)
+    for index in range(18):
+        scene = wide if index < 9 else 255 - picture(64, 200, seed=5)
+        image = np.ascontiguousarray(scene[:, 3 * index : 3 * index + 96].transpose(2, 0, 1))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_image(folder / f"{index:03d}.png", torch.from_numpy(image))
+    shots = load_shots(folder, short_side=64)
+    assert [len(shot.frames) for shot in shots] == [9, 9]
+    for shot in shots:
+        assert shot.forth.shape == shot.back.shape == (8, 2, 64, 96)
+        inner = shot.forth[:, 0, 16:-16, 24:-24].float()
+        assert abs(float(inner.median()) + 3) < 0.6  # the camera pans right, the scene left
+    assert load_shots(folder, short_side=32)[0].frames.shape[-2:] == (32, 48)
+
+
+def test_video_files_become_shots(tmp_path):
+    path = write_video(tmp_path / "v.mp4", frames=10, size=(96, 64))
+    (shot,) = load_shots(path)
+    assert shot.frames.shape == (10, 3, 64, 96)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import picture
+from unsmear.data.motion import Generators, draw_motion
+from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices
+from unsmear.data.sources import Shot
+from unsmear.data.synthesis import (
+    SynthesisConfig,
+    Synthesizer,
+    cut_canvas,
+    draw_blur_lengths,
+    turn_clips,
+)
+from unsmear.errors import ConfigError
+
+CPU = torch.device("cpu")
+PLAIN = SynthesisConfig(
+    sharp_share=0, object_share=0, video_share=0, compressed_share=0, noise_most=0
+)
+
+
+def photographs(count=3):
+    return [
+        torch.from_numpy(picture(200, 260, seed).transpose(2, 0, 1).copy()) for seed in range(count)
+    ]
+
+
+def shot(frames=9, pan=3):
+    wide = picture(96, 200, seed=4)
+    views = [wide[:, pan * i : pan * i + 144] for i in range(frames)]
+    stack = torch.from_numpy(np.ascontiguousarray(np.stack(views).transpose(0, 3, 1, 2)))
+    forth = torch.zeros(frames - 1, 2, 96, 144, dtype=torch.float16)
+    forth[:, 0] = -pan
+    return Shot(stack, forth, -forth)
+
+
+def hand(samples=400):
+    generator = torch.Generator().manual_seed(3)
+    angles = torch.randn(samples, 3, generator=generator).cumsum(0) * 0.002
+    return OrientationLog(
+        torch.arange(samples, dtype=torch.float64) / 200, rotation_matrices(angles).double()
+    )
+
+
+def sharpness(clip):
+    return float((clip[..., 1:] - clip[..., :-1]).square().mean())
+
+
+def psnrs(one, two):
+    return -10 * torch.log10((one - two).square().mean(dim=(1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("logs", [[], [hand()]])
+def test_motion_has_the_wanted_blur(logs):
+    random = Generators.seeded(0, CPU)
+    wanted = torch.tensor([0.5, 3.0, 10.0, 25.0] * 4)
+    motion = draw_motion(wanted, 4, 96, logs, 1.0, random)
+    found = blur_length(motion.homographies, 96, 96).mean(dim=1)
+    torch.testing.assert_close(found, wanted, rtol=0.15, atol=0.1)
+
+
+def test_blur_lengths_follow_the_config():
+    config = SynthesisConfig(sharp_share=0.25, blur_mean=5, blur_most=20)
+    lengths = draw_blur_lengths(config, 20000, Generators.seeded(0, CPU))
+    assert lengths.max() <= 20
+    faint_of_long = 1 - torch.exp(torch.tensor(-1 / 5.0))
+    expected = 0.25 + 0.75 * faint_of_long
+    assert abs(float((lengths < 1).float().mean()) - float(expected)) < 0.02
+
+
+def test_batches_have_the_promised_shape_range_and_steps():
+    synthesizer = Synthesizer(SynthesisConfig(video_share=0.5), photographs(), [shot()], [hand()], CPU)
+    random = Generators.seeded(1, CPU)
+    for _ in range(3):
+        blurry, sharp = synthesizer.batch(4, 3, 48, random)
+        assert blurry.shape == sharp.shape == (4, 3, 3, 48, 48)
+        assert torch.isfinite(blurry).all()
+        for side in (blurry, sharp):
+            assert side.min() >= 0
+            assert side.max() <= 1
+        steps = blurry * 255
+        torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
+    shots, pictures = ([shot()], []) if video else ([], photographs())
+    config = dataclasses.replace(PLAIN, blur_mean=10, video_share=float(video))
+    blurry, sharp = Synthesizer(config, pictures, shots, [], CPU).batch(
+        8, 3, 64, Generators.seeded(2, CPU)
+    )
+    assert sharpness(blurry) < 0.8 * sharpness(sharp)
+    # Blur about a centre, not a shift: the sharp frame fits better than the one before.
+    late = torch.cat((sharp[:, 1:], sharp[:, :1]), dim=1)
+    assert psnrs(blurry, sharp).mean() > psnrs(blurry, late).mean()
+
+
+def test_without_motion_and_noise_nothing_is_lost():
+    config = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
+    blurry, sharp = Synthesizer(config, photographs(), [], [], CPU).batch(
+        4, 2, 48, Generators.seeded(0, CPU)
+    )
+    assert psnrs(blurry, sharp).min() > 50  # 8-bit rounding alone
+
+
+def test_same_seed_same_batch_and_state_can_be_restored():
+    synthesizer = Synthesizer(SynthesisConfig(), photographs(), [shot()], [hand()], CPU)
+    random = Generators.seeded(5, CPU)
+    synthesizer.batch(2, 3, 32, random)
+    saved = random.host.get_state(), random.device.get_state()
+    first = synthesizer.batch(2, 3, 32, random)
+    random.host.set_state(saved[0])
+    random.device.set_state(saved[1])
+    for one, two in zip(first, synthesizer.batch(2, 3, 32, random), strict=True):
+        assert torch.equal(one, two)
+    other = synthesizer.batch(2, 3, 32, Generators.seeded(6, CPU))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_moving_layers_are_there():
+    """A layer covers part of the picture: some pixels differ from the clip without layers."""
+    still = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
+    with_layers = dataclasses.replace(still, object_share=1.0)
+    pictures = [torch.full((3, 200, 260), 40, dtype=torch.uint8), torch.full((3, 200, 260), 220, dtype=torch.uint8)]
+    blurry, _ = Synthesizer(with_layers, pictures, [], [], CPU).batch(
+        8, 1, 64, Generators.seeded(1, CPU)
+    )
+    spread = blurry.flatten(1).std(dim=1)
+    assert (spread > 0.05).any()
+    assert (spread < 0.9).all()
+
+
+def test_canvas_of_a_small_picture_is_mirrored():
+    small = torch.arange(12, dtype=torch.uint8).reshape(1, 3, 4).expand(3, 3, 4)
+    canvas = cut_canvas(small, 9, (0.5, 0.5), half=False) * 255
+    assert canvas.shape == (3, 9, 9)
+    assert set(canvas.round().int().flatten().tolist()) == set(range(12))
+    torch.testing.assert_close(canvas[0, 3:6, 2:6], small[0].float())
+    torch.testing.assert_close(canvas[0, 3:6, 1], small[0, :, 1].float())
+
+
+def test_half_canvas_averages():
+    image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
+    canvas = cut_canvas(image, 32, (0.0, 0.0), half=True)
+    expected = image[:, :2, :2].float().mean(dim=(1, 2)) / 255
+    torch.testing.assert_close(canvas[:, 0, 0], expected)
+
+
+def test_turns_treat_both_sides_alike():
+    clip = torch.rand(6, 3, 3, 8, 8)
+    blurry, sharp = turn_clips(clip, clip.clone(), Generators.seeded(0, CPU))
+    assert torch.equal(blurry, sharp)
+    assert not torch.equal(blurry, clip)
+    torch.testing.assert_close(blurry.sum(dim=(1, 2, 3, 4)), clip.sum(dim=(1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sharp_share": 1.5}, "sharp_share"),
+        ({"blur_mean": 0}, "blur_mean"),
+        ({"blur_mean": 40.0}, "blur_most"),
+        ({"noise_most": -1}, "noise_most"),
+    ],
+)
+def test_impossible_configs_raise_when_made(change, message):
+    with pytest.raises(ConfigError, match=message):
+        SynthesisConfig(**change)
+
+
+def test_no_sources_are_an_error():
+    with pytest.raises(ConfigError, match="at least one photograph"):
+        Synthesizer(SynthesisConfig(), [], [], [], CPU)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import SMALL, awake
+from unsmear.errors import ModelError
+from unsmear.models.checkpoint import Provenance, load_weights, read_provenance, save_weights
+
+ORIGIN = Provenance(
+    model="small", steps=12, seed=3, hours=0.5, device="cpu", version="0", scores={"a": {"p": 1.5}}
+)
+
+
+def test_round_trip_in_half_precision(tmp_path):
+    network = awake()
+    path = tmp_path / "w.safetensors"
+    save_weights(path, SMALL, network.state_dict(), ORIGIN)
+    loaded, origin = load_weights(path)
+    assert origin == ORIGIN == read_provenance(path)
+    assert loaded.config == SMALL
+    for key, value in network.state_dict().items():
+        assert loaded.state_dict()[key].dtype == torch.float32
+        torch.testing.assert_close(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-6)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_float32_round_trip_is_exact(tmp_path):
+    network = awake()
+    path = tmp_path / "w.safetensors"
+    save_weights(path, SMALL, network.state_dict(), ORIGIN, dtype=torch.float32)
+    for key, value in load_weights(path)[0].state_dict().items():
+        assert torch.equal(value, network.state_dict()[key])
+
+
+def rewrite(path, change_tensors=lambda t: t, change_metadata=lambda m: m):
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        metadata = json.loads(file.read(length))["__metadata__"]
+    save_file(change_tensors(load_file(path)), path, change_metadata(metadata))
+
+
+def without_first(tensors):
+    return dict(list(tensors.items())[1:])
+
+
+def reshaped(tensors):
+    return {key: value.flatten() for key, value in tensors.items()}
+
+
+def integers(tensors):
+    return {key: value.to(torch.int8) for key, value in tensors.items()}
+
+
+def not_finite(tensors):
+    return {key: value * float("nan") for key, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_first, "does not fit"),
+        (reshaped, "does not fit"),
+        (integers, "is not F16"),
+        (not_finite, "not finite"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(weights_file, change, message):
+    rewrite(weights_file, change_tensors=change)
+    with pytest.raises(ModelError, match=message):
+        load_weights(weights_file)
+
+
+def huge_network(metadata):
+    network = json.loads(metadata["network"]) | {"widths": [60000, 60000, 60000]}
+    return metadata | {"network": json.dumps(network)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: {k: v for k, v in m.items() if k != "format"}, "no Unsmear weights"),
+        (lambda m: m | {"network": "{}"}, "describes no network"),
+        (lambda m: m | {"network": "not json"}, "describes no network"),
+        (lambda m: m | {"network": json.dumps({"widths": "x"})}, "describes no network"),
+        (huge_network, "refused"),
+        (lambda m: m | {"provenance": "[]"}, "provenance"),
+    ],
+)
+def test_headers_that_make_no_sense_are_refused(weights_file, change, message):
+    rewrite(weights_file, change_metadata=change)
+    with pytest.raises(ModelError, match=message):
+        load_weights(weights_file)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_in_one_line(tmp_path_factory, contents):
+    path = tmp_path_factory.mktemp("hostile") / "w.safetensors"
+    path.write_bytes(contents)
+    with pytest.raises(ModelError):
+        load_weights(path)
+
+
+def test_giant_header_is_not_read(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+    with pytest.raises(ModelError, match="out of range"):
+        load_weights(path)
+
+
+def test_truncated_file_is_refused(weights_file):
+    contents = weights_file.read_bytes()
+    weights_file.write_bytes(contents[: len(contents) // 2])
+    with pytest.raises(ModelError, match="damaged"):
+        load_weights(weights_file)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match="missing.safetensors"):
+        load_weights(tmp_path / "missing.safetensors")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import SMALL, awake
+from unsmear.errors import ConfigError
+from unsmear.models.network import (
+    DeblurNetwork,
+    count_macs,
+    count_parameters,
+    join_frames,
+    pad_to_multiple,
+)
+
+
+def test_untrained_network_returns_its_input():
+    clip = torch.rand(1, 3, 3, 20, 28)
+    torch.testing.assert_close(DeblurNetwork(SMALL)(clip), clip)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
+def test_any_size_and_length_keep_their_shape(height, width, frames):
+    clip = torch.rand(1, frames, 3, height, width)
+    assert awake()(clip).shape == clip.shape
+
+
+@given(st.integers(1, 33), st.integers(1, 33), st.sampled_from([1, 2, 8]))
+def test_padding_repeats_the_edge_and_keeps_the_frame(height, width, multiple):
+    frames = torch.rand(2, 3, height, width)
+    padded = pad_to_multiple(frames, multiple)
+    assert padded.shape[-2] % multiple == padded.shape[-1] % multiple == 0
+    assert padded.shape[-2] < height + multiple
+    assert torch.equal(padded[..., :height, :width], frames)
+    assert torch.equal(padded[..., -1, -1], frames[..., -1, -1])
+
+
+def test_clip_equals_frame_by_frame(network):
+    clip = torch.rand(2, 4, 3, 16, 24)
+    encoded = [network.encode(clip[:, t]) for t in range(4)]
+    window = join_frames([network.squeeze(one) for one in encoded])
+    whole = network(clip)
+    for t in range(4):
+        neighbours = [encoded[max(t - 1, 0)].local, encoded[min(t + 1, 3)].local]
+        alone = network.restore(encoded[t], window, neighbours)
+        torch.testing.assert_close(alone, whole[:, t], rtol=1e-4, atol=1e-5)
+
+
+def test_batch_rows_do_not_mix(network):
+    clips = torch.rand(3, 2, 3, 16, 16)
+    for index in range(3):
+        torch.testing.assert_close(
+            network(clips)[index], network(clips[index : index + 1])[0], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_encoder_sees_a_limited_surrounding_only(network):
+    """No global or temporal operation in the encoder: far pixels cannot matter."""
+    frame = torch.rand(1, 3, 8, 512)
+    other = frame.clone()
+    other[..., :8] = 1 - other[..., :8]
+    for one, two in zip(
+        network.encode(frame).features, network.encode(other).features, strict=True
+    ):
+        assert torch.equal(one[..., -2:], two[..., -2:])
+        assert not torch.equal(one[..., :2], two[..., :2])
+
+
+def test_a_far_pixel_reaches_a_frame_through_the_attention(network):
+    clip = torch.rand(1, 5, 3, 8, 512)
+    other = clip.clone()
+    other[:, 0, :, :, :64] = 1 - other[:, 0, :, :, :64]  # four frames and 448 pixels away
+    assert not torch.equal(network(clip)[:, 4, ..., -8:], network(other)[:, 4, ..., -8:])
+
+
+def test_without_local_path_frames_meet_only_in_descriptors():
+    network = awake(dataclasses.replace(SMALL, neighbours=0))
+    clip = torch.rand(1, 3, 3, 16, 16)
+    swapped = clip[:, [2, 1, 0]]
+    # The temporal squeeze is a weighted mean: the order of the others does not matter.
+    torch.testing.assert_close(network(clip)[:, 1], network(swapped)[:, 1], rtol=1e-4, atol=1e-5)
+
+
+def test_wrong_size_and_wrong_number_of_neighbours_are_refused(network):
+    with pytest.raises(ValueError, match="multiples of 8"):
+        network.encode(torch.rand(1, 3, 12, 16))
+    encoded = network.encode(torch.rand(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="takes 2"):
+        network.restore(encoded, network.squeeze(encoded), [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widths": ()}, "widths"),
+        ({"encoder_blocks": (1,)}, "encoder_blocks"),
+        ({"block": "magic"}, "magic"),
+        ({"stem": 3}, "stem"),
+        ({"attention_levels": (3,)}, "attention_levels"),
+        ({"attention_levels": (2, 1)}, "attention_levels"),
+        ({"spatial_maps": 0}, "spatial_maps"),
+        ({"neighbours": -1}, "neighbours"),
+        ({"dense_layers": 0}, "dense_layers"),
+    ],
+)
+def test_contradictory_configs_raise_when_made(change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(ConfigError, match=r"stem.*neighbours"):
+        dataclasses.replace(SMALL, stem=3, neighbours=-1)
+
+
+def test_counts_agree_with_hand_calculation():
+    config = dataclasses.replace(
+        SMALL, widths=(4,), encoder_blocks=(0,), decoder_blocks=(0,), attention_levels=(),
+        neighbours=0,
+    )  # fmt: skip
+    # Stem 12 -> 4 and head 4 -> 12, 3x3, at half resolution.
+    assert count_parameters(DeblurNetwork(config)) == (12 * 4 + 4 * 12) * 9 + 4 + 12
+    assert count_macs(config, 32, 64) == (12 * 4 + 4 * 12) * 9 * 16 * 32

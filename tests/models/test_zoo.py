@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from unsmear.errors import ModelError
+from unsmear.models import zoo
+from unsmear.models.network import DeblurNetwork, count_macs
+
+
+@pytest.mark.parametrize("name", list(zoo.ZOO))
+def test_every_row_builds_and_runs(name):
+    entry = zoo.find_entry(name)
+    assert entry.name == name
+    assert entry.window % 2 == 1
+    clip = torch.rand(1, 2, 3, 40, 24)
+    with torch.no_grad():
+        assert DeblurNetwork(entry.config)(clip).shape == clip.shape
+
+
+def test_lite_stays_light_and_paper_stays_faithful():
+    assert 1.5e9 < count_macs(zoo.ZOO["lite"].config) < 2.5e9
+    paper = zoo.ZOO["paper"].config
+    assert paper.block == "dense"
+    assert paper.neighbours == 0
+
+
+def test_released_weights_load_and_change_a_picture():
+    released = [entry for entry in zoo.ZOO.values() if entry.weights.is_file()]
+    assert "lite" in [entry.name for entry in released]
+    for entry in released:
+        assert entry.weights.stat().st_size < 16 << 20
+        model = zoo.load_model(entry.name)
+        assert model.network.config == entry.config
+        assert model.provenance.model == entry.name
+        assert model.provenance.steps > 0
+        clip = torch.rand(1, 2, 3, 32, 32)
+        assert not torch.allclose(model.network(clip), clip, atol=1e-3)
+
+
+def test_unknown_names_list_what_there_is():
+    with pytest.raises(ModelError, match=r"unknown model 'nope'.*lite.*paper"):
+        zoo.load_model("nope")
+
+
+def test_a_row_without_weights_says_how_to_get_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(zoo, "WEIGHTS_FOLDER", tmp_path)
+    with pytest.raises(ModelError, match="unsmear train --preset lite"):
+        zoo.load_model("lite")
+
+
+def test_a_weights_file_loads_by_path(weights_file):
+    model = zoo.load_model(str(weights_file))
+    assert model.name == "small"
+    assert not model.network.training
+    assert not any(parameter.requires_grad for parameter in model.network.parameters())
+
+
+def test_weights_of_another_shape_do_not_pass_for_a_row(monkeypatch, weights_file):
+    monkeypatch.setattr(zoo, "WEIGHTS_FOLDER", weights_file.parent)
+    weights_file.rename(weights_file.parent / "lite.safetensors")
+    with pytest.raises(ModelError, match="another network"):
+        zoo.load_model("lite")
+
+
+def test_rows_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        zoo.ZOO["lite"].window = 7

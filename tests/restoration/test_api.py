@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import unsmear
+from tests.conftest import picture, stamps_of, write_video
+from unsmear.errors import ConfigError, InputError, ModelError
+
+
+def arrays(count=4, height=20, width=28):
+    return [picture(height, width, seed) for seed in range(count)]
+
+
+def test_arrays_in_arrays_out(weights_file):
+    frames = arrays()
+    restored = list(unsmear.restore(iter(frames), model=str(weights_file), device="cpu"))
+    assert len(restored) == 4
+    for before, after in zip(frames, restored, strict=True):
+        assert isinstance(after, np.ndarray)
+        assert (after.shape, after.dtype) == (before.shape, np.uint8)
+
+
+def test_tensors_give_the_same_numbers_as_arrays(weights_file):
+    model = unsmear.open_model(str(weights_file), "cpu")
+    frames = arrays()
+    as_tensors = [torch.from_numpy(f).permute(2, 0, 1) / 255 for f in frames]
+    one = list(unsmear.restore(frames, model=model))
+    two = list(unsmear.restore(as_tensors, model=model))
+    for array, tensor in zip(one, two, strict=True):
+        assert isinstance(tensor, torch.Tensor)
+        np.testing.assert_array_equal(
+            array, (tensor.permute(1, 2, 0) * 255).round().byte().numpy()
+        )
+
+
+def test_frames_come_while_more_go_in(weights_file):
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield picture(16, 16)
+
+    stream = unsmear.restore(endless(), model=str(weights_file), device="cpu", window=3)
+    next(stream)
+    next(stream)
+    assert taken == 3
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        torch.zeros(8, 8),
+        torch.zeros(1, 8, 8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        "frame.png",
+    ],
+)
+def test_frames_of_another_kind_are_refused(weights_file, frame):
+    with pytest.raises(InputError, match=r"must be|give numpy"):
+        list(unsmear.restore([frame], model=str(weights_file), device="cpu"))
+
+
+def test_mixed_sizes_are_refused(weights_file):
+    frames = [picture(16, 16), picture(16, 24)]
+    with pytest.raises(InputError, match="one size"):
+        list(unsmear.restore(frames, model=str(weights_file), device="cpu"))
+
+
+def test_mistakes_in_options_show_at_once(weights_file):
+    with pytest.raises(ModelError):
+        unsmear.restore([], model="nope")
+    with pytest.raises(ConfigError):
+        unsmear.restore([], model=str(weights_file), window=2)
+
+
+def test_files_from_python(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=3)
+    count = unsmear.restore_video(
+        str(source), str(tmp_path / "out.mp4"), model=str(weights_file), device="cpu"
+    )
+    assert count == 3
+    assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
+
+
+def test_public_names_are_there_and_others_are_not():
+    assert set(unsmear.__all__) <= set(dir(unsmear))
+    for name in unsmear.__all__:
+        assert getattr(unsmear, name)
+    with pytest.raises(AttributeError):
+        unsmear.nothing_like_it  # noqa: B018

@@ -1,0 +1,157 @@
+"""Whole files restored: nothing lost, nothing half-done, memory bounded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, audio_packets, awake, stamps_of, write_video
+from unsmear.errors import InputError, OutputError
+from unsmear.models.network import DeblurNetwork
+from unsmear.restoration import files
+from unsmear.restoration.files import compare_path, restore_file, restore_frames
+from unsmear.video.folder import FolderReader
+from unsmear.video.images import integer_from_unit, read_image, write_image
+from unsmear.video.reader import VideoReader
+
+VARIABLE = [0, 1001, 1500, 4000, 4001, 9000, 9999, 20000]
+
+
+def test_video_keeps_frames_stamps_and_sound(tmp_path, network):
+    source = write_video(tmp_path / "in.mp4", pts=VARIABLE, audio=True)
+    seen = []
+    count = restore_file(
+        source, tmp_path / "out.mp4", network, 3, on_progress=lambda p: seen.append(p.done)
+    )
+    assert count == 8
+    assert seen == list(range(9))
+    assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
+    assert audio_packets(tmp_path / "out.mp4") == audio_packets(source)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_restored_planes_are_the_network_output(tmp_path, network):
+    """What is encoded is the decoded picture plus the network's change, within a code value."""
+    source = write_video(tmp_path / "in.mkv", codec="ffv1", pixel_format="yuv444p")
+    with VideoReader(source) as reader:
+        for restored in restore_frames(network, reader, 3):
+            from unsmear.video.color import rgb_from_planes
+
+            inside = ((restored.rgb > 0.02) & (restored.rgb < 0.98)).all(dim=0)
+            again = rgb_from_planes(restored.planes)
+            assert (again - restored.rgb).abs()[:, inside].max() < 2.5 / 255
+
+
+def test_a_network_that_changes_nothing_leaves_the_decoded_planes(tmp_path):
+    source = write_video(tmp_path / "in.mp4")
+    with VideoReader(source) as reader:
+        for restored in restore_frames(DeblurNetwork(SMALL).eval(), reader, 5):
+            for name in ("y", "u", "v"):
+                before, after = getattr(restored.frame.planes, name), getattr(restored.planes, name)
+                assert torch.equal(before, after)
+
+
+def test_folder_keeps_names_and_sizes(tmp_path, network):
+    source = tmp_path / "frames"
+    source.mkdir()
+    for name in ("0001", "0002", "0007"):
+        write_image(source / f"{name}.png", integer_from_unit(torch.rand(3, 13, 21)))
+    restore_file(source, tmp_path / "out", network, 3, compare=True)
+    assert [f.name for f in FolderReader(tmp_path / "out")] == ["0001", "0002", "0007"]
+    assert read_image(tmp_path / "out" / "0001.png").shape == (3, 13, 21)
+    assert read_image(tmp_path / "out.compare" / "0001.png").shape == (3, 13, 42)
+
+
+def test_folder_of_16_bit_pictures_stays_16_bit(tmp_path, network):
+    source = tmp_path / "frames"
+    source.mkdir()
+    write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8), torch.uint16))
+    restore_file(source, tmp_path / "out", network, 1)
+    assert read_image(tmp_path / "out" / "0.png").dtype == torch.uint16
+
+
+def test_video_into_a_folder(tmp_path, network):
+    source = write_video(tmp_path / "in.mp4", frames=3)
+    restore_file(source, tmp_path / "out", network, 1)
+    names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
+    assert names == ["000000.png", "000001.png", "000002.png"]
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_comparison_shows_both(tmp_path, network, size):
+    source = write_video(
+        tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv444p", frames=3
+    )
+    target = tmp_path / "out.mkv"
+    restore_file(source, target, network, 1, compare=True)
+    with VideoReader(compare_path(target)) as both, VideoReader(source) as plain:
+        width = size[0] // 2 * 2
+        assert (both.info.width, both.info.height) == (2 * width, size[1])
+        for pair, frame in zip(both, plain, strict=True):
+            assert pair.pts == frame.pts
+            left, right = pair.rgb[..., :width], pair.rgb[..., width:]
+            assert (left - frame.rgb[..., :width]).abs().mean() < 0.03
+            assert (right - frame.rgb[..., :width]).abs().mean() > 0.05
+
+
+def test_folder_to_video_is_refused_with_a_remedy(tmp_path, network):
+    source = tmp_path / "frames"
+    source.mkdir()
+    write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8)))
+    with pytest.raises(OutputError, match=r"no frame rate.*'.*out'"):
+        restore_file(source, tmp_path / "out.mp4", network, 1)
+
+
+def test_output_inside_the_input_folder_is_refused(tmp_path, network):
+    source = tmp_path / "frames"
+    source.mkdir()
+    write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8)))
+    (source / "out").mkdir()
+    for target in (source, source / "out"):
+        with pytest.raises(OutputError, match="choose another output"):
+            restore_file(source, target, network, 1, overwrite=True)
+
+
+def test_an_error_midway_leaves_nothing(tmp_path, network, monkeypatch):
+    source = write_video(tmp_path / "in.mp4")
+    original = files.add_change
+    calls = []
+
+    def breaks(planes, change):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(planes, change)
+
+    monkeypatch.setattr(files, "add_change", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        restore_file(source, tmp_path / "out.mp4", network, 3, compare=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_clip_that_breaks_off_leaves_nothing(tmp_path, network):
+    source = write_video(tmp_path / "in.mkv", frames=40, size=(128, 96))
+    contents = bytearray(source.read_bytes())
+    (tmp_path / "cut.mkv").write_bytes(contents[:600])
+    with pytest.raises(InputError, match=r"cut\.mkv"):
+        restore_file(tmp_path / "cut.mkv", tmp_path / "out.mkv", network, 3)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.mkv", "in.mkv"]
+
+
+def test_size_change_midway_is_an_error(tmp_path, network, monkeypatch):
+    source = write_video(tmp_path / "in.mp4")
+    original = VideoReader._decode
+
+    def changing(self):
+        for index, frame in enumerate(original(self)):
+            yield frame.reformat(width=32, height=32) if index == 4 else frame
+
+    monkeypatch.setattr(VideoReader, "_decode", changing)
+    with pytest.raises(InputError, match="changes size from 64x48 to 32x32"):
+        restore_file(source, tmp_path / "out.mp4", network, 1)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_network_may_have_no_attention_over_neighbours(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=1)
+    assert restore_file(source, tmp_path / "out.mp4", awake(), 5) == 1

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, awake, write_video
+from unsmear import demo
+from unsmear.models.checkpoint import Provenance
+from unsmear.models.zoo import LoadedModel
+from unsmear.video.images import read_image
+from unsmear.video.reader import VideoReader
+
+ORIGIN = Provenance(model="small", steps=0, seed=0, hours=0, device="cpu", version="test")
+
+
+@pytest.fixture
+def model() -> LoadedModel:
+    return LoadedModel("small", awake(SMALL), 3, ORIGIN)
+
+
+def test_the_clip_is_blurry_always_the_same_and_moves(monkeypatch):
+    blurry, sharp = demo.shaky_clip(4, 96, 160)
+    again, _ = demo.shaky_clip(4, 96, 160)
+    assert torch.equal(blurry, again)
+    assert blurry.shape == sharp.shape == (4, 3, 96, 160)
+    edges = [float(side.diff(dim=-1).square().mean()) for side in (blurry, sharp)]
+    assert edges[0] < 0.7 * edges[1]
+    assert (sharp[1:] - sharp[:-1]).abs().mean() > 0.01
+
+
+def test_demo_writes_clip_comparison_and_picture_and_measures(tmp_path, model, monkeypatch):
+    short = demo.shaky_clip(3, 96, 160)
+    monkeypatch.setattr(demo, "shaky_clip", lambda: short)
+    result = demo.run_demo(tmp_path / "out", model)
+    assert result.frames == 3
+    before, after = result.psnr
+    assert 15 < before < 45
+    assert after < before  # random weights restore nothing
+    for path in (result.restored, result.comparison):
+        with VideoReader(path) as reader:
+            assert sum(1 for _ in reader) == 3
+    assert read_image(result.picture).shape == (3, 192, 326)
+
+
+def test_demo_with_a_clip_of_ones_own(tmp_path, model):
+    clip = write_video(tmp_path / "mine.mp4", frames=3)
+    result = demo.run_demo(tmp_path / "out", dataclasses.replace(model, window=1), clip)
+    assert result.psnr is None
+    assert result.restored.name == "mine.sharp.mp4"
+    assert result.picture.is_file()
+    assert clip.is_file()

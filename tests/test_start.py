@@ -1,0 +1,170 @@
+"""What a user meets first: fast start, one-line errors, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import unsmear
+from tests.conftest import write_video
+from unsmear.cli import app, main
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("code", ["import unsmear", "import unsmear.cli"])
+def test_start_imports_nothing_heavy(code):
+    check = f"{code}; import sys; print(sorted({{'torch', 'av', 'cv2', 'numpy'}} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_training_rooms_need_neither_pyav_nor_cyclopts():
+    blocked = "import sys\nfor name in ('av', 'cyclopts', 'skimage'): sys.modules[name] = None\n"
+    rooms = "import unsmear.models.zoo, unsmear.data.synthesis, unsmear.train.loop\n"
+    subprocess.run([sys.executable, "-c", blocked + rooms], check=True)
+
+
+def test_version_agrees_with_the_package(capsys):
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == unsmear.__version__
+
+
+def test_help_names_every_verb(capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    for verb in ("train", "models", "demo", "--output", "--compare"):
+        assert verb in shown
+
+
+def test_models_lists_the_zoo(capsys):
+    main(["models"])
+    shown = capsys.readouterr().out
+    assert "lite" in shown
+    assert "paper" in shown
+
+
+def text_file(folder: Path) -> Path:
+    path = folder / "text.mp4"
+    path.write_text("not a video")
+    return path
+
+
+def empty_file(folder: Path) -> Path:
+    path = folder / "empty.mp4"
+    path.touch()
+    return path
+
+
+def missing_file(folder: Path) -> Path:
+    return folder / "missing.mp4"
+
+
+def sound_only(folder: Path) -> Path:
+    import av
+    import numpy as np
+
+    path = folder / "sound.mp4"
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def empty_folder(folder: Path) -> Path:
+    path = folder / "empty"
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("make", [text_file, empty_file, missing_file, sound_only, empty_folder])
+def test_bad_input_is_one_line_exit_2_and_no_output(make, tmp_path, capsys, weights_file):
+    source = make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    target = tmp_path / ("out" if source.is_dir() else "out.mp4")
+    with pytest.raises(SystemExit) as stop:
+        main([str(source), "-o", str(target), "-m", str(weights_file)])
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert len(shown.splitlines()) == 1
+    assert source.name in shown
+    assert "Traceback" not in shown
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "nope"], "unknown model 'nope'"),
+        (["-m", "nope.safetensors"], "nope.safetensors"),
+        (["--window", "4"], "window is 4"),
+        (["--window", "0"], "window is 0"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--device", "cuda:99"], "not on this machine"),
+        (["-o", "out.gif"], "suffix must be one of"),
+        (["-o", "nowhere/out.mp4"], "there is no folder"),
+        (["--unknown"], "--unknown"),
+    ],
+)
+def test_bad_options_are_one_line_exit_2(
+    arguments, message, tmp_path, capsys, weights_file, monkeypatch
+):
+    clip = write_video(tmp_path / "clip.mp4", frames=2)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    defaults = [] if "-m" in arguments else ["-m", str(weights_file)]
+    with pytest.raises(SystemExit) as stop:
+        main([str(clip), *arguments, *defaults])
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert message in shown
+    assert len(shown.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_existing_output_is_kept_unless_asked(tmp_path, capsys, weights_file):
+    clip = write_video(tmp_path / "clip.mp4", frames=2)
+    target = tmp_path / "out.mp4"
+    target.write_text("precious")
+    with pytest.raises(SystemExit):
+        main([str(clip), "-o", str(target), "-m", str(weights_file)])
+    assert "--overwrite" in capsys.readouterr().err
+    assert target.read_text() == "precious"
+    main([str(clip), "-o", str(target), "-m", str(weights_file), "--overwrite"])
+    assert target.stat().st_size > 100
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_input_is_never_overwritten(tmp_path, capsys, weights_file, link):
+    clip = write_video(tmp_path / "clip.mp4", frames=2)
+    contents = clip.read_bytes()
+    target = tmp_path / "link.mp4" if link else clip
+    if link:
+        target.symlink_to(clip)
+    with pytest.raises(SystemExit) as stop:
+        main([str(clip), "-o", str(target), "-m", str(weights_file), "--overwrite"])
+    assert stop.value.code == 2
+    assert clip.read_bytes() == contents
+
+
+def test_default_output_lies_beside_the_input(tmp_path, capsys, weights_file):
+    clip = write_video(tmp_path / "my clip é.mp4", frames=3)
+    main([str(clip), "-m", str(weights_file)])
+    assert (tmp_path / "my clip é.sharp.mp4").is_file()
+    assert "3 frames" in capsys.readouterr().out
+
+
+def test_every_verb_has_help(capsys):
+    for name in app:
+        if not name.startswith("-"):
+            main([name, "--help"])
+            assert "Usage" in capsys.readouterr().out

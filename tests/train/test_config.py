@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from unsmear.errors import ConfigError
+from unsmear.models.zoo import ZOO
+from unsmear.train.config import PRESETS, Stage, TrainConfig, preset
+
+STAGE = Stage(steps=10, clips=1, frames=1, crop=32)
+
+
+def test_every_preset_trains_a_row_of_the_zoo():
+    for config in PRESETS.values():
+        assert config.model in ZOO
+        assert json.loads(json.dumps(config.to_json()))["model"] == config.model
+
+
+def test_paper_preset_is_the_papers_schedule():
+    """Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8; 2103 frames are 263 steps."""
+    paper = preset("paper")
+    (stage,) = paper.stages
+    assert (stage.crop, stage.clips) == (256, 8)
+    epoch = 2103 / 8
+    assert paper.learning_rate_at(0) == 1e-4
+    assert paper.learning_rate_at(int(199 * epoch)) == 1e-4
+    assert paper.learning_rate_at(int(201 * epoch)) == 5e-5
+    assert paper.learning_rate_at(int(401 * epoch)) == 2.5e-5
+
+
+def test_cosine_rises_falls_and_ends_at_one_per_cent():
+    config = TrainConfig(
+        model="lite", stages=(dataclasses.replace(STAGE, steps=1000),), learning_rate=1e-3, warmup=100
+    )
+    rates = [config.learning_rate_at(step) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-5)
+    assert max(rates) == rates[100] == pytest.approx(1e-3)
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[1000] == pytest.approx(1e-5)
+
+
+def test_stages_follow_each_other():
+    config = TrainConfig(
+        model="lite", stages=(STAGE, dataclasses.replace(STAGE, steps=5, crop=64))
+    )
+    assert config.steps == 15
+    assert [config.stage_at(step).crop for step in (0, 9, 10, 14, 99)] == [32, 32, 64, 64, 64]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 100, 28_000, 1_000_000])
+def test_scaling_keeps_proportions(steps):
+    config = preset("lite").scaled_to(steps)
+    assert config.steps == steps
+    assert all(stage.steps >= 1 for stage in config.stages)
+    if steps >= 100:
+        whole = preset("lite")
+        assert config.stages[0].steps / steps == pytest.approx(
+            whole.stages[0].steps / whole.steps, abs=0.02
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": ()}, "stages"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"schedule": "step"}, "schedule"),
+        ({"schedule": "halving"}, "halve_every"),
+        ({"loss": "l3"}, "loss"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"pair_share": 2}, "pair_share"),
+        ({"clip_norm": 0}, "clip_norm"),
+        ({"precision": "int8"}, "precision"),
+        ({"log_every": 0}, "log_every"),
+    ],
+)
+def test_contradictions_raise_when_made(change, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**{"model": "lite", "stages": (STAGE,)} | change)
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(ConfigError, match=r"learning_rate.*loss"):
+        TrainConfig(model="lite", stages=(STAGE,), learning_rate=0, loss="l3")
+
+
+def test_impossible_stages_and_presets():
+    with pytest.raises(ConfigError, match="crop"):
+        Stage(steps=1, clips=1, frames=1, crop=8)
+    with pytest.raises(ConfigError, match="lite, paper"):
+        preset("huge")
+    with pytest.raises(ConfigError, match="at least 2"):
+        preset("lite").scaled_to(1)

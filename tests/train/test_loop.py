@@ -1,0 +1,206 @@
+"""Training really trains, resumes bit for bit, and every preset takes its steps on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import SMALL, picture
+from unsmear.cli import main
+from unsmear.data.pairs import find_pairs
+from unsmear.data.sources import find_training_files
+from unsmear.errors import InputError, ModelError, UnsmearError
+from unsmear.models import zoo
+from unsmear.models.checkpoint import load_weights
+from unsmear.models.zoo import Entry
+from unsmear.train import loop
+from unsmear.train.batches import Batches
+from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.loop import STATE_FILE, Report, train
+from unsmear.video.images import write_image
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(
+    model="tiny",
+    stages=(Stage(steps=6, clips=2, frames=2, crop=32), Stage(steps=3, clips=1, frames=3, crop=48)),
+    learning_rate=2e-3,
+    log_every=3,
+    validate_every=6,
+    checkpoint_every=4,
+)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_row(monkeypatch):
+    entry = Entry(name="tiny", summary="for tests", config=SMALL, window=3)
+    monkeypatch.setitem(zoo.ZOO, "tiny", entry)
+
+
+def save(path: Path, image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, torch.from_numpy(image.transpose(2, 0, 1).copy()))
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    for index in range(3):
+        save(tmp_path / "data" / "stills" / f"{index}.png", picture(120, 160, index))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    for index in range(4):
+        save(tmp_path / "GOPRO" / "seq" / "blur" / f"{index}.png", picture(64, 80, index))
+        save(tmp_path / "GOPRO" / "seq" / "sharp" / f"{index}.png", picture(64, 80, index + 9))
+    return tmp_path / "GOPRO"
+
+
+def run(config, folder, out, val=(), **options) -> list[Report]:
+    reports: list[Report] = []
+    batches = Batches(config, find_training_files([folder]), [], CPU, 1)
+    train(config, batches, list(val), out, CPU, reports.append, **options)
+    return reports
+
+
+def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
+    out = tmp_path / "run"
+    reports = run(CONFIG, data, out, find_pairs(pairs))
+    assert [report.step for report in reports] == [3, 6, 9]
+    assert [len(report.scores) for report in reports] == [0, 1, 1]
+    assert all(report.frames_per_second > 0 for report in reports)
+    network, origin = load_weights(out / "weights.safetensors")
+    assert network.config == SMALL
+    assert (origin.steps, origin.seed, origin.model) == (9, 0, "tiny")
+    assert origin.scores["seq"]["frames"] == 4
+    assert origin.scores["seq"]["ssim_after"] > 0
+    assert list(out.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_can_read_the_log(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(CONFIG, data, tmp_path / "run")
+    log = EventAccumulator(str(tmp_path / "run"))
+    log.Reload()
+    assert {"train/loss", "train/psnr", "speed/frames_per_second"} <= set(log.Tags()["scalars"])
+    assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(data, tmp_path, stop):
+    run(CONFIG, data, tmp_path / "whole")
+    run(CONFIG, data, tmp_path / "parts", stop_after=stop)
+    run(CONFIG, data, tmp_path / "parts")
+    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "parts"))
+    assert one.keys() == two.keys()
+    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+
+
+def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
+    original = loop._Stepper.step
+
+    def interrupted(self, batches):
+        if self._state.step == 5:
+            raise KeyboardInterrupt
+        return original(self, batches)
+
+    monkeypatch.setattr(loop._Stepper, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(CONFIG, data, tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setitem(
+        zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3)
+    )
+    run(CONFIG, data, tmp_path / "run")
+    run(CONFIG, data, tmp_path / "whole")
+    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "run"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_training_lowers_the_loss(data, tmp_path):
+    """Learn to brighten: pairs whose sharp side is the blurry one plus a constant."""
+    folder = tmp_path / "pairs"
+    for index in range(3):
+        image = (picture(64, 64, index) * 0.6).astype("uint8")
+        save(folder / "s" / "blur" / f"{index}.png", image)
+        save(folder / "s" / "sharp" / f"{index}.png", image + 60)
+    config = dataclasses.replace(
+        CONFIG,
+        stages=(Stage(steps=60, clips=2, frames=2, crop=32),),
+        learning_rate=5e-3,
+        clip_norm=10.0,
+        log_every=10,
+    )
+    losses = [report.loss for report in run(config, folder, tmp_path / "run")]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_other_settings_do_not_resume_silently(data, tmp_path):
+    run(CONFIG, data, tmp_path / "run", stop_after=2)
+    other = dataclasses.replace(CONFIG, learning_rate=1e-3)
+    with pytest.raises(ModelError, match=r"other settings \(learning_rate\)"):
+        run(other, data, tmp_path / "run")
+    reporting = dataclasses.replace(CONFIG, log_every=1)
+    assert run(reporting, data, tmp_path / "run")[-1].step == 9
+
+
+def test_a_broken_state_file_is_named(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / STATE_FILE).write_bytes(b"garbage")
+    with pytest.raises(ModelError, match="cannot resume"):
+        run(CONFIG, data, tmp_path / "run")
+
+
+def test_nan_gradients_are_skipped_then_stop_the_run(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(loop.LOSSES, "charbonnier", lambda r, s: (r - s).mean() * float("nan"))
+    endless = dataclasses.replace(CONFIG, stages=(Stage(steps=50, clips=1, frames=1, crop=16),))
+    with pytest.raises(UnsmearError, match="not finite for 20 steps"):
+        run(endless, data, tmp_path / "run")
+
+
+def test_sequences_too_short_or_too_small_are_named(pairs, tmp_path):
+    long = dataclasses.replace(CONFIG, stages=(Stage(steps=1, clips=1, frames=9, crop=32),))
+    with pytest.raises(InputError, match="'seq' has 4 frames"):
+        run(long, pairs, tmp_path / "a")
+    wide = dataclasses.replace(CONFIG, stages=(Stage(steps=1, clips=1, frames=2, crop=72),))
+    with pytest.raises(InputError, match="80x64"):
+        run(wide, pairs, tmp_path / "b")
+
+
+def test_bfloat16_trains_on_the_cpu_too(data, tmp_path):
+    half = dataclasses.replace(
+        CONFIG, precision="bfloat16", stages=(Stage(steps=2, clips=1, frames=2, crop=16),)
+    )
+    assert run(half, data, tmp_path / "run")[-1].step == 2
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_two_steps_of_every_shipped_preset(name, data, tmp_path):
+    config = PRESETS[name]
+    small = tuple(
+        dataclasses.replace(stage, steps=1, clips=1, frames=2, crop=32) for stage in config.stages
+    )
+    config = dataclasses.replace(config, stages=(*small, small[-1]), log_every=1)
+    reports = run(config, data, tmp_path / "run", stop_after=2)
+    assert reports[-1].step == 2
+    assert reports[-1].loss == reports[-1].loss  # not NaN
+
+
+def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, "lite", dataclasses.replace(CONFIG, stages=CONFIG.stages[:1]))
+    out = tmp_path / "run"
+    main(
+        ["train", "--preset", "lite", "--data", str(data), str(pairs), "--val", str(pairs)]
+        + ["-o", str(out), "--steps", "3", "--device", "cpu", "--threads", "2"]
+    )
+    shown = capsys.readouterr().out
+    assert "3 photographs, 0 sharp shots, 0 shake logs, 1 paired sequences" in shown
+    assert "validation: seq" in shown
+    frames = pairs / "seq" / "blur"
+    main([str(frames), "-o", str(tmp_path / "restored"), "-m", str(out / "weights.safetensors")])
+    assert len(list((tmp_path / "restored").iterdir())) == 4

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unsmear.clip import ColorTags, YuvPlanes
+from unsmear.video.color import (
+    add_change,
+    beside,
+    downsample_chroma,
+    planes_from_rgb,
+    resolve_matrix,
+    rgb_from_planes,
+    rgb_from_yuv_matrix,
+    upsample_chroma,
+)
+
+formats = st.sampled_from([(1, 1), (1, 0), (0, 0)])
+
+
+def planes_of(height, width, depth=8, down=(1, 1), matrix=1, full_range=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    small = (-(-height >> down[1] << down[1]), 0)  # rounding up is done below
+    small = ((height + (1 << down[1]) - 1) >> down[1], (width + (1 << down[0]) - 1) >> down[0])
+    dtype = torch.uint8 if depth == 8 else torch.uint16
+    unit = 1 << (depth - 8)
+
+    def plane(low, high, shape):
+        values = torch.randint(low * unit, high * unit, shape, generator=generator)
+        return values.to(torch.int32).to(dtype)
+
+    tags = ColorTags(matrix=matrix, primaries=1, transfer=1, full_range=full_range)
+    return YuvPlanes(
+        plane(60, 180, (height, width)), plane(110, 146, small), plane(110, 146, small),
+        depth, down[0], down[1], tags,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
+def test_white_grey_and_black_are_neutral(matrix):
+    rgb = rgb_from_yuv_matrix(matrix) @ torch.tensor([[0.0, 0.5, 1.0], [0, 0, 0], [0, 0, 0]])
+    torch.testing.assert_close(rgb, torch.tensor([[0.0, 0.5, 1.0]]).expand(3, 3))
+
+
+def test_bt601_and_bt709_agree_with_published_coefficients():
+    torch.testing.assert_close(rgb_from_yuv_matrix(6)[0, 2], torch.tensor(1.402))
+    torch.testing.assert_close(rgb_from_yuv_matrix(6)[2, 1], torch.tensor(1.772))
+    torch.testing.assert_close(rgb_from_yuv_matrix(1)[0, 2], torch.tensor(1.5748))
+    torch.testing.assert_close(rgb_from_yuv_matrix(1)[2, 1], torch.tensor(1.8556))
+
+
+@pytest.mark.parametrize(("full_range", "low", "high"), [(False, 16, 235), (True, 0, 255)])
+def test_range_ends_are_black_and_white(full_range, low, high):
+    luma = torch.tensor([[low, high]], dtype=torch.uint8)
+    grey = torch.full((1, 2), 128, dtype=torch.uint8)
+    tags = ColorTags(matrix=1, full_range=full_range)
+    rgb = rgb_from_planes(YuvPlanes(luma, grey, grey, 8, 0, 0, tags))
+    torch.testing.assert_close(rgb, torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix", "full_range"),
+    [("ITU709", 1, False), ("ITU601", 6, False), ("ITU601", 6, True), ("ITU709", 1, True)],
+)
+def test_agrees_with_swscale(name, matrix, full_range):
+    """FFmpeg's own conversion of the same 4:4:4 planes, to within its rounding."""
+    planes = planes_of(16, 24, down=(0, 0), matrix=matrix, full_range=full_range)
+    frame = av.VideoFrame(24, 16, "yuv444p")
+    for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):
+        rows = np.frombuffer(plane, np.uint8).reshape(16, plane.line_size)
+        rows[:, :24] = values.numpy()
+    theirs = frame.reformat(
+        format="gbrp",
+        src_colorspace=name,
+        dst_colorspace=name,
+        src_color_range="JPEG" if full_range else "MPEG",
+        dst_color_range="JPEG",
+    ).to_ndarray(format="rgb24")
+    ours = rgb_from_planes(planes).permute(1, 2, 0).numpy() * 255
+    assert np.abs(ours - theirs).max() < 2
+
+
+@given(
+    st.integers(1, 20), st.integers(1, 20), formats,
+    st.sampled_from([8, 10, 12]), st.sampled_from([1, 5, 9]), st.booleans(),
+)  # fmt: skip
+def test_no_change_leaves_every_number_as_decoded(height, width, down, depth, matrix, full):
+    planes = planes_of(height, width, depth, down, matrix, full)
+    same = add_change(planes, torch.zeros(3, height, width))
+    for name in ("y", "u", "v"):
+        assert torch.equal(getattr(planes, name), getattr(same, name))
+
+
+@given(st.integers(2, 20), st.integers(2, 20), formats, st.sampled_from([8, 10]))
+def test_an_even_change_arrives_in_rgb(height, width, down, depth):
+    planes = planes_of(height, width, depth, down)
+    change = torch.tensor([0.05, -0.04, 0.03])[:, None, None].expand(3, height, width)
+    before, after = rgb_from_planes(planes), rgb_from_planes(add_change(planes, change))
+    step = 3 / 255 if depth == 8 else 1 / 255
+    torch.testing.assert_close(after - before, change.contiguous(), rtol=0, atol=step)
+
+
+@given(st.integers(1, 17), st.integers(1, 17), st.integers(0, 1), st.integers(0, 1))
+def test_constant_chroma_survives_resampling(height, width, down_y, down_x):
+    small = torch.full(
+        (2, (height + down_y) // (1 + down_y), (width + down_x) // (1 + down_x)), 0.3
+    )
+    large = upsample_chroma(small, height, width, down_y, down_x)
+    assert large.shape == (2, height, width)
+    torch.testing.assert_close(large, torch.full((2, height, width), 0.3))
+    torch.testing.assert_close(downsample_chroma(large, down_y, down_x), small)
+
+
+def test_chroma_sits_with_the_left_luma_sample():
+    """A ramp along x keeps its place: sample i of colour is at luma sample 2 i."""
+    ramp = torch.arange(8.0).expand(1, 2, 8)
+    large = upsample_chroma(ramp, 2, 16, 0, 1)
+    torch.testing.assert_close(large[0, 0, :15], torch.arange(15.0) / 2)
+    again = downsample_chroma(large, 0, 1)
+    torch.testing.assert_close(again[0, 0, 1:7], ramp[0, 0, 1:7])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "size", "expected"),
+    [(1, (64, 48), 1), (9, (64, 48), 9), (2, (1280, 720), 1), (2, (720, 576), 6), (0, (640, 480), 6)],
+)
+def test_untagged_clips_get_the_usual_guess(matrix, size, expected):
+    assert resolve_matrix(ColorTags(matrix=matrix), *size) == expected
+
+
+@given(st.integers(1, 12), st.integers(2, 13), formats)
+def test_beside_holds_both_pictures(height, width, down):
+    left, right = planes_of(height, width, down=down), planes_of(height, width, down=down, seed=1)
+    both = beside(left, right)
+    even = width // 2 * 2
+    assert both.y.shape == (height, 2 * even)
+    assert torch.equal(both.y[:, :even], left.y[:, :even])
+    assert torch.equal(both.y[:, even:], right.y[:, :even])
+    assert both.u.shape[1] == (2 * even) >> down[0]
+
+
+def test_planes_from_rgb_come_back():
+    smooth = torch.linspace(0.2, 0.8, 16).expand(3, 12, 16) * torch.tensor([1, 0.9, 0.8])[:, None, None]
+    planes = planes_from_rgb(smooth, ColorTags(matrix=1))
+    assert (planes.y.dtype, planes.u.shape) == (torch.uint8, (6, 8))
+    torch.testing.assert_close(rgb_from_planes(planes), smooth, rtol=0, atol=3 / 255)

@@ -1,0 +1,199 @@
+"""Video files in and out: every frame, every time stamp, sound, colour, rotation."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+import torch
+
+from tests.conftest import audio_packets, stamps_of, write_video
+from unsmear.clip import ClipInfo, ColorTags
+from unsmear.errors import InputError, OutputError
+from unsmear.video.color import planes_from_rgb
+from unsmear.video.reader import VideoReader, read_rgb8
+from unsmear.video.writer import VideoWriter
+
+
+def rewrite(source, target):
+    """Read and write again without a change, with all other streams."""
+    with VideoReader(source) as reader, VideoWriter(
+        target, reader.info, reader.info.width, rotation=reader.rotation, copied=reader.copied,
+        metadata=reader.metadata,
+    ) as writer:  # fmt: skip
+        frames = []
+        for frame in reader:
+            frames.append(frame)
+            writer.write(frame.planes, frame.pts)
+            for packet in reader.take_packets():
+                writer.copy(packet)
+        for packet in reader.take_packets():
+            writer.copy(packet)
+        writer.commit()
+    return frames
+
+
+VARIABLE = [0, 1001, 1500, 4000, 4001, 9000, 9999, 20000]
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("pts", [None, VARIABLE, [7000 + value for value in VARIABLE]])
+def test_every_time_stamp_is_kept(tmp_path, container, pts):
+    source = write_video(tmp_path / f"in.{container}", pts=pts)
+    frames = rewrite(source, tmp_path / f"out.{container}")
+    assert len(frames) == 8
+    assert [frame.pts for frame in frames] == stamps_of(source)
+    assert stamps_of(tmp_path / f"out.{container}") == stamps_of(source)
+
+
+def test_sound_is_copied_packet_by_packet(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=30, audio=True)
+    rewrite(source, tmp_path / "out.mp4")
+    packets = audio_packets(source)
+    assert len(packets) > 20
+    assert audio_packets(tmp_path / "out.mp4") == packets
+    rewrite(source, tmp_path / "out.mkv")
+    assert [data for _, data in audio_packets(tmp_path / "out.mkv")] == [d for _, d in packets]
+
+
+def test_sound_that_does_not_fit_the_container_is_a_clear_error(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=4, audio=True)
+    with pytest.raises(OutputError, match=r"aac.*\.webm.*\.mkv"):
+        rewrite(source, tmp_path / "out.webm")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4"]
+
+
+def test_webm_without_sound(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=4)
+    rewrite(source, tmp_path / "out.webm")
+    assert len(stamps_of(tmp_path / "out.webm")) == 4
+
+
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+def test_rotation_is_kept(tmp_path, rotation):
+    source = write_video(tmp_path / "in.mp4", rotation=rotation)
+    rewrite(source, tmp_path / "out.mp4")
+    with VideoReader(source) as one, VideoReader(tmp_path / "out.mp4") as two:
+        assert one.rotation == two.rotation != 0
+        assert (one.info.width, one.info.height) == (two.info.width, two.info.height)
+
+
+@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 5, 6, 5), (1, 9, 14, 9)])
+def test_colour_tags_are_kept(tmp_path, tags):
+    source = write_video(tmp_path / "in.mp4", tags=tags)
+    rewrite(source, tmp_path / "out.mp4")
+    with VideoReader(source) as one, VideoReader(tmp_path / "out.mp4") as two:
+        assert one.info.tags == two.info.tags
+        assert one.info.tags.matrix == tags[1]
+        assert one.info.tags.full_range == (tags[0] == 2)
+
+
+@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 6, 6, 6)])
+def test_colour_comes_out_as_it_went_in(tmp_path, tags):
+    """A picture of known RGB, written and read again: no shift by range or matrix."""
+    rgb = torch.tensor([0.8, 0.3, 0.5])[:, None, None].expand(3, 32, 32)
+    known = ColorTags(matrix=tags[1], primaries=tags[3], transfer=tags[2], full_range=tags[0] == 2)
+    info = ClipInfo(width=32, height=32, frames=3, rate=Fraction(25), time_base=Fraction(1, 25))
+    with VideoWriter(tmp_path / "c.mp4", info, 32) as writer:
+        for index in range(3):
+            writer.write(planes_from_rgb(rgb, known), Fraction(index, 25))
+        writer.commit()
+    with VideoReader(tmp_path / "c.mp4") as reader:
+        assert reader.info.tags == known
+        for frame in reader:
+            torch.testing.assert_close(frame.rgb, rgb.contiguous(), rtol=0, atol=2.5 / 255)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "depth"),
+    [
+        ("libx264", "yuv420p", 8),
+        ("libx264", "yuv422p", 8),
+        ("libx264", "yuv444p", 8),
+        ("libx264", "yuv420p10le", 10),
+        ("libx265", "yuv422p10le", 10),
+        ("mpeg4", "yuv420p", 8),
+        ("ffv1", "bgr0", 8),
+        ("ffv1", "gray", 8),
+    ],
+)
+def test_depth_and_subsampling_are_kept(tmp_path, codec, pixel_format, depth):
+    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    source = write_video(
+        tmp_path / "in.mkv", codec=codec, pixel_format=pixel_format, options=quiet
+    )
+    frames = rewrite(source, tmp_path / "out.mkv")
+    assert {frame.planes.depth for frame in frames} == {depth}
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        for frame, again in zip(frames, reader, strict=True):
+            assert again.planes.depth == depth
+            assert again.planes.u.shape == frame.planes.u.shape
+            assert (again.rgb - frame.rgb).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("size", [(65, 48), (64, 47), (33, 17), (16, 16)])
+def test_odd_and_tiny_sizes_are_kept(tmp_path, size):
+    source = write_video(tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv420p")
+    rewrite(source, tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert (reader.info.width, reader.info.height) == size
+        assert sum(1 for _ in reader) == 8
+
+
+def test_pixel_aspect_and_title_are_kept(tmp_path):
+    source = write_video(tmp_path / "plain.mp4", frames=3)
+    with VideoReader(source) as reader:
+        info = reader.info
+        frames = list(reader)
+    wide = ClipInfo(**{**vars(info), "pixel_aspect": Fraction(16, 15)})
+    with VideoWriter(tmp_path / "in.mp4", wide, wide.width, metadata={"title": "Kite"}) as writer:
+        for frame in frames:
+            writer.write(frame.planes, frame.pts)
+        writer.commit()
+    rewrite(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert reader.info.pixel_aspect == Fraction(16, 15)
+        assert reader.metadata["title"] == "Kite"
+
+
+def test_nothing_is_left_when_writing_breaks_off(tmp_path):
+    source = write_video(tmp_path / "in.mp4")
+    with VideoReader(source) as reader:
+        with pytest.raises(RuntimeError, match="power cut"), VideoWriter(
+            tmp_path / "out.mp4", reader.info, reader.info.width
+        ) as writer:  # fmt: skip
+            frame = next(iter(reader))
+            writer.write(frame.planes, frame.pts)
+            assert not (tmp_path / "out.mp4").exists()
+            raise RuntimeError("power cut")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4"]
+
+
+def test_rgb8_frames_for_training(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=3)
+    frames = list(read_rgb8(source))
+    assert [frame.shape for frame in frames] == [(3, 48, 64)] * 3
+    assert frames[0].dtype == torch.uint8
+
+
+def test_cover_pictures_are_not_video(tmp_path):
+    path = tmp_path / "cover.mp4"
+    write_video(tmp_path / "clip.mp4", frames=1, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.disposition = av.stream.Disposition.attached_pic
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    with pytest.raises(InputError, match="no video stream"):
+        VideoReader(path)
+
+
+def test_a_damaged_file_is_an_error_not_a_crash(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=30)
+    contents = source.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(contents[: len(contents) // 2])
+    with pytest.raises(InputError, match=r"cut\.mp4"):
+        VideoReader(tmp_path / "cut.mp4")

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import picture
+from unsmear.errors import InputError, OutputError
+from unsmear.video.folder import FolderReader, FolderWriter
+from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
+
+
+def tensor(height=12, width=16, seed=0):
+    return torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_png_round_trip_is_exact(tmp_path, dtype):
+    image = integer_from_unit(torch.rand(3, 7, 9), dtype)
+    write_image(tmp_path / "ünïcode name.png", image)
+    again = read_image(tmp_path / "ünïcode name.png")
+    assert again.dtype == dtype
+    assert torch.equal(again.int(), image.int())
+
+
+def test_every_code_value_survives_the_float_detour():
+    for dtype in (torch.uint8, torch.uint16):
+        values = torch.arange(torch.iinfo(dtype).max + 1).to(torch.int32).to(dtype)
+        assert torch.equal(integer_from_unit(unit_from_integer(values), dtype), values)
+
+
+def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
+    grey = picture(8, 8)[..., 0]
+    cv2.imwrite(str(tmp_path / "grey.png"), grey)
+    assert torch.equal(read_image(tmp_path / "grey.png")[1], torch.from_numpy(grey))
+    rgba = np.dstack([picture(8, 8), np.full((8, 8), 255, np.uint8)])
+    cv2.imwrite(str(tmp_path / "opaque.png"), rgba)
+    assert read_image(tmp_path / "opaque.png").shape == (3, 8, 8)
+    rgba[0, 0, 3] = 0
+    cv2.imwrite(str(tmp_path / "clear.png"), rgba)
+    with pytest.raises(InputError, match="transparent"):
+        read_image(tmp_path / "clear.png")
+
+
+def test_frames_come_in_order_of_their_names(tmp_path):
+    images = {name: tensor(seed=i) for i, name in enumerate(["b", "a", "10", "9"])}
+    for name, image in images.items():
+        write_image(tmp_path / f"{name}.png", image)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / ".hidden.png").write_text("not a picture")
+    reader = FolderReader(tmp_path)
+    frames = list(reader)
+    assert [frame.name for frame in frames] == ["10", "9", "a", "b"]
+    assert [frame.pts for frame in frames] == [0, 1, 2, 3]
+    assert reader.info.frames == 4
+    for frame in frames:
+        assert torch.equal(integer_from_unit(frame.rgb), images[frame.name])
+
+
+def test_sizes_must_agree(tmp_path):
+    write_image(tmp_path / "1.png", tensor())
+    write_image(tmp_path / "2.png", tensor(width=18))
+    with pytest.raises(InputError, match=r"2\.png.*18x12.*16x12"):
+        list(FolderReader(tmp_path))
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    write_image(tmp_path / "1.png", tensor())
+    write_image(tmp_path / "1.bmp", tensor())
+    with pytest.raises(InputError, match="two pictures named '1'"):
+        FolderReader(tmp_path)
+
+
+@pytest.mark.parametrize("contents", [b"", b"not a picture"])
+def test_files_that_are_no_pictures_are_named(tmp_path, contents):
+    (tmp_path / "1.png").write_bytes(contents)
+    with pytest.raises(InputError, match=r"1\.png"):
+        FolderReader(tmp_path)
+
+
+def test_folder_appears_only_when_whole(tmp_path):
+    target = tmp_path / "out"
+    with FolderWriter(target) as writer:
+        writer.write(torch.rand(3, 8, 8), "0")
+        assert not target.exists()
+        writer.commit()
+    assert [entry.name for entry in target.iterdir()] == ["0.png"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_is_left_when_writing_breaks_off(tmp_path):
+    with pytest.raises(RuntimeError, match="power cut"), FolderWriter(tmp_path / "out") as writer:
+        writer.write(torch.rand(3, 8, 8), "0")
+        raise RuntimeError("power cut")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_keeps_everything_else(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "0.png").write_text("old")
+    (target / "precious.txt").write_text("precious")
+    with FolderWriter(target) as writer:
+        writer.write(torch.rand(3, 8, 8), "0")
+        writer.commit()
+    assert (target / "precious.txt").read_text() == "precious"
+    assert read_image(target / "0.png").shape == (3, 8, 8)
+
+
+def test_missing_parent_is_a_clear_error(tmp_path):
+    with pytest.raises(OutputError, match="nowhere"):
+        FolderWriter(tmp_path / "nowhere" / "out")
