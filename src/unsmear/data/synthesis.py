@@ -303,7 +303,7 @@ class Synthesizer:
         count = len(blurry)
         level = random.uniform(0, 1, count) ** 2  # most cameras have light enough
         read = self.config.noise_most * level * random.uniform(0.3, 1, count)
-        shot = self.config.noise_most * level * random.uniform(0.05, 0.4, count)
+        shot = self.config.noise_most * level * random.uniform(0, 0.08, count)
         clipped = blurry.clamp(0, 1)
         noisy = sensor_noise(
             clipped, shot.to(self.device), read.to(self.device), random.device

@@ -11,6 +11,7 @@ from unsmear.data.synthesis import SynthesisConfig
 from unsmear.errors import ConfigError
 
 LossName = Literal["charbonnier", "l1", "psnr"]
+OptimizerName = Literal["adam", "muon"]
 LOSS_NAMES: tuple[LossName, ...] = ("charbonnier", "l1", "psnr")
 
 
@@ -45,7 +46,8 @@ class TrainConfig:
         model: row of the zoo to train.
         stages: one after the other; full frames differ from crops in what the attention sees,
             so the last stage has the largest crop.
-        learning_rate: of Adam, at its peak.
+        optimizer: `adam`, or `muon` for hidden convolutions (and Adam for the rest).
+        learning_rate: at its peak.
         schedule: `cosine` (to 1 % at the end) or `halving` (the paper's).
         warmup: steps of linear rise at the start.
         halve_every: steps, for `halving`.
@@ -63,6 +65,7 @@ class TrainConfig:
 
     model: str
     stages: tuple[Stage, ...]
+    optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-4
     schedule: Literal["cosine", "halving"] = "cosine"
     warmup: int = 0
@@ -82,6 +85,8 @@ class TrainConfig:
         problems = []
         if not self.stages:
             problems.append("stages is empty: needs at least one")
+        if self.optimizer not in ("adam", "muon"):
+            problems.append(f"optimizer is {self.optimizer!r}: allowed are 'adam', 'muon'")
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: above 0, at most 1")
         if self.schedule not in ("cosine", "halving"):
@@ -149,16 +154,20 @@ class TrainConfig:
 
 
 PRESETS: dict[str, TrainConfig] = {
-    # For a CPU: small crops first, wide ones at the end.
+    # Two hours of a small CPU: small crops first, wide ones at the end. Where there is a GPU,
+    # ask for more steps.
     "lite": TrainConfig(
         model="lite",
         stages=(
-            Stage(steps=24_000, clips=4, frames=5, crop=128),
-            Stage(steps=4_000, clips=2, frames=4, crop=224),
+            Stage(steps=7_500, clips=6, frames=3, crop=128),
+            Stage(steps=1_000, clips=2, frames=4, crop=208),
         ),
-        learning_rate=6e-4,
-        warmup=500,
-        loss="charbonnier",
+        optimizer="muon",
+        learning_rate=1e-3,
+        warmup=100,
+        loss="psnr",
+        validate_every=750,
+        synthesis=SynthesisConfig(blur_mean=8.0, blur_most=28.0, sharp_share=0.1),
     ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.

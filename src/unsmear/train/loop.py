@@ -140,17 +140,19 @@ class _Stepper:
         """Loss and PSNR after and before, as tensors on the device; frames learned from."""
         state, config = self._state, self._config
         blurry, sharp = batches.draw(config.stage_at(state.step), state.random)
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(state.step)
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(state.step)
         with self._autocast:
             restored = state.network(blurry)
         restored = restored.float()
         loss = self._loss(restored, sharp)
-        state.optimizer.zero_grad(set_to_none=True)
+        state.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
         if torch.isfinite(norm):
-            state.optimizer.step()
+            for optimizer in state.optimizers:
+                optimizer.step()
             self._bad = 0
         else:
             self._bad += 1

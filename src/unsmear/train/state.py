@@ -14,13 +14,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim import Optimizer
 
 from unsmear.data.motion import Generators
 from unsmear.errors import ModelError
 from unsmear.models.network import DeblurNetwork, NetworkConfig
 from unsmear.train.config import TrainConfig
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+from unsmear.train.optimizers import build_optimizers
 
 
 @dataclass
@@ -30,7 +30,7 @@ class TrainState:
     Attributes:
         network: being trained.
         average: moving average of its weights.
-        optimizer: Adam.
+        optimizers: see `unsmear.train.optimizers`.
         random: generators.
         step: optimiser steps taken.
         seconds: spent so far, over all sittings.
@@ -38,7 +38,7 @@ class TrainState:
 
     network: DeblurNetwork
     average: DeblurNetwork
-    optimizer: torch.optim.Adam
+    optimizers: tuple[Optimizer, ...]
     random: Generators
     step: int = 0
     seconds: float = 0.0
@@ -53,8 +53,8 @@ class TrainState:
             network = DeblurNetwork(network_config)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).requires_grad_(False).eval()
-        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-        return cls(network, average, optimizer, Generators.seeded(config.seed, device))
+        optimizers = build_optimizers(network, config)
+        return cls(network, average, optimizers, Generators.seeded(config.seed, device))
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -69,8 +69,9 @@ class TrainState:
         for prefix, module in (("network", self.network), ("average", self.average)):
             tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
         for name, parameter in self.network.named_parameters():
-            for moment, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{moment}.{name}"] = value
+            for optimizer in self.optimizers:
+                for moment, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{moment}.{name}"] = value
         tensors["random.host"] = self.random.host.get_state()
         tensors["random.device"] = self.random.device.get_state()
         metadata = {
@@ -104,21 +105,28 @@ class TrainState:
         try:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))
-            for name, parameter in self.network.named_parameters():
-                moments = {m: tensors.get(f"{m}.{name}") for m in _MOMENTS}
-                if moments["step"] is not None:
-                    self.optimizer.state[parameter] = {
-                        m: value if m == "step" else value.to(parameter.device).clone(
-                            memory_format=torch.preserve_format
-                        )
-                        for m, value in moments.items()
-                        if value is not None
-                    }
+            self._load_moments(_below(tensors, "optimizer."))
             self.random.host.set_state(tensors["random.host"])
             self.random.device.set_state(tensors["random.device"])
         except (RuntimeError, KeyError) as error:
             raise ModelError(f"'{path}' is the state of another network: {error}") from None
         self.step, self.seconds = step, seconds
+
+    def _load_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.network.named_parameters())
+        owners = {
+            id(parameter): optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        for key, value in tensors.items():
+            moment, name = key.split(".", 1)
+            parameter = parameters[name]
+            # Adam counts its steps on the CPU; moments lie as their parameter does.
+            if value.dim():
+                value = torch.empty_like(parameter).copy_(value)
+            owners[id(parameter)].state[parameter][moment] = value
 
     @staticmethod
     def _check_same(path: Path, saved: dict[str, Any], config: TrainConfig) -> None:

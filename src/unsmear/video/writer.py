@@ -5,6 +5,7 @@ The file grows beside its target under a hidden name and is renamed when whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,10 +93,24 @@ class VideoWriter:
             self._container = av.open(str(self._partial), mode="w")
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+        self._check_fit(copied)
         self._container.metadata.update(metadata or {})
         self._copied: dict[int, Stream] = {}
         self._sources = copied
         self._early: list[Packet[Stream]] = []
+
+    def _check_fit(self, copied: Sequence[Stream]) -> None:
+        """Refuse now what the container would refuse after the first frame, without a reason."""
+        supported = self._container.supported_codecs
+        for stream in copied:
+            context = stream.codec_context
+            if context is not None and context.codec.canonical_name not in supported:
+                self._discard()
+                raise OutputError(
+                    f"cannot write '{self.path}': {stream.type} of kind "
+                    f"'{context.codec.canonical_name}' does not fit into {self.path.suffix} "
+                    "files; choose an output that ends in .mkv"
+                )
 
     def _start(self, planes: YuvPlanes) -> VideoStream:
         """Add the streams: the first frame tells the pixel format."""
@@ -195,11 +210,13 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         if not self._committed:
-            try:
-                self._container.close()
-            except (av.FFmpegError, OSError):
-                pass  # the file goes anyway
-            self._partial.unlink(missing_ok=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        # What cannot even be closed goes all the same.
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._container.close()
+        self._partial.unlink(missing_ok=True)
 
 
 def check_target(path: Path) -> None:

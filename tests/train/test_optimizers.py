@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import SMALL
+from unsmear.errors import ConfigError
+from unsmear.models.network import DeblurNetwork
+from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.optimizers import Muon, build_optimizers, orthogonalize
+
+CONFIG = TrainConfig(model="lite", stages=(Stage(steps=1, clips=1, frames=1, crop=16),))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (24, 216), (216, 24), (1, 9)])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e4])
+def test_orthogonal_whatever_the_scale(shape, scale):
+    matrix = scale * torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonalize(matrix))
+    assert values.max() < 1.3
+    assert values.median() > 0.6
+
+
+def test_orthogonalize_keeps_the_singular_vectors():
+    u, _, vt = torch.linalg.svd(torch.randn(6, 20), full_matrices=False)
+    matrix = u @ torch.diag(torch.linspace(1, 2, 6)) @ vt
+    nearest = u @ vt
+    cosine = (orthogonalize(matrix) * nearest).sum() / nearest.norm() ** 2
+    assert 0.8 < cosine < 1.2
+
+
+def test_a_zero_gradient_moves_nothing():
+    weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(weight)
+    Muon([weight]).step()
+    assert torch.equal(weight, before)
+
+
+def test_muon_step_has_a_size_in_learning_rates():
+    """Root mean square of a step is about 0.6 times the learning rate, whatever the gradient."""
+    for scale in (1e-6, 1.0):
+        weight = torch.nn.Parameter(torch.randn(48, 48, 3, 3))
+        before = weight.detach().clone()
+        weight.grad = scale * torch.randn_like(weight)
+        Muon([weight], lr=0.01).step()
+        assert (weight.detach() - before).square().mean().sqrt() == pytest.approx(0.006, rel=0.3)
+
+
+def test_muon_minimises():
+    torch.manual_seed(0)
+    target = torch.randn(6, 4, 3, 3)
+    weight = torch.nn.Parameter(torch.zeros_like(target))
+    optimizer = Muon([weight], lr=0.1)
+    closure_losses = []
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = (weight - target).square().mean()
+        loss.backward()
+        closure_losses.append(loss.item())
+        return closure_losses[-1]
+
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 100)
+        assert optimizer.step(closure) == closure_losses[-1]
+    assert closure_losses[-1] < 0.05 * closure_losses[0]
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_each_parameter_has_exactly_one_optimizer(name):
+    network = DeblurNetwork(SMALL)
+    optimizers = build_optimizers(network, dataclasses.replace(CONFIG, optimizer=name))
+    owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+    assert sorted(owned) == sorted(id(p) for p in network.parameters())
+    assert len(optimizers) == (2 if name == "muon" else 1)
+    if name == "muon":
+        hidden = {id(p) for p in optimizers[0].param_groups[0]["params"]}
+        assert id(network.head.weight) not in hidden
+        assert id(network.stem.weight) not in hidden
+
+
+def test_the_paper_preset_is_adam():
+    assert PRESETS["paper"].optimizer == "adam"
+
+
+def test_unknown_optimizer_is_named():
+    with pytest.raises(ConfigError, match="optimizer is 'sgd'"):
+        dataclasses.replace(CONFIG, optimizer="sgd")
