@@ -58,9 +58,7 @@ def network() -> DeblurNetwork:
 def weights_file(tmp_path: Path) -> Path:
     """Small random weights, as a file."""
     path = tmp_path / "small.safetensors"
-    provenance = Provenance(
-        model="small", steps=0, seed=0, hours=0.0, device="cpu", version="test"
-    )
+    provenance = Provenance(model="small", steps=0, seed=0, hours=0.0, device="cpu", version="test")
     save_weights(path, SMALL, awake().state_dict(), provenance)
     return path
 

@@ -163,8 +163,10 @@ def train(
     config = find_preset(preset)
     if steps is not None:
         config = config.scaled_to(steps)
-    given = {"seed": seed, "learning_rate": learning_rate}
-    config = dataclasses.replace(config, **{k: v for k, v in given.items() if v is not None})
+    if seed is not None:
+        config = dataclasses.replace(config, seed=seed)
+    if learning_rate is not None:
+        config = dataclasses.replace(config, learning_rate=learning_rate)
     where = pick_device(device)
     files = find_training_files(data)
     sequences = find_pairs(val) if val else []

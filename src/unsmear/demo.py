@@ -1,5 +1,6 @@
 """A first look without any data: shake a camera before scikit-image's bundled photographs,
-restore the clip, measure it against the truth, and show before and after."""
+restore the clip, measure it against the truth, and show before and after.
+"""
 
 from __future__ import annotations
 

@@ -7,12 +7,16 @@ from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linea
 
 def test_there_and_back():
     encoded = torch.linspace(0, 1, 1001)
-    torch.testing.assert_close(srgb_from_linear(linear_from_srgb(encoded)), encoded, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        srgb_from_linear(linear_from_srgb(encoded)), encoded, rtol=0, atol=1e-5
+    )
 
 
 def test_known_points_of_the_standard():
     linear = linear_from_srgb(torch.tensor([0.0, 0.04045, 0.5, 1.0]))
-    torch.testing.assert_close(linear, torch.tensor([0.0, 0.0031308, 0.2140411, 1.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        linear, torch.tensor([0.0, 0.0031308, 0.2140411, 1.0]), atol=1e-6, rtol=0
+    )
 
 
 def test_sensor_saturates():

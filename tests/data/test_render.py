@@ -44,7 +44,9 @@ def test_outside_the_canvas():
     canvas = torch.rand(1, 1, 5, 5)
     far = torch.tensor([[[100.0, 0.0]]])
     assert sample_canvas(canvas, far, outside="zeros").item() == 0
-    torch.testing.assert_close(sample_canvas(canvas, far, outside="border")[0, 0, 0], canvas[0, 0, 2, 4])
+    torch.testing.assert_close(
+        sample_canvas(canvas, far, outside="border")[0, 0, 0], canvas[0, 0, 2, 4]
+    )
 
 
 def test_exposure_averages_light_and_the_sharp_frame_is_its_middle():

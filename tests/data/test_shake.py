@@ -118,7 +118,9 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
         torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("text", ["", "hello\nworld", "1, 2, [1, 2, 3]", "1, 2, [1,0,0,0,1,0,0,0,1]"])
+@pytest.mark.parametrize(
+    "text", ["", "hello\nworld", "1, 2, [1, 2, 3]", "1, 2, [1,0,0,0,1,0,0,0,1]"]
+)
 def test_files_that_are_no_logs_are_refused(tmp_path, text):
     path = tmp_path / "log.txt"
     path.write_text(text)

@@ -75,7 +75,9 @@ def test_blur_lengths_follow_the_config():
 
 
 def test_batches_have_the_promised_shape_range_and_steps():
-    synthesizer = Synthesizer(SynthesisConfig(video_share=0.5), photographs(), [shot()], [hand()], CPU)
+    synthesizer = Synthesizer(
+        SynthesisConfig(video_share=0.5), photographs(), [shot()], [hand()], CPU
+    )
     random = Generators.seeded(1, CPU)
     for _ in range(3):
         blurry, sharp = synthesizer.batch(4, 3, 48, random)
@@ -127,7 +129,10 @@ def test_moving_layers_are_there():
     """A layer covers part of the picture: some pixels differ from the clip without layers."""
     still = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
     with_layers = dataclasses.replace(still, object_share=1.0)
-    pictures = [torch.full((3, 200, 260), 40, dtype=torch.uint8), torch.full((3, 200, 260), 220, dtype=torch.uint8)]
+    pictures = [
+        torch.full((3, 200, 260), 40, dtype=torch.uint8),
+        torch.full((3, 200, 260), 220, dtype=torch.uint8),
+    ]
     blurry, _ = Synthesizer(with_layers, pictures, [], [], CPU).batch(
         8, 1, 64, Generators.seeded(1, CPU)
     )

@@ -35,7 +35,9 @@ def naive_spatial_squeeze(x: Tensor, logits: Tensor) -> Tensor:
         sum(
             weight * x[b, t, c, i // width, i % width]
             for i, weight in enumerate(
-                naive_softmax([logits[b, t, m, i // width, i % width] for i in range(height * width)])
+                naive_softmax(
+                    [logits[b, t, m, i // width, i % width] for i in range(height * width)]
+                )
             )
         )
         for b in range(batch)
@@ -86,7 +88,9 @@ def assert_same_with_gradients(function, naive, first: Tensor, second: Tensor) -
     for implementation in (function, naive):
         a, b = (value.clone().requires_grad_() for value in (first, second))
         out = implementation(a, b)
-        weights = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(7))
+        weights = torch.randn(
+            out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(7)
+        )
         (out * weights).sum().backward()
         pairs.append((out.detach(), a.grad, b.grad))
     for got, expected in zip(*pairs, strict=True):
@@ -113,9 +117,7 @@ def test_temporal_squeeze_is_equations_3_and_4(b, t, m, n, c):
 
 @given(small, small, small, small, small)
 def test_distribute_is_equations_5_and_6(b, k, c, h, w):
-    assert_same_with_gradients(
-        distribute, naive_distribute, doubles(b, k, c), doubles(b, k, h, w)
-    )
+    assert_same_with_gradients(distribute, naive_distribute, doubles(b, k, c), doubles(b, k, h, w))
 
 
 def test_equal_logits_give_plain_means():
@@ -192,4 +194,6 @@ def test_softmax_stays_float32_under_autocast():
     expected = spatial_squeeze(x.double(), half_logits.double())
     torch.testing.assert_close(descriptor.squeezed.double(), expected, rtol=1e-4, atol=1e-5)
     exact = module.fuse(x[:, 0], module.describe(x))
-    assert math.isclose(float(fused.detach().float().mean()), float(exact.detach().mean()), abs_tol=2e-2)
+    assert math.isclose(
+        float(fused.detach().float().mean()), float(exact.detach().mean()), abs_tol=2e-2
+    )

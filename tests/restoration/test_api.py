@@ -30,9 +30,7 @@ def test_tensors_give_the_same_numbers_as_arrays(weights_file):
     two = list(unsmear.restore(as_tensors, model=model))
     for array, tensor in zip(one, two, strict=True):
         assert isinstance(tensor, torch.Tensor)
-        np.testing.assert_array_equal(
-            array, (tensor.permute(1, 2, 0) * 255).round().byte().numpy()
-        )
+        np.testing.assert_array_equal(array, (tensor.permute(1, 2, 0) * 255).round().byte().numpy())
 
 
 def test_frames_come_while_more_go_in(weights_file):

@@ -48,9 +48,7 @@ def test_streamed_equals_all_at_once(frames, height, width, window, neighbours):
     clip = torch.rand(frames, 3, height, width)
     streamed = torch.stack(list(restore_stream(network, clip, window)))
     assert streamed.shape == clip.shape
-    torch.testing.assert_close(
-        streamed, all_at_once(network, clip, window), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(streamed, all_at_once(network, clip, window), rtol=0, atol=1e-5)
 
 
 def test_window_over_the_whole_clip_equals_forward(network):
@@ -90,7 +88,7 @@ def test_held_memory_does_not_grow(network):
 
 
 def test_output_is_clamped_and_usable(network):
-    out = list(restore_stream(network, [torch.ones(3, 8, 8) * 4], 1))[0]
+    out = next(iter(restore_stream(network, [torch.ones(3, 8, 8) * 4], 1)))
     assert out.min() >= 0
     assert out.max() <= 1
     out += 1  # an inference-mode tensor would refuse

@@ -32,7 +32,10 @@ def test_paper_preset_is_the_papers_schedule():
 
 def test_cosine_rises_falls_and_ends_at_one_per_cent():
     config = TrainConfig(
-        model="lite", stages=(dataclasses.replace(STAGE, steps=1000),), learning_rate=1e-3, warmup=100
+        model="lite",
+        stages=(dataclasses.replace(STAGE, steps=1000),),
+        learning_rate=1e-3,
+        warmup=100,
     )
     rates = [config.learning_rate_at(step) for step in range(1001)]
     assert rates[0] == pytest.approx(1e-5)
@@ -42,9 +45,7 @@ def test_cosine_rises_falls_and_ends_at_one_per_cent():
 
 
 def test_stages_follow_each_other():
-    config = TrainConfig(
-        model="lite", stages=(STAGE, dataclasses.replace(STAGE, steps=5, crop=64))
-    )
+    config = TrainConfig(model="lite", stages=(STAGE, dataclasses.replace(STAGE, steps=5, crop=64)))
     assert config.steps == 15
     assert [config.stage_at(step).crop for step in (0, 9, 10, 14, 99)] == [32, 32, 64, 64, 64]
 

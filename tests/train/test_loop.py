@@ -113,9 +113,7 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(CONFIG, data, tmp_path / "run")
     monkeypatch.undo()
-    monkeypatch.setitem(
-        zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3)
-    )
+    monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
     run(CONFIG, data, tmp_path / "run")
     run(CONFIG, data, tmp_path / "whole")
     one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "run"))
@@ -195,8 +193,24 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
     monkeypatch.setitem(PRESETS, "lite", dataclasses.replace(CONFIG, stages=CONFIG.stages[:1]))
     out = tmp_path / "run"
     main(
-        ["train", "--preset", "lite", "--data", str(data), str(pairs), "--val", str(pairs)]
-        + ["-o", str(out), "--steps", "3", "--device", "cpu", "--threads", "2"]
+        [
+            "train",
+            "--preset",
+            "lite",
+            "--data",
+            str(data),
+            str(pairs),
+            "--val",
+            str(pairs),
+            "-o",
+            str(out),
+            "--steps",
+            "3",
+            "--device",
+            "cpu",
+            "--threads",
+            "2",
+        ]
     )
     shown = capsys.readouterr().out
     assert "3 photographs, 0 sharp shots, 0 shake logs, 1 paired sequences" in shown

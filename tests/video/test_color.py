@@ -126,7 +126,13 @@ def test_chroma_sits_with_the_left_luma_sample():
 
 @pytest.mark.parametrize(
     ("matrix", "size", "expected"),
-    [(1, (64, 48), 1), (9, (64, 48), 9), (2, (1280, 720), 1), (2, (720, 576), 6), (0, (640, 480), 6)],
+    [
+        (1, (64, 48), 1),
+        (9, (64, 48), 9),
+        (2, (1280, 720), 1),
+        (2, (720, 576), 6),
+        (0, (640, 480), 6),
+    ],
 )
 def test_untagged_clips_get_the_usual_guess(matrix, size, expected):
     assert resolve_matrix(ColorTags(matrix=matrix), *size) == expected
@@ -144,7 +150,9 @@ def test_beside_holds_both_pictures(height, width, down):
 
 
 def test_planes_from_rgb_come_back():
-    smooth = torch.linspace(0.2, 0.8, 16).expand(3, 12, 16) * torch.tensor([1, 0.9, 0.8])[:, None, None]
+    smooth = (
+        torch.linspace(0.2, 0.8, 16).expand(3, 12, 16) * torch.tensor([1, 0.9, 0.8])[:, None, None]
+    )
     planes = planes_from_rgb(smooth, ColorTags(matrix=1))
     assert (planes.y.dtype, planes.u.shape) == (torch.uint8, (6, 8))
     torch.testing.assert_close(rgb_from_planes(planes), smooth, rtol=0, atol=3 / 255)

@@ -120,9 +120,7 @@ def test_colour_comes_out_as_it_went_in(tmp_path, tags):
 )
 def test_depth_and_subsampling_are_kept(tmp_path, codec, pixel_format, depth):
     quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    source = write_video(
-        tmp_path / "in.mkv", codec=codec, pixel_format=pixel_format, options=quiet
-    )
+    source = write_video(tmp_path / "in.mkv", codec=codec, pixel_format=pixel_format, options=quiet)
     frames = rewrite(source, tmp_path / "out.mkv")
     assert {frame.planes.depth for frame in frames} == {depth}
     with VideoReader(tmp_path / "out.mkv") as reader:
@@ -158,15 +156,16 @@ def test_pixel_aspect_and_title_are_kept(tmp_path):
 
 
 def test_nothing_is_left_when_writing_breaks_off(tmp_path):
-    source = write_video(tmp_path / "in.mp4")
+    source, target = write_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with VideoReader(source) as reader:
-        with pytest.raises(RuntimeError, match="power cut"), VideoWriter(
-            tmp_path / "out.mp4", reader.info, reader.info.width
-        ) as writer:  # fmt: skip
-            frame = next(iter(reader))
-            writer.write(frame.planes, frame.pts)
-            assert not (tmp_path / "out.mp4").exists()
-            raise RuntimeError("power cut")
+        info, frame = reader.info, next(iter(reader))
+    with (
+        pytest.raises(RuntimeError, match="power cut"),
+        VideoWriter(target, info, info.width) as writer,
+    ):
+        writer.write(frame.planes, frame.pts)
+        assert not target.exists()
+        raise RuntimeError("power cut")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4"]
 
 

@@ -1,5 +1,6 @@
 """What a camera adds after the blur: sensor noise in linear light, 8-bit rounding, and the
-losses of block-transform compression. Pure functions, each with its own strength a clip."""
+losses of block-transform compression. Pure functions, each with its own strength a clip.
+"""
 
 from __future__ import annotations
 

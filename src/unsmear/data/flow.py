@@ -20,9 +20,10 @@ def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     The pixel of `first` at p is found in `second` at p + flow(p).
     """
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
-    return np.asarray(estimator.calc(*grey, None), dtype=np.float32)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
+    flow = np.zeros((*before.shape, 2), dtype=np.float32)
+    return np.asarray(estimator.calc(before, after, flow), dtype=np.float32)
 
 
 def between(

@@ -119,7 +119,8 @@ def draw_motion(
 
 def _draw_recorded(logs: Sequence[OrientationLog], times: Tensor, random: Generators) -> Tensor:
     """Rotation vectors (T, S, 3) of a random stretch of a random log, axes in random order:
-    a phone is held upright or sideways."""
+    a phone is held upright or sideways.
+    """
     log = logs[random.index(len(logs))]
     interval = float(random.uniform(1 / 60, 1 / 12))
     reach = float(times.abs().max()) * interval

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def pixel_axes(height: int, width: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def pixel_axes(
+    height: int, width: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Centres of the rows (H,) and columns (W,) of a frame, in pixels from its centre."""
     y = torch.arange(height, dtype=torch.float32, device=device) - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float32, device=device) - (width - 1) / 2

@@ -70,7 +70,9 @@ def smooth_path(
     amplitude = torch.randn(shape, generator=generator) / (2 * math.pi * frequency)
     flat = times.reshape(batch, -1, 1, 1)  # (B, K, 1, 1) against (B, 1, waves, D)
     turn = 2 * math.pi * frequency[:, None]
-    path = amplitude[:, None] * (torch.sin(turn * flat + phase[:, None]) - torch.sin(phase)[:, None])
+    path = amplitude[:, None] * (
+        torch.sin(turn * flat + phase[:, None]) - torch.sin(phase)[:, None]
+    )
     return path.sum(dim=2).reshape(*times.shape, dimensions)
 
 
@@ -153,7 +155,8 @@ class OrientationLog:
 
     def rotations_at(self, seconds: Tensor) -> Tensor:
         """Orientation at any moments (...,), between samples by linear blending: at 200 Hz
-        they differ by less than a degree, where blending and slerp agree to 1e-5."""
+        they differ by less than a degree, where blending and slerp agree to 1e-5.
+        """
         after = torch.searchsorted(self.seconds, seconds.contiguous()).clamp(
             1, len(self.seconds) - 1
         )

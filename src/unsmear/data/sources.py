@@ -1,9 +1,9 @@
 """What a training folder holds, found by its layout and loaded into memory as uint8.
 
-    DIR/**/blur + sharp     sequences of blurry and sharp frames (see data/pairs.py)
-    DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
-    DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
-    DIR/**/*.jpg ...        all other pictures: sharp photographs
+DIR/**/blur + sharp     sequences of blurry and sharp frames (see data/pairs.py)
+DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
+DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
+DIR/**/*.jpg ...        all other pictures: sharp photographs
 """
 
 from __future__ import annotations
@@ -53,14 +53,16 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
             raise InputError(f"'{root}' is not a folder: --data needs folders of training data")
         below = find_pairs(root)
         pairs += below
-        taken = {folder for pair in below for folder in (pair.blurry[0].parent, pair.sharp[0].parent)}
+        taken = {
+            folder for pair in below for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
+        }
         for path in sorted(root.rglob("*")):
             suffix = path.suffix.lower()
             if path.name.startswith(".") or path.parent in taken:
                 continue
-            if path.is_dir() and path.parent.name == "clips" and list_images(path):
-                clips.append(path)
-            elif suffix in VIDEO_SUFFIXES:
+            if (
+                path.is_dir() and path.parent.name == "clips" and list_images(path)
+            ) or suffix in VIDEO_SUFFIXES:
                 clips.append(path)
             elif suffix in IMAGE_SUFFIXES and path.parent.parent.name != "clips":
                 photographs.append(path)
@@ -143,7 +145,8 @@ def load_shots(
     def close() -> None:
         if len(run) >= fewest_frames:
             forth, back = (
-                torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2).half() for side in zip(*flows)
+                torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2).half()
+                for side in zip(*flows, strict=False)
             )
             shots.append(Shot(torch.stack([frames[index] for index in run]), forth, back))
         run.clear()
@@ -162,9 +165,7 @@ def load_shots(
     return shots
 
 
-def load_all(
-    load: Callable[[Path], _Loaded], paths: Iterable[Path], workers: int
-) -> list[_Loaded]:
+def load_all(load: Callable[[Path], _Loaded], paths: Iterable[Path], workers: int) -> list[_Loaded]:
     """Load many files at once; OpenCV and PyAV let go of the interpreter while they decode."""
     with ThreadPoolExecutor(max_workers=workers) as pool:
         return list(pool.map(load, paths))

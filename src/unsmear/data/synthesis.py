@@ -138,7 +138,9 @@ class Synthesizer:
         self.logs = logs
         self.device = device
 
-    def batch(self, clips: int, frames: int, size: int, random: Generators) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, clips: int, frames: int, size: int, random: Generators
+    ) -> tuple[Tensor, Tensor]:
         """Make B clips.
 
         Args:
@@ -173,7 +175,8 @@ class Synthesizer:
 
     def _light(self, canvas: Tensor, random: Generators) -> Tensor:
         """To linear light, with a random exposure and white balance, and highlights that a
-        display cannot show: in linear light they smear into bright streaks. (B, ..., 3, P, P)"""
+        display cannot show: in linear light they smear into bright streaks. (B, ..., 3, P, P)
+        """
         count = len(canvas)
         inner = (slice(None),) + (None,) * (canvas.dim() - 4)
         linear = linear_from_srgb(canvas)
@@ -206,9 +209,7 @@ class Synthesizer:
             subframes[moving] = composite(layer, subframes[moving])
         return expose(subframes)
 
-    def _layer(
-        self, motion: Motion, moving: list[int], size: int, random: Generators
-    ) -> Tensor:
+    def _layer(self, motion: Motion, moving: list[int], size: int, random: Generators) -> Tensor:
         """Cut-outs with a motion of their own, premultiplied: (n, 4, T, S, H, W)."""
         count = len(moving)
         times = motion.times[moving]
@@ -227,9 +228,7 @@ class Synthesizer:
         texture = torch.stack([self._cutout_texture(side, random) for _ in moving])
         alpha = torch.stack([self._cutout_shape(side, size, random) for _ in moving])
         premultiplied = torch.cat((self._light(texture, random) * alpha, alpha), dim=1)
-        return render(
-            premultiplied, homographies.to(self.device), size, size, outside="zeros"
-        )
+        return render(premultiplied, homographies.to(self.device), size, size, outside="zeros")
 
     def _cutout_texture(self, side: int, random: Generators) -> Tensor:
         if self.photographs:
@@ -255,7 +254,8 @@ class Synthesizer:
         self, lengths: Tensor, frames: int, size: int, random: Generators
     ) -> tuple[Tensor, Tensor]:
         """As `_from_photographs`, over video made continuous by its flow. The camera shakes
-        less here: the video brings motion of its own."""
+        less here: the video brings motion of its own.
+        """
         count = len(lengths)
         motion = self._motion(0.6 * lengths, frames, size, random)
         side = _canvas_side(motion.homographies, size)
@@ -299,15 +299,14 @@ class Synthesizer:
 
     def _camera(self, blurry: Tensor, sharp: Tensor, random: Generators) -> tuple[Tensor, Tensor]:
         """Linear light -> what a file holds: noise, sRGB, compression, 8 bits. The sharp frame
-        gets none of these but sRGB."""
+        gets none of these but sRGB.
+        """
         count = len(blurry)
         level = random.uniform(0, 1, count) ** 2  # most cameras have light enough
         read = self.config.noise_most * level * random.uniform(0.3, 1, count)
         shot = self.config.noise_most * level * random.uniform(0, 0.08, count)
         clipped = blurry.clamp(0, 1)
-        noisy = sensor_noise(
-            clipped, shot.to(self.device), read.to(self.device), random.device
-        )
+        noisy = sensor_noise(clipped, shot.to(self.device), read.to(self.device), random.device)
         grain = random.uniform(0, 1, count) * (random.uniform(0, 1, count) < 0.5)
         noisy = soften_noise(noisy, clipped, grain.to(self.device))
         encoded = srgb_from_linear(noisy)

@@ -123,7 +123,8 @@ class FactorizedAttention(nn.Module):
 
     def fuse(self, current: Tensor, window: Descriptor) -> Tensor:
         """Eq. 3-6: features of the current frame (B, C, H, W) and the descriptors of its
-        window (B, T, ...) -> y_R (B, C, H, W)."""
+        window (B, T, ...) -> y_R (B, C, H, W).
+        """
         context = temporal_squeeze(window.squeezed, self.temporal_logits(window.pooled))
         return distribute(context.flatten(1, 2), self.f_p(current))
 

@@ -150,7 +150,9 @@ def load_weights(
         wrong = sorted(
             key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)
         )
-        raise ModelError(f"'{path}' does not fit its network: {len(wrong)} tensors, first '{wrong[0]}'")
+        raise ModelError(
+            f"'{path}' does not fit its network: {len(wrong)} tensors, first '{wrong[0]}'"
+        )
     if odd := [key for key, entry in header.items() if entry.get("dtype") not in _FLOATS]:
         raise ModelError(f"'{path}': '{odd[0]}' is not {', '.join(_FLOATS)}")
     try:

@@ -1,6 +1,7 @@
 """Plain building blocks: convolutions only, so that every output pixel has a finite and
 computable receptive field. No normalisation over a frame, no global pooling: the attention
-is the one place where distant pixels or other frames may enter."""
+is the one place where distant pixels or other frames may enter.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ the lowest resolution (the local path). Nothing else crosses frames, nothing els
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -143,10 +144,10 @@ class DeblurNetwork(nn.Module):
         widths, last = config.widths, len(config.widths) - 1
         self.stem = conv3x3(3 * config.stem**2, widths[0])
         self.downs = nn.ModuleList(
-            conv3x3(fine, coarse, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+            conv3x3(fine, coarse, stride=2) for fine, coarse in itertools.pairwise(widths)
         )
         self.ups = nn.ModuleList(
-            Upsample(coarse, fine) for fine, coarse in zip(widths, widths[1:], strict=False)
+            Upsample(coarse, fine) for fine, coarse in itertools.pairwise(widths)
         )
         self.encoder = nn.ModuleList(
             self._blocks(width, count)
@@ -202,7 +203,7 @@ class DeblurNetwork(nn.Module):
             )
         x = self.stem(functional.pixel_unshuffle(frames, self.config.stem))
         features = [self.encoder[0](x)]
-        for down, blocks in zip(self.downs, self.encoder[1:], strict=True):  # type: ignore[arg-type]
+        for down, blocks in zip(self.downs, self.encoder[1:], strict=True):
             features.append(blocks(down(features[-1])))
         return Encoded(frames, tuple(features))
 
@@ -233,9 +234,7 @@ class DeblurNetwork(nn.Module):
         """
         side = self.config.neighbours
         if len(neighbours) != 2 * side:
-            raise ValueError(
-                f"{len(neighbours)} neighbours given: this network takes {2 * side}"
-            )
+            raise ValueError(f"{len(neighbours)} neighbours given: this network takes {2 * side}")
         x = current.local
         if self.local_fusion is not None:
             ordered = (*neighbours[:side], current.local, *neighbours[side:])

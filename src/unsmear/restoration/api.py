@@ -70,9 +70,7 @@ def restore(
     return _restored(frames, loaded, check_window(loaded.window if window is None else window))
 
 
-def _restored(
-    frames: Iterable[Picture], loaded: LoadedModel, window: int
-) -> Iterator[Picture]:
+def _restored(frames: Iterable[Picture], loaded: LoadedModel, window: int) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
 
     def tensors() -> Iterator[Tensor]:

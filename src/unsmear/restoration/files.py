@@ -94,7 +94,8 @@ class _VideoSink:
 
     def put(self, restored: Restored) -> None:
         before, after = restored.frame.planes, restored.planes
-        assert before is not None and after is not None  # frames of a video have planes
+        assert before is not None
+        assert after is not None
         self._writer.write(beside(before, after) if self._compare else after, restored.frame.pts)
         self._pass_on()
 
@@ -188,10 +189,14 @@ def _check_target(source: Path, path: Path, *, overwrite: bool) -> None:
             f"such as '{path.with_suffix('')}', not '{path.name}'"
         )
     if path.exists():
-        if path.samefile(source) or (source.is_dir() and source.resolve() in path.resolve().parents):
+        if path.samefile(source) or (
+            source.is_dir() and source.resolve() in path.resolve().parents
+        ):
             raise OutputError(f"'{path}' is (in) the input: choose another output")
         if path.is_dir() != folder:
-            raise OutputError(f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another")
+            raise OutputError(
+                f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
+            )
         if not overwrite and not (folder and not any(path.iterdir())):
             raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
     if folder:
@@ -244,7 +249,9 @@ def restore_file(
             reader = stack.enter_context(VideoReader(source))
         sinks = [stack.enter_context(_open_sink(target, reader, compare=False))]
         if compare:
-            sinks.append(stack.enter_context(_open_sink(compare_path(target), reader, compare=True)))
+            sinks.append(
+                stack.enter_context(_open_sink(compare_path(target), reader, compare=True))
+            )
         done = 0
         on_progress(Progress(0, reader.info.frames, reader.info))
         for restored in restore_frames(network, reader, window):

@@ -1,5 +1,6 @@
 """Restore a stream of frames: each is encoded once, its descriptors are kept as long as a
-window may ask for them, and memory does not depend on the length of the stream."""
+window may ask for them, and memory does not depend on the length of the stream.
+"""
 
 from __future__ import annotations
 

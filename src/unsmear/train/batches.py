@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from unsmear.data.motion import Generators
-from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
 from unsmear.data.synthesis import Synthesizer, turn_clips
@@ -65,9 +64,7 @@ class Batches:
 
     def draw(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
         """Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, on the device."""
-        if self._synthesizer is None or (
-            self._pairs and random.chance(self._config.pair_share)
-        ):
+        if self._synthesizer is None or (self._pairs and random.chance(self._config.pair_share)):
             return self._recorded(stage, random)
         return self._synthesizer.batch(stage.clips, stage.frames, stage.crop, random)
 

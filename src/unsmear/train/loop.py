@@ -117,7 +117,10 @@ def train(
         writer.close()
     weights = out / WEIGHTS_FILE
     save_weights(
-        weights, entry.config, state.average.state_dict(), _provenance(config, state, device, scores)
+        weights,
+        entry.config,
+        state.average.state_dict(),
+        _provenance(config, state, device, scores),
     )
     return weights
 
@@ -129,9 +132,7 @@ class _Stepper:
         self._config, self._state, self._device = config, state, device
         self._loss = LOSSES[config.loss]
         half = config.precision == "bfloat16" or (
-            config.precision == "auto"
-            and device.type == "cuda"
-            and torch.cuda.is_bf16_supported()
+            config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
         self._bad = 0
@@ -148,7 +149,7 @@ class _Stepper:
         restored = restored.float()
         loss = self._loss(restored, sharp)
         state.network.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
         if torch.isfinite(norm):
             for optimizer in state.optimizers:
@@ -225,16 +226,16 @@ def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
         "speed/frames_per_second": line.frames_per_second,
     }
     for name, value in values.items():
-        writer.add_scalar(name, value, line.step)  # type: ignore[no-untyped-call]
+        writer.add_scalar(name, value, line.step)
 
 
 def _log_scores(writer: SummaryWriter, step: int, scores: Sequence[SequenceScore]) -> None:
     for score in scores:
         gain = score.psnr_after - score.psnr_before
-        writer.add_scalar(f"val/{score.name}", score.psnr_after, step)  # type: ignore[no-untyped-call]
-        writer.add_scalar(f"val_gain/{score.name}", gain, step)  # type: ignore[no-untyped-call]
+        writer.add_scalar(f"val/{score.name}", score.psnr_after, step)
+        writer.add_scalar(f"val_gain/{score.name}", gain, step)
     mean = fmean(score.psnr_after for score in scores)
-    writer.add_scalar("val/mean", mean, step)  # type: ignore[no-untyped-call]
+    writer.add_scalar("val/mean", mean, step)
 
 
 def _provenance(

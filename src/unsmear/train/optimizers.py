@@ -73,16 +73,16 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+                    self._update(parameter, parameter.grad, group["lr"], group["momentum"])
         return loss
 
-    def _update(self, parameter: Tensor, lr: float, momentum: float) -> None:
+    def _update(self, parameter: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
         state: dict[str, Any] = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         buffer: Tensor = state["momentum_buffer"]
-        buffer.lerp_(parameter.grad, 1 - momentum)
-        ahead = torch.lerp(parameter.grad, buffer, momentum).flatten(1)
+        buffer.lerp_(gradient, 1 - momentum)
+        ahead = torch.lerp(gradient, buffer, momentum).flatten(1)
         # An orthogonal (R, S) matrix has a root mean square of 1 / sqrt(max(R, S)).
         size = _STEP_SIZE * max(ahead.shape) ** 0.5
         parameter.add_(orthogonalize(ahead).view(parameter.shape), alpha=-lr * size)
@@ -103,5 +103,6 @@ def build_optimizers(network: nn.Module, config: TrainConfig) -> tuple[Optimizer
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
     """Convolutions between features. The first and the last one, biases and temporal logits
-    are not: there an orthogonal step has no meaning."""
+    are not: there an orthogonal step has no meaning.
+    """
     return parameter.dim() == 4 and not name.startswith(("stem.", "head."))

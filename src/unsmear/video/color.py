@@ -29,7 +29,8 @@ _LUMA_WEIGHTS = {
 
 def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
     """The matrix to use: the tagged one, else the usual guess: BT.709 for high definition,
-    BT.601 below."""
+    BT.601 below.
+    """
     if tags.matrix in _LUMA_WEIGHTS:
         return tags.matrix
     return 1 if width >= 1280 or height > 576 else 6
@@ -60,7 +61,8 @@ def _scales(planes: YuvPlanes) -> tuple[float, float, float, float]:
 
 def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x: int) -> Tensor:
     """Colour differences to full size, sited as in MPEG-2 and H.264: with the left luma
-    sample of each pair, between rows. (..., h, w) float -> (..., height, width)."""
+    sample of each pair, between rows. (..., h, w) float -> (..., height, width).
+    """
     out = chroma
     if down_x:
         following = torch.cat((out[..., 1:], out[..., -1:]), dim=-1)
@@ -75,7 +77,8 @@ def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x
 
 def downsample_chroma(chroma: Tensor, down_y: int, down_x: int) -> Tensor:
     """Full-size colour differences to the codec's size, sited as `upsample_chroma` has them.
-    (N, H, W) float -> (N, ceil(H / 2**down_y), ceil(W / 2**down_x))."""
+    (N, H, W) float -> (N, ceil(H / 2**down_y), ceil(W / 2**down_x)).
+    """
     out = chroma
     if down_x:
         wide = functional.pad(out, (1, 1 + out.shape[-1] % 2), mode="replicate")
@@ -128,6 +131,7 @@ def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
 
 def beside(left: YuvPlanes, right: YuvPlanes) -> YuvPlanes:
     """Two pictures of one format side by side, each cut to an even width."""
+
     def joined(first: Tensor, second: Tensor, down: int) -> Tensor:
         keep = (left.y.shape[1] // 2 * 2) >> down
         return torch.cat((first[:, :keep], second[:, :keep]), dim=1)

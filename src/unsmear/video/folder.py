@@ -43,9 +43,7 @@ class FolderReader:
             raise InputError(f"'{path}' holds two pictures named '{double[0]}': keep one")
         first = read_image(self._files[0])
         self.dtype = first.dtype
-        self.info = ClipInfo(
-            width=first.shape[-1], height=first.shape[-2], frames=len(self._files)
-        )
+        self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames; their time stamps count them.

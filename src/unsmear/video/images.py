@@ -42,7 +42,7 @@ def read_image(path: Path) -> Tensor:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     elif pixels.shape[2] == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    elif (pixels[..., 3] == np.iinfo(pixels.dtype).max).all():
+    elif pixels[..., 3].min() == (255 if pixels.dtype == np.uint8 else 65_535):
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
     else:
         raise InputError(f"'{path}' has transparent pixels: flatten it onto a background first")

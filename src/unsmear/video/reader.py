@@ -1,5 +1,6 @@
 """Read a video file frame by frame, each with its own time stamp, and pass packets of other
-streams on untouched. One pass over the file, memory independent of its length."""
+streams on untouched. One pass over the file, memory independent of its length.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ class VideoReader:
                     if packet.dts is not None:
                         self._waiting.append(packet)
                     continue
-                yield from self.stream.decode(packet)  # type: ignore[arg-type]
+                yield from self.stream.decode(packet)
         except av.FFmpegError as error:
             raise InputError(
                 f"'{self.path}' cannot be decoded further: {error.strerror}; "
@@ -175,7 +176,8 @@ def _tags(frame: VideoFrame) -> ColorTags:
 
 def _planes(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     """Copy the planes out of a decoded frame; formats other than planar YUV go through
-    swscale to the nearest that is."""
+    swscale to the nearest that is.
+    """
     name = frame.format.name
     if name not in NATIVE_FORMATS:
         deep = max(component.bits for component in frame.format.components) > 8
@@ -187,7 +189,7 @@ def _planes(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
 
     def copy(index: int) -> Tensor:
         plane = frame.planes[index]
-        rows = np.frombuffer(plane, dtype=dtype).reshape(plane.height, -1)
+        rows = np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
         return torch.from_numpy(rows[:, : plane.width].copy())
 
     return YuvPlanes(copy(0), copy(1), copy(2), depth, down_x, down_y, tags)

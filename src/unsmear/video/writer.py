@@ -104,7 +104,7 @@ class VideoWriter:
         supported = self._container.supported_codecs
         for stream in copied:
             context = stream.codec_context
-            if context is not None and context.codec.canonical_name not in supported:
+            if context.codec.canonical_name not in supported:
                 self._discard()
                 raise OutputError(
                     f"cannot write '{self.path}': {stream.type} of kind "
@@ -138,9 +138,10 @@ class VideoWriter:
         odd = self._width % (1 << pixel_format.down_x) or (
             self._info.height % (1 << pixel_format.down_y)
         )
-        if self.path.suffix.lower() == ".webm":
+        # H.264 and H.265 hold odd sizes only without subsampled colour; VP9 holds them all.
+        if self.path.suffix.lower() == ".webm" or odd:
             return "libvpx-vp9", _VP9
-        if pixel_format.depth > 8 or odd:
+        if pixel_format.depth > 8:
             return "libx265", _X265
         return "libx264", _X264
 
@@ -257,5 +258,5 @@ def _video_frame(planes: YuvPlanes) -> VideoFrame:
 def _fill(plane: av.video.plane.VideoPlane, values: Tensor) -> None:
     pixels = values.cpu().numpy()
     stride = plane.line_size // pixels.itemsize
-    rows = np.frombuffer(plane, dtype=pixels.dtype).reshape(-1, stride)
+    rows = np.frombuffer(memoryview(plane), dtype=pixels.dtype).reshape(-1, stride)
     rows[: pixels.shape[0], : pixels.shape[1]] = pixels
