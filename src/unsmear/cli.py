@@ -122,6 +122,7 @@ def train(
     steps: int | None = None,
     seed: int | None = None,
     learning_rate: float | None = None,
+    weights: str | None = None,
     stop_after: int | None = None,
     threads: int | None = None,
 ) -> None:
@@ -141,6 +142,8 @@ def train(
         steps: Optimiser steps, schedule in proportion. Default: the preset's.
         seed: Of weights and data. Default: the preset's.
         learning_rate: Peak. Default: the preset's.
+        weights: Start from these rather than from random ones: a model's name or a .safetensors
+            file of the same network.
         stop_after: Leave off at this step; the same command without it goes on from there.
         threads: CPU threads. Default: all.
     """
@@ -151,6 +154,7 @@ def train(
     from unsmear.data.pairs import find_pairs
     from unsmear.data.sources import find_training_files
     from unsmear.device import pick_device
+    from unsmear.models.zoo import load_model
     from unsmear.train.batches import Batches
     from unsmear.train.config import preset as find_preset
     from unsmear.train.display import TrainDisplay
@@ -176,16 +180,17 @@ def train(
         batches = Batches(config, files, shake or [], where, os.cpu_count() or 1)
     _out.print(f"{batches.summary}; {config.steps:,} steps on {where}", highlight=False)
     with TrainDisplay(_out, config.steps) as display:
-        weights = run(
+        result = run(
             config,
             batches,
             sequences,
             out or Path("runs") / preset,
             where,
             display.show,
+            initial=load_model(weights) if weights else None,
             stop_after=stop_after,
         )
-    _out.print(f"weights: {weights}", highlight=False, soft_wrap=True)
+    _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
 
 
 @app.command

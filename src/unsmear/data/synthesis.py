@@ -180,7 +180,7 @@ class Synthesizer:
         count = len(canvas)
         inner = (slice(None),) + (None,) * (canvas.dim() - 4)
         linear = linear_from_srgb(canvas)
-        gain = torch.exp(random.uniform(math.log(0.3), math.log(1.15), count, 1, 1, 1))
+        gain = torch.exp(random.uniform(math.log(0.45), math.log(1.2), count, 1, 1, 1))
         balance = torch.exp(random.uniform(-0.1, 0.1, count, 3, 1, 1))
         peak = random.uniform(0, 6, count, 1, 1, 1) * (random.uniform(0, 1, count, 1, 1, 1) < 0.4)
         bright = linear.amin(dim=-3, keepdim=True).sub(0.85).clamp_min(0) / 0.15
@@ -189,9 +189,10 @@ class Synthesizer:
 
     def _photograph_canvas(self, side: int, random: Generators) -> Tensor:
         picture = self.photographs[random.index(len(self.photographs))]
-        y, x = random.uniform(0, 1, 2).tolist()
         half = random.chance(self.config.half_share)
-        return cut_canvas(picture, side, (y, x), half)
+        places = random.uniform(0, 1, 2, 2).tolist()
+        # Skies teach nothing about blur: of two places take the one with more detail.
+        return max((cut_canvas(picture, side, (y, x), half) for y, x in places), key=_detail)
 
     def _from_photographs(
         self, lengths: Tensor, frames: int, size: int, random: Generators
@@ -315,6 +316,11 @@ class Synthesizer:
             quality = random.uniform(35, 95, len(squeezed)).to(self.device)
             encoded[squeezed] = compress(round_to_8_bit(encoded[squeezed]), quality)
         return round_to_8_bit(encoded), srgb_from_linear(sharp)
+
+
+def _detail(canvas: Tensor) -> float:
+    """Mean square of horizontal differences."""
+    return float(canvas.diff(dim=-1).square().mean())
 
 
 def _canvas_side(homographies: Tensor, size: int) -> int:

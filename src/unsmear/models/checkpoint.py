@@ -40,6 +40,7 @@ class Provenance:
         version: of Unsmear that trained it.
         config: the whole `TrainConfig`, as plain values.
         scores: validation, as plain values: sequence -> {measure: value}.
+        parent: provenance of the weights that training started from, if it did.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Provenance:
     version: str
     config: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    parent: dict[str, Any] | None = None
 
 
 def save_weights(

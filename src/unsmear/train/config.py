@@ -159,15 +159,15 @@ PRESETS: dict[str, TrainConfig] = {
     "lite": TrainConfig(
         model="lite",
         stages=(
-            Stage(steps=7_500, clips=6, frames=3, crop=128),
+            Stage(steps=6_000, clips=6, frames=3, crop=128),
             Stage(steps=1_000, clips=2, frames=4, crop=208),
         ),
         optimizer="muon",
         learning_rate=1e-3,
         warmup=100,
-        loss="psnr",
+        loss="charbonnier",
         validate_every=750,
-        synthesis=SynthesisConfig(blur_mean=8.0, blur_most=28.0, sharp_share=0.1),
+        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
     ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from unsmear.data.pairs import PairedSequence
 from unsmear.errors import MissingExtraError, UnsmearError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, save_weights
-from unsmear.models.zoo import find_entry
+from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.batches import Batches
 from unsmear.train.config import TrainConfig
 from unsmear.train.losses import LOSSES
@@ -64,6 +65,7 @@ def train(
     device: torch.device,
     report: Callable[[Report], None],
     *,
+    initial: LoadedModel | None = None,
     stop_after: int | None = None,
 ) -> Path:
     """Train, or go on where `out` left off.
@@ -75,17 +77,21 @@ def train(
         out: folder for the state, the weights and the TensorBoard log.
         device: where to train.
         report: called every `log_every` steps.
+        initial: weights to start from rather than random ones.
         stop_after: leave off at this step as if interrupted, for runs in several sittings.
 
     Returns:
         The weights file: the moving average.
 
     Raises:
-        UnsmearError: the loss is not finite for 20 steps on end, or `out` holds another run.
+        UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, or
+            the initial weights are of another network.
     """
     out.mkdir(parents=True, exist_ok=True)
     entry = find_entry(config.model)
     state = TrainState.start(entry.config, config, device)
+    if initial is not None:
+        state.take_weights(initial)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config)
     stepper = _Stepper(config, state, device)
@@ -120,7 +126,7 @@ def train(
         weights,
         entry.config,
         state.average.state_dict(),
-        _provenance(config, state, device, scores),
+        _provenance(config, state, device, scores, initial),
     )
     return weights
 
@@ -239,7 +245,11 @@ def _log_scores(writer: SummaryWriter, step: int, scores: Sequence[SequenceScore
 
 
 def _provenance(
-    config: TrainConfig, state: TrainState, device: torch.device, scores: Sequence[SequenceScore]
+    config: TrainConfig,
+    state: TrainState,
+    device: torch.device,
+    scores: Sequence[SequenceScore],
+    initial: LoadedModel | None,
 ) -> Provenance:
     values: dict[str, dict[str, float]] = {}
     for score in scores:
@@ -255,4 +265,5 @@ def _provenance(
         version=__version__,
         config=config.to_json(),
         scores=values,
+        parent=dataclasses.asdict(initial.provenance) if initial else None,
     )

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from unsmear.data.motion import Generators
 from unsmear.errors import ModelError
 from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
 
@@ -55,6 +56,19 @@ class TrainState:
         average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizers = build_optimizers(network, config)
         return cls(network, average, optimizers, Generators.seeded(config.seed, device))
+
+    def take_weights(self, initial: LoadedModel) -> None:
+        """Start from trained weights.
+
+        Raises:
+            ModelError: they are of another network.
+        """
+        if initial.network.config != self.network.config:
+            raise ModelError(
+                f"the weights '{initial.name}' are of another network than the one to be trained"
+            )
+        for module in (self.network, self.average):
+            module.load_state_dict(initial.network.state_dict())
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:

@@ -1,0 +1,150 @@
+"""Write the model card of released weights: measures them, tells where they come from.
+
+python scripts/model_card.py lite --val DATA/val --photographs DATA/train/stills.tsv \
+        --command "unsmear train --preset lite ..." > model_cards/lite.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import platform
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from unsmear.data.pairs import find_pairs
+from unsmear.evaluate.validation import SequenceScore, measure
+from unsmear.models.network import count_macs, count_parameters
+from unsmear.models.zoo import ZOO, load_model
+
+# The sharp videos that brought real motion: name, source, licence.
+CLIPS = (
+    ("androidx_* (test clips)", "androidx/media", "Apache-2.0"),
+    ("mapillary_sample5s", "mapillary/mapillary_tools", "BSD-2-Clause"),
+    ("sam2_* (demo clips)", "facebookresearch/sam2", "Apache-2.0"),
+    ("sports2d_demo", "davidpagnon/Sports2D", "BSD-3-Clause"),
+    ("two phone orientation logs", "astrophysician/VideoDeblurring", "Apache-2.0"),
+)
+
+
+def machine() -> str:
+    """Processor and versions, in one line."""
+    name = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        for line in cpu_info.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def score_table(scores: list[SequenceScore]) -> list[str]:
+    """Markdown rows, one a sequence, then the mean over all frames."""
+    lines = [
+        "| sequence | frames | PSNR blurry | PSNR restored | gain | SSIM blurry | SSIM restored |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = [
+        (s.name, s.frames, s.psnr_before, s.psnr_after, s.ssim_before or 0.0, s.ssim_after or 0.0)
+        for s in scores
+    ]
+    frames = sum(row[1] for row in rows)
+
+    def mean(column: int) -> float:
+        return fmean(float(row[column]) for row in rows for _ in range(row[1]))
+
+    rows.append(("**all frames**", frames, mean(2), mean(3), mean(4), mean(5)))
+    lines += [
+        f"| {name} | {count} | {before:.2f} | {after:.2f} | {after - before:+.2f} "
+        f"| {ssim_before:.4f} | {ssim_after:.4f} |"
+        for name, count, before, after, ssim_before, ssim_after in rows
+    ]
+    return lines
+
+
+def photograph_credits(table: Path) -> list[str]:
+    """Licences counted, and everybody whom CC-BY asks to credit."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    licences = Counter(row["licence"] for row in rows)
+    lines = [
+        f"{len(rows)} photographs: " + ", ".join(f"{n} {k}" for k, n in licences.most_common())
+    ]
+    credits = Counter(
+        (row["licence"], row["credit"] or row["source_repo"], row["source_repo"])
+        for row in rows
+        if row["licence"].startswith("CC-BY")
+    )
+    lines.append("")
+    lines += [
+        f"- {credit}: {count}, {licence}, from {repo}"
+        for (licence, credit, repo), count in sorted(credits.items())
+    ]
+    return lines
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", choices=list(ZOO))
+    parser.add_argument("--val", type=Path, required=True, help="paired sequences")
+    parser.add_argument("--photographs", type=Path, required=True, help="table of credits, TSV")
+    parser.add_argument("--command", required=True, help="that trained the weights")
+    parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
+    arguments = parser.parse_args()
+    loaded, entry = load_model(arguments.model), ZOO[arguments.model]
+    origin = loaded.provenance
+    network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    began = time.monotonic()
+    scores = measure(network, find_pairs(arguments.val), loaded.window, with_ssim=True)
+    lines = [
+        f"# {arguments.model}",
+        "",
+        f"{entry.summary[0].upper()}{entry.summary[1:]}. {count_parameters(network) / 1e6:.2f} M "
+        f"parameters, {count_macs(entry.config) / 1e9:.2f} GMAC a frame at 256x256, window "
+        f"{entry.window}. Licence of the weights: Apache-2.0.",
+        "",
+        "## Measured",
+        "",
+        "RGB, rounded to 8 bits, no crop, mean over frames; SSIM 11x11, sigma 1.5. The "
+        "sequences are 640x384, real footage with flow-interpolated motion, real hand-shake and "
+        "sensor noise; never trained on.",
+        "",
+        *score_table(scores),
+        "",
+        f"Written by `scripts/model_card.py` on {datetime.date.today()}, in "
+        f"{time.monotonic() - began:.0f} s on {machine()}.",
+        "",
+        *(arguments.notes.read_text().splitlines() if arguments.notes else []),
+        "",
+        "## Training",
+        "",
+        f"{origin.steps:,} steps, seed {origin.seed}, {origin.hours:.2f} hours on "
+        f"{origin.device}, Unsmear {origin.version}:",
+        "",
+        "```",
+        arguments.command,
+        "```",
+        "",
+        "Blur is synthesised: see `unsmear.data.synthesis`; all settings are in the header of "
+        "the weights file.",
+        "",
+        "## Data and credits",
+        "",
+        *photograph_credits(arguments.photographs),
+        "",
+        "Sharp videos and orientation logs:",
+        "",
+        *(f"- {name}: {source}, {licence}" for name, source, licence in CLIPS),
+    ]
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
