@@ -39,14 +39,14 @@ def test_compression_loses_about_what_libjpeg_loses(quality):
     image = cv2.GaussianBlur(picture(96, 128), (0, 0), 1).astype(np.float32)
     image += np.random.default_rng(0).normal(0, 6, image.shape)
     image = image.clip(0, 255).astype(np.uint8)
-    # The same table for colour as for brightness, as `compress` has it.
+    # libjpeg's table for colour is coarser than the one `compress` uses for all.
     packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     theirs = cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1]
     clip = torch.from_numpy(image).permute(2, 0, 1)[None, None].float() / 255
     ours = compress(clip, torch.tensor([float(quality)])) * 255
     error_theirs = np.square(theirs.astype(float) - image).mean()
     error_ours = float((ours - clip * 255).square().mean())
-    assert 0.6 < error_ours / error_theirs < 1.5
+    assert 0.45 < error_ours / error_theirs < 1.5
 
 
 def test_compression_takes_any_size_and_leaves_flat_colour():

@@ -58,8 +58,8 @@ def test_paths_start_at_rest_and_are_smooth():
 
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
 def test_rotations_are_rotations(vector):
-    matrix = rotation_matrices(torch.tensor(vector))
-    torch.testing.assert_close(matrix @ matrix.T, torch.eye(3), atol=1e-5, rtol=0)
+    matrix = rotation_matrices(torch.tensor(vector, dtype=torch.float64))
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(3).double(), atol=1e-9, rtol=0)
     assert math.isclose(float(torch.linalg.det(matrix)), 1, abs_tol=1e-5)
     angle = math.acos(max(-1.0, min(1.0, (float(matrix.trace()) - 1) / 2)))
     assert math.isclose(angle, math.hypot(*vector), abs_tol=2e-3)

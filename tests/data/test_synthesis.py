@@ -97,7 +97,7 @@ def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
     blurry, sharp = Synthesizer(config, pictures, shots, [], CPU).batch(
         8, 3, 64, Generators.seeded(2, CPU)
     )
-    assert sharpness(blurry) < 0.8 * sharpness(sharp)
+    assert sharpness(blurry) < 0.85 * sharpness(sharp)
     # Blur about a centre, not a shift: the sharp frame fits better than the one before.
     late = torch.cat((sharp[:, 1:], sharp[:, :1]), dim=1)
     assert psnrs(blurry, sharp).mean() > psnrs(blurry, late).mean()

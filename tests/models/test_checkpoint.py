@@ -122,5 +122,5 @@ def test_truncated_file_is_refused(weights_file):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(ModelError, match="missing.safetensors"):
+    with pytest.raises(ModelError, match=r"missing\.safetensors"):
         load_weights(tmp_path / "missing.safetensors")

@@ -15,8 +15,9 @@ from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files
 from unsmear.errors import InputError, ModelError, UnsmearError
 from unsmear.models import zoo
-from unsmear.models.checkpoint import load_weights
-from unsmear.models.zoo import Entry
+from unsmear.models.checkpoint import Provenance, load_weights
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train import loop
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
@@ -92,13 +93,41 @@ def test_tensorboard_can_read_the_log(data, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(data, tmp_path, stop):
-    run(CONFIG, data, tmp_path / "whole")
-    run(CONFIG, data, tmp_path / "parts", stop_after=stop)
-    run(CONFIG, data, tmp_path / "parts")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    data, tmp_path, stop, optimizer
+):
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    run(config, data, tmp_path / "whole")
+    run(config, data, tmp_path / "parts", stop_after=stop)
+    run(config, data, tmp_path / "parts")
     one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "parts"))
     assert one.keys() == two.keys()
+    assert any(key.startswith("optimizer.momentum_buffer.") for key in one) == (optimizer == "muon")
     assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+
+
+def loaded(path: Path) -> LoadedModel:
+    network, provenance = load_weights(path)
+    return LoadedModel(path.stem, network, 3, provenance)
+
+
+def test_training_goes_on_from_given_weights_and_remembers_them(data, tmp_path):
+    run(CONFIG, data, tmp_path / "first")
+    first = loaded(tmp_path / "first" / "weights.safetensors")
+    slow = dataclasses.replace(CONFIG, learning_rate=1e-12)
+    run(slow, data, tmp_path / "second", initial=first)
+    second = loaded(tmp_path / "second" / "weights.safetensors")
+    for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+    assert second.provenance.parent["config"]["learning_rate"] == CONFIG.learning_rate
+
+
+def test_weights_of_another_network_are_refused(data, tmp_path):
+    other = DeblurNetwork(dataclasses.replace(SMALL, spatial_maps=5))
+    provenance = Provenance(model="x", steps=0, seed=0, hours=0, device="cpu", version="test")
+    with pytest.raises(ModelError, match="another network"):
+        run(CONFIG, data, tmp_path / "run", initial=LoadedModel("x", other, 3, provenance))
 
 
 def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):

@@ -164,7 +164,11 @@ class Progress:
 
 
 def compare_path(target: Path) -> Path:
-    """Where the side-by-side version of a result goes: sharp.mp4 -> sharp.compare.mp4."""
+    """Where the side-by-side version of a result goes: sharp.mp4 -> sharp.compare.mp4, and
+    the folder sharp -> sharp_compare.
+    """
+    if _is_folder(target):
+        return target.with_name(f"{target.name}_compare")
     return target.with_name(f"{target.stem}.compare{target.suffix}")
 
 
@@ -177,12 +181,12 @@ def check_paths(source: Path, target: Path, *, compare: bool, overwrite: bool) -
     """
     if not source.exists():
         raise InputError(f"no such file or folder: '{source}'")
+    folder = _is_folder(target)
     for path in (target, compare_path(target)) if compare else (target,):
-        _check_target(source, path, overwrite=overwrite)
+        _check_target(source, path, folder=folder, overwrite=overwrite)
 
 
-def _check_target(source: Path, path: Path, *, overwrite: bool) -> None:
-    folder = _is_folder(path)
+def _check_target(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
     if source.is_dir() and not folder:
         raise OutputError(
             f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
@@ -247,11 +251,12 @@ def restore_file(
             reader = FolderReader(source)
         else:
             reader = stack.enter_context(VideoReader(source))
-        sinks = [stack.enter_context(_open_sink(target, reader, compare=False))]
-        if compare:
-            sinks.append(
-                stack.enter_context(_open_sink(compare_path(target), reader, compare=True))
-            )
+        targets = [(target, False)] + ([(compare_path(target), True)] if compare else [])
+        folder = _is_folder(target)
+        sinks = [
+            stack.enter_context(_open_sink(path, reader, folder=folder, compare=both))
+            for path, both in targets
+        ]
         done = 0
         on_progress(Progress(0, reader.info.frames, reader.info))
         for restored in restore_frames(network, reader, window):
@@ -264,8 +269,10 @@ def restore_file(
     return done
 
 
-def _open_sink(path: Path, reader: VideoReader | FolderReader, *, compare: bool) -> Sink:
-    if _is_folder(path):
+def _open_sink(
+    path: Path, reader: VideoReader | FolderReader, *, folder: bool, compare: bool
+) -> Sink:
+    if folder:
         dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
         return _FolderSink(FolderWriter(path, dtype), compare=compare)
     assert isinstance(reader, VideoReader)  # check_paths saw to it
