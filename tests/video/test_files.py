@@ -139,6 +139,19 @@ def test_odd_and_tiny_sizes_are_kept(tmp_path, size):
         assert sum(1 for _ in reader) == 8
 
 
+def test_deep_colour_of_odd_size_goes_into_matroska_only(tmp_path):
+    source = write_video(
+        tmp_path / "in.mkv", size=(65, 48), codec="ffv1", pixel_format="yuv420p10le", frames=3
+    )
+    frames = rewrite(source, tmp_path / "out.mkv")
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        for frame, again in zip(frames, reader, strict=True):
+            assert torch.equal(again.planes.y, frame.planes.y)  # FFV1 is lossless
+    with pytest.raises(OutputError, match=r"yuv420p10le, 65x48.*\.mkv"):
+        rewrite(source, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
 def test_pixel_aspect_and_title_are_kept(tmp_path):
     source = write_video(tmp_path / "plain.mp4", frames=3)
     with VideoReader(source) as reader:

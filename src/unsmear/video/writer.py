@@ -138,12 +138,19 @@ class VideoWriter:
         odd = self._width % (1 << pixel_format.down_x) or (
             self._info.height % (1 << pixel_format.down_y)
         )
+        suffix = self.path.suffix.lower()
         # H.264 and H.265 hold odd sizes only without subsampled colour; VP9 holds them all.
-        if self.path.suffix.lower() == ".webm" or odd:
-            return "libvpx-vp9", _VP9
-        if pixel_format.depth > 8:
+        if pixel_format.depth == 8:
+            return ("libvpx-vp9", _VP9) if odd or suffix == ".webm" else ("libx264", _X264)
+        if pixel_format.depth in (10, 12) and not odd and suffix != ".webm":
             return "libx265", _X265
-        return "libx264", _X264
+        if suffix == ".mkv":
+            return "ffv1", {}
+        raise OutputError(
+            f"cannot write '{self.path}': pictures of {pixel_format.name}, "
+            f"{self._width}x{self._info.height}, do not fit into {suffix} files; choose an "
+            "output that ends in .mkv"
+        )
 
     def write(self, planes: YuvPlanes, pts: Fraction) -> None:
         """Encode a picture.
