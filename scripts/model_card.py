@@ -19,6 +19,7 @@ import torch
 
 from unsmear.data.pairs import find_pairs
 from unsmear.evaluate.validation import SequenceScore, measure
+from unsmear.models.checkpoint import Provenance
 from unsmear.models.network import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
 
@@ -89,13 +90,41 @@ def photograph_credits(table: Path) -> list[str]:
     return lines
 
 
+def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
+    """Each run with its command, the first one first.
+
+    Raises:
+        SystemExit: the number of commands is not that of the runs.
+    """
+    runs = [origin]
+    while runs[0].parent:
+        runs.insert(0, Provenance(**runs[0].parent))
+    if len(runs) != len(commands):
+        raise SystemExit(f"{len(runs)} runs led to these weights: give as many commands")
+    lines = []
+    for number, (run, command) in enumerate(zip(runs, commands, strict=True), start=1):
+        loss, rate = run.config.get("loss"), run.config.get("learning_rate")
+        lines += [
+            f"Run {number}: {run.steps:,} steps, seed {run.seed}, {run.hours:.2f} hours on "
+            f"{run.device}, loss {loss}, learning rate {rate}, Unsmear {run.version}:",
+            "",
+            "```",
+            command,
+            "```",
+            "",
+        ]
+    return lines
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", choices=list(ZOO))
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
     parser.add_argument("--photographs", type=Path, required=True, help="table of credits, TSV")
-    parser.add_argument("--command", required=True, help="that trained the weights")
+    parser.add_argument(
+        "--command", required=True, nargs="+", help="those that trained the weights, in order"
+    )
     parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
     arguments = parser.parse_args()
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
@@ -125,15 +154,9 @@ def main() -> None:
         "",
         "## Training",
         "",
-        f"{origin.steps:,} steps, seed {origin.seed}, {origin.hours:.2f} hours on "
-        f"{origin.device}, Unsmear {origin.version}:",
-        "",
-        "```",
-        arguments.command,
-        "```",
-        "",
-        "Blur is synthesised: see `unsmear.data.synthesis`; all settings are in the header of "
-        "the weights file.",
+        *training_runs(origin, arguments.command),
+        "Blur is synthesised: see `unsmear.data.synthesis`. All settings of each run are in the "
+        "header of the weights file.",
         "",
         "## Data and credits",
         "",
