@@ -159,8 +159,8 @@ PRESETS: dict[str, TrainConfig] = {
     "lite": TrainConfig(
         model="lite",
         stages=(
-            Stage(steps=5_800, clips=6, frames=3, crop=128),
-            Stage(steps=900, clips=2, frames=4, crop=208),
+            Stage(steps=5_400, clips=6, frames=3, crop=128),
+            Stage(steps=1_800, clips=2, frames=4, crop=208),
         ),
         optimizer="muon",
         learning_rate=6e-4,
