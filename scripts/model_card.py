@@ -78,7 +78,7 @@ def photograph_credits(table: Path) -> list[str]:
         f"{len(rows)} photographs: " + ", ".join(f"{n} {k}" for k, n in licences.most_common())
     ]
     credits = Counter(
-        (row["licence"], row["credit"] or row["source_repo"], row["source_repo"])
+        (row["licence"], row["credit"].removeprefix("Credit: ") or "-", row["source_repo"])
         for row in rows
         if row["licence"].startswith("CC-BY")
     )
