@@ -90,8 +90,8 @@ def models() -> None:
     from unsmear.models.network import DeblurNetwork, count_macs, count_parameters
     from unsmear.models.zoo import ZOO, released_provenance
 
-    table = Table(box=None, padding=(0, 2))
-    for column in ("model", "parameters", "GMAC at 256x256", "window", "weights", "for whom"):
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("model", "parameters", "GMAC", "window", "weights", "for whom"):
         table.add_column(column, justify="left" if column in ("model", "for whom") else "right")
     import torch
 
@@ -104,10 +104,11 @@ def models() -> None:
             f"{parameters / 1e6:.1f} M",
             f"{count_macs(entry.config) / 1e9:.1f}",
             str(entry.window),
-            f"{origin.steps:,} steps" if origin else "none yet",
+            f"{origin.total_steps:,} steps" if origin else "none yet",
             entry.summary,
         )
     _out.print(table)
+    _out.print("GMAC: billions of multiply-accumulates for a frame of 256x256", highlight=False)
 
 
 @app.command

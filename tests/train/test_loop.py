@@ -121,6 +121,7 @@ def test_training_goes_on_from_given_weights_and_remembers_them(data, tmp_path):
     for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
     assert second.provenance.parent["config"]["learning_rate"] == CONFIG.learning_rate
+    assert second.provenance.total_steps == 18
 
 
 def test_weights_of_another_network_are_refused(data, tmp_path):

@@ -53,6 +53,11 @@ class Provenance:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     parent: dict[str, Any] | None = None
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of this run and of those before it."""
+        return self.steps + (Provenance(**self.parent).total_steps if self.parent else 0)
+
 
 def save_weights(
     path: Path,
