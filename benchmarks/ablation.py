@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsmear.data.motion import Generators
 from unsmear.data.sources import find_training_files
 from unsmear.models.network import DeblurNetwork, NetworkConfig, count_macs, count_parameters
 from unsmear.models.zoo import find_entry
 from unsmear.train.batches import Batches
 from unsmear.train.config import TrainConfig, preset
-from unsmear.train.losses import LOSSES
+from unsmear.train.loop import Stepper
 from unsmear.train.state import TrainState
+from unsmear.train.team import Team
 
 # Frames sorted by how bad they are, dB of the blurry frame: columns of the table.
 CLASSES = ((0.0, 24.0), (24.0, 28.0), (28.0, 34.0), (34.0, 99.0))
@@ -39,30 +39,18 @@ def psnr_of_frames(clips: Tensor, sharp: Tensor) -> Tensor:
 def train_variant(network: NetworkConfig, config: TrainConfig, batches: Batches) -> DeblurNetwork:
     """Take all steps of the config; the moving average of the weights."""
     state = TrainState.start(network, config, CPU)
-    loss_of = LOSSES[config.loss]
-    for step in range(config.steps):
-        blurry, sharp = batches.draw(config.stage_at(step), state.random)
-        for optimizer in state.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at(step)
-        loss = loss_of(state.network(blurry), sharp)
-        state.network.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
-        for optimizer in state.optimizers:
-            optimizer.step()
-        state.step += 1
-        state.update_average(config.ema_decay)
+    stepper = Stepper(config, state, CPU, Team())
+    while state.step < config.steps:
+        stepper.step(*batches.draw(state.step))
     return state.average
 
 
 @torch.no_grad()
 def gains(network: DeblurNetwork, config: TrainConfig, batches: Batches, count: int) -> list[str]:
     """Mean gain in dB on fresh batches: of all frames, then of each class."""
-    random = Generators.seeded(config.seed + 1000, CPU)
     before, after = [], []
-    for _ in range(count):
-        blurry, sharp = batches.draw(config.stages[0], random)
+    for step in range(config.steps, config.steps + count):  # none of these was trained on
+        blurry, sharp = batches.draw(step)
         before.append(psnr_of_frames(blurry, sharp))
         after.append(psnr_of_frames(network(blurry), sharp))
     was = torch.cat(before)

@@ -149,7 +149,8 @@ def train(
 
     Below --data: photographs, videos, `clips/NAME/` folders of frames, and folders `blur` and
     `sharp` (GOPRO) or `input` and `GT` (DVD). The run's folder gets the state, the weights and
-    a log for TensorBoard.
+    a log for TensorBoard. On several GPUs, or several processes of a CPU:
+    `torchrun --nproc-per-node 2 -m unsmear train ...`
 
     Args:
         data: Folders of training data.
@@ -178,6 +179,7 @@ def train(
     from unsmear.train.config import preset as find_preset
     from unsmear.train.display import TrainDisplay
     from unsmear.train.loop import train as run
+    from unsmear.train.team import join_team
 
     if threads is not None:
         if threads < 1:
@@ -190,25 +192,30 @@ def train(
         config = dataclasses.replace(config, seed=seed)
     if learning_rate is not None:
         config = dataclasses.replace(config, learning_rate=learning_rate)
-    where = pick_device(device)
     files = find_training_files(data)
     sequences = find_pairs(val) if val else []
     if val and not sequences:
         raise ConfigError(f"no paired sequences below '{val}': expected folders blur and sharp")
-    with _err.status("loading training data"):
-        batches = Batches(config, files, shake or [], where, os.cpu_count() or 1)
-    _out.print(f"{batches.summary}; {config.steps:,} steps on {where}", highlight=False)
-    with TrainDisplay(_out, config.steps) as display:
-        result = run(
-            config,
-            batches,
-            sequences,
-            out or Path("runs") / preset,
-            where,
-            display.show,
-            initial=load_model(weights) if weights else None,
-            stop_after=stop_after,
-        )
+    initial = load_model(weights) if weights else None
+    with join_team(pick_device(device)) as (team, where):
+        if not team.leads:
+            _out.quiet = _err.quiet = True
+        with _err.status("loading training data"):
+            batches = Batches(config, files, shake or [], where, os.cpu_count() or 1)
+        crew = f" in {team.size} processes" if team.size > 1 else ""
+        _out.print(f"{batches.summary}; {config.steps:,} steps on {where}{crew}", highlight=False)
+        with TrainDisplay(_out, config.steps) as display:
+            result = run(
+                config,
+                batches,
+                sequences,
+                out or Path("runs") / preset,
+                where,
+                display.show,
+                team=team,
+                initial=initial,
+                stop_after=stop_after,
+            )
     _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
 
 

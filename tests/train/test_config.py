@@ -71,6 +71,7 @@ def test_scaling_keeps_proportions(steps):
         ({"schedule": "halving"}, "halve_every"),
         ({"loss": "l3"}, "loss"),
         ({"ema_decay": 1.0}, "ema_decay"),
+        ({"shards": 2}, "shards"),
         ({"pair_share": 2}, "pair_share"),
         ({"clip_norm": 0}, "clip_norm"),
         ({"precision": "int8"}, "precision"),

@@ -132,14 +132,14 @@ def test_weights_of_another_network_are_refused(data, tmp_path):
 
 
 def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
-    original = loop._Stepper.step
+    original = loop.Stepper.step
 
-    def interrupted(self, batches):
+    def interrupted(self, blurry, sharp):
         if self._state.step == 5:
             raise KeyboardInterrupt
-        return original(self, batches)
+        return original(self, blurry, sharp)
 
-    monkeypatch.setattr(loop._Stepper, "step", interrupted)
+    monkeypatch.setattr(loop.Stepper, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(CONFIG, data, tmp_path / "run")
     monkeypatch.undo()
@@ -213,7 +213,7 @@ def test_two_steps_of_every_shipped_preset(name, data, tmp_path):
     small = tuple(
         dataclasses.replace(stage, steps=1, clips=1, frames=2, crop=32) for stage in config.stages
     )
-    config = dataclasses.replace(config, stages=(*small, small[-1]), log_every=1)
+    config = dataclasses.replace(config, stages=(*small, small[-1]), shards=1, log_every=1)
     reports = run(config, data, tmp_path / "run", stop_after=2)
     assert reports[-1].step == 2
     assert reports[-1].loss == reports[-1].loss  # not NaN

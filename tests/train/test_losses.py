@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unsmear.train.config import LOSS_NAMES
-from unsmear.train.losses import LOSSES, charbonnier, l1, psnr_loss
+from unsmear.train.losses import LOSSES, charbonnier, charbonnier_mse, l1, psnr_loss
 
 
 def test_every_name_has_a_loss():
@@ -26,6 +26,7 @@ def test_known_values():
     zero, tenth = torch.zeros(1, 2, 3, 4, 4), torch.full((1, 2, 3, 4, 4), 0.1)
     assert l1(tenth, zero) == pytest.approx(0.1)
     assert charbonnier(tenth, zero) == pytest.approx(0.1, abs=1e-5)
+    assert charbonnier_mse(tenth, zero) == pytest.approx(0.1 + 10 * 0.01, abs=1e-5)
     assert psnr_loss(tenth, zero) == pytest.approx(-2.0, abs=1e-3)  # 20 dB
 
 

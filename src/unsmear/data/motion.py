@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,15 @@ class Generators:
         return cls(
             torch.Generator().manual_seed(seed),
             torch.Generator(device=device).manual_seed(seed + 1),
+        )
+
+    @classmethod
+    def of_shard(cls, seed: int, step: int, shard: int, device: torch.device) -> Generators:
+        """Those of one shard of one training step: any process can make them at any time."""
+        host, noise = np.random.SeedSequence((seed, step, shard)).generate_state(2, np.uint64)
+        return cls(
+            torch.Generator().manual_seed(int(host)),
+            torch.Generator(device=device).manual_seed(int(noise)),
         )
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:

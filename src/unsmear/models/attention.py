@@ -94,7 +94,8 @@ class FactorizedAttention(nn.Module):
     The paper leaves the kernels open. f_s and f_p are 1x1, so that the receptive field (and
     the halo of a tile) is that of the surrounding convolutions. f_t has kernel 1 along T: a
     frame's temporal logit then depends on that frame alone, eq. 3-4 are plain sums over
-    frames, and any window can be had from prefix sums.
+    frames, and any window can be had from prefix sums. f_s and f_t have no bias: a softmax over
+    space or time cancels what is equal everywhere.
 
     Args:
         channels: C of the features.
@@ -104,8 +105,8 @@ class FactorizedAttention(nn.Module):
 
     def __init__(self, channels: int, spatial_maps: int, temporal_maps: int) -> None:
         super().__init__()
-        self.f_s = nn.Conv2d(channels, spatial_maps, kernel_size=1)
-        self.f_t = nn.Conv1d(channels, temporal_maps, kernel_size=1)
+        self.f_s = nn.Conv2d(channels, spatial_maps, kernel_size=1, bias=False)
+        self.f_t = nn.Conv1d(channels, temporal_maps, kernel_size=1, bias=False)
         self.f_p = nn.Conv2d(channels, spatial_maps * temporal_maps, kernel_size=1)
 
     def describe(self, features: Tensor) -> Descriptor:

@@ -62,14 +62,34 @@ class Batches:
             f"{len(self._pairs)} paired sequences"
         )
 
-    def draw(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, on the device."""
-        if self._synthesizer is None or (self._pairs and random.chance(self._config.pair_share)):
-            return self._recorded(stage, random)
-        return self._synthesizer.batch(stage.clips, stage.frames, stage.crop, random)
+    def draw(self, step: int, shards: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """The batch of a step, always the same for the same step.
 
-    def _recorded(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
-        clips = [self._recorded_clip(stage, random) for _ in range(stage.clips)]
+        Args:
+            step: 0-based.
+            shards: which of the config's shards; default: all.
+
+        Returns:
+            Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, on the device, where
+            B is the stage's clips, or the wanted shards' part of them.
+        """
+        stage, seed = self._config.stage_at(step), self._config.seed
+        wanted = range(self._config.shards) if shards is None else shards
+        parts = [
+            self._shard(stage, Generators.of_shard(seed, step, shard, self._device))
+            for shard in wanted
+        ]
+        blurry, sharp = (torch.cat(side) for side in zip(*parts, strict=True))
+        return blurry, sharp
+
+    def _shard(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+        clips = stage.clips // self._config.shards
+        if self._synthesizer is None or (self._pairs and random.chance(self._config.pair_share)):
+            return self._recorded(clips, stage, random)
+        return self._synthesizer.batch(clips, stage.frames, stage.crop, random)
+
+    def _recorded(self, count: int, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+        clips = [self._recorded_clip(stage, random) for _ in range(count)]
         blurry, sharp = (
             unit_from_integer(torch.stack(side).to(self._device))
             for side in zip(*clips, strict=True)

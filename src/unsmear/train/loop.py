@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
-from unsmear.errors import MissingExtraError, UnsmearError
+from unsmear.errors import ConfigError, MissingExtraError, UnsmearError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.zoo import LoadedModel, find_entry
@@ -23,6 +23,7 @@ from unsmear.train.batches import Batches
 from unsmear.train.config import TrainConfig
 from unsmear.train.losses import LOSSES
 from unsmear.train.state import TrainState
+from unsmear.train.team import Team
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -65,6 +66,7 @@ def train(
     device: torch.device,
     report: Callable[[Report], None],
     *,
+    team: Team | None = None,
     initial: LoadedModel | None = None,
     stop_after: int | None = None,
 ) -> Path:
@@ -76,7 +78,8 @@ def train(
         validation: paired sequences to measure on, may be empty.
         out: folder for the state, the weights and the TensorBoard log.
         device: where to train.
-        report: called every `log_every` steps.
+        report: called every `log_every` steps, in the process that leads.
+        team: the processes that train together; each calls this with the same arguments.
         initial: weights to start from rather than random ones.
         stop_after: leave off at this step as if interrupted, for runs in several sittings.
 
@@ -84,9 +87,16 @@ def train(
         The weights file: the moving average.
 
     Raises:
-        UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, or
-            the initial weights are of another network.
+        UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, the
+            initial weights are of another network, or the processes cannot share the shards.
     """
+    team = team or Team()
+    if config.shards % team.size:
+        raise ConfigError(
+            f"{team.size} processes cannot share the {config.shards} shards of a batch evenly: "
+            f"start a number that divides {config.shards}"
+        )
+    shards = team.share(range(config.shards))
     out.mkdir(parents=True, exist_ok=True)
     entry = find_entry(config.model)
     state = TrainState.start(entry.config, config, device)
@@ -94,48 +104,58 @@ def train(
         state.take_weights(initial)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config)
-    stepper = _Stepper(config, state, device)
-    writer = _open_log(out)
-    meter = _Meter(device)
+    stepper = Stepper(config, state, device, team)
+    writer = _open_log(out) if team.leads else None
+    meter = _Meter(device, team)
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
     last = min(config.steps, stop_after or config.steps)
     try:
         while state.step < last:
-            meter.add(*stepper.step(batches))
+            meter.add(*stepper.step(*batches.draw(state.step, shards)))
             state.seconds = time.monotonic() - began
             step = state.step
             done = step == last
             if validation and (step % config.validate_every == 0 or done):
-                scores = measure(state.average, validation, entry.window, with_ssim=done)
-                _log_scores(writer, step, scores)
+                own = measure(state.average, team.share(validation), entry.window, with_ssim=done)
+                scores = team.gather(own)
             if step % config.log_every == 0 or done:
                 fresh = tuple(scores) if step % config.validate_every == 0 or done else ()
                 line = meter.report(step, config.steps, fresh)
-                _log(writer, line, config.learning_rate_at(step - 1))
-                report(line)
-            if step % config.checkpoint_every == 0 or done:
+                if writer is not None:
+                    _log(writer, line, config.learning_rate_at(step - 1))
+                    report(line)
+            if team.leads and (step % config.checkpoint_every == 0 or done):
                 state.save(out / STATE_FILE, config)
     except KeyboardInterrupt:
-        state.save(out / STATE_FILE, config)
+        if team.leads:
+            state.save(out / STATE_FILE, config)
         raise
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
     weights = out / WEIGHTS_FILE
-    save_weights(
-        weights,
-        entry.config,
-        state.average.state_dict(),
-        _provenance(config, state, device, scores, initial),
-    )
+    if team.leads:
+        origin = _provenance(config, state, device, team, scores, initial)
+        save_weights(weights, entry.config, state.average.state_dict(), origin)
     return weights
 
 
-class _Stepper:
-    """One optimiser step at a time."""
+class Stepper:
+    """One optimiser step at a time.
 
-    def __init__(self, config: TrainConfig, state: TrainState, device: torch.device) -> None:
-        self._config, self._state, self._device = config, state, device
+    Args:
+        config: how.
+        state: what each step changes.
+        device: where the state lies.
+        team: whose gradients are averaged.
+    """
+
+    def __init__(
+        self, config: TrainConfig, state: TrainState, device: torch.device, team: Team
+    ) -> None:
+        self._config, self._state = config, state
+        self._network = team.wrap(state.network)
         self._loss = LOSSES[config.loss]
         half = config.precision == "bfloat16" or (
             config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -143,15 +163,18 @@ class _Stepper:
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
         self._bad = 0
 
-    def step(self, batches: Batches) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Loss and PSNR after and before, as tensors on the device; frames learned from."""
+    def step(self, blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Learn from clips (B, T, 3, H, W): this process's part of the batch.
+
+        Returns:
+            Loss, PSNR after and PSNR before, as tensors on the device; frames learned from.
+        """
         state, config = self._state, self._config
-        blurry, sharp = batches.draw(config.stage_at(state.step), state.random)
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(state.step)
         with self._autocast:
-            restored = state.network(blurry)
+            restored = self._network(blurry)
         restored = restored.float()
         loss = self._loss(restored, sharp)
         state.network.zero_grad(set_to_none=True)
@@ -184,8 +207,8 @@ def _batch_psnr(clips: Tensor, sharp: Tensor) -> Tensor:
 class _Meter:
     """Averages between reports, kept on the device so that no step waits for the host."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, team: Team) -> None:
+        self._device, self._team = device, team
         self._reset()
 
     def _reset(self) -> None:
@@ -199,7 +222,7 @@ class _Meter:
         self._frames += frames
 
     def report(self, step: int, steps: int, scores: tuple[SequenceScore, ...]) -> Report:
-        loss, after, before = (self._sum / self._count).tolist()
+        loss, after, before = self._team.mean(self._sum / self._count).tolist()
         seconds = max(time.monotonic() - self._since, 1e-9)
         line = Report(
             step,
@@ -207,7 +230,7 @@ class _Meter:
             loss,
             after,
             after - before,
-            self._frames / seconds,
+            self._frames * self._team.size / seconds,
             (steps - step) * seconds / self._count,
             scores,
         )
@@ -233,21 +256,20 @@ def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
     }
     for name, value in values.items():
         writer.add_scalar(name, value, line.step)
-
-
-def _log_scores(writer: SummaryWriter, step: int, scores: Sequence[SequenceScore]) -> None:
-    for score in scores:
+    for score in line.scores:
         gain = score.psnr_after - score.psnr_before
-        writer.add_scalar(f"val/{score.name}", score.psnr_after, step)
-        writer.add_scalar(f"val_gain/{score.name}", gain, step)
-    mean = fmean(score.psnr_after for score in scores)
-    writer.add_scalar("val/mean", mean, step)
+        writer.add_scalar(f"val/{score.name}", score.psnr_after, line.step)
+        writer.add_scalar(f"val_gain/{score.name}", gain, line.step)
+    if line.scores:
+        mean = fmean(score.psnr_after for score in line.scores)
+        writer.add_scalar("val/mean", mean, line.step)
 
 
 def _provenance(
     config: TrainConfig,
     state: TrainState,
     device: torch.device,
+    team: Team,
     scores: Sequence[SequenceScore],
     initial: LoadedModel | None,
 ) -> Provenance:
@@ -261,7 +283,7 @@ def _provenance(
         steps=state.step,
         seed=config.seed,
         hours=round(state.seconds / 3600, 2),
-        device=named,
+        device=named if team.size == 1 else f"{team.size} x {named}",
         version=__version__,
         config=config.to_json(),
         scores=values,

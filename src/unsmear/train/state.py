@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from unsmear.data.motion import Generators
 from unsmear.errors import ModelError
 from unsmear.models.network import DeblurNetwork, NetworkConfig
 from unsmear.models.zoo import LoadedModel
@@ -32,7 +31,6 @@ class TrainState:
         network: being trained.
         average: moving average of its weights.
         optimizers: see `unsmear.train.optimizers`.
-        random: generators.
         step: optimiser steps taken.
         seconds: spent so far, over all sittings.
     """
@@ -40,7 +38,6 @@ class TrainState:
     network: DeblurNetwork
     average: DeblurNetwork
     optimizers: tuple[Optimizer, ...]
-    random: Generators
     step: int = 0
     seconds: float = 0.0
 
@@ -55,7 +52,7 @@ class TrainState:
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizers = build_optimizers(network, config)
-        return cls(network, average, optimizers, Generators.seeded(config.seed, device))
+        return cls(network, average, optimizers)
 
     def take_weights(self, initial: LoadedModel) -> None:
         """Start from trained weights.
@@ -86,8 +83,6 @@ class TrainState:
             for optimizer in self.optimizers:
                 for moment, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{moment}.{name}"] = value
-        tensors["random.host"] = self.random.host.get_state()
-        tensors["random.device"] = self.random.device.get_state()
         metadata = {
             "step": str(self.step),
             "seconds": repr(self.seconds),
@@ -120,8 +115,6 @@ class TrainState:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))
             self._load_moments(_below(tensors, "optimizer."))
-            self.random.host.set_state(tensors["random.host"])
-            self.random.device.set_state(tensors["random.device"])
         except (RuntimeError, KeyError) as error:
             raise ModelError(f"'{path}' is the state of another network: {error}") from None
         self.step, self.seconds = step, seconds

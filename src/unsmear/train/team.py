@@ -1,0 +1,98 @@
+"""Training in one process or many: what torchrun started works as one, on any number of GPUs
+or CPU cores.
+
+A batch is drawn in equal shards, each from random numbers of its own, and the processes share
+the shards: the same configuration gives the same training for any number of processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from unsmear.errors import ConfigError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train together.
+
+    Attributes:
+        rank: of this process; 0 leads: it writes, the others work silently.
+        size: how many there are. With 1, every method is the identity.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process reports and writes files."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """What this process does of a list of equal jobs."""
+        return items[self.rank :: self.size]
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network with gradients averaged over the team at each backward pass."""
+        if self.size == 1:
+            return network
+        return nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the team of each value."""
+        if self.size > 1:
+            values = values.clone()
+            distributed.all_reduce(values)
+        return values / self.size
+
+    def gather(self, own: Sequence[Item]) -> list[Item]:
+        """All that `share` dealt out, in its order again."""
+        if self.size == 1:
+            return list(own)
+        parts: list[Sequence[Item]] = [()] * self.size
+        distributed.all_gather_object(parts, own)
+        total = sum(len(part) for part in parts)
+        return [parts[index % self.size][index // self.size] for index in range(total)]
+
+
+@contextmanager
+def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
+    """Meet the processes that torchrun started; alone where it did not.
+
+    Args:
+        device: where to work; `cuda` without a number becomes each process's own GPU.
+
+    Yields:
+        The team and the device of this process.
+
+    Raises:
+        ConfigError: there are more processes than GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team(), device
+        return
+    if device.type == "cuda":
+        index = int(os.environ["LOCAL_RANK"])
+        if index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {index} has no GPU: there are {torch.cuda.device_count()}; start as "
+                "many processes"
+            )
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Team(distributed.get_rank(), size), device
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,136 @@
+"""Several processes train exactly as one does. Real processes, started by torchrun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import picture
+from unsmear.errors import ConfigError
+from unsmear.models.checkpoint import load_weights
+from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.loop import train
+from unsmear.train.team import Team, join_team
+from unsmear.video.images import write_image
+
+CPU = torch.device("cpu")
+STEPS = 20
+
+# What `unsmear train` does, with a network small enough for a test.
+PROGRAM = f"""
+import sys
+from pathlib import Path
+import torch
+from unsmear.data.pairs import find_pairs
+from unsmear.data.sources import find_training_files
+from unsmear.models import zoo
+from unsmear.models.network import NetworkConfig
+from unsmear.train.batches import Batches
+from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.loop import train
+from unsmear.train.team import join_team
+
+data, out = Path(sys.argv[1]), Path(sys.argv[2])
+network = NetworkConfig(
+    widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
+)
+zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
+config = TrainConfig(
+    model="tiny", stages=(Stage(steps={STEPS}, clips=4, frames=2, crop=32),), shards=2,
+    optimizer="muon", learning_rate=1e-3, log_every=5, validate_every={STEPS},
+)
+torch.set_num_threads(1)
+with join_team(torch.device("cpu")) as (team, device):
+    batches = Batches(config, find_training_files([data / "stills"]), [], device, 1)
+    pairs = find_pairs(data / "val")
+    shown = lambda line: print(line.step, [s.name for s in line.scores], flush=True)
+    train(config, batches, pairs, out, device, shown, team=team)
+"""
+
+
+def save(path: Path, index: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = picture(64, 80, index)
+    write_image(path, torch.from_numpy(image.transpose(2, 0, 1).copy()))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[int, tuple[Path, str]]:
+    """The folder and the output of the same run in one process and in two."""
+    root = tmp_path_factory.mktemp("team")
+    (root / "program.py").write_text(PROGRAM)
+    for index in range(2):
+        save(root / "data" / "stills" / f"{index}.png", index)
+    for name in ("a", "b", "c"):
+        for side in ("blur", "sharp"):
+            save(root / "data" / "val" / name / side / "0.png", ord(name) + len(side))
+    done = {}
+    for size in (1, 2):
+        start = [sys.executable]
+        if size > 1:
+            start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+        out = root / f"run{size}"
+        result = subprocess.run(
+            [*start, str(root / "program.py"), str(root / "data"), str(out)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert result.returncode == 0, result.stderr
+        done[size] = (out, result.stdout)
+    return done
+
+
+def test_two_processes_train_as_one_does(runs):
+    one, two = (load_file(runs[size][0] / "state.safetensors") for size in (1, 2))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=key)
+    moved = [key for key in one if key.startswith("network.head") and one[key].abs().max() > 1e-3]
+    assert moved  # the head starts at zero: it learned
+
+
+def test_one_process_reports_for_all_and_validation_keeps_its_order(runs):
+    shown = {size: output.splitlines() for size, (_, output) in runs.items()}
+    assert shown[2] == shown[1]
+    assert shown[2][-1] == f"{STEPS} ['a', 'b', 'c']"
+
+
+def test_the_weights_remember_how_many_processes_there_were(runs):
+    origins = {
+        size: load_weights(out / "weights.safetensors")[1] for size, (out, _) in runs.items()
+    }
+    assert [origins[size].device for size in (1, 2)] == ["cpu", "2 x cpu"]
+    for name, score in origins[1].scores.items():
+        assert origins[2].scores[name] == pytest.approx(score, abs=2e-4)
+
+
+def test_alone_there_is_nothing_to_share():
+    with join_team(CPU) as (team, device):
+        assert (team, device) == (Team(), CPU)
+        network = torch.nn.Linear(2, 2)
+        assert team.wrap(network) is network
+        assert list(team.share([1, 2, 3])) == team.gather([1, 2, 3]) == [1, 2, 3]
+        assert team.mean(torch.tensor([3.0])).item() == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_every_job_is_done_by_exactly_one(size):
+    shares = [Team(rank, size).share(range(10)) for rank in range(size)]
+    assert sorted(item for share in shares for item in share) == list(range(10))
+
+
+def test_processes_that_cannot_share_evenly_are_refused(tmp_path):
+    config = TrainConfig(
+        model="lite", stages=(Stage(steps=1, clips=6, frames=1, crop=16),), shards=2
+    )
+    with pytest.raises(ConfigError, match="3 processes cannot share the 2 shards"):
+        train(config, None, [], tmp_path / "run", CPU, print, team=Team(0, 3))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
