@@ -40,6 +40,11 @@ def _reproducible() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def one_scene(frames: int, height: int, width: int) -> torch.Tensor:
+    """A random clip (T, 3, H, W) whose frames resemble each other, as those of a scene do."""
+    return 0.8 * torch.rand(3, height, width) + 0.2 * torch.rand(frames, 3, height, width)
+
+
 def awake(config: NetworkConfig = SMALL) -> DeblurNetwork:
     """A network whose head is not zero, so that its output depends on everything inside."""
     network = DeblurNetwork(config)

@@ -38,7 +38,8 @@ def restore(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     model: Annotated[str, Parameter(alias="-m")] = "lite",
     device: Device = "auto",
-    window: int | None = None,
+    window: str | None = None,
+    tile: str = "auto",
     compare: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -52,11 +53,16 @@ def restore(
             pictures. Default: the input's name with `.sharp` before the suffix.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
-        window: Frames that contribute to each one, odd. Default: the model's own.
+        window: Frames that contribute to each one, an odd number, or `all`, which reads the video
+            twice. Scenes never mix. Default: the model's own.
+        tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
+            The result is the same, memory is not.
         compare: Also write before and after side by side, named `.compare` before the suffix.
         overwrite: Replace a result that exists.
     """
     from unsmear.restoration.api import restore_video
+    from unsmear.restoration.stream import parse_window
+    from unsmear.restoration.tiles import parse_tiling
 
     _hand_memory_back()
     target = output or _default_output(clip)
@@ -66,7 +72,8 @@ def restore(
             target,
             model=model,
             device=device,
-            window=window,
+            window=None if window is None else parse_window(window),
+            tiling=parse_tiling(tile),
             compare=compare,
             overwrite=overwrite,
             on_progress=bar.show,
@@ -279,10 +286,14 @@ class _FileBar:
             console=_err,
             disable=not _err.is_terminal,
         )
+        self._name = name
         self._task = self._bar.add_task(name, total=None, speed="")
 
     def show(self, progress: FileProgress) -> None:
-        """Take a report from `restore_file`."""
+        """Take a report from `restore_file`; each of its passes has the bar to itself."""
+        if progress.done == 0:
+            label = self._name if progress.doing == "restoring" else f"{self._name}, first pass"
+            self._bar.reset(self._task, description=label, total=None)
         task = self._bar.tasks[0]
         speed = f"{task.speed:.2f} frames/s" if task.speed else ""
         total = max(progress.expected, progress.done) if progress.expected else None

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from tests.conftest import SMALL, awake
+from tests.conftest import SMALL, awake, one_scene
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import find_pairs
 from unsmear.evaluate.metrics import psnr, ssim
@@ -17,9 +16,8 @@ def sequences(tmp_path):
     for name in ("one", "two"):
         for side in ("blur", "sharp"):
             (tmp_path / name / side).mkdir(parents=True)
-            for index in range(3):
-                image = integer_from_unit(torch.rand(3, 16, 24))
-                write_image(tmp_path / name / side / f"{index}.png", image)
+            for index, frame in enumerate(one_scene(3, 16, 24)):
+                write_image(tmp_path / name / side / f"{index}.png", integer_from_unit(frame))
     return find_pairs(tmp_path)
 
 

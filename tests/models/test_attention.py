@@ -15,6 +15,7 @@ from unsmear.models.attention import (
     distribute,
     spatial_squeeze,
     temporal_squeeze,
+    temporal_sum,
 )
 
 small = st.integers(1, 3)
@@ -133,6 +134,17 @@ def test_a_huge_logit_picks_its_pixel_and_stays_finite():
     logits = torch.full((1, 1, 1, 4, 5), -1e4)
     logits[..., 2, 3] = 1e4
     torch.testing.assert_close(spatial_squeeze(x, logits)[0, 0, 0], x[0, 0, :, 2, 3])
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.sampled_from([1.0, 300.0]))
+def test_temporal_sums_merge_into_the_softmax_over_both(left, right, scale):
+    g = torch.randn(2, left + right, 3, 4, dtype=torch.float64)
+    logits = scale * torch.randn(2, 2, left + right, dtype=torch.float64)
+    one = temporal_sum(g[:, :left], logits[..., :left])
+    other = temporal_sum(g[:, left:], logits[..., left:])
+    expected = temporal_squeeze(g, logits)
+    for merged in (one.merge(other), other.merge(one)):
+        torch.testing.assert_close(merged.mean(), expected)
 
 
 def naive_attention(module: FactorizedAttention, x: Tensor, reference: int) -> Tensor:

@@ -46,7 +46,7 @@ def test_clip_equals_frame_by_frame(network):
     whole = network(clip)
     for t in range(4):
         neighbours = [encoded[max(t - 1, 0)].local, encoded[min(t + 1, 3)].local]
-        alone = network.restore(encoded[t], window, neighbours)
+        alone = network.restore(encoded[t], network.mix(window), neighbours)
         torch.testing.assert_close(alone, whole[:, t], rtol=1e-4, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_wrong_size_and_wrong_number_of_neighbours_are_refused(network):
         network.encode(torch.rand(1, 3, 12, 16))
     encoded = network.encode(torch.rand(1, 3, 16, 16))
     with pytest.raises(ValueError, match="takes 2"):
-        network.restore(encoded, network.squeeze(encoded), [])
+        network.restore(encoded, network.mix(network.squeeze(encoded)), [])
 
 
 @pytest.mark.parametrize(

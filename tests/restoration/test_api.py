@@ -48,6 +48,17 @@ def test_frames_come_while_more_go_in(weights_file):
     assert taken == 3
 
 
+def test_window_all_takes_collections_and_refuses_iterators(weights_file):
+    model = unsmear.open_model(str(weights_file), "cpu")
+    frames = [picture(20, 28, 1)] * 4
+    whole = list(unsmear.restore(frames, model=model, window="all"))
+    wide = list(unsmear.restore(frames, model=model, window=7))
+    for one, two in zip(whole, wide, strict=True):
+        assert np.abs(one.astype(int) - two).max() <= 1
+    with pytest.raises(InputError, match="twice"):
+        unsmear.restore(iter(frames), model=model, window="all")
+
+
 @pytest.mark.parametrize(
     "frame",
     [

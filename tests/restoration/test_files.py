@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import SMALL, audio_packets, awake, stamps_of, write_video
+from tests.conftest import SMALL, audio_packets, awake, one_scene, stamps_of, write_video
 from unsmear.errors import InputError, OutputError
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import files
 from unsmear.restoration.files import compare_path, restore_file, restore_frames
+from unsmear.restoration.tiles import TileSize
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import integer_from_unit, read_image, write_image
 from unsmear.video.reader import VideoReader
@@ -28,6 +29,33 @@ def test_video_keeps_frames_stamps_and_sound(tmp_path, network):
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
     assert audio_packets(tmp_path / "out.mp4") == audio_packets(source)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_window_all_reads_twice_and_reports_both_passes(tmp_path, network):
+    source = write_video(tmp_path / "in.mp4", pts=VARIABLE, audio=True)
+    seen = []
+    count = restore_file(source, tmp_path / "out.mp4", network, "all", on_progress=seen.append)
+    assert count == 8
+    assert [(p.doing, p.done) for p in seen] == [
+        (doing, done) for doing in ("watching", "restoring") for done in range(9)
+    ]
+    assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
+    assert audio_packets(tmp_path / "out.mp4") == audio_packets(source)
+
+
+@pytest.mark.parametrize("window", [5, "all"])
+def test_tiles_change_nothing_in_a_folder(tmp_path, network, window):
+    source = tmp_path / "frames"
+    source.mkdir()
+    for number, frame in enumerate(one_scene(4, 70, 90)):
+        write_image(source / f"{number}.png", integer_from_unit(frame, torch.uint16))
+    for name, tiling in (("whole", "off"), ("tiled", TileSize(24, 32))):
+        restore_file(source, tmp_path / name, network, window, tiling=tiling)
+    for number in range(4):
+        whole, tiled = (
+            read_image(tmp_path / name / f"{number}.png").int() for name in ("whole", "tiled")
+        )
+        assert (whole - tiled).abs().max() <= 1  # of 65535
 
 
 def test_restored_planes_are_the_network_output(tmp_path, network):

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import SMALL, awake
+from tests.conftest import SMALL, awake, one_scene
 from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
-from unsmear.restoration.stream import restore_stream
+from unsmear.restoration.stream import describe_scenes, parse_window, restore_stream
 
 
 def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
@@ -31,7 +31,7 @@ def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
             for offset in range(-side, side + 1)
             if offset
         ]
-        restored = network.restore(encoded[index], descriptors, neighbours)
+        restored = network.restore(encoded[index], network.mix(descriptors), neighbours)
         out.append(restored[0, :, :height, :width].clamp(0, 1))
     return torch.stack(out)
 
@@ -40,39 +40,90 @@ def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
     frames=st.integers(1, 7),
     height=st.integers(3, 30),
     width=st.integers(3, 30),
-    window=st.sampled_from([1, 3, 5, 9]),
+    window=st.sampled_from([1, 3, 5, 9, 13]),
     neighbours=st.integers(0, 2),
 )
 def test_streamed_equals_all_at_once(frames, height, width, window, neighbours):
     network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
-    clip = torch.rand(frames, 3, height, width)
+    clip = one_scene(frames, height, width)
     streamed = torch.stack(list(restore_stream(network, clip, window)))
     assert streamed.shape == clip.shape
     torch.testing.assert_close(streamed, all_at_once(network, clip, window), rtol=0, atol=1e-5)
 
 
 def test_window_over_the_whole_clip_equals_forward(network):
-    clip = torch.rand(5, 3, 16, 24)
+    clip = one_scene(5, 16, 24)
     streamed = torch.stack(list(restore_stream(network, clip, 9)))
     expected = network(clip[None])[0].clamp(0, 1)
     torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-5)
 
 
-def test_each_frame_is_encoded_once_and_look_ahead_is_bounded(network, monkeypatch):
+@pytest.mark.parametrize(("window", "encodings_each"), [(1, 1), (9, 1), (11, 2), (41, 2)])
+def test_look_ahead_is_bounded_and_long_windows_encode_again(
+    network, monkeypatch, window, encodings_each
+):
+    """Features wait for up to four frames; beyond that they are computed again when needed."""
     encodings = []
-    original = network.encode
-    monkeypatch.setattr(network, "encode", lambda x: encodings.append(1) or original(x))
+    original = network.encode_level
+
+    def counted(level, x):
+        encodings.append(level)
+        return original(level, x)
+
+    monkeypatch.setattr(network, "encode_level", counted)
+    clip = one_scene(20, 16, 16)
     taken = 0
 
     def frames():
         nonlocal taken
-        for _ in range(20):
+        for frame in clip:
             taken += 1
-            yield torch.rand(3, 16, 16)
+            yield frame
 
-    for done, _ in enumerate(restore_stream(network, frames(), 7), start=1):
-        assert taken <= done + 3  # window 7 looks three frames ahead
-    assert done == len(encodings) == 20
+    for done, _ in enumerate(restore_stream(network, frames(), window), start=1):
+        assert taken <= done + max(window // 2, 1)
+    assert done == 20
+    assert encodings.count(0) == 20 * encodings_each
+
+
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    height=st.integers(3, 30),
+    width=st.integers(3, 30),
+    neighbours=st.integers(0, 2),
+)
+def test_window_all_is_each_scene_at_once(lengths, height, width, neighbours):
+    network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
+    clip = torch.cat([one_scene(length, height, width) for length in lengths])
+    scenes = describe_scenes(network, clip)
+    assert sum(scene.frames for scene in scenes) == len(clip)
+    streamed = torch.stack(list(restore_stream(network, clip, "all", scenes=scenes)))
+    parts = clip.split([scene.frames for scene in scenes])
+    expected = torch.cat([all_at_once(network, part, 99) for part in parts])
+    torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [3, 15, "all"])
+def test_scenes_do_not_mix(network, window):
+    """What a scene becomes does not depend on those around it."""
+    scenes = [one_scene(length, 24, 32) for length in (4, 1, 6)]
+
+    def restored(clip: Tensor) -> Tensor:
+        known = describe_scenes(network, clip) if window == "all" else ()
+        return torch.stack(list(restore_stream(network, clip, window, scenes=known)))
+
+    together = restored(torch.cat(scenes))
+    alone = torch.cat([restored(scene) for scene in scenes])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_scenes_must_be_those_of_the_frames(network):
+    clip = one_scene(4, 16, 16)
+    scenes = describe_scenes(network, clip)
+    with pytest.raises(ValueError, match="4 frames ended after 3"):
+        list(restore_stream(network, clip[:3], "all", scenes=scenes))
+    with pytest.raises(ValueError, match="more frames follow"):
+        list(restore_stream(network, torch.cat([clip, clip]), "all", scenes=scenes))
 
 
 def test_held_memory_does_not_grow(network):
@@ -80,7 +131,7 @@ def test_held_memory_does_not_grow(network):
     import gc
 
     alive = []
-    stream = restore_stream(network, (torch.rand(3, 32, 32) for _ in range(30)), 5)
+    stream = restore_stream(network, (frame for frame in one_scene(30, 32, 32)), 5)
     for _ in stream:
         gc.collect()
         alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
@@ -102,6 +153,13 @@ def test_no_frames_give_no_frames(network):
 def test_windows_must_be_odd(network, window):
     with pytest.raises(ConfigError, match="odd"):
         list(restore_stream(network, [torch.rand(3, 8, 8)], window))
+
+
+def test_windows_as_users_type_them():
+    assert [parse_window(text) for text in ("1", "31", "all")] == [1, 31, "all"]
+    for text in ("4", "0", "-1", "five", "", "\u0665"):
+        with pytest.raises(ConfigError, match="odd number of frames, "):
+            parse_window(text)
 
 
 def test_sizes_must_agree(network):

@@ -61,6 +61,50 @@ def temporal_squeeze(descriptors: Tensor, logits: Tensor) -> Tensor:
         return torch.einsum("btmc,bnt->bmnc", descriptors.to(weights.dtype), weights)
 
 
+class TemporalSum(NamedTuple):
+    """Numerator and denominator of eq. 3-4 over some frames. Those of any two runs of frames
+    merge into those of both, in any order: a log-sum-exp, exact for logits of any size.
+
+    Attributes:
+        peak: largest logit, (B, N).
+        weight: sum over the frames of exp(logit - peak), (B, N).
+        total: sum over the frames of exp(logit - peak) * G_s, (B, M, N, C).
+    """
+
+    peak: Tensor
+    weight: Tensor
+    total: Tensor
+
+    def merge(self, other: TemporalSum) -> TemporalSum:
+        """The sum over the frames of both."""
+        peak = torch.maximum(self.peak, other.peak)
+        mine, theirs = torch.exp(self.peak - peak), torch.exp(other.peak - peak)  # (B, N)
+        return TemporalSum(
+            peak,
+            self.weight * mine + other.weight * theirs,
+            self.total * mine[:, None, :, None] + other.total * theirs[:, None, :, None],
+        )
+
+    def mean(self) -> Tensor:
+        """G_st of the frames, (B, M, N, C)."""
+        return self.total / self.weight[:, None, :, None]
+
+
+def temporal_sum(descriptors: Tensor, logits: Tensor) -> TemporalSum:
+    """What `temporal_squeeze` divides, before it does: `temporal_sum(g, l).mean()` equals
+    `temporal_squeeze(g, l)`.
+
+    Args:
+        descriptors: G_s, (B, T, M, C).
+        logits: f_t(x'), (B, N, T).
+    """
+    peak = logits.amax(dim=-1)
+    weights = torch.exp(logits - peak[..., None])  # (B, N, T)
+    with _no_autocast(descriptors.device):
+        total = torch.einsum("btmc,bnt->bmnc", descriptors.to(weights.dtype), weights)
+    return TemporalSum(peak, weights.sum(dim=-1), total)
+
+
 def distribute(context: Tensor, logits: Tensor) -> Tensor:
     """Give each pixel its own mixture of the context: softmax over K (eq. 5-6).
 
@@ -122,12 +166,28 @@ class FactorizedAttention(nn.Module):
             logits: Tensor = self.f_t(pooled.transpose(1, 2))
         return logits
 
+    def mix(self, window: Descriptor) -> Tensor:
+        """Eq. 3-4: descriptors of a window (B, T, ...) -> context G_st (B, K, C)."""
+        logits = self.temporal_logits(window.pooled)
+        return temporal_squeeze(window.squeezed, logits).flatten(1, 2)
+
+    def sum(self, frames: Descriptor) -> TemporalSum:
+        """Descriptors of some frames (B, T, ...) -> their part of eq. 3-4, for windows that are
+        merged rather than computed afresh.
+        """
+        return temporal_sum(frames.squeezed, self.temporal_logits(frames.pooled))
+
+    def take(self, current: Tensor, context: Tensor) -> Tensor:
+        """Eq. 5-6: each pixel of the current frame (B, C, H, W) takes its mixture of the
+        context (B, K, C) -> y_R (B, C, H, W). Pixel by pixel: any part of a frame will do.
+        """
+        return distribute(context, self.f_p(current))
+
     def fuse(self, current: Tensor, window: Descriptor) -> Tensor:
         """Eq. 3-6: features of the current frame (B, C, H, W) and the descriptors of its
         window (B, T, ...) -> y_R (B, C, H, W).
         """
-        context = temporal_squeeze(window.squeezed, self.temporal_logits(window.pooled))
-        return distribute(context.flatten(1, 2), self.f_p(current))
+        return self.take(current, self.mix(window))
 
 
 def _precise(x: Tensor) -> torch.dtype:

@@ -65,3 +65,16 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.pixel_shuffle(self.project(x), 2)
+
+
+def receptive_radius(module: nn.Module) -> int:
+    """How many pixels beyond its own an output of convolutions of stride 1 looks, each way.
+
+    Counts every convolution of the module as if one followed the other, which holds for all
+    blocks of this file.
+    """
+    return sum(
+        conv.kernel_size[0] // 2 * conv.dilation[0]
+        for conv in module.modules()
+        if isinstance(conv, nn.Conv2d)
+    )

@@ -17,8 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unsmear.errors import ConfigError
-from unsmear.models.attention import Descriptor, FactorizedAttention
-from unsmear.models.layers import DenseBlock, ResidualBlock, Upsample, conv3x3
+from unsmear.models.attention import Descriptor, FactorizedAttention, TemporalSum
+from unsmear.models.layers import (
+    DenseBlock,
+    ResidualBlock,
+    Upsample,
+    conv3x3,
+    receptive_radius,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,12 @@ class Encoded(NamedTuple):
 Descriptors = tuple[Descriptor, ...]
 """One `Descriptor` for each attention level, finest first."""
 
+Contexts = tuple[Tensor, ...]
+"""G_st of each attention level, finest first: (B, K, C) each."""
+
+TemporalSums = tuple[TemporalSum, ...]
+"""One `TemporalSum` for each attention level, finest first."""
+
 
 def join_frames(parts: Sequence[Descriptors]) -> Descriptors:
     """Descriptors of consecutive frames (or runs of frames) -> descriptors of all, along T."""
@@ -188,6 +200,68 @@ class DeblurNetwork(nn.Module):
             )
         return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
 
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """One level of the encoder: frames (B, 3, H, W) or the features of the level before
+        -> features of this level (B, widths[level], H_l, W_l). Looks no further than
+        `encode_reach(level)`.
+        """
+        if level == 0:
+            x = self.stem(functional.pixel_unshuffle(x, self.config.stem))
+        else:
+            x = self.downs[level - 1](x)
+        features: Tensor = self.encoder[level](x)
+        return features
+
+    def decode_level(
+        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
+    ) -> Tensor:
+        """One level of the decoder. Looks no further than `decode_reach(level)`.
+
+        Args:
+            level: which one; they run from the coarsest to 0.
+            features: of the current frame at this level.
+            below: what the coarser level gave, one tensor; at the coarsest level the
+                `Encoded.local` of the neighbours, see `restore`.
+            context: G_st of this level, (B, K, C), where it has an attention, else None.
+
+        Returns:
+            (B, widths[level], H_l, W_l).
+        """
+        if level < len(self.ups):
+            x = features + self.ups[level](below[0])
+        elif self.local_fusion is not None:
+            side = self.config.neighbours
+            x = features + self.local_fusion(torch.cat((*below[:side], features, *below[side:]), 1))
+        else:
+            x = features
+        if context is not None:
+            x = x + self.merges[str(level)](self._attention(level).take(features, context))
+        decoded: Tensor = self.decoder[level](x)
+        return decoded
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Decoder output of level 0 -> what to add to the frame, (B, 3, H, W)."""
+        return functional.pixel_shuffle(self.head(x), self.config.stem)
+
+    def encode_reach(self, level: int) -> int:
+        """How far beyond its own pixels `encode_level` looks, in pixels of the frame."""
+        stride = self.stride(level)
+        first = self.stride(max(level - 1, 0))  # of the stem, or of the features that come in
+        return first + stride * receptive_radius(self.encoder[level])
+
+    def decode_reach(self, level: int) -> int:
+        """How far beyond its own pixels `decode_level` (at level 0 with `predict`) looks, in
+        pixels of the frame.
+        """
+        last = level == len(self.config.widths) - 1
+        radius = receptive_radius(self.decoder[level])
+        radius += int(level == 0) + int(last and self.local_fusion is not None)
+        return self.stride(level) * radius
+
+    def stride(self, level: int) -> int:
+        """Pixels of the frame for one pixel of a level's features, each way."""
+        return int(self.config.stem * 2**level)
+
     def encode(self, frames: Tensor) -> Encoded:
         """Frames (B, 3, H, W) -> features of every level, each frame on its own.
 
@@ -201,11 +275,10 @@ class DeblurNetwork(nn.Module):
                 f"frames are {width}x{height}: width and height must be multiples of "
                 f"{multiple}; use pad_to_multiple"
             )
-        x = self.stem(functional.pixel_unshuffle(frames, self.config.stem))
-        features = [self.encoder[0](x)]
-        for down, blocks in zip(self.downs, self.encoder[1:], strict=True):
-            features.append(blocks(down(features[-1])))
-        return Encoded(frames, tuple(features))
+        features = [frames]
+        for level in range(len(self.config.widths)):
+            features.append(self.encode_level(level, features[-1]))
+        return Encoded(frames, tuple(features[1:]))
 
     def squeeze(self, encoded: Encoded) -> Descriptors:
         """What each of B frames contributes to others: descriptors of (B, 1, ...) a level."""
@@ -214,14 +287,28 @@ class DeblurNetwork(nn.Module):
             for level in self.config.attention_levels
         )
 
+    def mix(self, window: Descriptors) -> Contexts:
+        """Eq. 3-4: descriptors of windows (B, T, ...) -> the context of each attention level."""
+        return tuple(
+            self._attention(level).mix(descriptor)
+            for level, descriptor in zip(self.config.attention_levels, window, strict=True)
+        )
+
+    def sum(self, frames: Descriptors) -> TemporalSums:
+        """The part that frames (B, T, ...) have in eq. 3-4; sums merge, see `TemporalSum`."""
+        return tuple(
+            self._attention(level).sum(descriptor)
+            for level, descriptor in zip(self.config.attention_levels, frames, strict=True)
+        )
+
     def restore(
-        self, current: Encoded, window: Descriptors, neighbours: Sequence[Tensor] = ()
+        self, current: Encoded, contexts: Contexts, neighbours: Sequence[Tensor] = ()
     ) -> Tensor:
         """Restore B current frames.
 
         Args:
             current: `encode` of the frames to restore.
-            window: descriptors of the T frames of each one's window, (B, T, ...).
+            contexts: `mix` of the windows of these frames.
             neighbours: `Encoded.local` of the 2 * config.neighbours frames around each one,
                 earliest first, the current one left out. Beyond the ends of the video stands
                 the nearest frame that exists.
@@ -232,24 +319,23 @@ class DeblurNetwork(nn.Module):
         Raises:
             ValueError: the number of neighbours does not fit the network.
         """
-        side = self.config.neighbours
-        if len(neighbours) != 2 * side:
-            raise ValueError(f"{len(neighbours)} neighbours given: this network takes {2 * side}")
-        x = current.local
-        if self.local_fusion is not None:
-            ordered = (*neighbours[:side], current.local, *neighbours[side:])
-            x = x + self.local_fusion(torch.cat(ordered, dim=1))
-        contexts = dict(zip(self.config.attention_levels, window, strict=True))
+        self.check_neighbours(neighbours)
+        below: Sequence[Tensor] = neighbours
         for level in reversed(range(len(self.config.widths))):
-            features = current.features[level]
-            if level < len(self.ups):
-                x = features + self.ups[level](x)
-            if level in contexts:
-                fused = self._attention(level).fuse(features, contexts[level])
-                x = x + self.merges[str(level)](fused)
-            x = self.decoder[level](x)
-        residual = functional.pixel_shuffle(self.head(x), self.config.stem)
-        return current.frame + residual
+            context = self.context_of(level, contexts)
+            below = (self.decode_level(level, current.features[level], below, context),)
+        return current.frame + self.predict(below[0])
+
+    def check_neighbours(self, neighbours: Sequence[Tensor]) -> None:
+        """Raise ValueError if their number does not fit the network."""
+        wanted = 2 * self.config.neighbours
+        if len(neighbours) != wanted:
+            raise ValueError(f"{len(neighbours)} neighbours given: this network takes {wanted}")
+
+    def context_of(self, level: int, contexts: Contexts) -> Tensor | None:
+        """The context of a level, None where it has no attention."""
+        levels = self.config.attention_levels
+        return contexts[levels.index(level)] if level in levels else None
 
     def forward(self, clip: Tensor) -> Tensor:
         """Restore every frame of a clip, the whole clip being each one's window.
@@ -272,7 +358,9 @@ class DeblurNetwork(nn.Module):
             )
             for level in self.squeeze(encoded)
         )
-        restored = self.restore(encoded, window, self._clip_neighbours(encoded.local, frames))
+        restored = self.restore(
+            encoded, self.mix(window), self._clip_neighbours(encoded.local, frames)
+        )
         return restored.unflatten(0, (batch, frames))[..., :height, :width]
 
     def _clip_neighbours(self, local: Tensor, frames: int) -> list[Tensor]:
@@ -309,6 +397,8 @@ def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, windo
         encoded = network.encode(torch.empty(1, 3, height, width))
         descriptors = network.squeeze(encoded)
         network.restore(
-            encoded, join_frames([descriptors] * window), [encoded.local] * 2 * config.neighbours
+            encoded,
+            network.mix(join_frames([descriptors] * window)),
+            [encoded.local] * 2 * config.neighbours,
         )
     return int(counter.get_total_flops()) // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,8 @@ from unsmear.device import pick_device
 from unsmear.errors import InputError
 from unsmear.models.zoo import LoadedModel, load_model
 from unsmear.restoration.files import Progress, check_paths, restore_file
-from unsmear.restoration.stream import check_window, restore_stream
+from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
+from unsmear.restoration.tiles import Tiling
 from unsmear.video.images import integer_from_unit, unit_from_integer
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
@@ -44,7 +45,8 @@ def restore(
     *,
     model: str | LoadedModel = "lite",
     device: str = "auto",
-    window: int | None = None,
+    window: Window | None = None,
+    tiling: Tiling = "auto",
 ) -> Iterator[Picture]:
     """Restore frames one after the other; the last ones come when the input ends.
 
@@ -54,44 +56,64 @@ def restore(
             tensors (3, H, W) float RGB, 0..1.
         model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result.
         device: auto, cpu, cuda, cuda:N or mps; not used with `open_model`'s result.
-        window: frames that contribute to each one, odd; default: the model's own.
+        window: frames that contribute to each one, odd; default: the model's own. `all`: every
+            frame of the scene; the frames are then gone through twice.
+        tiling: see `unsmear.restoration.tiles.Tiler`.
 
     Returns:
         An iterator of restored frames of the same kind, as many as came in.
 
     Raises:
-        InputError: a frame is of another kind, shape or type (when it is reached).
+        InputError: a frame is of another kind, shape or type (when it is reached); the window
+            is `all` and frames can be gone through only once.
         ModelError, ConfigError: as `open_model`; window even or below 1.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
     loaded = open_model(model, device) if isinstance(model, str) else model
-    return _restored(frames, loaded, check_window(loaded.window if window is None else window))
+    chosen = check_window(loaded.window if window is None else window)
+    if chosen == "all" and iter(frames) is frames:
+        raise InputError(
+            "window 'all' goes through the frames twice: give a list or another collection, "
+            "not an iterator"
+        )
+    return _restored(frames, loaded, chosen, tiling)
 
 
-def _restored(frames: Iterable[Picture], loaded: LoadedModel, window: int) -> Iterator[Picture]:
+def _restored(
+    frames: Iterable[Picture], loaded: LoadedModel, window: Window, tiling: Tiling
+) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
 
-    def tensors() -> Iterator[Tensor]:
-        size: tuple[int, ...] | None = None
+    def remembered() -> Iterator[Picture]:
         for frame in frames:
-            tensor = _as_tensor(frame)
-            if size is not None and tensor.shape != size:
-                raise InputError(
-                    f"a frame of {tuple(tensor.shape)[1:]} follows frames of {size[1:]} "
-                    "(height, width): all must be of one size"
-                )
-            size = tuple(tensor.shape)
             kinds.append(frame)
-            yield tensor
+            yield frame
 
-    for out in restore_stream(loaded.network, tensors(), window):
+    scenes: Sequence[Scene] = ()
+    if window == "all":
+        scenes = describe_scenes(loaded.network, _tensors(frames), tiling=tiling)
+    tensors = _tensors(remembered())
+    for out in restore_stream(loaded.network, tensors, window, scenes=scenes, tiling=tiling):
         original = kinds.popleft()
         if isinstance(original, Tensor):
             yield out.to(original.device, original.dtype)
         else:
             yield integer_from_unit(out.cpu()).permute(1, 2, 0).numpy()
+
+
+def _tensors(frames: Iterable[Picture]) -> Iterator[Tensor]:
+    size: tuple[int, ...] | None = None
+    for frame in frames:
+        tensor = _as_tensor(frame)
+        if size is not None and tensor.shape != size:
+            raise InputError(
+                f"a frame of {tuple(tensor.shape)[1:]} follows frames of {size[1:]} "
+                "(height, width): all must be of one size"
+            )
+        size = tuple(tensor.shape)
+        yield tensor
 
 
 def _as_tensor(frame: np.ndarray | Tensor) -> Tensor:
@@ -117,7 +139,8 @@ def restore_video(
     *,
     model: str | LoadedModel = "lite",
     device: str = "auto",
-    window: int | None = None,
+    window: Window | None = None,
+    tiling: Tiling = "auto",
     compare: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -125,7 +148,7 @@ def restore_video(
     """Restore a video file or a folder of pictures, as the command line does.
 
     See `unsmear.restoration.files.restore_file` for all arguments, and `restore` for model,
-    device and window.
+    device, window and tiling.
 
     Returns:
         Number of frames written.
@@ -138,6 +161,7 @@ def restore_video(
         target,
         loaded.network,
         loaded.window if window is None else window,
+        tiling=tiling,
         compare=compare,
         overwrite=overwrite,
         on_progress=on_progress,

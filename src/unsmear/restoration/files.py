@@ -6,12 +6,12 @@ Decoding, restoring and encoding go frame by frame; memory does not depend on th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,14 @@ from torch import Tensor
 from unsmear.clip import ClipInfo, Frame, YuvPlanes
 from unsmear.errors import InputError, OutputError
 from unsmear.models.network import DeblurNetwork
-from unsmear.restoration.stream import check_window, restore_stream
+from unsmear.restoration.stream import (
+    Scene,
+    Window,
+    check_window,
+    describe_scenes,
+    restore_stream,
+)
+from unsmear.restoration.tiles import Tiling
 from unsmear.video.color import add_change, beside
 from unsmear.video.folder import FolderReader, FolderWriter
 from unsmear.video.reader import VideoReader
@@ -42,7 +49,12 @@ class Restored:
 
 
 def restore_frames(
-    network: DeblurNetwork, frames: Iterable[Frame], window: int
+    network: DeblurNetwork,
+    frames: Iterable[Frame],
+    window: Window,
+    *,
+    scenes: Sequence[Scene] = (),
+    tiling: Tiling = "auto",
 ) -> Iterator[Restored]:
     """Restore decoded frames one after the other; see `restore_stream`."""
     pending: deque[Frame] = deque()
@@ -52,7 +64,7 @@ def restore_frames(
             pending.append(frame)
             yield frame.rgb
 
-    for out in restore_stream(network, pictures(), window):
+    for out in restore_stream(network, pictures(), window, scenes=scenes, tiling=tiling):
         frame, rgb = pending.popleft(), out.cpu()
         planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
         yield Restored(frame, rgb, planes)
@@ -153,14 +165,17 @@ class Progress:
     """How far a file is.
 
     Attributes:
-        done: frames written.
+        done: frames done with.
         expected: frames in all, None if unknown beforehand.
         info: of the clip.
+        doing: `watching` in the first of two passes, where the window is `all`; `restoring`
+            when frames are written.
     """
 
     done: int
     expected: int | None
     info: ClipInfo
+    doing: Literal["watching", "restoring"] = "restoring"
 
 
 def compare_path(target: Path) -> Path:
@@ -218,8 +233,9 @@ def restore_file(
     source: Path,
     target: Path,
     network: DeblurNetwork,
-    window: int,
+    window: Window,
     *,
+    tiling: Tiling = "auto",
     compare: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -230,10 +246,11 @@ def restore_file(
         source: video file, or folder of pictures in the order of their names.
         target: video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG files.
         network: in evaluation mode, on the device of the work.
-        window: frames that contribute to each one, odd.
+        window: frames that contribute to each one, odd; or `all`, which reads the source twice.
+        tiling: see `unsmear.restoration.tiles.Tiler`.
         compare: also write a version with before and after side by side, see `compare_path`.
         overwrite: replace a result that exists.
-        on_progress: called before the first frame and after each.
+        on_progress: called before the first frame and after each, in both passes.
 
     Returns:
         Number of frames written, all that the source has.
@@ -245,21 +262,23 @@ def restore_file(
     """
     check_window(window)
     check_paths(source, target, compare=compare, overwrite=overwrite)
+    scenes: Sequence[Scene] = ()
+    if window == "all":
+        with ExitStack() as stack:
+            reader = _open_reader(source, stack)
+            scenes = describe_scenes(network, _watched(reader, on_progress), tiling=tiling)
     with ExitStack() as stack:
-        reader: VideoReader | FolderReader
-        if source.is_dir():
-            reader = FolderReader(source)
-        else:
-            reader = stack.enter_context(VideoReader(source))
+        reader = _open_reader(source, stack)
         targets = [(target, False)] + ([(compare_path(target), True)] if compare else [])
         folder = _is_folder(target)
         sinks = [
             stack.enter_context(_open_sink(path, reader, folder=folder, compare=both))
             for path, both in targets
         ]
+        results = restore_frames(network, reader, window, scenes=scenes, tiling=tiling)
         done = 0
         on_progress(Progress(0, reader.info.frames, reader.info))
-        for restored in restore_frames(network, reader, window):
+        for restored in results:
             for sink in sinks:
                 sink.put(restored)
             done += 1
@@ -267,6 +286,23 @@ def restore_file(
         for sink in sinks:
             sink.commit()
     return done
+
+
+def _open_reader(source: Path, stack: ExitStack) -> VideoReader | FolderReader:
+    if source.is_dir():
+        return FolderReader(source)
+    return stack.enter_context(VideoReader(source))
+
+
+def _watched(
+    reader: VideoReader | FolderReader, on_progress: Callable[[Progress], None]
+) -> Iterator[Tensor]:
+    """The pictures of the first pass, each reported when it is done with."""
+    info = reader.info
+    on_progress(Progress(0, info.frames, info, "watching"))
+    for done, frame in enumerate(reader, start=1):
+        yield frame.rgb
+        on_progress(Progress(done, info.frames, info, "watching"))
 
 
 def _open_sink(

@@ -1,58 +1,123 @@
-"""Restore a stream of frames: each is encoded once, its descriptors are kept as long as a
-window may ask for them, and memory does not depend on the length of the stream.
+"""Restore a stream of frames: each one's descriptors serve every window that holds it, and
+memory does not depend on the length of the stream.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unsmear.errors import ConfigError
 from unsmear.models.network import (
+    Contexts,
     DeblurNetwork,
-    Descriptors,
     Encoded,
-    join_frames,
+    TemporalSums,
     pad_to_multiple,
 )
+from unsmear.restoration.scenes import split_scenes
+from unsmear.restoration.tiles import Tiler, Tiling
+from unsmear.restoration.window import SlidingSum, contexts_of, merge
+
+Window = int | Literal["all"]
+
+# Features of this many frames are kept while they wait for what follows them. Where a window
+# looks further ahead, they are dropped and computed again: half as much work more, but a
+# window of 301 frames of 720p would keep 6 GB otherwise.
+_MOST_KEPT = 4
 
 
-def check_window(window: int) -> int:
-    """Return a window length that can be centred on a frame.
+def check_window(window: Window) -> Window:
+    """Return a window that can be centred on a frame, or `all`.
 
     Raises:
         ConfigError: it is even or below 1.
     """
-    if window < 1 or window % 2 == 0:
-        raise ConfigError(f"window is {window}: must be an odd number of frames, such as 1, 3 or 5")
+    if window != "all" and (window < 1 or window % 2 == 0):
+        raise ConfigError(
+            f"window is {window}: must be an odd number of frames, such as 1, 3 or 5, or all"
+        )
     return window
 
 
-@dataclass
-class _Held:
-    """A frame on its way: all of it until it is restored, then only what neighbours need."""
+def parse_window(text: str) -> Window:
+    """An odd number of frames or `all`, as users type it.
 
-    descriptors: Descriptors
-    local: Tensor
-    encoded: Encoded | None
-    size: tuple[int, int]
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text == "all":
+        return "all"
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError(f"window is '{text}': must be an odd number of frames, or all")
+    return check_window(int(text))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Frames between two cuts, and what all of them together contribute to each.
+
+    Attributes:
+        frames: how many.
+        contexts: G_st over the whole scene.
+    """
+
+    frames: int
+    contexts: Contexts
 
 
 @torch.no_grad()
-def restore_stream(
-    network: DeblurNetwork, frames: Iterable[Tensor], window: int
-) -> Iterator[Tensor]:
-    """Restore frames one after the other.
+def describe_scenes(
+    network: DeblurNetwork, frames: Iterable[Tensor], *, tiling: Tiling = "auto"
+) -> list[Scene]:
+    """First pass over a video whose window is `all`: nothing is kept of a frame but its sums.
 
     Args:
         network: in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
-        window: frames that contribute to each one, centred on it, odd; at the ends of the
-            stream it holds those that exist.
+        tiling: see `unsmear.restoration.tiles.Tiler`.
+
+    Raises:
+        ValueError: the frames differ in size.
+    """
+    tiler = Tiler(network, tiling)
+    scenes = []
+    for scene in split_scenes(_of_one_size(frames)):
+        sums: TemporalSums | None = None
+        count = 0
+        for frame in scene:
+            own = network.sum(network.squeeze(tiler.encode(_prepared(frame, network))))
+            sums = own if sums is None else merge(sums, own)
+            count += 1
+        assert sums is not None  # a scene has at least one frame
+        scenes.append(Scene(count, contexts_of(sums)))
+    return scenes
+
+
+@torch.no_grad()
+def restore_stream(
+    network: DeblurNetwork,
+    frames: Iterable[Tensor],
+    window: Window,
+    *,
+    scenes: Sequence[Scene] = (),
+    tiling: Tiling = "auto",
+) -> Iterator[Tensor]:
+    """Restore frames one after the other. Scenes are found and never mixed.
+
+    Args:
+        network: in evaluation mode, on the device of the work.
+        frames: each (3, H, W), float, 0..1, all of one size, any device.
+        window: frames that contribute to each one, centred on it, odd; at the ends of a scene
+            it holds those that exist. `all`: the whole scene.
+        scenes: `describe_scenes` of the same frames, where the window is `all`.
+        tiling: see `unsmear.restoration.tiles.Tiler`.
 
     Yields:
         Restored frames, (3, H, W), float32, 0..1, on the network's device, as many as came in;
@@ -60,44 +125,131 @@ def restore_stream(
 
     Raises:
         ConfigError: window is even or below 1.
-        ValueError: the frames differ in size.
+        ValueError: the frames differ in size, or in number from the scenes.
     """
-    reach = check_window(window) // 2
-    side = network.config.neighbours
-    ahead = max(reach, side)
-    device = next(network.parameters()).device
-    held: deque[_Held] = deque(maxlen=2 * ahead + 1)  # ends at the newest frame
-    waiting = 0  # frames taken in but not yet restored
+    tiler = Tiler(network, tiling)
+    checked = _of_one_size(frames)
+    if check_window(window) != "all":
+        assert not isinstance(window, str)
+        for scene in split_scenes(checked):
+            yield from _SceneStream(tiler, window // 2, None).restore(scene)
+        return
+    for known in scenes:
+        run = _SceneStream(tiler, 0, known.contexts)
+        yield from run.restore(islice(checked, known.frames))
+        if run.taken != known.frames:
+            raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
+    if next(checked, None) is not None:
+        raise ValueError("more frames follow than the scenes hold")
 
-    def restored() -> Tensor:
-        nonlocal waiting
-        here = len(held) - waiting
-        waiting -= 1
-        current = held[here]
-        assert current.encoded is not None
-        span = range(max(here - reach, 0), min(here + reach + 1, len(held)))
-        last = len(held) - 1
+
+def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    size: tuple[int, ...] | None = None
+    for frame in frames:
+        if size is not None and frame.shape[-2:] != size:
+            raise ValueError(
+                f"frame of {tuple(frame.shape[-2:])} in a stream of {size}: sizes must agree"
+            )
+        size = tuple(frame.shape[-2:])
+        yield frame
+
+
+def _prepared(frame: Tensor, network: DeblurNetwork) -> Tensor:
+    """(3, H, W) anywhere -> (1, 3, H', W') as the network takes it."""
+    device = next(network.parameters()).device
+    batch = frame.to(device, torch.float32).unsqueeze(0)
+    padded = pad_to_multiple(batch, network.config.size_multiple)
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass
+class _Held:
+    """A frame on its way; what is not needed any more is None."""
+
+    frame: Tensor
+    sums: TemporalSums | None
+    encoded: Encoded | None = None
+    local: Tensor | None = None
+
+
+class _SceneStream:
+    """Restores one scene. Frames are counted from its first.
+
+    Args:
+        tiler: runs the network.
+        reach: frames of the window before and after the current one.
+        contexts: of the window, where it is the same for all frames.
+    """
+
+    def __init__(self, tiler: Tiler, reach: int, contexts: Contexts | None) -> None:
+        self.taken = 0
+        self._tiler, self._network = tiler, tiler.network
+        self._reach, self._contexts = reach, contexts
+        self._side = self._network.config.neighbours
+        self._ahead = max(reach, self._side)
+        self._held: deque[_Held] = deque()
+        self._first = 0  # number of the oldest frame held
+        self._window = SlidingSum()
+        self._pushed = self._popped = 0
+
+    def restore(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """All frames of the scene, each as soon as enough is known of what follows."""
+        done = 0
+        for frame in frames:
+            self._take(frame)
+            if self.taken > self._ahead:
+                yield self._restored(done)
+                done += 1
+        while done < self.taken:
+            yield self._restored(done)
+            done += 1
+
+    def _take(self, frame: Tensor) -> None:
+        held = _Held(frame, None)
+        if self._contexts is None:
+            encoded = self._tiler.encode(_prepared(frame, self._network))
+            held.sums = self._network.sum(self._network.squeeze(encoded))
+            if self._ahead <= _MOST_KEPT:
+                held.encoded, held.local = encoded, encoded.local
+        self._held.append(held)
+        self.taken += 1
+
+    def _restored(self, current: int) -> Tensor:
+        contexts = self._contexts_around(current) if self._contexts is None else self._contexts
         neighbours = [
-            held[min(max(here + offset, 0), last)].local
-            for offset in range(-side, side + 1)
+            self._local(min(max(current + offset, 0), self.taken - 1))
+            for offset in range(-self._side, self._side + 1)
             if offset
         ]
-        descriptors = join_frames([held[index].descriptors for index in span])
-        out = network.restore(current.encoded, descriptors, neighbours)
-        current.encoded = None
-        height, width = current.size
+        self._local(current)
+        held = self._at(current)
+        assert held.encoded is not None
+        out = self._tiler.restore(held.encoded, contexts, neighbours)
+        held.encoded = None
+        while self._first < current + 1 - self._side:
+            self._held.popleft()
+            self._first += 1
+        height, width = held.frame.shape[-2:]
         return out[0, :, :height, :width].float().clamp(0, 1)
 
-    for frame in frames:
-        size = (frame.shape[-2], frame.shape[-1])
-        if held and size != held[-1].size:
-            raise ValueError(f"frame of {size} in a stream of {held[-1].size}: sizes must agree")
-        batch = frame.to(device, torch.float32).unsqueeze(0)
-        batch = pad_to_multiple(batch, network.config.size_multiple)
-        encoded = network.encode(batch.contiguous(memory_format=torch.channels_last))
-        held.append(_Held(network.squeeze(encoded), encoded.local, encoded, size))
-        waiting += 1
-        if waiting > ahead:
-            yield restored()
-    while waiting:
-        yield restored()
+    def _contexts_around(self, current: int) -> Contexts:
+        while self._pushed < min(current + self._reach + 1, self.taken):
+            held = self._at(self._pushed)
+            assert held.sums is not None
+            self._window.push(held.sums)
+            held.sums = None
+            self._pushed += 1
+        while self._popped < current - self._reach:
+            self._window.pop()
+            self._popped += 1
+        return contexts_of(self._window.total())
+
+    def _local(self, number: int) -> Tensor:
+        held = self._at(number)
+        if held.local is None:
+            held.encoded = self._tiler.encode(_prepared(held.frame, self._network))
+            held.local = held.encoded.local
+        return held.local
+
+    def _at(self, number: int) -> _Held:
+        return self._held[number - self._first]

@@ -1,0 +1,270 @@
+"""Run a network over frames of any size in bounded memory, with the numbers of the whole frame.
+
+Not the frame is cut but each level of the network: its input is whole, its output is made tile
+by tile with the halo that this one level needs, and put together again. Halos stay narrow, no
+tile is computed twice, and the attention, whose softmax spans the frame, sees all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unsmear.errors import ConfigError
+from unsmear.models.network import Contexts, DeblurNetwork, Encoded
+
+SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
+_TILE_AFTER_OUT_OF_MEMORY = 512
+
+
+class TileSize(NamedTuple):
+    """Of the finest level; a level at half the resolution takes tiles of twice the size."""
+
+    height: int
+    width: int
+
+
+Tiling = TileSize | Literal["auto", "off"]
+
+
+def parse_tiling(text: str) -> Tiling:
+    """`auto`, `off` or `WxH` in pixels, as users type it.
+
+    Raises:
+        ConfigError: it is none of these, or too small.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise ConfigError(f"tile is '{text}': use auto, off, or WIDTHxHEIGHT such as 512x512")
+    width, height = int(match[1]), int(match[2])
+    if min(width, height) < SMALLEST_TILE:
+        raise ConfigError(f"tile is {text}: at least {SMALLEST_TILE}x{SMALLEST_TILE} pixels")
+    return TileSize(height, width)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Part of a frame, in its pixels; bottom and right lie just outside."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def grown(self, halo: int, height: int, width: int) -> Box:
+        """With a margin, as far as the frame goes: beyond it convolutions pad with zeros, in
+        a tile as in the whole frame.
+        """
+        return Box(
+            max(self.top - halo, 0),
+            max(self.left - halo, 0),
+            min(self.bottom + halo, height),
+            min(self.right + halo, width),
+        )
+
+    def within(self, outer: Box) -> Box:
+        """The same part in the coordinates of an outer one."""
+        return Box(
+            self.top - outer.top,
+            self.left - outer.left,
+            self.bottom - outer.top,
+            self.right - outer.left,
+        )
+
+    def cut(self, x: Tensor, stride: int) -> Tensor:
+        """This part of features (..., H / stride, W / stride), as a view."""
+        rows = slice(self.top // stride, self.bottom // stride)
+        return x[..., rows, self.left // stride : self.right // stride]
+
+
+def tile_boxes(height: int, width: int, size: TileSize) -> Iterator[Box]:
+    """Boxes that cover a frame without overlap, row by row; the last ones may be smaller."""
+    for top in range(0, height, size.height):
+        for left in range(0, width, size.width):
+            yield Box(top, left, min(top + size.height, height), min(left + size.width, width))
+
+
+class Layer(NamedTuple):
+    """Features and how many pixels of the frame one of theirs spans, each way."""
+
+    features: Tensor
+    stride: int
+
+
+def run_tiled(
+    stage: Callable[[list[Tensor]], Tensor],
+    inputs: Sequence[Layer],
+    out_stride: int,
+    size: TileSize,
+    halo: int,
+) -> Tensor:
+    """Run a local operation tile by tile.
+
+    Args:
+        stage: takes the same part of every input, gives that part of the output.
+        inputs: (B, C, H / stride, W / stride) each, of one frame of H x W pixels.
+        out_stride: of what `stage` gives.
+        size: of a tile in pixels; size and halo are multiples of all strides.
+        halo: how far beyond its own pixels `stage` looks, in pixels.
+
+    Returns:
+        What `stage(inputs)` gives, but for rounding.
+    """
+    first = inputs[0]
+    height, width = (side * first.stride for side in first.features.shape[-2:])
+    if size.height >= height and size.width >= width:
+        return stage([layer.features for layer in inputs])
+    out: Tensor | None = None
+    for box in tile_boxes(height, width, size):
+        grown = box.grown(halo, height, width)
+        part = stage([grown.cut(layer.features, layer.stride) for layer in inputs])
+        if out is None:
+            shape = (*part.shape[:2], height // out_stride, width // out_stride)
+            out = torch.empty(
+                shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last
+            )
+        box.cut(out, out_stride).copy_(box.within(grown).cut(part, out_stride))
+    assert out is not None
+    return out
+
+
+class Tiler:
+    """Encodes and restores with a network, whole or in tiles.
+
+    Args:
+        network: in evaluation mode.
+        tiling: size of the tiles; `off` for whole frames; `auto` takes whole frames where they
+            fit easily and tiles elsewhere. Where a GPU's memory runs out in spite of that, the
+            work goes on in tiles.
+    """
+
+    def __init__(self, network: DeblurNetwork, tiling: Tiling = "auto") -> None:
+        self.network = network
+        self._tiling = tiling
+        self._size: TileSize | None = None  # None: whole frames
+        self._chosen_for: tuple[int, ...] | None = None
+
+    def encode(self, frames: Tensor) -> Encoded:
+        """As `DeblurNetwork.encode`."""
+        network = self.network
+        self._choose(frames)
+        layer = Layer(frames, 1)
+        features = []
+        for level in range(len(network.config.widths)):
+            layer = Layer(
+                self._run(
+                    lambda parts, level=level: network.encode_level(level, parts[0]),  # type: ignore[misc]
+                    [layer],
+                    network.stride(level),
+                    level,
+                    network.encode_reach(level),
+                ),
+                network.stride(level),
+            )
+            features.append(layer.features)
+        return Encoded(frames, tuple(features))
+
+    def restore(
+        self, current: Encoded, contexts: Contexts, neighbours: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """As `DeblurNetwork.restore`."""
+        network = self.network
+        network.check_neighbours(neighbours)
+        last = len(network.config.widths) - 1
+        below = [Layer(local, network.stride(last)) for local in neighbours]
+        for level in reversed(range(last + 1)):
+            context = network.context_of(level, contexts)
+
+            def stage(
+                parts: list[Tensor], level: int = level, context: Tensor | None = context
+            ) -> Tensor:
+                x = network.decode_level(level, parts[0], parts[1:], context)
+                return network.predict(x) if level == 0 else x
+
+            stride = network.stride(level)
+            out_stride = 1 if level == 0 else stride
+            out = self._run(
+                stage,
+                [Layer(current.features[level], stride), *below],
+                out_stride,
+                level,
+                network.decode_reach(level),
+            )
+            below = [Layer(out, out_stride)]
+        return current.frame + below[0].features
+
+    def _choose(self, frames: Tensor) -> None:
+        shape = tuple(frames.shape)
+        if shape != self._chosen_for:
+            self._chosen_for = shape
+            if self._tiling == "auto":
+                self._size = auto_tile(self.network, frames)
+            elif self._tiling == "off":
+                self._size = None
+            else:
+                self._size = self._tiling
+
+    def _run(
+        self,
+        stage: Callable[[list[Tensor]], Tensor],
+        inputs: Sequence[Layer],
+        out_stride: int,
+        level: int,
+        reach: int,
+    ) -> Tensor:
+        if self._size is None:
+            try:
+                return stage([layer.features for layer in inputs])
+            except torch.OutOfMemoryError:
+                if self._tiling == "off":
+                    raise
+                self._size = TileSize(_TILE_AFTER_OUT_OF_MEMORY, _TILE_AFTER_OUT_OF_MEMORY)
+                torch.cuda.empty_cache()
+        multiple = self.network.config.size_multiple
+        size = TileSize(*(-(-(side << level) // multiple) * multiple for side in self._size))
+        halo = -(-reach // multiple) * multiple
+        return run_tiled(stage, inputs, out_stride, size, halo)
+
+
+def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
+    """Tile for frames (B, 3, H, W): None where whole frames fit easily, also into caches.
+
+    On a CPU, tiles cost nothing and keep every intermediate small: they are always used. On a
+    GPU whole frames are faster: tiles where the frame would take more than half of what is
+    free.
+    """
+    if frames.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(frames.device)
+        batch, _, height, width = frames.shape
+        if batch * height * width * peak_bytes_per_pixel(network) < free // 2:
+            return None
+        return TileSize(1024, 1024)
+    return TileSize(_CPU_TILE, _CPU_TILE)
+
+
+_CPU_TILE = 512
+
+
+def peak_bytes_per_pixel(network: DeblurNetwork) -> float:
+    """About how much an untiled level keeps alive at most, for each pixel of the frame: four
+    layers as wide as its widest convolution's input and output together, in float32.
+    """
+    widest = 0.0
+    for level in range(len(network.config.widths)):
+        convolutions = [
+            conv.in_channels + conv.out_channels
+            for blocks in (network.encoder[level], network.decoder[level])
+            for conv in blocks.modules()
+            if isinstance(conv, torch.nn.Conv2d)
+        ]
+        widest = max(widest, max(convolutions, default=0) / network.stride(level) ** 2)
+    return 4 * widest * 4

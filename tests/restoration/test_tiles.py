@@ -1,0 +1,170 @@
+"""Tiles give the whole frame's numbers, for any network, size and tile."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.conftest import SMALL, awake, one_scene
+from unsmear.errors import ConfigError
+from unsmear.models.layers import DenseBlock, ResidualBlock, conv3x3, receptive_radius
+from unsmear.models.network import NetworkConfig
+from unsmear.restoration import tiles
+from unsmear.restoration.stream import describe_scenes, restore_stream
+from unsmear.restoration.tiles import (
+    Layer,
+    Tiler,
+    TileSize,
+    auto_tile,
+    parse_tiling,
+    run_tiled,
+    tile_boxes,
+)
+
+NETWORKS = (
+    SMALL,
+    dataclasses.replace(SMALL, neighbours=0, stem=1, block="dense", dense_layers=2),
+    dataclasses.replace(SMALL, stem=4, encoder_blocks=(0, 2, 1), decoder_blocks=(2, 0, 0)),
+    NetworkConfig(
+        widths=(6,), encoder_blocks=(2,), decoder_blocks=(1,), attention_levels=(), neighbours=2
+    ),
+)
+
+
+@given(
+    config=st.sampled_from(NETWORKS),
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    tile_height=st.integers(8, 64),
+    tile_width=st.integers(8, 64),
+    window=st.sampled_from([1, 5]),
+)
+def test_tiled_equals_whole(config, height, width, tile_height, tile_width, window):
+    network = awake(config)
+    clip = one_scene(3, height, width)
+    whole = list(restore_stream(network, clip, window, tiling="off"))
+    tiled = list(restore_stream(network, clip, window, tiling=TileSize(tile_height, tile_width)))
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
+
+
+def test_the_first_pass_is_tiled_too(network):
+    clip = one_scene(2, 60, 70)
+    whole, tiled = (
+        describe_scenes(network, clip, tiling=tiling) for tiling in ("off", TileSize(16, 24))
+    )
+    torch.testing.assert_close(tiled[0].contexts, whole[0].contexts, rtol=0, atol=1e-5)
+
+
+def reach_of(run, height: int = 96) -> int:
+    """How far beyond its row an output of `run` depends on its input, by its gradient."""
+    x = torch.rand(1, 3, height, height, requires_grad=True)
+    out = run(x)
+    stride = height // out.shape[-2]
+    row = out.shape[-2] // 2
+    out[..., row, :].sum().backward()
+    rows = x.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    first, last = int(rows[0]), int(rows[-1])
+    return max(row * stride - first, last - (row * stride + stride - 1))
+
+
+@pytest.mark.parametrize("stem", [1, 2, 4])
+def test_declared_reach_is_the_true_one(stem):
+    """The halo is computed from the network and neither too small nor wasteful."""
+    network = awake(dataclasses.replace(SMALL, stem=stem, neighbours=0)).requires_grad_(True)
+    true = reach_of(lambda x: network.encode_level(0, x))
+    assert true <= network.encode_reach(0) < true + network.stride(0)
+
+
+@pytest.mark.parametrize(
+    ("module", "radius"),
+    [
+        (conv3x3(3, 3), 1),
+        (ResidualBlock(3), 2),
+        (nn.Sequential(ResidualBlock(3), ResidualBlock(3)), 4),
+        (DenseBlock(3, 2, 3), 3),
+        (nn.Conv2d(3, 3, 1), 0),
+        (nn.Sequential(), 0),
+    ],
+)
+def test_receptive_radius(module, radius):
+    assert receptive_radius(module) == radius
+    if any(True for _ in module.parameters()):
+        assert reach_of(module) <= radius
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 30), st.integers(1, 30))
+def test_boxes_cover_every_pixel_once(height, width, tile_height, tile_width):
+    seen = torch.zeros(height, width)
+    for box in tile_boxes(height, width, TileSize(tile_height, tile_width)):
+        box.cut(seen, 1).add_(1)
+    assert torch.equal(seen, torch.ones(height, width))
+
+
+def test_a_halo_one_step_too_small_shows():
+    """The test above would notice: with less margin the seams are wrong."""
+    conv = conv3x3(2, 2)
+    x = torch.rand(1, 2, 32, 32)
+
+    def run(halo: int) -> Tensor:
+        stage = lambda parts: conv(parts[0])  # noqa: E731
+        return run_tiled(stage, [Layer(x, 1)], 1, TileSize(8, 8), halo)
+
+    torch.testing.assert_close(run(1), conv(x))
+    assert not torch.allclose(run(0), conv(x))
+
+
+def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):
+    clip = one_scene(2, 40, 200)
+    whole = list(restore_stream(network, clip, 3, tiling="off"))
+    original, failures = network.decode_level, []
+
+    def tight(level, features, below, context):
+        if features.shape[-1] * network.stride(level) >= 200:
+            failures.append(level)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(level, features, below, context)
+
+    monkeypatch.setattr(network, "decode_level", tight)
+    monkeypatch.setattr(tiles, "_TILE_AFTER_OUT_OF_MEMORY", 16)
+    monkeypatch.setattr(tiles, "auto_tile", lambda *_: None)
+    retried = list(restore_stream(network, clip, 3, tiling="auto"))
+    torch.testing.assert_close(retried, whole, rtol=0, atol=1e-5)
+    assert failures == [2]  # once; from then on in tiles
+    with pytest.raises(torch.OutOfMemoryError):
+        list(restore_stream(network, clip, 3, tiling="off"))
+    with pytest.raises(torch.OutOfMemoryError):  # tiles as asked for, and still too large
+        list(restore_stream(network, clip, 3, tiling=TileSize(64, 512)))
+
+
+def test_tiling_as_users_type_it():
+    assert parse_tiling("auto") == "auto"
+    assert parse_tiling("off") == "off"
+    assert parse_tiling("640x384") == TileSize(height=384, width=640)
+    for text in ("", "big", "512", "512x", "-512x512", "63x512", "0x0", "512X512"):
+        with pytest.raises(ConfigError, match="tile is"):
+            parse_tiling(text)
+
+
+def test_auto_takes_tiles_on_a_cpu_and_on_a_gpu_that_is_too_small(network, monkeypatch):
+    assert auto_tile(network, torch.empty(1, 3, 8, 8)) is not None
+
+    class OnGpu:
+        device = torch.device("cuda")
+        shape = (1, 3, 2160, 3840)
+
+    need = 2160 * 3840 * tiles.peak_bytes_per_pixel(network)
+    for free, whole in ((3 * need, True), (need, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (int(free), 1 << 40))
+        assert (auto_tile(network, OnGpu()) is None) == whole
+
+
+def test_odd_tile_sizes_are_rounded_to_what_the_network_takes(network):
+    frames = torch.rand(1, 3, 64, 64)
+    one, two = Tiler(network, TileSize(13, 21)), Tiler(network, "off")
+    for tiled, whole in zip(one.encode(frames).features, two.encode(frames).features, strict=True):
+        torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
