@@ -56,7 +56,6 @@ class VideoReader:
         self.stream: VideoStream = streams[0]
         self.stream.thread_type = "AUTO"
         self._waiting: deque[Packet[Stream]] = deque()
-        self.rotation = 0.0
         # The first frame settles what the header may leave open (colour, rotation).
         self._frames = self._decode()
         self._first = next(self._frames, None)
