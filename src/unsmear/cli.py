@@ -14,6 +14,8 @@ from unsmear import __version__
 from unsmear.errors import ConfigError, UnsmearError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from unsmear.restoration.files import Progress as FileProgress
 
 USAGE_ERROR = 2
@@ -60,11 +62,12 @@ def restore(
         compare: Also write before and after side by side, named `.compare` before the suffix.
         overwrite: Replace a result that exists.
     """
+    from unsmear.allocator import hand_memory_back
     from unsmear.restoration.api import restore_video
     from unsmear.restoration.stream import parse_window
     from unsmear.restoration.tiles import parse_tiling
 
-    _hand_memory_back()
+    hand_memory_back()
     target = output or _default_output(clip)
     with _FileBar(clip.name) as bar:
         frames = restore_video(
@@ -79,39 +82,6 @@ def restore(
             on_progress=bar.show,
         )
     _out.print(f"{frames} frames restored: {target}", highlight=False, soft_wrap=True)
-
-
-def _hand_memory_back() -> None:
-    """Have glibc give the largest features of a frame back as soon as they are freed.
-
-    Left alone it raises its threshold to 32 MB, and blocks of changing age fragment the heap:
-    the peak then creeps up with the length of the video. A lower threshold than this costs
-    speed: at 1 MB a third of the time goes into page faults.
-    """
-    _tune_allocator(mmap_threshold=16 << 20)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what it has: training frees and takes the same blocks at every step, and
-    page faults would take a quarter of its time on a CPU.
-    """
-    _tune_allocator(mmap_threshold=32 << 20, trim_threshold=1 << 30)  # the most it takes
-
-
-def _tune_allocator(*, mmap_threshold: int, trim_threshold: int | None = None) -> None:
-    """Set glibc's thresholds in bytes, where there is glibc. The process is ours to tune here,
-    which it is not when Unsmear is used as a library.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-        mallopt(m_mmap_threshold, mmap_threshold)
-        if trim_threshold is not None:
-            mallopt(m_trim_threshold, trim_threshold)
 
 
 def _default_output(clip: Path) -> Path:
@@ -194,6 +164,7 @@ def train(
 
     import torch
 
+    from unsmear.allocator import keep_freed_memory
     from unsmear.data.pairs import find_pairs
     from unsmear.data.sources import find_training_files
     from unsmear.device import pick_device
@@ -204,7 +175,7 @@ def train(
     from unsmear.train.loop import train as run
     from unsmear.train.team import join_team
 
-    _keep_freed_memory()
+    keep_freed_memory()
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads is {threads}: at least 1")
@@ -243,6 +214,102 @@ def train(
     _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
 
 
+@app.command(name="eval")
+def evaluate(
+    *,
+    data: Path | None = None,
+    restored: Path | None = None,
+    sharp: Path | None = None,
+    layout: str | None = None,
+    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    window: str | None = None,
+    protocol: str = "basicsr2d",
+    table1: Annotated[bool, Parameter(negative="")] = False,
+    markdown: Path | None = None,
+    json: Path | None = None,
+    plot: Path | None = None,
+    device: Device = "auto",
+    workers: int | None = None,
+) -> None:
+    """Measure: a model on a data set (--data), or frames restored by anything against sharp ones
+    (--restored and --sharp, folders of pictures or of such folders).
+
+    PSNR, SSIM and flicker; a table with a row for each sequence.
+
+    Args:
+        data: Folder of a data set with blurry and sharp frames: GOPRO, DVD, BSD, REDS, or any
+            folder of `NAME/blur` and `NAME/sharp`.
+        restored: Restored frames.
+        sharp: Their truth, under the same names.
+        layout: gopro, gopro-gamma, dvd, bsd or reds. Default: all but gopro-gamma.
+        model: Name from `unsmear models`, or the path of a .safetensors file.
+        window: As for restoring. Default: the model's own.
+        protocol: basicsr2d, matlab3d, cdvd or estrnn: published numbers differ in what they count.
+        table1: Also print Table 1 of the paper with the measured row.
+        markdown: File for the tables.
+        json: File for all numbers, each frame's too.
+        plot: File (.png, .svg, .pdf) for the PSNR of each frame.
+        device: Where to work.
+        workers: Threads that compute the measures. Default: one for each CPU.
+    """
+    from unsmear.evaluate.benchmark import Benchmark
+    from unsmear.evaluate.protocol import find_protocol
+    from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
+    from unsmear.evaluate.run import find_work
+    from unsmear.restoration.stream import parse_window
+
+    rules = find_protocol(protocol)
+    chosen = None if window is None else parse_window(window)
+    work = find_work(data, restored, sharp, layout, model, chosen, device)
+    with _FrameBar(work.frames) as bar:
+        result = work.run(Benchmark(rules, workers or os.cpu_count() or 1, bar.advance))
+    headings, rows = table_rows(result)
+    _out.print(
+        f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
+        highlight=False,
+    )
+    _out.print(_table(headings, rows))
+    if table1:
+        _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
+    save_reports(result, markdown=markdown, json_file=json, plot=plot, table_1=table1)
+    for path in (markdown, json, plot):
+        if path is not None:
+            _out.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "sequence" else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+class _FrameBar:
+    """Progress over the frames of a data set. Silent where nobody watches."""
+
+    def __init__(self, frames: int) -> None:
+        from rich.progress import Progress
+
+        columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
+        self._bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
+        self._task = self._bar.add_task("measuring", total=frames)
+
+    def advance(self, sequence: str) -> None:
+        """One frame more of a sequence is done."""
+        self._bar.update(self._task, advance=1, description=sequence)
+
+    def __enter__(self) -> _FrameBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exit_info: object) -> None:
+        self._bar.stop()
+
+
 @app.command
 def demo(
     clip: Path | None = None,
@@ -260,10 +327,11 @@ def demo(
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
     """
+    from unsmear.allocator import hand_memory_back
     from unsmear.demo import run_demo
     from unsmear.restoration.api import open_model
 
-    _hand_memory_back()
+    hand_memory_back()
     loaded = open_model(model, device)
     with _FileBar(clip.name if clip else "demo clip") as bar:
         result = run_demo(output, loaded, clip, bar.show)

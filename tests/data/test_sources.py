@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.conftest import picture, write_video
-from unsmear.data.pairs import find_pairs
+from unsmear.data.pairs import DEFAULT_LAYOUTS, find_layout, find_pairs
 from unsmear.data.sources import find_training_files, load_photograph, load_shots
 from unsmear.errors import InputError
 from unsmear.video.images import write_image
@@ -34,6 +34,43 @@ def test_layout_tells_what_is_what(tmp_path):
     assert [p.name for p in files.photographs] == ["b.png", "a.jpg"]
     assert [p.name for p in files.clips] == ["walk", "v.mp4"]
     assert [p.name for p in files.pairs] == ["GOPRO/GOPR0001", "DVD/720p"]
+
+
+def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
+    pair_folder(tmp_path, "seq")
+    pair_folder(tmp_path, "seq", ("blur_gamma", "sharp"))
+    files = find_training_files([tmp_path])
+    assert files.photographs == ()
+    (pair,) = files.pairs
+    assert pair.blurry[0].parent.name == "blur"
+    (gamma,) = find_pairs(tmp_path, [find_layout("gopro-gamma")])
+    assert gamma.blurry[0].parent.name == "blur_gamma"
+
+
+@pytest.mark.parametrize(
+    ("layout", "blurry", "sharp", "name"),
+    [
+        ("gopro", "test/G1/blur", "test/G1/sharp", "test/G1"),
+        ("dvd", "q/720p/input", "q/720p/GT", "q/720p"),
+        ("bsd", "BSD_1ms8ms/test/000/Blur/RGB", "BSD_1ms8ms/test/000/Sharp/RGB", "000"),
+        ("reds", "val/val_blur/000", "val/val_sharp/000", "val/val_blur/000"),
+    ],
+)
+def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
+    for folder in (blurry, sharp):
+        for index in range(2):
+            save(tmp_path / folder / f"{index:08d}.png")
+    for layouts in ([find_layout(layout)], DEFAULT_LAYOUTS):
+        (pair,) = find_pairs(tmp_path, layouts)
+        assert pair.name.endswith(name)
+        assert pair.blurry[0].parent == tmp_path / blurry
+        assert pair.sharp[1].parent == tmp_path / sharp
+    assert find_training_files([tmp_path]).photographs == ()
+
+
+def test_unknown_layouts_name_the_known():
+    with pytest.raises(InputError, match="gopro, gopro-gamma, dvd, bsd, reds"):
+        find_layout("kitti")
 
 
 def test_nothing_usable_and_missing_folders_are_errors(tmp_path):

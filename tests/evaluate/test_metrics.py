@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.evaluate.metrics import psnr, ssim, temporal_error, volume_ssim
 
 
 @given(st.integers(11, 40), st.integers(11, 40), st.floats(0.001, 0.5), st.integers(0, 1000))
@@ -40,3 +41,39 @@ def test_known_psnr():
 def test_frames_smaller_than_the_window_are_refused():
     with pytest.raises(ValueError, match="11x11"):
         ssim(torch.rand(3, 10, 30), torch.rand(3, 10, 30))
+
+
+def direct_volume_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """From the definition, one voxel at a time: (3, H, W) each, float64, 0..1."""
+    offset = np.arange(-5, 6)
+    tap = np.exp(-(offset**2) / (2 * 1.5**2))
+    weights = tap[:, None, None] * tap[None, :, None] * tap[None, None, :]
+    weights /= weights.sum()
+    wide = [np.pad(side, 5, mode="edge") for side in (x, y)]
+    values = []
+    for voxel in np.ndindex(x.shape):
+        around = tuple(slice(i, i + 11) for i in voxel)
+        a, b = wide[0][around], wide[1][around]
+        ma, mb = (weights * a).sum(), (weights * b).sum()
+        va, vb = (weights * (a - ma) ** 2).sum(), (weights * (b - mb) ** 2).sum()
+        cov = (weights * (a - ma) * (b - mb)).sum()
+        top = (2 * ma * mb + 0.01**2) * (2 * cov + 0.03**2)
+        values.append(top / ((ma**2 + mb**2 + 0.01**2) * (va + vb + 0.03**2)))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.3])
+def test_volume_ssim_agrees_with_a_direct_computation(noise):
+    sharp = torch.rand(3, 9, 13, dtype=torch.float64)
+    restored = (sharp + noise * torch.randn(3, 9, 13)).clamp(0, 1)
+    assert volume_ssim(restored, sharp) == pytest.approx(
+        direct_volume_ssim(restored.numpy(), sharp.numpy()), abs=1e-9
+    )
+
+
+def test_flicker_counts_changing_errors_only():
+    sharp = torch.rand(2, 3, 8, 8)
+    steady = sharp + 0.1
+    assert temporal_error(steady[1], steady[0], sharp[1], sharp[0]) == pytest.approx(0, abs=1e-4)
+    flicker = torch.stack([sharp[0] + 0.1, sharp[1] - 0.1])
+    assert temporal_error(flicker[1], flicker[0], sharp[1], sharp[0]) == pytest.approx(51, rel=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,35 @@ from torch import Tensor
 from unsmear.errors import InputError
 from unsmear.video.images import list_images, read_image
 
-# Folder names of blurry and sharp frames within one sequence, and who lays them out so.
-PAIR_LAYOUTS: tuple[tuple[str, str, str], ...] = (
-    ("blur", "sharp", "GOPRO"),
-    ("input", "GT", "DVD"),
+
+@dataclass(frozen=True)
+class PairLayout:
+    """How a published set lays out blurry and sharp frames.
+
+    Attributes:
+        name: as users type it.
+        blurry: folder of a sequence's blurry frames, relative to the sequence; where
+            `split` is set, suffix of the folder that holds all blurry sequences.
+        sharp: likewise.
+        split: blurry and sharp sequences lie in two trees (`val_blur/000`, `val_sharp/000`)
+            rather than in one (`000/blur`, `000/sharp`).
+    """
+
+    name: str
+    blurry: str
+    sharp: str
+    split: bool = False
+
+
+PAIR_LAYOUTS = (
+    PairLayout("gopro", "blur", "sharp"),
+    PairLayout("gopro-gamma", "blur_gamma", "sharp"),
+    PairLayout("dvd", "input", "GT"),
+    PairLayout("bsd", "Blur/RGB", "Sharp/RGB"),
+    PairLayout("reds", "_blur", "_sharp", split=True),
 )
+# Where nothing else is asked for, GOPRO means its `blur`: `blur_gamma` shows the same scenes.
+DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")
 
 
 @dataclass(frozen=True)
@@ -53,18 +78,29 @@ def _stack(paths: tuple[Path, ...]) -> Tensor:
     return torch.stack(frames)
 
 
-def find_pairs(root: Path) -> list[PairedSequence]:
-    """All sequences below a folder that hold a blurry and a sharp folder (`PAIR_LAYOUTS`).
+def find_layout(name: str) -> PairLayout:
+    """A layout by name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    for layout in PAIR_LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise InputError(
+        f"unknown layout '{name}': there are {', '.join(layout.name for layout in PAIR_LAYOUTS)}"
+    )
+
+
+def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> list[PairedSequence]:
+    """All sequences below a folder that hold blurry and sharp frames.
 
     Raises:
         InputError: the two folders of a sequence hold different file names.
     """
     found = []
-    for blurry_name, sharp_name, _ in PAIR_LAYOUTS:
-        for blurry_folder in sorted(root.rglob(blurry_name)):
-            sharp_folder = blurry_folder.parent / sharp_name
-            if not (blurry_folder.is_dir() and sharp_folder.is_dir()):
-                continue
+    for layout in layouts:
+        for blurry_folder, sharp_folder, sequence in _folders(root, layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)
             if [path.name for path in blurry] != [path.name for path in sharp]:
                 raise InputError(
@@ -72,6 +108,29 @@ def find_pairs(root: Path) -> list[PairedSequence]:
                     f"they hold {len(blurry)} and {len(sharp)}"
                 )
             if blurry:
-                name = blurry_folder.parent.relative_to(root).as_posix()
+                name = sequence.relative_to(root).as_posix()
                 found.append(PairedSequence(name, tuple(blurry), tuple(sharp)))
     return found
+
+
+def _folders(root: Path, layout: PairLayout) -> list[tuple[Path, Path, Path]]:
+    """Blurry folder, sharp folder and sequence (what its name is taken from)."""
+    if layout.split:
+        blurry_folders = sorted(root.rglob(f"*{layout.blurry}/*"))
+        candidates = [
+            (
+                folder,
+                folder.parent.with_name(
+                    folder.parent.name.removesuffix(layout.blurry) + layout.sharp
+                )
+                / folder.name,
+                folder,
+            )
+            for folder in blurry_folders
+        ]
+    else:
+        candidates = []
+        for blurry in sorted(root.rglob(layout.blurry)):
+            sequence = blurry.parents[layout.blurry.count("/")]
+            candidates.append((blurry, sequence / layout.sharp, sequence))
+    return [found for found in candidates if found[0].is_dir() and found[1].is_dir()]

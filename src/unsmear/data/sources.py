@@ -1,6 +1,6 @@
 """What a training folder holds, found by its layout and loaded into memory as uint8.
 
-DIR/**/blur + sharp     sequences of blurry and sharp frames (see data/pairs.py)
+DIR/**/blur + sharp ... sequences of blurry and sharp frames (layouts: data/pairs.py)
 DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
 DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
 DIR/**/*.jpg ...        all other pictures: sharp photographs
@@ -47,14 +47,15 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     photographs: list[Path] = []
     clips: list[Path] = []
     pairs: list[PairedSequence] = []
-    pair_folders = {name for layout in PAIR_LAYOUTS for name in layout[:2]}
     for root in roots:
         if not root.is_dir():
             raise InputError(f"'{root}' is not a folder: --data needs folders of training data")
-        below = find_pairs(root)
-        pairs += below
+        pairs += find_pairs(root)
+        # Frames of layouts that are not trained on (GOPRO's blur_gamma) are no photographs.
         taken = {
-            folder for pair in below for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
+            folder
+            for pair in find_pairs(root, PAIR_LAYOUTS)
+            for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
         }
         for path in sorted(root.rglob("*")):
             suffix = path.suffix.lower()
@@ -69,7 +70,8 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     if not (photographs or clips or pairs):
         raise InputError(
             f"no training data below {', '.join(map(str, roots))}: expected photographs, videos, "
-            f"clips/NAME/ folders of frames, or folders {sorted(pair_folders)}"
+            "clips/NAME/ folders of frames, or blurry and sharp frames as GOPRO, DVD, BSD and "
+            "REDS lay them out"
         )
     return TrainingFiles(tuple(photographs), tuple(clips), tuple(pairs))
 

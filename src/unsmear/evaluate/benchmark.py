@@ -1,0 +1,229 @@
+"""Measure a network on a data set, or frames that anything has restored against sharp ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from torch import Tensor
+
+from unsmear.data.pairs import PairedSequence
+from unsmear.errors import InputError
+from unsmear.evaluate.metrics import temporal_error
+from unsmear.evaluate.protocol import Protocol
+from unsmear.video.images import list_images, read_image, unit_from_integer
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One frame that counts.
+
+    Attributes:
+        index: in its sequence, from 0.
+        psnr: dB.
+        ssim: as the protocol has it.
+        flicker: `temporal_error` against the frame before, None where there is none.
+        psnr_before: of the blurry frame, None where only restored frames are known.
+        ssim_before: likewise.
+    """
+
+    index: int
+    psnr: float
+    ssim: float
+    flicker: float | None = None
+    psnr_before: float | None = None
+    ssim_before: float | None = None
+
+
+@dataclass(frozen=True)
+class SequenceResult:
+    """All frames of a sequence that count."""
+
+    name: str
+    frames: tuple[FrameScore, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What was measured.
+
+    Attributes:
+        title: what was restored, by what.
+        protocol: by which rules.
+        sequences: results.
+    """
+
+    title: str
+    protocol: Protocol
+    sequences: tuple[SequenceResult, ...]
+
+    @property
+    def frames(self) -> list[FrameScore]:
+        """All frames of all sequences."""
+        return [frame for sequence in self.sequences for frame in sequence.frames]
+
+
+def mean_of(frames: Sequence[FrameScore], measure: str) -> float | None:
+    """Mean of a measure (a field of `FrameScore`) over the frames that have it; None if none."""
+    values = [value for frame in frames if (value := getattr(frame, measure)) is not None]
+    return fmean(values) if values else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Restored frames and their truth, as files of the same names."""
+
+    name: str
+    restored: tuple[Path, ...]
+    sharp: tuple[Path, ...]
+
+
+def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
+    """Pair two folders of pictures, or of folders of pictures, by their names.
+
+    Raises:
+        InputError: a folder is missing or empty, or names differ.
+    """
+    for folder in (restored, sharp):
+        if not folder.is_dir():
+            raise InputError(f"'{folder}' is not a folder of pictures")
+    folders = sorted({path.parent for path in sharp.rglob("*") if path.is_file()})
+    found = []
+    for folder in folders:
+        truth = list_images(folder)
+        if not truth:
+            continue
+        relative = folder.relative_to(sharp)
+        made = list_images(restored / relative) if (restored / relative).is_dir() else []
+        if [path.stem for path in made] != [path.stem for path in truth]:
+            raise InputError(
+                f"'{restored / relative}' and '{folder}' must hold frames of the same names; "
+                f"they hold {len(made)} and {len(truth)}"
+            )
+        name = sharp.name if relative == Path() else relative.as_posix()
+        found.append(Comparison(name, tuple(made), tuple(truth)))
+    if not found:
+        raise InputError(f"'{sharp}' holds no pictures")
+    return found
+
+
+Restore = Callable[[Iterable[Tensor]], Iterator[Tensor]]
+"""Blurry frames (3, H, W), float, 0..1 -> restored ones, as many."""
+
+
+class Benchmark:
+    """Compares frame by frame, several at once, holding no more than it must.
+
+    Args:
+        protocol: by which rules.
+        workers: threads that compute the measures.
+        on_frame: called with the name of the sequence after each frame that was compared.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        workers: int = 1,
+        on_frame: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.protocol, self._workers, self._on_frame = protocol, max(workers, 1), on_frame
+
+    def run(self, sequences: Sequence[PairedSequence], restore: Restore) -> list[SequenceResult]:
+        """Restore the blurry frames of a data set and compare.
+
+        Raises:
+            InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts.
+        """
+        results = []
+        for sequence in sequences:
+            self.protocol.counted(len(sequence.sharp))  # before the work, not after
+            triples = self._restored(sequence, restore)
+            results.append(self._compare(sequence.name, len(sequence.sharp), triples))
+        return results
+
+    def _restored(
+        self, sequence: PairedSequence, restore: Restore
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Restored, sharp and blurry frames; a blurry one is kept until it comes back restored."""
+        kept: deque[Tensor] = deque()
+
+        def blurry() -> Iterator[Tensor]:
+            for path in sequence.blurry:
+                kept.append(self._eight_bit(path))
+                yield kept[-1]
+
+        for frame, path in zip(restore(blurry()), sequence.sharp, strict=True):
+            yield self.protocol.quantize(frame.cpu()), self._eight_bit(path), kept.popleft()
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[SequenceResult]:
+        """Compare frames that were restored before.
+
+        Raises:
+            InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts.
+        """
+        return [
+            self._compare(
+                pair.name,
+                len(pair.sharp),
+                (
+                    (self.protocol.quantize(self._read(made)), self._eight_bit(truth), None)
+                    for made, truth in zip(pair.restored, pair.sharp, strict=True)
+                ),
+            )
+            for pair in comparisons
+        ]
+
+    def _read(self, path: Path) -> Tensor:
+        return self.protocol.resize(unit_from_integer(read_image(path)))
+
+    def _eight_bit(self, path: Path) -> Tensor:
+        """A given frame at the protocol's size, in 8-bit steps as the published sets hold it."""
+        frame = self._read(path)
+        return (frame * 255).round() / 255
+
+    def _compare(
+        self, name: str, count: int, triples: Iterable[tuple[Tensor, Tensor, Tensor | None]]
+    ) -> SequenceResult:
+        counted = self.protocol.counted(count)
+        scores: list[FrameScore] = []
+        waiting: deque[Future[FrameScore]] = deque()
+        before: tuple[Tensor, Tensor] | None = None
+        with ThreadPoolExecutor(self._workers) as pool:
+            for index, (restored, sharp, blurry) in enumerate(triples):
+                if restored.shape != sharp.shape:
+                    raise InputError(
+                        f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
+                        f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
+                    )
+                if index in counted:
+                    job = pool.submit(self._score, index, restored, sharp, blurry, before)
+                    waiting.append(job)
+                before = (restored, sharp)
+                if len(waiting) > 2 * self._workers:
+                    scores.append(waiting.popleft().result())
+                    self._on_frame(name)
+            while waiting:
+                scores.append(waiting.popleft().result())
+                self._on_frame(name)
+        return SequenceResult(name, tuple(scores))
+
+    def _score(
+        self,
+        index: int,
+        restored: Tensor,
+        sharp: Tensor,
+        blurry: Tensor | None,
+        before: tuple[Tensor, Tensor] | None,
+    ) -> FrameScore:
+        psnr, ssim = self.protocol.scores(restored, sharp)
+        flicker = None
+        if before is not None:
+            flicker = temporal_error(restored, before[0], sharp, before[1])
+        psnr_before, ssim_before = (
+            (None, None) if blurry is None else self.protocol.scores(blurry, sharp)
+        )
+        return FrameScore(index, psnr, ssim, flicker, psnr_before, ssim_before)

@@ -1,0 +1,125 @@
+"""Published numbers come from different protocols: the same frames, counted differently. Each
+has a name here, and every number is printed with its protocol and its count of frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.data.light import round_to_8_bit
+from unsmear.errors import ConfigError, InputError
+from unsmear.evaluate.metrics import psnr, ssim, volume_ssim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How frames are compared. RGB always, averages over all frames of all sequences.
+
+    Attributes:
+        name: as users type it.
+        summary: who uses it, in one line.
+        eight_bit: how restored frames become 8-bit numbers: `round` or `floor`.
+        skip: frames at each end of a sequence that do not count.
+        crop: pixels at each border that do not count.
+        size: width and height that frames are shrunk to (by averaging) before anything else.
+        ssim: `plane` (2-D, each channel on its own) or `volume` (3-D, colour as depth).
+    """
+
+    name: str
+    summary: str
+    eight_bit: Literal["round", "floor"] = "round"
+    skip: int = 0
+    crop: int = 0
+    size: tuple[int, int] | None = None
+    ssim: Literal["plane", "volume"] = "plane"
+
+    def quantize(self, frame: Tensor) -> Tensor:
+        """Restored frame, any shape, 0..1 -> the same in 8-bit steps."""
+        if self.eight_bit == "round":
+            return round_to_8_bit(frame)
+        # A number that was 8-bit already must not fall a step by a rounding error.
+        return (frame.float().clamp(0, 1) * 255 + 1e-3).floor().clamp_max(255) / 255
+
+    def resize(self, frame: Tensor) -> Tensor:
+        """Frame (3, H, W) at the protocol's size."""
+        if self.size is None or tuple(frame.shape[-2:]) == (self.size[1], self.size[0]):
+            return frame
+        width, height = self.size
+        if frame.shape[-2] < height or frame.shape[-1] < width:
+            raise InputError(
+                f"protocol '{self.name}' measures at {width}x{height}: frames of "
+                f"{frame.shape[-1]}x{frame.shape[-2]} are too small"
+            )
+        return functional.interpolate(frame[None], (height, width), mode="area")[0]
+
+    def scores(self, restored: Tensor, sharp: Tensor) -> tuple[float, float]:
+        """PSNR in dB and SSIM of quantised frames (3, H, W) of the protocol's size."""
+        if self.crop:
+            inner = slice(self.crop, -self.crop)
+            restored, sharp = restored[..., inner, inner], sharp[..., inner, inner]
+        if min(sharp.shape[-2:]) < 11:
+            raise InputError(
+                f"protocol '{self.name}' leaves {sharp.shape[-1]}x{sharp.shape[-2]} pixels: SSIM "
+                "needs at least 11x11"
+            )
+        similarity: Callable[[Tensor, Tensor], float]
+        similarity = volume_ssim if self.ssim == "volume" else ssim
+        return psnr(restored, sharp), similarity(restored, sharp)
+
+    def counted(self, frames: int) -> range:
+        """Which frames of a sequence count.
+
+        Raises:
+            InputError: none do.
+        """
+        span = range(self.skip, frames - self.skip)
+        if not span:
+            raise InputError(
+                f"protocol '{self.name}' skips {self.skip} frames at each end: a sequence of "
+                f"{frames} frames has none left"
+            )
+        return span
+
+
+PROTOCOLS = (
+    Protocol(
+        name="basicsr2d",
+        summary="all frames, rounded, no crop, SSIM per channel: BasicSR and most tables",
+    ),
+    Protocol(
+        name="matlab3d",
+        summary="the same with SSIM over the colour volume: NAFNet, DSTNet, Shift-Net",
+        ssim="volume",
+    ),
+    Protocol(
+        name="cdvd",
+        summary="without two frames at each end and four pixels at each border: CDVD-TSP",
+        skip=2,
+        crop=4,
+    ),
+    Protocol(
+        name="estrnn",
+        summary="at 960x540, cut down to 8 bits, without two frames at each end: ESTRNN",
+        eight_bit="floor",
+        skip=2,
+        size=(960, 540),
+    ),
+)
+
+
+def find_protocol(name: str) -> Protocol:
+    """A protocol by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    for protocol in PROTOCOLS:
+        if protocol.name == name:
+            return protocol
+    known = ", ".join(protocol.name for protocol in PROTOCOLS)
+    raise ConfigError(f"unknown protocol '{name}': there are {known}")

@@ -1,0 +1,171 @@
+"""Results as people read them (Markdown, a plot) and as programs do (JSON)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unsmear.errors import MissingExtraError, OutputError
+from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of
+
+GOPRO_TEST_FRAMES = 1111
+# Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
+TABLE_1 = (
+    ("Tao et al. 2018", 30.29, 0.9014),
+    ("Su et al. 2017", 27.31, 0.8255),
+    ("Wieschollek et al. 2017", 25.19, 0.7794),
+    ("Hyun Kim et al. 2017", 26.82, 0.8245),
+    ("Nah et al. 2019", 29.97, 0.8947),
+    ("Wang et al. 2019 (EDVR)", 26.83, 0.8426),
+    ("Zhou et al. 2019 (STFAN)", 28.59, 0.8608),
+    ("the paper", 31.61, 0.91),
+)
+
+_COLUMNS = (
+    ("PSNR blurry", "psnr_before", "{:.2f}"),
+    ("PSNR", "psnr", "{:.2f}"),
+    ("SSIM blurry", "ssim_before", "{:.4f}"),
+    ("SSIM", "ssim", "{:.4f}"),
+    ("flicker", "flicker", "{:.2f}"),
+)
+
+
+def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: one a sequence, then all frames; columns nobody measured are left out."""
+    columns = [column for column in _COLUMNS if mean_of(result.frames, column[1]) is not None]
+    headings = ["sequence", "frames", *(heading for heading, _, _ in columns)]
+
+    def row(name: str, frames: Sequence[FrameScore]) -> list[str]:
+        cells = []
+        for _, measure, form in columns:
+            value = mean_of(frames, measure)
+            cells.append("-" if value is None else form.format(value))
+        return [name, str(len(frames)), *cells]
+
+    rows = [row(sequence.name, sequence.frames) for sequence in result.sequences]
+    return headings, [*rows, row("all frames", result.frames)]
+
+
+def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
+    """The result as Markdown, with its protocol spelt out; after it Table 1 of the paper with
+    the measured row, if wanted.
+    """
+    protocol = result.protocol
+    headings, rows = table_rows(result)
+    lines = [
+        f"{result.title}; protocol `{protocol.name}` ({protocol.summary}); "
+        f"{len(result.frames)} frames. PSNR in dB; flicker is the mean error of the change from "
+        "frame to frame, in code values of 255.",
+        "",
+        *_markdown_table(headings, rows),
+    ]
+    if table_1:
+        lines += ["", *table_1_lines(result)]
+    return "\n".join(lines) + "\n"
+
+
+def table_1_lines(result: BenchmarkResult) -> list[str]:
+    """Table 1 of the paper and our row, each with its source."""
+    source = "arXiv 2201.00169, Table 1"
+    rows = [[name, f"{psnr:.2f}", f"{ssim:.4f}", source] for name, psnr, ssim in TABLE_1]
+    psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
+    count = len(result.frames)
+    whole = "" if count == GOPRO_TEST_FRAMES else f", not GOPRO's {GOPRO_TEST_FRAMES}"
+    measured = f"measured here, `{result.protocol.name}`, {count} frames{whole}"
+    rows.append([result.title, f"{psnr:.2f}", f"{ssim:.4f}", measured])
+    return _markdown_table(["method", "PSNR", "SSIM", "source"], rows)
+
+
+def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def as_json(result: BenchmarkResult) -> str:
+    """All numbers, each frame's too. What was not measured is null."""
+    measures = [field.name for field in dataclasses.fields(FrameScore) if field.name != "index"]
+
+    def means(frames: Sequence[FrameScore]) -> dict[str, Any]:
+        return {"frames": len(frames)} | {name: mean_of(frames, name) for name in measures}
+
+    return json.dumps(
+        _finite(
+            {
+                "title": result.title,
+                "protocol": dataclasses.asdict(result.protocol),
+                "all": means(result.frames),
+                "sequences": [
+                    {"name": sequence.name}
+                    | means(sequence.frames)
+                    | {"scores": [dataclasses.asdict(frame) for frame in sequence.frames]}
+                    for sequence in result.sequences
+                ],
+            }
+        ),
+        indent=2,
+        allow_nan=False,
+    )
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity, which is the PSNR of equal frames: it becomes the text "inf"."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return "inf" if value == float("inf") else value
+
+
+def save_reports(
+    result: BenchmarkResult,
+    *,
+    markdown: Path | None,
+    json_file: Path | None,
+    plot: Path | None,
+    table_1: bool,
+) -> None:
+    """Write what was asked for.
+
+    Raises:
+        OutputError: a file cannot be written.
+        MissingExtraError: matplotlib is needed and not installed.
+    """
+    try:
+        if markdown is not None:
+            markdown.write_text(as_markdown(result, table_1=table_1), encoding="utf-8")
+        if json_file is not None:
+            json_file.write_text(as_json(result), encoding="utf-8")
+        if plot is not None:
+            write_plot(plot, result)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write the report: {error}") from None
+
+
+def write_plot(path: Path, result: BenchmarkResult) -> None:
+    """PSNR of every frame, blurry and restored, one panel a sequence, as the suffix says.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "eval", "the plot") from None
+    count = len(result.sequences)
+    figure = Figure(figsize=(8, 0.6 + 2.2 * count), layout="constrained")
+    panels = figure.subplots(count, 1, squeeze=False)[:, 0]
+    for panel, sequence in zip(panels, result.sequences, strict=True):
+        index = [frame.index for frame in sequence.frames]
+        if sequence.frames[0].psnr_before is not None:
+            before = [frame.psnr_before for frame in sequence.frames]
+            panel.plot(index, before, color="#999999", marker=".", label="blurry")
+        after = [frame.psnr for frame in sequence.frames]
+        panel.plot(index, after, color="#0072b2", marker=".", label="restored")
+        panel.set_title(sequence.name, fontsize=10)
+        panel.set_ylabel("PSNR, dB")
+        panel.legend(loc="best", fontsize=8)
+    panels[-1].set_xlabel("frame")
+    figure.savefig(path)

@@ -1,0 +1,100 @@
+"""What `unsmear eval` was asked to do, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs
+from unsmear.errors import ConfigError, InputError
+from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
+from unsmear.models.zoo import LoadedModel
+from unsmear.restoration.api import open_model
+from unsmear.restoration.stream import Window, describe_scenes, restore_stream
+
+
+@dataclass(frozen=True)
+class DatasetWork:
+    """A model on a data set."""
+
+    title: str
+    sequences: Sequence[PairedSequence]
+    model: LoadedModel
+    window: Window
+
+    @property
+    def frames(self) -> int:
+        """Frames at hand; a protocol may count fewer."""
+        return sum(len(sequence.sharp) for sequence in self.sequences)
+
+    def run(self, benchmark: Benchmark) -> BenchmarkResult:
+        """Restore and compare."""
+        network = self.model.network
+
+        def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
+            if self.window != "all":
+                return restore_stream(network, blurry, self.window)
+            held = list(blurry)  # two passes; sequences of data sets are short
+            scenes = describe_scenes(network, held)
+            return restore_stream(network, held, "all", scenes=scenes)
+
+        results = benchmark.run(self.sequences, restore)
+        return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
+
+
+@dataclass(frozen=True)
+class FolderWork:
+    """Restored frames against sharp ones."""
+
+    title: str
+    comparisons: Sequence[Comparison]
+
+    @property
+    def frames(self) -> int:
+        """Frames at hand; a protocol may count fewer."""
+        return sum(len(pair.sharp) for pair in self.comparisons)
+
+    def run(self, benchmark: Benchmark) -> BenchmarkResult:
+        """Compare."""
+        results = benchmark.compare(self.comparisons)
+        return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
+
+
+def find_work(
+    data: Path | None,
+    restored: Path | None,
+    sharp: Path | None,
+    layout: str | None,
+    model: str,
+    window: Window | None,
+    device: str,
+) -> DatasetWork | FolderWork:
+    """Either a model on a data set (`data`), or folders (`restored` and `sharp`).
+
+    Raises:
+        ConfigError: neither, both, or half of one is given.
+        InputError: nothing is found there.
+        ModelError: see `open_model`.
+    """
+    if data is None and restored is not None and sharp is not None:
+        return FolderWork(restored.name, find_comparisons(restored, sharp))
+    if data is None or restored is not None or sharp is not None:
+        raise ConfigError(
+            "give either --data, to measure a model on a data set, or both --restored and "
+            "--sharp, to compare frames that exist"
+        )
+    if not data.is_dir():
+        raise InputError(f"'{data}' is not a folder")
+    layouts = DEFAULT_LAYOUTS if layout is None else (find_layout(layout),)
+    sequences = find_pairs(data, layouts)
+    if not sequences:
+        raise InputError(
+            f"no blurry and sharp frames below '{data}' in the layout of "
+            f"{', '.join(one.name for one in layouts)}"
+        )
+    loaded = open_model(model, device)
+    title = f"{loaded.name} on {data.name}" + (f" ({layout})" if layout else "")
+    return DatasetWork(title, sequences, loaded, loaded.window if window is None else window)

@@ -1,0 +1,212 @@
+"""`unsmear eval` as its users run it, on small folders in the published layouts."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from tests.conftest import one_scene
+from unsmear.cli import main
+from unsmear.data.pairs import find_pairs
+from unsmear.errors import InputError
+from unsmear.evaluate import report
+from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, find_comparisons, mean_of
+from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.evaluate.protocol import find_protocol
+from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, table_1_lines
+from unsmear.video.images import integer_from_unit, read_image, write_image
+
+BASE = find_protocol("basicsr2d")
+
+
+def save(folder, frames):
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        write_image(folder / f"{index:06d}.png", integer_from_unit(frame))
+
+
+@pytest.fixture
+def gopro(tmp_path):
+    root = tmp_path / "GOPRO" / "test"
+    for name, count in (("GOPR0384", 5), ("GOPR0385", 3)):
+        sharp = one_scene(count, 24, 32)
+        for side, noise in (("sharp", 0.0), ("blur", 0.05), ("blur_gamma", 0.2)):
+            save(root / name / side, (sharp + noise * torch.randn_like(sharp)).clamp(0, 1))
+    return root
+
+
+def read(path):
+    return read_image(path) / 255
+
+
+def test_a_data_set_is_measured_frame_by_frame(gopro):
+    counted = []
+    benchmark = Benchmark(BASE, workers=2, on_frame=counted.append)
+    results = benchmark.run(find_pairs(gopro), lambda frames: (0.9 * frame for frame in frames))
+    assert [(r.name, len(r.frames)) for r in results] == [("GOPR0384", 5), ("GOPR0385", 3)]
+    assert counted == ["GOPR0384"] * 5 + ["GOPR0385"] * 3
+    for result in results:
+        for score in result.frames:
+            blurry, sharp = (
+                read(gopro / result.name / side / f"{score.index:06d}.png")
+                for side in ("blur", "sharp")
+            )
+            restored = BASE.quantize(0.9 * blurry)
+            assert score.psnr_before == pytest.approx(psnr(blurry, sharp), abs=1e-6)
+            assert score.psnr == pytest.approx(psnr(restored, sharp), abs=1e-6)
+            assert score.ssim == pytest.approx(ssim(restored, sharp), abs=1e-9)
+        assert [score.flicker is None for score in result.frames][:2] == [True, False]
+    whole = BenchmarkResult("x", BASE, tuple(results))
+    assert mean_of(whole.frames, "psnr") == pytest.approx(
+        sum(frame.psnr for frame in whole.frames) / 8  # frames count alike, not sequences
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 7])
+def test_workers_change_nothing(gopro, workers):
+    one = Benchmark(BASE).run(find_pairs(gopro), iter)
+    assert Benchmark(BASE, workers).run(find_pairs(gopro), iter) == one
+
+
+def test_skipping_protocols_compare_with_the_frame_before_all_the_same(gopro):
+    sequences = [pair for pair in find_pairs(gopro) if pair.name == "GOPR0384"]
+    (result,) = Benchmark(
+        find_protocol("cdvd"),
+    ).run(sequences, iter)
+    (score,) = result.frames
+    assert score.index == 2
+    assert score.flicker is not None
+
+
+def test_a_sequence_too_short_for_the_protocol_stops_before_the_work(gopro):
+    def never(frames):
+        raise AssertionError
+
+    short = [pair for pair in find_pairs(gopro) if pair.name == "GOPR0385"]
+    with pytest.raises(InputError, match="none left"):
+        Benchmark(find_protocol("cdvd")).run(short, never)
+
+
+def test_folders_are_compared_by_name(gopro, tmp_path):
+    sharp = gopro / "GOPR0384" / "sharp"
+    (flat,) = find_comparisons(gopro / "GOPR0384" / "blur", sharp)
+    (result,) = Benchmark(BASE).compare([flat])
+    (direct, _) = Benchmark(BASE).run(find_pairs(gopro), iter)
+    assert [frame.psnr for frame in result.frames] == [frame.psnr for frame in direct.frames]
+    assert result.frames[0].psnr_before is None
+    for name in ("a", "b"):
+        save(tmp_path / "made" / name, one_scene(2, 16, 16))
+        save(tmp_path / "truth" / name, one_scene(2, 16, 16))
+    assert [c.name for c in find_comparisons(tmp_path / "made", tmp_path / "truth")] == ["a", "b"]
+    (tmp_path / "made" / "b" / "000001.png").unlink()
+    with pytest.raises(InputError, match="they hold 1 and 2"):
+        find_comparisons(tmp_path / "made", tmp_path / "truth")
+    with pytest.raises(InputError, match="not a folder"):
+        find_comparisons(tmp_path / "nowhere", sharp)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no pictures"):
+        find_comparisons(sharp, tmp_path / "empty")
+
+
+def test_sizes_that_differ_are_named(tmp_path):
+    save(tmp_path / "made", one_scene(1, 16, 16))
+    save(tmp_path / "truth", one_scene(1, 16, 20))
+    with pytest.raises(InputError, match="differ in height or width"):
+        Benchmark(BASE).compare(find_comparisons(tmp_path / "made", tmp_path / "truth"))
+
+
+def test_equal_frames_are_infinite_and_json_says_so(gopro):
+    sharp = gopro / "GOPR0384" / "sharp"
+    results = Benchmark(BASE).compare(find_comparisons(sharp, sharp))
+    result = BenchmarkResult("itself", BASE, tuple(results))
+    assert mean_of(result.frames, "psnr") == math.inf
+    assert json.loads(as_json(result))["all"]["psnr"] == "inf"
+    assert json.loads(as_json(result))["all"]["psnr_before"] is None
+
+
+def test_table_1_is_the_papers_and_ours_says_what_it_counts(gopro):
+    assert len(TABLE_1) == 8
+    assert TABLE_1[-1] == ("the paper", 31.61, 0.91)
+    results = tuple(Benchmark(BASE).run(find_pairs(gopro), iter))
+    lines = table_1_lines(BenchmarkResult("lite on test", BASE, results))
+    assert len(lines) == 2 + 8 + 1
+    assert "arXiv 2201.00169" in lines[2]
+    assert "8 frames, not GOPRO's 1111" in lines[-1]
+
+
+def test_the_command_measures_a_model_and_writes_every_report(
+    gopro, tmp_path, weights_file, capsys
+):
+    files = [tmp_path / name for name in ("r.md", "r.json", "r.png")]
+    reports = ["--markdown", str(files[0]), "--json", str(files[1]), "--plot", str(files[2])]
+    main(["eval", "--data", str(gopro), "-m", str(weights_file), "--table1", *reports])
+    shown = capsys.readouterr().out
+    assert "8 frames" in shown
+    assert "31.61" in shown
+    text = files[0].read_text()
+    assert "| GOPR0384 | 5 |" in text
+    assert "| all frames | 8 |" in text
+    assert "`basicsr2d`" in text
+    found = json.loads(files[1].read_text())
+    assert [sequence["frames"] for sequence in found["sequences"]] == [5, 3]
+    assert len(found["sequences"][0]["scores"]) == 5
+    assert read_image(files[2]).shape[0] == 3
+
+
+def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
+    base = ["eval", "--data", str(gopro), "-m", str(weights_file), "--device", "cpu"]
+    shown = []
+    for extra in (["--window", "5"], ["--window", "all"], ["--layout", "gopro-gamma"]):
+        main([*base, *extra])
+        shown.append(capsys.readouterr().out.splitlines())
+    assert shown[0][1:] == shown[1][1:]  # five frames at most: a window of 9 would see all
+    assert "(gopro-gamma)" in shown[2][0]
+    assert shown[2][-1] != shown[0][-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --data"),
+        (["--restored", "x"], "either --data"),
+        (["--data", "x", "--sharp", "y"], "either --data"),
+        (["--data", "nowhere"], "'nowhere' is not a folder"),
+        (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),
+        (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
+        (["--data", ".", "--window", "2"], "window is 2"),
+        (["--data", "."], "no blurry and sharp frames"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_extra_names_its_command(gopro, tmp_path, monkeypatch):
+    import builtins
+
+    original = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return original(name, *rest)
+
+    results = tuple(Benchmark(BASE).run(find_pairs(gopro), iter))
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"unsmear\[eval\]"):
+        report.write_plot(tmp_path / "x.png", BenchmarkResult("x", BASE, results))
+
+
+def test_markdown_leaves_out_what_was_not_measured(gopro):
+    sharp = gopro / "GOPR0384"
+    results = Benchmark(BASE).compare(find_comparisons(sharp / "blur", sharp / "sharp"))
+    text = as_markdown(BenchmarkResult("x", BASE, tuple(results)))
+    assert "blurry" not in text
+    assert "| sharp | 5 |" in text

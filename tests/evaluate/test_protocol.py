@@ -1,0 +1,78 @@
+"""Each protocol differs from the others in what it says, and in nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from unsmear.errors import ConfigError, InputError
+from unsmear.evaluate.metrics import psnr, ssim, volume_ssim
+from unsmear.evaluate.protocol import PROTOCOLS, find_protocol
+
+BASE = find_protocol("basicsr2d")
+
+
+def pair(height=40, width=48):
+    sharp = (torch.rand(3, height, width) * 255).round() / 255
+    return (sharp + 0.1 * torch.randn(3, height, width)).clamp(0, 1), sharp
+
+
+def test_every_protocol_has_a_name_of_its_own():
+    assert [protocol.name for protocol in PROTOCOLS] == ["basicsr2d", "matlab3d", "cdvd", "estrnn"]
+    with pytest.raises(ConfigError, match="basicsr2d, matlab3d, cdvd, estrnn"):
+        find_protocol("mine")
+
+
+def test_default_rounds_and_counts_everything():
+    restored, sharp = pair()
+    quantized = BASE.quantize(restored)
+    assert torch.equal((quantized * 255).round() / 255, quantized)
+    assert BASE.scores(quantized, sharp) == (psnr(quantized, sharp), ssim(quantized, sharp))
+    assert list(BASE.counted(5)) == [0, 1, 2, 3, 4]
+    assert BASE.resize(sharp) is sharp
+
+
+def test_matlab3d_differs_in_ssim_alone():
+    protocol = find_protocol("matlab3d")
+    restored, sharp = pair()
+    assert protocol.scores(restored, sharp)[0] == BASE.scores(restored, sharp)[0]
+    assert protocol.scores(restored, sharp)[1] == volume_ssim(restored, sharp)
+    assert dataclasses.replace(protocol, ssim="plane", name=BASE.name, summary=BASE.summary) == BASE
+
+
+def test_cdvd_leaves_out_borders_and_ends():
+    protocol = find_protocol("cdvd")
+    restored, sharp = pair()
+    spoilt = restored.clone()
+    spoilt[..., :4, :] = spoilt[..., -4:] = 0
+    assert protocol.scores(spoilt, sharp) == protocol.scores(restored, sharp)
+    assert BASE.scores(spoilt, sharp) != BASE.scores(restored, sharp)
+    spoilt[..., 4, 4] = 0
+    assert protocol.scores(spoilt, sharp) != protocol.scores(restored, sharp)
+    assert list(protocol.counted(7)) == [2, 3, 4]
+    with pytest.raises(InputError, match="4 frames has none left"):
+        protocol.counted(4)
+
+
+def test_estrnn_shrinks_cuts_down_and_leaves_out_ends():
+    protocol = find_protocol("estrnn")
+    frame = torch.rand(3, 720, 1280)
+    small = protocol.resize(frame)
+    assert small.shape == (3, 540, 960)
+    assert float(small.mean()) == pytest.approx(float(frame.mean()), abs=1e-3)
+    steps = torch.tensor([0.0, 0.9, 1.0, 1.9, 254.99, 255.0]) / 255
+    floor = (protocol.quantize(steps) * 255).round().tolist()
+    assert floor == [0, 0, 1, 1, 254, 255]
+    assert (BASE.quantize(steps) * 255).round().tolist() == [0, 1, 1, 2, 255, 255]
+    exact = torch.arange(256) / 255
+    torch.testing.assert_close(protocol.quantize(exact), exact)
+    assert list(protocol.counted(6)) == [2, 3]
+    with pytest.raises(InputError, match="960x540"):
+        protocol.resize(torch.rand(3, 500, 1000))
+
+
+def test_frames_too_small_for_ssim_are_named():
+    with pytest.raises(InputError, match="11x11"):
+        find_protocol("cdvd").scores(*pair(18, 40))
