@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from unsmear import __version__
-from unsmear.errors import ConfigError, UnsmearError
+from unsmear import __version__, research
+from unsmear.errors import UnsmearError
+from unsmear.research import Device
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from unsmear.restoration.files import Progress as FileProgress
 
 USAGE_ERROR = 2
@@ -29,7 +27,9 @@ app = App(
 _out = Console()
 _err = Console(stderr=True)
 
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")]
+app.command(research.train)
+app.command(research.synth)
+app.command(research.evaluate, name="eval")
 
 
 @app.default
@@ -120,194 +120,6 @@ def models() -> None:
         )
     _out.print(table)
     _out.print("GMAC: billions of multiply-accumulates for a frame of 256x256", highlight=False)
-
-
-@app.command
-def train(
-    *,
-    data: Annotated[list[Path], Parameter(consume_multiple=True, negative="")],
-    preset: str = "lite",
-    out: Annotated[Path | None, Parameter(alias="-o")] = None,
-    val: Path | None = None,
-    shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
-    device: Device = "auto",
-    steps: int | None = None,
-    seed: int | None = None,
-    learning_rate: float | None = None,
-    weights: str | None = None,
-    stop_after: int | None = None,
-    threads: int | None = None,
-) -> None:
-    """Train a network, or go on with a run that was interrupted (same command again).
-
-    Below --data: photographs, videos, `clips/NAME/` folders of frames, and folders `blur` and
-    `sharp` (GOPRO) or `input` and `GT` (DVD). The run's folder gets the state, the weights and
-    a log for TensorBoard. On several GPUs, or several processes of a CPU:
-    `torchrun --nproc-per-node 2 -m unsmear train ...`
-
-    Args:
-        data: Folders of training data.
-        preset: lite or paper.
-        out: Folder of the run. Default: runs/PRESET.
-        val: Folder of paired sequences to validate on.
-        shake: Phone orientation logs to shake the camera with.
-        device: Where to train.
-        steps: Optimiser steps, schedule in proportion. Default: the preset's.
-        seed: Of weights and data. Default: the preset's.
-        learning_rate: Peak. Default: the preset's.
-        weights: Start from these rather than from random ones: a model's name or a .safetensors
-            file of the same network.
-        stop_after: Leave off at this step; the same command without it goes on from there.
-        threads: CPU threads. Default: all.
-    """
-    import dataclasses
-
-    import torch
-
-    from unsmear.allocator import keep_freed_memory
-    from unsmear.data.pairs import find_pairs
-    from unsmear.data.sources import find_training_files
-    from unsmear.device import pick_device
-    from unsmear.models.zoo import load_model
-    from unsmear.train.batches import Batches
-    from unsmear.train.config import preset as find_preset
-    from unsmear.train.display import TrainDisplay
-    from unsmear.train.loop import train as run
-    from unsmear.train.team import join_team
-
-    keep_freed_memory()
-    if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"threads is {threads}: at least 1")
-        torch.set_num_threads(threads)
-    config = find_preset(preset)
-    if steps is not None:
-        config = config.scaled_to(steps)
-    if seed is not None:
-        config = dataclasses.replace(config, seed=seed)
-    if learning_rate is not None:
-        config = dataclasses.replace(config, learning_rate=learning_rate)
-    files = find_training_files(data)
-    sequences = find_pairs(val) if val else []
-    if val and not sequences:
-        raise ConfigError(f"no paired sequences below '{val}': expected folders blur and sharp")
-    initial = load_model(weights) if weights else None
-    with join_team(pick_device(device)) as (team, where):
-        if not team.leads:
-            _out.quiet = _err.quiet = True
-        with _err.status("loading training data"):
-            batches = Batches(config, files, shake or [], where, os.cpu_count() or 1)
-        crew = f" in {team.size} processes" if team.size > 1 else ""
-        _out.print(f"{batches.summary}; {config.steps:,} steps on {where}{crew}", highlight=False)
-        with TrainDisplay(_out, config.steps) as display:
-            result = run(
-                config,
-                batches,
-                sequences,
-                out or Path("runs") / preset,
-                where,
-                display.show,
-                team=team,
-                initial=initial,
-                stop_after=stop_after,
-            )
-    _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
-
-
-@app.command(name="eval")
-def evaluate(
-    *,
-    data: Path | None = None,
-    restored: Path | None = None,
-    sharp: Path | None = None,
-    layout: str | None = None,
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
-    window: str | None = None,
-    protocol: str = "basicsr2d",
-    table1: Annotated[bool, Parameter(negative="")] = False,
-    markdown: Path | None = None,
-    json: Path | None = None,
-    plot: Path | None = None,
-    device: Device = "auto",
-    workers: int | None = None,
-) -> None:
-    """Measure: a model on a data set (--data), or frames restored by anything against sharp ones
-    (--restored and --sharp, folders of pictures or of such folders).
-
-    PSNR, SSIM and flicker; a table with a row for each sequence.
-
-    Args:
-        data: Folder of a data set with blurry and sharp frames: GOPRO, DVD, BSD, REDS, or any
-            folder of `NAME/blur` and `NAME/sharp`.
-        restored: Restored frames.
-        sharp: Their truth, under the same names.
-        layout: gopro, gopro-gamma, dvd, bsd or reds. Default: all but gopro-gamma.
-        model: Name from `unsmear models`, or the path of a .safetensors file.
-        window: As for restoring. Default: the model's own.
-        protocol: basicsr2d, matlab3d, cdvd or estrnn: published numbers differ in what they count.
-        table1: Also print Table 1 of the paper with the measured row.
-        markdown: File for the tables.
-        json: File for all numbers, each frame's too.
-        plot: File (.png, .svg, .pdf) for the PSNR of each frame.
-        device: Where to work.
-        workers: Threads that compute the measures. Default: one for each CPU.
-    """
-    from unsmear.evaluate.benchmark import Benchmark
-    from unsmear.evaluate.protocol import find_protocol
-    from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
-    from unsmear.evaluate.run import find_work
-    from unsmear.restoration.stream import parse_window
-
-    rules = find_protocol(protocol)
-    chosen = None if window is None else parse_window(window)
-    work = find_work(data, restored, sharp, layout, model, chosen, device)
-    with _FrameBar(work.frames) as bar:
-        result = work.run(Benchmark(rules, workers or os.cpu_count() or 1, bar.advance))
-    headings, rows = table_rows(result)
-    _out.print(
-        f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
-        highlight=False,
-    )
-    _out.print(_table(headings, rows))
-    if table1:
-        _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
-    save_reports(result, markdown=markdown, json_file=json, plot=plot, table_1=table1)
-    for path in (markdown, json, plot):
-        if path is not None:
-            _out.print(f"written: {path}", highlight=False, soft_wrap=True)
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "sequence" else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-class _FrameBar:
-    """Progress over the frames of a data set. Silent where nobody watches."""
-
-    def __init__(self, frames: int) -> None:
-        from rich.progress import Progress
-
-        columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
-        self._bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
-        self._task = self._bar.add_task("measuring", total=frames)
-
-    def advance(self, sequence: str) -> None:
-        """One frame more of a sequence is done."""
-        self._bar.update(self._task, advance=1, description=sequence)
-
-    def __enter__(self) -> _FrameBar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exit_info: object) -> None:
-        self._bar.stop()
 
 
 @app.command

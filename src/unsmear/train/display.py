@@ -1,11 +1,15 @@
-"""What a person sees of a run: a bar on a terminal, lines in a log file."""
+"""What a person sees of a run: a bar on a terminal, lines in a log file, the data it is fed."""
 
 from __future__ import annotations
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from torch import Tensor
+from torch.nn import functional
 
 from unsmear.train.loop import Report
+from unsmear.video.images import integer_from_unit
 
 
 class TrainDisplay:
@@ -53,6 +57,23 @@ class TrainDisplay:
 
     def __exit__(self, *exit_info: object) -> None:
         self._bar.stop()
+
+
+def contact_sheet(blurry: Tensor, sharp: Tensor) -> Tensor:
+    """Clips as a picture: a row for each, every frame blurry above sharp.
+
+    Args:
+        blurry: (B, T, 3, H, W), float, 0..1.
+        sharp: likewise.
+
+    Returns:
+        (3, B * (2 * H + gap), T * (W + gap)) uint8, gaps in white.
+    """
+    gap = 4
+    pairs = torch.cat((blurry, functional.pad(sharp, (0, 0, 0, gap), value=1)), dim=-2)
+    cells = functional.pad(pairs, (0, gap), value=1)  # (B, T, 3, 2H + gap, W + gap)
+    rows = cells.permute(2, 0, 3, 1, 4)  # (3, B, 2H + gap, T, W + gap)
+    return integer_from_unit(rows.flatten(1, 2).flatten(2, 3))
 
 
 def _clock(seconds: float) -> str:

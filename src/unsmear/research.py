@@ -1,0 +1,250 @@
+"""Verbs for researchers: train, synth, eval. Like all of the command line, imports lazily."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from unsmear.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")]
+_Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def train(
+    *,
+    data: _Paths,
+    preset: str = "lite",
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    val: Path | None = None,
+    shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
+    device: Device = "auto",
+    steps: int | None = None,
+    seed: int | None = None,
+    learning_rate: float | None = None,
+    weights: str | None = None,
+    stop_after: int | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train a network, or go on with a run that was interrupted (same command again).
+
+    Below --data: photographs, videos, `clips/NAME/` folders of frames, and folders `blur` and
+    `sharp` (GOPRO) or `input` and `GT` (DVD). The run's folder gets the state, the weights and
+    a log for TensorBoard. On several GPUs, or several processes of a CPU:
+    `torchrun --nproc-per-node 2 -m unsmear train ...`
+
+    Args:
+        data: Folders of training data.
+        preset: lite or paper.
+        out: Folder of the run. Default: runs/PRESET.
+        val: Folder of paired sequences to validate on.
+        shake: Phone orientation logs to shake the camera with.
+        device: Where to train.
+        steps: Optimiser steps, schedule in proportion. Default: the preset's.
+        seed: Of weights and data. Default: the preset's.
+        learning_rate: Peak. Default: the preset's.
+        weights: Start from these rather than from random ones: a model's name or a .safetensors
+            file of the same network.
+        stop_after: Leave off at this step; the same command without it goes on from there.
+        threads: CPU threads. Default: all.
+    """
+    import dataclasses
+
+    import torch
+
+    from unsmear.allocator import keep_freed_memory
+    from unsmear.data.pairs import find_pairs
+    from unsmear.data.sources import find_training_files
+    from unsmear.device import pick_device
+    from unsmear.models.zoo import load_model
+    from unsmear.train.batches import Batches
+    from unsmear.train.config import preset as find_preset
+    from unsmear.train.display import TrainDisplay
+    from unsmear.train.loop import train as run
+    from unsmear.train.team import join_team
+
+    keep_freed_memory()
+    if threads is not None:
+        if threads < 1:
+            raise ConfigError(f"threads is {threads}: at least 1")
+        torch.set_num_threads(threads)
+    config = find_preset(preset)
+    if steps is not None:
+        config = config.scaled_to(steps)
+    if seed is not None:
+        config = dataclasses.replace(config, seed=seed)
+    if learning_rate is not None:
+        config = dataclasses.replace(config, learning_rate=learning_rate)
+    files = find_training_files(data)
+    sequences = find_pairs(val) if val else []
+    if val and not sequences:
+        raise ConfigError(f"no paired sequences below '{val}': expected folders blur and sharp")
+    initial = load_model(weights) if weights else None
+    with join_team(pick_device(device)) as (team, where):
+        if not team.leads:
+            _out.quiet = _err.quiet = True
+        with _err.status("loading training data"):
+            batches = Batches(config, files, shake or [], where, os.cpu_count() or 1)
+        crew = f" in {team.size} processes" if team.size > 1 else ""
+        _out.print(f"{batches.summary}; {config.steps:,} steps on {where}{crew}", highlight=False)
+        with TrainDisplay(_out, config.steps) as display:
+            result = run(
+                config,
+                batches,
+                sequences,
+                out or Path("runs") / preset,
+                where,
+                display.show,
+                team=team,
+                initial=initial,
+                stop_after=stop_after,
+            )
+    _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
+
+
+def synth(
+    *,
+    data: _Paths,
+    output: Annotated[Path, Parameter(alias="-o")],
+    preset: str = "lite",
+    shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
+    step: int = 0,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Draw a contact sheet of what a preset feeds its network.
+
+    It is the batch of a step: a row for each clip, every frame blurry above sharp.
+
+    Args:
+        data: Folders of training data, as for `unsmear train`.
+        output: Picture to write, such as sheet.png.
+        preset: lite or paper.
+        shake: Phone orientation logs to shake the camera with.
+        step: Which batch; each has its own.
+        overwrite: Replace a picture that exists.
+    """
+    import torch
+
+    from unsmear.data.sources import find_training_files
+    from unsmear.errors import OutputError
+    from unsmear.train.batches import Batches
+    from unsmear.train.config import preset as find_preset
+    from unsmear.train.display import contact_sheet
+    from unsmear.video.images import write_image
+
+    config = find_preset(preset)
+    if not 0 <= step < config.steps:
+        raise ConfigError(f"step is {step}: preset {preset} has steps 0 to {config.steps - 1}")
+    if output.exists() and not overwrite:
+        raise OutputError(f"'{output}' exists: choose another output, or add --overwrite")
+    files = find_training_files(data)
+    with _err.status("loading training data"):
+        cpu = torch.device("cpu")
+        batches = Batches(config, files, shake or [], cpu, os.cpu_count() or 1)
+    write_image(output, contact_sheet(*batches.draw(step)))
+    _out.print(f"{batches.summary}; batch of step {step}: {output}", highlight=False)
+
+
+def evaluate(
+    *,
+    data: Path | None = None,
+    restored: Path | None = None,
+    sharp: Path | None = None,
+    layout: str | None = None,
+    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    window: str | None = None,
+    protocol: str = "basicsr2d",
+    table1: Annotated[bool, Parameter(negative="")] = False,
+    markdown: Path | None = None,
+    json: Path | None = None,
+    plot: Path | None = None,
+    device: Device = "auto",
+    workers: int | None = None,
+) -> None:
+    """Measure a model on a data set, or restored frames against sharp ones.
+
+    PSNR, SSIM and flicker, a row for each sequence. Give --data for a model on a data set; or
+    --restored and --sharp, folders of pictures or of such folders, for frames that exist.
+
+    Args:
+        data: Folder of a data set with blurry and sharp frames: GOPRO, DVD, BSD, REDS, or any
+            folder of `NAME/blur` and `NAME/sharp`.
+        restored: Restored frames.
+        sharp: Their truth, under the same names.
+        layout: gopro, gopro-gamma, dvd, bsd or reds. Default: all but gopro-gamma.
+        model: Name from `unsmear models`, or the path of a .safetensors file.
+        window: As for restoring. Default: the model's own.
+        protocol: basicsr2d, matlab3d, cdvd or estrnn: published numbers differ in what they count.
+        table1: Also print Table 1 of the paper with the measured row.
+        markdown: File for the tables.
+        json: File for all numbers, each frame's too.
+        plot: File (.png, .svg, .pdf) for the PSNR of each frame.
+        device: Where to work.
+        workers: Threads that compute the measures. Default: one for each CPU.
+    """
+    from unsmear.evaluate.benchmark import Benchmark
+    from unsmear.evaluate.protocol import find_protocol
+    from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
+    from unsmear.evaluate.run import find_work
+    from unsmear.restoration.stream import parse_window
+
+    rules = find_protocol(protocol)
+    chosen = None if window is None else parse_window(window)
+    work = find_work(data, restored, sharp, layout, model, chosen, device)
+    with _FrameBar(work.frames) as bar:
+        result = work.run(Benchmark(rules, workers or os.cpu_count() or 1, bar.advance))
+    headings, rows = table_rows(result)
+    _out.print(
+        f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
+        highlight=False,
+    )
+    _out.print(_table(headings, rows))
+    if table1:
+        _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
+    save_reports(result, markdown=markdown, json_file=json, plot=plot, table_1=table1)
+    for path in (markdown, json, plot):
+        if path is not None:
+            _out.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "sequence" else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+class _FrameBar:
+    """Progress over the frames of a data set. Silent where nobody watches."""
+
+    def __init__(self, frames: int) -> None:
+        from rich.progress import Progress
+
+        columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
+        self._bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
+        self._task = self._bar.add_task("measuring", total=frames)
+
+    def advance(self, sequence: str) -> None:
+        """One frame more of a sequence is done."""
+        self._bar.update(self._task, advance=1, description=sequence)
+
+    def __enter__(self) -> _FrameBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exit_info: object) -> None:
+        self._bar.stop()
