@@ -90,8 +90,9 @@ def draw_motion(
         random: choices.
     """
     count = len(lengths)
-    # Enough samples that neighbouring ones lie about two pixels apart.
-    samples = int(lengths.max().div(2).ceil().clamp(6, 16)) // 2 * 2 + 1
+    # Enough samples that neighbouring ones lie a pixel and a half apart, three where a frame is
+    # blurred twice as much as its clip: wider gaps would show as combs.
+    samples = int(lengths.max().div(1.5).ceil().clamp(6, 32)) // 2 * 2 + 1
     times = exposure_times(frames, samples, random.uniform(0.35, 1.0, count))
     focal = 640 * random.uniform(0.7, 1.4, count)
     # The frame is a crop: the optical axis lies somewhere in the whole picture around it.
