@@ -18,6 +18,18 @@ def hand_memory_back() -> None:
     _tune(mmap_threshold=16 << 20)
 
 
+def return_freed_pages() -> None:
+    """Give back to the system whatever pages of the heap lie free between blocks in use.
+
+    Called every few frames it keeps fragmentation from growing with the length of a video; it
+    takes milliseconds.
+    """
+    if sys.platform == "linux":
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if malloc_trim is not None:
+            malloc_trim(0)
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what it has: training frees and takes the same blocks at every step, and
     page faults would take a quarter of its time on a CPU.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unsmear.restoration.files import Progress as FileProgress
 
 USAGE_ERROR = 2
+_FRAMES_BETWEEN_TRIMS = 16
 INTERRUPTED = 130
 
 app = App(
@@ -188,6 +189,10 @@ class _FileBar:
 
     def show(self, progress: FileProgress) -> None:
         """Take a report from `restore_file`; each of its passes has the bar to itself."""
+        from unsmear.allocator import return_freed_pages
+
+        if progress.done % _FRAMES_BETWEEN_TRIMS == 0:
+            return_freed_pages()
         if progress.done == 0:
             label = self._name if progress.doing == "restoring" else f"{self._name}, first pass"
             self._bar.reset(self._task, description=label, total=None)

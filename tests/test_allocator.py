@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from unsmear.allocator import return_freed_pages
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+blocks = [bytearray(60_000) for _ in range(4000)]  # below every threshold: on the heap
+for block in blocks:
+    block[::4096] = bytes(len(block[::4096]))
+kept = blocks[-1]  # the top stays in use, so that nothing goes back by itself
+del blocks[:-1], block
+before = resident()
+return_freed_pages()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is tuned on Linux alone")
+def test_freed_pages_go_back_although_the_top_of_the_heap_is_in_use():
+    from unsmear import allocator
+
+    if getattr(allocator.ctypes.CDLL(None), "malloc_trim", None) is None:
+        pytest.skip("this C library has no malloc_trim")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert int(done.stdout) > 100_000_000
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_nothing_is_touched(monkeypatch, platform):
+    from unsmear import allocator
+
+    monkeypatch.setattr(allocator.sys, "platform", platform)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", None)  # calling it would fail
+    allocator.hand_memory_back()
+    allocator.keep_freed_memory()
+    allocator.return_freed_pages()
