@@ -38,9 +38,9 @@ def train(
 ) -> None:
     """Train a network, or go on with a run that was interrupted (same command again).
 
-    Below --data: photographs, videos, `clips/NAME/` folders of frames, and folders `blur` and
-    `sharp` (GOPRO) or `input` and `GT` (DVD). The run's folder gets the state, the weights and
-    a log for TensorBoard. On several GPUs, or several processes of a CPU:
+    Below --data: photographs, videos, `clips/NAME/` folders of frames, and blurry and sharp
+    frames as GOPRO, DVD, BSD and REDS lay them out. The run's folder gets the state, the weights
+    and a log for TensorBoard. On several GPUs, or several processes of a CPU:
     `torchrun --nproc-per-node 2 -m unsmear train ...`
 
     Args:
