@@ -32,7 +32,7 @@ def return_freed_pages() -> None:
 
 def keep_freed_memory() -> None:
     """Have glibc keep what it has: training frees and takes the same blocks at every step, and
-    page faults would take a quarter of its time on a CPU.
+    page faults would take a quarter of its time on a CPU. Measuring is no different.
     """
     _tune(mmap_threshold=32 << 20, trim_threshold=1 << 30)  # the most it takes
 

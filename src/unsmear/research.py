@@ -192,12 +192,14 @@ def evaluate(
         device: Where to work.
         workers: Threads that compute the measures. Default: one for each CPU.
     """
+    from unsmear.allocator import keep_freed_memory
     from unsmear.evaluate.benchmark import Benchmark
     from unsmear.evaluate.protocol import find_protocol
     from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
     from unsmear.evaluate.run import find_work
     from unsmear.restoration.stream import parse_window
 
+    keep_freed_memory()
     rules = find_protocol(protocol)
     chosen = None if window is None else parse_window(window)
     work = find_work(data, restored, sharp, layout, model, chosen, device)
