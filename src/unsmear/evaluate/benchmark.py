@@ -11,6 +11,7 @@ from statistics import fmean
 
 from torch import Tensor
 
+from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import InputError
 from unsmear.evaluate.metrics import temporal_error
@@ -182,8 +183,7 @@ class Benchmark:
 
     def _eight_bit(self, path: Path) -> Tensor:
         """A given frame at the protocol's size, in 8-bit steps as the published sets hold it."""
-        frame = self._read(path)
-        return (frame * 255).round() / 255
+        return round_to_8_bit(self._read(path))
 
     def _compare(
         self, name: str, count: int, triples: Iterable[tuple[Tensor, Tensor, Tensor | None]]

@@ -138,7 +138,7 @@ class FactorizedAttention(nn.Module):
     The paper leaves the kernels open. f_s and f_p are 1x1, so that the receptive field (and
     the halo of a tile) is that of the surrounding convolutions. f_t has kernel 1 along T: a
     frame's temporal logit then depends on that frame alone, eq. 3-4 are plain sums over
-    frames, and any window can be had from prefix sums. f_s and f_t have no bias: a softmax over
+    frames, and any window can be had from sums that merge. f_s and f_t have no bias: a softmax over
     space or time cancels what is equal everywhere.
 
     Args:

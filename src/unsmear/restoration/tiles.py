@@ -19,6 +19,8 @@ from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
+_CPU_TILE = 512
+_GPU_TILE = 1024
 _TILE_AFTER_OUT_OF_MEMORY = 512
 
 
@@ -236,22 +238,18 @@ class Tiler:
 
 
 def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
-    """Tile for frames (B, 3, H, W): None where whole frames fit easily, also into caches.
+    """Tile for frames (B, 3, H, W): None for whole frames.
 
     On a CPU, tiles cost nothing and keep every intermediate small: they are always used. On a
-    GPU whole frames are faster: tiles where the frame would take more than half of what is
-    free.
+    GPU they are used where a whole frame would take more than half of what is free.
     """
     if frames.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(frames.device)
         batch, _, height, width = frames.shape
         if batch * height * width * peak_bytes_per_pixel(network) < free // 2:
             return None
-        return TileSize(1024, 1024)
+        return TileSize(_GPU_TILE, _GPU_TILE)
     return TileSize(_CPU_TILE, _CPU_TILE)
-
-
-_CPU_TILE = 512
 
 
 def peak_bytes_per_pixel(network: DeblurNetwork) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from unsmear.models.network import Contexts, TemporalSums
 
 
@@ -28,7 +26,7 @@ class SlidingSum:
 
     def __init__(self) -> None:
         self._old: list[TemporalSums] = []  # suffix sums, the oldest frame's last
-        self._new: deque[TemporalSums] = deque()
+        self._new: list[TemporalSums] = []
         self._new_sum: TemporalSums | None = None
 
     def __len__(self) -> int:

@@ -173,8 +173,8 @@ PRESETS: dict[str, TrainConfig] = {
         # In 150 steps from weights that Charbonnier alone had brought to a halt, its sum with
         # the squared error gained 0.05 dB more on frames below 24 dB.
         loss="charbonnier_mse",
-        # Usual norms are 0.02 to 0.06. Muon takes full steps along its momentum, so that one
-        # unclipped spike leads it astray for tens of steps.
+        # Muon takes full steps along its momentum, so that one unclipped spike leads it astray
+        # for tens of steps.
         clip_norm=0.1,
         shards=2,
         validate_every=750,
