@@ -31,8 +31,9 @@ def write_panning_clip(path: Path, frames: int, width: int, height: int) -> None
     coarse = torch.rand(1, 3, height // 16, width // 8, generator=generator)
     scene = torch.nn.functional.interpolate(coarse, (height, 2 * width), mode="bicubic")[0]
     info = ClipInfo(
-        width=width, height=height, frames=frames, rate=Fraction(30), time_base=Fraction(1, 30)
-    )
+        width=width, height=height, frames=frames, rate=Fraction(30), time_base=Fraction(1, 30),
+        tags=TAGS,
+    )  # fmt: skip
     with VideoWriter(path, info, width) as writer:
         for index in range(frames):
             left = index * width // frames

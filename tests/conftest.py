@@ -54,6 +54,15 @@ def awake(config: NetworkConfig = SMALL) -> DeblurNetwork:
     return network.eval().requires_grad_(False)
 
 
+def mild(config: NetworkConfig = SMALL) -> DeblurNetwork:
+    """A network like `awake`, with changes small enough to be those of a restoration."""
+    network = awake(config)
+    network.head.weight.mul_(0.02)
+    assert network.head.bias is not None
+    network.head.bias.zero_()
+    return network
+
+
 @pytest.fixture
 def network() -> DeblurNetwork:
     return awake()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unsmear.restoration.api import open_model, restore, restore_video
+    from unsmear.restoration.settings import Settings
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_model", "restore", "restore_video"]
+__all__ = ["Settings", "__version__", "open_model", "restore", "restore_video"]
 
 
 def __getattr__(name: str) -> Any:  # torch takes seconds to import: not before it is needed
-    if name in ("open_model", "restore", "restore_video"):
+    if name in __all__:
         from unsmear.restoration import api
 
         return getattr(api, name)

@@ -28,6 +28,36 @@ class ColorTags:
 
 
 @dataclass(frozen=True)
+class MasteringDisplay:
+    """The display that an HDR picture was made on (SMPTE ST 2086).
+
+    Attributes:
+        red, green, blue, white: CIE 1931 x and y.
+        darkest, brightest: cd/m2.
+    """
+
+    red: tuple[Fraction, Fraction]
+    green: tuple[Fraction, Fraction]
+    blue: tuple[Fraction, Fraction]
+    white: tuple[Fraction, Fraction]
+    darkest: Fraction
+    brightest: Fraction
+
+
+@dataclass(frozen=True)
+class HdrMetadata:
+    """What HDR10 says once for the whole clip.
+
+    Attributes:
+        display: of mastering.
+        light: brightest pixel and brightest frame mean (MaxCLL, MaxFALL), cd/m2.
+    """
+
+    display: MasteringDisplay | None = None
+    light: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class YuvPlanes:
     """A picture as the codec holds it.
 
@@ -57,6 +87,7 @@ class Frame:
     Attributes:
         rgb: (3, H, W), float32, 0..1, display-referred, on the CPU.
         pts: presentation time, seconds.
+        duration: how long it is shown, seconds, where the clip says so.
         planes: the same picture as decoded, where the clip is a video.
         name: file name without suffix, where the clip is a folder of pictures.
     """
@@ -65,6 +96,7 @@ class Frame:
     pts: Fraction
     planes: YuvPlanes | None = None
     name: str | None = None
+    duration: Fraction | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +111,8 @@ class ClipInfo:
         time_base: seconds of one tick of the time stamps.
         tags: colour.
         pixel_aspect: width to height of one pixel.
+        display_matrix: how players turn and mirror the picture, nine numbers (ISO/IEC 14496-12).
+        hdr: HDR10 metadata.
     """
 
     width: int
@@ -88,3 +122,5 @@ class ClipInfo:
     time_base: Fraction | None = None
     tags: ColorTags = ColorTags()
     pixel_aspect: Fraction | None = None
+    display_matrix: tuple[int, ...] | None = None
+    hdr: HdrMetadata = HdrMetadata()

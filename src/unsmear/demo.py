@@ -31,8 +31,10 @@ from unsmear.errors import MissingExtraError
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.models.zoo import LoadedModel
 from unsmear.restoration.files import Progress, compare_path, restore_file
+from unsmear.restoration.picture import before_after_picture
+from unsmear.restoration.settings import Settings
 from unsmear.video.color import planes_from_rgb
-from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.images import write_image
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import VideoWriter
 
@@ -117,7 +119,7 @@ def write_clip(path: Path, frames: Tensor, rate: int = RATE) -> None:
     )  # fmt: skip
     with VideoWriter(path, info, width) as writer:
         for index, frame in enumerate(frames):
-            writer.write(planes_from_rgb(frame, _TAGS), index * tick)
+            writer.write(planes_from_rgb(frame, _TAGS), index * tick, tick)
         writer.commit()
 
 
@@ -164,10 +166,10 @@ def run_demo(
         source = out / "shaky.mp4"
         write_clip(source, blurry)
     restored = out / f"{source.stem}.sharp.mp4"
+    settings = Settings(compare="side", overwrite=True)
     frames = restore_file(
-        source, restored, model.network, model.window,
-        compare=True, overwrite=True, on_progress=on_progress,
-    )  # fmt: skip
+        source, restored, model.network, model.window, settings, on_progress=on_progress
+    ).frames
     best, scores = _compare(source, restored, truth)
     picture = out / f"{source.stem}.compare.png"
     write_image(picture, before_after_picture(*best))
@@ -194,41 +196,3 @@ def _compare(
         return best, (None, None)
     means = [fmean(column) for column in zip(*values, strict=True)]
     return best, ((means[0], means[1]), (means[2], means[3]))
-
-
-def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
-    """Two frames side by side, and below them the patch that changed most, enlarged.
-
-    Args:
-        before: (3, H, W), float, 0..1.
-        after: likewise.
-
-    Returns:
-        (3, ..., 2W + gap) uint8.
-    """
-    height, width = before.shape[-2:]
-    rows, columns = max(height // 3, 1), max(width // 3, 1)
-    change = (before - after).abs().mean(dim=0)[None, None]
-    pooled = torch.nn.functional.avg_pool2d(change, (rows, columns), stride=8)[0, 0]
-    top, left = (8 * int(i) for i in np.unravel_index(int(pooled.argmax()), pooled.shape))
-    panels = []
-    for frame, label in ((before, "before"), (after, "after")):
-        whole = integer_from_unit(frame).permute(1, 2, 0).numpy()
-        patch = whole[top : top + rows, left : left + columns]
-        large = cv2.resize(patch, (width, height), interpolation=cv2.INTER_CUBIC)
-        whole = cv2.rectangle(
-            whole.copy(), (left, top), (left + columns, top + rows), (255, 220, 0), 1
-        )
-        panels.append(_labelled(np.concatenate((whole, large)), label))
-    gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
-    joined = np.concatenate((panels[0], gap, panels[1]), axis=1)
-    return torch.from_numpy(np.ascontiguousarray(joined.transpose(2, 0, 1)))
-
-
-def _labelled(panel: np.ndarray, label: str) -> np.ndarray:
-    panel = np.ascontiguousarray(panel)
-    for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(
-            panel, label, (10, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, color, thickness, cv2.LINE_AA
-        )
-    return panel

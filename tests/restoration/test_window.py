@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unsmear.models.attention import temporal_squeeze, temporal_sum
-from unsmear.restoration.window import SlidingSum, contexts_of, merge
+from unsmear.restoration.window import WindowSums, contexts_of, merge
 
 B, M, N, C = 2, 3, 2, 4
 
@@ -21,40 +21,39 @@ def parts(descriptors, logits):
     ]
 
 
+def windows(frames, window, first=0):
+    """The sum of each full or growing window, as a run that begins at `first` makes it."""
+    sums = WindowSums(first)
+    for number in range(first, len(frames)):
+        sums.push(frames[number])
+        start = max(number + 1 - window, first)
+        sums.forget(start)
+        yield start, sums.total(start, number + 1)
+
+
 @given(st.integers(1, 40), st.integers(1, 15), st.sampled_from([1.0, 30.0, 1000.0]))
 def test_any_window_equals_the_direct_softmax(frames, window, scale):
     """Also where logits differ by hundreds, at which prefix sums lose all digits."""
     descriptors = torch.randn(B, frames, M, C)
     logits = torch.randn(B, N, frames) * scale
-    sliding = SlidingSum()
-    for t, frame in enumerate(parts(descriptors, logits)):
-        sliding.push(frame)
-        if len(sliding) > window:
-            sliding.pop()
-        first = max(t + 1 - window, 0)
-        direct = temporal_squeeze(descriptors[:, first : t + 1], logits[..., first : t + 1])
-        (context,) = contexts_of(sliding.total())
+    for t, (start, total) in enumerate(windows(parts(descriptors, logits), window)):
+        direct = temporal_squeeze(descriptors[:, start : t + 1], logits[..., start : t + 1])
+        (context,) = contexts_of(total)
         torch.testing.assert_close(context, direct.flatten(1, 2), rtol=0, atol=1e-5)
 
 
-@given(st.lists(st.booleans(), max_size=60))
-def test_pushes_and_pops_in_any_order(pushes):
-    frames = parts(torch.randn(B, 60, M, C), torch.randn(B, N, 60))
-    sliding, first, last = SlidingSum(), 0, 0
-    for push in pushes:
-        if push:
-            sliding.push(frames[last])
-            last += 1
-        elif first < last:
-            sliding.pop()
-            first += 1
-        assert len(sliding) == last - first
-        if last > first:
-            expected = frames[first]
-            for frame in frames[first + 1 : last]:
-                expected = merge(expected, frame)
-            torch.testing.assert_close(
-                contexts_of(sliding.total()), contexts_of(expected), rtol=0, atol=1e-5
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 59))
+def test_a_sum_does_not_depend_on_where_work_began(frames, window, first):
+    """To the last bit: what is resumed must equal what was not broken off."""
+    pieces = parts(torch.randn(B, frames, M, C), torch.randn(B, N, frames) * 30)
+    first = min(first, frames - 1)
+    whole = list(windows(pieces, window))[first:]
+    for (start, total), (begin, again) in zip(whole, windows(pieces, window, first), strict=True):
+        if start == begin:
+            assert all(
+                torch.equal(one, other)
+                for level, other_level in zip(total, again, strict=True)
+                for one, other in zip(level, other_level, strict=True)
             )
 
 
@@ -66,17 +65,25 @@ def test_a_frame_is_merged_a_bounded_number_of_times(monkeypatch):
     frame = parts(torch.randn(1, 1, M, C), torch.randn(1, N, 1))[0]
     for length in (3, 301):
         merges.clear()
-        sliding = SlidingSum()
-        for _ in range(2000):
-            sliding.push(frame)
-            if len(sliding) > length:
-                sliding.pop()
-            sliding.total()
-        assert len(merges) <= 3 * 2000
+        sums = WindowSums()
+        for number in range(2000):
+            sums.push(frame)
+            start = max(number + 1 - length, 0)
+            sums.forget(start)
+            sums.total(start, number + 1)
+        assert len(merges) <= 2 * (1 + length).bit_length() * 2000
+        assert len(sums._blocks) <= 2 * length + 2 * length.bit_length()
 
 
-def test_an_empty_window_has_no_sum():
+def test_frames_that_are_not_there_have_no_sum():
+    sums = WindowSums(5)
     with pytest.raises(IndexError):
-        SlidingSum().total()
+        sums.total(5, 5)
+    sums.push(parts(torch.randn(1, 1, M, C), torch.randn(1, N, 1))[0])
+    sums.total(5, 6)
+    for start, end in ((4, 6), (5, 7), (6, 6)):
+        with pytest.raises(IndexError):
+            sums.total(start, end)
+    sums.forget(6)
     with pytest.raises(IndexError):
-        SlidingSum().pop()
+        sums.total(5, 6)

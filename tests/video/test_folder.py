@@ -7,7 +7,7 @@ import torch
 
 from tests.conftest import picture
 from unsmear.errors import InputError, OutputError
-from unsmear.video.folder import FolderReader, FolderWriter
+from unsmear.video.folder import FolderReader, store_pictures
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
 
 
@@ -79,35 +79,35 @@ def test_files_that_are_no_pictures_are_named(tmp_path, contents):
         FolderReader(tmp_path)
 
 
-def test_folder_appears_only_when_whole(tmp_path):
-    target = tmp_path / "out"
-    with FolderWriter(target) as writer:
-        writer.write(torch.rand(3, 8, 8), "0")
-        assert not target.exists()
-        writer.commit()
-    assert [entry.name for entry in target.iterdir()] == ["0.png"]
+def test_pictures_get_their_name_at_once(tmp_path):
+    pictures = tmp_path / "work"
+    pictures.mkdir()
+    write_image(pictures / "0.png", tensor())
+    store_pictures(pictures, tmp_path / "out")
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["0.png"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_nothing_is_left_when_writing_breaks_off(tmp_path):
-    with pytest.raises(RuntimeError, match="power cut"), FolderWriter(tmp_path / "out") as writer:
-        writer.write(torch.rand(3, 8, 8), "0")
-        raise RuntimeError("power cut")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_existing_folder_keeps_everything_else(tmp_path):
-    target = tmp_path / "out"
+    target, pictures = tmp_path / "out", tmp_path / "work"
     target.mkdir()
+    pictures.mkdir()
     (target / "0.png").write_text("old")
     (target / "precious.txt").write_text("precious")
-    with FolderWriter(target) as writer:
-        writer.write(torch.rand(3, 8, 8), "0")
-        writer.commit()
+    write_image(pictures / "0.png", tensor())
+    store_pictures(pictures, target)
     assert (target / "precious.txt").read_text() == "precious"
-    assert read_image(target / "0.png").shape == (3, 8, 8)
+    assert read_image(target / "0.png").shape == (3, 12, 16)
+
+
+def test_skipping_passes_over_pictures(tmp_path):
+    for name in "abc":
+        write_image(tmp_path / f"{name}.png", tensor())
+    reader = FolderReader(tmp_path)
+    reader.skip(2)
+    assert [(frame.name, frame.pts) for frame in reader] == [("c", 2)]
 
 
 def test_missing_parent_is_a_clear_error(tmp_path):
     with pytest.raises(OutputError, match="nowhere"):
-        FolderWriter(tmp_path / "nowhere" / "out")
+        store_pictures(tmp_path, tmp_path / "nowhere" / "out")

@@ -15,7 +15,8 @@ from torch import Tensor
 from unsmear.device import pick_device
 from unsmear.errors import InputError
 from unsmear.models.zoo import LoadedModel, load_model
-from unsmear.restoration.files import Progress, check_paths, restore_file
+from unsmear.restoration.files import Outcome, Progress, check_paths, restore_file
+from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiling
 from unsmear.video.images import integer_from_unit, unit_from_integer
@@ -140,29 +141,24 @@ def restore_video(
     model: str | LoadedModel = "lite",
     device: str = "auto",
     window: Window | None = None,
-    tiling: Tiling = "auto",
-    compare: bool = False,
-    overwrite: bool = False,
+    settings: Settings = Settings(),
     on_progress: Callable[[Progress], None] = lambda _: None,
-) -> int:
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Outcome:
     """Restore a video file or a folder of pictures, as the command line does.
 
-    See `unsmear.restoration.files.restore_file` for all arguments, and `restore` for model,
-    device, window and tiling.
-
-    Returns:
-        Number of frames written.
+    See `unsmear.restoration.files.restore_file` for what it raises and for all arguments, and
+    `restore` for model, device and window.
     """
     source, target = Path(source), Path(target)
-    check_paths(source, target, compare=compare, overwrite=overwrite)
+    check_paths(source, target, settings)
     loaded = open_model(model, device) if isinstance(model, str) else model
     return restore_file(
         source,
         target,
         loaded.network,
         loaded.window if window is None else window,
-        tiling=tiling,
-        compare=compare,
-        overwrite=overwrite,
+        settings,
         on_progress=on_progress,
+        on_note=on_note,
     )

@@ -1,163 +1,44 @@
 """Restore a whole file: a video or a folder of pictures in, the same out.
 
-Decoding, restoring and encoding go frame by frame; memory does not depend on the length.
+Decoding, restoring and encoding go frame by frame; memory does not depend on the length. The
+result grows in parts (`work.py`) and gets its name when it is whole.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unsmear.clip import ClipInfo, Frame, YuvPlanes
-from unsmear.errors import InputError, OutputError
+from unsmear.clip import ClipInfo
+from unsmear.errors import ConfigError, InputError, OutputError
 from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.frames import restore_frames
+from unsmear.restoration.settings import Settings
+from unsmear.restoration.sinks import FolderSink, Sink, VideoSink
 from unsmear.restoration.stream import (
     Scene,
     Window,
     check_window,
     describe_scenes,
-    restore_stream,
+    load_scenes,
+    save_scenes,
 )
-from unsmear.restoration.tiles import Tiling
-from unsmear.video.color import add_change, beside
-from unsmear.video.folder import FolderReader, FolderWriter
+from unsmear.restoration.stretch import Reader, frames_expected, frames_of, in_presentation_time
+from unsmear.restoration.work import WorkFolder, digest_of, fingerprint, is_publishing
+from unsmear.video.encoding import choose_encoding
+from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
-from unsmear.video.writer import VideoWriter, check_target
+from unsmear.video.writer import Origin, check_target
 
-
-@dataclass(frozen=True)
-class Restored:
-    """A frame before and after.
-
-    Attributes:
-        frame: as decoded.
-        rgb: restored, (3, H, W) float32, 0..1, on the CPU.
-        planes: restored, in the codec's own format, where the clip is a video.
-    """
-
-    frame: Frame
-    rgb: Tensor
-    planes: YuvPlanes | None
-
-
-def restore_frames(
-    network: DeblurNetwork,
-    frames: Iterable[Frame],
-    window: Window,
-    *,
-    scenes: Sequence[Scene] = (),
-    tiling: Tiling = "auto",
-) -> Iterator[Restored]:
-    """Restore decoded frames one after the other; see `restore_stream`."""
-    pending: deque[Frame] = deque()
-
-    def pictures() -> Iterator[Tensor]:
-        for frame in frames:
-            pending.append(frame)
-            yield frame.rgb
-
-    for out in restore_stream(network, pictures(), window, scenes=scenes, tiling=tiling):
-        frame, rgb = pending.popleft(), out.cpu()
-        planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
-        yield Restored(frame, rgb, planes)
-
-
-class Sink(Protocol):
-    """Where restored frames go. A context manager: what is not committed is gone."""
-
-    def put(self, restored: Restored) -> None:
-        """Take the next frame."""
-
-    def commit(self) -> None:
-        """All frames came: make the result visible under its name."""
-
-    def __enter__(self) -> Sink: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-class _VideoSink:
-    """Into a video file: restored with the source's audio, or before and after side by side."""
-
-    def __init__(self, path: Path, reader: VideoReader, *, compare: bool) -> None:
-        self._reader, self._compare = reader, compare
-        width = reader.info.width
-        self._writer = VideoWriter(
-            path,
-            reader.info,
-            2 * (width // 2 * 2) if compare else width,
-            rotation=reader.rotation,
-            copied=() if compare else reader.copied,
-            metadata=reader.metadata,
-        )
-
-    def put(self, restored: Restored) -> None:
-        before, after = restored.frame.planes, restored.planes
-        assert before is not None
-        assert after is not None
-        self._writer.write(beside(before, after) if self._compare else after, restored.frame.pts)
-        self._pass_on()
-
-    def commit(self) -> None:
-        self._pass_on()
-        self._writer.commit()
-
-    def _pass_on(self) -> None:
-        if not self._compare:
-            for packet in self._reader.take_packets():
-                self._writer.copy(packet)
-
-    def __enter__(self) -> _VideoSink:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-
-class _FolderSink:
-    """Into a folder of PNG files, named as they came or by their number."""
-
-    def __init__(self, writer: FolderWriter, *, compare: bool) -> None:
-        self._writer, self._compare, self._count = writer, compare, 0
-
-    def put(self, restored: Restored) -> None:
-        rgb = torch.cat((restored.frame.rgb, restored.rgb), -1) if self._compare else restored.rgb
-        self._writer.write(rgb, restored.frame.name or f"{self._count:06d}")
-        self._count += 1
-
-    def commit(self) -> None:
-        self._writer.commit()
-
-    def __enter__(self) -> _FolderSink:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
+_PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
+_PART_FRAMES = (16, 128)
 
 
 @dataclass(frozen=True)
@@ -178,30 +59,58 @@ class Progress:
     doing: Literal["watching", "restoring"] = "restoring"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        frames: of the result.
+        resumed: of them, made by an earlier run that was broken off.
+        untouched: of them, given as they came in, because what the network made of them was
+            not plausible.
+    """
+
+    frames: int
+    resumed: int = 0
+    untouched: int = 0
+
+
 def compare_path(target: Path) -> Path:
-    """Where the side-by-side version of a result goes: sharp.mp4 -> sharp.compare.mp4, and
-    the folder sharp -> sharp_compare.
+    """Where the comparison of a result goes: sharp.mp4 -> sharp.compare.mp4, and the folder
+    sharp -> sharp_compare.
     """
     if _is_folder(target):
         return target.with_name(f"{target.name}_compare")
     return target.with_name(f"{target.stem}.compare{target.suffix}")
 
 
-def check_paths(source: Path, target: Path, *, compare: bool, overwrite: bool) -> None:
+def check_paths(source: Path, target: Path, settings: Settings) -> None:
     """Whether source and target make sense, before any work is done.
 
     Raises:
         InputError: there is no such source.
         OutputError: the target is the source, exists, or cannot be written.
+        ConfigError: a setting that makes no sense for a folder of pictures.
     """
     if not source.exists():
         raise InputError(f"no such file or folder: '{source}'")
-    folder = _is_folder(target)
-    for path in (target, compare_path(target)) if compare else (target,):
-        _check_target(source, path, folder=folder, overwrite=overwrite)
+    if source.is_dir() and not settings.span.whole:
+        raise ConfigError("start and end are times of a video: a folder of pictures has none")
+    if target.suffix.lower() not in ("", ".mkv") and settings.encode.lossless:
+        raise OutputError(
+            f"'{target}': lossless video (FFV1) goes into .mkv: choose '{target.stem}.mkv'"
+        )
+    for path in _targets(target, settings):
+        _check_target(source, path, folder=_is_folder(target))
+        if not settings.overwrite and not is_publishing(target):
+            _check_free(path)
 
 
-def _check_target(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
+def _targets(target: Path, settings: Settings) -> list[Path]:
+    return [target, compare_path(target)] if settings.compare else [target]
+
+
+def _check_target(source: Path, path: Path, *, folder: bool) -> None:
     if source.is_dir() and not folder:
         raise OutputError(
             f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
@@ -216,13 +125,16 @@ def _check_target(source: Path, path: Path, *, folder: bool, overwrite: bool) ->
             raise OutputError(
                 f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
             )
-        if not overwrite and not (folder and not any(path.iterdir())):
-            raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
     if folder:
         if not path.parent.is_dir():
             raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
     else:
         check_target(path)
+
+
+def _check_free(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
 
 
 def _is_folder(path: Path) -> bool:
@@ -234,26 +146,24 @@ def restore_file(
     target: Path,
     network: DeblurNetwork,
     window: Window,
+    settings: Settings = Settings(),
     *,
-    tiling: Tiling = "auto",
-    compare: bool = False,
-    overwrite: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
-) -> int:
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Outcome:
     """Restore a video file or a folder of pictures.
+
+    What a run that was broken off had done is taken up again, if source, network and settings
+    are the same; on a CPU the result is then the same to the last bit.
 
     Args:
         source: video file, or folder of pictures in the order of their names.
         target: video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG files.
         network: in evaluation mode, on the device of the work.
         window: frames that contribute to each one, odd; or `all`, which reads the source twice.
-        tiling: see `unsmear.restoration.tiles.Tiler`.
-        compare: also write a version with before and after side by side, see `compare_path`.
-        overwrite: replace a result that exists.
+        settings: everything else.
         on_progress: called before the first frame and after each, in both passes.
-
-    Returns:
-        Number of frames written, all that the source has.
+        on_note: called with what the user should know: guesses, conversions, damage.
 
     Raises:
         InputError: the source cannot be used.
@@ -261,55 +171,193 @@ def restore_file(
         ConfigError: window is even or below 1.
     """
     check_window(window)
-    check_paths(source, target, compare=compare, overwrite=overwrite)
-    scenes: Sequence[Scene] = ()
-    if window == "all":
-        with ExitStack() as stack:
-            reader = _open_reader(source, stack)
-            scenes = describe_scenes(network, _watched(reader, on_progress), tiling=tiling)
+    check_paths(source, target, settings)
+    run = _Run(source, target, network, window, settings, on_progress, on_note)
     with ExitStack() as stack:
-        reader = _open_reader(source, stack)
-        targets = [(target, False)] + ([(compare_path(target), True)] if compare else [])
-        folder = _is_folder(target)
-        sinks = [
-            stack.enter_context(_open_sink(path, reader, folder=folder, compare=both))
-            for path, both in targets
-        ]
-        results = restore_frames(network, reader, window, scenes=scenes, tiling=tiling)
-        done = 0
-        on_progress(Progress(0, reader.info.frames, reader.info))
-        for restored in results:
+        reader = run.open_reader(stack)
+        for note in reader.notes:
+            on_note(note)
+        job, make_sinks = run.planned(reader)
+        work = stack.enter_context(WorkFolder(target, job))
+        if not (settings.overwrite or work.publishing):
+            for path in _targets(target, settings):
+                _check_free(path)
+        sinks = make_sinks(work.path)
+        try:
+            outcome = run.work(reader, work, sinks)
+        except (InputError, ConfigError):
+            raise
+        except BaseException:
+            work.keep()
+            if work.kept:
+                on_note("what is done is kept: the same command goes on from there")
+            raise
+        finally:
             for sink in sinks:
+                sink.abandon()
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call of `restore_file`."""
+
+    source: Path
+    target: Path
+    network: DeblurNetwork
+    window: Window
+    settings: Settings
+    on_progress: Callable[[Progress], None]
+    on_note: Callable[[str], None]
+
+    def open_reader(self, stack: ExitStack) -> Reader:
+        if self.source.is_dir():
+            return FolderReader(self.source)
+        settings = self.settings
+        return stack.enter_context(
+            VideoReader(self.source, start=settings.span.start, deinterlace=settings.deinterlace)
+        )
+
+    def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
+        """Everything that decides the result, and how to make its sinks in a folder."""
+        info, settings, target = reader.info, self.settings, self.target
+        each = self.part_frames(info)
+        kinds = (None, settings.compare) if settings.compare else (None,)
+        job: dict[str, object] = {
+            "source": fingerprint(self.source),
+            "settings": {**asdict(settings), "overwrite": None},
+            "window": self.window,
+            "network": digest_of(self.network),
+            "part": each,
+            "threads": torch.get_num_threads(),
+            "device": str(next(self.network.parameters()).device),
+            "versions": [version(name) for name in ("unsmear", "torch", "av")],
+        }
+        if _is_folder(target):
+            dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
+            return job, lambda folder: [
+                FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind)
+                for kind in kinds
+            ]
+        assert isinstance(reader, VideoReader)  # check_paths saw to it
+        span, suffix = in_presentation_time(self.settings.span, reader), target.suffix.lower()
+        encodings = [
+            choose_encoding(
+                settings.encode, reader.codec, reader.pixel_format, suffix,
+                (2 * (info.width // 2 * 2) if kind == "side" else info.width, info.height),
+            )
+            for kind in kinds
+        ]  # fmt: skip
+        origin = Origin.of(reader, suffix, span.offset, span.end)
+        for note in (*encodings[0].notes, *origin.notes):
+            self.on_note(note)
+        job["encoding"] = [asdict(encoding) for encoding in encodings]
+        return job, lambda folder: [
+            VideoSink(
+                _target_of(target, kind), folder, encoding, info, None if kind else origin,
+                offset=span.offset, compare=kind,
+            )
+            for kind, encoding in zip(kinds, encodings, strict=True)
+        ]  # fmt: skip
+
+    @staticmethod
+    def part_frames(info: ClipInfo) -> int:
+        least, most = _PART_FRAMES
+        return min(max(_PART_PIXELS // (info.width * info.height), least), most)
+
+    def work(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
+        each = self.part_frames(reader.info)
+        done = _done_before(sinks)
+        frames, untouched = sum(done), 0
+        if not done or done[-1] == each:  # a part that is short is the last
+            scenes = self.scenes(work) if self.window == "all" else ()
+            frames, untouched = self.make(reader, sinks, frames, each, scenes)
+        parts = -(-frames // each)
+        if not frames:
+            raise InputError(
+                f"'{self.source}' has no frame in this stretch: choose another start or end"
+            )
+        if isinstance(reader, VideoReader):
+            for note in reader.damage.notes():
+                self.on_note(note)
+        if untouched:
+            self.on_note(
+                f"{untouched} frames are given as they came in: what the network made of them "
+                "was not plausible"
+            )
+        for sink in sinks:
+            sink.finish(parts)
+        work.start_publishing()
+        for sink in sinks:
+            sink.publish()
+        return Outcome(frames, sum(done), untouched)
+
+    def scenes(self, work: WorkFolder) -> list[Scene]:
+        """The first pass over a video whose window is `all`, or what an earlier run has of it."""
+        path = work.path / "scenes.safetensors"
+        if not path.exists():
+            with ExitStack() as stack:
+                reader = self.open_reader(stack)
+                pictures = self.watched(reader)
+                found = describe_scenes(self.network, pictures, tiling=self.settings.tiling)
+            save_scenes(path, found)
+        return load_scenes(path, next(self.network.parameters()).device)
+
+    def watched(self, reader: Reader) -> Iterator[Tensor]:
+        """The pictures of the first pass, each reported when it is done with."""
+        info, span = reader.info, in_presentation_time(self.settings.span, reader)
+        expected = frames_expected(info, span)
+        self.on_progress(Progress(0, expected, info, "watching"))
+        done = 0
+        for frame in reader:
+            if span.start is not None and frame.pts < span.start:
+                continue
+            if span.end is not None and frame.pts >= span.end:
+                break
+            yield frame.rgb
+            done += 1
+            self.on_progress(Progress(done, expected, info, "watching"))
+
+    def make(
+        self, reader: Reader, sinks: Sequence[Sink], done: int, each: int, scenes: Sequence[Scene]
+    ) -> tuple[int, int]:
+        """Make all frames from number `done` on; how many there are then, and how many of them
+        were left as they came in.
+        """
+        info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
+        expected = frames_expected(info, span)
+        self.on_progress(Progress(done, expected, info))
+        lead, frames = frames_of(reader, span, done, self.network, self.window)
+        results = restore_frames(
+            self.network, frames, self.window, scenes=scenes, tiling=self.settings.tiling,
+            strength=self.settings.strength, first=done - lead, lead=lead,
+        )  # fmt: skip
+        for restored in results:
+            if span.end is not None and restored.frame.pts >= span.end:
+                break
+            for sink in sinks:
+                if done % each == 0:
+                    sink.begin(done // each)
                 sink.put(restored)
             done += 1
-            on_progress(Progress(done, reader.info.frames, reader.info))
-        for sink in sinks:
-            sink.commit()
+            untouched += not restored.plausible
+            if done % each == 0:
+                for sink in sinks:
+                    sink.end()
+            self.on_progress(Progress(done, expected, info))
+        if done % each:
+            for sink in sinks:
+                sink.end()
+        return done, untouched
+
+
+def _target_of(target: Path, kind: object) -> Path:
+    return compare_path(target) if kind else target
+
+
+def _done_before(sinks: Sequence[Sink]) -> list[int]:
+    """Frames of each part that every sink has, from the first on."""
+    done: list[int] = []
+    while None not in (counts := [sink.frames(len(done)) for sink in sinks]):
+        done.append(min(count for count in counts if count is not None))
     return done
-
-
-def _open_reader(source: Path, stack: ExitStack) -> VideoReader | FolderReader:
-    if source.is_dir():
-        return FolderReader(source)
-    return stack.enter_context(VideoReader(source))
-
-
-def _watched(
-    reader: VideoReader | FolderReader, on_progress: Callable[[Progress], None]
-) -> Iterator[Tensor]:
-    """The pictures of the first pass, each reported when it is done with."""
-    info = reader.info
-    on_progress(Progress(0, info.frames, info, "watching"))
-    for done, frame in enumerate(reader, start=1):
-        yield frame.rgb
-        on_progress(Progress(done, info.frames, info, "watching"))
-
-
-def _open_sink(
-    path: Path, reader: VideoReader | FolderReader, *, folder: bool, compare: bool
-) -> Sink:
-    if folder:
-        dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
-        return _FolderSink(FolderWriter(path, dtype), compare=compare)
-    assert isinstance(reader, VideoReader)  # check_paths saw to it
-    return _VideoSink(path, reader, compare=compare)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 _THUMBNAIL = (18, 32)
 _RECENT = 8  # frames that say how alike neighbours usually are here
+MEMORY = _RECENT + 1  # frames before a frame that decide whether the scene changes there
 # Measured on a dozen real clips: a shaking hand or a pan keeps neighbours at 0.72 and more, frames
 # of different clips are at 0.55 or less. A fast pan lowers what is usual, not only one frame.
 _ALIKE = 0.55

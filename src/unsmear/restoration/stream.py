@@ -4,13 +4,18 @@ memory does not depend on the length of the stream.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from unsmear.errors import ConfigError
@@ -21,9 +26,9 @@ from unsmear.models.network import (
     TemporalSums,
     pad_to_multiple,
 )
-from unsmear.restoration.scenes import split_scenes
+from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.tiles import Tiler, Tiling
-from unsmear.restoration.window import SlidingSum, contexts_of, merge
+from unsmear.restoration.window import WindowSums, contexts_of, merge
 
 Window = int | Literal["all"]
 
@@ -100,6 +105,29 @@ def describe_scenes(
     return scenes
 
 
+def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
+    """Write what a first pass found; the file is whole or not there."""
+    tensors = {
+        f"{number}.{level}": context.contiguous().cpu()
+        for number, scene in enumerate(scenes)
+        for level, context in enumerate(scene.contexts)
+    }
+    partial = path.with_suffix(".part")
+    save_file(tensors, partial, {"frames": json.dumps([scene.frames for scene in scenes])})
+    os.replace(partial, path)
+
+
+def load_scenes(path: Path, device: torch.device) -> list[Scene]:
+    """Read what `save_scenes` wrote."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        counts = json.loads(file.metadata()["frames"])
+        levels = len(file.keys()) // max(len(counts), 1)
+        return [
+            Scene(count, tuple(file.get_tensor(f"{number}.{level}") for level in range(levels)))
+            for number, count in enumerate(counts)
+        ]
+
+
 @torch.no_grad()
 def restore_stream(
     network: DeblurNetwork,
@@ -108,20 +136,28 @@ def restore_stream(
     *,
     scenes: Sequence[Scene] = (),
     tiling: Tiling = "auto",
+    first: int = 0,
+    lead: int = 0,
 ) -> Iterator[Tensor]:
     """Restore frames one after the other. Scenes are found and never mixed.
+
+    A stream may begin in the middle of a clip: with `frames_before` more frames as a lead, what
+    comes out is bit for bit what a run from the beginning gives.
 
     Args:
         network: in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         window: frames that contribute to each one, centred on it, odd; at the ends of a scene
             it holds those that exist. `all`: the whole scene.
-        scenes: `describe_scenes` of the same frames, where the window is `all`.
+        scenes: `describe_scenes` of the whole clip, where the window is `all`.
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        first: number of the first of `frames` in the clip.
+        lead: so many of `frames`, at the beginning, are looked at and not restored.
 
     Yields:
-        Restored frames, (3, H, W), float32, 0..1, on the network's device, as many as came in;
-        the first after window // 2 more have come in (at least `network.config.neighbours`).
+        Restored frames, (3, H, W), float32, 0..1, on the network's device, as many as came in
+        after the lead; the first after window // 2 more have come in (at least
+        `network.config.neighbours`).
 
     Raises:
         ConfigError: window is even or below 1.
@@ -129,18 +165,38 @@ def restore_stream(
     """
     tiler = Tiler(network, tiling)
     checked = _of_one_size(frames)
+    wanted = first + lead
     if check_window(window) != "all":
         assert not isinstance(window, str)
         for scene in split_scenes(checked):
-            yield from _SceneStream(tiler, window // 2, None).restore(scene)
+            run = _SceneStream(tiler, window // 2, None, first)
+            yield from run.restore(scene, wanted)
+            first += run.taken
         return
+    start = 0
     for known in scenes:
-        run = _SceneStream(tiler, 0, known.contexts)
-        yield from run.restore(islice(checked, known.frames))
-        if run.taken != known.frames:
+        start, ends = start + known.frames, start + known.frames
+        if ends <= first:
+            continue
+        run = _SceneStream(tiler, 0, known.contexts, first)
+        yield from run.restore(islice(checked, ends - first), wanted)
+        if first + run.taken != ends:
             raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
+        first = ends
     if next(checked, None) is not None:
         raise ValueError("more frames follow than the scenes hold")
+
+
+def frames_before(network: DeblurNetwork, window: Window) -> int:
+    """How many frames before a frame decide what it becomes; see `restore_stream`."""
+    side = network.config.neighbours
+    return side if window == "all" else max(window // 2, side) + MEMORY
+
+
+def frames_after(network: DeblurNetwork, window: Window) -> int:
+    """How many frames after a frame decide what it becomes."""
+    side = network.config.neighbours
+    return side if window == "all" else max(window // 2, side)
 
 
 def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -167,57 +223,69 @@ class _Held:
     """A frame on its way; what is not needed any more is None."""
 
     frame: Tensor
-    sums: TemporalSums | None
     encoded: Encoded | None = None
     local: Tensor | None = None
 
 
 class _SceneStream:
-    """Restores one scene. Frames are counted from its first.
+    """Restores one scene.
 
     Args:
         tiler: runs the network.
         reach: frames of the window before and after the current one.
         contexts: of the window, where it is the same for all frames.
+        first: number of the scene's first frame in the clip.
     """
 
-    def __init__(self, tiler: Tiler, reach: int, contexts: Contexts | None) -> None:
-        self.taken = 0
+    def __init__(self, tiler: Tiler, reach: int, contexts: Contexts | None, first: int) -> None:
         self._tiler, self._network = tiler, tiler.network
         self._reach, self._contexts = reach, contexts
         self._side = self._network.config.neighbours
         self._ahead = max(reach, self._side)
         self._held: deque[_Held] = deque()
-        self._first = 0  # number of the oldest frame held
-        self._window = SlidingSum()
-        self._pushed = self._popped = 0
+        self._start = self._end = self._first = first  # scene; oldest frame that is held
+        self._window = WindowSums(first)
 
-    def restore(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        """All frames of the scene, each as soon as enough is known of what follows."""
-        done = 0
+    @property
+    def taken(self) -> int:
+        """Frames taken in so far."""
+        return self._end - self._start
+
+    def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
+        """All frames of the scene from number `wanted` on, each as soon as enough is known of
+        what follows.
+        """
+        current = self._start
         for frame in frames:
             self._take(frame)
             if self.taken > self._ahead:
-                yield self._restored(done)
-                done += 1
-        while done < self.taken:
-            yield self._restored(done)
-            done += 1
+                if current >= wanted:
+                    yield self._restored(current)
+                self._let_go(current)
+                current += 1
+        for number in range(current, self._end):
+            if number >= wanted:
+                yield self._restored(number)
+            self._let_go(number)
 
     def _take(self, frame: Tensor) -> None:
-        held = _Held(frame, None)
+        held = _Held(frame)
         if self._contexts is None:
             encoded = self._tiler.encode(_prepared(frame, self._network))
-            held.sums = self._network.sum(self._network.squeeze(encoded))
+            self._window.push(self._network.sum(self._network.squeeze(encoded)))
             if self._ahead <= _MOST_KEPT:
                 held.encoded, held.local = encoded, encoded.local
         self._held.append(held)
-        self.taken += 1
+        self._end += 1
 
     def _restored(self, current: int) -> Tensor:
-        contexts = self._contexts_around(current) if self._contexts is None else self._contexts
+        contexts = self._contexts
+        if contexts is None:
+            start = max(current - self._reach, self._start)
+            end = min(current + self._reach + 1, self._end)
+            contexts = contexts_of(self._window.total(start, end))
         neighbours = [
-            self._local(min(max(current + offset, 0), self.taken - 1))
+            self._local(min(max(current + offset, self._start), self._end - 1))
             for offset in range(-self._side, self._side + 1)
             if offset
         ]
@@ -225,24 +293,16 @@ class _SceneStream:
         held = self._at(current)
         assert held.encoded is not None
         out = self._tiler.restore(held.encoded, contexts, neighbours)
-        held.encoded = None
-        while self._first < current + 1 - self._side:
-            self._held.popleft()
-            self._first += 1
         height, width = held.frame.shape[-2:]
         return out[0, :, :height, :width].float().clamp(0, 1)
 
-    def _contexts_around(self, current: int) -> Contexts:
-        while self._pushed < min(current + self._reach + 1, self.taken):
-            held = self._at(self._pushed)
-            assert held.sums is not None
-            self._window.push(held.sums)
-            held.sums = None
-            self._pushed += 1
-        while self._popped < current - self._reach:
-            self._window.pop()
-            self._popped += 1
-        return contexts_of(self._window.total())
+    def _let_go(self, current: int) -> None:
+        """What nothing after the current frame will ask for."""
+        self._at(current).encoded = None
+        self._window.forget(current + 1 - self._reach)
+        while self._first < current + 1 - self._side:
+            self._held.popleft()
+            self._first += 1
 
     def _local(self, number: int) -> Tensor:
         held = self._at(number)

@@ -1,4 +1,4 @@
-"""Sums over a window that slides: two merges a frame, whatever its length."""
+"""Sums over a window that moves: some merges a frame (their number grows as its logarithm)."""
 
 from __future__ import annotations
 
@@ -15,51 +15,58 @@ def contexts_of(sums: TemporalSums) -> Contexts:
     return tuple(level.mean().flatten(1, 2) for level in sums)
 
 
-class SlidingSum:
-    """The `TemporalSums` of the frames pushed and not yet popped, first in, first out.
+class WindowSums:
+    """`TemporalSums` of the frames of a window, for windows that move forward.
 
     Prefix sums would need a subtraction, and lose the digits of a frame whose logit is far
-    below those before it. Two stacks need none: one holds the sums from each old frame to the
-    youngest of the old, the other is a running sum of the new; when the first is empty it takes
-    over what the second has seen. Each frame is merged at most three times.
+    below those before it. Sums over 1, 2, 4, ... frames need none; they begin at multiples of
+    their length, counted from the start of the clip. So a window's sum is put together in the
+    same order, to the last bit, wherever work began: a run that was broken off can go on.
+
+    Args:
+        first: number of the first frame that will be pushed.
     """
 
-    def __init__(self) -> None:
-        self._old: list[TemporalSums] = []  # suffix sums, the oldest frame's last
-        self._new: list[TemporalSums] = []
-        self._new_sum: TemporalSums | None = None
-
-    def __len__(self) -> int:
-        return len(self._old) + len(self._new)
+    def __init__(self, first: int = 0) -> None:
+        self._oldest = self._next = first
+        self._blocks: dict[tuple[int, int], TemporalSums] = {}  # (log2 of length, number)
 
     def push(self, frame: TemporalSums) -> None:
         """Take in the next frame."""
-        self._new.append(frame)
-        self._new_sum = frame if self._new_sum is None else merge(self._new_sum, frame)
+        level, number = 0, self._next
+        self._blocks[level, number] = block = frame
+        while number % 2 and (left := self._blocks.get((level, number - 1))) is not None:
+            level, number = level + 1, number // 2
+            self._blocks[level, number] = block = merge(left, block)
+        self._next += 1
 
-    def pop(self) -> None:
-        """Drop the oldest frame.
+    def forget(self, before: int) -> None:
+        """Drop frames that no window will hold any more."""
+        while self._oldest < min(before, self._next):
+            level = 0
+            while self._blocks.pop((level, self._oldest >> level), None) is not None:
+                if self._oldest % (2 << level):
+                    break
+                level += 1
+            self._oldest += 1
+
+    def total(self, start: int, end: int) -> TemporalSums:
+        """The sum over frames from `start` to before `end`, all of them pushed, none forgotten.
 
         Raises:
-            IndexError: there is none.
+            IndexError: a frame is not there, or there is none.
         """
-        if not self._old:
-            while self._new:
-                frame = self._new.pop()
-                self._old.append(merge(frame, self._old[-1]) if self._old else frame)
-            self._new_sum = None
-        self._old.pop()
-
-    def total(self) -> TemporalSums:
-        """The sum over all frames held.
-
-        Raises:
-            IndexError: there is none.
-        """
-        if not self._old:
-            if self._new_sum is None:
-                raise IndexError("no frames in the window")
-            return self._new_sum
-        if self._new_sum is None:
-            return self._old[-1]
-        return merge(self._old[-1], self._new_sum)
+        if not self._oldest <= start < end <= self._next:
+            raise IndexError(
+                f"frames {start} to {end} asked for, {self._oldest} to {self._next} are there"
+            )
+        total: TemporalSums | None = None
+        while start < end:
+            level = 0
+            while start % (2 << level) == 0 and start + (2 << level) <= end:
+                level += 1
+            block = self._blocks[level, start >> level]
+            total = block if total is None else merge(total, block)
+            start += 1 << level
+        assert total is not None
+        return total

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unsmear.clip import ColorTags, YuvPlanes
+from unsmear.video.formats import PixelFormat
 
 UNSPECIFIED = 2
 # Weights of red and blue in luma, by H.273 matrix code.
@@ -129,12 +130,67 @@ def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
     )
 
 
+def convert_planes(planes: YuvPlanes, wanted: PixelFormat) -> YuvPlanes:
+    """The same picture with another depth or subsampling; as it is where it has them already."""
+    if PixelFormat.of(planes) == wanted:
+        return planes
+    height, width = planes.y.shape
+    luma_offset, luma_span, chroma_offset, chroma_span = _scales(planes)
+    luma = (planes.y.float() - luma_offset) / luma_span
+    chroma = (torch.stack((planes.u, planes.v)).float() - chroma_offset) / chroma_span
+    if (planes.down_x, planes.down_y) != (wanted.down_x, wanted.down_y):
+        full = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
+        chroma = downsample_chroma(full, wanted.down_y, wanted.down_x)
+    return _coded(luma, chroma, wanted, planes.tags)
+
+
+def _coded(luma: Tensor, chroma: Tensor, form: PixelFormat, tags: ColorTags) -> YuvPlanes:
+    """Y' (H, W) in 0..1 and colour differences (2, h, w) in -0.5..0.5 -> numbers."""
+    empty = luma.new_zeros(0)
+    shape = YuvPlanes(empty, empty, empty, form.depth, form.down_x, form.down_y, tags)
+    luma_offset, luma_span, chroma_offset, chroma_span = _scales(shape)
+    top, dtype = (1 << form.depth) - 1, torch.uint8 if form.depth == 8 else torch.uint16
+
+    def numbers(values: Tensor, offset: float, span: float) -> Tensor:
+        return (values * span + offset).round_().clamp_(0, top).to(dtype)
+
+    return replace(
+        shape,
+        y=numbers(luma, luma_offset, luma_span),
+        u=numbers(chroma[0], chroma_offset, chroma_span),
+        v=numbers(chroma[1], chroma_offset, chroma_span),
+    )
+
+
 def beside(left: YuvPlanes, right: YuvPlanes) -> YuvPlanes:
     """Two pictures of one format side by side, each cut to an even width."""
+    even = left.y.shape[1] // 2 * 2
+    return _joined(left, (0, even), right, (0, even))
+
+
+def wipe(before: YuvPlanes, after: YuvPlanes, column: int) -> YuvPlanes:
+    """One picture: before left of a column (rounded to even), after from there on, and a
+    white line two pixels wide between them.
+    """
+    width = before.y.shape[1]
+    split = min(max(column // 2 * 2, 0), width)
+    # An odd last column belongs to a pair of its own.
+    both = _joined(before, (0, split), after, (split, width + width % 2))
+    top = (1 << both.depth) - 1 if both.tags.full_range else 235 << (both.depth - 8)
+    both.y[:, split : split + 2] = top
+    for plane in (both.u, both.v):
+        plane[:, split >> both.down_x : (split + 2) >> both.down_x] = 128 << (both.depth - 8)
+    return both
+
+
+def _joined(
+    left: YuvPlanes, of_left: tuple[int, int], right: YuvPlanes, of_right: tuple[int, int]
+) -> YuvPlanes:
+    """Columns of one picture, from an even one to before an even one, then those of another."""
 
     def joined(first: Tensor, second: Tensor, down: int) -> Tensor:
-        keep = (left.y.shape[1] // 2 * 2) >> down
-        return torch.cat((first[:, :keep], second[:, :keep]), dim=1)
+        parts = ((first, of_left), (second, of_right))
+        return torch.cat([plane[:, a >> down : b >> down] for plane, (a, b) in parts], dim=1)
 
     return replace(
         left,
@@ -144,9 +200,11 @@ def beside(left: YuvPlanes, right: YuvPlanes) -> YuvPlanes:
     )
 
 
-def planes_from_rgb(rgb: Tensor, tags: ColorTags) -> YuvPlanes:
-    """RGB (3, H, W) float 0..1 -> 8-bit 4:2:0 planes, by the tags' matrix and range."""
+def planes_from_rgb(
+    rgb: Tensor, tags: ColorTags, form: PixelFormat = PixelFormat(8, 1, 1)
+) -> YuvPlanes:
+    """RGB (3, H, W) float 0..1 -> planes, by the tags' matrix and range."""
     _, height, width = rgb.shape
-    grey = torch.full(((height + 1) // 2, (width + 1) // 2), 128, dtype=torch.uint8)
-    black = torch.full((height, width), 0 if tags.full_range else 16, dtype=torch.uint8)
-    return add_change(YuvPlanes(black, grey, grey, 8, 1, 1, tags), rgb)
+    matrix = torch.linalg.inv(rgb_from_yuv_matrix(resolve_matrix(tags, width, height)))
+    yuv = (matrix @ rgb.flatten(1)).unflatten(1, (height, width))
+    return _coded(yuv[0], downsample_chroma(yuv[1:], form.down_y, form.down_x), form, tags)

@@ -1,25 +1,18 @@
-"""Folders of pictures in and out, as benchmarks have them: same names, PNG, whole or not at all."""
+"""Folders of pictures in and out, as benchmarks have them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-
-import torch
-from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, OutputError
 from unsmear.video.images import (
-    integer_from_unit,
     list_images,
     read_image,
     unit_from_integer,
-    write_image,
 )
 
 
@@ -43,7 +36,13 @@ class FolderReader:
             raise InputError(f"'{path}' holds two pictures named '{double[0]}': keep one")
         first = read_image(self._files[0])
         self.dtype = first.dtype
+        self.notes: list[str] = []
+        self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
+
+    def skip(self, frames: int) -> None:
+        """Pass over pictures, before iterating."""
+        self._skipped += frames
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames; their time stamps count them.
@@ -51,7 +50,7 @@ class FolderReader:
         Raises:
             InputError: a picture cannot be read, or is of another size than the first.
         """
-        for index, file in enumerate(self._files):
+        for index, file in enumerate(self._files[self._skipped :], start=self._skipped):
             image = read_image(file)
             if image.shape[-2:] != (self.info.height, self.info.width):
                 raise InputError(
@@ -61,53 +60,18 @@ class FolderReader:
             yield Frame(unit_from_integer(image), Fraction(index), name=file.stem)
 
 
-class FolderWriter:
-    """A folder of PNG files being written. Use as a context manager: `commit` keeps it.
-
-    Args:
-        path: of the finished folder.
-        dtype: uint8 or uint16, of the files.
+def store_pictures(pictures: Path, path: Path) -> None:
+    """Give a folder of finished pictures its name. Where a folder of that name exists already,
+    pictures of the same names are replaced and everything else in it is left alone.
 
     Raises:
-        OutputError: the parent folder is missing or cannot be written.
+        OutputError: the disk or its rights say no.
     """
-
-    def __init__(self, path: Path, dtype: torch.dtype = torch.uint8) -> None:
-        self.path, self._dtype = path, dtype
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            self._partial.mkdir()
-        except OSError as error:
-            raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
-
-    def write(self, rgb: Tensor, name: str) -> None:
-        """Write a picture, (3, H, W) float 0..1, under a name without suffix."""
-        image = integer_from_unit(rgb, self._dtype)
-        write_image(self._partial / f"{name}.png", image)
-
-    def commit(self) -> None:
-        """Give the folder its name. Where it exists already, pictures of the same names are
-        replaced and everything else in it is left alone.
-
-        Raises:
-            OutputError: the disk or its rights say no.
-        """
-        try:
-            if not self.path.exists():
-                os.replace(self._partial, self.path)
-                return
-            for file in sorted(self._partial.iterdir()):
-                os.replace(file, self.path / file.name)
-        except OSError as error:
-            raise OutputError(f"cannot write '{self.path}': {error.strerror or error}") from None
-
-    def __enter__(self) -> FolderWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+    try:
+        if not path.exists():
+            os.replace(pictures, path)
+            return
+        for file in sorted(pictures.iterdir()):
+            os.replace(file, path / file.name)
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None

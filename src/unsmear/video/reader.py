@@ -1,39 +1,62 @@
-"""Read a video file frame by frame, each with its own time stamp, and pass packets of other
-streams on untouched. One pass over the file, memory independent of its length.
+"""Read a video file frame by frame, each with its own time stamp. One pass over the file, memory
+independent of its length; what is damaged is concealed and counted.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
-import numpy as np
-import torch
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from unsmear.clip import ClipInfo, ColorTags, Frame, YuvPlanes
+from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError
-from unsmear.video.color import rgb_from_planes
+from unsmear.video.color import resolve_matrix, rgb_from_planes
+from unsmear.video.formats import PixelFormat
+from unsmear.video.frames import display_matrix_of, hdr_of, lost_side_data, planes_of, tags_of
 from unsmear.video.images import integer_from_unit
 
-# Pixel formats read as they are: name without depth suffix -> halvings of colour (x, y).
-_SUBSAMPLING = {"yuv420p": (1, 1), "yuv422p": (1, 0), "yuv444p": (0, 0)}
-_DEPTHS = (9, 10, 12, 14, 16)
-NATIVE_FORMATS = {
-    **{name: (8, *down) for name, down in _SUBSAMPLING.items()},
-    **{name.replace("yuv", "yuvj"): (8, *down) for name, down in _SUBSAMPLING.items()},
-    **{f"{n}{depth}le": (depth, *down) for n, down in _SUBSAMPLING.items() for depth in _DEPTHS},
-}
-_FULL_RANGE = 2
+# 8K is 33 million; what a damaged header declares may be anything.
+MOST_PIXELS = 1 << 26
+_SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
+_MATRIX_NAMES = {1: "BT.709", 6: "BT.601"}
+
+
+@dataclass
+class Damage:
+    """What could not be read as it should.
+
+    Attributes:
+        packets: that no decoder made sense of.
+        frames: that the decoder marked as damaged.
+        stamps: time stamps that did not rise and were moved.
+        broke_off: reading ended in an error, not at the end.
+    """
+
+    packets: int = 0
+    frames: int = 0
+    stamps: int = 0
+    broke_off: bool = False
+
+    def notes(self) -> list[str]:
+        """For the user, one line each."""
+        lines = []
+        if self.packets:
+            lines.append(f"{self.packets} packets could not be decoded; their frames are missing")
+        if self.frames:
+            lines.append(f"{self.frames} frames are damaged; the decoder concealed what it could")
+        if self.stamps:
+            lines.append(f"{self.stamps} time stamps did not rise and were moved")
+        if self.broke_off:
+            lines.append("the file breaks off; the frames before are kept")
+        return lines
 
 
 class VideoReader:
@@ -41,40 +64,87 @@ class VideoReader:
 
     Args:
         path: of the file.
+        start: presentation time, seconds; reading begins at a key frame some seconds before.
+            Default: the beginning.
+        deinterlace: make whole frames of interlaced ones (bwdif), one each.
 
     Raises:
-        InputError: no such file, not a video, or no video stream in it.
+        InputError: no such file, not a video, no video stream in it, larger than can be, with
+            transparency, or interlaced without `deinterlace`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, start: Fraction | None = None, deinterlace: bool = False
+    ) -> None:
         self.path = path
-        self._container = _open(path)
-        streams = [s for s in self._container.streams.video if not _is_cover(s)]
+        self.damage = Damage()
+        self._deinterlace = deinterlace
+        self._container = open_container(path)
+        try:
+            self.stream = self._main_stream()
+            # The first frame settles what the header may leave open (colour, rotation).
+            self._frames = self._started(start)
+            self._first = next(self._frames, None)
+            if self._first is None:
+                raise InputError(
+                    f"'{path}' holds no frame that can be decoded: is it complete, and a video?"
+                )
+            self._check(self._first)
+            self.info = self._describe(self._first)
+            self.notes = self._notes(self._first)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _main_stream(self) -> VideoStream:
+        streams = [s for s in self._container.streams.video if not is_cover(s)]
         if not streams:
-            self._container.close()
-            raise InputError(f"'{path}' holds no video stream: give a file with moving pictures")
-        self.stream: VideoStream = streams[0]
-        self.stream.thread_type = "AUTO"
-        self._waiting: deque[Packet[Stream]] = deque()
-        # The first frame settles what the header may leave open (colour, rotation).
-        self._frames = self._decode()
-        self._first = next(self._frames, None)
-        if self._first is None:
-            self._container.close()
-            raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
-        self.rotation = float(self._first.rotation)
-        self.info = self._describe(self._first)
+            raise InputError(
+                f"'{self.path}' holds no video stream: give a file with moving pictures"
+            )
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise InputError(f"'{self.path}' holds video that no decoder here knows")
+        _check_size(self.path, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        stream.thread_type = "AUTO"
+        return stream
 
-    @property
-    def copied(self) -> list[Stream]:
-        """Streams whose packets are passed on: audio."""
-        return list(self._container.streams.audio)
+    def _started(self, start: Fraction | None) -> Iterator[VideoFrame]:
+        """Frames from a key frame before `start` on, or from the beginning if seeking fails."""
+        target = None if start is None else start - _SEEK_MARGIN
+        base = self.stream.time_base
+        if target is None or base is None or target <= (self.stream.start_time or 0) * base:
+            return self._decoded()
+        try:
+            self._container.seek(round(target / base), stream=self.stream)
+            frames = self._decoded()
+            first = next(frames, None)
+        except av.FFmpegError:
+            first = None
+        if first is None or first.pts is None or first.pts * base > target + _SEEK_MARGIN:
+            self._container.seek(0)  # an index that leads astray
+            return self._decoded()
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        """Of the file: title, creation time and the like, without the muxer's own marks."""
-        own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
-        return {k: v for k, v in self._container.metadata.items() if k.lower() not in own}
+        def chained(head: VideoFrame) -> Iterator[VideoFrame]:
+            yield head
+            yield from frames
+
+        return chained(first)
+
+    def _check(self, first: VideoFrame) -> None:
+        _check_size(self.path, first.width, first.height)
+        alpha = any(component.is_alpha for component in first.format.components)
+        if alpha or self.stream.metadata.get("alpha_mode") == "1":
+            raise InputError(
+                f"'{self.path}' has transparency, which would be lost: flatten it onto a "
+                "background first"
+            )
+        if first.interlaced_frame and not self._deinterlace:
+            raise InputError(
+                f"'{self.path}' is interlaced: two fields in one frame move against each other; "
+                "add --deinterlace to make whole frames of them"
+            )
 
     def _describe(self, first: VideoFrame) -> ClipInfo:
         stream = self.stream
@@ -87,51 +157,104 @@ class VideoReader:
             frames=frames,
             rate=stream.average_rate,
             time_base=stream.time_base,
-            tags=_tags(first),
+            tags=tags_of(first),
             pixel_aspect=stream.sample_aspect_ratio,
+            display_matrix=display_matrix_of(first),
+            hdr=hdr_of(first),
         )
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        try:
-            for packet in self._container.demux(self.stream, *self.copied):
-                if packet.stream.index != self.stream.index:
-                    if packet.dts is not None:
-                        self._waiting.append(packet)
-                    continue
-                yield from self.stream.decode(packet)
-        except av.FFmpegError as error:
-            raise InputError(
-                f"'{self.path}' cannot be decoded further: {error.strerror}; "
-                "the file may be damaged"
-            ) from None
+    def _notes(self, first: VideoFrame) -> list[str]:
+        info, notes = self.info, []
+        if PixelFormat.named(first.format.name) is None:
+            notes.append(f"pictures of {first.format.name} are written as YUV")
+        elif info.tags.matrix not in (1, 5, 6, 9):
+            guess = _MATRIX_NAMES[resolve_matrix(info.tags, info.width, info.height)]
+            notes.append(f"the video does not say its colour matrix: taken for {guess}")
+        if self._deinterlace and first.interlaced_frame:
+            notes.append("interlaced fields were made into whole frames")
+        return notes + [f"{name} is not kept" for name in lost_side_data(first)]
+
+    @property
+    def start(self) -> Fraction:
+        """Where the file's own time begins, seconds of presentation time."""
+        return max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds, as the file says; 0 if it does not."""
+        whole = Fraction(self._container.duration or 0, av.time_base)
+        own = (self.stream.duration or 0) * (self.stream.time_base or 0)
+        return max(whole, Fraction(own), Fraction(0))
+
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """Of the planes that frames come with."""
+        assert self._first is not None  # not iterated yet
+        return PixelFormat.of(planes_of(self._first, self.info.tags))
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, such as h264."""
+        return self.stream.codec_context.codec.canonical_name
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        frames = self._concealed()
+        return _deinterlaced(frames, self.stream) if self._deinterlace else frames
+
+    def _concealed(self) -> Iterator[VideoFrame]:
+        """All frames that can be decoded; what cannot is counted."""
+        packets = self._container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, ValueError):
+                self.damage.broke_off = True
+                packet = None
+            try:
+                frames = self.stream.decode(packet)
+            except av.EOFError:
+                return
+            except (av.FFmpegError, ValueError):
+                self.damage.packets += 1
+                frames = []
+            for frame in frames:
+                self.damage.frames += frame.is_corrupt
+                yield frame
+            if packet is None:
+                return
+
+    def skip(self, frames: int) -> None:
+        """Pass over frames without converting them, before iterating."""
+        for _ in range(frames):
+            self._first = next(self._frames, None)
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order of presentation.
 
         Raises:
-            InputError: the file is damaged, or its picture changes size.
+            InputError: the picture changes size.
         """
-        time_base = self.stream.time_base or Fraction(1, 1000)
-        tick = round(1 / (self.info.rate or 25) / time_base) or 1
-        pts: int | None = None
-        decoded: VideoFrame | None = self._first
-        self._first = None
+        base = self.stream.time_base or Fraction(1, 1000)
+        tick = round(1 / (self.info.rate or 25) / base) or 1
+        last: int | None = None
+        decoded, self._first = self._first, None
         while decoded is not None:
             if (decoded.width, decoded.height) != (self.info.width, self.info.height):
                 raise InputError(
                     f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
                     f"{decoded.width}x{decoded.height}: split it there first"
                 )
-            # Without a stamp a frame follows the one before at the mean rate.
-            pts = decoded.pts if decoded.pts is not None else (0 if pts is None else pts + tick)
-            planes = _planes(decoded, self.info.tags)
-            yield Frame(rgb_from_planes(planes), pts * time_base, planes)
+            pts = _stamp(decoded, base)
+            if pts is None:  # without a stamp a frame follows the one before at the mean rate
+                pts = 0 if last is None else last + tick
+            elif last is not None and pts <= last:
+                self.damage.stamps += 1
+                pts = last + 1
+            last = pts
+            planes = planes_of(decoded, self.info.tags)
+            duration = decoded.duration * (decoded.time_base or base) if decoded.duration else None
+            yield Frame(rgb_from_planes(planes), pts * base, planes, duration=duration)
             decoded = next(self._frames, None)
-
-    def take_packets(self) -> Iterator[Packet[Stream]]:
-        """Packets of the copied streams that came by since the last call."""
-        while self._waiting:
-            yield self._waiting.popleft()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -149,49 +272,68 @@ class VideoReader:
         self.close()
 
 
-def _open(path: Path) -> InputContainer:
+def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
+    """Presentation time in ticks of the stream; filters count in ticks of their own."""
+    if frame.pts is None:
+        return None
+    return round(frame.pts * (frame.time_base or base) / base)
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file with streams in it.
+
+    Raises:
+        InputError: no such file, or nothing that FFmpeg knows.
+    """
     if not path.exists():
         raise InputError(f"no such file: '{path}'")
+    if not path.is_file():
+        raise InputError(f"'{path}' is not a file: give a video file or a folder of pictures")
     try:
         return av.open(str(path), mode="r", metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
 
 
-def _is_cover(stream: VideoStream) -> bool:
+def is_cover(stream: VideoStream) -> bool:
     """Cover pictures of audio files count as video streams; they are not."""
     return bool(stream.disposition & stream.disposition.__class__.attached_pic)
 
 
-def _tags(frame: VideoFrame) -> ColorTags:
-    return ColorTags(
-        matrix=int(frame.colorspace),
-        primaries=int(frame.color_primaries),
-        transfer=int(frame.color_trc),
-        full_range=int(frame.color_range) == _FULL_RANGE or "yuvj" in frame.format.name,
-    )
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"'{path}' says that its pictures are {width}x{height}: more than {MOST_PIXELS:,} "
+            "pixels are refused; scale it down, or repair it if that is wrong"
+        )
 
 
-def _planes(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
-    """Copy the planes out of a decoded frame; formats other than planar YUV go through
-    swscale to the nearest that is.
-    """
-    name = frame.format.name
-    if name not in NATIVE_FORMATS:
-        deep = max(component.bits for component in frame.format.components) > 8
-        name = "yuv444p10le" if deep else "yuv444p"
-        frame = frame.reformat(format=name)
-        tags = _tags(frame)
-    depth, down_x, down_y = NATIVE_FORMATS[name]
-    dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
+def _deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
+    graph: av.filter.Graph | None = None
+    for frame in frames:
+        if graph is None:
+            graph = av.filter.Graph()
+            graph.link_nodes(
+                graph.add_buffer(template=stream),
+                graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+                graph.add("buffersink"),
+            ).configure()
+        graph.push(frame)
+        yield from _pulled(graph)
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph)
 
-    def copy(index: int) -> Tensor:
-        plane = frame.planes[index]
-        rows = np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
-        return torch.from_numpy(rows[:, : plane.width].copy())
 
-    return YuvPlanes(copy(0), copy(1), copy(2), depth, down_x, down_y, tags)
+def _pulled(graph: av.filter.Graph) -> Iterator[VideoFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert isinstance(frame, VideoFrame)
+        yield frame
 
 
 def read_rgb8(path: Path) -> Iterator[Tensor]:

@@ -1,192 +1,235 @@
-"""Write a video file: frames with their own time stamps, packets of other streams as they are.
+"""Write a video file: encoded pictures and the source's other streams put together.
 
-The file grows beside its target under a hidden name and is renamed when whole.
+The file grows under a hidden name and is renamed when whole.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 
 import av
-import numpy as np
+from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from torch import Tensor
 
-from unsmear.clip import ClipInfo, ColorTags, YuvPlanes
+from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import OutputError
+from unsmear.video.color import convert_planes
+from unsmear.video.encoding import (
+    EncodeChoice,
+    Encoding,
+    FrameEncoder,
+    choose_encoding,
+    configure,
+    ticks_of,
+)
+from unsmear.video.formats import PixelFormat
+from unsmear.video.reader import VideoReader, open_container
+from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
+from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 
 VIDEO_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
-_X264 = {"crf": "16", "preset": "fast"}
-_X265 = {"crf": "18", "preset": "fast", "x265-params": "log-level=none"}
-_VP9 = {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-_TINY_TICK = 1_000_000  # no time base needs to be finer to hold a frame's time stamp
+_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
 
 
 @dataclass(frozen=True)
-class PixelFormat:
-    """Planes that a file is written with.
+class Origin:
+    """Where the other streams of a new file come from.
 
     Attributes:
-        depth: bits a number.
-        down_x: halvings of colour in width.
-        down_y: halvings of colour in height.
+        path: of the source.
+        main: index of its video stream that was restored.
+        plan: what becomes of the others.
+        start: seconds that are cut off at the beginning.
+        end: where it is cut off, seconds, None for the end.
     """
 
-    depth: int
-    down_x: int
-    down_y: int
+    path: Path
+    main: int
+    plan: Sequence[Carried]
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
 
     @classmethod
-    def of(cls, planes: YuvPlanes) -> PixelFormat:
-        """That of given planes."""
-        return cls(planes.depth, planes.down_x, planes.down_y)
+    def of(
+        cls, reader: VideoReader, suffix: str, start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+    ) -> Origin:  # fmt: skip
+        """Of an opened video, for a file with the given suffix."""
+        with open_container(reader.path) as source:
+            plan = plan_streams(source, reader.stream.index, suffix)
+        return cls(reader.path, reader.stream.index, plan, start, end)
 
     @property
-    def name(self) -> str:
-        """As FFmpeg calls it."""
-        base = {(1, 1): "yuv420p", (1, 0): "yuv422p", (0, 0): "yuv444p"}[self.down_x, self.down_y]
-        return base if self.depth == 8 else f"{base}{self.depth}le"
+    def notes(self) -> list[str]:
+        """What changes, for the user."""
+        return [entry.note for entry in self.plan if entry.note]
+
+
+def assemble(
+    path: Path,
+    spools: Sequence[Path],
+    encoding: Encoding,
+    info: ClipInfo,
+    width: int,
+    *,
+    origin: Origin | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Put a video file together. Same input, same bytes.
+
+    Args:
+        path: of the file to write; its suffix chooses the container.
+        spools: encoded pictures, in order.
+        encoding: with which they were encoded.
+        info: of the clip.
+        width: of the pictures.
+        origin: source of other streams, chapters and metadata.
+        metadata: of the file, over the source's.
+
+    Raises:
+        OutputError: the disk is full, or the container refuses.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            target = stack.enter_context(
+                av.open(str(path), "w", container_options=_container_options(path.suffix, origin))
+            )
+            target.flags = int(target.flags) | _BITEXACT
+            video = _video_stream(target, encoding, info, width, path.suffix)
+            others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
+            if origin is not None:
+                source = stack.enter_context(open_container(origin.path))
+                carrier = Carrier(
+                    source, target, list(origin.plan), start=origin.start, end=origin.end
+                )
+                target.metadata.update(file_metadata(source.metadata))
+                video.metadata.update(stream_metadata(source.streams[origin.main]))
+                others = carrier.packets()
+            target.metadata.update(metadata or {})
+            restored = _timed(spools, video, ticks_of(info))
+            for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
+                target.mux(packet)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write '{path}': {reason}") from None
+
+
+def _container_options(suffix: str, origin: Origin | None) -> dict[str, str]:
+    if suffix in (".mp4", ".mov", ".m4v") and origin is not None:
+        with open_container(origin.path) as source:
+            if any(key.startswith("com.") for key in source.metadata):
+                return {"movflags": "use_metadata_tags"}
+    return {}
+
+
+def _video_stream(
+    target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
+) -> VideoStream:
+    """A stream for packets encoded elsewhere: its own encoder is opened for its header only."""
+    os.environ.setdefault("SVT_LOG", "1")
+    stream = target.add_stream(encoding.encoder.name, rate=info.rate or Fraction(25))
+    assert isinstance(stream, VideoStream)
+    configure(stream.codec_context, encoding, info, width)
+    stream.time_base = ticks_of(info)
+    if info.display_matrix:
+        stream.set_display_matrix(info.display_matrix)
+    if encoding.encoder.family == "hevc" and suffix in (".mp4", ".mov", ".m4v"):
+        stream.codec_context.codec_tag = "hvc1"  # without it Apple's players refuse
+    return stream
+
+
+def _timed(
+    spools: Sequence[Path], stream: VideoStream, ticks: Fraction
+) -> Iterator[tuple[Fraction, Packet[Stream]]]:
+    """Packets of all parts as one stream. Each part was encoded on its own, so its decoding
+    times are made anew: those of presentation in rising order, late enough for every packet.
+    """
+    shown = [packet.pts for packet in read_spools(spools, data=False)]
+    rising = sorted(shown)
+    rank = {pts: number for number, pts in enumerate(rising)}
+    delay = max((number - rank[pts] for number, pts in enumerate(shown)), default=0)
+    gap = min((late - early for early, late in pairwise(rising)), default=1)
+    for number, packet in enumerate(read_spools(spools)):
+        early = rising[0] - (delay - number) * max(gap, 1)
+        dts = rising[number - delay] if number >= delay else early
+        yield dts * ticks, _packet(packet, dts, stream, ticks)
+
+
+def _packet(
+    encoded: EncodedPacket, dts: int, stream: VideoStream, ticks: Fraction
+) -> Packet[Stream]:
+    packet: Packet[Stream] = Packet(encoded.data)
+    packet.pts, packet.dts, packet.time_base = encoded.pts, dts, ticks
+    packet.duration, packet.is_keyframe, packet.stream = encoded.duration, encoded.key, stream
+    return packet
+
+
+def file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Of a file: title, creation time and the like, without the muxer's own marks."""
+    own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+    return {key: value for key, value in metadata.items() if key.lower() not in own}
 
 
 class VideoWriter:
-    """A video file being written. Use as a context manager: `commit` keeps it, else it is gone.
+    """A video file of pictures only. Use as a context manager: `commit` keeps it, else it is gone.
 
     Args:
         path: of the finished file; its suffix chooses the container.
-        info: of the clip that is rewritten.
-        width: of the frames, which may differ from the clip's (comparisons).
-        rotation: degrees by which players shall turn the picture.
-        copied: streams whose packets will be passed to `copy`.
+        info: of the clip.
+        width: of the pictures.
         metadata: of the file.
 
     Raises:
-        OutputError: unknown suffix, folder missing, or a stream that does not fit the container.
+        OutputError: unknown suffix, or the folder is missing or cannot be written.
     """
 
     def __init__(
-        self,
-        path: Path,
-        info: ClipInfo,
-        width: int,
-        *,
-        rotation: float = 0.0,
-        copied: Sequence[Stream] = (),
-        metadata: Mapping[str, str] | None = None,
+        self, path: Path, info: ClipInfo, width: int, metadata: Mapping[str, str] | None = None
     ) -> None:
         check_target(path)
-        self.path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-        self._info, self._width, self._rotation = info, width, rotation
-        self._time_base = info.time_base or Fraction(1, 90_000)
-        self._stream: VideoStream | None = None
-        self._committed = False
+        self.path, self._info, self._width, self._metadata = path, info, width, metadata
         try:
-            self._container = av.open(str(self._partial), mode="w")
-        except (av.FFmpegError, OSError) as error:
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
             raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
-        self._check_fit(copied)
-        self._container.metadata.update(metadata or {})
-        self._copied: dict[int, Stream] = {}
-        self._sources = copied
-        self._early: list[Packet[Stream]] = []
+        self._spool = self._folder / "pictures"
+        self._file = SpoolWriter(self._spool)
+        self._encoder: FrameEncoder | None = None
+        self._encoding: Encoding | None = None
 
-    def _check_fit(self, copied: Sequence[Stream]) -> None:
-        """Refuse now what the container would refuse after the first frame, without a reason."""
-        supported = self._container.supported_codecs
-        for stream in copied:
-            context = stream.codec_context
-            if context.codec.canonical_name not in supported:
-                self._discard()
-                raise OutputError(
-                    f"cannot write '{self.path}': {stream.type} of kind "
-                    f"'{context.codec.canonical_name}' does not fit into {self.path.suffix} "
-                    "files; choose an output that ends in .mkv"
-                )
-
-    def _start(self, planes: YuvPlanes) -> VideoStream:
-        """Add the streams: the first frame tells the pixel format."""
-        pixel_format = PixelFormat.of(planes)
-        codec, options = self._codec(pixel_format)
-        rate = self._info.rate or Fraction(25)
-        stream = self._container.add_stream(codec, rate=rate, options=options)
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height = self._width, self._info.height
-        stream.pix_fmt = pixel_format.name
-        stream.time_base = stream.codec_context.time_base = self._time_base
-        stream.thread_type = "AUTO"
-        if self._info.pixel_aspect:
-            stream.codec_context.sample_aspect_ratio = self._info.pixel_aspect
-        _tag(stream, planes.tags)
-        if self._rotation:
-            stream.set_display_rotation(self._rotation)
-        if codec == "libx265" and self.path.suffix.lower() in (".mp4", ".mov", ".m4v"):
-            stream.codec_context.codec_tag = "hvc1"  # without it Apple's players refuse
-        for source in self._sources:
-            self._copied[source.index] = self._container.add_stream_from_template(source)
-        return stream
-
-    def _codec(self, pixel_format: PixelFormat) -> tuple[str, dict[str, str]]:
-        odd = self._width % (1 << pixel_format.down_x) or (
-            self._info.height % (1 << pixel_format.down_y)
-        )
-        suffix = self.path.suffix.lower()
-        # H.264 and H.265 hold odd sizes only without subsampled colour; VP9 holds them all.
-        if pixel_format.depth == 8:
-            return ("libvpx-vp9", _VP9) if odd or suffix == ".webm" else ("libx264", _X264)
-        if pixel_format.depth in (10, 12) and not odd and suffix != ".webm":
-            return "libx265", _X265
-        if suffix == ".mkv":
-            return "ffv1", {}
-        raise OutputError(
-            f"cannot write '{self.path}': pictures of {pixel_format.name}, "
-            f"{self._width}x{self._info.height}, do not fit into {suffix} files; choose an "
-            "output that ends in .mkv"
-        )
-
-    def write(self, planes: YuvPlanes, pts: Fraction) -> None:
+    def write(self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None) -> None:
         """Encode a picture.
 
         Args:
             planes: of the format of the first one.
-            pts: presentation time in seconds.
+            pts: presentation time, seconds.
+            duration: seconds, if known.
 
         Raises:
             OutputError: the disk is full, or the encoder refuses.
         """
-        try:
-            if self._stream is None:
-                self._stream = self._start(planes)
-            frame = _video_frame(planes)
-            frame.pts = round(pts / self._time_base)
-            frame.time_base = self._time_base
-            self._mux(self._stream.encode(frame))
-            while self._early:
-                self.copy(self._early.pop(0))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._failure(error) from None
-
-    def copy(self, packet: Packet[Stream]) -> None:
-        """Pass on a packet of a copied stream."""
-        if self._stream is None:
-            self._early.append(packet)
-            return
-        packet.stream = self._copied[packet.stream.index]
-        try:
-            self._mux([packet])
-        except (av.FFmpegError, OSError) as error:
-            raise self._failure(error) from None
-
-    def _mux(self, packets: Sequence[Packet[Stream]]) -> None:
-        self._container.mux(packets)
+        if self._encoding is None or self._encoder is None:
+            size = (self._width, self._info.height)
+            source = PixelFormat.of(planes)
+            self._encoding = choose_encoding(
+                EncodeChoice(), "h264", source, self.path.suffix.lower(), size
+            )
+            self._encoder = FrameEncoder(self._encoding, self._info, self._width)
+        picture = convert_planes(planes, self._encoding.pixel_format)
+        self._file.write(self._encoder.encode(picture, pts, duration))
 
     def commit(self) -> None:
         """Finish the file and give it its name.
@@ -194,19 +237,15 @@ class VideoWriter:
         Raises:
             OutputError: the disk is full, or nothing was written.
         """
-        if self._stream is None:
+        if self._encoder is None or self._encoding is None:
             raise OutputError(f"nothing was written to '{self.path}'")
-        try:
-            self._mux(self._stream.encode(None))
-            self._container.close()
-            os.replace(self._partial, self.path)
-        except (av.FFmpegError, OSError) as error:
-            raise self._failure(error) from None
-        self._committed = True
-
-    def _failure(self, error: Exception) -> OutputError:
-        reason = getattr(error, "strerror", None) or error
-        return OutputError(f"cannot write '{self.path}': {reason}")
+        self._file.write(self._encoder.finish())
+        self._file.finish()
+        whole = self._folder / self.path.name
+        assemble(
+            whole, [self._spool], self._encoding, self._info, self._width, metadata=self._metadata
+        )
+        publish(whole, self.path)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -217,21 +256,27 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._committed:
-            self._discard()
+        self._file.abandon()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _discard(self) -> None:
-        # What cannot even be closed goes all the same.
-        with contextlib.suppress(av.FFmpegError, OSError):
-            self._container.close()
-        self._partial.unlink(missing_ok=True)
+
+def publish(whole: Path, path: Path) -> None:
+    """Give a finished file its name.
+
+    Raises:
+        OutputError: the disk or its rights say no.
+    """
+    try:
+        os.replace(whole, path)
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
 
 
 def check_target(path: Path) -> None:
     """Whether a video can be written there, before any work is done.
 
     Raises:
-        OutputError: unknown suffix, or the folder is missing.
+        OutputError: unknown suffix, or the folder is missing or cannot be written.
     """
     if path.suffix.lower() not in VIDEO_CONTAINERS:
         raise OutputError(
@@ -240,30 +285,5 @@ def check_target(path: Path) -> None:
         )
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
-
-
-def _tag(stream: VideoStream, tags: ColorTags) -> None:
-    """All four colour fields: players guess wherever one is missing."""
-    context = stream.codec_context
-    context.colorspace = tags.matrix
-    context.color_primaries = tags.primaries
-    context.color_trc = tags.transfer
-    context.color_range = 2 if tags.full_range else 1
-
-
-def _video_frame(planes: YuvPlanes) -> VideoFrame:
-    height, width = planes.y.shape
-    frame = VideoFrame(width, height, PixelFormat.of(planes).name)
-    for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):
-        _fill(plane, values)
-    tags = planes.tags
-    frame.colorspace, frame.color_range = tags.matrix, 2 if tags.full_range else 1
-    frame.color_primaries, frame.color_trc = tags.primaries, tags.transfer
-    return frame
-
-
-def _fill(plane: av.video.plane.VideoPlane, values: Tensor) -> None:
-    pixels = values.cpu().numpy()
-    stride = plane.line_size // pixels.itemsize
-    rows = np.frombuffer(memoryview(plane), dtype=pixels.dtype).reshape(-1, stride)
-    rows[: pixels.shape[0], : pixels.shape[1]] = pixels
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write '{path}': no right to write into '{path.parent}'")

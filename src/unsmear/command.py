@@ -1,0 +1,226 @@
+"""`unsmear clip.mp4`: the main command, for one file or many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from unsmear.display import Bar, JsonLines, Reporter
+from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
+from unsmear.research import Device
+
+if TYPE_CHECKING:
+    from unsmear.models.zoo import LoadedModel
+    from unsmear.restoration.settings import Settings
+    from unsmear.restoration.stream import Window
+
+USAGE_ERROR = 2
+_WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+_VIDEOS = frozenset(
+    (*_WRITTEN, ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
+)
+
+
+def restore(
+    *clips: Path,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    device: Device = "auto",
+    window: str | None = None,
+    tile: str = "auto",
+    strength: float = 1.0,
+    start: str | None = None,
+    end: str | None = None,
+    codec: Literal["auto", "h264", "hevc", "vp9", "av1", "prores", "ffv1"] = "auto",
+    crf: int | None = None,
+    pixel_format: str | None = None,
+    lossless: Annotated[bool, Parameter(negative="")] = False,
+    deinterlace: Annotated[bool, Parameter(negative="")] = False,
+    compare: Literal["side", "wipe"] | None = None,
+    preview: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Restore videos, or folders of pictures in the order of their names.
+
+    Every frame keeps its time stamp; sound, subtitles, chapters and the rest are kept. If a run
+    is broken off, the same command goes on where it was.
+
+    Args:
+        clips: Video files, folders of pictures, or folders of videos.
+        output: Video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG
+            pictures; for several clips the folder that the results go into. Default: the
+            input's name with `.sharp` before the suffix.
+        model: Name from `unsmear models`, or the path of a .safetensors file.
+        device: Where to work.
+        window: Frames that contribute to each one, an odd number, or `all`, which reads the video
+            twice. Scenes never mix. Default: the model's own.
+        tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
+            The result is the same, memory is not.
+        strength: How much of the change is applied, from 0 (none) to 1.
+        start: Begin here, seconds (90.5) or minutes (1:30).
+        end: Stop before this.
+        codec: Family of codecs to write. `auto` keeps the input's where that can be.
+        crf: Quality, smaller is better: 0 to 51 (h264, hevc) or 63 (vp9, av1).
+        pixel_format: Such as yuv420p or yuv420p10le. Default: the input's.
+        lossless: Write FFV1 into .mkv, which keeps every number.
+        deinterlace: Make whole frames of interlaced ones first.
+        compare: Also write before and after, side by side or wiped over, named `.compare`.
+        preview: Only restore a few frames and show them before and after in a picture.
+        overwrite: Replace results that exist.
+        json: Progress and result as JSON lines on standard output.
+    """
+    if (output is not None and str(output) == "-") or any(str(clip) == "-" for clip in clips):
+        raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")
+    if not clips:
+        raise ConfigError("no clip given: unsmear clip.mp4 -o sharp.mp4 (see unsmear --help)")
+    from unsmear.allocator import hand_memory_back
+    from unsmear.restoration.api import open_model
+    from unsmear.restoration.files import check_paths
+    from unsmear.restoration.settings import Settings, Span, parse_time
+    from unsmear.restoration.stream import parse_window
+    from unsmear.restoration.tiles import parse_tiling
+    from unsmear.video.encoding import EncodeChoice
+    from unsmear.video.formats import parse_pixel_format
+
+    hand_memory_back()
+    settings = Settings(
+        tiling=parse_tiling(tile),
+        strength=strength,
+        span=Span(
+            start=None if start is None else parse_time(start),
+            end=None if end is None else parse_time(end),
+        ),
+        encode=EncodeChoice(
+            codec=codec,
+            crf=crf,
+            pixel_format=None if pixel_format is None else parse_pixel_format(pixel_format),
+            lossless=lossless,
+        ),
+        deinterlace=deinterlace,
+        compare=compare,
+        overwrite=overwrite,
+    )
+    chosen: Window | None = None if window is None else parse_window(window)
+    jobs = plan_jobs(clips, output, preview=preview, lossless=lossless)
+    if not preview:
+        for source, target in jobs:
+            check_paths(source, target, settings)
+    loaded = open_model(model, device)
+    said: set[str] = set()
+    failures = 0
+    for source, target in jobs:
+        reporter: Reporter = JsonLines(source) if json else Bar(source.name, said)
+        with reporter:
+            try:
+                _restore_one(source, target, loaded, chosen, settings, reporter, preview=preview)
+            except UnsmearError as error:
+                if len(jobs) == 1 and not json:
+                    raise
+                reporter.error(str(error))
+                failures += 1
+    if failures:
+        sys.exit(USAGE_ERROR)
+
+
+def _restore_one(
+    source: Path,
+    target: Path,
+    loaded: LoadedModel,
+    window: Window | None,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    preview: bool,
+) -> None:
+    from unsmear.restoration.files import restore_file
+    from unsmear.restoration.preview import write_preview
+
+    chosen = loaded.window if window is None else window
+    if preview:
+        outcome = write_preview(
+            source, target, loaded.network, chosen, settings, on_note=reporter.note
+        )
+    else:
+        outcome = restore_file(
+            source, target, loaded.network, chosen, settings,
+            on_progress=reporter.progress, on_note=reporter.note,
+        )  # fmt: skip
+    reporter.result(target, outcome)
+
+
+def plan_jobs(
+    clips: Sequence[Path], output: Path | None, *, preview: bool = False, lossless: bool = False
+) -> list[tuple[Path, Path]]:
+    """What is restored into what.
+
+    Args:
+        clips: videos, folders of pictures, folders of videos.
+        output: what the user named.
+        preview: results are pictures.
+        lossless: results are .mkv.
+
+    Raises:
+        InputError: a clip is not there, or a folder holds neither pictures nor videos, or both.
+        OutputError: two results would have one name.
+        ConfigError: a preview with another suffix than .png.
+    """
+    sources: list[Path] = []
+    for clip in clips:
+        sources += _sources(clip)
+    many = len(sources) > 1 or sources[0] != clips[0]
+    if many and output is not None:
+        if output.suffix:
+            raise OutputError(
+                f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
+            )
+        output.mkdir(exist_ok=True)
+    if preview and output is not None and not many and output.suffix.lower() != ".png":
+        raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
+    jobs = []
+    for source in sources:
+        if output is None or many:
+            target = _default_output(source, output, preview=preview, lossless=lossless)
+        else:
+            target = output
+        jobs.append((source, target))
+    names = [target for _, target in jobs]
+    if double := [name for name in names if names.count(name) > 1]:
+        raise OutputError(f"two clips would both become '{double[0]}': restore them one by one")
+    return jobs
+
+
+def _sources(clip: Path) -> list[Path]:
+    """A clip itself, or the videos of a folder."""
+    if not clip.is_dir():
+        return [clip]
+    from unsmear.video.images import list_images
+
+    videos = sorted(
+        path
+        for path in clip.iterdir()
+        if path.suffix.lower() in _VIDEOS and path.is_file() and not path.name.startswith(".")
+    )
+    if not videos:
+        return [clip]
+    if list_images(clip):
+        raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
+    return videos
+
+
+def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
+    mark = "" if folder else ".sharp"
+    where = source.resolve().parent if folder is None else folder
+    name = source.resolve().name if source.is_dir() else source.stem
+    if preview:
+        return where / f"{name}.preview.png"
+    if source.is_dir():
+        return where / f"{name}{mark.replace('.', '_')}"
+    suffix = source.suffix if source.suffix.lower() in _WRITTEN else ".mkv"
+    return (source.parent if folder is None else folder) / (
+        f"{source.stem}{mark}{'.mkv' if lossless else suffix}"
+    )

@@ -1,0 +1,75 @@
+"""Decoded frames in, restored frames out, as pictures and as the planes of their codec."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unsmear.clip import Frame, YuvPlanes
+from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.stream import Scene, Window, restore_stream
+from unsmear.restoration.tiles import Tiling
+from unsmear.video.color import add_change
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A frame before and after.
+
+    Attributes:
+        frame: as decoded.
+        rgb: restored, (3, H, W) float32, 0..1, on the CPU.
+        planes: restored, in the codec's own format, where the clip is a video.
+        plausible: what the network made of it was; else it is the decoded frame.
+    """
+
+    frame: Frame
+    rgb: Tensor
+    planes: YuvPlanes | None
+    plausible: bool = True
+
+
+def restore_frames(
+    network: DeblurNetwork,
+    frames: Iterable[Frame],
+    window: Window,
+    *,
+    scenes: Sequence[Scene] = (),
+    tiling: Tiling = "auto",
+    strength: float = 1.0,
+    first: int = 0,
+    lead: int = 0,
+) -> Iterator[Restored]:
+    """Restore decoded frames one after the other; see `restore_stream`.
+
+    Args:
+        strength: share of the network's change that is applied.
+
+    Yields:
+        Restored frames. One that is not plausible is replaced by the decoded one.
+    """
+    pending: deque[Frame] = deque()
+
+    def pictures() -> Iterator[Tensor]:
+        for number, frame in enumerate(frames):
+            if number >= lead:
+                pending.append(frame)
+            yield frame.rgb
+
+    stream = restore_stream(
+        network, pictures(), window, scenes=scenes, tiling=tiling, first=first, lead=lead
+    )
+    for out in stream:
+        frame, rgb = pending.popleft(), out.cpu()
+        if not is_plausible(frame.rgb, rgb):
+            yield Restored(frame, frame.rgb, frame.planes, plausible=False)
+            continue
+        if strength != 1:
+            rgb = torch.lerp(frame.rgb, rgb, strength)
+        planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
+        yield Restored(frame, rgb, planes)

@@ -1,0 +1,112 @@
+"""A quick look: a few frames of a clip, before and after, in one picture."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from unsmear.clip import Frame
+from unsmear.errors import InputError, OutputError
+from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.files import Outcome
+from unsmear.restoration.frames import Restored, restore_frames
+from unsmear.restoration.picture import before_after_picture
+from unsmear.restoration.settings import Settings
+from unsmear.restoration.stream import Window, frames_after, frames_before
+from unsmear.video.folder import FolderReader
+from unsmear.video.images import write_image
+from unsmear.video.reader import VideoReader
+
+_PLACES = (Fraction(1, 6), Fraction(1, 2), Fraction(5, 6))
+_DEFAULT_WINDOW = 5
+_GAP = 6
+
+
+def write_preview(
+    source: Path,
+    target: Path,
+    network: DeblurNetwork,
+    window: Window,
+    settings: Settings,
+    *,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Restore three frames, spread over the clip, and draw them before and after.
+
+    Args:
+        source: video file, or folder of pictures.
+        target: .png file.
+        network: in evaluation mode, on the device of the work.
+        window: frames that contribute; instead of `all`, those near by.
+        settings: strength, stretch and tiling are used.
+        on_note: called with what the user should know.
+
+    Raises:
+        InputError: the source cannot be used.
+        OutputError: the picture exists, or cannot be written.
+    """
+    if target.exists() and not settings.overwrite:
+        raise OutputError(f"'{target}' exists: choose another output, or add --overwrite")
+    near = _DEFAULT_WINDOW if window == "all" else window
+    rows, untouched = [], 0
+    for place in _PLACES:
+        restored = _restore_at(source, place, network, near, settings, on_note)
+        untouched += not restored.plausible
+        rows.append(before_after_picture(restored.frame.rgb, restored.rgb))
+    gap = torch.full((3, _GAP, rows[0].shape[-1]), 255, dtype=torch.uint8)
+    parts = [part for row in rows for part in (row, gap)][:-1]
+    partial = target.with_name(f".{target.stem}.part.png")
+    write_image(partial, torch.cat(parts, dim=1))
+    partial.replace(target)
+    return Outcome(len(rows), untouched=untouched)
+
+
+def _restore_at(
+    source: Path,
+    place: Fraction,
+    network: DeblurNetwork,
+    window: Window,
+    settings: Settings,
+    on_note: Callable[[str], None],
+) -> Restored:
+    """Restore the frame at a share of the clip's stretch."""
+    lead: deque[Frame] = deque(maxlen=frames_before(network, window))
+    with ExitStack() as stack:
+        when = None
+        reader: VideoReader | FolderReader
+        if source.is_dir():
+            reader = FolderReader(source)
+            reader.skip(max(int((reader.info.frames or 1) * place) - len(lead), 0))
+        else:
+            duration = stack.enter_context(VideoReader(source, deinterlace=True)).duration
+            begin = settings.span.offset
+            last = duration if settings.span.end is None else min(settings.span.end, duration)
+            when = begin + max(last - begin, Fraction(0)) * place
+            reader = stack.enter_context(
+                VideoReader(source, start=when, deinterlace=settings.deinterlace)
+            )
+            when += reader.start
+        for note in reader.notes:
+            on_note(note)
+        frames = iter(reader)
+        current: Frame | None = None
+        for frame in frames:
+            if current is not None:
+                lead.append(current)
+            current = frame
+            if when is None or frame.pts >= when:
+                break
+        if current is None:
+            raise InputError(f"'{source}' has no frame to show")
+        after = list(islice(frames, frames_after(network, window)))
+        stream = restore_frames(
+            network, (*lead, current, *after), window, tiling=settings.tiling,
+            strength=settings.strength, first=0, lead=len(lead),
+        )  # fmt: skip
+        return next(stream)

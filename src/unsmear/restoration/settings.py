@@ -1,0 +1,90 @@
+"""What a user can ask of a restoration, checked when it is made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from unsmear.errors import ConfigError
+from unsmear.restoration.tiles import Tiling
+from unsmear.video.encoding import EncodeChoice
+
+Comparison = Literal["side", "wipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of a video, seconds of its own time; None is the beginning or the end.
+
+    Attributes:
+        start: frames from here on; the result begins here.
+        end: frames before this.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.start < 0:
+            raise ConfigError(f"start is {float(self.start):g} s: must be 0 or more")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise ConfigError(
+                f"end is {float(self.end):g} s: must be later than the start, "
+                f"{float(self.start or 0):g} s"
+            )
+
+    @property
+    def offset(self) -> Fraction:
+        """What is cut off at the beginning, seconds."""
+        return self.start or Fraction(0)
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is cut off."""
+        return self.start is None and self.end is None
+
+
+def parse_time(text: str) -> Fraction:
+    """Seconds from `90`, `1:30`, `1:30.5` or `1:02:03`.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text)
+    if found is None:
+        raise ConfigError(
+            f"'{text}' is not a time: give seconds, such as 90.5, or minutes, such as 1:30"
+        )
+    hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a file is restored, apart from network and window.
+
+    Attributes:
+        tiling: see `unsmear.restoration.tiles.Tiler`.
+        strength: share of the network's change that is applied, 0 (none) to 1.
+        span: stretch of the video.
+        encode: how the video is written.
+        deinterlace: make whole frames of interlaced ones.
+        compare: also write before and after in one picture: side by side, or wiped over.
+        overwrite: replace a result that exists.
+    """
+
+    tiling: Tiling = "auto"
+    strength: float = 1.0
+    span: Span = Span()
+    encode: EncodeChoice = EncodeChoice()
+    deinterlace: bool = False
+    compare: Comparison | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")
+        if self.compare is not None and self.compare not in get_args(Comparison):
+            raise ConfigError(f"compare is '{self.compare}': must be side or wipe")

@@ -1,0 +1,192 @@
+"""Where restored frames go: a video file or a folder of pictures, made part by part."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from unsmear.clip import ClipInfo, YuvPlanes
+from unsmear.restoration.frames import Restored
+from unsmear.restoration.settings import Comparison
+from unsmear.video.color import beside, convert_planes, wipe
+from unsmear.video.encoding import Encoding, FrameEncoder
+from unsmear.video.folder import store_pictures
+from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.spool import SpoolWriter, read_spools
+from unsmear.video.writer import Origin, assemble, publish
+
+_WIPE_SECONDS = 4  # the line of a wipe goes from left to right and back
+
+
+class Sink(Protocol):
+    """Takes restored frames in parts; each part is whole or not there."""
+
+    @property
+    def target(self) -> Path:
+        """Of the result."""
+
+    def frames(self, part: int) -> int | None:
+        """Frames of a part that is whole, from this run or an earlier one; None if it is not."""
+
+    def begin(self, part: int) -> None:
+        """Start a part, over again if it was begun before."""
+
+    def put(self, restored: Restored) -> None:
+        """Take the next frame."""
+
+    def end(self) -> None:
+        """The part is whole."""
+
+    def abandon(self) -> None:
+        """Let go of a part that is not whole."""
+
+    def finish(self, parts: int) -> None:
+        """Put all parts together, still out of sight."""
+
+    def publish(self) -> None:
+        """Give the result its name; nothing happens where that was done before."""
+
+
+def _wiped(before: YuvPlanes, after: YuvPlanes, pts: float) -> YuvPlanes:
+    width = before.y.shape[1]
+    way = (pts / _WIPE_SECONDS) % 2
+    return wipe(before, after, round(width * (1 - abs(way - 1))))
+
+
+class VideoSink:
+    """Into a video file, with the source's other streams; or before and after in one picture.
+
+    Args:
+        target: of the result.
+        folder: where it grows.
+        encoding: how to encode.
+        info: of the clip.
+        origin: of other streams; None for pictures alone.
+        offset: seconds that are cut off at the beginning.
+        compare: before and after in one picture.
+    """
+
+    def __init__(
+        self, target: Path, folder: Path, encoding: Encoding, info: ClipInfo,
+        origin: Origin | None, *, offset: Fraction, compare: Comparison | None,
+    ) -> None:  # fmt: skip
+        self.target = target
+        self._folder, self._encoding, self._info, self._origin = folder, encoding, info, origin
+        self._offset, self._compare = offset, compare
+        self._width = 2 * (info.width // 2 * 2) if compare == "side" else info.width
+        self._whole = folder / f"whole-{compare or 'sharp'}{target.suffix}"
+        self._file: SpoolWriter | None = None
+        self._encoder: FrameEncoder | None = None
+
+    def _spool(self, part: int) -> Path:
+        return self._folder / f"{self._compare or 'sharp'}-{part:06d}.spool"
+
+    def frames(self, part: int) -> int | None:
+        spool = self._spool(part)
+        return sum(1 for _ in read_spools([spool], data=False)) if spool.exists() else None
+
+    def begin(self, part: int) -> None:
+        self._file = SpoolWriter(self._spool(part))
+        self._encoder = FrameEncoder(self._encoding, self._info, self._width)
+
+    def put(self, restored: Restored) -> None:
+        before, after = restored.frame.planes, restored.planes
+        assert before is not None
+        assert after is not None
+        assert self._file is not None
+        assert self._encoder is not None
+        frame = restored.frame
+        if self._compare == "side":
+            after = beside(before, after)
+        elif self._compare == "wipe":
+            after = _wiped(before, after, float(frame.pts - self._offset))
+        picture = convert_planes(after, self._encoding.pixel_format)
+        packets = self._encoder.encode(picture, frame.pts - self._offset, frame.duration)
+        self._file.write(packets)
+
+    def end(self) -> None:
+        assert self._file is not None
+        assert self._encoder is not None
+        self._file.write(self._encoder.finish())
+        self._file.finish()
+        self._file = self._encoder = None
+
+    def abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+
+    def finish(self, parts: int) -> None:
+        if self._whole.exists():
+            return
+        partial = self._whole.with_stem(f"{self._whole.stem}.part")
+        spools = [self._spool(part) for part in range(parts)]
+        assemble(partial, spools, self._encoding, self._info, self._width, origin=self._origin)
+        os.replace(partial, self._whole)
+
+    def publish(self) -> None:
+        if self._whole.exists():
+            publish(self._whole, self.target)
+
+
+class FolderSink:
+    """Into a folder of PNG files, named as they came or by their number.
+
+    Args:
+        target: of the result.
+        folder: where it grows.
+        dtype: uint8 or uint16, of the files.
+        frames_a_part: number of the first picture of a part, a part earlier or later.
+        compare: before and after in one picture.
+    """
+
+    def __init__(
+        self, target: Path, folder: Path, dtype: torch.dtype, frames_a_part: int,
+        *, compare: Comparison | None,
+    ) -> None:  # fmt: skip
+        self.target = target
+        self._name = compare or "sharp"
+        self._folder, self._pictures = folder, folder / f"{self._name}-pictures"
+        self._dtype, self._each, self._compare = dtype, frames_a_part, compare
+        self._part = self._count = 0
+
+    def _mark(self, part: int) -> Path:
+        return self._folder / f"{self._name}-{part:06d}.done"
+
+    def frames(self, part: int) -> int | None:
+        mark = self._mark(part)
+        return int(mark.read_text()) if mark.exists() else None
+
+    def begin(self, part: int) -> None:
+        self._pictures.mkdir(exist_ok=True)
+        self._part, self._count = part, part * self._each
+
+    def put(self, restored: Restored) -> None:
+        rgb = restored.rgb
+        if self._compare == "side":
+            rgb = torch.cat((restored.frame.rgb, rgb), -1)
+        elif self._compare == "wipe":
+            half = rgb.shape[-1] // 2
+            rgb = torch.cat((restored.frame.rgb[..., :half], rgb[..., half:]), -1)
+        name = restored.frame.name or f"{self._count:06d}"
+        write_image(self._pictures / f"{name}.png", integer_from_unit(rgb, self._dtype))
+        self._count += 1
+
+    def end(self) -> None:
+        mark = self._mark(self._part)
+        partial = mark.with_suffix(".part")
+        partial.write_text(str(self._count - self._part * self._each))
+        os.replace(partial, mark)
+
+    def abandon(self) -> None:
+        """Pictures of a part that is not whole are written again."""
+
+    def finish(self, parts: int) -> None:
+        """Every picture is there already."""
+
+    def publish(self) -> None:
+        if self._pictures.exists():
+            store_pictures(self._pictures, self.target)

@@ -1,0 +1,68 @@
+"""A stretch of a clip: its frames, and those around it that decide what they become."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+
+from unsmear.clip import ClipInfo, Frame
+from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.settings import Span
+from unsmear.restoration.stream import Window, frames_after, frames_before
+from unsmear.video.folder import FolderReader
+from unsmear.video.reader import VideoReader
+
+Reader = VideoReader | FolderReader
+
+
+def in_presentation_time(span: Span, reader: Reader) -> Span:
+    """A stretch given in a file's own time, which begins where the file begins."""
+    zero = reader.start if isinstance(reader, VideoReader) else Fraction(0)
+    return Span(
+        start=None if span.start is None else zero + span.start,
+        end=None if span.end is None else zero + span.end,
+    )
+
+
+def frames_expected(info: ClipInfo, span: Span) -> int | None:
+    """How many frames a stretch of a clip should have, None if nobody knows."""
+    if info.frames is None or span.whole or not info.rate:
+        return info.frames
+    first = span.offset * info.rate
+    last = Fraction(info.frames) if span.end is None else span.end * info.rate
+    return max(round(min(last, Fraction(info.frames)) - first), 1)
+
+
+def frames_of(
+    reader: Reader, span: Span, done: int, network: DeblurNetwork, window: Window
+) -> tuple[int, Iterator[Frame]]:
+    """Frames from number `done` of the stretch on, after as many as decide what it becomes, and
+    how many those are. After the end of the stretch follow those that its last frames look at.
+    """
+    before = frames_before(network, window)
+    number = 0
+    if span.start is None:
+        number = max(done - before, 0)
+        reader.skip(number)
+    held: deque[Frame] = deque(maxlen=before)
+    frames = iter(reader)
+    for frame in frames:
+        if number == done and not (span.start is not None and frame.pts < span.start):
+            after = 0 if window == "all" else frames_after(network, window)
+            return len(held), chain(held, _until(chain((frame,), frames), span.end, after))
+        inside = span.start is None or frame.pts >= span.start
+        number += inside
+        if inside or window != "all":  # whose first pass saw nothing before the stretch
+            held.append(frame)
+    return 0, iter(())
+
+
+def _until(frames: Iterable[Frame], end: Fraction | None, after: int) -> Iterator[Frame]:
+    for frame in frames:
+        if end is not None and frame.pts >= end:
+            if after == 0:
+                return
+            after -= 1
+        yield frame

@@ -1,0 +1,139 @@
+"""The folder beside a result in which it grows, so that work that was broken off can go on.
+
+A result is made in parts of some frames each. A part is visible when it is whole, and none
+depends on how the run before it went; so after a crash, a kill or a power cut, what is there is
+taken and the rest is made, and the result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from unsmear.errors import OutputError
+from unsmear.models.network import DeblurNetwork
+
+_JOB = "job.json"
+_PUBLISHING = "publishing"
+
+
+def work_path(target: Path) -> Path:
+    """Where a result grows: sharp.mp4 -> .sharp.mp4.unsmear, beside it."""
+    return target.with_name(f".{target.name}.unsmear")
+
+
+class WorkFolder:
+    """The folder of one result. Use as a context manager: nobody else works in it meanwhile.
+
+    Args:
+        target: of the result.
+        job: everything that decides the result, as plain values: input, model, settings. Parts
+            that were made for another job are thrown away.
+
+    Attributes:
+        path: of the folder.
+
+    Raises:
+        OutputError: another run is at work here, or the folder cannot be made.
+    """
+
+    def __init__(self, target: Path, job: Mapping[str, object]) -> None:
+        self.path = work_path(target)
+        self._target = target
+        self._job = json.dumps(job, sort_keys=True, default=str)
+        self._lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
+        self._keep = False
+
+    def __enter__(self) -> WorkFolder:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise OutputError(f"another run is writing '{self._target}': wait for it") from None
+        except OSError as error:
+            raise self._failure(error) from None
+        try:
+            if self.path.exists() and self._job_there() != self._job:
+                shutil.rmtree(self.path)
+            self.path.mkdir(exist_ok=True)
+            part = self.path / f"{_JOB}.part"
+            part.write_text(self._job)
+            part.replace(self.path / _JOB)
+        except OSError as error:
+            self._lock.release()
+            raise self._failure(error) from None
+        return self
+
+    def _job_there(self) -> str | None:
+        try:
+            return (self.path / _JOB).read_text()
+        except OSError:
+            return None
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write '{self._target}': {error.strerror or error}")
+
+    @property
+    def any_done(self) -> bool:
+        """Whether a part is whole."""
+        return any(self.path.glob("*.spool")) or any(self.path.glob("*.done"))
+
+    @property
+    def publishing(self) -> bool:
+        """Whether an earlier run of this job was broken off while its results got their names."""
+        return (self.path / _PUBLISHING).exists()
+
+    def start_publishing(self) -> None:
+        """Results are whole and about to get their names."""
+        (self.path / _PUBLISHING).touch()
+
+    def keep(self) -> None:
+        """Leave the parts for the next run, if there is a whole one."""
+        self._keep = self.any_done
+
+    @property
+    def kept(self) -> bool:
+        """Whether parts are left for the next run."""
+        return self._keep
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink()
+
+
+def is_publishing(target: Path) -> bool:
+    """Whether an earlier run was broken off while its results, all whole, got their names: one
+    may have it already.
+    """
+    return (work_path(target) / _PUBLISHING).exists()
+
+
+def fingerprint(source: Path) -> list[object]:
+    """What tells a file, or a folder of them, from another version of itself."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    return [str(source.resolve())] + [
+        [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files
+    ]
+
+
+def digest_of(network: DeblurNetwork) -> str:
+    """What tells a network and its weights from others."""
+    digest = hashlib.sha256(repr(network.config).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

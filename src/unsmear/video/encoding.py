@@ -1,0 +1,344 @@
+"""Which encoder a video is written with, and how: by default the family of codecs it came in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, get_args
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from torch import Tensor
+
+from unsmear.clip import ClipInfo, HdrMetadata, YuvPlanes
+from unsmear.errors import ConfigError, OutputError
+from unsmear.video.formats import PixelFormat
+from unsmear.video.spool import EncodedPacket
+
+Family = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+_TINY = 64  # pixels: a picture of one coding tree unit
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A row of the table of encoders.
+
+    Attributes:
+        family: of codecs.
+        name: FFmpeg's, of the encoder.
+        containers: suffixes of files that hold it.
+        crf: quality by default, None where there is no such number.
+        worst_crf: largest allowed.
+        options: for the encoder.
+        odd: sizes that its halved colour does not divide are possible.
+    """
+
+    family: Family
+    name: str
+    containers: frozenset[str]
+    crf: int | None
+    worst_crf: int
+    options: Mapping[str, str]
+    odd: bool
+
+    def formats(self) -> set[str]:
+        """Names of the pixel formats it takes."""
+        return {form.name for form in av.Codec(self.name, "w").video_formats or ()}
+
+
+_MP4 = frozenset({".mp4", ".m4v", ".mov"})
+_MKV = frozenset({".mkv"})
+_WEBM = frozenset({".webm"})
+ENCODERS: dict[Family, Encoder] = {
+    row.family: row
+    for row in (
+        Encoder("h264", "libx264", _MP4 | _MKV, 16, 51, {"preset": "fast"}, False),
+        Encoder("hevc", "libx265", _MP4 | _MKV, 18, 51, {"preset": "fast"}, False),
+        Encoder(
+            "vp9", "libvpx-vp9", _MP4 | _MKV | _WEBM, 20, 63,
+            {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}, True,
+        ),
+        Encoder("av1", "libsvtav1", _MP4 | _MKV | _WEBM, 20, 63, {"preset": "8"}, True),
+        Encoder("prores", "prores_ks", frozenset({".mov", ".mkv"}), None, 0, {}, True),
+        Encoder("ffv1", "ffv1", _MKV, None, 0, {"level": "3", "slicecrc": "1"}, True),
+    )
+}  # fmt: skip
+# Codecs that nobody writes any more go on in the next of their kind.
+_FAMILY_OF: dict[str, Family] = {
+    "h264": "h264", "hevc": "hevc", "vp9": "vp9", "vp8": "vp9", "av1": "av1", "prores": "prores",
+    "ffv1": "ffv1", "huffyuv": "ffv1", "ffvhuff": "ffv1", "utvideo": "ffv1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeChoice:
+    """What a user asks of the encoder; None and `auto` leave it to the source.
+
+    Attributes:
+        codec: family, or `auto`: that of the source.
+        crf: quality, smaller is better.
+        pixel_format: `auto`: that of the source.
+        lossless: FFV1, which loses nothing of what was restored.
+    """
+
+    codec: Family | Literal["auto"] = "auto"
+    crf: int | None = None
+    pixel_format: PixelFormat | None = None
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        if self.codec not in ("auto", *FAMILIES):
+            raise ConfigError(f"codec is '{self.codec}': must be auto, {', '.join(FAMILIES)}")
+        if self.lossless and self.codec not in ("auto", "ffv1"):
+            raise ConfigError(f"lossless is FFV1, but codec is '{self.codec}': give one of them")
+        if self.crf is not None:
+            row = None if self.codec == "auto" else ENCODERS[self.codec]
+            if self.lossless or (row is not None and row.crf is None):
+                raise ConfigError(f"crf is {self.crf}: a lossless or ProRes video has none")
+            worst = 63 if row is None else row.worst_crf
+            if not 0 <= self.crf <= worst:
+                raise ConfigError(f"crf is {self.crf}: must be from 0 (best) to {worst}")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a video is written.
+
+    Attributes:
+        encoder: row of the table.
+        crf: quality, None where there is no such number.
+        pixel_format: of the file.
+        notes: what differs from the source, for the user.
+    """
+
+    encoder: Encoder
+    crf: int | None
+    pixel_format: PixelFormat
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+def choose_encoding(
+    choice: EncodeChoice, source_codec: str, source: PixelFormat, suffix: str, size: tuple[int, int]
+) -> Encoding:
+    """Settle what the user left open.
+
+    Args:
+        choice: what was asked for.
+        source_codec: FFmpeg's name of the source's codec, such as h264.
+        source: pixel format of the source.
+        suffix: of the file to write, such as .mp4.
+        size: width and height, pixels.
+
+    Raises:
+        OutputError: no encoder fits all that was asked for; the message says which choice does.
+    """
+    wanted = choice.pixel_format or source
+
+    def fits(row: Encoder) -> bool:
+        odd = size[0] % (1 << wanted.down_x) or size[1] % (1 << wanted.down_y)
+        return suffix in row.containers and wanted.name in row.formats() and (row.odd or not odd)
+
+    if choice.lossless or choice.codec != "auto":
+        row = ENCODERS["ffv1" if choice.codec == "auto" else choice.codec]
+        if not fits(row):
+            raise OutputError(_misfit(row, wanted, suffix, size))
+        return Encoding(row, row.crf if choice.crf is None else choice.crf, wanted)
+    crf = choice.crf
+    family = _FAMILY_OF.get(source_codec, "h264")
+    for name in dict.fromkeys((family, *_widely_played(wanted), "ffv1")):
+        row = ENCODERS[name]
+        if not fits(row):
+            continue
+        if crf is not None and (row.crf is None or crf > row.worst_crf):
+            allowed = "none" if row.crf is None else f"0 to {row.worst_crf}"
+            raise OutputError(f"crf is {crf}, but {name} takes {allowed}: choose another --codec")
+        notes = () if name == source_codec else (
+            f"{source_codec} becomes {name} ({wanted.name}, {size[0]}x{size[1]}, {suffix})",
+        )  # fmt: skip
+        return Encoding(row, row.crf if crf is None else crf, wanted, notes)
+    raise OutputError(_misfit(None, wanted, suffix, size))
+
+
+def _widely_played(wanted: PixelFormat) -> tuple[Family, ...]:
+    return ("h264", "hevc", "vp9", "av1") if wanted.depth == 8 else ("hevc", "av1", "h264")
+
+
+def _misfit(row: Encoder | None, wanted: PixelFormat, suffix: str, size: tuple[int, int]) -> str:
+    what = f"pictures of {wanted.name}, {size[0]}x{size[1]},"
+    if row is None:
+        return f"{what} do not fit into {suffix} files: choose an output that ends in .mkv"
+    if suffix not in row.containers:
+        return (
+            f"{row.family} does not fit into {suffix} files: choose an output that ends in "
+            f"{' or '.join(sorted(row.containers))}, or another --codec"
+        )
+    if wanted.name not in row.formats():
+        known = sorted(name for name in row.formats() if PixelFormat.named(name))
+        return (
+            f"{row.family} does not take {wanted.name}: choose --pixel-format {' or '.join(known)}"
+        )
+    return f"{what} do not fit into {row.family}, whose sizes are even: choose --codec vp9 or ffv1"
+
+
+def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, width: int) -> None:
+    """Set up an encoder's context, the same for every part of a video and for its container.
+
+    Args:
+        context: not opened yet.
+        encoding: how to encode.
+        info: of the clip; colour, rate and ticks come from it.
+        width: of the frames, which may differ from the clip's (comparisons).
+    """
+    context.width, context.height = width, info.height
+    context.pix_fmt = encoding.pixel_format.name
+    context.time_base = ticks_of(info)
+    context.framerate = info.rate or Fraction(25)
+    if info.pixel_aspect:
+        context.sample_aspect_ratio = info.pixel_aspect
+    tags = info.tags
+    # All four colour fields: players guess wherever one is missing.
+    context.colorspace, context.color_primaries = tags.matrix, tags.primaries
+    context.color_trc, context.color_range = tags.transfer, 2 if tags.full_range else 1
+    context.options = _options(encoding, info, width)
+    context.thread_type = "AUTO"
+    context.flags |= Flags.global_header | Flags.bitexact
+
+
+def ticks_of(info: ClipInfo) -> Fraction:
+    """Seconds of one tick that a clip is written with: its own."""
+    return info.time_base or Fraction(1, 90_000)
+
+
+def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
+    row = encoding.encoder
+    options = dict(row.options)
+    if encoding.crf is not None:
+        options["crf"] = str(encoding.crf)
+    if row.family == "hevc":
+        parameters = ["log-level=none", *_x265_hdr(info.hdr)]
+        if max(width, info.height) <= _TINY:
+            # With a single coding tree unit x265 does not give the same twice.
+            parameters.append("ctu=16")
+        options["x265-params"] = ":".join(parameters)
+    elif row.family == "av1" and (hdr := _svt_hdr(info.hdr)):
+        options["svtav1-params"] = ":".join(hdr)
+    elif row.family == "prores":
+        options["profile"] = "4444" if encoding.pixel_format.down_x == 0 else "hq"
+    return options
+
+
+def _x265_hdr(hdr: HdrMetadata) -> list[str]:
+    """SMPTE ST 2086 in steps of 0.00002 and 0.0001 cd/m2, as x265 wants it."""
+    found = []
+    if hdr.display:
+        points = [
+            f"{label}({','.join(str(round(value * 50_000)) for value in point)})"
+            for label, point in zip("GB", (hdr.display.green, hdr.display.blue), strict=True)
+        ]
+        for label, point in (("R", hdr.display.red), ("WP", hdr.display.white)):
+            points.append(f"{label}({','.join(str(round(value * 50_000)) for value in point)})")
+        light = [round(value * 10_000) for value in (hdr.display.brightest, hdr.display.darkest)]
+        found.append(f"master-display={''.join(points)}L({light[0]},{light[1]})")
+    if hdr.light:
+        found.append(f"max-cll={hdr.light[0]},{hdr.light[1]}")
+    return [*found, "hdr10=1"] if found else []
+
+
+def _svt_hdr(hdr: HdrMetadata) -> list[str]:
+    found = []
+    if hdr.display:
+        points = "".join(
+            f"{label}({float(point[0]):.5f},{float(point[1]):.5f})"
+            for label, point in (
+                ("G", hdr.display.green), ("B", hdr.display.blue),
+                ("R", hdr.display.red), ("WP", hdr.display.white),
+            )
+        )  # fmt: skip
+        light = f"L({float(hdr.display.brightest):.4f},{float(hdr.display.darkest):.4f})"
+        found.append(f"mastering-display={points}{light}")
+    if hdr.light:
+        found.append(f"content-light={hdr.light[0]},{hdr.light[1]}")
+    return found
+
+
+class FrameEncoder:
+    """Pictures in, packets out: a stretch of video that can be decoded on its own.
+
+    Args:
+        encoding: how.
+        info: of the clip.
+        width: of the frames.
+
+    Raises:
+        OutputError: the encoder refuses.
+    """
+
+    def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself otherwise
+        self._ticks = ticks_of(info)
+        context = av.CodecContext.create(encoding.encoder.name, "w")
+        assert isinstance(context, VideoCodecContext)
+        self._context = context
+        configure(self._context, encoding, info, width)
+        try:
+            self._context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(f"{encoding.encoder.name} cannot encode this: {error}") from None
+
+    def encode(
+        self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None
+    ) -> list[EncodedPacket]:
+        """Take a picture, its time and its duration in seconds.
+
+        Raises:
+            OutputError: the encoder refuses.
+        """
+        frame = _video_frame(planes)
+        frame.pts, frame.time_base = round(pts / self._ticks), self._ticks
+        if duration:
+            frame.duration = round(duration / self._ticks)
+        return self._packets(frame)
+
+    def finish(self) -> list[EncodedPacket]:
+        """What the encoder still holds."""
+        return self._packets(None)
+
+    def _packets(self, frame: VideoFrame | None) -> list[EncodedPacket]:
+        try:
+            packets = self._context.encode(frame)
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(f"encoding failed: {error}") from None
+        return [
+            EncodedPacket(
+                packet.pts or 0, packet.dts or 0, packet.duration or 0, packet.is_keyframe,
+                bytes(packet),
+            )
+            for packet in packets
+        ]  # fmt: skip
+
+
+def _video_frame(planes: YuvPlanes) -> VideoFrame:
+    height, width = planes.y.shape
+    frame = VideoFrame(width, height, PixelFormat.of(planes).name)
+    for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):
+        _fill(plane, values)
+    tags = planes.tags
+    frame.colorspace, frame.color_range = tags.matrix, 2 if tags.full_range else 1
+    frame.color_primaries, frame.color_trc = tags.primaries, tags.transfer
+    return frame
+
+
+def _fill(plane: av.video.plane.VideoPlane, values: Tensor) -> None:
+    pixels = values.cpu().numpy()
+    stride = plane.line_size // pixels.itemsize
+    rows = np.frombuffer(memoryview(plane), dtype=pixels.dtype).reshape(-1, stride)
+    height, width = pixels.shape
+    rows[:height, :width] = pixels
+    # Encoders look at what lies beyond the edge; it must be the same every time.
+    rows[:height, width:] = pixels[:, -1:]

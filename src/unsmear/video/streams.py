@@ -1,0 +1,328 @@
+"""What else a file holds, and what becomes of it: sound, subtitles, covers, chapters, attachments.
+
+Everything is passed on as it is where the new container takes it; else converted to what it
+takes, else left out, and the user is told.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+import av
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.codec.context import CodecContext
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import AttachmentStream, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
+
+from unsmear.video.reader import is_cover
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+_SOUND = {".mp4": "aac", ".m4v": "aac", ".mov": "aac", ".webm": "libopus", ".mkv": "flac"}
+_TEXT = {
+    ".mp4": "mov_text",
+    ".m4v": "mov_text",
+    ".mov": "mov_text",
+    ".webm": "webvtt",
+    ".mkv": "ass",
+}
+_TEXT_KINDS = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm", ".mkv": "matroska"}
+_OPUS_RATE = 48_000
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What becomes of a stream.
+
+    Attributes:
+        index: of the stream in the source.
+        how: as it is, converted to another codec, as an attachment of Matroska, or not at all.
+        codec: encoder, where it is converted.
+        note: for the user, empty where nothing changes.
+    """
+
+    index: int
+    how: Literal["copy", "convert", "attach", "drop"]
+    codec: str = ""
+    note: str = ""
+
+
+def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried]:
+    """What becomes of each stream but the main one.
+
+    Args:
+        source: opened file.
+        main: index of the video stream that is restored.
+        suffix: of the file to write, such as .mp4.
+    """
+    others = [stream for stream in source.streams if stream.index != main]
+    return [_plan(source, stream, suffix) for stream in others]
+
+
+def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
+    kind = "cover" if stream.type == "video" and _cover(stream) else stream.type
+    context: CodecContext | None = stream.codec_context
+    codec = "" if context is None else context.codec.canonical_name
+    name = f"{kind} stream {stream.index}" + (f" ({codec})" if codec else "")
+    if suffix == ".mkv" and kind in ("cover", "attachment"):
+        return Carried(stream.index, "attach")
+    if kind == "attachment":
+        return Carried(stream.index, "drop", note=f"{name} is left out: it needs .mkv")
+    if _fits(stream, suffix):
+        return Carried(stream.index, "copy")
+    if kind == "audio" and codec:
+        wanted = _SOUND[suffix]
+        return Carried(
+            stream.index, "convert", wanted, f"{name} becomes {wanted.removeprefix('lib')}"
+        )
+    if kind == "subtitle" and codec in _TEXT_KINDS:
+        return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
+    if kind == "data" and source.chapters():
+        return Carried(stream.index, "drop")  # the chapters themselves, written anew
+    return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not hold it")
+
+
+def _cover(stream: Stream) -> bool:
+    return isinstance(stream, av.VideoStream) and is_cover(stream)
+
+
+def _fits(stream: Stream, suffix: str) -> bool:
+    """Whether the container takes a stream as it is: its muxer is asked to write a header."""
+    context: CodecContext | None = stream.codec_context
+    if stream.type == "data" or context is None:
+        return False
+    with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as trial:
+        if context.codec.canonical_name not in trial.supported_codecs:
+            return False
+        try:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            return False
+    return True
+
+
+class Carrier:
+    """Brings a source's other streams into a new file. Make it before the file's header.
+
+    Args:
+        source: opened file.
+        target: to write.
+        plan: see `plan_streams`.
+        start: seconds that are cut off at the beginning.
+        end: time at which the source is cut off, seconds, before `start` is subtracted.
+    """
+
+    def __init__(
+        self,
+        source: InputContainer,
+        target: OutputContainer,
+        plan: list[Carried],
+        *,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+    ) -> None:
+        self._source, self._start, self._end = source, start, end
+        self._routes: dict[int, _Route] = {}
+        for entry in plan:
+            stream = source.streams[entry.index]
+            if entry.how == "attach":
+                _attach(source, stream, target)
+            elif entry.how == "copy":
+                copy = target.add_stream_from_template(stream, opaque=True)
+                self._routes[entry.index] = _Copy(_labelled(copy, stream))
+            elif entry.how == "convert" and isinstance(stream, AudioStream):
+                self._routes[entry.index] = _Sound(stream, target, entry.codec)
+            elif entry.how == "convert" and isinstance(stream, SubtitleStream):
+                self._routes[entry.index] = _Text(stream, target, entry.codec)
+        _set_chapters(source, target, start, end)
+
+    def packets(self) -> Iterator[tuple[Fraction, Packet[Stream]]]:
+        """Packets for the new file, each with its time in seconds, in the source's order."""
+        wanted = [self._source.streams[index] for index in self._routes]
+        if not wanted:
+            return
+        packets = self._source.demux(*wanted)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, ValueError):
+                break  # the file breaks off here, as the reader has told
+            if packet is None:
+                break
+            if packet.dts is None or not self._inside(packet):
+                continue
+            for out in self._routes[packet.stream.index].take(packet):
+                yield self._moved(out)
+        for route in self._routes.values():
+            for out in route.finish():
+                yield self._moved(out)
+
+    def _inside(self, packet: Packet[Stream]) -> bool:
+        base = packet.time_base
+        begin = ((packet.dts or 0) if packet.pts is None else packet.pts) * base
+        until = begin + (packet.duration or 0) * base if packet.stream.type == "subtitle" else begin
+        # Without a start even sound from before zero is kept: players prime their decoders with it.
+        return (not self._start or until >= self._start) and (
+            self._end is None or begin < self._end
+        )
+
+    def _moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
+        if self._start:
+            shift = round(self._start / packet.time_base)
+            if packet.pts is not None:
+                packet.pts = max(packet.pts - shift, 0)
+            if packet.dts is not None:
+                packet.dts = max(packet.dts - shift, 0)
+        return (packet.dts or 0) * packet.time_base, packet
+
+
+class _Copy:
+    """Packets as they are."""
+
+    def __init__(self, target: Stream) -> None:
+        self._target = target
+
+    def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
+        packet.stream = self._target
+        yield packet
+
+    def finish(self) -> Iterator[Packet[Stream]]:
+        yield from ()
+
+
+class _Sound:
+    """Sound in another codec."""
+
+    def __init__(self, source: AudioStream, target: OutputContainer, codec: str) -> None:
+        rate = _OPUS_RATE if codec == "libopus" else source.rate
+        out = target.add_stream(codec, rate=rate, layout=source.layout.name)
+        assert isinstance(out, AudioStream)
+        if codec != "flac":
+            out.bit_rate = 96_000 * max(source.channels, 1)
+        self._source, self._target = source, out
+        self._resampler: AudioResampler | None = None
+        _labelled(out, source)
+
+    def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
+        try:
+            frames = self._source.decode(packet)
+        except av.FFmpegError:
+            return  # a damaged packet of sound is silence
+        for frame in frames:
+            yield from self._encoded(frame)
+
+    def finish(self) -> Iterator[Packet[Stream]]:
+        if self._resampler is not None:
+            yield from self._encoded(None)
+            yield from self._target.encode(None)
+
+    def _encoded(self, frame: av.AudioFrame | None) -> Iterator[Packet[Stream]]:
+        if self._resampler is None:
+            context = self._target.codec_context
+            self._resampler = AudioResampler(
+                context.format, context.layout, context.rate, context.frame_size or None
+            )
+        for part in self._resampler.resample(frame):
+            yield from self._target.encode(part)
+
+
+class _Text:
+    """Subtitles in another notation."""
+
+    def __init__(self, source: SubtitleStream, target: OutputContainer, codec: str) -> None:
+        out = target.add_stream(codec)
+        assert isinstance(out, SubtitleStream)
+        if not source.codec_context.is_open:
+            source.codec_context.open()
+        out.codec_context.subtitle_header = source.codec_context.subtitle_header
+        out.time_base = Fraction(1, 1000)
+        self._source, self._target = source, out
+        _labelled(out, source)
+
+    def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
+        try:
+            found = self._source.codec_context.decode2(packet)
+            if found is None or not len(found):
+                return
+            out = self._target.codec_context.encode_subtitle(found)
+        except (av.FFmpegError, ValueError):
+            return  # a line that nobody can read
+        out.pts = out.dts = packet.pts
+        out.duration, out.time_base, out.stream = packet.duration, packet.time_base, self._target
+        yield out
+
+    def finish(self) -> Iterator[Packet[Stream]]:
+        yield from ()
+
+
+_Route = _Copy | _Sound | _Text
+
+
+def _labelled(target: Stream, source: Stream) -> Stream:
+    """Give a stream the other's language, title and role."""
+    target.metadata.update(stream_metadata(source))
+    target.disposition = Disposition(int(source.disposition))
+    return target
+
+
+def stream_metadata(stream: Stream) -> dict[str, str]:
+    """Of a stream, without what a muxer writes of itself (durations, sizes, encoders)."""
+    return {
+        key: value
+        for key, value in stream.metadata.items()
+        if key.upper().split("-")[0] not in _OWN and not key.startswith("_STATISTICS")
+    }
+
+
+_OWN = {"ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "VENDOR_ID", "ROTATE"}
+
+
+def _attach(source: InputContainer, stream: Stream, target: OutputContainer) -> None:
+    metadata = stream.metadata
+    if isinstance(stream, AttachmentStream):
+        name = metadata.get("filename", f"attachment-{stream.index}")
+        kind = stream.mimetype or metadata.get("mimetype", "application/octet-stream")
+        target.add_attachment(name, kind, stream.data)
+        return
+    codec = stream.codec_context.codec.canonical_name
+    ending = {"mjpeg": "jpg"}.get(codec, codec)
+    kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
+    for packet in source.demux(stream):
+        if packet.size:
+            name = metadata.get("filename", f"cover.{ending}")
+            target.add_attachment(name, kind, bytes(packet))
+        break
+    source.seek(0)
+
+
+def _set_chapters(
+    source: InputContainer, target: OutputContainer, start: Fraction, end: Fraction | None
+) -> None:
+    kept: list[Chapter] = []
+    for chapter in source.chapters():
+        base = chapter["time_base"] or Fraction(1, 1000)
+        first, last = chapter["start"] * base, chapter["end"] * base
+        if last > start and (end is None or first < end):
+            until = last if end is None else min(last, end)
+            begin = round((max(first, start) - start) / base)
+            kept.append(
+                {
+                    "id": chapter["id"],
+                    "start": begin,
+                    "end": round((until - start) / base),
+                    "time_base": base,
+                    "metadata": chapter["metadata"],
+                }
+            )
+    if kept:
+        target.set_chapters(kept)
