@@ -73,7 +73,7 @@ def weights_file(tmp_path: Path) -> Path:
     """Small random weights, as a file."""
     path = tmp_path / "small.safetensors"
     provenance = Provenance(model="small", steps=0, seed=0, hours=0.0, device="cpu", version="test")
-    save_weights(path, SMALL, awake().state_dict(), provenance)
+    save_weights(path, SMALL, mild().state_dict(), provenance)
     return path
 
 
@@ -95,11 +95,14 @@ def write_video(
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     audio: bool = False,
+    sound: tuple[str, str] | None = None,
     rotation: float = 0.0,
     tags: tuple[int, int, int, int] = (1, 1, 1, 1),
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A small moving clip; tags are range, matrix, transfer, primaries."""
+    """A small moving clip; tags are range, matrix, transfer, primaries; sound is a codec and a
+    layout, `audio` is a mono tone in AAC.
+    """
     width, height = size
     stamps = pts if pts is not None else [index * 1001 for index in range(frames)]
     scene = picture(height, width + 4 * len(stamps))
@@ -111,25 +114,30 @@ def write_video(
         context.color_range, context.colorspace, context.color_trc, context.color_primaries = tags
         if rotation:
             stream.set_display_rotation(rotation)
-        sound = container.add_stream("aac", rate=44100, layout="mono") if audio else None
+        kind = ("aac", "mono") if audio else sound
+        rate = 48000 if kind and "opus" in kind[0] else 44100
+        track = container.add_stream(kind[0], rate=rate, layout=kind[1]) if kind else None
         for index, stamp in enumerate(stamps):
             array = np.ascontiguousarray(scene[:, 4 * index : 4 * index + width])
             frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = stamp, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        if sound is not None:
-            _write_tone(container, sound, float(stamps[-1] * time_base))
+        if track is not None:
+            _write_tone(container, track, float(stamps[-1] * time_base))
     return path
 
 
-def _write_tone(container: av.container.OutputContainer, stream: object, seconds: float) -> None:
-    samples = np.sin(np.arange(int(seconds * 44100) + 1024) / 20).astype(np.float32)
-    for start in range(0, len(samples) - 1023, 1024):
-        frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], "fltp", "mono")
-        frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+def _write_tone(container: av.container.OutputContainer, track: object, seconds: float) -> None:
+    context = track.codec_context
+    size = context.frame_size or 1024
+    resampler = av.AudioResampler(context.format, context.layout, context.rate, size)
+    samples = np.sin(np.arange(int(seconds * context.rate) + 1024) / 20).astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(samples[None], "fltp", "mono")
+    frame.sample_rate, frame.pts, frame.time_base = context.rate, 0, Fraction(1, context.rate)
+    for part in [*resampler.resample(frame), *resampler.resample(None)]:
+        container.mux(track.encode(part))
+    container.mux(track.encode(None))
 
 
 def stamps_of(path: Path) -> list[Fraction]:

@@ -91,10 +91,10 @@ def test_mistakes_in_options_show_at_once(weights_file):
 
 def test_files_from_python(tmp_path, weights_file):
     source = write_video(tmp_path / "in.mp4", frames=3)
-    count = unsmear.restore_video(
+    outcome = unsmear.restore_video(
         str(source), str(tmp_path / "out.mp4"), model=str(weights_file), device="cpu"
     )
-    assert count == 3
+    assert outcome.frames == 3
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
 
 

@@ -148,15 +148,18 @@ class VideoReader:
 
     def _describe(self, first: VideoFrame) -> ClipInfo:
         stream = self.stream
+        base, rate = stream.time_base, stream.average_rate
+        if rate is not None and not (0 < rate and (base is None or rate * base <= 1)):
+            rate = None  # more frames than ticks: the header is wrong
         frames = stream.frames or None
-        if frames is None and stream.duration and stream.average_rate and stream.time_base:
-            frames = max(round(stream.duration * stream.time_base * stream.average_rate), 1)
+        if frames is None and stream.duration and rate and base:
+            frames = max(round(stream.duration * base * rate), 1)
         return ClipInfo(
             width=first.width,
             height=first.height,
             frames=frames,
-            rate=stream.average_rate,
-            time_base=stream.time_base,
+            rate=rate,
+            time_base=base,
             tags=tags_of(first),
             pixel_aspect=stream.sample_aspect_ratio,
             display_matrix=display_matrix_of(first),

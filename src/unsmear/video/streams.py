@@ -159,7 +159,8 @@ class Carrier:
                 break  # the file breaks off here, as the reader has told
             if packet is None:
                 break
-            if packet.dts is None or not self._inside(packet):
+            # Without either stamp it is the demuxer's mark that a stream has ended.
+            if (packet.dts is None and packet.pts is None) or not self._inside(packet):
                 continue
             for out in self._routes[packet.stream.index].take(packet):
                 yield self._moved(out)
@@ -187,17 +188,29 @@ class Carrier:
 
 
 class _Copy:
-    """Packets as they are."""
+    """Packets as they are. Matroska may leave the first times of decoding open: they count down
+    from the first that is known.
+    """
 
     def __init__(self, target: Stream) -> None:
         self._target = target
+        self._open: list[Packet[Stream]] = []
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         packet.stream = self._target
-        yield packet
+        self._open.append(packet)
+        if packet.dts is not None:
+            yield from self._closed(packet.dts)
 
     def finish(self) -> Iterator[Packet[Stream]]:
-        yield from ()
+        if self._open:
+            yield from self._closed(min(packet.pts or 0 for packet in self._open))
+
+    def _closed(self, last: int) -> Iterator[Packet[Stream]]:
+        for number, packet in enumerate(self._open):
+            packet.dts = last + 1 + number - len(self._open)
+            yield packet
+        self._open = []
 
 
 class _Sound:

@@ -1,0 +1,227 @@
+"""What else a file holds: sound, subtitles, chapters, attachments, covers, metadata, all kept."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from tests.conftest import write_video
+from tests.video.test_files import rewrite
+from unsmear.video.reader import VideoReader
+from unsmear.video.writer import Origin
+
+MS = Fraction(1, 1000)
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 400, "time_base": MS, "metadata": {"title": "Début"}},
+    {"id": 2, "start": 400, "end": 900, "time_base": MS, "metadata": {"title": "Two"}},
+]
+SUBTITLES = {"mkv": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
+SOUND = {"mkv": "flac", "mp4": "aac", "mov": "pcm_s16le", "webm": "libopus"}
+
+
+def rich_video(path, *, sound=("aac",), cover=False):
+    """A second of video with sound in two languages, subtitles, chapters and attachments."""
+    kind = path.suffix[1:]
+    plain = write_video(path.with_name(f"plain.{kind}"), frames=30, codec=_codec(kind))
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        video.metadata.update({"title": "Main view"})
+        tracks = [target.add_stream(name, rate=48000, layout="stereo") for name in sound]
+        for track, language in zip(tracks, ("deu", "fra"), strict=False):
+            track.metadata["language"] = language
+        text = target.add_stream(SUBTITLES[kind])
+        text.codec_context.subtitle_header = _header()
+        text.metadata["language"], text.time_base = "spa", MS
+        target.metadata.update({"title": "Kite", "comment": "windy"})
+        target.set_chapters(CHAPTERS)
+        if kind == "mkv":
+            target.add_attachment("font.ttf", "application/x-truetype-font", b"not really")
+            if cover:
+                target.add_attachment("cover.jpg", "image/jpeg", _jpeg())
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.stream = video
+                target.mux(packet)
+        for track in tracks:
+            _tone(target, track)
+        for number in range(2):
+            target.mux(_line(text, f"line {number}", 400 * number + 50))
+    return path
+
+
+def _codec(kind):
+    return "libvpx-vp9" if kind == "webm" else "libx264"
+
+
+def _header():
+    return av.CodecContext.create("subrip", "r").subtitle_header or (
+        b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n\n"
+        b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+    )
+
+
+def _line(stream, text, at):
+    data = text.encode()
+    if stream.codec_context.codec.canonical_name == "mov_text":
+        data = len(data).to_bytes(2, "big") + data
+    packet = av.Packet(data)
+    packet.pts = packet.dts = at
+    packet.duration, packet.time_base, packet.stream = 300, MS, stream
+    return packet
+
+
+def _tone(container, stream):
+    context = stream.codec_context
+    resampler = av.AudioResampler(context.format, context.layout, 48000, context.frame_size or 1024)
+    samples = (np.sin(np.arange(48000) / 20) * 9000).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(np.repeat(samples, 2)[None], "s16", "stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+    for part in [*resampler.resample(frame), *resampler.resample(None)]:
+        container.mux(stream.encode(part))
+    container.mux(stream.encode(None))
+
+
+def _jpeg():
+    context = av.CodecContext.create("mjpeg", "w")
+    context.width, context.height, context.pix_fmt = 32, 32, "yuvj420p"
+    context.time_base = Fraction(1, 25)
+    frame = av.VideoFrame(32, 32, "yuvj420p")
+    for plane in frame.planes:
+        plane.update(bytes([128]) * plane.buffer_size)
+    return bytes((context.encode(frame) + context.encode(None))[0])
+
+
+def held(path):
+    """Everything but the pictures: streams with their language and role, texts, chapters."""
+    with av.open(str(path)) as container:
+        streams = [
+            (
+                stream.type,
+                stream.codec_context.codec.canonical_name if stream.codec_context else "",
+                stream.metadata.get("language"),
+            )
+            for stream in container.streams
+            if stream.type not in ("data",) and not _is_cover(stream)
+        ]
+        chapters = [
+            (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"])
+            for c in container.chapters()
+        ]
+        files = [(a.metadata["filename"], a.data) for a in container.streams.attachments]
+        named = {key.lower(): value for key, value in container.metadata.items()}
+        tags = {key: named.get(key) for key in ("title", "comment")}
+        return streams, chapters, files, tags
+
+
+def _is_cover(stream):
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def packets(path, kind):
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        return [
+            (packet.stream.metadata.get("language"), packet.pts * packet.time_base, bytes(packet))
+            for packet in container.demux(streams)
+            if packet.dts is not None and packet.size > 2
+        ]
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4", "mov", "webm"])
+def test_everything_is_kept_in_the_same_container(tmp_path, kind):
+    source = rich_video(tmp_path / f"in.{kind}", sound=(SOUND[kind], SOUND[kind]))
+    target = tmp_path / f"out.{kind}"
+    rewrite(source, target)
+    with VideoReader(source) as reader:
+        assert Origin.of(reader, f".{kind}").notes == []
+    assert held(target) == held(source)
+    assert len(held(source)[0]) == 4 + (kind == "mkv")
+    assert packets(target, "subtitle") == packets(source, "subtitle")
+    assert len(packets(source, "subtitle")) == 2
+    assert packets(target, "audio") == packets(source, "audio")
+    assert len(packets(source, "audio")) > 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "sound", "becomes"),
+    [("mp4", "flac", "flac"), ("webm", "flac", "opus"), ("mp4", "wavpack", "aac")],
+)
+def test_what_does_not_fit_is_converted_and_said(tmp_path, kind, sound, becomes):
+    source = rich_video(tmp_path / "in.mkv", sound=(sound,))
+    target = tmp_path / f"out.{kind}"
+    rewrite(source, target)
+    with VideoReader(source) as reader:
+        notes = Origin.of(reader, f".{kind}").notes
+    streams, chapters, _, tags = held(target)
+    assert (streams[1][0], streams[1][2]) == ("audio", "deu")
+    assert becomes in streams[1][1]
+    assert streams[2] == ("subtitle", SUBTITLES[kind], "spa")
+    assert chapters == held(source)[1]
+    assert tags == held(source)[3]
+    assert any("attachment" in note and ".mkv" in note for note in notes)
+    assert any("subrip" in note and SUBTITLES[kind] in note for note in notes)
+    assert any("audio" in note for note in notes) == (becomes != sound)
+    lines = [data for _, _, data in packets(target, "subtitle")]
+    assert [b"line 0" in lines[0], b"line 1" in lines[1]] == [True, True]
+    stamps = [pts for _, pts, _ in packets(target, "subtitle")]
+    assert stamps == [pts for _, pts, _ in packets(source, "subtitle")]
+    with av.open(str(target)) as container:
+        frames = list(container.decode(audio=0))
+        loudness = np.concatenate([frame.to_ndarray().ravel() for frame in frames]).std()
+        seconds = sum(frame.samples / frame.sample_rate for frame in frames)
+    assert loudness > 0
+    assert abs(seconds - 1) < 0.06
+
+
+def test_a_cover_is_kept(tmp_path):
+    source = rich_video(tmp_path / "in.mkv", cover=True)
+    rewrite(source, tmp_path / "out.mkv")
+    for path in (source, tmp_path / "out.mkv"):
+        with av.open(str(path)) as container:
+            covers = [s for s in container.streams.video if _is_cover(s)]
+            assert len(covers) == 1
+            assert bytes(next(iter(container.demux(covers[0])))) == _jpeg()
+
+
+def test_a_second_video_stream_is_passed_on(tmp_path):
+    plain = write_video(tmp_path / "plain.mp4", frames=6)
+    path = tmp_path / "in.mkv"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        streams = [
+            target.add_stream_from_template(source.streams.video[0], opaque=True) for _ in "ab"
+        ]
+        for packet in list(source.demux(video=0)):
+            for stream in streams:
+                if packet.pts is not None:
+                    copy = av.Packet(bytes(packet))
+                    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                    copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                    target.mux(copy)
+    rewrite(path, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert len(container.streams.video) == 2
+        assert sum(1 for _ in container.decode(video=1)) == 6
+
+
+def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=4)
+    path = tmp_path / "data.mkv"
+    with av.open(str(source)) as plain, av.open(str(path), "w", format="mpegts") as target:
+        stream = target.add_stream_from_template(plain.streams.video[0], opaque=True)
+        data = target.add_data_stream("klv")
+        for packet in plain.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+        packet = av.Packet(b"telemetry")
+        packet.pts = packet.dts = 0
+        packet.time_base, packet.stream = MS, data
+        target.mux(packet)
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mp4").notes
+    assert any(note.startswith("data stream") and ".mp4" in note for note in notes)
+    rewrite(path, tmp_path / "out.mp4")
