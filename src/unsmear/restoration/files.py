@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -248,14 +249,18 @@ class _Run:
             )
             for kind in kinds
         ]  # fmt: skip
-        origin = Origin.of(reader, suffix, span.offset, span.end)
+        # Containers have no time before zero: what begins there is moved, sound and all.
+        offset = span.offset if span.start is not None else min(reader.first_pts, Fraction(0))
+        origin = Origin.of(reader, suffix, offset, span.end)
         for note in (*encodings[0].notes, *origin.notes):
             self.on_note(note)
+        if offset < 0:
+            self.on_note("the video begins before zero: all time stamps were moved to zero")
         job["encoding"] = [asdict(encoding) for encoding in encodings]
         return job, lambda folder: [
             VideoSink(
                 _target_of(target, kind), folder, encoding, info, None if kind else origin,
-                offset=span.offset, compare=kind,
+                offset=offset, compare=kind,
             )
             for kind, encoding in zip(kinds, encodings, strict=True)
         ]  # fmt: skip

@@ -78,7 +78,7 @@ class VideoReader:
     ) -> None:
         self.path = path
         self.damage = Damage()
-        self._deinterlace = deinterlace
+        self._deinterlace, self._interlaced = deinterlace, False
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
@@ -140,7 +140,7 @@ class VideoReader:
                 f"'{self.path}' has transparency, which would be lost: flatten it onto a "
                 "background first"
             )
-        if first.interlaced_frame and not self._deinterlace:
+        if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: two fields in one frame move against each other; "
                 "add --deinterlace to make whole frames of them"
@@ -149,7 +149,7 @@ class VideoReader:
     def _describe(self, first: VideoFrame) -> ClipInfo:
         stream = self.stream
         base, rate = stream.time_base, stream.average_rate
-        if rate is not None and not (0 < rate and (base is None or rate * base <= 1)):
+        if rate is not None and not (rate > 0 and (base is None or rate * base <= 1)):
             rate = None  # more frames than ticks: the header is wrong
         frames = stream.frames or None
         if frames is None and stream.duration and rate and base:
@@ -173,7 +173,7 @@ class VideoReader:
         elif info.tags.matrix not in (1, 5, 6, 9):
             guess = _MATRIX_NAMES[resolve_matrix(info.tags, info.width, info.height)]
             notes.append(f"the video does not say its colour matrix: taken for {guess}")
-        if self._deinterlace and first.interlaced_frame:
+        if self._interlaced:
             notes.append("interlaced fields were made into whole frames")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
 
@@ -181,6 +181,12 @@ class VideoReader:
     def start(self) -> Fraction:
         """Where the file's own time begins, seconds of presentation time."""
         return max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+
+    @property
+    def first_pts(self) -> Fraction:
+        """Presentation time of the first frame, seconds; before iterating."""
+        base = self.stream.time_base or Fraction(1, 1000)
+        return ((_stamp(self._first, base) if self._first else 0) or 0) * base
 
     @property
     def duration(self) -> Fraction:
@@ -222,6 +228,7 @@ class VideoReader:
                 frames = []
             for frame in frames:
                 self.damage.frames += frame.is_corrupt
+                self._interlaced |= frame.interlaced_frame
                 yield frame
             if packet is None:
                 return

@@ -118,7 +118,7 @@ class Carrier:
         source: opened file.
         target: to write.
         plan: see `plan_streams`.
-        start: seconds that are cut off at the beginning.
+        start: seconds that are cut off at the beginning; below zero, so much is put before.
         end: time at which the source is cut off, seconds, before `start` is subtracted.
     """
 
@@ -173,7 +173,7 @@ class Carrier:
         begin = ((packet.dts or 0) if packet.pts is None else packet.pts) * base
         until = begin + (packet.duration or 0) * base if packet.stream.type == "subtitle" else begin
         # Without a start even sound from before zero is kept: players prime their decoders with it.
-        return (not self._start or until >= self._start) and (
+        return (self._start <= 0 or until >= self._start) and (
             self._end is None or begin < self._end
         )
 

@@ -1,0 +1,192 @@
+"""Work that is broken off at any moment goes on, and the result is the same to the last bit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, mild, one_scene, write_video
+from unsmear.errors import OutputError
+from unsmear.restoration import files, sinks
+from unsmear.restoration.files import Outcome, compare_path, restore_file
+from unsmear.restoration.settings import Settings, Span
+from unsmear.restoration.work import WorkFolder, work_path
+from unsmear.video.images import integer_from_unit, write_image
+
+FRAMES = 23
+
+
+@pytest.fixture(autouse=True)
+def _short_parts(monkeypatch):
+    monkeypatch.setattr(files, "_PART_FRAMES", (4, 4))
+
+
+@pytest.fixture
+def network():
+    return mild()
+
+
+class PowerCut(BaseException):
+    """Nothing in the code knows this one."""
+
+
+def broken_off(source, target, network, window, settings, after):
+    """Restore, and break off when so many frames are done, in all passes together."""
+    seen = []
+
+    def report(progress):
+        seen.append(progress)
+        if len(seen) > after:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        restore_file(source, target, network, window, settings, on_progress=report)
+    assert not target.exists()
+
+
+def contents(path):
+    if path.is_dir():
+        return {file.name: file.read_bytes() for file in path.iterdir()}
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("window", [3, 9, "all"])
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_a_video_goes_on(tmp_path, network, window, container):
+    source = write_video(tmp_path / f"in.{container}", frames=FRAMES, audio=True)
+    whole = tmp_path / f"whole.{container}"
+    assert restore_file(source, whole, network, window) == Outcome(FRAMES)
+    for after in (1, 4, 5, 9, 22, 23):
+        target = tmp_path / f"out-{after}.{container}"
+        begun = after + (FRAMES + 1 if window == "all" else 0)
+        broken_off(source, target, network, window, Settings(), begun)
+        outcome = restore_file(source, target, network, window)
+        assert outcome == Outcome(FRAMES, resumed=after // 4 * 4)
+        assert contents(target) == contents(whole)
+        assert not work_path(target).exists()
+
+
+def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
+    source = write_video(tmp_path / "in.mp4", frames=FRAMES)
+    settings = Settings(compare="wipe")
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_file(source, whole, network, 5, settings)
+    for after in (6, 7):
+        broken_off(source, target, network, 5, settings, after)
+    assert restore_file(source, target, network, 5, settings).resumed == 8
+    assert contents(target) == contents(whole)
+    assert contents(compare_path(target)) == contents(compare_path(whole))
+
+
+def test_a_stretch_goes_on(tmp_path, network):
+    source = write_video(tmp_path / "in.mp4", frames=60, audio=True)
+    settings = Settings(span=Span(start=Fraction(1, 2), end=Fraction(3, 2)))
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_file(source, whole, network, 5, settings)
+    broken_off(source, target, network, 5, settings, 17)
+    assert restore_file(source, target, network, 5, settings).resumed == 16
+    assert contents(target) == contents(whole)
+
+
+def test_a_folder_goes_on(tmp_path, network):
+    source = tmp_path / "frames"
+    source.mkdir()
+    for number, frame in enumerate(one_scene(11, 24, 32)):
+        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    restore_file(source, tmp_path / "whole", network, 5)
+    broken_off(source, tmp_path / "out", network, 5, Settings(), 6)
+    assert restore_file(source, tmp_path / "out", network, 5) == Outcome(11, resumed=4)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", ["assemble", "publish"])
+def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatch, step):
+    source = write_video(tmp_path / "in.mp4", frames=9)
+    settings = Settings(compare="side")
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_file(source, whole, network, 3, settings)
+    original, calls = getattr(sinks, step), []
+
+    def breaks(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise PowerCut
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, step, breaks)
+        with pytest.raises(PowerCut):
+            restore_file(source, target, network, 3, settings)
+    assert target.exists() == (step == "publish")
+    assert restore_file(source, target, network, 3, settings) == Outcome(9, resumed=9)
+    assert contents(target) == contents(whole)
+    assert contents(compare_path(target)) == contents(compare_path(whole))
+
+
+@pytest.mark.parametrize("what", ["network", "window", "settings", "source"])
+def test_another_job_starts_over(tmp_path, network, what):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    broken_off(source, target, network, 3, Settings(), 6)
+    settings, window = Settings(), 3
+    if what == "network":
+        network = mild(SMALL)
+        network.head.bias.add_(0.001)
+    elif what == "window":
+        window = 5
+    elif what == "settings":
+        settings = Settings(strength=0.5)
+    else:
+        write_video(source, frames=10)
+    outcome = restore_file(source, target, network, window, settings)
+    assert outcome == Outcome(10 if what == "source" else 9)
+
+
+def test_a_result_that_was_finished_is_not_replaced_unasked(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4"
+    restore_file(source, target, network, 3)
+    with pytest.raises(OutputError, match="--overwrite"):
+        restore_file(source, target, network, 3)
+    restore_file(source, target, network, 3, Settings(overwrite=True))
+
+
+def test_two_runs_do_not_write_one_file(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4"
+    with (
+        WorkFolder(target, {}),
+        pytest.raises(OutputError, match="another run is writing"),
+    ):
+        restore_file(source, target, network, 3)
+    restore_file(source, target, network, 3)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatch):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    original = sinks.SpoolWriter.write
+    calls, notes = [], []
+
+    def full(self, packets):
+        calls.append(1)
+        if len(calls) > 7:
+            raise OutputError(f"cannot write '{target}': No space left on device")
+        original(self, packets)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks.SpoolWriter, "write", full)
+        with pytest.raises(OutputError, match="No space left"):
+            restore_file(source, target, network, 3, on_note=notes.append)
+    assert any("goes on" in note for note in notes)
+    assert restore_file(source, target, network, 3) == Outcome(9, resumed=4)
+
+
+def test_threads_and_devices_are_part_of_the_job(tmp_path, network):
+    """Sums of another order have other last bits: such work is not mixed."""
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    broken_off(source, target, network, 3, Settings(), 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        assert restore_file(source, target, network, 3).resumed == 0
+    finally:
+        torch.set_num_threads(before)

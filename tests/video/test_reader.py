@@ -1,0 +1,244 @@
+"""What files really are: damaged, interlaced, transparent, HDR, without stamps, and worse."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import audio_packets, mild, stamps_of, write_video
+from tests.video.test_files import rewrite
+from unsmear.clip import HdrMetadata, MasteringDisplay
+from unsmear.errors import InputError
+from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.settings import Settings
+from unsmear.video import reader as reader_module
+from unsmear.video.encoding import EncodeChoice
+from unsmear.video.reader import VideoReader
+
+X265 = (
+    "log-level=none:hdr10=1:max-cll=1000,400:master-display="
+    "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+)
+DISPLAY = MasteringDisplay(
+    red=(Fraction(34000, 50000), Fraction(16000, 50000)),
+    green=(Fraction(13250, 50000), Fraction(34500, 50000)),
+    blue=(Fraction(7500, 50000), Fraction(3000, 50000)),
+    white=(Fraction(15635, 50000), Fraction(16450, 50000)),
+    darkest=Fraction(50, 10000),
+    brightest=Fraction(1000),
+)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_hdr10_metadata_is_kept(tmp_path, container, codec):
+    source = write_video(
+        tmp_path / f"in.{container}", codec="libx265", pixel_format="yuv420p10le",
+        tags=(1, 9, 16, 9), options={"x265-params": X265}, size=(128, 96),
+    )  # fmt: skip
+    rewrite(source, tmp_path / f"out.{container}", EncodeChoice(codec=codec))
+    with VideoReader(source) as one, VideoReader(tmp_path / f"out.{container}") as two:
+        assert one.info.hdr == HdrMetadata(DISPLAY, (1000, 400))
+        assert two.codec == codec
+        assert two.info.tags == one.info.tags
+        assert two.info.hdr.light == (1000, 400)
+        for name in ("red", "green", "blue", "white"):
+            for a, b in zip(
+                getattr(two.info.hdr.display, name), getattr(DISPLAY, name), strict=True
+            ):
+                assert abs(a - b) < Fraction(1, 20_000)
+        assert abs(two.info.hdr.display.brightest - 1000) < 1
+        assert abs(two.info.hdr.display.darkest - DISPLAY.darkest) < Fraction(1, 5000)
+
+
+def interlaced(path, frames=12):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(frames):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            picture[::2, 4 * index % 60 :][:, :4] = 255  # each field at a place of its own
+            picture[1::2, (4 * index + 2) % 60 :][:, :4] = 255
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_interlaced_video_is_refused_or_made_whole(tmp_path):
+    source = interlaced(tmp_path / "in.mp4")
+    with pytest.raises(InputError, match="--deinterlace"):
+        VideoReader(source)
+    with VideoReader(source, deinterlace=True) as reader:
+        assert any("interlaced" in note for note in reader.notes)
+        frames = list(reader)
+    assert [frame.pts for frame in frames] == [Fraction(index, 25) for index in range(12)]
+    comb = [float((f.rgb[:, 1:] - f.rgb[:, :-1]).abs().mean()) for f in frames[3:9]]
+    with av.open(str(source)) as raw:
+        woven = [f.to_ndarray(format="gray").astype(float) / 255 for f in raw.decode(video=0)]
+    assert max(comb) < 0.6 * min(np.abs(np.diff(w, axis=0)).mean() for w in woven[3:9])
+    outcome = restore_file(source, tmp_path / "out.mp4", mild(), 3, Settings(deinterlace=True))
+    assert outcome.frames == 12
+    with av.open(str(tmp_path / "out.mp4")) as out:
+        assert not any(frame.interlaced_frame for frame in out.decode(video=0))
+
+
+def test_progressive_video_is_not_touched_by_deinterlacing(tmp_path):
+    source = write_video(tmp_path / "in.mp4")
+    with VideoReader(source) as one, VideoReader(source, deinterlace=True) as two:
+        for a, b in zip(one, two, strict=True):
+            assert a.pts == b.pts
+            assert torch.equal(a.planes.y, b.planes.y)
+
+
+@pytest.mark.parametrize("kind", ["png", "qtrle", "prores_ks"])
+def test_transparency_is_refused(tmp_path, kind):
+    path = tmp_path / "in.mov"
+    form = {"png": "rgba", "qtrle": "argb", "prores_ks": "yuva444p10le"}[kind]
+    options = {"profile": "4444"} if kind == "prores_ks" else {}
+    write_video(path, codec=kind, pixel_format=form, frames=2, options=options)
+    with pytest.raises(InputError, match="transparency"):
+        VideoReader(path)
+
+
+@pytest.mark.parametrize("form", ["bgr0", "gbrp", "gray", "yuyv422", "nv12", "gray10le", "yuv411p"])
+def test_other_pixel_formats_keep_their_picture(tmp_path, form):
+    codec = {"yuyv422": "rawvideo", "nv12": "rawvideo", "gbrp": "libx264rgb"}.get(form, "ffv1")
+    kind = "avi" if codec == "rawvideo" else "mkv"
+    source = write_video(tmp_path / f"in.{kind}", codec=codec, size=(66, 50), tags=(2, 1, 1, 1),
+                         pixel_format="bgr0" if form == "gbrp" else form)  # fmt: skip
+    with VideoReader(source) as reader:
+        assert any(form in note for note in reader.notes)
+        frames = list(reader)
+    with av.open(str(source)) as container:
+        for frame, raw in zip(frames, container.decode(video=0), strict=True):
+            rgb = torch.from_numpy(raw.to_ndarray(format="rgb24").transpose(2, 0, 1).copy()) / 255
+            assert (frame.rgb - rgb)[:, 2:-2, 2:-2].abs().mean() < 0.02
+
+
+def test_what_is_not_said_about_colour_is_guessed_and_told(tmp_path):
+    source = write_video(tmp_path / "in.mp4", tags=(1, 2, 2, 2))
+    with VideoReader(source) as reader:
+        assert any("BT.601" in note for note in reader.notes)
+        assert reader.info.tags.matrix == 2  # and stays unsaid
+    big = write_video(tmp_path / "big.mp4", tags=(1, 2, 2, 2), size=(1280, 64), frames=1)
+    with VideoReader(big) as reader:
+        assert any("BT.709" in note for note in reader.notes)
+
+
+def test_packets_that_nobody_can_decode_are_counted(tmp_path):
+    source = write_video(tmp_path / "in.mkv", frames=40, size=(128, 96), codec="mjpeg",
+                         pixel_format="yuvj420p")  # fmt: skip
+    contents = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    start = contents.find(b"\xff\xd8", places[20])
+    contents[start : start + 1500] = b"\x00" * 1500
+    (tmp_path / "bad.mkv").write_bytes(contents)
+    notes = []
+    outcome = restore_file(
+        tmp_path / "bad.mkv", tmp_path / "out.mkv", mild(), 3, on_note=notes.append
+    )
+    assert 36 <= outcome.frames < 40
+    assert any("could not be decoded" in note for note in notes)
+
+
+def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
+    source = write_video(tmp_path / "in.mkv", frames=60, size=(128, 96))
+    contents = source.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(contents[: len(contents) * 2 // 3])
+    outcome = restore_file(tmp_path / "cut.mkv", tmp_path / "out.mkv", mild(), 3)
+    assert 10 < outcome.frames < 60
+    assert stamps_of(tmp_path / "out.mkv") == stamps_of(source)[: outcome.frames]
+
+
+def test_equal_and_falling_stamps_are_moved_and_told(tmp_path):
+    source = write_video(tmp_path / "in.mkv", pts=[0, 3000, 3001, 3002, 9000, 12000])
+    assert stamps_of(source)[1] == stamps_of(source)[2]  # Matroska counts milliseconds
+    with VideoReader(source) as reader:
+        stamps = [frame.pts for frame in reader]
+        assert stamps == sorted(set(stamps))
+        assert reader.damage.stamps == 2
+    assert restore_file(source, tmp_path / "out.mkv", mild(), 3) == Outcome(6)
+
+
+def test_a_stream_without_stamps_gets_steady_ones(tmp_path):
+    plain = write_video(tmp_path / "in.mp4", frames=6)
+    raw = tmp_path / "raw.h264"
+    with av.open(str(plain)) as source, av.open(str(raw), "w", format="h264") as target:
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    outcome = restore_file(raw, tmp_path / "out.mp4", mild(), 3)
+    assert outcome.frames == 6
+    gaps = {b - a for a, b in zip(stamps_of(tmp_path / "out.mp4"),
+                                  stamps_of(tmp_path / "out.mp4")[1:], strict=False)}  # fmt: skip
+    assert max(gaps) - min(gaps) < Fraction(1, 100)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_stamps_below_zero_are_moved_together(tmp_path, container):
+    plain = write_video(tmp_path / "in.mp4", pts=[0, 3000, 6000, 9000, 30000], audio=True)
+    early, back = tmp_path / "early.ts", Fraction(1, 5)
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(early), "w", container_options={"avoid_negative_ts": "disabled"}) as target,
+    ):
+        copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.pts -= round(back / packet.time_base)
+                packet.dts -= round(back / packet.time_base)
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    stamps, notes = stamps_of(early), []
+    assert stamps[0] == -back
+    out = tmp_path / f"out.{container}"
+    assert restore_file(early, out, mild(), 3, on_note=notes.append) == Outcome(5)
+    assert any("before zero" in note for note in notes)
+    assert stamps_of(out) == [pts + back for pts in stamps]
+    sound = [packets[0][0] for packets in (audio_packets(early), audio_packets(out))]
+    assert abs(sound[1] - sound[0] - back) < Fraction(1, 900)
+
+
+def test_sizes_that_cannot_be_are_refused_before_anything_is_allocated(tmp_path, monkeypatch):
+    source = write_video(tmp_path / "in.mp4", size=(128, 96))
+    monkeypatch.setattr(reader_module, "MOST_PIXELS", 128 * 96 - 1)
+    with pytest.raises(InputError, match="128x96"):
+        VideoReader(source)
+
+
+def test_reading_can_start_in_the_middle(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=600, options={"g": "30"})
+    stamps = stamps_of(source)
+    with VideoReader(source, start=Fraction(15)) as reader:
+        frames = [frame.pts for frame in reader]
+    assert 9 < frames[0] < 11  # at a key frame some seconds before
+    assert frames == stamps[stamps.index(frames[0]) :]
+    with VideoReader(source) as reader:
+        reader.skip(590)
+        assert [frame.pts for frame in reader] == stamps[590:]
+
+
+def test_one_frame_and_tiny_pictures(tmp_path):
+    one = write_video(tmp_path / "one.mp4", frames=1)
+    assert restore_file(one, tmp_path / "o.mp4", mild(), 5) == Outcome(1)
+    tiny = write_video(tmp_path / "tiny.mp4", size=(16, 16), frames=300)
+    assert restore_file(tiny, tmp_path / "t.mp4", mild(), 3) == Outcome(300)
+
+
+def test_names_with_spaces_and_accents_and_links(tmp_path):
+    folder = tmp_path / "été 2026 "
+    folder.mkdir()
+    source = write_video(folder / "mein Vidéo (1) ☀.mp4", frames=2)
+    link = tmp_path / "link.mp4"
+    link.symlink_to(source)
+    assert restore_file(link, folder / "résultat ✓.mp4", mild(), 1) == Outcome(2)
+    assert stamps_of(folder / "résultat ✓.mp4") == stamps_of(source)
