@@ -1,0 +1,152 @@
+"""Notice restored frames that cannot be right, so that the caller can fall back to the input.
+
+Deblurring moves light by the length of the blur, no further: means over blocks larger than that
+hardly change, colour even less, and the change within a block stays in proportion to the detail
+there. A network that breaks down (statistics of a frame far from those of training, damaged
+weights, numbers that overflow) breaks at least one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 32  # pixels
+_STRIP = 4 * BLOCK  # rows looked at together: they stay in the processor's cache
+_CLIPPED = 0.498  # away from the middle: within half a step of 8 bits of black or white
+_DETAIL_FLOOR = 0.02  # of full scale: noise alone gives a block as much to change
+# ITU-T T.871: full-range BT.601 luma and colour differences.
+_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far a restored frame moved from its input; 0..1 is full scale.
+
+    Attributes:
+        brightness: largest change of a block's mean luma.
+        brightness_rms: over all blocks.
+        color: largest change of a block's mean colour difference (Cb or Cr).
+        color_rms: over all blocks.
+        ringing: largest change within a block, root mean square, in units of the detail (standard
+            deviation) that the input has there.
+        ringing_rms: over all blocks.
+        clipping: share of numbers that are black or white after, less that before.
+    """
+
+    brightness: float
+    brightness_rms: float
+    color: float
+    color_rms: float
+    ringing: float
+    ringing_rms: float
+    clipping: float
+
+
+# Largest plausible values: 3 times and more what the released weights reach on real and synthetic
+# clips, twice and more what a perfect restoration of 20 pixels of blur does. The truth is the
+# stricter judge: `scripts/calibrate_guard.py` prints both, and what broken networks reach.
+LIMITS = Change(
+    brightness=0.45,
+    brightness_rms=0.12,
+    color=0.12,
+    color_rms=0.02,
+    ringing=14.0,
+    ringing_rms=2.2,
+    clipping=0.08,
+)
+_REASONS = {
+    "brightness": "a part of the picture changed in brightness",
+    "brightness_rms": "the picture changed in brightness",
+    "color": "a part of the picture changed colour",
+    "color_rms": "the picture changed colour",
+    "ringing": "a part of the picture changed by far more than its detail",
+    "ringing_rms": "the picture changed by far more than its detail",
+    "clipping": "much of the picture became black or white",
+}
+
+
+@dataclass(frozen=True)
+class Plausibility:
+    """Whether a restored frame may be shown. True and false as the answer is.
+
+    Attributes:
+        reason: what is wrong, in words; None where nothing is.
+        change: what was measured; None where the frame holds numbers that are not finite.
+    """
+
+    reason: str | None
+    change: Change | None
+
+    def __bool__(self) -> bool:
+        return self.reason is None
+
+
+def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plausibility:
+    """Compare a restored frame with its input.
+
+    Args:
+        before: (3, H, W), float, 0..1.
+        after: likewise, on the same device.
+        limits: the largest plausible values.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"frames of {tuple(before.shape)} and {tuple(after.shape)} must agree")
+    change = measure_change(before, after)
+    if change is None:
+        return Plausibility("the picture holds numbers that are not finite", None)
+    for name, reason in _REASONS.items():
+        value, limit = getattr(change, name), getattr(limits, name)
+        if value > limit:
+            return Plausibility(f"{reason} ({value:.3f}, at most {limit} is plausible)", change)
+    return Plausibility(None, change)
+
+
+def measure_change(before: Tensor, after: Tensor) -> Change | None:
+    """How far `after` is from `before`, both (3, H, W) float; None where it is not finite."""
+    strips = zip(before.split(_STRIP, dim=1), after.split(_STRIP, dim=1), strict=True)
+    means = torch.cat([_strip_means(*strip) for strip in strips], dim=1)  # (6, h, w)
+    luma_chroma = torch.tensor(_YCC, device=means.device) @ means[:3].flatten(1)  # (3, hw)
+    detail = (means[5] - means[4].square()).clamp_min(0).sqrt() + _DETAIL_FLOOR
+    ringing = means[3].sqrt() / detail
+    values = torch.stack(
+        [
+            measure
+            for plane in (luma_chroma[0], luma_chroma[1:], ringing)
+            for measure in (plane.abs().amax(), plane.square().mean().sqrt())
+        ]
+    ).tolist()
+    values.append(_clipped_share(after) - _clipped_share(before))
+    # Not a number, or infinity, spreads from one pixel to these.
+    if not all(abs(value) < float("inf") for value in values):
+        return None
+    return Change(*values)
+
+
+def _strip_means(before: Tensor, after: Tensor) -> Tensor:
+    """Means over blocks of BLOCK x BLOCK pixels, (3, H, W) twice -> (6, h, w): change of red,
+    green and blue, its mean square, green of the input and its square. Blocks at the right and
+    the bottom may be smaller.
+    """
+    difference = (after - before).float()
+    green = before[1:2].float()
+    square = difference.square().sum(dim=0, keepdim=True) / 3
+    planes = torch.cat((difference, square, green, green.square()))
+    # Rows first: sums over whole rows are fast, and leave little to pool.
+    rows = [part.mean(dim=1) for part in planes.split(BLOCK, dim=1)]
+    pooled: Tensor = functional.avg_pool1d(
+        torch.stack(rows, dim=1), BLOCK, ceil_mode=True, count_include_pad=False
+    )
+    return pooled
+
+
+def _clipped_share(frame: Tensor) -> float:
+    """Of the numbers of a frame (3, H, W); every third row speaks for all."""
+    rows = frame[:, ::3]
+    return int(((rows - 0.5).abs() > _CLIPPED).sum()) / rows.numel()
