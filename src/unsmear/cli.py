@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from unsmear import __version__, research
+from unsmear import __version__, info, research
 from unsmear.errors import UnsmearError
 from unsmear.research import Device
 
@@ -31,6 +31,7 @@ _err = Console(stderr=True)
 app.command(research.train)
 app.command(research.synth)
 app.command(research.evaluate, name="eval")
+app.command(info.info)
 
 
 @app.default
