@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unsmear import __version__, command, research
+from unsmear import __version__, command, info, research
 from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
 from unsmear.errors import UnsmearError
@@ -26,6 +26,7 @@ app.default(command.restore)
 app.command(research.train)
 app.command(research.synth)
 app.command(research.evaluate, name="eval")
+app.command(info.info)
 
 
 @app.command

@@ -58,6 +58,16 @@ def test_sound_is_copied_packet_by_packet(tmp_path):
     assert audio_packets(tmp_path / "out.mp4") == packets
     rewrite(source, tmp_path / "out.mkv")
     assert [data for _, data in audio_packets(tmp_path / "out.mkv")] == [d for _, d in packets]
+    # Matroska has no time before zero, where this sound begins: all moves together, and it is said.
+    with VideoReader(source) as reader:
+        assert any("23 ms later" in note for note in Origin.of(reader, ".mkv").notes)
+    moved = {
+        two - one
+        for one, two in zip(stamps_of(source), stamps_of(tmp_path / "out.mkv"), strict=True)
+    }
+    assert all(abs(shift - Fraction(1024, 44100)) < Fraction(1, 500) for shift in moved)
+    sound = audio_packets(tmp_path / "out.mkv")[5][0] - packets[5][0]
+    assert abs(sound - Fraction(1024, 44100)) < Fraction(1, 500)
 
 
 def test_webm_without_sound(tmp_path):

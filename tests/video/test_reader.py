@@ -110,10 +110,11 @@ def test_transparency_is_refused(tmp_path, kind):
 def test_other_pixel_formats_keep_their_picture(tmp_path, form):
     codec = {"yuyv422": "rawvideo", "nv12": "rawvideo", "gbrp": "libx264rgb"}.get(form, "ffv1")
     kind = "avi" if codec == "rawvideo" else "mkv"
-    source = write_video(tmp_path / f"in.{kind}", codec=codec, size=(66, 50), tags=(2, 1, 1, 1),
+    source = write_video(tmp_path / f"in.{kind}", codec=codec, size=(66, 50),
+                         tags=(2, 0 if form == "gbrp" else 1, 1, 1),
                          pixel_format="bgr0" if form == "gbrp" else form)  # fmt: skip
     with VideoReader(source) as reader:
-        assert any(form in note for note in reader.notes)
+        assert any("written as YUV" in note for note in reader.notes)
         frames = list(reader)
     with av.open(str(source)) as container:
         for frame, raw in zip(frames, container.decode(video=0), strict=True):
@@ -203,6 +204,8 @@ def test_stamps_below_zero_are_moved_together(tmp_path, container):
     out = tmp_path / f"out.{container}"
     assert restore_file(early, out, mild(), 3, on_note=notes.append) == Outcome(5)
     assert any("before zero" in note for note in notes)
+    # In Matroska the sound's own lead of 23 ms moves all of it once more.
+    back += 0 if container == "mp4" else Fraction(23, 1000)
     assert stamps_of(out) == [pts + back for pts in stamps]
     sound = [packets[0][0] for packets in (audio_packets(early), audio_packets(out))]
     assert abs(sound[1] - sound[0] - back) < Fraction(1, 900)

@@ -60,7 +60,8 @@ def _codec(kind):
 def _header():
     return av.CodecContext.create("subrip", "r").subtitle_header or (
         b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n\n"
-        b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+        b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, "
+        b"Text\n"
     )
 
 

@@ -180,10 +180,12 @@ class Carrier:
     def _moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
         if self._start:
             shift = round(self._start / packet.time_base)
+            # A subtitle that is on already when the stretch begins is on from its beginning.
+            least = 0 if packet.stream.type == "subtitle" else -(1 << 62)
             if packet.pts is not None:
-                packet.pts = max(packet.pts - shift, 0)
+                packet.pts = max(packet.pts - shift, least)
             if packet.dts is not None:
-                packet.dts = max(packet.dts - shift, 0)
+                packet.dts = max(packet.dts - shift, least)
         return (packet.dts or 0) * packet.time_base, packet
 
 

@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -41,6 +41,7 @@ from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 
 VIDEO_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
+_PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
 
 
@@ -54,6 +55,7 @@ class Origin:
         plan: what becomes of the others.
         start: seconds that are cut off at the beginning.
         end: where it is cut off, seconds, None for the end.
+        early: seconds of sound before zero, which a container cannot hold that has no such time.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Origin:
     plan: Sequence[Carried]
     start: Fraction = Fraction(0)
     end: Fraction | None = None
+    early: Fraction = Fraction(0)
 
     @classmethod
     def of(
@@ -70,12 +73,34 @@ class Origin:
         """Of an opened video, for a file with the given suffix."""
         with open_container(reader.path) as source:
             plan = plan_streams(source, reader.stream.index, suffix)
-        return cls(reader.path, reader.stream.index, plan, start, end)
+            early = _time_before_zero(source, plan, suffix)
+        return cls(reader.path, reader.stream.index, plan, start, end, early)
 
     @property
     def notes(self) -> list[str]:
         """What changes, for the user."""
-        return [entry.note for entry in self.plan if entry.note]
+        notes = [entry.note for entry in self.plan if entry.note]
+        if self.early and not self.start:
+            late = f"{float(self.early) * 1000:.0f} ms"
+            notes.append(
+                f"the sound begins {late} before zero: in this container all is {late} later"
+            )
+        return notes
+
+
+def _time_before_zero(source: InputContainer, plan: Sequence[Carried], suffix: str) -> Fraction:
+    """Encoders of sound prime their decoders with samples before zero. MP4 says so; what comes
+    from elsewhere than Matroska moves everything in Matroska.
+    """
+    if suffix not in (".mkv", ".webm") or "matroska" in source.format.name:
+        return Fraction(0)
+    kept = [source.streams[entry.index] for entry in plan if entry.how == "copy"]
+    starts = [Fraction(0)]
+    with contextlib.suppress(av.FFmpegError, ValueError):  # the reader tells of damage
+        for packet in islice(source.demux(*kept), _PACKETS_TO_PROBE) if kept else ():
+            if packet.pts is not None:
+                starts.append(packet.pts * packet.time_base)
+    return -min(starts)
 
 
 def assemble(

@@ -1,0 +1,154 @@
+"""Measure what the guard looks at: released weights, the truth itself, and broken networks.
+
+python scripts/calibrate_guard.py --val DATA/val --clips DATA/real
+
+The limits in `unsmear.restoration.guard` lie well above what good restorations reach, perfect ones
+included (the sharp frame in place of the restored one), and below what broken networks do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, fields
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unsmear.data.pairs import find_pairs
+from unsmear.demo import shaky_clip
+from unsmear.evaluate.metrics import psnr
+from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.api import open_model
+from unsmear.restoration.guard import LIMITS, Change, is_plausible, measure_change
+from unsmear.restoration.stream import restore_stream
+from unsmear.video.images import unit_from_integer
+from unsmear.video.reader import VideoReader
+
+NAMES = [field.name for field in fields(Change)]
+Clip = tuple[str, list[Tensor], list[Tensor]]  # name, frames, truth or nothing
+
+
+def find_clips(arguments: argparse.Namespace) -> Iterator[Clip]:
+    """Pairs, their sharp side as an input of its own, real clips, the demo clip at two blurs."""
+    count = arguments.frames
+    for sequence in find_pairs(arguments.val):
+        blurry, sharp = (list(unit_from_integer(side))[:count] for side in sequence.read())
+        yield sequence.name, blurry, sharp
+        yield f"{sequence.name}, sharp", sharp, sharp
+    for path in sorted(arguments.clips.glob("*.mp4")):
+        with VideoReader(path) as reader:
+            step = max((reader.info.frames or count) // count, 1)
+            yield path.stem, [frame.rgb for frame in islice(reader, 0, count * step, step)], []
+    for blur in (7.0, 20.0):
+        shaken, still = shaky_clip(count, blur=blur)
+        yield f"demo, {blur:g} px", list(shaken), list(still)
+
+
+def largest(pairs: Iterable[tuple[Tensor, Tensor]]) -> list[float]:
+    """Of each measure."""
+    found = [measure_change(before, after) for before, after in pairs]
+    rows = [astuple(change) for change in found if change is not None]
+    return [max(column) for column in zip(*rows, strict=True)]
+
+
+def show(name: str, values: Sequence[float], more: str = "") -> None:
+    """One line of the table."""
+    print(f"{name:34s}" + "".join(f"{value:>11.3f}" for value in values) + more, flush=True)
+
+
+def scaled(layer: str, factor: float) -> Callable[[DeblurNetwork], None]:
+    """Multiply the weights of one layer."""
+
+    def damage(network: DeblurNetwork) -> None:
+        network.get_parameter(f"{layer}.weight").mul_(factor)
+
+    return damage
+
+
+def randomised(network: DeblurNetwork) -> None:
+    """Random weights everywhere, the head too."""
+    for parameter in network.parameters():
+        parameter.copy_(0.1 * torch.randn_like(parameter))
+
+
+def perturbed(share: float) -> Callable[[DeblurNetwork], None]:
+    """Noise on all weights, in proportion to each tensor's spread."""
+
+    def damage(network: DeblurNetwork) -> None:
+        for parameter in network.parameters():
+            if parameter.numel() > 1:
+                parameter.add_(share * parameter.std() * torch.randn_like(parameter))
+
+    return damage
+
+
+def overflowing(network: DeblurNetwork) -> None:
+    """One weight that is no number."""
+    network.head.weight[0, 0, 0, 0] = float("nan")
+
+
+DAMAGES: tuple[tuple[str, Callable[[DeblurNetwork], None]], ...] = (
+    ("random weights", randomised),
+    ("not a number", overflowing),
+    *((f"{layer} x{factor:g}", scaled(layer, factor))
+      for layer in ("head", "local_fusion", "stem") for factor in (4.0, 16.0)),
+    ("noise on weights, 0.3", perturbed(0.3)),
+    ("noise on weights, 1", perturbed(1.0)),
+)  # fmt: skip
+
+
+@torch.no_grad()
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--val", type=Path, required=True, help="paired sequences")
+    parser.add_argument("--clips", type=Path, required=True, help="folder of real clips")
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--frames", type=int, default=8, help="of each clip")
+    parser.add_argument("--every", type=int, default=3, help="clips to break the network on")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    model = open_model(arguments.model, "cpu")
+    clips = list(find_clips(arguments))
+    print(f"{'':34s}" + "".join(f"{name[:10]:>11s}" for name in NAMES))
+    show("limits", astuple(LIMITS))
+    most: list[float] = [0.0] * len(NAMES)
+    for name, frames, truth in clips:
+        values = largest(
+            zip(frames, restore_stream(model.network, frames, model.window), strict=True)
+        )
+        show(f"{name}: restored", values)
+        sides = [values]
+        if truth and truth is not frames:
+            sides.append(largest(zip(frames, truth, strict=True)))
+            show(f"{name}: truth", sides[-1])
+        most = [max(column) for column in zip(most, *sides, strict=True)]
+    show(
+        "limit over the largest of these",
+        [a / b for a, b in zip(astuple(LIMITS), most, strict=True)],
+    )
+    print("\nbroken networks, a piece of a frame each: PSNR against the input, what the guard says")
+    for damage_name, damage in DAMAGES:
+        broken = copy.deepcopy(model.network)
+        damage(broken)
+        for name, frames, _ in clips[:: arguments.every]:
+            few = [frame[:, :384, :640] for frame in frames[:3]]
+            after = list(restore_stream(broken, few, model.window))[1]
+            report(f"{damage_name}: {name}", few[1], after)
+    for name, frames, _ in clips:
+        report(f"red and blue swapped: {name}", frames[0], frames[0].flip(0))
+
+
+def report(name: str, before: Tensor, after: Tensor) -> None:
+    """One line of what the guard says."""
+    found = is_plausible(before, after)
+    near = psnr(after.nan_to_num(), before)
+    print(f"{name:48s} {near:5.1f} dB  {found.reason or '-'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

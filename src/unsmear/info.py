@@ -1,0 +1,373 @@
+"""`unsmear info`: what a clip holds, how blurred it is, and what restoring it would take and give.
+
+As the command line does, this imports what is heavy when it is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_format
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from unsmear.errors import ConfigError, InputError, MissingExtraError, OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unsmear.models.zoo import LoadedModel
+    from unsmear.restoration.sampling import FrameBlur
+    from unsmear.video.describe import FileDescription
+
+BLURRED = 4.0  # pixels
+# Estimated lengths in pixels, by `scripts/calibrate_blur.py gain` with the released `lite` weights:
+# below the first the median gain is 0.3 dB, from 3 pixels on about 1 dB whatever the length; above
+# the second the estimate still says 12 pixels and more afterwards.
+SHARP_BELOW = 2.0
+HEAVY_ABOVE = 13.0
+_TIMED = 4  # frames
+_PATIENCE = 15.0  # seconds for timing, after which fewer frames must do
+_BARS = " ▁▂▃▄▅▆▇█"
+_BINS = (0.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """What restoring takes on this machine, decoding included, writing not.
+
+    Attributes:
+        per_frame: seconds, the quickest and the slowest of the frames timed.
+        total: the same for all frames, None if their number is unknown.
+    """
+
+    per_frame: tuple[float, float]
+    total: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a clip is likely to gain.
+
+    Attributes:
+        kind: `sharp`, `gain`, `heavy` or `unknown`.
+        words: for people.
+    """
+
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """All that `unsmear info` says of a clip.
+
+    Attributes:
+        path: of the file or folder.
+        file: what is in the file; None for a folder of pictures.
+        width: pixels.
+        height: pixels.
+        frames: how many, None if unknown.
+        blur: of the frames looked at, in order.
+        blurred_share: of the frames whose blur is known, those above BLURRED pixels; None if
+            none is known.
+        median_length: pixels, likewise.
+        time: what restoring takes.
+        verdict: whether it is likely to help.
+    """
+
+    path: Path
+    file: FileDescription | None
+    width: int
+    height: int
+    frames: int | None
+    blur: tuple[FrameBlur, ...]
+    blurred_share: float | None
+    median_length: float | None
+    time: TimeEstimate
+    verdict: Verdict
+
+
+def verdict(lengths: Sequence[float | None]) -> Verdict:
+    """Whether frames of these blur lengths (pixels, None for unknown) are likely to gain."""
+    known = [length for length in lengths if length is not None]
+    if len(known) < max(len(lengths) / 4, 1):
+        return Verdict("unknown", "too dark, flat or noisy to tell from single frames")
+    share = sum(length >= SHARP_BELOW for length in known) / len(known)
+    heavy = sum(length >= HEAVY_ABOVE for length in known) / len(known)
+    if heavy > 0.5:
+        return Verdict("heavy", "heavy blur: expect a modest gain, it stays blurred")
+    if share < 0.1:
+        return Verdict("sharp", "sharp already: little to gain")
+    if share < 0.5:
+        return Verdict("gain", f"likely to gain in its blurred frames ({share:.0%})")
+    return Verdict("gain", "likely to gain")
+
+
+def expected_time(source: Path, model: LoadedModel, frames: int | None) -> TimeEstimate:
+    """Restore the first few frames of a clip at their real size and time it.
+
+    Args:
+        source: video file, or folder of pictures.
+        model: on the device of the work.
+        frames: of the whole clip.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    from contextlib import ExitStack
+
+    from unsmear.restoration.stream import restore_stream
+    from unsmear.video.folder import FolderReader
+    from unsmear.video.reader import VideoReader
+
+    # So many frames go in before the first comes out; then one comes for each that goes in.
+    ahead = max(model.window // 2, model.network.config.neighbours)
+    began = time.perf_counter()
+    taken = 0
+    stamps: list[tuple[int, float]] = []
+    with ExitStack() as stack:
+        reader = (
+            FolderReader(source) if source.is_dir() else stack.enter_context(VideoReader(source))
+        )
+
+        def pictures() -> Iterator[Tensor]:
+            nonlocal taken
+            for frame in islice(reader, ahead + 1 + _TIMED):
+                taken += 1
+                yield frame.rgb
+
+        for restored in restore_stream(model.network, pictures(), model.window):
+            restored.cpu()  # waits for the GPU
+            stamps.append((taken, time.perf_counter()))
+            if len(stamps) > 1 and time.perf_counter() - began > _PATIENCE:
+                break
+    steady = [
+        after - before for (had, before), (have, after) in pairwise(stamps) if have == had + 1
+    ]
+    steady = steady or [(stamps[-1][1] - began) / len(stamps)]  # a clip of a few frames
+    each = (min(steady), max(steady))
+    return TimeEstimate(each, None if frames is None else (frames * each[0], frames * each[1]))
+
+
+def inspect_clip(
+    source: Path,
+    model: LoadedModel,
+    every: int | None = None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> ClipReport:
+    """All there is to say of a clip; see `sample_blur` (`restoration/`) and `expected_time`.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    from unsmear.restoration.sampling import sample_blur
+    from unsmear.video.describe import describe_streams
+    from unsmear.video.folder import FolderReader
+
+    if not source.exists():
+        raise InputError(f"no such file or folder: '{source}'")
+    file = None if source.is_dir() else describe_streams(source)
+    about = FolderReader(source).info if file is None else file
+    blur = sample_blur(source, every, on_frame=on_frame)
+    lengths = [frame.estimate.length for frame in blur]
+    known = [length for length in lengths if length is not None]
+    return ClipReport(
+        path=source,
+        file=file,
+        width=about.width,
+        height=about.height,
+        frames=about.frames,
+        blur=(*blur,),
+        blurred_share=sum(x > BLURRED for x in known) / len(known) if known else None,
+        median_length=median(known) if known else None,
+        time=expected_time(source, model, about.frames),
+        verdict=verdict(lengths),
+    )
+
+
+def histogram(lengths: Sequence[float | None]) -> list[tuple[str, int]]:
+    """How many frames fall between which lengths, in words."""
+    rows = []
+    for low, high in pairwise(_BINS):
+        name = f"{low:g} px and more" if high == _BINS[-1] else f"{low:g} to {high:g} px"
+        rows.append((name, sum(x is not None and low <= x < high for x in lengths)))
+    return [*rows, ("unknown", sum(x is None for x in lengths))]
+
+
+def sparkline(lengths: Sequence[float | None]) -> str:
+    """A character for each frame, full height at the largest (8 pixels at least); ? is unknown."""
+    top = max([8.0, *(x for x in lengths if x is not None)])
+    return "".join("?" if x is None else _BARS[1 + min(int(x / top * 8), 7)] for x in lengths)
+
+
+def report_lines(report: ClipReport) -> list[str]:
+    """A report as people read it."""
+    lines = [f"{report.path}"]
+    count = "unknown number of" if report.frames is None else f"{report.frames:,}"
+    if report.file is None:
+        lines.append(f"  folder of {count} pictures, {report.width}x{report.height}")
+    else:
+        lines += _file_lines(report.file, count)
+    lengths = [frame.estimate.length for frame in report.blur]
+    worst = [f.estimate.worst for f in report.blur if f.estimate.worst is not None]
+    lines.append(f"  blur of {len(lengths)} frames, start to end: {sparkline(lengths)}")
+    top = max(count for _, count in histogram(lengths)) or 1
+    for name, count_ in histogram(lengths):
+        if count_:
+            bar = "█" * max(round(24 * count_ / top), 1)
+            lines.append(f"    {name:>15} {bar} {count_}")
+    if report.median_length is not None:
+        lines.append(
+            f"    median {report.median_length:.1f} px, in the blurriest tenth of the picture "
+            f"{median(worst):.1f} px; {report.blurred_share:.0%} of frames above {BLURRED:g} px"
+        )
+    lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
+    lines.append(f"  {report.verdict.words}")
+    return lines
+
+
+def _time_words(expected: TimeEstimate) -> str:
+    from unsmear.video.describe import clock
+
+    def between(low: str, high: str) -> str:
+        return f"about {low}" if low == high else f"{low} to {high}"
+
+    each = between(*(f"{seconds:.2g} s" for seconds in expected.per_frame)) + " a frame"
+    if expected.total is None:
+        return each
+    return f"{between(*(clock(seconds) for seconds in expected.total))} ({each})"
+
+
+def _file_lines(file: FileDescription, frames: str) -> list[str]:
+    from unsmear.video.describe import clock
+
+    duration = "unknown length" if file.duration is None else clock(file.duration)
+    rate = file.rate
+    words = "unknown frame rate" if rate.mean is None else f"{rate.mean:.6g} frames/s"
+    if rate.variable and rate.slowest and rate.fastest:
+        words += f" on average, variable ({rate.slowest:.3g} to {rate.fastest:.3g})"
+    lines = [f"  {file.container}, {file.bytes / 1e6:.1f} MB, {duration}, {frames} frames, {words}"]
+    for stream in file.streams:
+        parts = [stream.codec or "", stream.language or "", *stream.details]
+        lines.append(f"  {stream.index}: {stream.kind:<10} {', '.join(p for p in parts if p)}")
+    if file.chapters:
+        lines.append(f"  {len(file.chapters)} chapters: {'; '.join(file.chapters)}")
+    return lines
+
+
+def as_json(reports: Sequence[ClipReport]) -> str:
+    """All numbers, each frame's too; what is unknown is null."""
+    rows = [dataclasses.asdict(report) | {"path": str(report.path)} for report in reports]
+    return json_format.dumps(rows, indent=2, allow_nan=False)
+
+
+def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
+    """Blur over time, a panel for each clip; the file appears when it is whole.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "eval", "the plot") from None
+    figure = Figure(figsize=(8, 0.6 + 2.2 * len(reports)), layout="constrained")
+    panels = figure.subplots(len(reports), 1, squeeze=False)[:, 0]
+    for panel, report in zip(panels, reports, strict=True):
+        known = [frame for frame in report.blur if frame.estimate.length is not None]
+        times = [frame.time for frame in known]
+        panel.fill_between(
+            times,
+            [frame.estimate.length for frame in known],
+            [frame.estimate.worst for frame in known],
+            color="#0072b2", alpha=0.2, linewidth=0, label="up to the blurriest tenth",
+        )  # fmt: skip
+        lengths = [frame.estimate.length for frame in known]
+        panel.plot(times, lengths, color="#0072b2", marker=".", label="whole frame")
+        unknown = [frame.time for frame in report.blur if frame.estimate.length is None]
+        panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
+        panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
+        panel.set_ylim(bottom=0)
+        panel.set_title(f"{report.path.name}: {report.verdict.words}", fontsize=10)
+        panel.set_ylabel("blur, pixels")
+        panel.set_xlabel("picture" if report.file is None else "seconds")
+    panels[0].legend(loc="best", fontsize=8)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        figure.savefig(partial)
+        os.replace(partial, path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write the plot '{path}': {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def info(
+    clip: Path,
+    /,
+    *more: Path,
+    plot: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    every: int | None = None,
+    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Say what a clip holds, how blurred it is, and what restoring it would take and give.
+
+    Blur is estimated from each frame alone: pixels along the blurriest direction.
+
+    Args:
+        clip: Video file, or folder of pictures.
+        more: Further ones.
+        plot: Picture (.png, .svg, .pdf) of the blur over time.
+        json: Print everything as JSON, each frame's estimate too.
+        every: Look at every so many frames, 1 for all. Default: about 60 spread over the clip.
+        model: Whose time to measure: name from `unsmear models`, or path of a .safetensors file.
+        device: Where to work.
+        overwrite: Replace a plot that exists.
+    """
+    from unsmear.restoration.api import open_model
+
+    if plot is not None and plot.exists() and not overwrite:
+        raise OutputError(f"'{plot}' exists: choose another output, or add --overwrite")
+    if every is not None and every < 1:
+        raise ConfigError(f"every is {every}: must be 1 (all frames) or more")
+    for path in (clip, *more):
+        if not path.exists():
+            raise InputError(f"no such file or folder: '{path}'")
+    loaded = open_model(model, device)
+    reports = []
+    for path in (clip, *more):
+        with _err.status(f"looking at {path.name}") as status:
+            looked = 0
+
+            def show() -> None:
+                nonlocal looked
+                looked += 1
+                status.update(f"looking at {path.name}: {looked} frames")  # noqa: B023
+
+            reports.append(inspect_clip(path, loaded, every, show))
+        if not json:
+            text = "\n".join(report_lines(reports[-1]))
+            _out.print(text, highlight=False, markup=False, soft_wrap=True)
+    if json:
+        sys.stdout.write(as_json(reports) + "\n")
+    if plot is not None:
+        write_plot(plot, reports)
+        if not json:
+            _out.print(f"written: {plot}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,312 @@
+"""What is in a video file, without decoding more than its first picture: streams, colour, rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+from av.codec.context import CodecContext
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from unsmear.errors import InputError
+
+# Code points of ITU-T H.273 in words.
+_MATRICES = {
+    0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 8: "YCgCo",
+    9: "BT.2020", 10: "BT.2020 constant luminance", 14: "ICtCp",
+}  # fmt: skip
+_PRIMARIES = {
+    1: "BT.709", 4: "BT.470 M", 5: "BT.601 (625 lines)", 6: "BT.601 (525 lines)",
+    7: "SMPTE 240M", 8: "film", 9: "BT.2020", 10: "CIE XYZ", 11: "DCI-P3", 12: "Display P3",
+    22: "EBU 3213",
+}  # fmt: skip
+_TRANSFERS = {
+    1: "BT.709", 4: "gamma 2.2", 5: "gamma 2.8", 6: "BT.601", 7: "SMPTE 240M", 8: "linear",
+    9: "log", 10: "log", 11: "xvYCC", 12: "BT.1361", 13: "sRGB", 14: "BT.2020 (10 bits)",
+    15: "BT.2020 (12 bits)", 16: "PQ", 17: "SMPTE 428", 18: "HLG",
+}  # fmt: skip
+_RANGES = {1: "limited range", 2: "full range"}
+_FIELD_ORDERS = {
+    2: "interlaced, top field first", 3: "interlaced, bottom field first",
+    4: "interlaced, top field first", 5: "interlaced, bottom field first",
+}  # fmt: skip
+_PACKETS_LOOKED_AT = 2000  # of the first video stream, to see whether its rate varies
+_SAME_INTERVAL = 0.1  # intervals that differ by less, relative to the median, are one rate
+
+
+@dataclass(frozen=True)
+class StreamDescription:
+    """One stream of a file.
+
+    Attributes:
+        index: in the file, from 0.
+        kind: video, cover (a picture that counts as video), audio, subtitle, data or attachment.
+        codec: its long name, None where it is unknown.
+        language: as the file has it (ISO 639-2), None if untold.
+        details: what else there is to say, in words, in the order to show it.
+    """
+
+    index: int
+    kind: str
+    codec: str | None
+    language: str | None
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RateDescription:
+    """Frame rate, from the time stamps of the first packets.
+
+    Attributes:
+        mean: frames a second as the container has it, None if it does not say.
+        variable: whether intervals between frames differ.
+        slowest: frames a second over the longest interval seen, None if fewer than 2 frames.
+        fastest: over the shortest, likewise.
+    """
+
+    mean: float | None
+    variable: bool
+    slowest: float | None
+    fastest: float | None
+
+
+@dataclass(frozen=True)
+class FileDescription:
+    """A video file.
+
+    Attributes:
+        container: its long name.
+        bytes: size of the file.
+        duration: seconds, None if the file does not say.
+        width: of the first video stream as coded, pixels.
+        height: likewise.
+        frames: of the first video stream, None if nothing tells.
+        rate: of the first video stream.
+        rotation: degrees that a player turns the picture, anticlockwise.
+        hdr: kinds of high dynamic range, in words; empty for SDR.
+        interlaced: whether the first picture or its stream says so.
+        streams: all, in the file's order.
+        chapters: titles or times, in order.
+    """
+
+    container: str
+    bytes: int
+    duration: float | None
+    width: int
+    height: int
+    frames: int | None
+    rate: RateDescription
+    rotation: float
+    hdr: tuple[str, ...]
+    interlaced: bool
+    streams: tuple[StreamDescription, ...]
+    chapters: tuple[str, ...]
+
+
+def describe_streams(path: Path) -> FileDescription:
+    """Look into a video file.
+
+    Raises:
+        InputError: no such file, not a video, no video stream in it, or no picture that can be
+            decoded.
+    """
+    if not path.exists():
+        raise InputError(f"no such file: '{path}'")
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            return _describe(path, container)
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
+
+
+def _describe(path: Path, container: InputContainer) -> FileDescription:
+    pictures = [s for s in container.streams.video if not _is_cover(s)]
+    if not pictures:
+        raise InputError(f"'{path}' holds no video stream: give a file with moving pictures")
+    main = pictures[0]
+    first = next(container.decode(main), None)
+    if first is None:
+        raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
+    duration = container.duration / av.time_base if container.duration else None
+    chapters = [
+        chapter["metadata"].get("title")
+        or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
+        for chapter in container.chapters()
+    ]
+    streams = []
+    for stream in container.streams:
+        cover = isinstance(stream, VideoStream) and _is_cover(stream)
+        kind = "cover" if cover else stream.type
+        if isinstance(stream, VideoStream):
+            details = [*_video_words(stream, first if stream is main else None)]
+        else:
+            details = [*_audio_words(stream)] if stream.type == "audio" else []
+        details += [*_tag_words(stream)]
+        streams.append(
+            StreamDescription(stream.index, kind, _codec(stream), _language(stream), (*details,))
+        )
+    interlaced = bool(first.interlaced_frame) or _field_order(main) is not None
+    # Last: it reads on from the start of the file.
+    times, count = _packet_times(container, main)
+    frames = main.frames or count
+    if frames is None and duration and main.average_rate:
+        frames = max(round(duration * main.average_rate), 1)
+    rate = describe_rate(times, main.average_rate)
+    return FileDescription(
+        container=container.format.long_name or container.format.name,
+        bytes=path.stat().st_size,
+        duration=duration,
+        width=first.width,
+        height=first.height,
+        frames=frames,
+        rate=rate,
+        rotation=float(first.rotation),
+        hdr=_hdr(first),
+        interlaced=interlaced,
+        streams=(*streams,),
+        chapters=(*chapters,),
+    )
+
+
+def describe_rate(times: list[Fraction], mean: Fraction | None) -> RateDescription:
+    """Whether the rate varies.
+
+    Args:
+        times: time stamps in seconds, in any order.
+        mean: frames a second as the container has it.
+    """
+    ordered = sorted(set(times))
+    gaps = [float(after - before) for before, after in pairwise(ordered)]
+    told = float(mean) if mean else None
+    if not gaps:
+        return RateDescription(told, False, None, None)
+    usual = median(gaps)
+    variable = max(abs(gap - usual) for gap in gaps) > _SAME_INTERVAL * usual
+    return RateDescription(told, variable, 1 / max(gaps), 1 / min(gaps))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people write a time: 4.2 s, 1:05, 1:01:05."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _packet_times(
+    container: InputContainer, stream: VideoStream
+) -> tuple[list[Fraction], int | None]:
+    """Time stamps of the first packets, and how many packets there are if these were all."""
+    container.seek(0)
+    packets = [p for p in islice(container.demux(stream), _PACKETS_LOOKED_AT) if p.size]
+    times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
+    if len(packets) < _PACKETS_LOOKED_AT - 1:
+        return times, len(packets) or None
+    # Decoding order differs from that of presentation: the last of these leave gaps.
+    return times[:-16], None
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & stream.disposition.__class__.attached_pic)
+
+
+def _codec(stream: Stream) -> str | None:
+    # Data streams have none, whatever the annotation says.
+    context: CodecContext | None = stream.codec_context
+    return None if context is None else context.codec.long_name or context.name
+
+
+def _language(stream: Stream) -> str | None:
+    language = stream.metadata.get("language")
+    return None if language in (None, "und") else language
+
+
+def _field_order(stream: VideoStream) -> str | None:
+    return _FIELD_ORDERS.get(int(stream.codec_context.field_order))
+
+
+def _video_words(stream: VideoStream, first: VideoFrame | None) -> list[str]:
+    context = stream.codec_context
+    words = [f"{context.width}x{context.height}", str(context.pix_fmt or "unknown pixel format")]
+    words.append(_color_words(first if first is not None else context))
+    aspect = stream.sample_aspect_ratio
+    if aspect and aspect != 1:
+        words.append(f"pixels {aspect.numerator}:{aspect.denominator}")
+    if order := _field_order(stream):
+        words.append(order)
+    if first is not None:
+        if order is None and first.interlaced_frame:
+            words.append("interlaced")
+        if first.rotation:
+            words.append(f"shown turned by {first.rotation} degrees")
+        words += _hdr(first)
+    return words
+
+
+def _color_words(tagged: VideoFrame | av.VideoCodecContext) -> str:
+    """Primaries / transfer / matrix, or one name where they agree; then the range."""
+    codes = (
+        _PRIMARIES.get(int(tagged.color_primaries)),
+        _TRANSFERS.get(int(tagged.color_trc)),
+        _MATRICES.get(int(tagged.colorspace)),
+    )
+    span = _RANGES.get(int(tagged.color_range))
+    if not any(codes):
+        return f"colour untagged, {span}" if span else "colour untagged"
+    known = {code for code in codes if code}
+    if len(known) == 1 and all(codes):
+        name = known.pop()
+    else:
+        names = ("primaries", "transfer", "matrix")
+        name = ", ".join(
+            f"{what} {code or 'untagged'}" for what, code in zip(names, codes, strict=True)
+        )
+    return f"{name}, {span}" if span else name
+
+
+def _hdr(frame: VideoFrame) -> tuple[str, ...]:
+    kinds = []
+    transfer = int(frame.color_trc)
+    if transfer == 16:
+        kinds.append("HDR (PQ)")
+    elif transfer == 18:
+        kinds.append("HDR (HLG)")
+    # Iterating gives the data, not its keys, whatever the annotation says.
+    data: Iterable[Any] = frame.side_data
+    carried = {item.type for item in data}
+    if SideDataType.MASTERING_DISPLAY_METADATA in carried and transfer == 16:
+        kinds.append("HDR10 mastering data")
+    if SideDataType.DYNAMIC_HDR_PLUS in carried:
+        kinds.append("HDR10+")
+    if carried & {SideDataType.DOVI_METADATA, SideDataType.DOVI_RPU_BUFFER}:
+        kinds.append("Dolby Vision")
+    return (*kinds,)
+
+
+def _audio_words(stream: Stream) -> list[str]:
+    context = stream.codec_context
+    if not isinstance(context, av.AudioCodecContext):
+        return []
+    return [f"{context.sample_rate} Hz", context.layout.name]
+
+
+def _tag_words(stream: Stream) -> list[str]:
+    """Title, file name of an attachment, and roles other than `default`."""
+    words = [stream.metadata[key] for key in ("title", "filename") if stream.metadata.get(key)]
+    roles = ("dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired",
+             "visual_impaired", "captions", "descriptions")  # fmt: skip
+    kinds = stream.disposition.__class__
+    words += [role.replace("_", " ") for role in roles if stream.disposition & kinds[role]]
+    return words

@@ -1,0 +1,216 @@
+"""`unsmear info`: what is in a clip, its blur over time, the time it takes, and the verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import picture, write_video
+from unsmear.cli import main
+from unsmear.clip import ClipInfo
+from unsmear.info import (
+    HEAVY_ABOVE,
+    SHARP_BELOW,
+    as_json,
+    expected_time,
+    histogram,
+    inspect_clip,
+    report_lines,
+    sparkline,
+    verdict,
+    write_plot,
+)
+from unsmear.models.zoo import LoadedModel, load_model
+from unsmear.restoration.sampling import sample_blur
+from unsmear.video.images import write_image
+
+
+def textured(height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 with detail of many sizes."""
+    scene = np.zeros((height, width, 3))
+    for size in (1, 2, 4, 8, 16, 32):
+        coarse = picture(-(-height // size), -(-width // size), size).astype(float)
+        scene += np.kron(coarse, np.ones((size, size, 1)))[:height, :width] * size**0.5
+    return (scene / scene.max() * 255).astype(np.uint8)
+
+
+def write_moments(path: Path, blurred: list[bool], rate: int = 10) -> Path:
+    """A clip of 256x192 whose frames are sharp or smeared by 16 pixels."""
+    scene = textured(192, 320)
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "12", "g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
+        for index, smear in enumerate(blurred):
+            left = index % 16
+            shifts = range(16) if smear else [0]
+            views = [scene[:, left + s : left + s + 256].astype(float) for s in shifts]
+            array = np.mean(views, axis=0).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def small_model(weights_file) -> LoadedModel:
+    return load_model(str(weights_file))
+
+
+def test_blur_is_found_where_it_is(tmp_path):
+    pattern = [False] * 4 + [True] * 3 + [False] * 3
+    found = sample_blur(write_moments(tmp_path / "clip.mp4", pattern), every=1)
+    assert [frame.time for frame in found] == pytest.approx([i / 10 for i in range(10)])
+    lengths = [frame.estimate.length or 0.0 for frame in found]
+    sharp = [x for x, blurred in zip(lengths, pattern, strict=True) if not blurred]
+    smeared = [x for x, blurred in zip(lengths, pattern, strict=True) if blurred]
+    assert min(smeared) > max(sharp) + 2
+
+
+def test_every_and_the_default_sample(tmp_path, monkeypatch):
+    clip = write_moments(tmp_path / "clip.mp4", [False] * 20)
+    assert len(sample_blur(clip)) == 20
+    thirds = sample_blur(clip, every=3)
+    assert [frame.time for frame in thirds] == pytest.approx([i / 10 for i in range(0, 20, 3)])
+    assert len(sample_blur(clip, most=5)) == 5
+    # A long clip is not decoded from end to end, and yet seen from start to end.
+    monkeypatch.setattr("unsmear.restoration.sampling._SEEK_FROM", 0)
+    times = [frame.time for frame in sample_blur(clip, most=5)]
+    assert len(times) == 5
+    assert times == sorted(set(times))
+    assert times == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8], abs=0.11)
+
+
+def test_folders_work_too(tmp_path, small_model):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(4):
+        image = torch.from_numpy(textured(150, 160).transpose(2, 0, 1).copy())
+        write_image(folder / f"{index}.png", image)
+    report = inspect_clip(folder, small_model)
+    assert report.file is None
+    assert (report.width, report.height, report.frames) == (160, 150, 4)
+    assert [frame.time for frame in report.blur] == [0, 1, 2, 3]
+    assert "folder of 4 pictures, 160x150" in "\n".join(report_lines(report))
+
+
+def test_time_is_measured_on_frames_of_the_clip(tmp_path, small_model):
+    clip = write_moments(tmp_path / "clip.mp4", [False] * 9)
+    expected = expected_time(clip, small_model, 1000)
+    low, high = expected.per_frame
+    assert 0 < low <= high < 10
+    assert expected.total == pytest.approx((1000 * low, 1000 * high))
+    assert expected_time(clip, small_model, None).total is None
+    short = write_video(tmp_path / "short.mp4", frames=1)
+    assert expected_time(short, small_model, 1).per_frame[0] > 0
+
+
+def test_more_pixels_take_longer(tmp_path, small_model):
+    times = []
+    for size in ((64, 48), (512, 384)):
+        clip = write_video(tmp_path / f"{size[0]}.mp4", frames=8, size=size)
+        times.append(expected_time(clip, small_model, 8).per_frame[0])
+    assert times[1] > 2 * times[0]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind"),
+    [
+        ([SHARP_BELOW - 0.5] * 20, "sharp"),
+        ([SHARP_BELOW + 2] * 20, "gain"),
+        ([SHARP_BELOW - 0.5] * 14 + [SHARP_BELOW + 4] * 6, "gain"),
+        ([HEAVY_ABOVE + 1] * 20, "heavy"),
+        ([None] * 16 + [5.0] * 4, "unknown"),
+        ([], "unknown"),
+        ([None, 1.0], "sharp"),
+    ],
+)
+def test_verdict(lengths, kind):
+    assert verdict(lengths).kind == kind
+
+
+def test_verdict_names_the_share_of_blurred_frames():
+    assert "30%" in verdict([0.5] * 14 + [6.0] * 6).words
+
+
+def test_histogram_and_sparkline_count_every_frame():
+    lengths = [0.5, 3.0, 3.9, 9.0, 100.0, None]
+    assert sum(count for _, count in histogram(lengths)) == len(lengths)
+    assert dict(histogram(lengths))["2 to 4 px"] == 2
+    assert dict(histogram(lengths))["unknown"] == 1
+    line = sparkline(lengths)
+    assert len(line) == len(lengths)
+    assert line[-1] == "?"
+    assert line[4] == "█"
+    assert sparkline([1.0, 1.0]) == "▂▂"  # small blur stays small
+
+
+def test_json_and_plot_hold_all_frames(tmp_path, small_model):
+    clip = write_moments(tmp_path / "clip.mp4", [False, True] * 4)
+    report = inspect_clip(clip, small_model)
+    held = json.loads(as_json([report, report]))
+    assert len(held) == 2
+    assert len(held[0]["blur"]) == 8
+    assert held[0]["file"]["streams"][0]["kind"] == "video"
+    assert held[0]["verdict"]["kind"] == report.verdict.kind
+    pytest.importorskip("matplotlib")
+    write_plot(tmp_path / "blur.png", [report, dataclasses.replace(report, blur=())])
+    image = av.open(str(tmp_path / "blur.png")).streams.video[0]
+    assert image.width > image.height > 100
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
+    clip = write_moments(tmp_path / "clip.mp4", [True] * 6)
+    other = write_video(tmp_path / "tiny [1].mp4", frames=4, audio=True, rotation=90)
+    main(["info", str(clip), str(other), "-m", str(weights_file)])
+    shown = capsys.readouterr().out
+    for words in ("256x192", "H.264", "6 frames", "10 frames/s", "a frame", "tiny [1].mp4",
+                  "44100 Hz", "unknown", "turned by"):  # fmt: skip
+        assert words in shown
+    main(["info", str(clip), "--json", "--every", "2", "-m", str(weights_file)])
+    held = json.loads(capsys.readouterr().out)
+    assert len(held[0]["blur"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.mp4"], "no such file"),
+        (["clip.mp4", "--every", "0"], "every is 0"),
+        (["clip.mp4", "--plot", "plot.png"], "--overwrite"),
+        (["text.mp4"], "cannot be read as a video"),
+        (["empty"], "holds no pictures"),
+        (["clip.mp4", "-m", "nothing"], "unknown model"),
+        (["clip.mp4", "--plot", "plot.nothing", "--every", "3"], "cannot write the plot"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys, weights_file):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mp4", frames=3)
+    (tmp_path / "plot.png").write_text("precious")
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
+    weights = [] if "-m" in arguments else ["-m", str(weights_file)]
+    with pytest.raises(SystemExit) as stop:
+        main(["info", *arguments, *weights])
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert message in shown
+    assert len(shown.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "plot.png").read_text() == "precious"
+
+
+def test_clip_info_and_file_agree_on_names():
+    """`inspect_clip` takes size and number of frames from either."""
+    from unsmear.video.describe import FileDescription
+
+    shared = {"width", "height", "frames"}
+    for kind in (ClipInfo, FileDescription):
+        assert shared <= {field.name for field in dataclasses.fields(kind)}
