@@ -31,6 +31,7 @@ _err = Console(stderr=True)
 app.command(research.train)
 app.command(research.synth)
 app.command(research.evaluate, name="eval")
+app.command(research.explain)
 
 
 @app.default

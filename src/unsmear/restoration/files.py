@@ -198,10 +198,15 @@ def check_paths(source: Path, target: Path, *, compare: bool, overwrite: bool) -
         raise InputError(f"no such file or folder: '{source}'")
     folder = _is_folder(target)
     for path in (target, compare_path(target)) if compare else (target,):
-        _check_target(source, path, folder=folder, overwrite=overwrite)
+        check_output(source, path, folder=folder, overwrite=overwrite)
 
 
-def _check_target(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
+def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
+    """Whether results of a source may go there, as a folder or as a file.
+
+    Raises:
+        OutputError: the path is the source, exists, or cannot be written.
+    """
     if source.is_dir() and not folder:
         raise OutputError(
             f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
@@ -265,10 +270,10 @@ def restore_file(
     scenes: Sequence[Scene] = ()
     if window == "all":
         with ExitStack() as stack:
-            reader = _open_reader(source, stack)
+            reader = open_reader(source, stack)
             scenes = describe_scenes(network, _watched(reader, on_progress), tiling=tiling)
     with ExitStack() as stack:
-        reader = _open_reader(source, stack)
+        reader = open_reader(source, stack)
         targets = [(target, False)] + ([(compare_path(target), True)] if compare else [])
         folder = _is_folder(target)
         sinks = [
@@ -288,7 +293,8 @@ def restore_file(
     return done
 
 
-def _open_reader(source: Path, stack: ExitStack) -> VideoReader | FolderReader:
+def open_reader(source: Path, stack: ExitStack) -> VideoReader | FolderReader:
+    """A reader for a file or a folder; the stack closes it."""
     if source.is_dir():
         return FolderReader(source)
     return stack.enter_context(VideoReader(source))

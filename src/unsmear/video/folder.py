@@ -68,25 +68,28 @@ class FolderWriter:
         path: of the finished folder.
         dtype: uint8 or uint16, of the files.
 
+    Attributes:
+        partial: the folder as long as it is being written; other files may be put there too.
+
     Raises:
         OutputError: the parent folder is missing or cannot be written.
     """
 
     def __init__(self, path: Path, dtype: torch.dtype = torch.uint8) -> None:
         self.path, self._dtype = path, dtype
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            self._partial.mkdir()
+            self.partial.mkdir()
         except OSError as error:
             raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
 
     def write(self, rgb: Tensor, name: str) -> None:
         """Write a picture, (3, H, W) float 0..1, under a name without suffix."""
         image = integer_from_unit(rgb, self._dtype)
-        write_image(self._partial / f"{name}.png", image)
+        write_image(self.partial / f"{name}.png", image)
 
     def commit(self) -> None:
-        """Give the folder its name. Where it exists already, pictures of the same names are
+        """Give the folder its name. Where it exists already, files of the same names are
         replaced and everything else in it is left alone.
 
         Raises:
@@ -94,9 +97,9 @@ class FolderWriter:
         """
         try:
             if not self.path.exists():
-                os.replace(self._partial, self.path)
+                os.replace(self.partial, self.path)
                 return
-            for file in sorted(self._partial.iterdir()):
+            for file in sorted(self.partial.iterdir()):
                 os.replace(file, self.path / file.name)
         except OSError as error:
             raise OutputError(f"cannot write '{self.path}': {error.strerror or error}") from None
@@ -110,4 +113,4 @@ class FolderWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        shutil.rmtree(self.partial, ignore_errors=True)
