@@ -56,11 +56,12 @@ def test_the_part_around_a_pixel_stays_in_the_frame():
 
 
 def test_small_helpers():
-    assert [percent(x) for x in (0.5, 0.0996, 0.0123, 0.0001)] == [
+    assert [percent(x) for x in (0.5, 0.0996, 0.0123, 0.0001, 0)] == [
         "50 %",
         "10 %",
         "1.2 %",
         "< 0.1 %",
+        "0 %",
     ]
     assert spread(5, 7) == [range(5)]
     assert [list(run) for run in spread(9, 7)] == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]

@@ -32,15 +32,25 @@ def window_of(clip: Tensor, number: int, window: int, side: int) -> FrameWindow:
     return FrameWindow(clip[first : number + ahead + 1], first, number - first, window)
 
 
-def explained(
-    network: DeblurNetwork, frames: int = 5, size: tuple[int, int] = (22, 30), number: int = 2
-) -> tuple[FrameMaps, Tensor]:
-    clip = one_scene(frames, *size)
-    return explain_frame(network, window_of(clip, number, 5, network.config.neighbours)), clip
+def explained(network: DeblurNetwork) -> tuple[FrameMaps, Tensor]:
+    """The third of five frames that have little in common, so that mixing them up shows."""
+    clip = torch.rand(5, 3, 22, 30) * torch.linspace(0.2, 1, 5)[:, None, None, None]
+    return explain_frame(network, window_of(clip, 2, 5, network.config.neighbours)), clip
 
 
-def test_maps_sum_to_one_over_the_axis_of_their_softmax(network):
-    maps, _ = explained(network)
+@pytest.fixture
+def choosy() -> DeblurNetwork:
+    """A network whose attention weighs places, frames and elements very differently."""
+    network = awake()
+    for level in SMALL.attention_levels:
+        for part in network.attention(level).children():
+            part.weight.mul_(30)
+        network.merges[str(level)].weight.mul_(10)
+    return network
+
+
+def test_maps_sum_to_one_over_the_axis_of_their_softmax(choosy):
+    maps, _ = explained(choosy)
     assert [level.level for level in maps.levels] == [1, 2]
     for level, stride in zip(maps.levels, (4, 8), strict=True):
         h, w = 24 // stride, 32 // stride
@@ -55,33 +65,41 @@ def test_maps_sum_to_one_over_the_axis_of_their_softmax(network):
             level.frame_shares.sum(dim=0),
         ):
             torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)
-        # not so by being constant
-        assert level.spatial.std() > 1e-4
-        assert level.temporal.std() > 1e-4
-        assert level.pixelwise.std() > 1e-4
+        for weights in (level.spatial, level.temporal, level.pixelwise):
+            assert weights.max() > 1.2 * weights.mean()  # not so by being constant
 
 
-def test_maps_put_together_again_give_the_output_of_the_network(network):
+def test_maps_put_together_again_give_the_output_of_the_network(choosy):
+    network = choosy
     maps, clip = explained(network)
     encoded = network.encode(pad_to_multiple(clip, 8))
-    x = list(encoded.features)
-    # Eq. 6 as a decoder would add it: the coarse levels by hand, with nothing but the maps.
-    contexts = []
-    for level in maps.levels:
-        features = x[level.level]
-        squeezed = torch.einsum("tmhw,tchw->tmc", level.spatial, features)  # eq. 2
-        context = torch.einsum("nt,tmc->mnc", level.temporal, squeezed)  # eq. 4
-        taken = torch.einsum("mnc,mnhw->chw", context, level.pixelwise)  # eq. 6
-        attention = network.attention(level.level)
-        contexts.append(context.flatten(0, 1)[None])
-        own = attention.take(features[2:3], contexts[-1])[0]
-        torch.testing.assert_close(taken, own, rtol=0, atol=1e-5)
+    current = type(encoded)(encoded.frame[2:3], tuple(level[2:3] for level in encoded.features))
     neighbours = [encoded.local[1:2], encoded.local[3:4]]
-    current = type(encoded)(encoded.frame[2:3], tuple(level[2:3] for level in x))
-    out = network.restore(current, tuple(contexts), neighbours)[0, :, :22, :30].clamp(0, 1)
-    torch.testing.assert_close(out, maps.after, rtol=0, atol=1e-5)
+
+    def output(levels: tuple[LevelMaps, ...]) -> Tensor:
+        contexts = []
+        for level in levels:
+            features = encoded.features[level.level]
+            squeezed = torch.einsum("tmhw,tchw->tmc", level.spatial, features)  # eq. 2
+            context = torch.einsum("nt,tmc->mnc", level.temporal, squeezed)  # eq. 4
+            contexts.append(context.flatten(0, 1)[None])
+            taken = torch.einsum("mnc,mnhw->chw", context, level.pixelwise)  # eq. 6
+            own = network.attention(level.level).take(features[2:3], contexts[-1])[0]
+            torch.testing.assert_close(taken, own, rtol=0, atol=1e-5)
+        out = network.restore(current, tuple(contexts), neighbours)
+        return out[0, :, :22, :30].clamp(0, 1)
+
+    torch.testing.assert_close(output(maps.levels), maps.after, rtol=0, atol=1e-5)
     torch.testing.assert_close(network(clip[None])[0, 2].clamp(0, 1), maps.after, rtol=0, atol=1e-5)
-    assert (maps.after - maps.before).abs().max() > 1e-3
+    # and only these maps do
+    for change in ({"temporal": lambda x: x.flip(1)}, {"spatial": lambda x: x.flip(0)}):
+        wrong = tuple(
+            dataclasses.replace(
+                level, **{name: turn(getattr(level, name)) for name, turn in change.items()}
+            )
+            for level in maps.levels
+        )
+        assert (output(wrong) - maps.after).abs().max() > 1e-3
 
 
 @given(

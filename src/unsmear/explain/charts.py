@@ -39,6 +39,7 @@ LEAST_SHOWN = 1e-7  # of the receptive field, against its largest value
 _MOST_COLUMNS = 7  # frames side by side in one picture
 _WIDTH = 12.0  # inches
 _MARGIN, _GAP, _TITLE = 0.15, 0.12, 0.32
+_HIGHEST_ROW = 2.4  # inches: of upright frames
 _MOST_TIMES = 1000.0  # even shares: end of the scale of a spatial map
 _POINTED = 0.01  # of the frame: a map with half its weight on less looks at a spot
 _OTHERS = "#8c8c8c"
@@ -92,6 +93,7 @@ def draw_spatial(path: Path, maps: FrameMaps, level: LevelMaps, frames: Sequence
     count, places = level.spatial.shape[1], level.spatial[0, 0].numel()
     label, words = 0.45, 0.24
     column = (_WIDTH - 2 * _MARGIN - label) / max(len(frames), 3) - _GAP
+    column = max(min(column, _HIGHEST_ROW * width / height), 1.3)
     row = column * height / width
     rows = tops([row] * count, _MARGIN + _TITLE, words)
     wide = label + 2 * _MARGIN + len(frames) * (column + _GAP)
@@ -161,7 +163,8 @@ def draw_temporal(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
                 panel.text(frame, n, text, ha="center", va="center", color=ink)
         if at == top:
             step = -(-frames // _MOST_COLUMNS)
-            shown = range(0, frames, step)
+            current = maps.window.attended.index(maps.window.current)
+            shown = [frame for frame in range(frames) if (frame - current) % step == 0]
             titles = [_frame_name(maps, maps.window.attended[frame]) for frame in shown]
             panel.xaxis.tick_top()
             panel.set_xticks(shown, titles, fontsize=11)

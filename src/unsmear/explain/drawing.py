@@ -177,6 +177,8 @@ def shrunk(image: np.ndarray, width: int = _BEHIND) -> np.ndarray:
 def percent(share: float) -> str:
     """0.123 -> 12 %; small ones with a digit more."""
     value = 100 * share
+    if value == 0:
+        return "0 %"
     return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %" if value >= 0.05 else "< 0.1 %"
 
 
