@@ -64,7 +64,11 @@ def draw_change(path: Path, maps: FrameMaps) -> None:
     pictures = (rgb(maps.before), rgb(maps.after), change)
     x, y = maps.field.pixel
     for number, (name, picture) in enumerate(
-        zip(("before", "after", f"change, {127.5 / limit:.0f} times"), pictures, strict=True)
+        zip(
+            ("before", "after", f"change, magnified {127.5 / limit:.0f} times"),
+            pictures,
+            strict=True,
+        )
     ):
         left = _MARGIN + number * (column + _GAP)
         whole = sheet.picture(left, rows[0], column, heights[0])
