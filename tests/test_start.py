@@ -39,7 +39,7 @@ def test_version_agrees_with_the_package(capsys):
 def test_help_names_every_verb(capsys):
     main(["--help"])
     shown = capsys.readouterr().out
-    for verb in ("train", "models", "demo", "--output", "--compare"):
+    for verb in ("train", "models", "demo", "explain", "--output", "--compare"):
         assert verb in shown
 
 

@@ -27,6 +27,7 @@ app.command(research.train)
 app.command(research.synth)
 app.command(research.evaluate, name="eval")
 app.command(info.info)
+app.command(research.explain)
 
 
 @app.command

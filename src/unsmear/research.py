@@ -1,4 +1,4 @@
-"""Verbs for researchers: train, synth, eval. Like all of the command line, imports lazily."""
+"""Verbs for researchers: train, synth, eval, explain. Imports lazily, like all of cli.py."""
 
 from __future__ import annotations
 
@@ -217,6 +217,61 @@ def evaluate(
     for path in (markdown, json, plot):
         if path is not None:
             _out.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def explain(
+    clip: Path,
+    /,
+    *,
+    frame: int,
+    output: Annotated[Path, Parameter(alias="-o")],
+    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    device: Device = "auto",
+    window: str | None = None,
+    level: int | None = None,
+    pixel: str | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Show what the attention did for one frame: a page of pictures.
+
+    Where it looked in each frame of the window, how much each frame counted, what each place of
+    the frame took of it, what one pixel of the result depends on, and what changed.
+
+    Args:
+        clip: Video file, or folder of pictures.
+        frame: Number of the frame, from 0.
+        output: Folder for the page, index.html, and its pictures.
+        model: Name from `unsmear models`, or the path of a .safetensors file.
+        device: Where to work.
+        window: Frames that contribute, an odd number. Default: the model's own.
+        level: Only the attention of this level of the network. Default: of all that have one.
+        pixel: X,Y of the pixel whose dependence on the frames is shown. Default: where the
+            frame changed most.
+        overwrite: Replace files of a folder that exists.
+    """
+    from unsmear.allocator import hand_memory_back
+    from unsmear.explain.run import PAGE, explain_clip, parse_odd_window, parse_pixel
+    from unsmear.restoration.api import open_model
+
+    hand_memory_back()
+    frames = None if window is None else parse_odd_window(window)
+    place = None if pixel is None else parse_pixel(pixel)
+    loaded = open_model(model, device)
+    with _err.status(f"explaining frame {frame} of {clip.name}"):
+        maps = explain_clip(
+            clip,
+            output,
+            loaded,
+            frame,
+            window=frames,
+            level=level,
+            pixel=place,
+            overwrite=overwrite,
+        )
+    x, y = maps.field.pixel
+    _out.print(
+        f"frame {frame} explained, pixel {x},{y}: {output / PAGE}", highlight=False, soft_wrap=True
+    )
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> Table:

@@ -1,8 +1,9 @@
 """Factorised spatio-temporal attention (arXiv 2201.00169, eq. 1-6).
 
-Three pure functions, one per operation of the paper, and a module that owns the three
-convolutions f_s, f_t, f_p. Letters in shapes: B batch, T frames of the window, C channels,
-H W rows and columns, M spatial maps, N temporal maps, K = M * N context elements.
+Three pure functions, one per operation of the paper, each with its softmax as a function of its
+own, and a module that owns the three convolutions f_s, f_t, f_p. Letters in shapes: B batch,
+T frames of the window, C channels, H W rows and columns, M spatial maps, N temporal maps,
+K = M * N context elements.
 
 A frame reaches any other frame only through its `Descriptor`: M * C numbers and one pooled
 vector of C. That is what makes encode-once streaming, any window and exact tiles possible.
@@ -30,6 +31,42 @@ def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def spatial_weights(logits: Tensor) -> Tensor:
+    """A_s of eq. 1: where in a frame each map looks.
+
+    Args:
+        logits: f_s(x), (..., H, W).
+
+    Returns:
+        Softmax over H*W, same shape, in float32 or better.
+    """
+    return _softmax(logits.flatten(-2), dim=-1).unflatten(-1, logits.shape[-2:])
+
+
+def temporal_weights(logits: Tensor) -> Tensor:
+    """A_t of eq. 3: at which frames each map looks.
+
+    Args:
+        logits: f_t(x'), (..., T).
+
+    Returns:
+        Softmax over T, same shape, in float32 or better.
+    """
+    return _softmax(logits, dim=-1)
+
+
+def pixelwise_weights(logits: Tensor) -> Tensor:
+    """A_p of eq. 5: which elements of the context each pixel takes.
+
+    Args:
+        logits: f_p(x_R), (B, K, H, W).
+
+    Returns:
+        Softmax over K, same shape, in float32 or better.
+    """
+    return _softmax(logits, dim=1)
+
+
 def spatial_squeeze(x: Tensor, logits: Tensor) -> Tensor:
     """Gather each frame into M descriptors: softmax over H*W, then a weighted mean (eq. 1-2).
 
@@ -41,7 +78,7 @@ def spatial_squeeze(x: Tensor, logits: Tensor) -> Tensor:
         (B, T, M, C) in float32 or better, whatever autocast says: these few numbers are
         sums over every pixel of a frame.
     """
-    weights = _softmax(logits.flatten(-2), dim=-1)  # (B, T, M, HW)
+    weights = spatial_weights(logits).flatten(-2)  # (B, T, M, HW)
     with _no_autocast(x.device):
         return weights @ x.flatten(-2).to(weights.dtype).transpose(-1, -2)  # (B, T, M, C)
 
@@ -56,7 +93,7 @@ def temporal_squeeze(descriptors: Tensor, logits: Tensor) -> Tensor:
     Returns:
         G_st, (B, M, N, C) in float32 or better.
     """
-    weights = _softmax(logits, dim=-1)  # (B, N, T)
+    weights = temporal_weights(logits)  # (B, N, T)
     with _no_autocast(descriptors.device):
         return torch.einsum("btmc,bnt->bmnc", descriptors.to(weights.dtype), weights)
 
@@ -115,7 +152,7 @@ def distribute(context: Tensor, logits: Tensor) -> Tensor:
     Returns:
         y_R, (B, C, H, W), in the dtype that the product of both runs in.
     """
-    weights = _softmax(logits, dim=1).to(logits.dtype).flatten(-2)  # (B, K, HW)
+    weights = pixelwise_weights(logits).to(logits.dtype).flatten(-2)  # (B, K, HW)
     y = context.to(logits.dtype).transpose(1, 2) @ weights  # (B, C, HW)
     return y.unflatten(-1, logits.shape[-2:])  # (B, C, H, W)
 
@@ -155,10 +192,13 @@ class FactorizedAttention(nn.Module):
 
     def describe(self, features: Tensor) -> Descriptor:
         """Features (B, T, C, H, W) -> their `Descriptor`; no frame looks at another."""
-        frames = features.flatten(0, 1)  # (B*T, C, H, W)
-        logits = self.f_s(frames).unflatten(0, features.shape[:2])  # (B, T, M, H, W)
         pooled = features.mean(dim=(-2, -1), dtype=_precise(features))  # (B, T, C)
-        return Descriptor(spatial_squeeze(features, logits), pooled)
+        return Descriptor(spatial_squeeze(features, self.spatial_logits(features)), pooled)
+
+    def spatial_logits(self, features: Tensor) -> Tensor:
+        """f_s of eq. 1: features (B, T, C, H, W) -> logits (B, T, M, H, W)."""
+        logits: Tensor = self.f_s(features.flatten(0, 1))  # (B*T, M, H, W)
+        return logits.unflatten(0, features.shape[:2])
 
     def temporal_logits(self, pooled: Tensor) -> Tensor:
         """f_t of eq. 3: pooled (B, T, C) -> logits (B, N, T)."""
@@ -181,7 +221,12 @@ class FactorizedAttention(nn.Module):
         """Eq. 5-6: each pixel of the current frame (B, C, H, W) takes its mixture of the
         context (B, K, C) -> y_R (B, C, H, W). Pixel by pixel: any part of a frame will do.
         """
-        return distribute(context, self.f_p(current))
+        return distribute(context, self.pixelwise_logits(current))
+
+    def pixelwise_logits(self, current: Tensor) -> Tensor:
+        """f_p of eq. 5: the current frame (B, C, H, W) -> logits (B, K, H, W)."""
+        logits: Tensor = self.f_p(current)
+        return logits
 
     def fuse(self, current: Tensor, window: Descriptor) -> Tensor:
         """Eq. 3-6: features of the current frame (B, C, H, W) and the descriptors of its

@@ -235,7 +235,7 @@ class DeblurNetwork(nn.Module):
         else:
             x = features
         if context is not None:
-            x = x + self.merges[str(level)](self._attention(level).take(features, context))
+            x = x + self.merges[str(level)](self.attention(level).take(features, context))
         decoded: Tensor = self.decoder[level](x)
         return decoded
 
@@ -283,21 +283,21 @@ class DeblurNetwork(nn.Module):
     def squeeze(self, encoded: Encoded) -> Descriptors:
         """What each of B frames contributes to others: descriptors of (B, 1, ...) a level."""
         return tuple(
-            self._attention(level).describe(encoded.features[level].unsqueeze(1))
+            self.attention(level).describe(encoded.features[level].unsqueeze(1))
             for level in self.config.attention_levels
         )
 
     def mix(self, window: Descriptors) -> Contexts:
         """Eq. 3-4: descriptors of windows (B, T, ...) -> the context of each attention level."""
         return tuple(
-            self._attention(level).mix(descriptor)
+            self.attention(level).mix(descriptor)
             for level, descriptor in zip(self.config.attention_levels, window, strict=True)
         )
 
     def sum(self, frames: Descriptors) -> TemporalSums:
         """The part that frames (B, T, ...) have in eq. 3-4; sums merge, see `TemporalSum`."""
         return tuple(
-            self._attention(level).sum(descriptor)
+            self.attention(level).sum(descriptor)
             for level, descriptor in zip(self.config.attention_levels, frames, strict=True)
         )
 
@@ -374,7 +374,8 @@ class DeblurNetwork(nn.Module):
             if offset
         ]
 
-    def _attention(self, level: int) -> FactorizedAttention:
+    def attention(self, level: int) -> FactorizedAttention:
+        """The attention of a level that has one."""
         attention = self.attentions[str(level)]
         assert isinstance(attention, FactorizedAttention)
         return attention

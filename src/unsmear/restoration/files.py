@@ -31,7 +31,13 @@ from unsmear.restoration.stream import (
     load_scenes,
     save_scenes,
 )
-from unsmear.restoration.stretch import Reader, frames_expected, frames_of, in_presentation_time
+from unsmear.restoration.stretch import (
+    Reader,
+    frames_expected,
+    frames_of,
+    in_presentation_time,
+    open_reader,
+)
 from unsmear.restoration.work import WorkFolder, digest_of, fingerprint, is_publishing
 from unsmear.video.encoding import choose_encoding
 from unsmear.video.folder import FolderReader
@@ -101,17 +107,21 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
         raise OutputError(
             f"'{target}': lossless video (FFV1) goes into .mkv: choose '{target.stem}.mkv'"
         )
+    overwrite = settings.overwrite or is_publishing(target)
     for path in _targets(target, settings):
-        _check_target(source, path, folder=_is_folder(target))
-        if not settings.overwrite and not is_publishing(target):
-            _check_free(path)
+        check_output(source, path, folder=_is_folder(target), overwrite=overwrite)
 
 
 def _targets(target: Path, settings: Settings) -> list[Path]:
     return [target, compare_path(target)] if settings.compare else [target]
 
 
-def _check_target(source: Path, path: Path, *, folder: bool) -> None:
+def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
+    """Whether a result of a source may go there, as a folder or as a file.
+
+    Raises:
+        OutputError: the path is the source, exists, or cannot be written.
+    """
     if source.is_dir() and not folder:
         raise OutputError(
             f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
@@ -131,6 +141,8 @@ def _check_target(source: Path, path: Path, *, folder: bool) -> None:
             raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
     else:
         check_target(path)
+    if not overwrite:
+        _check_free(path)
 
 
 def _check_free(path: Path) -> None:
@@ -212,12 +224,8 @@ class _Run:
     on_note: Callable[[str], None]
 
     def open_reader(self, stack: ExitStack) -> Reader:
-        if self.source.is_dir():
-            return FolderReader(self.source)
-        settings = self.settings
-        return stack.enter_context(
-            VideoReader(self.source, start=settings.span.start, deinterlace=settings.deinterlace)
-        )
+        span, deinterlace = self.settings.span, self.settings.deinterlace
+        return open_reader(self.source, stack, start=span.start, deinterlace=deinterlace)
 
     def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
         """Everything that decides the result, and how to make its sinks in a folder."""

@@ -97,7 +97,7 @@ def describe_scenes(
         sums: TemporalSums | None = None
         count = 0
         for frame in scene:
-            own = network.sum(network.squeeze(tiler.encode(_prepared(frame, network))))
+            own = network.sum(network.squeeze(tiler.encode(prepared(frame, network))))
             sums = own if sums is None else merge(sums, own)
             count += 1
         assert sums is not None  # a scene has at least one frame
@@ -210,7 +210,7 @@ def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         yield frame
 
 
-def _prepared(frame: Tensor, network: DeblurNetwork) -> Tensor:
+def prepared(frame: Tensor, network: DeblurNetwork) -> Tensor:
     """(3, H, W) anywhere -> (1, 3, H', W') as the network takes it."""
     device = next(network.parameters()).device
     batch = frame.to(device, torch.float32).unsqueeze(0)
@@ -271,7 +271,7 @@ class _SceneStream:
     def _take(self, frame: Tensor) -> None:
         held = _Held(frame)
         if self._contexts is None:
-            encoded = self._tiler.encode(_prepared(frame, self._network))
+            encoded = self._tiler.encode(prepared(frame, self._network))
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
             if self._ahead <= _MOST_KEPT:
                 held.encoded, held.local = encoded, encoded.local
@@ -307,7 +307,7 @@ class _SceneStream:
     def _local(self, number: int) -> Tensor:
         held = self._at(number)
         if held.local is None:
-            held.encoded = self._tiler.encode(_prepared(held.frame, self._network))
+            held.encoded = self._tiler.encode(prepared(held.frame, self._network))
             held.local = held.encoded.local
         return held.local
 

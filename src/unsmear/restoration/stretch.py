@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.models.network import DeblurNetwork
@@ -15,6 +17,19 @@ from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
 
 Reader = VideoReader | FolderReader
+
+
+def open_reader(
+    source: Path, stack: ExitStack, *, start: Fraction | None = None, deinterlace: bool = False
+) -> Reader:
+    """Open a video file or a folder of pictures; the stack closes it.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    if source.is_dir():
+        return FolderReader(source)
+    return stack.enter_context(VideoReader(source, start=start, deinterlace=deinterlace))
 
 
 def in_presentation_time(span: Span, reader: Reader) -> Span:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -58,6 +61,26 @@ class FolderReader:
                     f"{self.info.width}x{self.info.height}: all must be of one size"
                 )
             yield Frame(unit_from_integer(image), Fraction(index), name=file.stem)
+
+
+@contextlib.contextmanager
+def growing_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` to write into; its files go there when all is done, and it
+    is gone if not.
+
+    Raises:
+        OutputError: the disk or its rights say no.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+    try:
+        folder.chmod(0o755)
+        yield folder
+        store_pictures(folder, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def store_pictures(pictures: Path, path: Path) -> None:

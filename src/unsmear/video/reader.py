@@ -90,6 +90,7 @@ class VideoReader:
                     f"'{path}' holds no frame that can be decoded: is it complete, and a video?"
                 )
             self._check(self._first)
+            self.rotation = float(self._first.rotation)  # degrees that players turn the picture
             self.info = self._describe(self._first)
             self.notes = self._notes(self._first)
         except BaseException:

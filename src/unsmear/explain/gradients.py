@@ -1,0 +1,261 @@
+"""Which numbers of which frames one pixel of the result depends on, and how much: gradients.
+
+A frame reaches the result in two ways that are kept apart here: through convolutions (its own,
+and those of the local path), which look a known number of pixels around, and through its
+descriptors, which look everywhere. The chain rule is followed by hand at the places where the
+network is cut anyway, so that one frame's features, and one tile's graph, are held at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unsmear.explain.window import FrameWindow
+from unsmear.models.attention import Descriptor
+from unsmear.models.network import (
+    DeblurNetwork,
+    Descriptors,
+    Encoded,
+    pad_to_multiple,
+)
+from unsmear.restoration.stream import prepared
+from unsmear.restoration.tiles import Box, Tiler, TileSize, tile_boxes
+
+_TILE = 512  # pixels of the finest level: bounds the memory of a graph, whatever the frame
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Gradient of one pixel of the result, the mean of its three channels, with respect to
+    every number of every frame. The two parts add up to the whole gradient.
+
+    Attributes:
+        pixel: x and y in the frame.
+        local: part through convolutions and the local path, (F, 3, H, W) float32; zero more
+            than `reach` pixels away from the pixel.
+        attention: part through the descriptors of eq. 1-4, (F, 3, H, W) float32; zero in frames
+            outside the window.
+        reach: in pixels, each way.
+    """
+
+    pixel: tuple[int, int]
+    local: Tensor
+    attention: Tensor
+    reach: int
+
+    @property
+    def total(self) -> Tensor:
+        """Size of the gradient, summed over the channels that it is taken by, (F, H, W)."""
+        return (self.local + self.attention).abs().sum(dim=1)
+
+    @property
+    def shares(self) -> Tensor:
+        """What each frame has in the whole, through convolutions and through the attention:
+        (F, 2), sums of sizes, over all frames 1 (0 where nothing depends on anything).
+        """
+        parts = torch.stack((self.local, self.attention), dim=1)  # (F, 2, 3, H, W)
+        sizes = parts.abs().sum(dim=(-3, -2, -1), dtype=torch.float64)
+        return sizes / sizes.sum().clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def local_reach(network: DeblurNetwork) -> int:
+    """How far convolutions look around a pixel of the result, in pixels of the frame."""
+    levels = range(len(network.config.widths))
+    own = network.config.size_multiple - 1  # strides: how a pixel lies in those of the features
+    return own + sum(network.encode_reach(n) + network.decode_reach(n) for n in levels)
+
+
+def receptive_field(
+    tiler: Tiler,
+    window: FrameWindow,
+    current: Encoded,
+    descriptors: Descriptors,
+    neighbours: Sequence[Tensor],
+    pixel: tuple[int, int],
+    *,
+    tile: int = _TILE,
+) -> ReceptiveField:
+    """Go back from one pixel of the result to the numbers it comes from.
+
+    Args:
+        tiler: runs the network.
+        window: the frames.
+        current: encoded frame to restore, padded.
+        descriptors: of the T frames in the window of the attention, (1, T, ...) a level.
+        neighbours: as `DeblurNetwork.restore` takes them.
+        pixel: x and y in the frame.
+        tile: size of the tiles gradients are computed in, in pixels; the result does not
+            depend on it but for rounding.
+    """
+    network = tiler.network
+    end = _through_decoder(network, current, descriptors, neighbours, pixel)
+    through_descriptors = _through_mix(network, descriptors, end.contexts)
+    local, attention = torch.zeros(2, *window.pictures.shape)
+    for index, picture in enumerate(window.pictures):
+        offsets = _offsets_of(index, window, network.config.neighbours)
+        own, attended = index == window.current, index in window.attended
+        if not (own or attended or offsets):
+            continue
+        encoded = current if own else tiler.encode(prepared(picture, network))
+        if own or offsets:
+            gradients = [torch.zeros_like(features) for features in encoded.features]
+            above = torch.zeros_like(encoded.frame)
+            for number in offsets:
+                end.box.cut(gradients[-1], network.stride(len(gradients) - 1)).add_(
+                    end.neighbours[number]
+                )
+            if own:
+                end.box.cut(above, 1).add_(end.frame)
+                for level, features in enumerate(gradients):
+                    end.box.cut(features, network.stride(level)).add_(end.features[level])
+            above += _through_encoder(network, encoded, gradients, tile)
+            local[index] = _unpadded(above, picture, network)
+        if attended:
+            frame = window.attended.index(index)
+            gradients = _through_squeeze(network, encoded, through_descriptors, frame)
+            attention[index] = _unpadded(
+                _through_encoder(network, encoded, gradients, tile), picture, network
+            )
+    return ReceptiveField(pixel, local, attention, local_reach(network))
+
+
+def _offsets_of(index: int, window: FrameWindow, side: int) -> list[int]:
+    """At which places among the neighbours of the current frame a frame stands: beyond the
+    ends of the scene the nearest frame stands in.
+    """
+    last = len(window.pictures) - 1
+    offsets = [offset for offset in range(-side, side + 1) if offset]
+    return [
+        place
+        for place, offset in enumerate(offsets)
+        if min(max(window.current + offset, 0), last) == index
+    ]
+
+
+class _DecoderGradients(NamedTuple):
+    """Gradients of the pixel at the decoder's inputs, those of a frame's size cut to `box`."""
+
+    box: Box
+    frame: Tensor
+    features: list[Tensor]
+    contexts: list[Tensor]
+    neighbours: list[Tensor]
+
+
+def _through_decoder(
+    network: DeblurNetwork,
+    current: Encoded,
+    descriptors: Descriptors,
+    neighbours: Sequence[Tensor],
+    pixel: tuple[int, int],
+) -> _DecoderGradients:
+    """The decoder is convolutions only, given the contexts: a part of the frame will do."""
+    (x, y), multiple = pixel, network.config.size_multiple
+    levels = range(len(network.config.widths))
+    reach = sum(network.decode_reach(level) for level in levels)
+    top, left = y // multiple * multiple, x // multiple * multiple
+    box = Box(top, left, top + multiple, left + multiple).grown(
+        -(-reach // multiple) * multiple, *current.frame.shape[-2:]
+    )
+    strides = [network.stride(level) for level in levels]
+    frame = _leaf(box.cut(current.frame, 1))
+    features = [_leaf(box.cut(current.features[n], strides[n])) for n in levels]
+    contexts = [_leaf(context) for context in network.mix(descriptors)]
+    around = [_leaf(box.cut(local, strides[-1])) for local in neighbours]
+    with torch.enable_grad():
+        out = network.restore(Encoded(frame, tuple(features)), tuple(contexts), around)
+        value = out[0, :, y - box.top, x - box.left].mean()
+        found = iter(torch.autograd.grad(value, [frame, *features, *contexts, *around]))
+
+    def take(count: int) -> list[Tensor]:
+        return [next(found) for _ in range(count)]
+
+    return _DecoderGradients(
+        box, next(found), take(len(features)), take(len(contexts)), take(len(around))
+    )
+
+
+def _through_mix(
+    network: DeblurNetwork, descriptors: Descriptors, gradients: Sequence[Tensor]
+) -> Descriptors:
+    """From the contexts to the descriptors of all frames of the window (eq. 3-4)."""
+    if not descriptors:
+        return ()
+    leaves = tuple(Descriptor(*(_leaf(part) for part in level)) for level in descriptors)
+    with torch.enable_grad():
+        flat = [part for level in leaves for part in level]
+        found = torch.autograd.grad(list(network.mix(leaves)), flat, list(gradients))
+    return tuple(Descriptor(*found[n : n + 2]) for n in range(0, len(found), 2))
+
+
+def _through_squeeze(
+    network: DeblurNetwork, encoded: Encoded, gradients: Descriptors, frame: int
+) -> list[Tensor]:
+    """From the descriptors of one frame of the window to its features (eq. 1-2)."""
+    leaves = [_leaf(features) for features in encoded.features]
+    if not gradients:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    with torch.enable_grad():
+        made = [
+            part
+            for level in network.squeeze(Encoded(encoded.frame, tuple(leaves)))
+            for part in level
+        ]
+        wanted = [part[:, frame : frame + 1] for level in gradients for part in level]
+        return list(torch.autograd.grad(made, leaves, wanted, materialize_grads=True))
+
+
+def _through_encoder(
+    network: DeblurNetwork, encoded: Encoded, gradients: Sequence[Tensor], tile: int
+) -> Tensor:
+    """From the features of all levels of a frame to the frame, (1, 3, H, W)."""
+    gradient = gradients[-1]
+    for level in reversed(range(len(gradients))):
+        below = encoded.features[level - 1] if level else encoded.frame
+        gradient = _through_level(network, level, below, gradient, tile)
+        if level:
+            gradient = gradient + gradients[level - 1]
+    return gradient
+
+
+def _through_level(
+    network: DeblurNetwork, level: int, below: Tensor, gradient: Tensor, tile: int
+) -> Tensor:
+    """From the features of a level to what it is made from, tile by tile."""
+    multiple = network.config.size_multiple
+    stride, stride_below = network.stride(level), network.stride(level - 1) if level else 1
+    height, width = (side * stride for side in gradient.shape[-2:])
+    side = -(-(tile << level) // multiple) * multiple
+    halo = -(-network.encode_reach(level) // multiple) * multiple
+    out = torch.zeros_like(below)
+    for box in tile_boxes(height, width, TileSize(side, side)):
+        wanted = box.cut(gradient, stride)
+        if not wanted.any():
+            continue
+        grown = box.grown(halo, height, width)
+        leaf = _leaf(grown.cut(below, stride_below))
+        with torch.enable_grad():
+            made = box.within(grown).cut(network.encode_level(level, leaf), stride)
+            (found,) = torch.autograd.grad(made, leaf, wanted)
+        grown.cut(out, stride_below).add_(found)
+    return out
+
+
+def _unpadded(gradient: Tensor, picture: Tensor, network: DeblurNetwork) -> Tensor:
+    """Gradient of the padded frame (1, 3, H', W') -> of the frame (3, H, W), on the CPU: what
+    repeated rows and columns have adds to those that they repeat.
+    """
+    leaf = _leaf(picture.to(gradient))
+    with torch.enable_grad():
+        padded = pad_to_multiple(leaf[None], network.config.size_multiple)
+        (found,) = torch.autograd.grad(padded, leaf, gradient)
+    return found.cpu()
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return x.detach().requires_grad_()

@@ -1,0 +1,195 @@
+"""Everything that is measured to explain one frame: the attention maps of eq. 1, 3 and 5 as the
+network computed them, what they reached, and the frame before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.errors import ConfigError
+from unsmear.explain.gradients import ReceptiveField, receptive_field
+from unsmear.explain.window import FrameWindow
+from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
+from unsmear.models.network import DeblurNetwork, Encoded, join_frames
+from unsmear.restoration.stream import prepared
+from unsmear.restoration.tiles import Tiler, Tiling
+
+_SMOOTHING = 9  # pixels: a change of a patch, not of one noisy pixel
+
+
+@dataclass(frozen=True)
+class LevelMaps:
+    """The attention of one level. h and w are those of the level's features, of the padded
+    frame; M spatial maps, N temporal maps, T frames of the window, all on the CPU, float32.
+
+    Attributes:
+        level: of the network, the finest is 0.
+        stride: pixels of the frame for one of the maps, each way.
+        spatial: A_s of eq. 1, (T, M, h, w); every map sums to 1 over h and w.
+        temporal: A_t of eq. 3, (N, T); every row sums to 1.
+        pixelwise: A_p of eq. 5, (M, N, h, w); every pixel sums to 1 over M and N.
+    """
+
+    level: int
+    stride: int
+    spatial: Tensor
+    temporal: Tensor
+    pixelwise: Tensor
+
+    @property
+    def strongest(self) -> Tensor:
+        """Which element each pixel took most of, (h, w) int64: m * N + n."""
+        return self.pixelwise.flatten(0, 1).argmax(dim=0)
+
+    @property
+    def effective(self) -> Tensor:
+        """Among how many elements each pixel shares its attention, (h, w): the exponential of
+        the entropy of eq. 5, from 1 (one element alone) to M * N (all alike).
+        """
+        return torch.special.entr(self.pixelwise.flatten(0, 1)).sum(dim=0).exp()
+
+    @property
+    def frame_shares(self) -> Tensor:
+        """How much of what each pixel took came from each frame, (T, h, w), sums to 1 over T:
+        eq. 5 summed over M, times eq. 3.
+        """
+        return torch.einsum("mnhw,nt->thw", self.pixelwise, self.temporal)
+
+
+@dataclass(frozen=True)
+class FrameMaps:
+    """All that is measured for one frame.
+
+    Attributes:
+        window: the frame and those around it.
+        levels: the attention of the levels asked for, finest first.
+        before: the frame, (3, H, W) float32, 0..1.
+        after: restored, likewise.
+        field: what one pixel of the result depends on.
+    """
+
+    window: FrameWindow
+    levels: tuple[LevelMaps, ...]
+    before: Tensor
+    after: Tensor
+    field: ReceptiveField
+
+
+@torch.no_grad()
+def explain_frame(
+    network: DeblurNetwork,
+    window: FrameWindow,
+    *,
+    level: int | None = None,
+    pixel: tuple[int, int] | None = None,
+    tiling: Tiling = "auto",
+) -> FrameMaps:
+    """Restore one frame and keep what the attention did on the way.
+
+    Args:
+        network: in evaluation mode, on the device of the work.
+        window: the frame and those around it, at least `network.config.neighbours` on each
+            side where the scene has them.
+        level: show the attention of this level only.
+        pixel: x and y of the pixel whose receptive field is wanted; default: where the
+            result differs most from the frame (mean over a patch of 9x9).
+        tiling: see `unsmear.restoration.tiles.Tiler`.
+
+    Raises:
+        ConfigError: no attention at that level, or the pixel is not in the frame.
+    """
+    levels = _check_level(network, level)
+    before = window.pictures[window.current]
+    if pixel is not None:
+        check_pixel(pixel, *before.shape[-2:])
+    tiler = Tiler(network, tiling)
+    side, last = network.config.neighbours, len(window.pictures) - 1
+    places = [
+        min(max(window.current + offset, 0), last) for offset in range(-side, side + 1) if offset
+    ]
+    locals_: dict[int, Tensor] = {}
+    spatial: dict[int, list[Tensor]] = {number: [] for number in levels}
+    descriptors = []
+    current: Encoded | None = None
+    for index, picture in enumerate(window.pictures):
+        if index not in window.attended and index not in places:
+            continue
+        encoded = tiler.encode(prepared(picture, network))
+        locals_[index] = encoded.local
+        if index in window.attended:
+            descriptors.append(network.squeeze(encoded))
+            for number, maps in spatial.items():
+                features = encoded.features[number].unsqueeze(1)
+                maps.append(spatial_weights(network.attention(number).spatial_logits(features)))
+        if index == window.current:
+            current = encoded
+    assert current is not None  # the window is centred on it
+    joined = join_frames(descriptors)
+    neighbours = [locals_[place] for place in places]
+    restored = tiler.restore(current, network.mix(joined), neighbours)[0].float().clamp(0, 1).cpu()
+    after = restored[:, : before.shape[-2], : before.shape[-1]]
+    measured = []
+    for number in levels:
+        attention = network.attention(number)
+        pooled = joined[network.config.attention_levels.index(number)].pooled
+        taken = pixelwise_weights(attention.pixelwise_logits(current.features[number]))
+        measured.append(
+            LevelMaps(
+                number,
+                network.stride(number),
+                torch.cat(spatial[number], dim=1)[0].float().cpu(),
+                temporal_weights(attention.temporal_logits(pooled))[0].float().cpu(),
+                taken[0].unflatten(0, (network.config.spatial_maps, -1)).float().cpu(),
+            )
+        )
+    chosen = most_changed(before, after) if pixel is None else pixel
+    field = receptive_field(tiler, window, current, joined, neighbours, chosen)
+    return FrameMaps(window, tuple(measured), before, after, field)
+
+
+def most_changed(before: Tensor, after: Tensor) -> tuple[int, int]:
+    """X and y of the middle of the 9x9 patch that changed most; the middle of the frame where
+    nothing changed. Frames (3, H, W), float, 0..1.
+    """
+    change = (after - before).abs().mean(dim=0)[None, None]
+    smooth = functional.avg_pool2d(
+        change, _SMOOTHING, stride=1, padding=_SMOOTHING // 2, count_include_pad=False
+    )[0, 0]
+    height, width = smooth.shape
+    if not smooth.any():
+        return width // 2, height // 2
+    y, x = divmod(int(smooth.argmax()), width)
+    return x, y
+
+
+def half_weight_share(weights: Tensor) -> float:
+    """On how much of a frame half the weight of a spatial map (h, w) lies at least: from near
+    0 (a spot) to 0.5 (all places alike).
+    """
+    ranked = weights.flatten().sort(descending=True).values.double().cumsum(0)
+    return (int((ranked < ranked[-1] / 2).sum()) + 1) / weights.numel()
+
+
+def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
+    """Raise ConfigError if a pixel (x, y) is not in a frame."""
+    x, y = pixel
+    if not (0 <= x < width and 0 <= y < height):
+        raise ConfigError(
+            f"pixel is {x},{y}: frames are {width}x{height}, so X is 0 to {width - 1} "
+            f"and Y 0 to {height - 1}"
+        )
+
+
+def _check_level(network: DeblurNetwork, level: int | None) -> Sequence[int]:
+    levels = network.config.attention_levels
+    if level is None:
+        return levels
+    if level not in levels:
+        there = ", ".join(map(str, levels)) or "none"
+        raise ConfigError(f"level is {level}: levels of this network with attention: {there}")
+    return (level,)

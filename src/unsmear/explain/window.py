@@ -1,0 +1,129 @@
+"""The frames of a clip that contribute to one of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unsmear.clip import Frame
+from unsmear.errors import ConfigError, InputError
+from unsmear.restoration.scenes import number_scenes
+from unsmear.restoration.stream import check_window
+from unsmear.restoration.stretch import open_reader
+from unsmear.video.reader import VideoReader
+
+
+@dataclass(frozen=True)
+class FrameWindow:
+    """A frame and those around it that may contribute to it, all of one scene.
+
+    Attributes:
+        pictures: (F, 3, H, W), float32, 0..1, RGB, on the CPU; T of the F frames are in the
+            window of the attention, others are there for the local path alone.
+        first: number in the clip of the first of them, from 0.
+        current: index in `pictures` of the frame to explain.
+        window: frames that contribute through the attention, centred on the current one, odd.
+        pts: presentation time of the current frame in seconds, where the clip has a clock.
+        name: file name of the current frame without suffix, where the clip is a folder.
+        rotation: degrees by which players turn the pictures.
+    """
+
+    pictures: Tensor
+    first: int
+    current: int
+    window: int
+    pts: Fraction | None = None
+    name: str | None = None
+    rotation: float = 0.0
+
+    @property
+    def attended(self) -> range:
+        """Indices in `pictures` of the T frames in the window of the attention."""
+        reach = self.window // 2
+        last = min(self.current + reach, len(self.pictures) - 1)
+        return range(max(self.current - reach, 0), last + 1)
+
+    @property
+    def number(self) -> int:
+        """Of the current frame in the clip, from 0."""
+        return self.first + self.current
+
+
+def read_window(source: Path, number: int, window: int, side: int) -> FrameWindow:
+    """Read the frames that contribute to one frame of a clip. As in restoring, a window holds
+    those that exist in the scene of the frame.
+
+    Args:
+        source: video file, or folder of pictures in the order of their names.
+        number: of the frame, from 0.
+        window: frames that contribute through the attention, odd.
+        side: frames on each side that contribute otherwise, see `NetworkConfig.neighbours`.
+
+    Raises:
+        InputError: the source cannot be used, or has no such frame.
+        ConfigError: the window is even or below 1, the number below 0.
+    """
+    check_window(window)
+    if number < 0:
+        raise ConfigError(f"frame is {number}: frames count from 0")
+    if not source.exists():
+        raise InputError(f"no such file or folder: '{source}'")
+    with ExitStack() as stack:
+        reader = open_reader(source, stack)
+        is_video = isinstance(reader, VideoReader)
+        ahead = max(window // 2, side)
+        held, frame, index, count = _frames_around(reader, number, ahead)
+        if frame is None:
+            raise InputError(
+                f"frame is {number}: '{source}' has {count} frames, numbers 0 to {count - 1}"
+            )
+        return FrameWindow(
+            torch.stack(held),
+            number - index,
+            index,
+            window,
+            frame.pts if is_video else None,
+            frame.name,
+            reader.rotation if isinstance(reader, VideoReader) else 0.0,
+        )
+
+
+def _frames_around(
+    frames: Iterable[Frame], number: int, ahead: int
+) -> tuple[list[Tensor], Frame | None, int, int]:
+    """Pictures of one scene from `ahead` frames before a frame to `ahead` after it, the frame
+    (None if the clip ends before it), its index among them, and how many frames went by.
+    """
+    before: deque[Tensor] = deque(maxlen=ahead + 1)  # the current one too
+    after: list[Tensor] = []
+    current: Frame | None = None
+    latest: list[Frame] = []
+
+    def pictures() -> Iterable[Tensor]:
+        for frame in frames:
+            latest[:] = [frame]
+            yield frame.rgb
+
+    scene = count = 0
+    for count, (its_scene, rgb) in enumerate(number_scenes(pictures()), start=1):
+        if current is not None:
+            if its_scene != scene:
+                break
+            after.append(rgb)
+        else:
+            if its_scene != scene:
+                scene = its_scene
+                before.clear()
+            before.append(rgb)
+            if count == number + 1:
+                current = latest[0]
+        if current is not None and len(after) == ahead:
+            break
+    return [*before, *after], current, len(before) - 1, count

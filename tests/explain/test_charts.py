@@ -1,0 +1,141 @@
+"""Pictures are drawn for windows and frames of any shape, and show what the maps say."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import SMALL, awake, one_scene
+from tests.explain.test_maps import window_of
+from unsmear.cli import main
+from unsmear.explain import charts, drawing
+from unsmear.explain.drawing import over, part_around, percent, spread
+from unsmear.explain.maps import FrameMaps, explain_frame
+from unsmear.video.images import read_image
+
+COARSE = 40  # pixels an inch
+
+
+def maps_of(frames: int, size: tuple[int, int], window: int) -> FrameMaps:
+    network = awake(dataclasses.replace(SMALL, attention_levels=(1,), spatial_maps=2))
+    return explain_frame(network, window_of(one_scene(frames, *size), frames // 2, window, 1))
+
+
+@pytest.fixture(autouse=True)
+def _coarse(monkeypatch):
+    monkeypatch.setattr(drawing, "DPI", COARSE)  # quicker
+
+
+@pytest.fixture(scope="module")
+def maps() -> FrameMaps:
+    torch.manual_seed(0)
+    return maps_of(3, (50, 70), 3)
+
+
+def test_a_map_is_laid_where_it_belongs():
+    red, clear = (1.0, 0.0, 0.0, 0.5), (0.0, 1.0, 0.0, 0.0)
+    colors = np.array([[clear, red, red], [clear, clear, red]])  # stride 8: 24x16, frame 20x12
+    laid = over(np.full((12, 20), 0.6), colors, stride=8, frame_width=20)
+    assert laid.shape == (12, 20, 3)
+    assert np.allclose(laid[:8, 8:], (0.8, 0.3, 0.3))
+    assert np.allclose(laid[8:, 16:], (0.8, 0.3, 0.3))
+    assert np.allclose(laid[:, :8], 0.6)
+    assert np.allclose(laid[8:, :16], 0.6)
+    half = over(np.full((6, 10), 0.6), colors, stride=8, frame_width=20)
+    assert np.allclose(half, laid[::2, ::2])
+
+
+def test_the_part_around_a_pixel_stays_in_the_frame():
+    assert part_around(50, 40, 10, 100, 100) == (40, 30, 61, 51)
+    assert part_around(2, 99, 10, 100, 100) == (0, 79, 21, 100)
+    assert part_around(5, 5, 10, 8, 100) == (0, 0, 21, 8)
+
+
+def test_small_helpers():
+    assert [percent(x) for x in (0.5, 0.0996, 0.0123, 0.0001, 0)] == [
+        "50 %",
+        "10 %",
+        "1.2 %",
+        "< 0.1 %",
+        "0 %",
+    ]
+    assert spread(5, 7) == [range(5)]
+    assert [list(run) for run in spread(9, 7)] == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
+
+
+def test_strongest_elements_are_counted(maps):
+    level = maps.levels[0]
+    found = charts.strongest_elements(level, 100)
+    assert sum(share for _, share in found) == pytest.approx(1)
+    assert [share for _, share in found] == sorted((s for _, s in found), reverse=True)
+    element, share = found[0]
+    picked = level.pixelwise.flatten(0, 1).argmax(dim=0) == element
+    assert float(picked.float().mean()) == pytest.approx(share)
+
+
+def test_the_scale_of_the_change_follows_the_change(maps):
+    ten = dataclasses.replace(
+        maps, before=torch.full((3, 50, 70), 0.5), after=torch.full((3, 50, 70), 0.5 + 9.5 / 255)
+    )
+    assert charts.change_limit(ten) == 10
+    assert charts.change_limit(dataclasses.replace(maps, after=maps.before)) == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "window"),
+    [(3, (16, 60), 1), (1, (90, 40), 1), (8, (24, 40), 9)],
+)
+def test_every_picture_is_drawn(tmp_path, frames, size, window):
+    maps = maps_of(frames, size, window)
+    level = maps.levels[0]
+    attended, shown = len(maps.window.attended), len(maps.window.pictures)
+    files = {
+        "change": lambda path: charts.draw_change(path, maps),
+        "temporal": lambda path: charts.draw_temporal(path, maps, level),
+        "taken": lambda path: charts.draw_taken(path, maps, level),
+    }
+    for number, run in enumerate(charts.frame_runs(attended)):
+        files[f"spatial{number}"] = lambda path, run=run: charts.draw_spatial(
+            path, maps, level, run
+        )
+    for number, run in enumerate(charts.frame_runs(shown)):
+        files[f"field{number}"] = lambda path, run=run: charts.draw_field(path, maps, run)
+    for name, draw in files.items():
+        draw(tmp_path / name)
+        image = read_image(tmp_path / name)
+        assert image.shape[-1] <= 12 * COARSE
+        assert image.float().std() > 5
+        border = torch.cat((image[:, :3].flatten(1), image[:, -3:].flatten(1)), dim=1)
+        assert (border == 255).all(), name  # nothing is cut off above or below
+
+
+def test_an_overlay_shows_its_map(maps, tmp_path):
+    level = maps.levels[0]
+    one = torch.zeros_like(level.spatial)
+    one[:, :, 0, 0] = 1
+    other = torch.zeros_like(level.spatial)
+    other[:, :, -2, -2] = 1
+    images = []
+    for spatial in (one, other):
+        file = tmp_path / "map.png"
+        charts.draw_spatial(file, maps, dataclasses.replace(level, spatial=spatial), range(3))
+        images.append(read_image(file).float())
+    changed = (images[0] - images[1]).abs().sum(dim=0) > 30
+    assert 0.001 < changed.float().mean() < 0.2
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
+    for name in ("drawing", "charts", "run"):
+        monkeypatch.delitem(sys.modules, f"unsmear.explain.{name}", raising=False)
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit) as stop:
+        main(["explain", "clip.mp4", "--frame", "0", "-o", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert "pip install 'unsmear[explain]'" in shown
+    assert len(shown.splitlines()) == 1

@@ -1,0 +1,130 @@
+"""The receptive field against automatic differentiation of the whole, and its bounds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import SMALL, awake, one_scene
+from tests.explain.test_maps import window_of
+from unsmear.explain.gradients import ReceptiveField, local_reach, receptive_field
+from unsmear.explain.window import FrameWindow
+from unsmear.models.network import DeblurNetwork, NetworkConfig, join_frames, pad_to_multiple
+from unsmear.restoration.stream import prepared
+from unsmear.restoration.tiles import Tiler
+
+SHALLOW = NetworkConfig(
+    widths=(4, 6),
+    encoder_blocks=(1, 1),
+    decoder_blocks=(1, 1),
+    attention_levels=(0, 1),
+    spatial_maps=2,
+    temporal_maps=2,
+    neighbours=1,
+)
+
+
+def restore_current(network: DeblurNetwork, window: FrameWindow, pictures: Tensor) -> Tensor:
+    """The frame restored, in one graph from the pictures on."""
+    encoded = [
+        network.encode(pad_to_multiple(picture[None], network.config.size_multiple))
+        for picture in pictures
+    ]
+    contexts = network.mix(join_frames([network.squeeze(encoded[i]) for i in window.attended]))
+    side, last = network.config.neighbours, len(pictures) - 1
+    neighbours = [
+        encoded[min(max(window.current + offset, 0), last)].local
+        for offset in range(-side, side + 1)
+        if offset
+    ]
+    return network.restore(encoded[window.current], contexts, neighbours)[0]
+
+
+def field_of(
+    network: DeblurNetwork, window: FrameWindow, pixel: tuple[int, int], tile: int = 512
+) -> ReceptiveField:
+    with torch.no_grad():
+        encoded = [network.encode(prepared(picture, network)) for picture in window.pictures]
+        descriptors = join_frames([network.squeeze(encoded[i]) for i in window.attended])
+    side, last = network.config.neighbours, len(window.pictures) - 1
+    neighbours = [
+        encoded[min(max(window.current + offset, 0), last)].local
+        for offset in range(-side, side + 1)
+        if offset
+    ]
+    current = encoded[window.current]
+    return receptive_field(
+        Tiler(network), window, current, descriptors, neighbours, pixel, tile=tile
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "window", "pixel", "tile"),
+    [
+        (2, 5, (14, 9), 512),
+        (2, 3, (0, 0), 512),
+        (0, 5, (44, 36), 512),  # the first frame is its own neighbour; padding repeats the corner
+        (4, 1, (20, 30), 16),  # many tiles
+        (2, 5, (20, 10), 16),
+    ],
+)
+def test_field_is_the_gradient_of_the_whole(network, number, window, pixel, tile):
+    frames = window_of(one_scene(5, 37, 45), number, window, 1)
+    field = field_of(network, frames, pixel, tile)
+    pictures = frames.pictures.clone().requires_grad_()
+    x, y = pixel
+    value = restore_current(network, frames, pictures)[:, y, x].mean()
+    (expected,) = torch.autograd.grad(value, pictures)
+    scale = float(expected.abs().max())
+    found = field.local + field.attention
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6 * scale)
+    attended = torch.zeros(len(frames.pictures), dtype=torch.bool)
+    attended[frames.attended.start : frames.attended.stop] = True
+    assert not field.attention[~attended].any()
+    assert all(part.any() for part in field.attention[attended])
+    assert float(field.shares.sum()) == pytest.approx(1)
+
+
+def far_from(pixel: tuple[int, int], reach: int, height: int, width: int) -> Tensor:
+    """Where neither row nor column lies within reach, (H, W)."""
+    x, y = pixel
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    return ((rows - y).abs() > reach) | ((columns - x).abs() > reach)
+
+
+def test_local_part_ends_at_the_reach_of_the_convolutions_and_the_attention_does_not():
+    network = awake(SHALLOW)
+    reach = local_reach(network)
+    frames = window_of(one_scene(5, 88, 96), 2, 5, 1)
+    pixel = (40, 44)
+    far = far_from(pixel, reach, 88, 96)
+    assert 0.1 < far.float().mean() < 0.9
+    field = field_of(network, frames, pixel)
+    assert field.reach == reach
+    assert not field.local[:, :, far].any()
+    assert not field.local[[0, 4]].any()  # further away than the local path goes
+    near = far_from(pixel, reach // 2, 88, 96)  # the bound is not a generous one
+    assert all(part[:, near].any() for part in field.local[[1, 2, 3]])
+    assert all((part != 0).float().mean() > 0.9 for part in field.attention[:, :, far])
+
+
+def test_with_the_attention_cut_off_nothing_lies_beyond_the_reach():
+    network = awake(SHALLOW)
+    frames = window_of(one_scene(3, 88, 96), 1, 3, 1)
+    for merge in network.merges.values():
+        merge.weight.zero_()
+    field = field_of(network, frames, (40, 44))
+    assert not field.attention.any()
+    assert not field.total[:, far_from((40, 44), local_reach(network), 88, 96)].any()
+    assert field.total[1].any()
+
+
+def test_an_untrained_network_depends_on_its_own_pixel_alone():
+    network = DeblurNetwork(SMALL).eval().requires_grad_(False)
+    frames = window_of(one_scene(3, 16, 24), 1, 3, 1)
+    field = field_of(network, frames, (5, 7))
+    expected = torch.zeros(3, 16, 24)
+    expected[1, 7, 5] = 1.0
+    torch.testing.assert_close(field.total, expected)
+    assert field.shares[1].tolist() == pytest.approx([1, 0])
