@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.network import DeblurNetwork, NetworkConfig
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself
 
 settings.register_profile(
     "unsmear", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]

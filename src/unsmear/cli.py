@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unsmear import __version__, command, info, research
 from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
-from unsmear.errors import UnsmearError
+from unsmear.errors import ConfigError, UnsmearError
 from unsmear.research import Device
 
 INTERRUPTED = 130
@@ -102,6 +102,8 @@ def demo(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that users can mend are one line and exit code 2."""
     try:
+        if "-" in (sys.argv[1:] if arguments is None else arguments):
+            raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")
         app(
             arguments,
             exit_on_error=False,

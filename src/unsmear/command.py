@@ -74,8 +74,6 @@ def restore(
         overwrite: Replace results that exist.
         json: Progress and result as JSON lines on standard output.
     """
-    if (output is not None and str(output) == "-") or any(str(clip) == "-" for clip in clips):
-        raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")
     if not clips:
         raise ConfigError("no clip given: unsmear clip.mp4 -o sharp.mp4 (see unsmear --help)")
     from unsmear.allocator import hand_memory_back

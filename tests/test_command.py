@@ -1,0 +1,236 @@
+"""The main command: many clips, stretches, previews, JSON, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import pytest
+import torch
+
+from tests.conftest import audio_packets, picture, stamps_of, write_video
+from unsmear.cli import main
+from unsmear.video.images import read_image, write_image
+from unsmear.video.reader import VideoReader
+
+
+def run(*arguments, weights):
+    main([str(argument) for argument in (*arguments, "-m", weights, "--device", "cpu")])
+
+
+def refused(capsys, *arguments, weights):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments, weights=weights)
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert len(shown.splitlines()) == 1
+    assert "Traceback" not in shown
+    return shown
+
+
+def test_a_stretch_begins_at_zero_with_its_sound(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=90, audio=True)  # 3 s
+    target = tmp_path / "out.mp4"
+    run(source, "-o", target, "--start", "0:01", "--end", "2.0", weights=weights_file)
+    inside = [pts - 1 for pts in stamps_of(source) if 1 <= pts < 2]
+    after = stamps_of(target)
+    assert len(after) == len(inside)
+    assert all(abs(a - b) < Fraction(1, 1000) for a, b in zip(after, inside, strict=True))
+    sound = audio_packets(target)
+    assert abs(sound[0][0]) < Fraction(3, 100)
+    assert Fraction(95, 100) < sound[-1][0] < Fraction(102, 100)
+
+
+def test_a_stretch_is_what_the_whole_would_be(tmp_path, weights_file):
+    """Frames around it take part: nothing jumps at its ends."""
+    source = write_video(tmp_path / "in.mkv", frames=60, codec="ffv1")
+    run(source, "-o", tmp_path / "whole.mkv", weights=weights_file)
+    run(source, "-o", tmp_path / "part.mkv", "--start", "1", "--end", "1.5", weights=weights_file)
+    with VideoReader(tmp_path / "whole.mkv") as reader:
+        whole = [frame for frame in reader if 1 <= frame.pts < Fraction(3, 2)]
+    with VideoReader(tmp_path / "part.mkv") as reader:
+        part = list(reader)
+    for one, other in zip(whole, part, strict=True):
+        assert torch.equal(one.planes.y, other.planes.y)
+
+
+def test_strength_goes_from_the_input_to_the_network(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mkv", frames=3, codec="ffv1", pixel_format="yuv444p16le")
+    changes = []
+    with VideoReader(source) as reader:
+        before = list(reader)
+    for strength in ("0", "0.5", "1"):
+        target = tmp_path / f"{strength}.mkv"
+        run(source, "-o", target, "--strength", strength, weights=weights_file)
+        with VideoReader(target) as reader:
+            changes.append([a.rgb - b.rgb for a, b in zip(reader, before, strict=True)])
+    for none, half, full in zip(*changes, strict=True):
+        assert float(none.abs().max()) == 0
+        assert full.abs().mean() > 0.001
+        assert (half * 2 - full).abs().mean() < 0.001
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix", "codec", "form"),
+    [
+        (["--codec", "hevc"], ".mp4", "hevc", "yuv420p"),
+        (["--codec", "av1", "--crf", "40"], ".mkv", "av1", "yuv420p"),
+        (["--codec", "prores", "--pixel-format", "yuv422p10"], ".mov", "prores", "yuv422p10le"),
+        (["--lossless"], ".mkv", "ffv1", "yuv420p"),
+        (["--pixel-format", "yuv444p10le"], ".mp4", "h264", "yuv444p10le"),
+        ([], ".webm", "vp9", "yuv420p"),
+    ],
+)
+def test_codec_and_format_can_be_chosen(tmp_path, weights_file, options, suffix, codec, form):
+    source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / f"out{suffix}"
+    run(source, "-o", target, *options, weights=weights_file)
+    with VideoReader(target) as reader:
+        assert (reader.codec, reader.pixel_format.name) == (codec, form)
+        with VideoReader(source) as original:
+            for one, other in zip(reader, original, strict=True):
+                assert (one.rgb - other.rgb).abs().mean() < 0.06
+
+
+def test_crf_trades_size_for_quality(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=20, size=(128, 96))
+    for crf in ("5", "45"):
+        run(source, "-o", tmp_path / f"{crf}.mp4", "--crf", crf, weights=weights_file)
+    assert (tmp_path / "5.mp4").stat().st_size > 3 * (tmp_path / "45.mp4").stat().st_size
+
+
+def test_several_clips_and_folders_of_clips(tmp_path, capsys, weights_file):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a.mp4", "b.avi"):
+        write_video(folder / name, frames=2, codec="mpeg4", pts=[0, 1], time_base=Fraction(1, 25))
+    other = write_video(tmp_path / "c.mkv", frames=2)
+    run(folder, other, "-o", tmp_path / "out", weights=weights_file)
+    names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
+    assert names == ["a.mp4", "b.mkv", "c.mkv"]
+    run(folder, weights=weights_file)
+    assert sorted(entry.name for entry in folder.iterdir()) == [
+        "a.mp4", "a.sharp.mp4", "b.avi", "b.sharp.mkv",
+    ]  # fmt: skip
+
+
+def test_one_bad_clip_does_not_stop_the_others(tmp_path, capsys, weights_file):
+    good = write_video(tmp_path / "good.mp4", frames=2)
+    (tmp_path / "bad.mp4").write_text("not a video")
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "bad.mp4", good, weights=weights_file)
+    assert stop.value.code == 2
+    assert (tmp_path / "good.sharp.mp4").is_file()
+    assert "bad.mp4" in capsys.readouterr().err
+
+
+def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=90, size=(96, 64))
+    run(source, "--preview", weights=weights_file)
+    assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".png", ".safetensors"]
+    image = read_image(tmp_path / "in.preview.png")
+    assert image.shape[2] == 2 * 96 + 6
+    assert image.shape[1] == 3 * 2 * 64 + 2 * 6
+    rows = [image[:, row : row + 64, :96].float() for row in (0, 134, 268)]
+    assert (rows[0] - rows[2]).abs().mean() > 2  # from different places of the clip
+    right = image[:, 40:64, 102:].float()
+    assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
+
+
+def test_preview_of_a_folder(tmp_path, weights_file):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(4):
+        image = torch.from_numpy(picture(32, 48, number).transpose(2, 0, 1).copy())
+        write_image(folder / f"{number}.png", image)
+    run(folder, "--preview", "-o", tmp_path / "p.png", weights=weights_file)
+    assert read_image(tmp_path / "p.png").shape[0] == 3
+
+
+def test_wipe_moves_a_line_over_the_picture(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mkv", frames=60, codec="ffv1", pixel_format="yuv444p")
+    target = tmp_path / "out.mkv"
+    run(source, "-o", target, "--compare", "wipe", weights=weights_file)
+    with (
+        VideoReader(source) as before,
+        VideoReader(target) as after,
+        VideoReader(tmp_path / "out.compare.mkv") as wiped,
+    ):
+        places = []
+        for old, new, both in zip(before, after, wiped, strict=True):
+            line = int((both.planes.y == 235).all(dim=0).int().argmax())
+            places.append(line)
+            assert torch.equal(both.planes.y[:, :line], old.planes.y[:, :line])
+            assert torch.equal(both.planes.y[:, line + 2 :], new.planes.y[:, line + 2 :])
+    assert min(places) < 5
+    assert max(places) > 25
+
+
+def test_json_lines_say_everything(tmp_path, capsys, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=3, tags=(1, 2, 2, 2))
+    run(source, "--json", weights=weights_file)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events if event["event"] != "progress"] == [
+        "note", "result",
+    ]  # fmt: skip
+    assert "colour matrix" in events[0]["text"]
+    done = [event["done"] for event in events if event["event"] == "progress"]
+    assert done[0] == 0
+    assert done[-1] == 3
+    assert events[-1]["frames"] == 3
+    assert events[-1]["output"].endswith("in.sharp.mp4")
+    (tmp_path / "bad.mp4").write_text("no")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "bad.mp4", "--json", weights=weights_file)
+    (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert event["event"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "-"], "pipe"),
+        (["--strength", "1.5"], "strength is 1.5"),
+        (["--strength", "nan"], "strength is nan"),
+        (["--start", "2", "--end", "1"], "end is 1 s"),
+        (["--start", "soon"], "'soon' is not a time"),
+        (["--start", "1e9"], "is not a time"),
+        (["--start", "99"], "no frame in this stretch"),
+        (["--codec", "vp9", "--crf", "64"], "crf is 64"),
+        (["--codec", "ffv1"], "ffv1 does not fit into .mp4"),
+        (["--codec", "h264", "-o", "out.webm"], "h264 does not fit into .webm"),
+        (["--codec", "prores", "-o", "out.mov"], "--pixel-format"),
+        (["--lossless", "--codec", "h264"], "lossless is FFV1"),
+        (["--lossless", "--crf", "3", "-o", "out.mkv"], "crf is 3"),
+        (["--lossless", "-o", "out.mp4"], ".mkv"),
+        (["--pixel-format", "rgb"], "pixel format is 'rgb'"),
+        (["--compare", "both"], "both"),
+        (["--preview", "-o", "out.mp4"], ".png"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(
+    tmp_path, capsys, weights_file, monkeypatch, arguments, message
+):
+    source = write_video(tmp_path / "in.mp4", frames=2)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert message in refused(capsys, source, *arguments, weights=weights_file)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_pipes_nothing_and_mixed_folders_are_refused(tmp_path, capsys, weights_file):
+    assert "pipe" in refused(capsys, "-", weights=weights_file)
+    assert "no clip given" in refused(capsys, weights=weights_file)
+    write_video(tmp_path / "in.mp4", frames=1)
+    write_image(tmp_path / "a.png", torch.zeros(3, 16, 16, dtype=torch.uint8))
+    assert "videos and pictures" in refused(capsys, tmp_path, weights=weights_file)
+    two = [write_video(tmp_path / f"{name}.mp4", frames=1) for name in "xy"]
+    assert "name a folder" in refused(capsys, *two, "-o", tmp_path / "o.mp4", weights=weights_file)
+
+
+def test_a_missing_right_to_write_is_said(tmp_path, capsys, weights_file, monkeypatch):
+    source = write_video(tmp_path / "in.mp4", frames=1)
+    from unsmear.video import writer
+
+    monkeypatch.setattr(writer.os, "access", lambda path, mode: False)
+    shown = refused(capsys, source, "-o", tmp_path / "out.mp4", weights=weights_file)
+    assert "no right to write" in shown

@@ -1,0 +1,112 @@
+"""Kill the command (SIGKILL) at random moments, run it again, compare the results.
+
+python -m tests.torture.kills --kills 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import SMALL, mild, write_video
+from tests.torture.sandbox import run
+from unsmear.models.checkpoint import Provenance, save_weights
+
+# Every way through the code: windows, passes, containers, folders, comparisons.
+JOBS = (
+    ("out.mp4", []),
+    ("out.mkv", ["--window", "9", "--codec", "hevc"]),
+    ("out.mp4", ["--window", "all"]),
+    ("out.mp4", ["--compare", "side"]),
+    ("out", []),
+    ("out.mkv", ["--start", "2", "--end", "12", "--codec", "av1"]),
+)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What came of the kills.
+
+    Attributes:
+        kills: that hit the run before it was done.
+        resumed: of them, after which work was taken up, not begun anew.
+        different: of them, after which the result was another.
+        left: of them, after which something was left behind.
+    """
+
+    kills: int = 0
+    resumed: int = 0
+    different: int = 0
+    left: int = 0
+
+
+def digest(target: Path) -> str:
+    """Of a result and of the comparison beside it, files or folders."""
+    total = hashlib.sha256()
+    for path in sorted(target.parent.rglob("*")):
+        if path.is_file():
+            total.update(path.name.encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def torture(kills: int, seed: int = 0, frames: int = 420) -> Tally:
+    """Kill so many runs, each at a random moment, and run each again until it is done."""
+    dice = random.Random(seed)
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        weights, source = base / "w.safetensors", base / "in.mp4"
+        origin = Provenance(model="s", steps=0, seed=0, hours=0.0, device="cpu", version="t")
+        save_weights(weights, SMALL, mild().state_dict(), origin)
+        write_video(source, frames=frames, audio=True)
+        wanted: dict[int, tuple[str, float]] = {}
+        while tally.kills < kills:
+            number = tally.kills % len(JOBS)
+            name, options = JOBS[number]
+            where = base / "work"
+            arguments = [str(source), "-o", str(where / name), "-m", str(weights), *options]
+            if number not in wanted:
+                where.mkdir()
+                ended = run([*arguments, "--json"], base / "log", limit=300)
+                assert ended.code == 0, ended.shown
+                wanted[number] = digest(where / name), ended.seconds
+                shutil.rmtree(where)
+            where.mkdir()
+            right, seconds = wanted[number]
+            when = dice.uniform(0, seconds)
+            if run(arguments, base / "log", limit=300, kill_after=when).code == 0:
+                shutil.rmtree(where)
+                continue  # it was done before
+            ended = run([*arguments, "--json"], base / "log", limit=300)
+            assert ended.code == 0, ended.shown
+            result = json.loads(ended.shown.splitlines()[-1])
+            hidden = [path for path in where.iterdir() if path.name.startswith(".")]
+            tally = Tally(
+                tally.kills + 1,
+                tally.resumed + (result["resumed"] > 0),
+                tally.different + (digest(where / name) != right),
+                tally.left + bool(hidden),
+            )
+            shutil.rmtree(where)
+    return tally
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    tally = torture(arguments.kills, arguments.seed)
+    print(tally)
+    raise SystemExit(bool(tally.different or tally.left))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Run the command line in a child process that may hang, crash, eat memory or be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unsmear.cli import main
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        code: exit status, negative for the signal that ended it.
+        seconds: of wall clock.
+        peak: largest resident memory, bytes.
+        shown: what it wrote to standard output and standard error.
+    """
+
+    code: int
+    seconds: float
+    peak: int
+    shown: str
+
+
+def run(arguments: list[str], log: Path, *, limit: float, kill_after: float | None = None) -> Ended:
+    """Run `unsmear` with arguments in a forked child; nothing needs importing again.
+
+    Args:
+        arguments: of the command line.
+        log: file for what it writes.
+        limit: seconds after which it counts as hanging and is killed.
+        kill_after: seconds after which it is killed on purpose.
+    """
+    began, peak = time.monotonic(), 0
+    child = os.fork()
+    if child == 0:
+        _child(arguments, log)
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        passed = time.monotonic() - began
+        if done:
+            break
+        peak = max(peak, _resident(child))
+        if passed > (limit if kill_after is None else kill_after):
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            break
+        time.sleep(0.002 if kill_after is not None else 0.01)
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(code, passed, peak, log.read_text(errors="replace") if log.exists() else "")
+
+
+def _child(arguments: list[str], log: Path) -> None:
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    try:
+        main(arguments)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _resident(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
+    except (OSError, IndexError):
+        return 0

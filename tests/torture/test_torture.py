@@ -1,0 +1,28 @@
+"""Short runs of what is run long by hand: damaged files, and runs that are killed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.torture.fuzz import fuzz
+from tests.torture.kills import torture
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+
+
+def test_damaged_files_are_refused_or_restored():
+    counts, findings = fuzz(40, seed=7)
+    assert findings == []
+    assert counts["refused"] > 5
+    assert counts["restored"] > 5
+
+
+def test_killed_runs_end_in_the_same_result():
+    tally = torture(3, frames=200)
+    assert tally.kills == 3
+    assert (tally.different, tally.left) == (0, 0)
