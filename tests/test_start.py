@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,24 @@ def test_every_verb_has_help(capsys):
         if not name.startswith("-"):
             main([name, "--help"])
             assert "Usage" in capsys.readouterr().out
+
+
+def test_a_picture_larger_than_can_be_is_refused_before_it_is_allocated(tmp_path, weights_file):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+
+    def chunk(kind, data):
+        tail = data + struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + tail
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(1000))
+    contents = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (frames / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + contents)
+    done = subprocess.run(
+        [sys.executable, "-m", "unsmear", str(frames), "-o", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "0.png" in done.stderr
+    assert "Traceback" not in done.stderr

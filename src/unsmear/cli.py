@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unsmear import __version__, command, info, research
 from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
+from unsmear.clip import MOST_PIXELS
 from unsmear.errors import ConfigError, UnsmearError
 from unsmear.research import Device
 
@@ -101,6 +103,8 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that users can mend are one line and exit code 2."""
+    # OpenCV would allocate what a damaged header asks for; it looks here when it is loaded.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     try:
         if "-" in (sys.argv[1:] if arguments is None else arguments):
             raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")

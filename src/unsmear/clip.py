@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Of one picture. 8K is 33 million; what a damaged header declares may be anything.
+MOST_PIXELS = 1 << 26
+
 
 @dataclass(frozen=True)
 class ColorTags:

@@ -245,3 +245,14 @@ def test_names_with_spaces_and_accents_and_links(tmp_path):
     link.symlink_to(source)
     assert restore_file(link, folder / "résultat ✓.mp4", mild(), 1) == Outcome(2)
     assert stamps_of(folder / "résultat ✓.mp4") == stamps_of(source)
+
+
+def test_hdr_metadata_that_cannot_be_kept_is_named(tmp_path):
+    source = write_video(
+        tmp_path / "in.mp4", codec="libx265", pixel_format="yuv420p10le", tags=(1, 9, 16, 9),
+        options={"x265-params": X265}, frames=2,
+    )  # fmt: skip
+    notes = []
+    settings = Settings(encode=EncodeChoice(lossless=True))
+    restore_file(source, tmp_path / "out.mkv", mild(), 1, settings, on_note=notes.append)
+    assert any("HDR10" in note for note in notes)

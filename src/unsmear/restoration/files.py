@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unsmear.clip import ClipInfo
+from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.errors import ConfigError, InputError, OutputError
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.frames import restore_frames
@@ -39,7 +39,7 @@ from unsmear.restoration.stretch import (
     open_reader,
 )
 from unsmear.restoration.work import WorkFolder, digest_of, fingerprint, is_publishing
-from unsmear.video.encoding import choose_encoding
+from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin, check_target
@@ -259,9 +259,14 @@ class _Run:
         ]  # fmt: skip
         # Containers have no time before zero: what begins there is moved, sound and all.
         offset = span.offset if span.start is not None else min(reader.first_pts, Fraction(0))
+        # A whole number of ticks, or two frames could fall on one.
+        offset = offset // ticks_of(info) * ticks_of(info)
         origin = Origin.of(reader, suffix, offset, span.end)
         for note in (*encodings[0].notes, *origin.notes):
             self.on_note(note)
+        families = {encoding.encoder.family for encoding in encodings}
+        if info.hdr != HdrMetadata() and not families <= {"hevc", "av1"}:
+            self.on_note("HDR10 metadata is not kept: only --codec hevc and av1 hold it")
         if offset < 0:
             self.on_note("the video begins before zero: all time stamps were moved to zero")
         job["encoding"] = [asdict(encoding) for encoding in encodings]

@@ -35,7 +35,10 @@ def read_image(path: Path) -> Tensor:
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     flags = cv2.IMREAD_UNCHANGED
-    pixels = cv2.imdecode(packed, flags) if packed.size else None
+    try:
+        pixels = cv2.imdecode(packed, flags) if packed.size else None
+    except cv2.error:  # larger than can be, for one
+        pixels = None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"'{path}' is not a picture with 8 or 16 bits a channel")
     if pixels.ndim == 2:

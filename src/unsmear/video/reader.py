@@ -16,15 +16,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from unsmear.clip import ClipInfo, Frame
+from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import resolve_matrix, rgb_from_planes
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import display_matrix_of, hdr_of, lost_side_data, planes_of, tags_of
 from unsmear.video.images import integer_from_unit
 
-# 8K is 33 million; what a damaged header declares may be anything.
-MOST_PIXELS = 1 << 26
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
 _MATRIX_NAMES = {1: "BT.709", 6: "BT.601"}
 
