@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import SMALL, audio_packets, mild, one_scene, stamps_of, write_video
+from tests.conftest import SMALL, audio_packets, awake, mild, one_scene, stamps_of, write_video
 from unsmear.errors import InputError, OutputError
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import frames
@@ -194,3 +194,15 @@ def test_size_change_midway_is_an_error(tmp_path, network, monkeypatch):
 def test_network_may_have_no_attention_over_neighbours(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=1)
     assert restore_file(source, tmp_path / "out.mp4", mild(), 5) == Outcome(1)
+
+
+def test_frames_that_cannot_be_right_are_given_as_they_came(tmp_path):
+    source, notes = write_video(tmp_path / "in.mkv", codec="ffv1", frames=4), []
+    wild = awake()  # its changes are far from those of a restoration
+    outcome = restore_file(source, tmp_path / "out.mkv", wild, 3, on_note=notes.append)
+    assert outcome == Outcome(4, untouched=4)
+    assert any("4 frames are given as they came in" in note for note in notes)
+    with VideoReader(source) as one, VideoReader(tmp_path / "out.mkv") as two:
+        for before, after in zip(one, two, strict=True):
+            assert torch.equal(before.planes.y, after.planes.y)
+            assert torch.equal(before.planes.u, after.planes.u)

@@ -250,7 +250,7 @@ def test_names_with_spaces_and_accents_and_links(tmp_path):
 def test_hdr_metadata_that_cannot_be_kept_is_named(tmp_path):
     source = write_video(
         tmp_path / "in.mp4", codec="libx265", pixel_format="yuv420p10le", tags=(1, 9, 16, 9),
-        options={"x265-params": X265}, frames=2,
+        options={"x265-params": X265}, frames=3, size=(128, 96),
     )  # fmt: skip
     notes = []
     settings = Settings(encode=EncodeChoice(lossless=True))
