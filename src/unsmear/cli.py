@@ -10,9 +10,9 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from unsmear import __version__, command, info, research
+from unsmear.clip import MOST_PIXELS
 from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
-from unsmear.clip import MOST_PIXELS
 from unsmear.errors import ConfigError, UnsmearError
 from unsmear.research import Device
 

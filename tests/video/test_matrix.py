@@ -149,7 +149,7 @@ def test_the_family_of_codecs_is_kept(tmp_path):
             "ffv1": "ffv1", "prores_ks": "prores", "mpeg4": "h264"}  # fmt: skip
     for encoder, family in kept.items():
         form = "yuv422p10le" if encoder == "prores_ks" else "yuv420p"
-        source = make(tmp_path / "in.mkv", encoder, form, STEADY[:2], BT709, 0, None)
+        source = make(tmp_path / "in.mkv", encoder, form, STEADY, BT709, 0, None)
         restore_file(source, tmp_path / "out.mkv", mild(), 1, Settings(overwrite=True))
         with VideoReader(tmp_path / "out.mkv") as reader:
             assert reader.codec == family

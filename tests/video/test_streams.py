@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from tests.conftest import write_video
+from tests.conftest import mild, write_video
 from tests.video.test_files import rewrite
+from unsmear.restoration.files import restore_file
+from unsmear.video import writer
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
 
@@ -226,3 +228,20 @@ def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
         notes = Origin.of(reader, ".mp4").notes
     assert any(note.startswith("data stream") and ".mp4" in note for note in notes)
     rewrite(path, tmp_path / "out.mp4")
+
+
+def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
+    source = rich_video(tmp_path / "in.mp4", sound=("aac", "aac"))
+    original = writer.assemble
+
+    def picky(*arguments, origin=None, **named):
+        if origin is not None and any(entry.index == 2 for entry in origin.plan):
+            raise writer.MuxError("Invalid data found")
+        original(*arguments, origin=origin, **named)
+
+    monkeypatch.setattr(writer, "assemble", picky)
+    notes = []
+    restore_file(source, tmp_path / "out.mp4", mild(), 3, on_note=notes.append)
+    assert notes == ["stream 2 is damaged and was left out"]
+    kinds = [(kind, language) for kind, _, language in held(tmp_path / "out.mp4")[0]]
+    assert kinds == [("video", "und"), ("audio", "deu"), ("subtitle", "spa")]

@@ -42,7 +42,7 @@ from unsmear.restoration.work import WorkFolder, digest_of, fingerprint, is_publ
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
-from unsmear.video.writer import Origin, check_target
+from unsmear.video.writer import Origin, check_target, finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
 _PART_FRAMES = (16, 128)
@@ -225,7 +225,13 @@ class _Run:
 
     def open_reader(self, stack: ExitStack) -> Reader:
         span, deinterlace = self.settings.span, self.settings.deinterlace
-        return open_reader(self.source, stack, start=span.start, deinterlace=deinterlace)
+        return open_reader(
+            self.source,
+            stack,
+            start=span.start,
+            deinterlace=deinterlace,
+            finest=finest_ticks(self.target.suffix.lower()),
+        )
 
     def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
         """Everything that decides the result, and how to make its sinks in a folder."""
@@ -304,7 +310,8 @@ class _Run:
                 "was not plausible"
             )
         for sink in sinks:
-            sink.finish(parts)
+            for note in sink.finish(parts):
+                self.on_note(note)
         work.start_publishing()
         for sink in sinks:
             sink.publish()

@@ -17,7 +17,7 @@ from unsmear.video.encoding import Encoding, FrameEncoder
 from unsmear.video.folder import store_pictures
 from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.spool import SpoolWriter, read_spools
-from unsmear.video.writer import Origin, assemble, publish
+from unsmear.video.writer import Origin, assemble, assemble_what_can_be, publish
 
 _WIPE_SECONDS = 4  # the line of a wipe goes from left to right and back
 
@@ -44,8 +44,8 @@ class Sink(Protocol):
     def abandon(self) -> None:
         """Let go of a part that is not whole."""
 
-    def finish(self, parts: int) -> None:
-        """Put all parts together, still out of sight."""
+    def finish(self, parts: int) -> list[str]:
+        """Put all parts together, still out of sight; what the user should know of it."""
 
     def publish(self) -> None:
         """Give the result its name; nothing happens where that was done before."""
@@ -119,13 +119,20 @@ class VideoSink:
         if self._file is not None:
             self._file.abandon()
 
-    def finish(self, parts: int) -> None:
+    def finish(self, parts: int) -> list[str]:
         if self._whole.exists():
-            return
+            return []
         partial = self._whole.with_stem(f"{self._whole.stem}.part")
         spools = [self._spool(part) for part in range(parts)]
-        assemble(partial, spools, self._encoding, self._info, self._width, origin=self._origin)
+        notes: list[str] = []
+        if self._origin is None:
+            assemble(partial, spools, self._encoding, self._info, self._width)
+        else:
+            notes = assemble_what_can_be(
+                partial, spools, self._encoding, self._info, self._width, self._origin
+            )
         os.replace(partial, self._whole)
+        return notes
 
     def publish(self) -> None:
         if self._whole.exists():
@@ -184,8 +191,9 @@ class FolderSink:
     def abandon(self) -> None:
         """Pictures of a part that is not whole are written again."""
 
-    def finish(self, parts: int) -> None:
+    def finish(self, parts: int) -> list[str]:  # noqa: ARG002
         """Every picture is there already."""
+        return []
 
     def publish(self) -> None:
         if self._pictures.exists():

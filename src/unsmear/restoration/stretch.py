@@ -20,16 +20,23 @@ Reader = VideoReader | FolderReader
 
 
 def open_reader(
-    source: Path, stack: ExitStack, *, start: Fraction | None = None, deinterlace: bool = False
+    source: Path,
+    stack: ExitStack,
+    *,
+    start: Fraction | None = None,
+    deinterlace: bool = False,
+    finest: Fraction = Fraction(0),
 ) -> Reader:
-    """Open a video file or a folder of pictures; the stack closes it.
+    """Open a video file or a folder of pictures; the stack closes it. See `VideoReader`.
 
     Raises:
         InputError: it cannot be used.
     """
     if source.is_dir():
         return FolderReader(source)
-    return stack.enter_context(VideoReader(source, start=start, deinterlace=deinterlace))
+    return stack.enter_context(
+        VideoReader(source, start=start, deinterlace=deinterlace, finest=finest)
+    )
 
 
 def in_presentation_time(span: Span, reader: Reader) -> Span:

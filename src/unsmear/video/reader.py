@@ -4,6 +4,7 @@ independent of its length; what is damaged is concealed and counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,7 @@ from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import display_matrix_of, hdr_of, lost_side_data, planes_of, tags_of
 from unsmear.video.images import integer_from_unit
 
+_Stamped = tuple[int, VideoFrame]
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
 _MATRIX_NAMES = {1: "BT.709", 6: "BT.601"}
 
@@ -65,6 +67,7 @@ class VideoReader:
         start: presentation time, seconds; reading begins at a key frame some seconds before.
             Default: the beginning.
         deinterlace: make whole frames of interlaced ones (bwdif), one each.
+        finest: time stamps rise by at least so many seconds, and by a tick.
 
     Raises:
         InputError: no such file, not a video, no video stream in it, larger than can be, with
@@ -72,7 +75,12 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: Path, *, start: Fraction | None = None, deinterlace: bool = False
+        self,
+        path: Path,
+        *,
+        start: Fraction | None = None,
+        deinterlace: bool = False,
+        finest: Fraction = Fraction(0),
     ) -> None:
         self.path = path
         self.damage = Damage()
@@ -81,16 +89,17 @@ class VideoReader:
         try:
             self.stream = self._main_stream()
             # The first frame settles what the header may leave open (colour, rotation).
-            self._frames = self._started(start)
+            self._frames = self._stamped(self._started(start), finest)
             self._first = next(self._frames, None)
             if self._first is None:
                 raise InputError(
                     f"'{path}' holds no frame that can be decoded: is it complete, and a video?"
                 )
-            self._check(self._first)
-            self.rotation = float(self._first.rotation)  # degrees that players turn the picture
-            self.info = self._describe(self._first)
-            self.notes = self._notes(self._first)
+            first = self._first[1]
+            self._check(first)
+            self.rotation = float(first.rotation)  # degrees that players turn the picture
+            self.info = self._describe(first)
+            self.notes = self._notes(first)
         except BaseException:
             self._container.close()
             raise
@@ -184,8 +193,8 @@ class VideoReader:
     @property
     def first_pts(self) -> Fraction:
         """Presentation time of the first frame, seconds; before iterating."""
-        base = self.stream.time_base or Fraction(1, 1000)
-        return ((_stamp(self._first, base) if self._first else 0) or 0) * base
+        assert self._first is not None  # not iterated yet
+        return self._first[0] * (self.stream.time_base or Fraction(1, 1000))
 
     @property
     def duration(self) -> Fraction:
@@ -198,7 +207,7 @@ class VideoReader:
     def pixel_format(self) -> PixelFormat:
         """Of the planes that frames come with."""
         assert self._first is not None  # not iterated yet
-        return PixelFormat.of(planes_of(self._first, self.info.tags))
+        return PixelFormat.of(planes_of(self._first[1], self.info.tags))
 
     @property
     def codec(self) -> str:
@@ -232,6 +241,22 @@ class VideoReader:
             if packet is None:
                 return
 
+    def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
+        """Frames with times that rise, in ticks of the stream."""
+        base = self.stream.time_base or Fraction(1, 1000)
+        tick = round(1 / (_sane_rate(self.stream) or 25) / base) or 1
+        least = max(math.ceil(finest / base), 1)
+        last: int | None = None
+        for frame in frames:
+            pts = _stamp(frame, base)
+            if pts is None:  # without a stamp a frame follows the one before at the mean rate
+                pts = 0 if last is None else last + max(tick, least)
+            elif last is not None and pts < last + least:
+                self.damage.stamps += 1
+                pts = last + least
+            last = pts
+            yield pts, frame
+
     def skip(self, frames: int) -> None:
         """Pass over frames without converting them, before iterating."""
         for _ in range(frames):
@@ -244,26 +269,18 @@ class VideoReader:
             InputError: the picture changes size.
         """
         base = self.stream.time_base or Fraction(1, 1000)
-        tick = round(1 / (self.info.rate or 25) / base) or 1
-        last: int | None = None
-        decoded, self._first = self._first, None
-        while decoded is not None:
+        stamped, self._first = self._first, None
+        while stamped is not None:
+            pts, decoded = stamped
             if (decoded.width, decoded.height) != (self.info.width, self.info.height):
                 raise InputError(
                     f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
                     f"{decoded.width}x{decoded.height}: split it there first"
                 )
-            pts = _stamp(decoded, base)
-            if pts is None:  # without a stamp a frame follows the one before at the mean rate
-                pts = 0 if last is None else last + tick
-            elif last is not None and pts <= last:
-                self.damage.stamps += 1
-                pts = last + 1
-            last = pts
             planes = planes_of(decoded, self.info.tags)
             duration = decoded.duration * (decoded.time_base or base) if decoded.duration else None
             yield Frame(rgb_from_planes(planes), pts * base, planes, duration=duration)
-            decoded = next(self._frames, None)
+            stamped = next(self._frames, None)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -279,6 +296,12 @@ class VideoReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _sane_rate(stream: VideoStream) -> Fraction | None:
+    """Frames a second, None if the header says more than there are ticks."""
+    base, rate = stream.time_base, stream.average_rate
+    return rate if rate and rate > 0 and (base is None or rate * base <= 1) else None
 
 
 def _stamp(frame: VideoFrame, base: Fraction) -> int | None:

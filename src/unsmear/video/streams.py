@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import av
@@ -37,6 +38,7 @@ _TEXT = {
 _TEXT_KINDS = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm", ".mkv": "matroska"}
 _OPUS_RATE = 48_000
+_PACKETS_TO_TRY = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         return Carried(stream.index, "attach")
     if kind == "attachment":
         return Carried(stream.index, "drop", note=f"{name} is left out: it needs .mkv")
-    if _fits(stream, suffix):
+    if _fits(source, stream, suffix):
         return Carried(stream.index, "copy")
     if kind == "audio" and codec:
         wanted = _SOUND[suffix]
@@ -95,19 +97,24 @@ def _cover(stream: Stream) -> bool:
     return isinstance(stream, av.VideoStream) and is_cover(stream)
 
 
-def _fits(stream: Stream, suffix: str) -> bool:
-    """Whether the container takes a stream as it is: its muxer is asked to write a header."""
+def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
+    """Whether the container takes a stream as it is: its muxer writes a small file of it."""
     context: CodecContext | None = stream.codec_context
     if stream.type == "data" or context is None:
         return False
-    with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as trial:
-        if context.codec.canonical_name not in trial.supported_codecs:
-            return False
-        try:
-            trial.add_stream_from_template(stream, opaque=True)
+    try:
+        with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as trial:
+            if context.codec.canonical_name not in trial.supported_codecs:
+                return False
+            copy = _Copy(trial.add_stream_from_template(stream, opaque=True))
             trial.start_encoding()
-        except (av.FFmpegError, ValueError):
-            return False
+            source.seek(0)
+            for packet in islice(source.demux(stream), _PACKETS_TO_TRY):
+                if packet.size:
+                    for out in copy.take(packet):
+                        trial.mux(out)
+    except (av.FFmpegError, ValueError):
+        return False
     return True
 
 
@@ -136,7 +143,7 @@ class Carrier:
         for entry in plan:
             stream = source.streams[entry.index]
             if entry.how == "attach":
-                _attach(source, stream, target)
+                _attach(stream, target)
             elif entry.how == "copy":
                 copy = target.add_stream_from_template(stream, opaque=True)
                 self._routes[entry.index] = _Copy(_labelled(copy, stream))
@@ -190,13 +197,14 @@ class Carrier:
 
 
 class _Copy:
-    """Packets as they are. Matroska may leave the first times of decoding open: they count down
-    from the first that is known.
+    """Packets as they are, but for damaged ones, whose times do not rise. Matroska may leave the
+    first times of decoding open: they count down from the first that is known.
     """
 
     def __init__(self, target: Stream) -> None:
         self._target = target
         self._open: list[Packet[Stream]] = []
+        self._last: int | None = None
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         packet.stream = self._target
@@ -210,8 +218,11 @@ class _Copy:
 
     def _closed(self, last: int) -> Iterator[Packet[Stream]]:
         for number, packet in enumerate(self._open):
-            packet.dts = last + 1 + number - len(self._open)
-            yield packet
+            dts = last + 1 + number - len(self._open)
+            if self._last is None or dts > self._last:
+                self._last = packet.dts = dts
+                packet.pts = max(dts, dts if packet.pts is None else packet.pts)
+                yield packet
         self._open = []
 
 
@@ -302,7 +313,7 @@ def stream_metadata(stream: Stream) -> dict[str, str]:
 _OWN = {"ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "VENDOR_ID", "ROTATE"}
 
 
-def _attach(source: InputContainer, stream: Stream, target: OutputContainer) -> None:
+def _attach(stream: Stream, target: OutputContainer) -> None:
     metadata = stream.metadata
     if isinstance(stream, AttachmentStream):
         name = metadata.get("filename", f"attachment-{stream.index}")
@@ -312,12 +323,13 @@ def _attach(source: InputContainer, stream: Stream, target: OutputContainer) -> 
     codec = stream.codec_context.codec.canonical_name
     ending = {"mjpeg": "jpg"}.get(codec, codec)
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
-    for packet in source.demux(stream):
-        if packet.size:
-            name = metadata.get("filename", f"cover.{ending}")
-            target.add_attachment(name, kind, bytes(packet))
-        break
-    source.seek(0)
+    # Opened anew: to seek back could lose the first packets of other streams.
+    with av.open(stream.container.name) as again:
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.size:
+                name = metadata.get("filename", f"cover.{ending}")
+                target.add_attachment(name, kind, bytes(packet))
+            break
 
 
 def _set_chapters(

@@ -6,12 +6,13 @@ The file grows under a hidden name and is renamed when whole.
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from operator import itemgetter
@@ -42,6 +43,7 @@ from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadat
 
 VIDEO_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
 _PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
 
 
@@ -73,6 +75,7 @@ class Origin:
         """Of an opened video, for a file with the given suffix."""
         with open_container(reader.path) as source:
             plan = plan_streams(source, reader.stream.index, suffix)
+        with open_container(reader.path) as source:
             early = _time_before_zero(source, plan, suffix)
         return cls(reader.path, reader.stream.index, plan, start, end, early)
 
@@ -149,7 +152,48 @@ def assemble(
                 target.mux(packet)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"cannot write '{path}': {reason}") from None
+        if getattr(error, "errno", None) in _DISK_ERRORS:
+            raise OutputError(f"cannot write '{path}': {reason}") from None
+        raise MuxError(f"cannot write '{path}': {reason}") from None
+
+
+class MuxError(OutputError):
+    """The container refuses what it is given."""
+
+
+def assemble_what_can_be(
+    path: Path,
+    spools: Sequence[Path],
+    encoding: Encoding,
+    info: ClipInfo,
+    width: int,
+    origin: Origin,
+) -> list[str]:
+    """As `assemble`; but where the container refuses, the streams that it refuses are left out.
+
+    Returns:
+        What was left out, for the user.
+
+    Raises:
+        OutputError: the disk is full, or the container refuses the pictures alone.
+    """
+    try:
+        assemble(path, spools, encoding, info, width, origin=origin)
+    except MuxError:
+        kept = []
+        for entry in origin.plan:
+            alone = replace(origin, plan=[entry])
+            with contextlib.suppress(MuxError):
+                assemble(path, spools, encoding, info, width, origin=alone)
+                kept.append(entry)
+        try:
+            assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+        except MuxError:  # each alone is taken, together they are not
+            kept = []
+            assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+        lost = [entry for entry in origin.plan if entry not in kept]
+        return [f"stream {entry.index} is damaged and was left out" for entry in lost]
+    return []
 
 
 def _container_options(suffix: str, origin: Origin | None) -> dict[str, str]:
@@ -200,6 +244,11 @@ def _packet(
     packet.pts, packet.dts, packet.time_base = encoded.pts, dts, ticks
     packet.duration, packet.is_keyframe, packet.stream = encoded.duration, encoded.key, stream
     return packet
+
+
+def finest_ticks(suffix: str) -> Fraction:
+    """Seconds of one tick of a container that has no finer one; 0 where ticks are free."""
+    return Fraction(1, 1000) if suffix in (".mkv", ".webm") else Fraction(0)
 
 
 def file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
