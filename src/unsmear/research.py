@@ -193,7 +193,9 @@ def evaluate(
         workers: Threads that compute the measures. Default: one for each CPU.
     """
     from unsmear.allocator import keep_freed_memory
+    from unsmear.device import pick_device
     from unsmear.evaluate.benchmark import Benchmark
+    from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.protocol import find_protocol
     from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
     from unsmear.evaluate.run import find_work
@@ -213,7 +215,14 @@ def evaluate(
     _out.print(_table(headings, rows))
     if table1:
         _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
-    save_reports(result, markdown=markdown, json_file=json, plot=plot, table_1=table1)
+    save_reports(
+        result,
+        markdown=markdown,
+        json_file=json,
+        plot=plot,
+        table_1=table1,
+        origin=origin_of(pick_device(device)),
+    )
     for path in (markdown, json, plot):
         if path is not None:
             _out.print(f"written: {path}", highlight=False, soft_wrap=True)
