@@ -31,6 +31,7 @@ _COLUMNS = (
     ("SSIM blurry", "ssim_before", "{:.4f}"),
     ("SSIM", "ssim", "{:.4f}"),
     ("flicker", "flicker", "{:.2f}"),
+    ("VMAF", "vmaf", "{:.2f}"),
 )
 
 

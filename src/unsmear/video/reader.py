@@ -194,6 +194,16 @@ def _planes(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     return YuvPlanes(copy(0), copy(1), copy(2), depth, down_x, down_y, tags)
 
 
+def count_frames(path: Path) -> int:
+    """Frames that a video file holds, by decoding it: what a header says may be a guess.
+
+    Raises:
+        InputError: the file cannot be read as a video.
+    """
+    with VideoReader(path) as reader:
+        return 1 + sum(1 for _ in reader._frames)  # the first was decoded when it was opened
+
+
 def read_rgb8(path: Path) -> Iterator[Tensor]:
     """Frames of a video file as RGB, (3, H, W) uint8.
 
