@@ -316,68 +316,79 @@ def note_of(learners: Sequence[Learner], device: torch.device) -> str:
     )
 
 
+def row_of(label: str, config: FusionConfig, peak: int, learners: Sequence[Learner]) -> Row:
+    """What was measured of one technique."""
+    own = [learner for learner in learners if learner.label == label]
+    bare = dataclasses.replace(config, extra_blocks=0)
+    return Row(
+        label=label,
+        parameters=count_parameters(own[0].network),
+        macs=count_fusion_macs(config)[0],
+        own_macs=count_fusion_macs(bare)[1],
+        blocks=config.extra_blocks,
+        step_seconds=round(min(one.seconds / one.step for one in own), 4),
+        peak_bytes=peak,
+        runs=tuple(run for learner in own for run in learner.runs),
+    )
+
+
+def settings_of(
+    arguments: argparse.Namespace, plan: TrainConfig, batches: Batches, measures: Measures
+) -> dict[str, str | int | float]:
+    """Of training and measuring, for readers."""
+    frames = sum(len(sequence.sharp) for sequence in measures.sequences)
+    fresh = sum(clip.shape[0] * clip.shape[1] for clip, _ in measures.fresh)
+    return {
+        "batch": f"{arguments.clips} clips of {arguments.frames} frames, "
+        f"{arguments.crop}x{arguments.crop}",
+        "optimiser": f"{plan.optimizer}, rate {plan.learning_rate} after {plan.warmup} steps, "
+        f"loss {plan.loss}",
+        "training data": batches.summary,
+        "val": f"{len(measures.sequences)} sequences, {frames} frames, SSIM of one in "
+        f"{arguments.ssim_every}",
+        "fresh": f"{fresh} frames",
+        "budget of the fusion": f"{BUDGET / 1e9:.3f} GMAC at 256x256",
+    }
+
+
 def main() -> None:
-    """Train, measure, print tables, write the record."""
+    """Train, measure, print tables, write the record (after each seed: it may be long)."""
     arguments = parse_arguments()
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     device = pick_device(arguments.device)
     configs = {text: parse_variant(text) for text in arguments.variants or FUSIONS}
-    files, sequences = find_training_files(arguments.data), find_pairs(arguments.val)
     plans = [plan_of(arguments, seed) for seed in arguments.seeds]
-    held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
-    cores = os.cpu_count() or 1
-    batches = Batches(held_out, files, arguments.shake, device, cores)
-    fresh = [batches.draw(step) for step in range(arguments.fresh)]
-    measures = Measures(sequences, fresh, arguments.ssim_every, device)
-    seconds = None if arguments.minutes is None else 60 * arguments.minutes
-    learners: list[Learner] = []
-    for plan in plans:
-        drawn = batches.reseeded(plan.seed)
-        learners += train_all(configs, plan, drawn, measures, arguments.steps, seconds)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {
             label: pool.apply(peak_bytes, (label, config, plans[0], str(device)))
             for label, config in configs.items()
         }
-    rows = []
-    for label, config in configs.items():
-        own = [learner for learner in learners if learner.label == label]
-        bare = dataclasses.replace(config, extra_blocks=0)
-        rows.append(
-            Row(
-                label=label,
-                parameters=count_parameters(own[0].network),
-                macs=count_fusion_macs(config)[0],
-                own_macs=count_fusion_macs(bare)[1],
-                blocks=config.extra_blocks,
-                step_seconds=round(min(one.seconds / one.step for one in own), 4),
-                peak_bytes=peaks[label],
-                runs=tuple(run for learner in own for run in learner.runs),
-            )
+    held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
+    files = find_training_files(arguments.data)
+    batches = Batches(held_out, files, arguments.shake, device, os.cpu_count() or 1)
+    fresh = [batches.draw(step) for step in range(arguments.fresh)]
+    measures = Measures(find_pairs(arguments.val), fresh, arguments.ssim_every, device)
+    blurry = measures.score(None)
+    seconds = None if arguments.minutes is None else 60 * arguments.minutes
+    learners: list[Learner] = []
+    for done, plan in enumerate(plans, start=1):
+        drawn = batches.reseeded(plan.seed)
+        learners += train_all(configs, plan, drawn, measures, arguments.steps, seconds)
+        record = ComparisonRecord(
+            title=arguments.title,
+            note=note_of(learners, device),
+            origin=origin_of(device),
+            settings={"seeds": " ".join(map(str, arguments.seeds[:done]))}
+            | settings_of(arguments, plan, batches, measures),
+            blurry=blurry,
+            rows=tuple(
+                row_of(label, config, peaks[label], learners) for label, config in configs.items()
+            ),
         )
-    record = ComparisonRecord(
-        title=arguments.title,
-        note=note_of(learners, device),
-        origin=origin_of(device),
-        settings={
-            "seeds": " ".join(map(str, arguments.seeds)),
-            "batch": f"{arguments.clips} clips of {arguments.frames} frames, "
-            f"{arguments.crop}x{arguments.crop}",
-            "optimiser": f"{plans[0].optimizer}, rate {plans[0].learning_rate} after "
-            f"{plans[0].warmup} steps, loss {plans[0].loss}",
-            "training data": batches.summary,
-            "val": f"{len(sequences)} sequences, {sum(len(s.sharp) for s in sequences)} frames, "
-            f"SSIM of each {arguments.ssim_every}th",
-            "fresh": f"{sum(clip.shape[0] * clip.shape[1] for clip, _ in fresh)} frames",
-            "budget of the fusion": f"{BUDGET / 1e9:.3f} GMAC at 256x256",
-        },
-        blurry=measures.score(None),
-        rows=tuple(rows),
-    )
+        if arguments.json is not None:
+            arguments.json.write_text(comparison_as_json(record), encoding="utf-8")
     print("\n".join(comparison_lines(record)))
-    if arguments.json is not None:
-        arguments.json.write_text(comparison_as_json(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -157,3 +157,12 @@ def test_muon_takes_hidden_convolutions_and_no_others(name):
 def test_contradictory_configs_raise_when_made(change, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(config_of("none"), **change)
+
+
+def test_all_techniques_start_from_the_same_backbone():
+    states = []
+    for name in FUSIONS:
+        torch.manual_seed(5)
+        states.append(FusionNetwork(config_of(name, extra_blocks=1)).backbone.state_dict())
+    for state in states[1:]:
+        assert all(torch.equal(state[key], states[0][key]) for key in states[0])
