@@ -379,8 +379,10 @@ def main() -> None:
             title=arguments.title,
             note=note_of(learners, device),
             origin=origin_of(device),
-            settings={"seeds": " ".join(map(str, arguments.seeds[:done]))}
-            | settings_of(arguments, plan, batches, measures),
+            settings={
+                "seeds": " ".join(map(str, arguments.seeds[:done])),
+                **settings_of(arguments, plan, batches, measures),
+            },
             blurry=blurry,
             rows=tuple(
                 row_of(label, config, peaks[label], learners) for label, config in configs.items()
