@@ -104,19 +104,33 @@ class Measures:
                     all_ssim.append(ssim(frame, sharp[0, index]))
             means[sequence.name] = fmean(values)
             all_psnr += values
-        gains = [self._gain(network, *pair) for pair in self.fresh] if network else [0.0]
+        gain = alone = 0.0
+        if network:
+            gain = fmean(_gain(network(blurry), blurry, sharp) for blurry, sharp in self.fresh)
+            alone = fmean(
+                _gain(_alone(network, blurry), blurry, sharp) for blurry, sharp in self.fresh
+            )
         return Score(
-            psnr=fmean(all_psnr), ssim=fmean(all_ssim), fresh=fmean(gains), sequences=means
+            psnr=fmean(all_psnr),
+            ssim=fmean(all_ssim),
+            fresh=gain,
+            neighbours=gain - alone,
+            sequences=means,
         )
 
-    @staticmethod
-    def _gain(network: FusionNetwork, blurry: Tensor, sharp: Tensor) -> float:
-        """Mean gain of all frames of (B, L, 3, H, W), dB; perfect frames count 60."""
-        errors = [
-            (clip.clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1).clamp_min(1e-6)
-            for clip in (blurry, network(blurry))
-        ]
-        return float((10 * torch.log10(errors[0] / errors[1])).mean())
+
+def _alone(network: FusionNetwork, clips: Tensor) -> Tensor:
+    """Restore each frame of (B, L, 3, H, W) as if all others were equal to it."""
+    return network(clips.flatten(0, 1).unsqueeze(1)).view_as(clips)
+
+
+def _gain(restored: Tensor, blurry: Tensor, sharp: Tensor) -> float:
+    """Mean gain of all frames of (B, L, 3, H, W), dB; perfect frames count 60."""
+    before, after = (
+        (clip.clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1).clamp_min(1e-6)
+        for clip in (blurry, restored)
+    )
+    return float((10 * torch.log10(before / after)).mean())
 
 
 @dataclass

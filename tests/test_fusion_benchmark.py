@@ -61,7 +61,7 @@ class Quick:
     device = CPU
 
     def score(self, network):
-        return Score(psnr=1.0, ssim=1.0, fresh=1.0, sequences={})
+        return Score(psnr=1.0, ssim=1.0, fresh=1.0, neighbours=0.5, sequences={})
 
 
 def test_variants_are_parsed_and_even(bench):
@@ -118,6 +118,11 @@ def test_scores_count_frames_and_gains(bench, tmp_path):
     assert untrained.psnr == pytest.approx(blurry.psnr, abs=1e-4)
     assert untrained.ssim == pytest.approx(blurry.ssim, abs=1e-6)
     assert untrained.fresh == pytest.approx(0, abs=1e-4)
+    for name, matter in (("none", False), ("concat", True)):
+        network = bench.FusionNetwork(small(name))
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        assert (abs(measures.score(network).neighbours) > 1e-3) == matter
 
 
 def test_the_note_tells_a_start_from_a_full_run(bench):

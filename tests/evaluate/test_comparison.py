@@ -20,7 +20,9 @@ from unsmear.evaluate.origin import Origin, origin_of, portable_command
 
 
 def score(psnr, fresh):
-    return Score(psnr=psnr, ssim=psnr / 40, fresh=fresh, sequences={"a": psnr})
+    return Score(
+        psnr=psnr, ssim=psnr / 40, fresh=fresh, neighbours=2 * fresh, sequences={"a": psnr}
+    )
 
 
 def row(label, fresh, limit="steps"):
@@ -77,7 +79,8 @@ def test_tables_show_spread_best_first_and_where_they_come_from():
     ]  # fmt: skip
     assert cells[5][3] == "+0.165 (+0.120 to +0.210)"
     assert cells[5][4] == "+0.015 (+0.010 to +0.020)"  # seed by seed, not of the means
-    assert cells[5][7:] == ["1.500", "2.000", "0.001", "250", "3"]
+    assert cells[5][5] == "+0.330 (+0.240 to +0.420)"
+    assert cells[5][8:] == ["1.500", "2.000", "0.001", "250", "3"]
     assert cells[6][4] == "-"
     assert not [line for line in lines if "Equal time" in line]
     assert lines[-1] == "Measured by `c`, 2026-01-01, m, v."

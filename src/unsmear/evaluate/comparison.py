@@ -24,8 +24,9 @@ PAPERS = "factorised"
 _LEGEND = (
     "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic clips that "
     "nobody trained on; against none: its difference to the network without fusion, seed by seed. "
-    "In brackets the lowest and the highest seed. GMAC for a frame of 256x256; own GMAC: of the "
-    "fusion without the blocks that even out the budget. Peak: memory of a training step."
+    "Neighbours: how much of the fresh gain is lost when the current frame stands in for all "
+    "others. In brackets the lowest and the highest seed. GMAC for a frame of 256x256; own GMAC: "
+    "of the fusion without the blocks that even out the budget. Peak: memory of a training step."
 )
 
 
@@ -38,12 +39,15 @@ class Score:
         ssim: mean over those frames of it that were chosen for SSIM.
         fresh: gain over the blurry frames on synthetic clips that nobody trained on, dB; 0 for
             the blurry frames themselves.
+        neighbours: how much of that the neighbours bring: less the gain of the same network with
+            the current frame in their places, dB.
         sequences: mean PSNR of each validation sequence, dB.
     """
 
     psnr: float
     ssim: float
     fresh: float
+    neighbours: float
     sequences: dict[str, float]
 
 
@@ -162,7 +166,7 @@ def comparison_lines(record: ComparisonRecord) -> list[str]:
 
 def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
     headings = [
-        "fusion", "PSNR", "SSIM", "fresh gain", "against none", "steps", "seconds",
+        "fusion", "PSNR", "SSIM", "fresh gain", "against none", "neighbours", "steps", "seconds",
         "M parameters", "GMAC", "own GMAC", "ms a step", "peak MiB",
     ]  # fmt: skip
     blurry = record.blurry
@@ -181,6 +185,7 @@ def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
                 _spread(row.values(limit, "ssim"), "{:.4f}"),
                 _spread(row.values(limit, "fresh"), "{:+.3f}"),
                 against,
+                _spread(row.values(limit, "neighbours"), "{:+.3f}"),
                 f"{fmean(run.step for run in runs):.0f}",
                 f"{fmean(run.seconds for run in runs):.0f}",
                 f"{row.parameters / 1e6:.3f}",
