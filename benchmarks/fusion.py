@@ -2,13 +2,15 @@
 backbone, with the same budget of multiply-accumulates, on the same batches, from the same seeds;
 measures each after equal steps and after equal time.
 
-    python benchmarks/fusion.py --data PHOTOS CLIPS --val VAL --steps 400 --minutes 1.5 --seeds 0 1
+    python benchmarks/fusion.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/fusion.py factorised factorised:level=1 factorised:spatial_maps=32 ...
 
 The learning rate is constant after its rise, and the moving average of the weights is what gets
 measured: so one run can be measured twice, and no technique is favoured by a schedule's end.
-All techniques learn in turn from each batch. Time is that of learning alone; on a CPU it is the
-processor's, so that other work on the machine does not count.
+All techniques learn in turn from each batch. Where compute is scarce, --backbone-steps lets the
+backbone learn alone first, once for all of them: what differs is then what a fusion adds to it.
+Time is that of learning alone; on a CPU it is the processor's, so that other work on the machine
+does not count.
 """
 
 from __future__ import annotations
@@ -217,11 +219,20 @@ def train_all(
     measures: Measures,
     steps: int | None,
     seconds: float | None,
+    backbone_steps: int = 0,
 ) -> list[Learner]:
     """All techniques from the plan's seed, in turn from each batch, until each has been measured
-    at both limits.
+    at both limits; their backbone may learn alone first, which counts for none of them.
     """
     learners = [Learner.start(*item, plan, measures.device) for item in configs.items()]
+    if backbone_steps:
+        alone = FusionConfig(fusion="none", backbone=next(iter(configs.values())).backbone)
+        first = Learner.start("backbone", alone, plan, measures.device)
+        for step in range(backbone_steps):
+            first.learn(*batches.draw(step))
+        for learner in learners:
+            for network in (learner.network, learner.average):
+                network.backbone.load_state_dict(first.average.backbone.state_dict())
 
     def wanted(learner: Learner) -> list[Limit]:
         have = {run.limit for run in learner.runs}
@@ -232,7 +243,7 @@ def train_all(
             limits.append("minutes")
         return limits
 
-    step = 0
+    step = backbone_steps
     while busy := [learner for learner in learners if wanted(learner)]:
         blurry, sharp = batches.draw(step)
         step += 1
@@ -297,6 +308,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
     parser.add_argument("--steps", type=int, help="measure after so many")
     parser.add_argument("--minutes", type=float, help="measure after so many of learning")
+    parser.add_argument("--backbone-steps", type=int, default=0, help="alone, before all others")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--clips", type=int, default=2, help="a batch")
     parser.add_argument("--frames", type=int, default=5, help="a clip")
@@ -353,6 +365,7 @@ def settings_of(
     frames = sum(len(sequence.sharp) for sequence in measures.sequences)
     fresh = sum(clip.shape[0] * clip.shape[1] for clip, _ in measures.fresh)
     return {
+        "backbone alone first": f"{arguments.backbone_steps} steps",
         "batch": f"{arguments.clips} clips of {arguments.frames} frames, "
         f"{arguments.crop}x{arguments.crop}",
         "optimiser": f"{plan.optimizer}, rate {plan.learning_rate} after {plan.warmup} steps, "
@@ -388,7 +401,9 @@ def main() -> None:
     learners: list[Learner] = []
     for done, plan in enumerate(plans, start=1):
         drawn = batches.reseeded(plan.seed)
-        learners += train_all(configs, plan, drawn, measures, arguments.steps, seconds)
+        learners += train_all(
+            configs, plan, drawn, measures, arguments.steps, seconds, arguments.backbone_steps
+        )
         record = ComparisonRecord(
             title=arguments.title,
             note=note_of(learners, device),

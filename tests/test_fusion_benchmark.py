@@ -88,6 +88,26 @@ def test_every_technique_is_measured_once_at_each_limit(bench):
         assert learner.step == max(run.step for run in learner.runs)
 
 
+def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
+    batches, starts = Blur(), []
+
+    class Noting(Quick):
+        def score(self, network):
+            starts.append(network.backbone.state_dict())
+            return super().score(network)
+
+    configs = {name: small(name) for name in ("none", "concat")}
+    rests = dataclasses.replace(plan(), learning_rate=1e-12)
+    bench.train_all(configs, plan(), batches, Noting(), 1, None, backbone_steps=5)
+    assert batches.drawn == [0, 1, 2, 3, 4, 5]
+    learned = starts[0]["head.weight"]
+    assert learned.abs().max() > 0
+    starts.clear()
+    bench.train_all(configs, rests, batches, Noting(), 1, None, backbone_steps=5)
+    for key, value in starts[0].items():
+        torch.testing.assert_close(value, starts[1][key], rtol=0, atol=1e-9)
+
+
 def test_a_learner_learns_and_the_average_follows(bench):
     learner = bench.Learner.start("conv3d", small("conv3d"), plan(), CPU)
     blurry, sharp = Blur().draw(0)
