@@ -88,6 +88,13 @@ def test_every_technique_is_measured_once_at_each_limit(bench):
         assert learner.step == max(run.step for run in learner.runs)
 
 
+def test_gains_are_those_of_blurred_frames_alone(bench):
+    sharp = torch.rand(1, 2, 3, 8, 8)
+    error = torch.tensor([0.1, 0.001])[:, None, None, None]  # 20 dB and 60 dB
+    (gain,) = bench._gains(sharp * 0 + 0.5 + error / 10, 0.5 + error + 0 * sharp, 0.5 + 0 * sharp)
+    assert gain == pytest.approx(20, abs=1e-3)
+
+
 def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
     batches, starts = Blur(), []
 
@@ -97,7 +104,7 @@ def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
             return super().score(network)
 
     configs = {name: small(name) for name in ("none", "concat")}
-    rests = dataclasses.replace(plan(), learning_rate=1e-12)
+    rests = dataclasses.replace(plan(), learning_rate=1e-12)  # the backbone has its own rate
     bench.train_all(configs, plan(), batches, Noting(), 1, None, backbone_steps=5)
     assert batches.drawn == [0, 1, 2, 3, 4, 5]
     learned = starts[0]["head.weight"]
@@ -129,7 +136,7 @@ def test_scores_count_frames_and_gains(bench, tmp_path):
         sides.append(tuple(sorted((tmp_path / name).iterdir())))
     sequences = [PairedSequence("a", *sides)]
     sharp = torch.rand(1, 3, 3, 16, 16)
-    measures = bench.Measures(sequences, [(sharp * 0.9, sharp)], 2, CPU)
+    measures = bench.Measures(sequences, [(sharp * 0.7, sharp), (sharp * 0.999, sharp)], 2, CPU)
     blurry = measures.score(None)
     assert blurry.fresh == 0
     assert blurry.psnr == pytest.approx(20.9, abs=0.5)

@@ -22,11 +22,12 @@ Limit = Literal["steps", "minutes"]
 LIMITS: tuple[Limit, ...] = ("steps", "minutes")
 PAPERS = "factorised"
 _LEGEND = (
-    "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic clips that "
-    "nobody trained on; against none: its difference to the network without fusion, seed by seed. "
-    "Neighbours: how much of the fresh gain is lost when the current frame stands in for all "
-    "others. In brackets the lowest and the highest seed. GMAC for a frame of 256x256; own GMAC: "
-    "of the fusion without the blocks that even out the budget. Peak: memory of a training step."
+    "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that are "
+    "really blurred and that nobody trained on; against none: its difference to the network without "
+    "fusion, seed by seed. Neighbours: how much of the fresh gain is lost when the current frame "
+    "stands in for all others. In brackets the lowest and the highest seed. GMAC for a frame of "
+    "256x256; own GMAC: of the fusion without the blocks that even out the budget. Peak: memory of "
+    "a training step."
 )
 
 
@@ -37,8 +38,8 @@ class Score:
     Attributes:
         psnr: mean over all frames of the validation set, dB.
         ssim: mean over those frames of it that were chosen for SSIM.
-        fresh: gain over the blurry frames on synthetic clips that nobody trained on, dB; 0 for
-            the blurry frames themselves.
+        fresh: gain over the blurry frames on blurred synthetic clips that nobody trained on, dB;
+            0 for the blurry frames themselves.
         neighbours: how much of that the neighbours bring: less the gain of the same network with
             the current frame in their places, dB.
         sequences: mean PSNR of each validation sequence, dB.
