@@ -24,10 +24,10 @@ PAPERS = "factorised"
 _LEGEND = (
     "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that are "
     "really blurred and that nobody trained on; against none: its difference to the network "
-    "without fusion, seed by seed. Neighbours: how much of the fresh gain is lost when the current frame "
-    "stands in for all others. In brackets the lowest and the highest seed. GMAC for a frame of "
-    "256x256; own GMAC: of the fusion without the blocks that even out the budget. Peak: memory of "
-    "a training step."
+    "without fusion, seed by seed. Neighbours: how much of the fresh gain is lost when the current "
+    "frame stands in for all others. In brackets the lowest and the highest seed. GMAC for a frame "
+    "of 256x256; own GMAC: of the fusion without the blocks that even out the budget. Peak: memory "
+    "of a training step."
 )
 
 
