@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
-import platform
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +16,7 @@ from statistics import fmean
 import torch
 
 from unsmear.data.pairs import find_pairs
+from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.network import count_macs, count_parameters
@@ -31,18 +30,6 @@ CLIPS = (
     ("sports2d_demo", "davidpagnon/Sports2D", "BSD-3-Clause"),
     ("two phone orientation logs", "astrophysician/VideoDeblurring", "Apache-2.0"),
 )
-
-
-def machine() -> str:
-    """Processor and versions, in one line."""
-    name = platform.processor() or platform.machine()
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.exists():
-        for line in cpu_info.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def score_table(scores: list[SequenceScore]) -> list[str]:
@@ -127,6 +114,7 @@ def main() -> None:
     )
     parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
     arguments = parser.parse_args()
+    where = origin_of(torch.device("cpu"))
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
     origin = loaded.provenance
     network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -147,8 +135,8 @@ def main() -> None:
         "",
         *score_table(scores),
         "",
-        f"Written by `scripts/model_card.py` on {datetime.date.today()}, in "
-        f"{time.monotonic() - began:.0f} s on {machine()}.",
+        f"Written by `scripts/model_card.py` on {where.date}, in "
+        f"{time.monotonic() - began:.0f} s on {where.machine}, {where.versions}.",
         "",
         *(arguments.notes.read_text().splitlines() if arguments.notes else []),
         "",

@@ -170,17 +170,19 @@ def evaluate(
     plot: Path | None = None,
     device: Device = "auto",
     workers: int | None = None,
+    vmaf: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Measure a model on a data set, or restored frames against sharp ones.
 
     PSNR, SSIM and flicker, a row for each sequence. Give --data for a model on a data set; or
-    --restored and --sharp, folders of pictures or of such folders, for frames that exist.
+    --restored and --sharp for frames that exist: folders of pictures, folders of such folders, or
+    video files.
 
     Args:
         data: Folder of a data set with blurry and sharp frames: GOPRO, DVD, BSD, REDS, or any
             folder of `NAME/blur` and `NAME/sharp`.
         restored: Restored frames.
-        sharp: Their truth, under the same names.
+        sharp: Their truth: pictures under the same names, or a video of as many frames.
         layout: gopro, gopro-gamma, dvd, bsd or reds. Default: all but gopro-gamma.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         window: As for restoring. Default: the model's own.
@@ -191,20 +193,25 @@ def evaluate(
         plot: File (.png, .svg, .pdf) for the PSNR of each frame.
         device: Where to work.
         workers: Threads that compute the measures. Default: one for each CPU.
+        vmaf: Also measure VMAF; needs `pip install 'unsmear[vmaf]'`.
     """
     from unsmear.allocator import keep_freed_memory
+    from unsmear.device import pick_device
     from unsmear.evaluate.benchmark import Benchmark
+    from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.protocol import find_protocol
     from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
     from unsmear.evaluate.run import find_work
+    from unsmear.evaluate.vmaf import find_vmaf
     from unsmear.restoration.stream import parse_window
 
     keep_freed_memory()
-    rules = find_protocol(protocol)
+    rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
     work = find_work(data, restored, sharp, layout, model, chosen, device)
     with _FrameBar(work.frames) as bar:
-        result = work.run(Benchmark(rules, workers or os.cpu_count() or 1, bar.advance))
+        count = workers or os.cpu_count() or 1
+        result = work.run(Benchmark(rules, count, bar.advance, ffmpeg))
     headings, rows = table_rows(result)
     _out.print(
         f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
@@ -213,7 +220,14 @@ def evaluate(
     _out.print(_table(headings, rows))
     if table1:
         _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
-    save_reports(result, markdown=markdown, json_file=json, plot=plot, table_1=table1)
+    save_reports(
+        result,
+        markdown=markdown,
+        json_file=json,
+        plot=plot,
+        table_1=table1,
+        origin=origin_of(pick_device(device)),
+    )
     for path in (markdown, json, plot):
         if path is not None:
             _out.print(f"written: {path}", highlight=False, soft_wrap=True)

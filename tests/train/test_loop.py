@@ -248,3 +248,11 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
     frames = pairs / "seq" / "blur"
     main([str(frames), "-o", str(tmp_path / "restored"), "-m", str(out / "weights.safetensors")])
     assert len(list((tmp_path / "restored").iterdir())) == 4
+
+
+def test_reseeded_batches_are_others_from_the_same_sources(data):
+    batches = Batches(CONFIG, find_training_files([data]), [], CPU, 1)
+    first, other = batches.draw(0)[0], batches.reseeded(CONFIG.seed + 1).draw(0)[0]
+    assert not torch.equal(first, other)
+    assert torch.equal(batches.draw(0)[0], first)
+    assert torch.equal(batches.reseeded(CONFIG.seed).draw(0)[0], first)

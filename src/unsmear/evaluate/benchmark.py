@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import InputError
+from unsmear.evaluate.frames import Frames, PictureFrames, open_frames
 from unsmear.evaluate.metrics import temporal_error
 from unsmear.evaluate.protocol import Protocol
+from unsmear.evaluate.vmaf import VmafMeter
 from unsmear.video.images import list_images, read_image, unit_from_integer
 
 
@@ -30,6 +33,7 @@ class FrameScore:
         flicker: `temporal_error` against the frame before, None where there is none.
         psnr_before: of the blurry frame, None where only restored frames are known.
         ssim_before: likewise.
+        vmaf: 0..100, see `VmafMeter`; None where it was not asked for.
     """
 
     index: int
@@ -38,6 +42,7 @@ class FrameScore:
     flicker: float | None = None
     psnr_before: float | None = None
     ssim_before: float | None = None
+    vmaf: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,22 +81,31 @@ def mean_of(frames: Sequence[FrameScore], measure: str) -> float | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Restored frames and their truth, as files of the same names."""
+    """Restored frames and their truth, as many of each."""
 
     name: str
-    restored: tuple[Path, ...]
-    sharp: tuple[Path, ...]
+    restored: Frames
+    sharp: Frames
 
 
 def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
-    """Pair two folders of pictures, or of folders of pictures, by their names.
+    """Pair two folders of pictures, or of folders of pictures, by their names; or a video with a
+    video (or a folder of pictures) by the order of their frames.
 
     Raises:
-        InputError: a folder is missing or empty, or names differ.
+        InputError: something is missing or empty, or names or numbers of frames differ.
     """
+    if restored.is_file() or sharp.is_file():
+        sides = [open_frames(path) for path in (restored, sharp)]
+        if len(sides[0]) != len(sides[1]):
+            raise InputError(
+                f"'{restored}' has {len(sides[0])} frames, '{sharp}' has {len(sides[1])}: they are "
+                "compared one by one; cut the longer one to what the other shows"
+            )
+        return [Comparison(restored.stem, *sides)]
     for folder in (restored, sharp):
         if not folder.is_dir():
-            raise InputError(f"'{folder}' is not a folder of pictures")
+            raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
     folders = sorted({path.parent for path in sharp.rglob("*") if path.is_file()})
     found = []
     for folder in folders:
@@ -106,7 +120,7 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
                 f"they hold {len(made)} and {len(truth)}"
             )
         name = sharp.name if relative == Path() else relative.as_posix()
-        found.append(Comparison(name, tuple(made), tuple(truth)))
+        found.append(Comparison(name, PictureFrames(tuple(made)), PictureFrames(tuple(truth))))
     if not found:
         raise InputError(f"'{sharp}' holds no pictures")
     return found
@@ -123,6 +137,7 @@ class Benchmark:
         protocol: by which rules.
         workers: threads that compute the measures.
         on_frame: called with the name of the sequence after each frame that was compared.
+        ffmpeg: program that computes VMAF, see `find_vmaf`; None: no VMAF.
     """
 
     def __init__(
@@ -130,8 +145,10 @@ class Benchmark:
         protocol: Protocol,
         workers: int = 1,
         on_frame: Callable[[str], None] = lambda _: None,
+        ffmpeg: str | None = None,
     ) -> None:
         self.protocol, self._workers, self._on_frame = protocol, max(workers, 1), on_frame
+        self._ffmpeg = ffmpeg
 
     def run(self, sequences: Sequence[PairedSequence], restore: Restore) -> list[SequenceResult]:
         """Restore the blurry frames of a data set and compare.
@@ -154,11 +171,12 @@ class Benchmark:
 
         def blurry() -> Iterator[Tensor]:
             for path in sequence.blurry:
-                kept.append(self._eight_bit(path))
+                kept.append(self._eight_bit(read_image(path)))
                 yield kept[-1]
 
         for frame, path in zip(restore(blurry()), sequence.sharp, strict=True):
-            yield self.protocol.quantize(frame.cpu()), self._eight_bit(path), kept.popleft()
+            sharp = self._eight_bit(read_image(path))
+            yield self.protocol.quantize(frame.cpu()), sharp, kept.popleft()
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[SequenceResult]:
         """Compare frames that were restored before.
@@ -171,19 +189,19 @@ class Benchmark:
                 pair.name,
                 len(pair.sharp),
                 (
-                    (self.protocol.quantize(self._read(made)), self._eight_bit(truth), None)
+                    (self.protocol.quantize(self._sized(made)), self._eight_bit(truth), None)
                     for made, truth in zip(pair.restored, pair.sharp, strict=True)
                 ),
             )
             for pair in comparisons
         ]
 
-    def _read(self, path: Path) -> Tensor:
-        return self.protocol.resize(unit_from_integer(read_image(path)))
+    def _sized(self, image: Tensor) -> Tensor:
+        return self.protocol.resize(unit_from_integer(image))
 
-    def _eight_bit(self, path: Path) -> Tensor:
+    def _eight_bit(self, image: Tensor) -> Tensor:
         """A given frame at the protocol's size, in 8-bit steps as the published sets hold it."""
-        return round_to_8_bit(self._read(path))
+        return round_to_8_bit(self._sized(image))
 
     def _compare(
         self, name: str, count: int, triples: Iterable[tuple[Tensor, Tensor, Tensor | None]]
@@ -192,13 +210,19 @@ class Benchmark:
         scores: list[FrameScore] = []
         waiting: deque[Future[FrameScore]] = deque()
         before: tuple[Tensor, Tensor] | None = None
-        with ThreadPoolExecutor(self._workers) as pool:
+        meter: VmafMeter | None = None
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(self._workers))
             for index, (restored, sharp, blurry) in enumerate(triples):
                 if restored.shape != sharp.shape:
                     raise InputError(
                         f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
                         f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
                     )
+                if self._ffmpeg is not None:
+                    if meter is None:
+                        meter = stack.enter_context(VmafMeter(self._ffmpeg, *sharp.shape[-2:]))
+                    meter.add(restored, sharp)
                 if index in counted:
                     job = pool.submit(self._score, index, restored, sharp, blurry, before)
                     waiting.append(job)
@@ -209,6 +233,9 @@ class Benchmark:
             while waiting:
                 scores.append(waiting.popleft().result())
                 self._on_frame(name)
+            if meter is not None:
+                vmaf = meter.finish()  # of all frames; its motion needs those that do not count
+                scores = [replace(score, vmaf=vmaf[score.index]) for score in scores]
         return SequenceResult(name, tuple(scores))
 
     def _score(

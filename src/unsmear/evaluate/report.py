@@ -10,6 +10,7 @@ from typing import Any
 
 from unsmear.errors import MissingExtraError, OutputError
 from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of
+from unsmear.evaluate.origin import Origin
 
 GOPRO_TEST_FRAMES = 1111
 # Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
@@ -30,6 +31,7 @@ _COLUMNS = (
     ("SSIM blurry", "ssim_before", "{:.4f}"),
     ("SSIM", "ssim", "{:.4f}"),
     ("flicker", "flicker", "{:.2f}"),
+    ("VMAF", "vmaf", "{:.2f}"),
 )
 
 
@@ -60,7 +62,7 @@ def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
         f"{len(result.frames)} frames. PSNR in dB; flicker is the mean error of the change from "
         "frame to frame, in code values of 255.",
         "",
-        *_markdown_table(headings, rows),
+        *markdown_table(headings, rows),
     ]
     if table_1:
         lines += ["", *table_1_lines(result)]
@@ -69,23 +71,35 @@ def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
 
 def table_1_lines(result: BenchmarkResult) -> list[str]:
     """Table 1 of the paper and our row, each with its source."""
+    psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
+    assert psnr is not None
+    assert ssim is not None
+    row = measured_row(result.title, psnr, ssim, result.protocol.name, len(result.frames))
+    return table_1([row])
+
+
+def table_1(measured: Sequence[Sequence[str]]) -> list[str]:
+    """Table 1 of the paper, then rows made by `measured_row`."""
     source = "arXiv 2201.00169, Table 1"
     rows = [[name, f"{psnr:.2f}", f"{ssim:.4f}", source] for name, psnr, ssim in TABLE_1]
-    psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
-    count = len(result.frames)
-    whole = "" if count == GOPRO_TEST_FRAMES else f", not GOPRO's {GOPRO_TEST_FRAMES}"
-    measured = f"measured here, `{result.protocol.name}`, {count} frames{whole}"
-    rows.append([result.title, f"{psnr:.2f}", f"{ssim:.4f}", measured])
-    return _markdown_table(["method", "PSNR", "SSIM", "source"], rows)
+    return markdown_table(["method", "PSNR", "SSIM", "source"], [*rows, *measured])
 
 
-def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def measured_row(title: str, psnr: float, ssim: float, protocol: str, frames: int) -> list[str]:
+    """A row of ours for Table 1, with what it counts."""
+    whole = "" if frames == GOPRO_TEST_FRAMES else f", not GOPRO's {GOPRO_TEST_FRAMES}"
+    source = f"measured here, `{protocol}`, {frames} frames{whole}"
+    return [title, f"{psnr:.2f}", f"{ssim:.4f}", source]
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def as_json(result: BenchmarkResult) -> str:
-    """All numbers, each frame's too. What was not measured is null."""
+def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
+    """All numbers, each frame's too, and where they come from. What was not measured is null."""
     measures = [field.name for field in dataclasses.fields(FrameScore) if field.name != "index"]
 
     def means(frames: Sequence[FrameScore]) -> dict[str, Any]:
@@ -95,6 +109,7 @@ def as_json(result: BenchmarkResult) -> str:
         _finite(
             {
                 "title": result.title,
+                "origin": None if origin is None else dataclasses.asdict(origin),
                 "protocol": dataclasses.asdict(result.protocol),
                 "all": means(result.frames),
                 "sequences": [
@@ -126,8 +141,9 @@ def save_reports(
     json_file: Path | None,
     plot: Path | None,
     table_1: bool,
+    origin: Origin | None = None,
 ) -> None:
-    """Write what was asked for.
+    """Write what was asked for. `origin` goes into the JSON.
 
     Raises:
         OutputError: a file cannot be written.
@@ -137,7 +153,7 @@ def save_reports(
         if markdown is not None:
             markdown.write_text(as_markdown(result, table_1=table_1), encoding="utf-8")
         if json_file is not None:
-            json_file.write_text(as_json(result), encoding="utf-8")
+            json_file.write_text(as_json(result, origin), encoding="utf-8")
         if plot is not None:
             write_plot(plot, result)
     except (OSError, ValueError) as error:

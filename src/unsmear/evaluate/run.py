@@ -47,7 +47,7 @@ class DatasetWork:
 
 @dataclass(frozen=True)
 class FolderWork:
-    """Restored frames against sharp ones."""
+    """Restored frames against sharp ones: folders or videos."""
 
     title: str
     comparisons: Sequence[Comparison]
@@ -72,7 +72,7 @@ def find_work(
     window: Window | None,
     device: str,
 ) -> DatasetWork | FolderWork:
-    """Either a model on a data set (`data`), or folders (`restored` and `sharp`).
+    """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
     Raises:
         ConfigError: neither, both, or half of one is given.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +63,12 @@ class Batches:
             f"{len(photographs)} photographs, {len(shots)} sharp shots, {len(logs)} shake logs, "
             f"{len(self._pairs)} paired sequences"
         )
+
+    def reseeded(self, seed: int) -> Batches:
+        """The same sources, drawn from with other random numbers."""
+        twin = copy.copy(self)
+        twin._config = dataclasses.replace(self._config, seed=seed)
+        return twin
 
     def draw(self, step: int, shards: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """The batch of a step, always the same for the same step.

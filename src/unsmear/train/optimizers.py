@@ -105,4 +105,4 @@ def _is_hidden(name: str, parameter: Tensor) -> bool:
     """Convolutions between features. The first and the last one, biases and temporal logits
     are not: there an orthogonal step has no meaning.
     """
-    return parameter.dim() == 4 and not name.startswith(("stem.", "head."))
+    return parameter.dim() >= 4 and not {"stem", "head"} & set(name.split("."))

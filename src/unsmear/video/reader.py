@@ -368,6 +368,16 @@ def _pulled(graph: av.filter.Graph) -> Iterator[VideoFrame]:
         yield frame
 
 
+def count_frames(path: Path) -> int:
+    """Frames that a video file holds, by decoding it: what a header says may be a guess.
+
+    Raises:
+        InputError: the file cannot be read as a video.
+    """
+    with VideoReader(path) as reader:
+        return 1 + sum(1 for _ in reader._frames)  # the first was decoded when it was opened
+
+
 def read_rgb8(path: Path) -> Iterator[Tensor]:
     """Frames of a video file as RGB, (3, H, W) uint8.
 

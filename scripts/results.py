@@ -1,0 +1,97 @@
+"""Write docs/results.md from the records in benchmarks/results, so that no figure is typed by hand.
+
+    python scripts/results.py            # writes the page
+    python scripts/results.py --check    # fails if the page is not what the records say
+
+`eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
+`benchmarks/fusion.py ... --json`. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
+from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.report import markdown_table, measured_row, table_1
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+
+def page(records: Path = RECORDS) -> str:
+    """The whole page, in Markdown."""
+    evaluations = {path: json.loads(path.read_text()) for path in sorted(records.glob("eval-*"))}
+    of_gopro = [path for path in evaluations if path.name.startswith("eval-gopro-")]
+    lines = [
+        "# Results",
+        "",
+        "Written by `scripts/results.py` from the records in `benchmarks/results`; do not edit.",
+        "",
+        "## Released weights",
+        "",
+    ]
+    for path, evaluation in evaluations.items():
+        if path not in of_gopro:
+            lines += [*evaluation_lines(evaluation), ""]
+    lines += ["## Table 1 of the paper: GOPRO", ""]
+    rows = [
+        measured_row(
+            record["title"],
+            record["all"]["psnr"],
+            record["all"]["ssim"],
+            record["protocol"]["name"],
+            record["all"]["frames"],
+        )
+        for path, record in evaluations.items()
+        if path in of_gopro
+    ]
+    lines += [*table_1(rows), ""]
+    if not rows:
+        lines += [
+            "Nothing of ours stands here yet: GOPRO could not be had where this was written. "
+            "`unsmear eval --data GOPRO/test --json benchmarks/results/eval-gopro-lite.json` and "
+            "this script add the row.",
+            "",
+        ]
+    lines += ["## Fusion techniques", ""]
+    for path in sorted(records.glob("fusion-*")):
+        record = comparison_from_json(path.read_text())
+        lines += [f"### {record.title}", "", *comparison_lines(record), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def evaluation_lines(record: dict[str, Any]) -> list[str]:
+    """What `unsmear eval` measured: a row a sequence, then all frames."""
+    forms = {"psnr_before": "{:.2f}", "psnr": "{:.2f}", "ssim_before": "{:.4f}", "ssim": "{:.4f}"}
+    names = ["PSNR blurry", "PSNR restored", "SSIM blurry", "SSIM restored"]
+    rows = [
+        [row["name"], str(row["frames"]), *(form.format(row[key]) for key, form in forms.items())]
+        for row in [*record["sequences"], {"name": "all frames", **record["all"]}]
+    ]
+    protocol = record["protocol"]
+    return [
+        f"{record['title']}; protocol `{protocol['name']}` ({protocol['summary']}); PSNR in dB.",
+        "",
+        *markdown_table(["sequence", "frames", *names], rows),
+        "",
+        f"Measured by {Origin(**record['origin']).line}.",
+    ]
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    if not parser.parse_args().check:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        raise SystemExit(f"{PAGE.name} is not what the records say: run scripts/results.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""A comparison of fusion techniques as a record: to JSON and back, and as tables that people read.
+
+Each technique is trained from several seeds and measured twice in each run: after a number of
+steps, and after a time. Seeds are the spread; differences are taken seed by seed, since all
+techniques learn from the same batches and start from the same backbone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+from unsmear.errors import InputError
+from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.report import markdown_table
+
+Limit = Literal["steps", "minutes"]
+LIMITS: tuple[Limit, ...] = ("steps", "minutes")
+PAPERS = "factorised"
+_LEGEND = (
+    "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that are "
+    "really blurred and that nobody trained on; against none: its difference to the network "
+    "without fusion, seed by seed. Neighbours: how much of the fresh gain is lost when the current "
+    "frame stands in for all others. In brackets the lowest and the highest seed. GMAC for a frame "
+    "of 256x256; own GMAC: of the fusion without the blocks that even out the budget. Peak: memory "
+    "of a training step."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a network reaches.
+
+    Attributes:
+        psnr: mean over all frames of the validation set, dB.
+        ssim: mean over those frames of it that were chosen for SSIM.
+        fresh: gain over the blurry frames on blurred synthetic clips that nobody trained on, dB;
+            0 for the blurry frames themselves.
+        neighbours: how much of that the neighbours bring: less the gain of the same network with
+            the current frame in their places, dB.
+        sequences: mean PSNR of each validation sequence, dB.
+    """
+
+    psnr: float
+    ssim: float
+    fresh: float
+    neighbours: float
+    sequences: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One measurement of one technique from one seed.
+
+    Attributes:
+        seed: of weights and batches.
+        limit: what stopped it: `steps` or `minutes`.
+        step: steps taken.
+        seconds: spent on learning, without drawing data and measuring.
+        score: reached.
+    """
+
+    seed: int
+    limit: Limit
+    step: int
+    seconds: float
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One technique.
+
+    Attributes:
+        label: name, with settings where they differ from the usual.
+        parameters: of the whole network.
+        macs: of the whole network for a frame of 256x256.
+        own_macs: of the fusion alone, without the blocks that even out the budget.
+        blocks: those blocks.
+        step_seconds: for a step of training, the least of all seeds.
+        peak_bytes: of memory for a step of training beyond the network and its data.
+        runs: measurements.
+    """
+
+    label: str
+    parameters: int
+    macs: int
+    own_macs: int
+    blocks: int
+    step_seconds: float
+    peak_bytes: int
+    runs: tuple[Run, ...]
+
+    def values(self, limit: Limit, measure: str) -> list[float]:
+        """A measure (field of `Score`), one value a seed, by seed."""
+        runs = sorted((run for run in self.runs if run.limit == limit), key=lambda run: run.seed)
+        return [float(getattr(run.score, measure)) for run in runs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRecord:
+    """A whole comparison.
+
+    Attributes:
+        title: what was asked.
+        note: what a reader must know before trusting it.
+        origin: where it was measured.
+        settings: of training and measuring, in words and numbers.
+        blurry: the input itself.
+        rows: techniques.
+    """
+
+    title: str
+    note: str
+    origin: Origin
+    settings: dict[str, str | int | float]
+    blurry: Score
+    rows: tuple[Row, ...]
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Those that were measured at."""
+        return tuple(limit for limit in LIMITS if self.rows[0].values(limit, "psnr"))
+
+
+def comparison_as_json(record: ComparisonRecord) -> str:
+    """All of it."""
+    return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
+
+
+def comparison_from_json(text: str) -> ComparisonRecord:
+    """Inverse of `comparison_as_json`.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        values: dict[str, Any] = json.loads(text)
+        rows = tuple(
+            Row(**{**row, "runs": tuple(_run(run) for run in row["runs"])})
+            for row in values.pop("rows")
+        )
+        origin, blurry = Origin(**values.pop("origin")), Score(**values.pop("blurry"))
+        return ComparisonRecord(**values, origin=origin, blurry=blurry, rows=rows)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"not a comparison written by benchmarks/fusion.py: {error}") from None
+
+
+def _run(values: dict[str, Any]) -> Run:
+    return Run(**{**values, "score": Score(**values["score"])})
+
+
+def comparison_lines(record: ComparisonRecord) -> list[str]:
+    """Markdown: a table for each limit, and what may be concluded from it."""
+    lines = [record.note, "", _LEGEND, ""]
+    for limit in record.limits:
+        lines += [f"**Equal {'steps' if limit == 'steps' else 'time'}**", ""]
+        lines += _table(record, limit)
+        lines += ["", *verdict_lines(record, limit), ""]
+    settings = "; ".join(f"{name} {value}" for name, value in record.settings.items())
+    return [*lines, f"Settings: {settings}.", "", f"Measured by {record.origin.line}."]
+
+
+def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
+    headings = [
+        "fusion", "PSNR", "SSIM", "fresh gain", "against none", "neighbours", "steps", "seconds",
+        "M parameters", "GMAC", "own GMAC", "ms a step", "peak MiB",
+    ]  # fmt: skip
+    blurry = record.blurry
+    empty = ["-"] * (len(headings) - 3)
+    body = [["(blurry)", f"{blurry.psnr:.3f}", f"{blurry.ssim:.4f}", *empty]]
+    base = next((row for row in record.rows if row.label == "none"), None)
+    for row in sorted(record.rows, key=lambda row: -fmean(row.values(limit, "fresh"))):
+        runs = [run for run in row.runs if run.limit == limit]
+        against = "-"
+        if base is not None and base is not row:
+            against = _spread(_differences(row, base, limit, "fresh"), "{:+.3f}")
+        body.append(
+            [
+                row.label,
+                _spread(row.values(limit, "psnr"), "{:.3f}"),
+                _spread(row.values(limit, "ssim"), "{:.4f}"),
+                _spread(row.values(limit, "fresh"), "{:+.3f}"),
+                against,
+                _spread(row.values(limit, "neighbours"), "{:+.3f}"),
+                f"{fmean(run.step for run in runs):.0f}",
+                f"{fmean(run.seconds for run in runs):.0f}",
+                f"{row.parameters / 1e6:.3f}",
+                f"{row.macs / 1e9:.3f}",
+                f"{row.own_macs / 1e9:.3f}",
+                f"{1e3 * row.step_seconds:.0f}",
+                f"{row.peak_bytes / (1 << 20):.0f}",
+            ]
+        )
+    return markdown_table(headings, body)
+
+
+def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
+    """Whether the paper's attention wins here, in plain words; nothing where it was not tried.
+
+    One technique is called ahead of another only if it is so for every seed; few seeds agree by
+    chance, and how often is said.
+    """
+    ours = next((row for row in record.rows if row.label == PAPERS), None)
+    if ours is None:
+        return []
+    sentences = []
+    for measure, name in (("psnr", "PSNR on val"), ("fresh", "gain on fresh clips")):
+        ahead, behind, open_ = [], [], []
+        for row in record.rows:
+            if row is ours:
+                continue
+            differences = _differences(ours, row, limit, measure)
+            if min(differences) > 0:
+                ahead.append(row.label)
+            elif max(differences) < 0:
+                behind.append(row.label)
+            else:
+                open_.append(row.label)
+        sentences.append(
+            f"By {name}, {PAPERS} is ahead of {_listed(ahead)} for every seed, behind "
+            f"{_listed(behind)}, undecided against {_listed(open_)}."
+        )
+    seeds = len(ours.values(limit, "psnr"))
+    sentences.append(
+        "One seed shows no spread: nothing is decided by it."
+        if seeds == 1
+        else f"{seeds} seeds agree by chance alone in one case of {2 ** (seeds - 1)}."
+    )
+    return [" ".join(sentences)]
+
+
+def _differences(row: Row, other: Row, limit: Limit, measure: str) -> list[float]:
+    pairs = zip(row.values(limit, measure), other.values(limit, measure), strict=True)
+    return [one - two for one, two in pairs]
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """Mean, and the lowest and highest where there are several."""
+    mean = form.format(fmean(values))
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if labels else "none of them"

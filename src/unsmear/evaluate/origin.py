@@ -1,0 +1,79 @@
+"""Where a number comes from: machine, versions, command, date. Stands beside every result."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unsmear import __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """How and where something was measured.
+
+    Attributes:
+        machine: processor or GPU, and threads.
+        versions: of Unsmear, PyTorch and Python.
+        command: that measured it; folders of the machine left out.
+        date: year-month-day.
+    """
+
+    machine: str
+    versions: str
+    command: str
+    date: str
+
+    @property
+    def line(self) -> str:
+        """All in one sentence, for reports."""
+        return f"`{self.command}`, {self.date}, {self.machine}, {self.versions}"
+
+
+def origin_of(device: torch.device, command: Sequence[str] | None = None) -> Origin:
+    """The origin of what this process measures.
+
+    Args:
+        device: that it works on.
+        command: program and arguments; default: those of this process.
+    """
+    return Origin(
+        machine=_machine(device),
+        versions=f"Unsmear {__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        command=portable_command(sys.argv if command is None else command),
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def portable_command(command: Sequence[str]) -> str:
+    """Quoted for a shell; of absolute paths only the last part is kept, and of the program its
+    name: a record tells what was run, not where somebody keeps their files.
+    """
+    parts = list(command)
+    if parts and Path(parts[0]).is_absolute() and Path(parts[0]).suffix != ".py":
+        parts[0] = Path(parts[0]).name
+    if parts and parts[0].endswith("unsmear/__main__.py"):
+        parts[0] = "unsmear"
+    return shlex.join(Path(part).name if Path(part).is_absolute() else part for part in parts)
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        for line in cpu_info.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"

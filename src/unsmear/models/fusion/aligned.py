@@ -1,0 +1,222 @@
+"""Fusion by alignment: neighbours are brought to where the current frame needs them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unsmear.models.fusion.base import Fusion, pair_with_current, quiet
+from unsmear.models.layers import conv3x3
+
+TAPS = 9  # of a 3x3 kernel, rows first
+
+
+def _sample(x: Tensor, columns: Tensor, rows: Tensor, *, beyond: str) -> Tensor:
+    """Bilinear samples of x (B, C, H, W) at positions in pixels, (B, h, w) each -> (B, C, h, w).
+    `beyond` the border: `border` repeats it, `zeros` is black.
+    """
+    height, width = x.shape[-2:]
+    grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
+    return functional.grid_sample(x, grid, padding_mode=beyond, align_corners=False)
+
+
+def _pixel_grid(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Column and row of each pixel of (..., H, W): (1, W) and (H, 1)."""
+    height, width = x.shape[-2:]
+    columns = torch.arange(width, dtype=x.dtype, device=x.device)[None]
+    return columns, torch.arange(height, dtype=x.dtype, device=x.device)[:, None]
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Fetch each pixel from where the flow points; the border is repeated.
+
+    Args:
+        x: (B, C, H, W).
+        flow: displacement to the right and down in pixels of x, (B, 2, H, W).
+
+    Returns:
+        (B, C, H, W): out[y, x] = in[y + flow_1, x + flow_0], bilinear.
+    """
+    columns, rows = _pixel_grid(x)
+    return _sample(x, columns + flow[:, 0], rows + flow[:, 1], beyond="border")
+
+
+def deformable_convolution(
+    x: Tensor, offsets: Tensor, modulation: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
+    """3x3 convolution whose taps each look aside by an offset of their own and count as much
+    as their modulation says (Zhu et al. 2019, "Deformable ConvNets v2"). Zeros lie beyond the
+    border. With zero offsets and modulation 1 it is the plain convolution.
+
+    Args:
+        x: (B, C, H, W).
+        offsets: displacement to the right and down in pixels, (B, G, 9, 2, H, W), where G groups
+            share the channels evenly.
+        modulation: (B, G, 9, H, W).
+        weight: (O, C, 3, 3).
+        bias: (O,).
+
+    Returns:
+        (B, O, H, W).
+    """
+    batch, groups, _, _, height, width = offsets.shape
+    tap = torch.arange(TAPS, dtype=x.dtype, device=x.device)[:, None, None]
+    columns, rows = _pixel_grid(x)
+    columns, rows = columns + tap % 3 - 1, rows + tap // 3 - 1  # (9, H, W) by broadcasting
+    sampled = _sample(
+        x.reshape(batch * groups, -1, height, width),
+        (columns + offsets[:, :, :, 0]).reshape(batch * groups, TAPS * height, width),
+        (rows + offsets[:, :, :, 1]).reshape(batch * groups, TAPS * height, width),
+        beyond="zeros",
+    )  # (B * G, C / G, 9 * H, W)
+    sampled = sampled.unflatten(2, (TAPS, height)) * modulation.flatten(0, 1).unsqueeze(1)
+    taken = sampled.reshape(batch, -1, height * width)  # (B, C * 9, HW)
+    out = weight.flatten(1) @ taken + bias[:, None]
+    return out.unflatten(-1, (height, width))
+
+
+def adaptive_filter(x: Tensor, filters: Tensor) -> Tensor:
+    """Filter every pixel of every channel with a 3x3 kernel of its own; the border is repeated.
+
+    Args:
+        x: (B, C, H, W).
+        filters: (B, C, 9, H, W), taps by rows.
+
+    Returns:
+        (B, C, H, W).
+    """
+    height, width = x.shape[-2:]
+    padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    shifted = [
+        padded[..., tap // 3 : tap // 3 + height, tap % 3 : tap % 3 + width] for tap in range(TAPS)
+    ]
+    return torch.stack([part * filters[:, :, tap] for tap, part in enumerate(shifted)], dim=0).sum(
+        dim=0
+    )
+
+
+class FlowFusion(Fusion):
+    """Neighbours warped onto the current frame by a learned flow, then mixed pixel by pixel.
+
+    Source: flow alignment as in DBN's aligned variant (Su et al. 2017), Hyun Kim et al. 2018
+    ("Spatio-temporal Transformer Network for Video Restoration") and CDVD-TSP (Pan et al. 2020).
+    Reproduces: one flow for all channels, bilinear warping, trained with the whole. Simplifies:
+    a head of three convolutions on the pair of features, no pyramid and no correlation, so
+    that it reaches a few pixels of its level; no supervision of the flow. It starts at zero.
+
+    Args:
+        channels: C.
+        frames: T, which every window must have.
+        hidden: channels of the flow head.
+    """
+
+    def __init__(self, channels: int, frames: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            conv3x3(2 * channels, hidden), nn.ReLU(), conv3x3(hidden, hidden), nn.ReLU()
+        )
+        self.flow = _start_at_zero(conv3x3(hidden, 2))
+        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+
+    def estimate(self, pairs: Tensor) -> Tensor:
+        """Pairs of features (B, 2C, H, W) -> flow in pixels (B, 2, H, W)."""
+        flow: Tensor = self.flow(self.trunk(pairs))
+        return flow
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        frames, pairs = pair_with_current(features, current, itself=False)
+        return _merge_aligned(features, current, warp(frames, self.estimate(pairs)), self.merge)
+
+
+class DeformableFusion(Fusion):
+    """Neighbours aligned by deformable convolution, then mixed pixel by pixel.
+
+    Source: EDVR (Wang et al. 2019, "Video Restoration with Enhanced Deformable Convolutional
+    Networks"), its alignment. Reproduces: offsets and modulation from the pair of features,
+    groups, neighbours aligned in feature space. Simplifies: one level of the pyramid and no
+    cascade; mixing by a 1x1 convolution in place of its attention over time and space.
+
+    Args:
+        channels: C, a multiple of `groups`.
+        frames: T, which every window must have.
+        hidden: channels of the offset head.
+        groups: G, channels that move together are C / G.
+    """
+
+    def __init__(self, channels: int, frames: int, hidden: int, groups: int = 2) -> None:
+        super().__init__()
+        self.groups = groups
+        self.trunk = nn.Sequential(conv3x3(2 * channels, hidden), nn.ReLU())
+        self.moves = _start_at_zero(conv3x3(hidden, groups * TAPS * 3))
+        self.align = conv3x3(channels, channels)
+        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        frames, pairs = pair_with_current(features, current, itself=False)
+        moves = self.moves(self.trunk(pairs)).unflatten(1, (self.groups, TAPS, 3))
+        offsets, modulation = moves[:, :, :, :2], moves[:, :, :, 2]
+        assert self.align.bias is not None
+        aligned = deformable_convolution(
+            frames,
+            offsets,
+            2 * torch.sigmoid(modulation),  # 1 at the start: a plain convolution
+            self.align.weight,
+            self.align.bias,
+        )
+        return _merge_aligned(features, current, aligned, self.merge)
+
+
+class FilterAdaptiveFusion(Fusion):
+    """Every pixel and channel of every frame gets a filter of its own, predicted from the frame
+    and the current one; then frames are mixed pixel by pixel.
+
+    Source: STFAN (Zhou et al. 2019, "Spatio-Temporal Filter Adaptive Network for Video
+    Deblurring"), its filter adaptive convolution. Reproduces: element-wise filters that align
+    neighbours, and one that deblurs the current frame (its pair with itself). Simplifies: 3x3
+    rather than 5x5, filters from features rather than pictures, no recurrence over restored
+    frames. It starts with filters that change nothing.
+
+    Args:
+        channels: C.
+        frames: T, which every window must have.
+        hidden: channels of the filter head.
+    """
+
+    def __init__(self, channels: int, frames: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(conv3x3(2 * channels, hidden), nn.ReLU())
+        self.filters = _start_at_zero(nn.Conv2d(hidden, channels * TAPS, kernel_size=1))
+        assert self.filters.bias is not None
+        with torch.no_grad():
+            self.filters.bias.view(channels, TAPS)[:, TAPS // 2] = 1
+        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        frames, pairs = pair_with_current(features, current, itself=True)
+        filters = self.filters(self.trunk(pairs)).unflatten(1, (-1, TAPS))
+        filtered = adaptive_filter(frames, filters).unflatten(0, features.shape[:2])
+        mixed: Tensor = self.merge(filtered.flatten(1, 2))
+        return features[:, current] + mixed
+
+
+def _start_at_zero(conv: nn.Conv2d) -> nn.Conv2d:
+    """Alignment begins with no movement at all."""
+    assert conv.bias is not None
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _merge_aligned(features: Tensor, current: int, aligned: Tensor, merge: nn.Module) -> Tensor:
+    """Put aligned neighbours (B * (T - 1), C, H, W) around the current frame of (B, T, C, H, W)
+    again, mix all and add the current one.
+    """
+    around = aligned.unflatten(0, (features.shape[0], -1))
+    here = features[:, current : current + 1]
+    window = torch.cat((around[:, :current], here, around[:, current:]), dim=1)
+    mixed: Tensor = merge(window.flatten(1, 2))
+    return features[:, current] + mixed

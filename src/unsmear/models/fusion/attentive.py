@@ -1,0 +1,157 @@
+"""Fusion by attention, no alignment: dense non-local, the paper's factorised one, and gated."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unsmear.models.attention import (
+    FactorizedAttention,
+    distribute,
+    spatial_squeeze,
+    temporal_squeeze,
+)
+from unsmear.models.fusion.base import Fusion, quiet
+from unsmear.models.layers import conv3x3
+
+
+def split_windows(x: Tensor, side: int) -> Tensor:
+    """Cut maps into squares, zeros added at the right and the bottom where they do not fit.
+
+    Args:
+        x: (B, C, H, W).
+        side: of the squares, in pixels of x.
+
+    Returns:
+        (B, R, side * side, C), the R squares by rows.
+    """
+    height, width = x.shape[-2:]
+    x = functional.pad(x, (0, -width % side, 0, -height % side))
+    squares = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # (B, C, r, side, c, side)
+    return squares.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+
+
+def join_windows(squares: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Inverse of `split_windows`: (B, R, side * side, C) -> (B, C, height, width)."""
+    rows, columns = -(-height // side), -(-width // side)
+    x = squares.unflatten(1, (rows, columns)).unflatten(3, (side, side))
+    x = x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    return x[..., :height, :width]
+
+
+class NonLocalFusion(Fusion):
+    """Every pixel of the current frame weighs every pixel of every frame, within a square.
+
+    Source: Wang et al. 2018, "Non-local Neural Networks" (embedded Gaussian). Reproduces: the
+    softmax over space and time at once, (HW) x (THW) weights. Simplifies: squares of
+    `side` x `side` pixels that do not see each other, since over a whole frame its
+    memory grows with the square of the pixels (benchmarks/attention.py).
+
+    Args:
+        channels: C.
+        hidden: channels of queries, keys and values.
+        side: of the squares, in pixels of the features.
+    """
+
+    def __init__(self, channels: int, hidden: int, side: int = 8) -> None:
+        super().__init__()
+        self.side = side
+        self.query = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.key = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.value = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.out = quiet(nn.Conv2d(hidden, channels, kernel_size=1))
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        batch, frames, _, height, width = features.shape
+        here, all_frames = features[:, current], features.flatten(0, 1)
+
+        def of_window(x: Tensor) -> Tensor:  # (B * T, c, H, W) -> (B, R, T * side * side, c)
+            parts = split_windows(x, self.side).unflatten(0, (batch, frames))
+            return parts.transpose(1, 2).flatten(2, 3)
+
+        query = split_windows(self.query(here), self.side)  # (B, R, side * side, c)
+        inside = of_window(torch.ones_like(all_frames[:, :1]))[..., 0] > 0  # not padding
+        mixed = functional.scaled_dot_product_attention(
+            query,
+            of_window(self.key(all_frames)),
+            of_window(self.value(all_frames)),
+            attn_mask=inside.unsqueeze(2),
+        )
+        added: Tensor = self.out(join_windows(mixed, self.side, height, width))
+        return here + added
+
+
+class FactorizedFusion(Fusion):
+    """The paper's factorised spatio-temporal attention, then a projection.
+
+    Source: arXiv 2201.00169, eq. 1-6 (`unsmear.models.attention`). Simplifies nothing: only
+    the projection (1x1) and the sum with the current frame's features are ours, as in
+    `DeblurNetwork`.
+
+    Args:
+        channels: C.
+        spatial_maps: M.
+        temporal_maps: N.
+    """
+
+    def __init__(self, channels: int, spatial_maps: int, temporal_maps: int) -> None:
+        super().__init__()
+        self.attention = FactorizedAttention(channels, spatial_maps, temporal_maps)
+        self.merge = nn.Conv2d(channels, channels, kernel_size=1)
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        here = features[:, current]
+        window = self.attention.describe(features)
+        taken: Tensor = self.merge(self.attention.fuse(here, window))
+        return here + taken
+
+
+class GatedFusion(Fusion):
+    """The factorised attention with a gate: blurred pixels, and frames full of them, give less.
+
+    Source: GSTA (Suin and Rajagopalan, CVPR 2021, "Gated Spatio-Temporal Attention-Guided Video
+    Deblurring"), its gate. Reproduces: the spatial weights are multiplied by 1 - blur mask.
+    Our reading of what is left open: the mask comes from two convolutions on each frame's
+    features, without supervision; weights are normalised again, so that a descriptor stays
+    a mean; and what a frame loses by that, the mean of 1 - mask, multiplies its temporal weight.
+    Leaves out: the choice of key frames by reinforcement learning. All sums over pixels and
+    frames still merge, so streaming and tiles would stay exact.
+
+    Args:
+        channels: C.
+        hidden: channels of the mask's head.
+        spatial_maps: M.
+        temporal_maps: N.
+    """
+
+    def __init__(self, channels: int, hidden: int, spatial_maps: int, temporal_maps: int) -> None:
+        super().__init__()
+        self.attention = FactorizedAttention(channels, spatial_maps, temporal_maps)
+        self.gate = nn.Sequential(
+            conv3x3(channels, hidden), nn.ReLU(), nn.Conv2d(hidden, 1, kernel_size=1)
+        )
+        self.merge = nn.Conv2d(channels, channels, kernel_size=1)
+
+    def blur_mask(self, features: Tensor) -> Tensor:
+        """Frames (B, C, H, W) -> how blurred each pixel is, 0..1, (B, 1, H, W)."""
+        return torch.sigmoid(self.gate(features))
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        here, frames = features[:, current], features.flatten(0, 1)
+        # Times (1 - mask) is plus its logarithm before the softmax.
+        log_sharp = functional.logsigmoid(-self.gate(frames))  # (B * T, 1, H, W)
+        logits = (self.attention.f_s(frames) + log_sharp).unflatten(0, features.shape[:2])
+        squeezed = spatial_squeeze(features, logits)  # (B, T, M, C)
+        pixels = math.log(log_sharp[0].numel())
+        frame_gate = log_sharp.logsumexp(dim=(-3, -2, -1)) - pixels  # log of the mean, (B * T,)
+        temporal = self.attention.temporal_logits(features.mean(dim=(-2, -1)))  # (B, N, T)
+        temporal = temporal + frame_gate.unflatten(0, features.shape[:2]).unsqueeze(1)
+        context = temporal_squeeze(squeezed, temporal).flatten(1, 2)
+        taken: Tensor = self.merge(distribute(context, self.attention.f_p(here)))
+        return here + taken

@@ -1,0 +1,136 @@
+"""Fusion without alignment, by convolutions: nothing, concatenation, 3-D, recurrence."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.models.fusion.base import Fusion, quiet
+from unsmear.models.layers import conv3x3
+
+
+class NoFusion(Fusion):
+    """The current frame alone: what a network for single pictures can do with the same budget."""
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> its current frame (B, C, H, W), as it is."""
+        return features[:, current]
+
+
+class ConcatFusion(Fusion):
+    """Frames stacked along the channels, then a convolution.
+
+    Source: DBN (Su et al. 2017, "Deep Video Deblurring for Hand-held Cameras"), its variant
+    without alignment. Reproduces the stack of a fixed window in the order of time. Simplifies:
+    DBN stacks pictures at its input; here features are stacked.
+
+    Args:
+        channels: C.
+        frames: T, which every window must have.
+    """
+
+    def __init__(self, channels: int, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.mix = quiet(conv3x3(frames * channels, channels))
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W).
+
+        Raises:
+            ValueError: T is not `frames`.
+        """
+        _check_length(features, self.frames)
+        return features[:, current] + self.mix(features.flatten(1, 2))
+
+
+class Conv3dFusion(Fusion):
+    """3x3x3 convolutions over time, rows and columns until one frame is left.
+
+    Source: DBLRNet (Zhang et al. 2018, "Adversarial Spatio-Temporal Learning for Video
+    Deblurring"). Reproduces 3-D kernels without padding along time: each layer takes two
+    frames off. Simplifies: over features rather than pictures, no adversarial loss.
+
+    Args:
+        channels: C.
+        frames: T, odd, which every window must have.
+        hidden: channels between the layers.
+    """
+
+    def __init__(self, channels: int, frames: int, hidden: int) -> None:
+        super().__init__()
+        self.frames = frames
+        widths = [channels, *[hidden] * ((frames - 1) // 2 - 1), channels]
+        self.layers = nn.ModuleList(
+            nn.Conv3d(inputs, outputs, kernel_size=3, padding=(0, 1, 1))
+            for inputs, outputs in pairwise(widths)
+        )
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv3d)
+        quiet(last)
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W).
+
+        Raises:
+            ValueError: T is not `frames`.
+        """
+        _check_length(features, self.frames)
+        x = features.transpose(1, 2)  # (B, C, T, H, W)
+        for index, layer in enumerate(self.layers):
+            x = layer(x if index == 0 else torch.relu(x))
+        return features[:, current] + x.squeeze(2)
+
+
+class RecurrentFusion(Fusion):
+    """A hidden state walks through the window and carries the past to the current frame.
+
+    Source: IFI-RNN (Nah et al. 2019, "Recurrent Neural Networks with Intra-Frame Iterations for
+    Video Deblurring"). Reproduces: causal recurrence, and the same cell applied several times
+    within a frame. Simplifies: a cell of two convolutions with a tanh rather than residual
+    blocks, no stochastic choice of paths; the state begins at zero at the start of the window,
+    so that all techniques see the same frames. Frames after the current one are not seen.
+
+    Args:
+        channels: C.
+        hidden: S, channels of the state.
+        iterations: updates of the state for each frame.
+    """
+
+    def __init__(self, channels: int, hidden: int, iterations: int = 2) -> None:
+        super().__init__()
+        self.hidden, self.iterations = hidden, iterations
+        self.read = conv3x3(channels + hidden, hidden)
+        self.update = conv3x3(hidden, hidden)
+        self.out = quiet(conv3x3(hidden, channels))
+
+    def start(self, frame: Tensor) -> Tensor:
+        """The state before the first frame: zeros, (B, S, H, W)."""
+        return frame.new_zeros(frame.shape[0], self.hidden, *frame.shape[-2:])
+
+    def step(self, frame: Tensor, state: Tensor) -> Tensor:
+        """A frame (B, C, H, W) and the state before it -> the state after it, (B, S, H, W),
+        within -1..1 however long the video.
+        """
+        for _ in range(self.iterations):
+            seen = torch.relu(self.read(torch.cat((frame, state), dim=1)))
+            state = torch.tanh(self.update(seen))
+        return state
+
+    def give(self, frame: Tensor, state: Tensor) -> Tensor:
+        """A frame (B, C, H, W) and the state after it -> its fused features (B, C, H, W)."""
+        return frame + self.out(state)
+
+    def fuse(self, features: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, C, H, W)."""
+        state = self.start(features[:, 0])
+        for index in range(current + 1):
+            state = self.step(features[:, index], state)
+        return self.give(features[:, current], state)
+
+
+def _check_length(features: Tensor, frames: int) -> None:
+    if features.shape[1] != frames:
+        raise ValueError(f"{features.shape[1]} frames given: this fusion takes {frames}")

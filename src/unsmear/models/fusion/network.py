@@ -1,0 +1,202 @@
+"""One backbone for all fusion techniques, their table, and budgets that make them comparable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.errors import ConfigError
+from unsmear.models.fusion.aligned import DeformableFusion, FilterAdaptiveFusion, FlowFusion
+from unsmear.models.fusion.attentive import FactorizedFusion, GatedFusion, NonLocalFusion
+from unsmear.models.fusion.base import Fusion
+from unsmear.models.fusion.convolutional import (
+    ConcatFusion,
+    Conv3dFusion,
+    NoFusion,
+    RecurrentFusion,
+)
+from unsmear.models.layers import ResidualBlock
+from unsmear.models.network import DeblurNetwork, NetworkConfig, pad_to_multiple
+
+# `lite` with half of its channels, and no way from frame to frame of its own.
+HALF_LITE = NetworkConfig(
+    widths=(12, 24, 48),
+    encoder_blocks=(1, 1, 3),
+    decoder_blocks=(1, 1, 3),
+    attention_levels=(),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Shape of a `FusionNetwork`.
+
+    Attributes:
+        fusion: row of `FUSIONS`.
+        backbone: encoder and decoder, without attention and local path.
+        window: T, frames that are fused: the current one and as many before as after it.
+        level: of the backbone, where frames meet; 0 is the finest.
+        hidden: channels inside a fusion that has its own.
+        spatial_maps: M, of factorised and gated.
+        temporal_maps: N, likewise.
+        extra_blocks: residual blocks behind the fusion that even out the budget, see
+            `balanced`.
+    """
+
+    fusion: str
+    backbone: NetworkConfig = HALF_LITE
+    window: int = 5
+    level: int = 2
+    hidden: int = 24
+    spatial_maps: int = 8
+    temporal_maps: int = 4
+    extra_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        levels = len(self.backbone.widths)
+        if self.fusion not in FUSIONS:
+            problems.append(f"fusion is {self.fusion!r}: there are {', '.join(FUSIONS)}")
+        if self.backbone.attention_levels or self.backbone.neighbours:
+            problems.append("the backbone must have no attention_levels and no neighbours")
+        if self.window < 3 or self.window % 2 == 0:
+            problems.append(f"window is {self.window}: odd, at least 3")
+        if not 0 <= self.level < levels:
+            problems.append(f"level is {self.level}: from 0 to {levels - 1}")
+        if min(self.hidden, self.spatial_maps, self.temporal_maps) < 1 or self.extra_blocks < 0:
+            problems.append(
+                "hidden, spatial_maps and temporal_maps must be at least 1, extra_blocks 0 or more"
+            )
+        if problems:
+            raise ConfigError("FusionConfig: " + "; ".join(problems))
+
+    @property
+    def channels(self) -> int:
+        """C of the features that are fused."""
+        return self.backbone.widths[self.level]
+
+
+FUSIONS: dict[str, Callable[[FusionConfig], Fusion]] = {
+    "none": lambda _: NoFusion(),
+    "concat": lambda c: ConcatFusion(c.channels, c.window),
+    "conv3d": lambda c: Conv3dFusion(c.channels, c.window, c.hidden),
+    "recurrent": lambda c: RecurrentFusion(c.channels, c.hidden),
+    "flow": lambda c: FlowFusion(c.channels, c.window, c.hidden),
+    "deformable": lambda c: DeformableFusion(c.channels, c.window, c.hidden),
+    "adaptive": lambda c: FilterAdaptiveFusion(c.channels, c.window, c.hidden),
+    "nonlocal": lambda c: NonLocalFusion(c.channels, c.hidden),
+    "factorised": lambda c: FactorizedFusion(c.channels, c.spatial_maps, c.temporal_maps),
+    "gated": lambda c: GatedFusion(c.channels, c.hidden, c.spatial_maps, c.temporal_maps),
+}
+"""The table: a new technique is one class and one row."""
+
+
+class FusionNetwork(nn.Module):
+    """`DeblurNetwork` as encoder and decoder, with one fusion between them.
+
+    Frames are RGB, float, 0..1. Without training the network returns its input.
+    """
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = DeblurNetwork(config.backbone)
+        self.fusion = FUSIONS[config.fusion](config)
+        self.extra = nn.Sequential(
+            *(ResidualBlock(config.channels) for _ in range(config.extra_blocks))
+        )
+
+    def fuse(self, windows: Tensor) -> Tensor:
+        """Features of windows (B, T, C, H, W) -> of their middle frames (B, C, H, W)."""
+        fused: Tensor = self.extra(self.fusion.fuse(windows, self.config.window // 2))
+        return fused
+
+    def encode(self, clip: Tensor) -> tuple[Tensor, ...]:
+        """Clip (B, L, 3, H, W) of a size that fits -> features (B, L, C, h, w), finest first."""
+        encoded = self.backbone.encode(clip.flatten(0, 1))
+        return tuple(features.unflatten(0, clip.shape[:2]) for features in encoded.features)
+
+    def restore(self, clip: Tensor, features: tuple[Tensor, ...], frame: int) -> Tensor:
+        """Restore one frame of the clip (B, L, 3, H, W), whose features `encode` gave -> (B, 3,
+        H, W). Beyond the ends of the clip its first and last frames are repeated.
+        """
+        level = self.config.level
+        window = _window(features[level], frame, self.config.window)
+        return self._decode(clip[:, frame], [f[:, frame] for f in features], self.fuse(window))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Restore every frame of a clip.
+
+        Args:
+            clip: (B, L, 3, H, W), any H and W.
+
+        Returns:
+            (B, L, 3, H, W), not clamped.
+        """
+        batch, frames, _, height, width = clip.shape
+        padded = pad_to_multiple(clip, self.config.backbone.size_multiple)
+        features = self.encode(padded)
+        level = self.config.level
+        windows = torch.stack(
+            [_window(features[level], t, self.config.window) for t in range(frames)], dim=1
+        )  # (B, L, T, C, h, w)
+        restored = self._decode(
+            padded.flatten(0, 1),
+            [f.flatten(0, 1) for f in features],
+            self.fuse(windows.flatten(0, 1)),
+        )
+        return restored.unflatten(0, (batch, frames))[..., :height, :width]
+
+    def _decode(self, frame: Tensor, features: Sequence[Tensor], fused: Tensor) -> Tensor:
+        below: tuple[Tensor, ...] = ()
+        for level in reversed(range(len(features))):
+            here = fused if level == self.config.level else features[level]
+            below = (self.backbone.decode_level(level, here, below, None),)
+        return frame + self.backbone.predict(below[0])
+
+
+def _window(features: Tensor, frame: int, length: int) -> Tensor:
+    """Features (B, L, C, H, W) of the `length` frames around one, ends repeated."""
+    around = torch.arange(length, device=features.device) + frame - length // 2
+    return features[:, around.clamp(0, features.shape[1] - 1)]
+
+
+def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256) -> tuple[int, int]:
+    """Multiply-accumulates for one frame: of the whole network, and of its fusion (with the
+    extra blocks).
+
+    A frame is encoded once; the fusion counts in full for each frame, nothing being
+    kept from window to window. Convolutions and matrix products are counted; sampling, warping
+    and filters of single pixels are not, so compare times too.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def counted(work: Callable[[FusionNetwork], object]) -> int:
+        with torch.device("meta"):
+            network = FusionNetwork(config)
+            with FlopCounterMode(display=False) as counter:
+                work(network)
+        return int(counter.get_total_flops()) // 2
+
+    stride = config.backbone.stem * 2**config.level
+    window = torch.empty(
+        1, config.window, config.channels, height // stride, width // stride, device="meta"
+    )
+    clip = torch.empty(1, 1, 3, height, width, device="meta")
+    # One frame as its own clip: encoded once, its window that frame repeated.
+    return counted(lambda network: network(clip)), counted(lambda network: network.fuse(window))
+
+
+def balanced(config: FusionConfig, budget: int) -> FusionConfig:
+    """The config with as many extra blocks as bring its fusion nearest to a budget in MACs of a
+    256x256 frame. One that is above the budget by itself gets none.
+    """
+    bare = dataclasses.replace(config, extra_blocks=0)
+    one = dataclasses.replace(config, extra_blocks=1)
+    without, with_one = (count_fusion_macs(c)[1] for c in (bare, one))
+    blocks = round((budget - without) / (with_one - without))
+    return dataclasses.replace(config, extra_blocks=max(blocks, 0))

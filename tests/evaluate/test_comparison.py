@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from unsmear.errors import InputError
+from unsmear.evaluate.comparison import (
+    ComparisonRecord,
+    Row,
+    Run,
+    Score,
+    comparison_as_json,
+    comparison_from_json,
+    comparison_lines,
+    verdict_lines,
+)
+from unsmear.evaluate.origin import Origin, origin_of, portable_command
+
+
+def score(psnr, fresh):
+    return Score(
+        psnr=psnr, ssim=psnr / 40, fresh=fresh, neighbours=2 * fresh, sequences={"a": psnr}
+    )
+
+
+def row(label, fresh, limit="steps"):
+    runs = tuple(
+        Run(seed=seed, limit=limit, step=10, seconds=2.0, score=score(30 + value, value))
+        for seed, value in reversed(list(enumerate(fresh)))
+    )
+    return Row(label=label, parameters=1_500_000, macs=2_000_000_000, own_macs=1_000_000, blocks=2,
+               step_seconds=0.25, peak_bytes=3 << 20, runs=runs)  # fmt: skip
+
+
+def record(*rows):
+    origin = Origin(machine="m", versions="v", command="c", date="2026-01-01")
+    return ComparisonRecord(
+        title="t", note="n", origin=origin, settings={"crop": 96}, blurry=score(29, 0.0), rows=rows
+    )
+
+
+RECORD = record(
+    row("none", [0.10, 0.20]),
+    row("factorised", [0.12, 0.21]),
+    row("flow", [0.11, 0.25]),
+    row("concat", [0.20, 0.30]),
+)
+
+
+def test_json_and_back():
+    assert comparison_from_json(comparison_as_json(RECORD)) == RECORD
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no", '{"rows": [1]}'])
+def test_other_files_are_refused(text):
+    with pytest.raises(InputError, match="not a comparison"):
+        comparison_from_json(text)
+
+
+def test_verdicts_hold_for_every_seed_or_are_undecided():
+    (line,) = verdict_lines(RECORD, "steps")
+    for sentence in line.split(". ")[:2]:
+        assert "ahead of none for every seed" in sentence
+        assert "behind concat" in sentence
+        assert "undecided against flow" in sentence
+    assert "2 seeds agree by chance alone in one case of 2." in line
+    assert verdict_lines(record(row("none", [0.1])), "steps") == []
+    alone = record(row("none", [0.1]), row("factorised", [0.2]))
+    assert "nothing is decided" in verdict_lines(alone, "steps")[0]
+
+
+def test_tables_show_spread_best_first_and_where_they_come_from():
+    lines = comparison_lines(RECORD)
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    assert [row[0] for row in cells[2:]] == [
+        "(blurry)", "concat", "flow", "factorised", "none",
+    ]  # fmt: skip
+    assert cells[5][3] == "+0.165 (+0.120 to +0.210)"
+    assert cells[5][4] == "+0.015 (+0.010 to +0.020)"  # seed by seed, not of the means
+    assert cells[5][5] == "+0.330 (+0.240 to +0.420)"
+    assert cells[5][8:] == ["1.500", "2.000", "0.001", "250", "3"]
+    assert cells[6][4] == "-"
+    assert not [line for line in lines if "Equal time" in line]
+    assert lines[-1] == "Measured by `c`, 2026-01-01, m, v."
+    timed = dataclasses.replace(RECORD, rows=(row("none", [0.1], limit="minutes"),))
+    assert [line for line in comparison_lines(timed) if "Equal time" in line]
+
+
+def test_commands_tell_no_folders():
+    command = [
+        "/home/x/.venv/bin/unsmear",
+        "eval",
+        "--data",
+        "/data/GOPRO/test",
+        "--json",
+        "a.json",
+    ]
+    assert portable_command(command) == "unsmear eval --data test --json a.json"
+    module = ["/home/x/src/unsmear/__main__.py", "eval"]
+    assert portable_command(module) == "unsmear eval"
+    assert portable_command(["benchmarks/fusion.py", "a b"]) == "benchmarks/fusion.py 'a b'"
+
+
+def test_origin_names_machine_versions_command_and_date():
+    origin = origin_of(torch.device("cpu"), ["unsmear", "eval"])
+    assert "thread" in origin.machine
+    assert torch.__version__ in origin.versions
+    assert "Unsmear" in origin.versions
+    assert origin.date.count("-") == 2
+    assert origin.line.startswith("`unsmear eval`, ")

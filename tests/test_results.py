@@ -1,0 +1,63 @@
+"""docs/results.md is what scripts/results.py makes of the committed records."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from unsmear.evaluate.report import TABLE_1
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "results.py"
+
+
+@pytest.fixture(scope="module")
+def results():
+    spec = importlib.util.spec_from_file_location("results_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_records_say(results):
+    assert results.PAGE.read_text(encoding="utf-8") == results.page()
+
+
+def test_records_name_machine_versions_command_and_date_and_no_folders(results):
+    records = sorted(results.RECORDS.glob("*.json"))
+    assert {path.name.split("-")[0] for path in records} == {"eval", "fusion"}
+    for path in records:
+        origin = json.loads(path.read_text())["origin"]
+        assert all(origin[key] for key in ("machine", "versions", "command", "date"))
+        assert "/tmp" not in path.read_text()
+
+
+def test_without_gopro_table_1_says_so_and_with_it_has_a_row(results, tmp_path):
+    (released,) = [p for p in results.RECORDS.glob("eval-*.json") if "gopro" not in p.name][:1]
+    record = json.loads(released.read_text())
+    (tmp_path / "eval-lite.json").write_text(json.dumps(record))
+    page = results.page(tmp_path)
+    assert all(name in page for name, _, _ in TABLE_1)
+    assert "could not be had" in page
+    record["all"] |= {"psnr": 31.234, "ssim": 0.9, "frames": 1111}
+    record["title"] = "lite on GOPRO"
+    (tmp_path / "eval-gopro-lite.json").write_text(json.dumps(record))
+    page = results.page(tmp_path)
+    assert "| lite on GOPRO | 31.23 | 0.9000 | measured here, `basicsr2d`, 1111 frames |" in page
+    assert "could not be had" not in page
+
+
+def test_check_fails_for_a_page_that_was_touched(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
+    results.main()
+    touched = tmp_path / "results.md"
+    touched.write_text(results.page() + "by hand")
+    monkeypatch.setattr(results, "PAGE", touched)
+    with pytest.raises(SystemExit, match=r"run scripts/results\.py"):
+        results.main()
+    monkeypatch.setattr(sys, "argv", ["results.py"])
+    results.main()
+    assert touched.read_text() == results.page()
