@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from fractions import Fraction
 
 import pytest
@@ -190,3 +195,26 @@ def test_threads_and_devices_are_part_of_the_job(tmp_path, network):
         assert restore_file(source, target, network, 3).resumed == 0
     finally:
         torch.set_num_threads(before)
+
+
+def test_another_process_goes_on(tmp_path, weights_file):
+    """Killed for good: nothing of the first process helps the second, not even its hashes."""
+    source, target = write_video(tmp_path / "in.mp4", frames=400), tmp_path / "out.mp4"
+    command = [
+        sys.executable, "-m", "unsmear", str(source), "-o", str(target), "-m", str(weights_file),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment)
+    while not any(work_path(target).glob("*.spool")):
+        assert first.poll() is None
+        time.sleep(0.005)
+    first.kill()
+    first.wait()
+    assert not target.exists()
+    done = subprocess.run(
+        [*command, "--json"], env={**environment, "PYTHONHASHSEED": "2"}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["frames"] == 400
+    assert result["resumed"] >= 128

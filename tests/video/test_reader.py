@@ -256,3 +256,24 @@ def test_hdr_metadata_that_cannot_be_kept_is_named(tmp_path):
     settings = Settings(encode=EncodeChoice(lossless=True))
     restore_file(source, tmp_path / "out.mkv", mild(), 1, settings, on_note=notes.append)
     assert any("HDR10" in note for note in notes)
+
+
+def test_every_matrix_that_is_known_is_taken(tmp_path):
+    for matrix in (1, 4, 5, 6, 7, 9):
+        source = write_video(tmp_path / f"{matrix}.mp4", tags=(1, matrix, 2, 2), frames=2)
+        with VideoReader(source) as reader:
+            assert reader.info.tags.matrix == matrix
+            assert reader.notes == []
+
+
+def test_what_no_filter_takes_is_one_line(tmp_path, monkeypatch):
+    def refuses(frames, stream):
+        yield next(frames)
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    monkeypatch.setattr(reader_module, "_deinterlaced", refuses)
+    with (
+        pytest.raises(InputError, match="cannot be deinterlaced"),
+        VideoReader(interlaced(tmp_path / "in.mp4"), deinterlace=True) as reader,
+    ):
+        list(reader)

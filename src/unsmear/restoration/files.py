@@ -275,7 +275,9 @@ class _Run:
             self.on_note("HDR10 metadata is not kept: only --codec hevc and av1 hold it")
         if offset < 0:
             self.on_note("the video begins before zero: all time stamps were moved to zero")
-        job["encoding"] = [asdict(encoding) for encoding in encodings]
+        job["encoding"] = [
+            [e.encoder.name, dict(e.encoder.options), e.crf, e.pixel_format.name] for e in encodings
+        ]
         return job, lambda folder: [
             VideoSink(
                 _target_of(target, kind), folder, encoding, info, None if kind else origin,

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -47,7 +48,7 @@ class WorkFolder:
     def __init__(self, target: Path, job: Mapping[str, object]) -> None:
         self.path = work_path(target)
         self._target = target
-        self._job = json.dumps(job, sort_keys=True, default=str)
+        self._job = json.dumps(job, sort_keys=True, default=_plain)
         self._lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
         self._keep = False
 
@@ -81,8 +82,9 @@ class WorkFolder:
 
     @property
     def any_done(self) -> bool:
-        """Whether a part is whole."""
-        return any(self.path.glob("*.spool")) or any(self.path.glob("*.done"))
+        """Whether there is something to take up: a whole part, or a first pass."""
+        kinds = ("*.spool", "*.done", "*.safetensors")
+        return any(any(self.path.glob(kind)) for kind in kinds)
 
     @property
     def publishing(self) -> bool:
@@ -94,12 +96,12 @@ class WorkFolder:
         (self.path / _PUBLISHING).touch()
 
     def keep(self) -> None:
-        """Leave the parts for the next run, if there is a whole one."""
+        """Leave what is done for the next run, if anything is."""
         self._keep = self.any_done
 
     @property
     def kept(self) -> bool:
-        """Whether parts are left for the next run."""
+        """Whether something is left for the next run."""
         return self._keep
 
     def __exit__(
@@ -113,6 +115,13 @@ class WorkFolder:
         self._lock.release()
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
+
+
+def _plain(value: object) -> str:
+    """Only what reads the same in every process: a set, for one, does not."""
+    if isinstance(value, Fraction):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a job")
 
 
 def is_publishing(target: Path) -> bool:

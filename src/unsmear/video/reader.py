@@ -178,9 +178,9 @@ class VideoReader:
         info, notes = self.info, []
         if PixelFormat.named(first.format.name) is None:
             notes.append(f"pictures of {first.format.name} are written as YUV")
-        elif info.tags.matrix not in (1, 5, 6, 9):
-            guess = _MATRIX_NAMES[resolve_matrix(info.tags, info.width, info.height)]
-            notes.append(f"the video does not say its colour matrix: taken for {guess}")
+        elif (guess := resolve_matrix(info.tags, info.width, info.height)) != info.tags.matrix:
+            name = _MATRIX_NAMES[guess]
+            notes.append(f"the video does not say its colour matrix: taken for {name}")
         if self._interlaced:
             notes.append("interlaced fields were made into whole frames")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
@@ -216,7 +216,16 @@ class VideoReader:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         frames = self._concealed()
-        return _deinterlaced(frames, self.stream) if self._deinterlace else frames
+        return self._deinterlaced(frames) if self._deinterlace else frames
+
+    def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        try:
+            yield from _deinterlaced(frames, self.stream)
+        except (av.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
+            ) from None
 
     def _concealed(self) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
