@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 CLIP ?=
 OUT ?= demo-out
 
-.PHONY: demo test check lint types contracts format clean
+.PHONY: demo test coverage check lint types contracts format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/unsmear demo $(if $(CLIP),"$(CLIP)") -o "$(OUT)"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# The rooms that people's files go through must stay tested.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report --fail-under 90 \
+		--include "src/unsmear/video/*,src/unsmear/restoration/*"
 
 check: lint types contracts
 

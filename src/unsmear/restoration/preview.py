@@ -18,7 +18,7 @@ from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.stream import Window, frames_after, frames_before
+from unsmear.restoration.stream import Window, frames_after
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import write_image
 from unsmear.video.reader import VideoReader
@@ -76,13 +76,15 @@ def _restore_at(
     on_note: Callable[[str], None],
 ) -> Restored:
     """Restore the frame at a share of the clip's stretch."""
-    lead: deque[Frame] = deque(maxlen=frames_before(network, window))
+    # Scene cuts are judged from these few alone: quick is what counts here.
+    around = frames_after(network, window)
+    lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
         when = None
         reader: VideoReader | FolderReader
         if source.is_dir():
             reader = FolderReader(source)
-            reader.skip(max(int((reader.info.frames or 1) * place) - len(lead), 0))
+            reader.skip(max(int((reader.info.frames or 1) * place) - around, 0))
         else:
             duration = stack.enter_context(VideoReader(source, deinterlace=True)).duration
             begin = settings.span.offset
@@ -104,7 +106,7 @@ def _restore_at(
                 break
         if current is None:
             raise InputError(f"'{source}' has no frame to show")
-        after = list(islice(frames, frames_after(network, window)))
+        after = list(islice(frames, around))
         stream = restore_frames(
             network, (*lead, current, *after), window, tiling=settings.tiling,
             strength=settings.strength, first=0, lead=len(lead),
