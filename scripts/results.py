@@ -4,8 +4,8 @@
     python scripts/results.py --check    # fails if the page is not what the records say
 
 `eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
-`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it as `fusion-*.md`.
-An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it as
+`fusion-*.md`. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
