@@ -336,15 +336,15 @@ def parse_arguments() -> argparse.Namespace:
 
 def note_of(learners: Sequence[Learner], device: torch.device) -> str:
     """How far the runs went, so that nobody takes the start of training for its end."""
-    steps, minutes = [one.step for one in learners], [one.seconds / 60 for one in learners]
+    steps, most = [one.step for one in learners], max(one.seconds for one in learners)
     far = (
-        f"each technique and seed learned for {min(steps):,} to {max(steps):,} steps "
-        f"({min(minutes):.1f} to {max(minutes):.1f} minutes)"
+        f"each technique and seed learned for {min(steps):,} to {max(steps):,} steps, "
+        f"{most / 60:.1f} minutes at the most"
     )
     if max(steps) >= FULL_RUN:
-        return f"A full run on {device.type}: {far}."
+        return f"A full run on a {device.type.upper()}: {far}."
     return (
-        f"A reduced run on {device.type}: {far}, where published networks take some "
+        f"A reduced run on a {device.type.upper()}: {far}, where published networks take some "
         f"{FULL_RUN:,}. It tells what is learned first, not what is reached in the end."
     )
 

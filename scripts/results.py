@@ -4,7 +4,8 @@
     python scripts/results.py --check    # fails if the page is not what the records say
 
 `eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
-`benchmarks/fusion.py ... --json`. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it as
+`fusion-*.md`. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ PAGE = ROOT / "docs" / "results.md"
 
 def page(records: Path = RECORDS) -> str:
     """The whole page, in Markdown."""
-    evaluations = {path: json.loads(path.read_text()) for path in sorted(records.glob("eval-*"))}
+    evaluations = {
+        path: json.loads(path.read_text()) for path in sorted(records.glob("eval-*.json"))
+    }
     of_gopro = [path for path in evaluations if path.name.startswith("eval-gopro-")]
     lines = [
         "# Results",
@@ -59,9 +62,12 @@ def page(records: Path = RECORDS) -> str:
             "",
         ]
     lines += ["## Fusion techniques", ""]
-    for path in sorted(records.glob("fusion-*")):
+    for path in sorted(records.glob("fusion-*.json")):
         record = comparison_from_json(path.read_text())
         lines += [f"### {record.title}", "", *comparison_lines(record), ""]
+        remarks = path.with_suffix(".md")
+        if remarks.exists():
+            lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -62,9 +62,9 @@ def test_other_files_are_refused(text):
 def test_verdicts_hold_for_every_seed_or_are_undecided():
     (line,) = verdict_lines(RECORD, "steps")
     for sentence in line.split(". ")[:2]:
-        assert "ahead of none for every seed" in sentence
-        assert "behind concat" in sentence
-        assert "undecided against flow" in sentence
+        assert "ahead of `none` for every seed" in sentence
+        assert "behind `concat`" in sentence
+        assert "undecided against `flow`" in sentence
     assert "2 seeds agree by chance alone in one case of 2." in line
     assert verdict_lines(record(row("none", [0.1])), "steps") == []
     alone = record(row("none", [0.1]), row("factorised", [0.2]))

@@ -222,7 +222,7 @@ def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
             else:
                 open_.append(row.label)
         sentences.append(
-            f"By {name}, {PAPERS} is ahead of {_listed(ahead)} for every seed, behind "
+            f"By {name}, `{PAPERS}` is ahead of {_listed(ahead)} for every seed, behind "
             f"{_listed(behind)}, undecided against {_listed(open_)}."
         )
     seeds = len(ours.values(limit, "psnr"))
@@ -248,4 +248,4 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    return ", ".join(labels) if labels else "none of them"
+    return ", ".join(f"`{label}`" for label in labels) if labels else "nothing"
