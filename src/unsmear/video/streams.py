@@ -88,8 +88,8 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         )
     if kind == "subtitle" and codec in _TEXT_KINDS:
         return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
-    if kind == "data" and source.chapters():
-        return Carried(stream.index, "drop")  # the chapters themselves, written anew
+    if kind == "data" and (source.chapters() or "timecode" in stream.metadata):
+        return Carried(stream.index, "drop")  # chapters and time code are written anew
     return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not hold it")
 
 
