@@ -3,6 +3,7 @@
     UnsmearError                 anything a user can mend: one line, exit code 2
     ├── InputError               the given clip, folder or data set cannot be used
     ├── OutputError              the result cannot be written where it was asked for
+    │   └── EncodeError          an encoder or a container refuses what it is given
     ├── ModelError               unknown model, or a weights file that does not fit
     ├── ConfigError              contradictory or impossible settings
     └── MissingExtraError        an optional dependency is not installed
@@ -23,6 +24,10 @@ class InputError(UnsmearError):
 
 class OutputError(UnsmearError):
     """The result cannot be written where it was asked for."""
+
+
+class EncodeError(OutputError):
+    """An encoder or a container refuses what it is given: trying again will not help."""
 
 
 class ModelError(UnsmearError):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL, mild, one_scene, write_video
-from unsmear.errors import OutputError
+from unsmear.errors import EncodeError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.files import Outcome, compare_path, restore_file
 from unsmear.restoration.settings import Settings, Span
@@ -183,6 +183,22 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatc
             restore_file(source, target, network, 3, on_note=notes.append)
     assert any("goes on" in note for note in notes)
     assert restore_file(source, target, network, 3) == Outcome(9, resumed=4)
+
+
+def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    original, calls = sinks.FrameEncoder.encode, []
+
+    def refuses(self, *arguments):
+        calls.append(1)
+        if len(calls) > 7:
+            raise EncodeError("encoding failed")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(sinks.FrameEncoder, "encode", refuses)
+    with pytest.raises(EncodeError):
+        restore_file(source, target, network, "all")
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_threads_and_devices_are_part_of_the_job(tmp_path, network):

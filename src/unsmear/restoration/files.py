@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsmear.clip import ClipInfo, HdrMetadata
-from unsmear.errors import ConfigError, InputError, OutputError
+from unsmear.errors import ConfigError, EncodeError, InputError, OutputError
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.settings import Settings
@@ -198,7 +198,7 @@ def restore_file(
         sinks = make_sinks(work.path)
         try:
             outcome = run.work(reader, work, sinks)
-        except (InputError, ConfigError):
+        except (InputError, ConfigError, EncodeError):  # the next run would end alike
             raise
         except BaseException:
             work.keep()

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from unsmear.clip import ClipInfo, HdrMetadata, YuvPlanes
-from unsmear.errors import ConfigError, OutputError
+from unsmear.errors import ConfigError, EncodeError, OutputError
 from unsmear.video.formats import PixelFormat
 from unsmear.video.spool import EncodedPacket
 
@@ -276,7 +276,7 @@ class FrameEncoder:
         width: of the frames.
 
     Raises:
-        OutputError: the encoder refuses.
+        EncodeError: the encoder refuses.
     """
 
     def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
@@ -289,7 +289,7 @@ class FrameEncoder:
         try:
             self._context.open()
         except (av.FFmpegError, ValueError) as error:
-            raise OutputError(f"{encoding.encoder.name} cannot encode this: {error}") from None
+            raise EncodeError(f"{encoding.encoder.name} cannot encode this: {error}") from None
 
     def encode(
         self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None
@@ -297,7 +297,7 @@ class FrameEncoder:
         """Take a picture, its time and its duration in seconds.
 
         Raises:
-            OutputError: the encoder refuses.
+            EncodeError: the encoder refuses.
         """
         frame = _video_frame(planes)
         frame.pts, frame.time_base = round(pts / self._ticks), self._ticks
@@ -313,7 +313,7 @@ class FrameEncoder:
         try:
             packets = self._context.encode(frame)
         except (av.FFmpegError, ValueError) as error:
-            raise OutputError(f"encoding failed: {error}") from None
+            raise EncodeError(f"encoding failed: {error}") from None
         return [
             EncodedPacket(
                 packet.pts or 0, packet.dts or 0, packet.duration or 0, packet.is_keyframe,

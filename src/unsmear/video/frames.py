@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from unsmear.clip import ColorTags, HdrMetadata, MasteringDisplay, YuvPlanes
-from unsmear.video.color import planes_from_rgb
+from unsmear.video.color import UNSPECIFIED, planes_from_rgb
 from unsmear.video.formats import PixelFormat
 
 _FULL_RANGE = 2
@@ -41,7 +41,8 @@ def tags_of(frame: VideoFrame) -> ColorTags:
     if name in _RGB_ORDER or name.startswith("gbr"):
         return _SRGB
     return ColorTags(
-        matrix=int(frame.colorspace),
+        # 0 says that the planes are RGB; where they are not, nobody knows what they are.
+        matrix=int(frame.colorspace) or UNSPECIFIED,
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
         full_range=int(frame.color_range) == _FULL_RANGE or "yuvj" in name,

@@ -26,7 +26,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from unsmear.clip import ClipInfo, YuvPlanes
-from unsmear.errors import OutputError
+from unsmear.errors import EncodeError, OutputError
 from unsmear.video.color import convert_planes
 from unsmear.video.encoding import (
     EncodeChoice,
@@ -154,11 +154,7 @@ def assemble(
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
             raise OutputError(f"cannot write '{path}': {reason}") from None
-        raise MuxError(f"cannot write '{path}': {reason}") from None
-
-
-class MuxError(OutputError):
-    """The container refuses what it is given."""
+        raise EncodeError(f"cannot write '{path}': {reason}") from None
 
 
 def assemble_what_can_be(
@@ -179,16 +175,16 @@ def assemble_what_can_be(
     """
     try:
         assemble(path, spools, encoding, info, width, origin=origin)
-    except MuxError:
+    except EncodeError:
         kept = []
         for entry in origin.plan:
             alone = replace(origin, plan=[entry])
-            with contextlib.suppress(MuxError):
+            with contextlib.suppress(EncodeError):
                 assemble(path, spools, encoding, info, width, origin=alone)
                 kept.append(entry)
         try:
             assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
-        except MuxError:  # each alone is taken, together they are not
+        except EncodeError:  # each alone is taken, together they are not
             kept = []
             assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
         lost = [entry for entry in origin.plan if entry not in kept]
