@@ -234,3 +234,18 @@ def test_a_missing_right_to_write_is_said(tmp_path, capsys, weights_file, monkey
     monkeypatch.setattr(writer.os, "access", lambda path, mode: False)
     shown = refused(capsys, source, "-o", tmp_path / "out.mp4", weights=weights_file)
     assert "no right to write" in shown
+
+
+def test_an_interrupt_is_one_line_and_exit_130(tmp_path, capsys, weights_file, monkeypatch):
+    source = write_video(tmp_path / "in.mp4", frames=3)
+    from unsmear.restoration import files
+
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "restore_frames", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run(source, weights=weights_file)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.strip() == "unsmear: interrupted"
+    assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".safetensors"]

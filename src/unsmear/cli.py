@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 app = App(
     name="unsmear",
+    suppress_keyboard_interrupt=False,  # `main` says what happened
     version=__version__,
     help="Make blurry video sharp: `unsmear shaky.mp4 -o sharp.mp4`",
 )
