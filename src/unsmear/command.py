@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
 from unsmear.research import Device
+from unsmear.video.formats import VIDEO_CONTAINERS
 
 if TYPE_CHECKING:
     from unsmear.models.zoo import LoadedModel
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
     from unsmear.restoration.stream import Window
 
 USAGE_ERROR = 2
-_WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _VIDEOS = frozenset(
-    (*_WRITTEN, ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
+    (
+        *VIDEO_CONTAINERS,
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+    )
 )
 
 
@@ -218,7 +230,7 @@ def _default_output(source: Path, folder: Path | None, *, preview: bool, lossles
         return where / f"{name}.preview.png"
     if source.is_dir():
         return where / f"{name}{mark.replace('.', '_')}"
-    suffix = source.suffix if source.suffix.lower() in _WRITTEN else ".mkv"
+    suffix = source.suffix if source.suffix.lower() in VIDEO_CONTAINERS else ".mkv"
     return (source.parent if folder is None else folder) / (
         f"{source.stem}{mark}{'.mkv' if lossless else suffix}"
     )

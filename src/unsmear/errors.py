@@ -13,6 +13,8 @@ Each message names the value, what is allowed and the remedy.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class UnsmearError(Exception):
     """Base of every error that a user can mend."""
@@ -24,6 +26,11 @@ class InputError(UnsmearError):
 
 class OutputError(UnsmearError):
     """The result cannot be written where it was asked for."""
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The disk, or its rights, say no."""
+    return OutputError(f"cannot write '{path}': {error.strerror or error}")
 
 
 class EncodeError(OutputError):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from unsmear.display import err as _err
+from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")]
 _Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 def train(

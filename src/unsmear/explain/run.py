@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from unsmear.errors import ConfigError, OutputError
+from unsmear.errors import ConfigError, cannot_write
 from unsmear.explain.charts import (
     LEAST_SHOWN,
     change_limit,
@@ -118,7 +118,7 @@ def write_explanation(target: Path, maps: FrameMaps, about: About) -> None:
             page = render_page(maps, about, sections)
             (folder / PAGE).write_text(page, encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"cannot write '{target}': {error.strerror or error}") from None
+            raise cannot_write(target, error) from None
 
 
 def _draw_all(folder: Path, maps: FrameMaps) -> list[Section]:

@@ -19,6 +19,7 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.restoration.sharpness import BlurEstimate, estimate_luma_blur, luma_of
 from unsmear.video.describe import describe_streams
 from unsmear.video.images import list_images, read_image, unit_from_integer
+from unsmear.video.reader import open_container
 
 MOST_SAMPLES = 60
 _SEEK_FROM = 1800  # frames; decoding a clip of fewer from start to end takes seconds
@@ -78,7 +79,7 @@ def _folder_lumas(source: Path, every: int | None, most: int) -> Iterator[tuple[
 def _video_lumas(source: Path, every: int | None, most: int) -> Iterator[tuple[float, Tensor]]:
     known = describe_streams(source)
     try:
-        with av.open(str(source), metadata_errors="replace") as container:
+        with open_container(source) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             if every or not known.duration or (known.frames or 0) <= _SEEK_FROM:

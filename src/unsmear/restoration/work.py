@@ -18,7 +18,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from unsmear.errors import OutputError
+from unsmear.errors import OutputError, cannot_write
 from unsmear.models.network import DeblurNetwork
 
 _JOB = "job.json"
@@ -58,7 +58,7 @@ class WorkFolder:
         except Timeout:
             raise OutputError(f"another run is writing '{self._target}': wait for it") from None
         except OSError as error:
-            raise self._failure(error) from None
+            raise cannot_write(self._target, error) from None
         try:
             if self.path.exists() and self._job_there() != self._job:
                 shutil.rmtree(self.path)
@@ -68,7 +68,7 @@ class WorkFolder:
             part.replace(self.path / _JOB)
         except OSError as error:
             self._lock.release()
-            raise self._failure(error) from None
+            raise cannot_write(self._target, error) from None
         return self
 
     def _job_there(self) -> str | None:
@@ -76,9 +76,6 @@ class WorkFolder:
             return (self.path / _JOB).read_text()
         except OSError:
             return None
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write '{self._target}': {error.strerror or error}")
 
     @property
     def any_done(self) -> bool:

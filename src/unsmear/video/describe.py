@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
+from unsmear.video.reader import is_cover, open_container
 
 # Code points of ITU-T H.273 in words.
 _MATRICES = {
@@ -120,10 +121,8 @@ def describe_streams(path: Path) -> FileDescription:
         InputError: no such file, not a video, no video stream in it, or no picture that can be
             decoded.
     """
-    if not path.exists():
-        raise InputError(f"no such file: '{path}'")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(path) as container:
             return _describe(path, container)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or str(error)
@@ -131,7 +130,7 @@ def describe_streams(path: Path) -> FileDescription:
 
 
 def _describe(path: Path, container: InputContainer) -> FileDescription:
-    pictures = [s for s in container.streams.video if not _is_cover(s)]
+    pictures = [s for s in container.streams.video if not is_cover(s)]
     if not pictures:
         raise InputError(f"'{path}' holds no video stream: give a file with moving pictures")
     main = pictures[0]
@@ -146,7 +145,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     ]
     streams = []
     for stream in container.streams:
-        cover = isinstance(stream, VideoStream) and _is_cover(stream)
+        cover = isinstance(stream, VideoStream) and is_cover(stream)
         kind = "cover" if cover else stream.type
         if isinstance(stream, VideoStream):
             details = [*_video_words(stream, first if stream is main else None)]
@@ -216,10 +215,6 @@ def _packet_times(
         return times, len(packets) or None
     # Decoding order differs from that of presentation: the last of these leave gaps.
     return times[:-16], None
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & stream.disposition.__class__.attached_pic)
 
 
 def _codec(stream: Stream) -> str | None:

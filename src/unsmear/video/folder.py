@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from unsmear.clip import ClipInfo, Frame
-from unsmear.errors import InputError, OutputError
+from unsmear.errors import InputError, cannot_write
 from unsmear.video.images import (
     list_images,
     read_image,
@@ -74,7 +74,7 @@ def growing_folder(path: Path) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+        raise cannot_write(path, error) from None
     try:
         folder.chmod(0o755)
         yield folder
@@ -97,4 +97,4 @@ def store_pictures(pictures: Path, path: Path) -> None:
         for file in sorted(pictures.iterdir()):
             os.replace(file, path / file.name)
     except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+        raise cannot_write(path, error) from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unsmear.clip import YuvPlanes
 from unsmear.errors import ConfigError
 
+VIDEO_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")  # suffixes that can be written
 _NAMES = {(1, 1): "yuv420p", (1, 0): "yuv422p", (0, 0): "yuv444p"}
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 

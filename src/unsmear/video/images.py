@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError, OutputError
+from unsmear.errors import InputError, OutputError, cannot_write
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -65,7 +65,7 @@ def write_image(path: Path, image: Tensor) -> None:
     try:
         packed.tofile(path)
     except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+        raise cannot_write(path, error) from None
 
 
 def unit_from_integer(image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unsmear.errors import OutputError
+from unsmear.errors import cannot_write
 
 _RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame or not, bytes that follow
 
@@ -51,7 +51,7 @@ class SpoolWriter:
         try:
             self._file = self._partial.open("wb")
         except OSError as error:
-            raise _failure(path, error) from None
+            raise cannot_write(path, error) from None
 
     def write(self, packets: Iterable[EncodedPacket]) -> None:
         """Append packets, in the order of decoding."""
@@ -60,7 +60,7 @@ class SpoolWriter:
                 head = (packet.pts, packet.dts, packet.duration, packet.key, len(packet.data))
                 self._file.write(_RECORD.pack(*head) + packet.data)
         except OSError as error:
-            raise _failure(self._path, error) from None
+            raise cannot_write(self._path, error) from None
 
     def finish(self) -> None:
         """Every packet is there: on disk first, then under its name."""
@@ -70,7 +70,7 @@ class SpoolWriter:
             self._file.close()
             os.replace(self._partial, self._path)
         except OSError as error:
-            raise _failure(self._path, error) from None
+            raise cannot_write(self._path, error) from None
 
     def abandon(self) -> None:
         """Let go of the file without finishing it."""
@@ -93,7 +93,3 @@ def read_spools(paths: Iterable[Path], *, data: bool = True) -> Iterator[Encoded
                 else:
                     file.seek(size, os.SEEK_CUR)
                     yield EncodedPacket(pts, dts, duration, bool(key), b"")
-
-
-def _failure(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write '{path}': {error.strerror or error}")

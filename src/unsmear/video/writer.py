@@ -26,7 +26,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from unsmear.clip import ClipInfo, YuvPlanes
-from unsmear.errors import EncodeError, OutputError
+from unsmear.errors import EncodeError, OutputError, cannot_write
 from unsmear.video.color import convert_planes
 from unsmear.video.encoding import (
     EncodeChoice,
@@ -36,12 +36,11 @@ from unsmear.video.encoding import (
     configure,
     ticks_of,
 )
-from unsmear.video.formats import PixelFormat
+from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.reader import VideoReader, open_container
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 
-VIDEO_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
 _PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
@@ -274,7 +273,7 @@ class VideoWriter:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         except OSError as error:
-            raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+            raise cannot_write(path, error) from None
         self._spool = self._folder / "pictures"
         self._file = SpoolWriter(self._spool)
         self._encoder: FrameEncoder | None = None
@@ -339,7 +338,7 @@ def publish(whole: Path, path: Path) -> None:
     try:
         os.replace(whole, path)
     except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from None
+        raise cannot_write(path, error) from None
 
 
 def check_target(path: Path) -> None:
