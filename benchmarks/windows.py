@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unsmear.restoration.api import open_model
+from unsmear.engines.choice import open_model
 from unsmear.restoration.stream import Window, describe_scenes, parse_window, restore_stream
 
 
@@ -27,7 +27,7 @@ def panning_frames(count: int, width: int, height: int) -> list[Tensor]:
 
 def seconds_of(model: str, frames: Sequence[Tensor], window: Window) -> tuple[float, float]:
     """Seconds a frame of the first pass (0 where there is none) and of the restoring one."""
-    network = open_model(model, "cpu").network
+    network = open_model(model, "cpu", "torch").network
     began = time.perf_counter()
     scenes = describe_scenes(network, frames) if window == "all" else ()
     watched = time.perf_counter()

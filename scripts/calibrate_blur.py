@@ -33,10 +33,9 @@ from unsmear.data.render import expose, render
 from unsmear.data.shake import OrientationLog, read_orientation_log, transform_points
 from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.data.synthesis import cut_canvas
+from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.evaluate.metrics import psnr
-from unsmear.models.zoo import LoadedModel
 from unsmear.restoration import sharpness
-from unsmear.restoration.api import open_model
 from unsmear.restoration.sharpness import BLOCK, block_features, blocks, estimate_blur
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
@@ -275,7 +274,7 @@ class Gain:
 
 def gain(arguments: argparse.Namespace) -> None:
     """What the network gains, by estimated blur."""
-    loaded = open_model(arguments.model, "cpu")
+    loaded = open_model(arguments.model, "cpu", "torch")
     _, files = split_photographs(arguments.data)
     seeds = range(2 * 10**6, 2 * 10**6 + arguments.samples)
     synthetic, val = [], []
@@ -305,7 +304,7 @@ def table_cell(rows: list[Gain]) -> str:
     )
 
 
-def gains(model: LoadedModel, blurry: Tensor, sharp: Tensor) -> list[Gain]:
+def gains(model: OpenedModel, blurry: Tensor, sharp: Tensor) -> list[Gain]:
     """Of each frame of a clip, (T, 3, H, W) twice."""
     restored = [round_to_8_bit(f) for f in restore_stream(model.network, blurry, model.window)]
     return [

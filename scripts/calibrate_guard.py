@@ -20,9 +20,9 @@ from torch import Tensor
 
 from unsmear.data.pairs import find_pairs
 from unsmear.demo import shaky_clip
+from unsmear.engines.choice import open_model
 from unsmear.evaluate.metrics import psnr
 from unsmear.models.network import DeblurNetwork
-from unsmear.restoration.api import open_model
 from unsmear.restoration.guard import LIMITS, Change, is_plausible, measure_change
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3, help="clips to break the network on")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    model = open_model(arguments.model, "cpu")
+    model = open_model(arguments.model, "cpu", "torch")
     clips = list(find_clips(arguments))
     print(f"{'':34s}" + "".join(f"{name[:10]:>11s}" for name in NAMES))
     show("limits", astuple(LIMITS))

@@ -7,8 +7,9 @@ import torch
 
 from tests.conftest import SMALL, awake, write_video
 from unsmear import demo
+from unsmear.engines.base import as_engine
+from unsmear.engines.choice import OpenedModel
 from unsmear.models.checkpoint import Provenance
-from unsmear.models.zoo import LoadedModel
 from unsmear.video.images import read_image
 from unsmear.video.reader import VideoReader
 
@@ -16,8 +17,8 @@ ORIGIN = Provenance(model="small", steps=0, seed=0, hours=0, device="cpu", versi
 
 
 @pytest.fixture
-def model() -> LoadedModel:
-    return LoadedModel("small", awake(SMALL), 3, ORIGIN)
+def model() -> OpenedModel:
+    return OpenedModel("small", as_engine(awake(SMALL)), 3, ORIGIN)
 
 
 def test_the_clip_is_blurry_always_the_same_and_moves(monkeypatch):

@@ -14,6 +14,7 @@ import torch
 from tests.conftest import picture, write_video
 from unsmear.cli import main
 from unsmear.clip import ClipInfo
+from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.info import (
     HEAVY_ABOVE,
     SHARP_BELOW,
@@ -26,7 +27,6 @@ from unsmear.info import (
     verdict,
     write_plot,
 )
-from unsmear.models.zoo import LoadedModel, load_model
 from unsmear.restoration.sampling import sample_blur
 from unsmear.video.images import write_image
 
@@ -57,8 +57,8 @@ def write_moments(path: Path, blurred: list[bool], rate: int = 10) -> Path:
 
 
 @pytest.fixture
-def small_model(weights_file) -> LoadedModel:
-    return load_model(str(weights_file))
+def small_model(weights_file) -> OpenedModel:
+    return open_model(str(weights_file), "cpu")
 
 
 def test_blur_is_found_where_it_is(tmp_path):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unsmear.restoration.api import open_model, restore, restore_video
+    from unsmear.engines.choice import open_model
+    from unsmear.restoration.api import restore, restore_video
     from unsmear.restoration.settings import Settings
 
 __version__ = "0.1.0"

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unsmear import __version__, command, info, research
+from unsmear import __version__, command, deployment, info, research
 from unsmear.clip import MOST_PIXELS
 from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
+from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, UnsmearError
 from unsmear.research import Device
 
@@ -31,6 +32,9 @@ app.command(research.synth)
 app.command(research.evaluate, name="eval")
 app.command(info.info)
 app.command(research.explain)
+app.command(deployment.quantize)
+app.command(deployment.export)
+app.command(deployment.bench)
 
 
 @app.command
@@ -70,6 +74,7 @@ def demo(
     output: Annotated[Path, Parameter(alias="-o")] = Path("demo-out"),
     model: Annotated[str, Parameter(alias="-m")] = "lite",
     device: Device = "auto",
+    engine: EngineName = "auto",
 ) -> None:
     """Make a shaky clip from public-domain photographs, restore it, measure and show it.
 
@@ -78,13 +83,14 @@ def demo(
         output: Folder for the results; earlier results in it are replaced.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
+        engine: What runs the network. `auto` is the fastest that is installed.
     """
     from unsmear.allocator import hand_memory_back
     from unsmear.demo import run_demo
-    from unsmear.restoration.api import open_model
+    from unsmear.engines.choice import open_model
 
     hand_memory_back()
-    loaded = open_model(model, device)
+    loaded = open_model(model, device, engine)
     with Bar(clip.name if clip else "demo clip") as bar:
         result = run_demo(output, loaded, clip, bar.progress)
     if result.psnr and result.ssim:

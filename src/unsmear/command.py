@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from unsmear.display import Bar, JsonLines, Reporter
+from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
 from unsmear.research import Device
 from unsmear.video.formats import VIDEO_CONTAINERS
 
 if TYPE_CHECKING:
-    from unsmear.models.zoo import LoadedModel
+    from unsmear.engines.choice import OpenedModel
     from unsmear.restoration.settings import Settings
     from unsmear.restoration.stream import Window
 
@@ -42,6 +43,7 @@ def restore(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     model: Annotated[str, Parameter(alias="-m")] = "lite",
     device: Device = "auto",
+    engine: EngineName = "auto",
     window: str | None = None,
     tile: str = "auto",
     strength: float = 1.0,
@@ -69,6 +71,7 @@ def restore(
             input's name with `.sharp` before the suffix.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
+        engine: What runs the network. `auto` is the fastest that is installed.
         window: Frames that contribute to each one, an odd number, or `all`, which reads the video
             twice. Scenes never mix. Default: the model's own.
         tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
@@ -89,7 +92,7 @@ def restore(
     if not clips:
         raise ConfigError("no clip given: unsmear clip.mp4 -o sharp.mp4 (see unsmear --help)")
     from unsmear.allocator import hand_memory_back
-    from unsmear.restoration.api import open_model
+    from unsmear.engines.choice import open_model
     from unsmear.restoration.files import check_paths
     from unsmear.restoration.settings import Settings, Span, parse_time
     from unsmear.restoration.stream import parse_window
@@ -120,14 +123,14 @@ def restore(
     if not preview:
         for source, target in jobs:
             check_paths(source, target, settings)
-    loaded = open_model(model, device)
+    opened = open_model(model, device, engine)
     said: set[str] = set()
     failures = 0
     for source, target in jobs:
         reporter: Reporter = JsonLines(source) if json else Bar(source.name, said)
         with reporter:
             try:
-                _restore_one(source, target, loaded, chosen, settings, reporter, preview=preview)
+                _restore_one(source, target, opened, chosen, settings, reporter, preview=preview)
             except UnsmearError as error:
                 if len(jobs) == 1 and not json:
                     raise
@@ -140,7 +143,7 @@ def restore(
 def _restore_one(
     source: Path,
     target: Path,
-    loaded: LoadedModel,
+    model: OpenedModel,
     window: Window | None,
     settings: Settings,
     reporter: Reporter,
@@ -150,14 +153,14 @@ def _restore_one(
     from unsmear.restoration.files import restore_file
     from unsmear.restoration.preview import write_preview
 
-    chosen = loaded.window if window is None else window
+    chosen = model.window if window is None else window
     if preview:
         outcome = write_preview(
-            source, target, loaded.network, chosen, settings, on_note=reporter.note
+            source, target, model.engine, chosen, settings, on_note=reporter.note
         )
     else:
         outcome = restore_file(
-            source, target, loaded.network, chosen, settings,
+            source, target, model.engine, chosen, settings,
             on_progress=reporter.progress, on_note=reporter.note,
         )  # fmt: skip
     reporter.result(target, outcome)

@@ -27,9 +27,9 @@ from unsmear.data.shake import (
     rotation_matrices,
     smooth_path,
 )
+from unsmear.engines.choice import OpenedModel
 from unsmear.errors import MissingExtraError
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.models.zoo import LoadedModel
 from unsmear.restoration.files import Progress, compare_path, restore_file
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
@@ -146,7 +146,7 @@ class DemoResult:
 
 def run_demo(
     out: Path,
-    model: LoadedModel,
+    model: OpenedModel,
     clip: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> DemoResult:
@@ -154,7 +154,7 @@ def run_demo(
 
     Args:
         out: folder for all results, made if missing; earlier results in it are replaced.
-        model: network and window.
+        model: engine and window.
         clip: the user's own clip; without one the demo clip is made.
         on_progress: see `restore_file`.
     """
@@ -168,7 +168,7 @@ def run_demo(
     restored = out / f"{source.stem}.sharp.mp4"
     settings = Settings(compare="side", overwrite=True)
     frames = restore_file(
-        source, restored, model.network, model.window, settings, on_progress=on_progress
+        source, restored, model.engine, model.window, settings, on_progress=on_progress
     ).frames
     best, scores = _compare(source, restored, truth)
     picture = out / f"{source.stem}.compare.png"

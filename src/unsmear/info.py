@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, MissingExtraError, OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unsmear.models.zoo import LoadedModel
+    from unsmear.engines.choice import OpenedModel
     from unsmear.restoration.sampling import FrameBlur
     from unsmear.video.describe import FileDescription
 
@@ -116,7 +117,7 @@ def verdict(lengths: Sequence[float | None]) -> Verdict:
     return Verdict("gain", "likely to gain")
 
 
-def expected_time(source: Path, model: LoadedModel, frames: int | None) -> TimeEstimate:
+def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeEstimate:
     """Restore the first few frames of a clip at their real size and time it.
 
     Args:
@@ -149,7 +150,7 @@ def expected_time(source: Path, model: LoadedModel, frames: int | None) -> TimeE
                 taken += 1
                 yield frame.rgb
 
-        for restored in restore_stream(model.network, pictures(), model.window):
+        for restored in restore_stream(model.engine, pictures(), model.window):
             restored.cpu()  # waits for the GPU
             stamps.append((taken, time.perf_counter()))
             if len(stamps) > 1 and time.perf_counter() - began > _PATIENCE:
@@ -164,7 +165,7 @@ def expected_time(source: Path, model: LoadedModel, frames: int | None) -> TimeE
 
 def inspect_clip(
     source: Path,
-    model: LoadedModel,
+    model: OpenedModel,
     every: int | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> ClipReport:
@@ -325,6 +326,7 @@ def info(
     every: int | None = None,
     model: Annotated[str, Parameter(alias="-m")] = "lite",
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    engine: EngineName = "auto",
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Say what a clip holds, how blurred it is, and what restoring it would take and give.
@@ -339,9 +341,10 @@ def info(
         every: Look at every so many frames, 1 for all. Default: about 60 spread over the clip.
         model: Whose time to measure: name from `unsmear models`, or path of a .safetensors file.
         device: Where to work.
+        engine: What runs the network. `auto` is the fastest that is installed.
         overwrite: Replace a plot that exists.
     """
-    from unsmear.restoration.api import open_model
+    from unsmear.engines.choice import open_model
 
     if plot is not None and plot.exists() and not overwrite:
         raise OutputError(f"'{plot}' exists: choose another output, or add --overwrite")
@@ -350,7 +353,7 @@ def info(
     for path in (clip, *more):
         if not path.exists():
             raise InputError(f"no such file or folder: '{path}'")
-    loaded = open_model(model, device)
+    loaded = open_model(model, device, engine)
     reports = []
     for path in (clip, *more):
         with _err.status(f"looking at {path.name}") as status:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from unsmear.arguments import Device, Paths
 from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
@@ -15,13 +16,10 @@ from unsmear.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")]
-_Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
-
 
 def train(
     *,
-    data: _Paths,
+    data: Paths,
     preset: str = "lite",
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     val: Path | None = None,
@@ -112,7 +110,7 @@ def train(
 
 def synth(
     *,
-    data: _Paths,
+    data: Paths,
     output: Annotated[Path, Parameter(alias="-o")],
     preset: str = "lite",
     shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
@@ -262,13 +260,13 @@ def explain(
         overwrite: Replace files of a folder that exists.
     """
     from unsmear.allocator import hand_memory_back
+    from unsmear.engines.choice import open_model
     from unsmear.explain.run import PAGE, explain_clip, parse_odd_window, parse_pixel
-    from unsmear.restoration.api import open_model
 
     hand_memory_back()
     frames = None if window is None else parse_odd_window(window)
     place = None if pixel is None else parse_pixel(pixel)
-    loaded = open_model(model, device)
+    loaded = open_model(model, device, "torch")
     with _err.status(f"explaining frame {frame} of {clip.name}"):
         maps = explain_clip(
             clip,

@@ -9,10 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs
+from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
-from unsmear.models.zoo import LoadedModel
-from unsmear.restoration.api import open_model
 from unsmear.restoration.stream import Window, describe_scenes, restore_stream
 
 
@@ -22,7 +21,7 @@ class DatasetWork:
 
     title: str
     sequences: Sequence[PairedSequence]
-    model: LoadedModel
+    model: OpenedModel
     window: Window
 
     @property
@@ -32,14 +31,14 @@ class DatasetWork:
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
         """Restore and compare."""
-        network = self.model.network
+        engine = self.model.engine
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
             if self.window != "all":
-                return restore_stream(network, blurry, self.window)
+                return restore_stream(engine, blurry, self.window)
             held = list(blurry)  # two passes; sequences of data sets are short
-            scenes = describe_scenes(network, held)
-            return restore_stream(network, held, "all", scenes=scenes)
+            scenes = describe_scenes(engine, held)
+            return restore_stream(engine, held, "all", scenes=scenes)
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
@@ -95,6 +94,6 @@ def find_work(
             f"no blurry and sharp frames below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
-    loaded = open_model(model, device)
+    loaded = open_model(model, device, "torch")
     title = f"{loaded.name} on {data.name}" + (f" ({layout})" if layout else "")
     return DatasetWork(title, sequences, loaded, loaded.window if window is None else window)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
+from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
 
@@ -38,12 +38,12 @@ class SequenceScore:
 
 
 def measure(
-    network: DeblurNetwork, sequences: Sequence[PairedSequence], window: int, *, with_ssim: bool
+    model: Runnable, sequences: Sequence[PairedSequence], window: int, *, with_ssim: bool
 ) -> list[SequenceScore]:
     """Restore and compare: RGB, rounded to 8 bits, no crop, mean over all frames.
 
     Args:
-        network: in evaluation mode.
+        model: an engine, or a network in evaluation mode.
         sequences: what to measure on.
         window: frames, odd.
         with_ssim: SSIM too; it takes about as long as `lite` itself.
@@ -51,7 +51,7 @@ def measure(
     scores = []
     for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
-        restored = [round_to_8_bit(f.cpu()) for f in restore_stream(network, blurry, window)]
+        restored = [round_to_8_bit(f.cpu()) for f in restore_stream(model, blurry, window)]
         after_before = [restored, list(blurry)]
         psnrs = [_mean(psnr, side, sharp) for side in after_before]
         ssims = [_mean(ssim, side, sharp) if with_ssim else None for side in after_before]

@@ -101,7 +101,7 @@ def receptive_field(
         own, attended = index == window.current, index in window.attended
         if not (own or attended or offsets):
             continue
-        encoded = current if own else tiler.encode(prepared(picture, network))
+        encoded = current if own else tiler.encode(prepared(picture, tiler.engine))
         if own or offsets:
             gradients = [torch.zeros_like(features) for features in encoded.features]
             above = torch.zeros_like(encoded.frame)

@@ -119,7 +119,7 @@ def explain_frame(
     for index, picture in enumerate(window.pictures):
         if index not in window.attended and index not in places:
             continue
-        encoded = tiler.encode(prepared(picture, network))
+        encoded = tiler.encode(prepared(picture, tiler.engine))
         locals_[index] = encoded.local
         if index in window.attended:
             descriptors.append(network.squeeze(encoded))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from unsmear.engines.choice import OpenedModel
 from unsmear.errors import ConfigError, cannot_write
 from unsmear.explain.charts import (
     LEAST_SHOWN,
@@ -29,7 +30,6 @@ from unsmear.explain.page import (
     temporal_section,
 )
 from unsmear.explain.window import read_window
-from unsmear.models.zoo import LoadedModel
 from unsmear.restoration.files import check_output
 from unsmear.video.folder import growing_folder
 from unsmear.video.images import integer_from_unit, write_image
@@ -66,7 +66,7 @@ def parse_odd_window(text: str) -> int:
 def explain_clip(
     source: Path,
     target: Path,
-    model: LoadedModel,
+    model: OpenedModel,
     number: int,
     *,
     window: int | None = None,

@@ -6,6 +6,7 @@ A file is checked before anything is allocated for it: header size, keys, shapes
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import struct
@@ -171,3 +172,12 @@ def load_weights(
         raise ModelError(f"'{path}': '{bad[0]}' holds values that are not finite")
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval(), read_provenance(path)
+
+
+def digest_of(network: DeblurNetwork) -> str:
+    """What tells a network and its weights from others."""
+    digest = hashlib.sha256(repr(network.config).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from unsmear.errors import ModelError
 from unsmear.models.checkpoint import Provenance, load_weights, read_provenance
 from unsmear.models.network import DeblurNetwork, NetworkConfig
@@ -89,12 +91,14 @@ class LoadedModel:
         network: with its weights.
         window: frames that contribute to each one, unless the user says otherwise.
         provenance: how the weights came to be.
+        weights: the file they were read from.
     """
 
     name: str
     network: DeblurNetwork
     window: int
     provenance: Provenance
+    weights: Path | None = None
 
 
 def load_model(name: str) -> LoadedModel:
@@ -106,7 +110,7 @@ def load_model(name: str) -> LoadedModel:
     if name.endswith(".safetensors"):
         path = Path(name)
         network, provenance = load_weights(path)
-        return LoadedModel(path.stem, network, 5, provenance)
+        return LoadedModel(path.stem, network, 5, provenance, path)
     entry = find_entry(name)
     if not entry.weights.is_file():
         ready = ", ".join(row.name for row in ZOO.values() if row.weights.is_file()) or "none yet"
@@ -115,9 +119,22 @@ def load_model(name: str) -> LoadedModel:
             f"unsmear train --preset {name} --data DIR"
         )
     network, provenance = load_weights(entry.weights, expected=entry.config)
-    return LoadedModel(name, network, entry.window, provenance)
+    return LoadedModel(name, network, entry.window, provenance, entry.weights)
 
 
 def released_provenance(entry: Entry) -> Provenance | None:
     """How the released weights of a row came to be, None if there are none."""
     return read_provenance(entry.weights) if entry.weights.is_file() else None
+
+
+def random_model(name: str, seed: int = 0) -> LoadedModel:
+    """A row of the zoo with random weights, for measuring time and memory.
+
+    Raises:
+        ModelError: there is no such row.
+    """
+    entry = find_entry(name)
+    torch.manual_seed(seed)
+    network = DeblurNetwork(entry.config).requires_grad_(False).eval()
+    nothing = Provenance(model=name, steps=0, seed=seed, hours=0.0, device="none", version="none")
+    return LoadedModel(f"{name} (random weights)", network, entry.window, nothing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.device import pick_device
+from unsmear.engines import EngineName
+from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
-from unsmear.models.zoo import LoadedModel, load_model
 from unsmear.restoration.files import Outcome, Progress, check_paths, restore_file
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
@@ -24,28 +23,12 @@ from unsmear.video.images import integer_from_unit, unit_from_integer
 Picture = TypeVar("Picture", np.ndarray, Tensor)
 
 
-def open_model(model: str, device: str = "auto") -> LoadedModel:
-    """Load a network onto a device, laid out for speed.
-
-    Args:
-        model: name from `unsmear models`, or the path of a .safetensors file.
-        device: auto, cpu, cuda, cuda:N or mps.
-
-    Raises:
-        ModelError: unknown model, or a file that does not fit.
-        ConfigError: no such device.
-    """
-    where = pick_device(device)
-    loaded = load_model(model)
-    network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return dataclasses.replace(loaded, network=network)
-
-
 def restore(
     frames: Iterable[Picture],
     *,
-    model: str | LoadedModel = "lite",
+    model: str | OpenedModel = "lite",
     device: str = "auto",
+    engine: EngineName = "auto",
     window: Window | None = None,
     tiling: Tiling = "auto",
 ) -> Iterator[Picture]:
@@ -57,6 +40,7 @@ def restore(
             tensors (3, H, W) float RGB, 0..1.
         model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result.
         device: auto, cpu, cuda, cuda:N or mps; not used with `open_model`'s result.
+        engine: what runs the network, see `open_model`; not used with its result.
         window: frames that contribute to each one, odd; default: the model's own. `all`: every
             frame of the scene; the frames are then gone through twice.
         tiling: see `unsmear.restoration.tiles.Tiler`.
@@ -67,12 +51,12 @@ def restore(
     Raises:
         InputError: a frame is of another kind, shape or type (when it is reached); the window
             is `all` and frames can be gone through only once.
-        ModelError, ConfigError: as `open_model`; window even or below 1.
+        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
-    loaded = open_model(model, device) if isinstance(model, str) else model
+    loaded = open_model(model, device, engine) if isinstance(model, str) else model
     chosen = check_window(loaded.window if window is None else window)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(
@@ -83,7 +67,7 @@ def restore(
 
 
 def _restored(
-    frames: Iterable[Picture], loaded: LoadedModel, window: Window, tiling: Tiling
+    frames: Iterable[Picture], loaded: OpenedModel, window: Window, tiling: Tiling
 ) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
 
@@ -94,9 +78,9 @@ def _restored(
 
     scenes: Sequence[Scene] = ()
     if window == "all":
-        scenes = describe_scenes(loaded.network, _tensors(frames), tiling=tiling)
+        scenes = describe_scenes(loaded.engine, _tensors(frames), tiling=tiling)
     tensors = _tensors(remembered())
-    for out in restore_stream(loaded.network, tensors, window, scenes=scenes, tiling=tiling):
+    for out in restore_stream(loaded.engine, tensors, window, scenes=scenes, tiling=tiling):
         original = kinds.popleft()
         if isinstance(original, Tensor):
             yield out.to(original.device, original.dtype)
@@ -138,8 +122,9 @@ def restore_video(
     source: str | Path,
     target: str | Path,
     *,
-    model: str | LoadedModel = "lite",
+    model: str | OpenedModel = "lite",
     device: str = "auto",
+    engine: EngineName = "auto",
     window: Window | None = None,
     settings: Settings = Settings(),
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -148,15 +133,15 @@ def restore_video(
     """Restore a video file or a folder of pictures, as the command line does.
 
     See `unsmear.restoration.files.restore_file` for what it raises and for all arguments, and
-    `restore` for model, device and window.
+    `restore` for model, device, engine and window.
     """
     source, target = Path(source), Path(target)
     check_paths(source, target, settings)
-    loaded = open_model(model, device) if isinstance(model, str) else model
+    loaded = open_model(model, device, engine) if isinstance(model, str) else model
     return restore_file(
         source,
         target,
-        loaded.network,
+        loaded.engine,
         loaded.window if window is None else window,
         settings,
         on_progress=on_progress,

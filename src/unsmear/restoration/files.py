@@ -7,7 +7,7 @@ result grows in parts (`work.py`) and gets its name when it is whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from unsmear.clip import ClipInfo, HdrMetadata
+from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError, EncodeError, InputError, OutputError
-from unsmear.models.network import DeblurNetwork
+from unsmear.models.checkpoint import digest_of
 from unsmear.restoration.frames import restore_frames
+from unsmear.restoration.overlap import ahead
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.sinks import FolderSink, Sink, VideoSink
 from unsmear.restoration.stream import (
@@ -38,7 +40,7 @@ from unsmear.restoration.stretch import (
     in_presentation_time,
     open_reader,
 )
-from unsmear.restoration.work import WorkFolder, digest_of, fingerprint, is_publishing
+from unsmear.restoration.work import WorkFolder, fingerprint, is_publishing
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
@@ -157,7 +159,7 @@ def _is_folder(path: Path) -> bool:
 def restore_file(
     source: Path,
     target: Path,
-    network: DeblurNetwork,
+    model: Runnable,
     window: Window,
     settings: Settings = Settings(),
     *,
@@ -172,7 +174,7 @@ def restore_file(
     Args:
         source: video file, or folder of pictures in the order of their names.
         target: video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG files.
-        network: in evaluation mode, on the device of the work.
+        model: an engine, or a network in evaluation mode, on the device of the work.
         window: frames that contribute to each one, odd; or `all`, which reads the source twice.
         settings: everything else.
         on_progress: called before the first frame and after each, in both passes.
@@ -185,7 +187,7 @@ def restore_file(
     """
     check_window(window)
     check_paths(source, target, settings)
-    run = _Run(source, target, network, window, settings, on_progress, on_note)
+    run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)
     with ExitStack() as stack:
         reader = run.open_reader(stack)
         for note in reader.notes:
@@ -217,7 +219,7 @@ class _Run:
 
     source: Path
     target: Path
-    network: DeblurNetwork
+    engine: Engine
     window: Window
     settings: Settings
     on_progress: Callable[[Progress], None]
@@ -242,10 +244,11 @@ class _Run:
             "source": fingerprint(self.source),
             "settings": {**asdict(settings), "overwrite": None},
             "window": self.window,
-            "network": digest_of(self.network),
+            "network": digest_of(self.engine.network),
+            "engine": self.engine.identity,
             "part": each,
             "threads": torch.get_num_threads(),
-            "device": str(next(self.network.parameters()).device),
+            "device": str(self.engine.device),
             "versions": [version(name) for name in ("unsmear", "torch", "av")],
         }
         if _is_folder(target):
@@ -326,9 +329,9 @@ class _Run:
             with ExitStack() as stack:
                 reader = self.open_reader(stack)
                 pictures = self.watched(reader)
-                found = describe_scenes(self.network, pictures, tiling=self.settings.tiling)
+                found = describe_scenes(self.engine, pictures, tiling=self.settings.tiling)
             save_scenes(path, found)
-        return load_scenes(path, next(self.network.parameters()).device)
+        return load_scenes(path, self.engine.device)
 
     def watched(self, reader: Reader) -> Iterator[Tensor]:
         """The pictures of the first pass, each reported when it is done with."""
@@ -336,14 +339,15 @@ class _Run:
         expected = frames_expected(info, span)
         self.on_progress(Progress(0, expected, info, "watching"))
         done = 0
-        for frame in reader:
-            if span.start is not None and frame.pts < span.start:
-                continue
-            if span.end is not None and frame.pts >= span.end:
-                break
-            yield frame.rgb
-            done += 1
-            self.on_progress(Progress(done, expected, info, "watching"))
+        with closing(ahead(reader)) as decoded:
+            for frame in decoded:
+                if span.start is not None and frame.pts < span.start:
+                    continue
+                if span.end is not None and frame.pts >= span.end:
+                    break
+                yield frame.rgb
+                done += 1
+                self.on_progress(Progress(done, expected, info, "watching"))
 
     def make(
         self, reader: Reader, sinks: Sequence[Sink], done: int, each: int, scenes: Sequence[Scene]
@@ -354,24 +358,25 @@ class _Run:
         info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
         expected = frames_expected(info, span)
         self.on_progress(Progress(done, expected, info))
-        lead, frames = frames_of(reader, span, done, self.network, self.window)
+        lead, frames = frames_of(reader, span, done, self.engine, self.window)
         results = restore_frames(
-            self.network, frames, self.window, scenes=scenes, tiling=self.settings.tiling,
+            self.engine, frames, self.window, scenes=scenes, tiling=self.settings.tiling,
             strength=self.settings.strength, first=done - lead, lead=lead,
         )  # fmt: skip
-        for restored in results:
-            if span.end is not None and restored.frame.pts >= span.end:
-                break
-            for sink in sinks:
-                if done % each == 0:
-                    sink.begin(done // each)
-                sink.put(restored)
-            done += 1
-            untouched += not restored.plausible
-            if done % each == 0:
+        with closing(results):
+            for restored in results:
+                if span.end is not None and restored.frame.pts >= span.end:
+                    break
                 for sink in sinks:
-                    sink.end()
-            self.on_progress(Progress(done, expected, info))
+                    if done % each == 0:
+                        sink.begin(done // each)
+                    sink.put(restored)
+                done += 1
+                untouched += not restored.plausible
+                if done % each == 0:
+                    for sink in sinks:
+                        sink.end()
+                self.on_progress(Progress(done, expected, info))
         if done % each:
             for sink in sinks:
                 sink.end()

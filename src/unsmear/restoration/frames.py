@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unsmear.clip import Frame, YuvPlanes
-from unsmear.models.network import DeblurNetwork
+from unsmear.engines.base import Runnable
 from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.overlap import ahead
 from unsmear.restoration.stream import Scene, Window, restore_stream
 from unsmear.restoration.tiles import Tiling
 from unsmear.video.color import add_change
@@ -35,7 +37,7 @@ class Restored:
 
 
 def restore_frames(
-    network: DeblurNetwork,
+    model: Runnable,
     frames: Iterable[Frame],
     window: Window,
     *,
@@ -44,8 +46,11 @@ def restore_frames(
     strength: float = 1.0,
     first: int = 0,
     lead: int = 0,
-) -> Iterator[Restored]:
+) -> Generator[Restored, None, None]:
     """Restore decoded frames one after the other; see `restore_stream`.
+
+    Three threads share the work: one decodes, one runs the network, and the caller's does the
+    rest, each at most a frame ahead of the next.
 
     Args:
         strength: share of the network's change that is applied.
@@ -56,20 +61,22 @@ def restore_frames(
     pending: deque[Frame] = deque()
 
     def pictures() -> Iterator[Tensor]:
-        for number, frame in enumerate(frames):
-            if number >= lead:
-                pending.append(frame)
-            yield frame.rgb
+        with closing(ahead(frames)) as decoded:
+            for number, frame in enumerate(decoded):
+                if number >= lead:
+                    pending.append(frame)
+                yield frame.rgb
 
     stream = restore_stream(
-        network, pictures(), window, scenes=scenes, tiling=tiling, first=first, lead=lead
+        model, pictures(), window, scenes=scenes, tiling=tiling, first=first, lead=lead
     )
-    for out in stream:
-        frame, rgb = pending.popleft(), out.cpu()
-        if not is_plausible(frame.rgb, rgb):
-            yield Restored(frame, frame.rgb, frame.planes, plausible=False)
-            continue
-        if strength != 1:
-            rgb = torch.lerp(frame.rgb, rgb, strength)
-        planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
-        yield Restored(frame, rgb, planes)
+    with closing(ahead(stream)) as restored:
+        for out in restored:
+            frame, rgb = pending.popleft(), out.cpu()
+            if not is_plausible(frame.rgb, rgb):
+                yield Restored(frame, frame.rgb, frame.planes, plausible=False)
+                continue
+            if strength != 1:
+                rgb = torch.lerp(frame.rgb, rgb, strength)
+            planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
+            yield Restored(frame, rgb, planes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from unsmear.clip import Frame
+from unsmear.engines.base import Runnable
 from unsmear.errors import InputError, OutputError
-from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.picture import before_after_picture
@@ -31,7 +31,7 @@ _GAP = 6
 def write_preview(
     source: Path,
     target: Path,
-    network: DeblurNetwork,
+    model: Runnable,
     window: Window,
     settings: Settings,
     *,
@@ -42,7 +42,7 @@ def write_preview(
     Args:
         source: video file, or folder of pictures.
         target: .png file.
-        network: in evaluation mode, on the device of the work.
+        model: an engine, or a network in evaluation mode, on the device of the work.
         window: frames that contribute; instead of `all`, those near by.
         settings: strength, stretch and tiling are used.
         on_note: called with what the user should know.
@@ -56,7 +56,7 @@ def write_preview(
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
     for place in _PLACES:
-        restored = _restore_at(source, place, network, near, settings, on_note)
+        restored = _restore_at(source, place, model, near, settings, on_note)
         untouched += not restored.plausible
         rows.append(before_after_picture(restored.frame.rgb, restored.rgb))
     gap = torch.full((3, _GAP, rows[0].shape[-1]), 255, dtype=torch.uint8)
@@ -70,14 +70,14 @@ def write_preview(
 def _restore_at(
     source: Path,
     place: Fraction,
-    network: DeblurNetwork,
+    model: Runnable,
     window: Window,
     settings: Settings,
     on_note: Callable[[str], None],
 ) -> Restored:
     """Restore the frame at a share of the clip's stretch."""
     # Scene cuts are judged from these few alone: quick is what counts here.
-    around = frames_after(network, window)
+    around = frames_after(model, window)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
         when = None
@@ -108,7 +108,8 @@ def _restore_at(
             raise InputError(f"'{source}' has no frame to show")
         after = list(islice(frames, around))
         stream = restore_frames(
-            network, (*lead, current, *after), window, tiling=settings.tiling,
+            model, (*lead, current, *after), window, tiling=settings.tiling,
             strength=settings.strength, first=0, lead=len(lead),
         )  # fmt: skip
-        return next(stream)
+        with closing(stream):
+            return next(stream)

@@ -18,10 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError
 from unsmear.models.network import (
     Contexts,
-    DeblurNetwork,
     Encoded,
     TemporalSums,
     pad_to_multiple,
@@ -79,25 +79,26 @@ class Scene:
 
 @torch.no_grad()
 def describe_scenes(
-    network: DeblurNetwork, frames: Iterable[Tensor], *, tiling: Tiling = "auto"
+    model: Runnable, frames: Iterable[Tensor], *, tiling: Tiling = "auto"
 ) -> list[Scene]:
     """First pass over a video whose window is `all`: nothing is kept of a frame but its sums.
 
     Args:
-        network: in evaluation mode, on the device of the work.
+        model: an engine, or a network in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         tiling: see `unsmear.restoration.tiles.Tiler`.
 
     Raises:
         ValueError: the frames differ in size.
     """
-    tiler = Tiler(network, tiling)
+    tiler = Tiler(model, tiling)
+    network = tiler.network
     scenes = []
     for scene in split_scenes(_of_one_size(frames)):
         sums: TemporalSums | None = None
         count = 0
         for frame in scene:
-            own = network.sum(network.squeeze(tiler.encode(prepared(frame, network))))
+            own = network.sum(network.squeeze(tiler.encode(prepared(frame, tiler.engine))))
             sums = own if sums is None else merge(sums, own)
             count += 1
         assert sums is not None  # a scene has at least one frame
@@ -130,7 +131,7 @@ def load_scenes(path: Path, device: torch.device) -> list[Scene]:
 
 @torch.no_grad()
 def restore_stream(
-    network: DeblurNetwork,
+    model: Runnable,
     frames: Iterable[Tensor],
     window: Window,
     *,
@@ -145,7 +146,7 @@ def restore_stream(
     comes out is bit for bit what a run from the beginning gives.
 
     Args:
-        network: in evaluation mode, on the device of the work.
+        model: an engine, or a network in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         window: frames that contribute to each one, centred on it, odd; at the ends of a scene
             it holds those that exist. `all`: the whole scene.
@@ -155,15 +156,15 @@ def restore_stream(
         lead: so many of `frames`, at the beginning, are looked at and not restored.
 
     Yields:
-        Restored frames, (3, H, W), float32, 0..1, on the network's device, as many as came in
+        Restored frames, (3, H, W), float32, 0..1, on the model's device, as many as came in
         after the lead; the first after window // 2 more have come in (at least
-        `network.config.neighbours`).
+        `NetworkConfig.neighbours`).
 
     Raises:
         ConfigError: window is even or below 1.
         ValueError: the frames differ in size, or in number from the scenes.
     """
-    tiler = Tiler(network, tiling)
+    tiler = Tiler(model, tiling)
     checked = _of_one_size(frames)
     wanted = first + lead
     if check_window(window) != "all":
@@ -187,15 +188,15 @@ def restore_stream(
         raise ValueError("more frames follow than the scenes hold")
 
 
-def frames_before(network: DeblurNetwork, window: Window) -> int:
+def frames_before(model: Runnable, window: Window) -> int:
     """How many frames before a frame decide what it becomes; see `restore_stream`."""
-    side = network.config.neighbours
+    side = as_engine(model).network.config.neighbours
     return side if window == "all" else max(window // 2, side) + MEMORY
 
 
-def frames_after(network: DeblurNetwork, window: Window) -> int:
+def frames_after(model: Runnable, window: Window) -> int:
     """How many frames after a frame decide what it becomes."""
-    side = network.config.neighbours
+    side = as_engine(model).network.config.neighbours
     return side if window == "all" else max(window // 2, side)
 
 
@@ -210,12 +211,11 @@ def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         yield frame
 
 
-def prepared(frame: Tensor, network: DeblurNetwork) -> Tensor:
-    """(3, H, W) anywhere -> (1, 3, H', W') as the network takes it."""
-    device = next(network.parameters()).device
-    batch = frame.to(device, torch.float32).unsqueeze(0)
-    padded = pad_to_multiple(batch, network.config.size_multiple)
-    return padded.contiguous(memory_format=torch.channels_last)
+def prepared(frame: Tensor, engine: Engine) -> Tensor:
+    """(3, H, W) anywhere -> (1, 3, H', W') as the engine takes it."""
+    batch = frame.to(engine.device, torch.float32).unsqueeze(0)
+    padded = pad_to_multiple(batch, engine.network.config.size_multiple)
+    return padded.contiguous(memory_format=engine.memory_format)
 
 
 @dataclass
@@ -271,7 +271,7 @@ class _SceneStream:
     def _take(self, frame: Tensor) -> None:
         held = _Held(frame)
         if self._contexts is None:
-            encoded = self._tiler.encode(prepared(frame, self._network))
+            encoded = self._tiler.encode(prepared(frame, self._tiler.engine))
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
             if self._ahead <= _MOST_KEPT:
                 held.encoded, held.local = encoded, encoded.local
@@ -307,7 +307,7 @@ class _SceneStream:
     def _local(self, number: int) -> Tensor:
         held = self._at(number)
         if held.local is None:
-            held.encoded = self._tiler.encode(prepared(held.frame, self._network))
+            held.encoded = self._tiler.encode(prepared(held.frame, self._tiler.engine))
             held.local = held.encoded.local
         return held.local
 

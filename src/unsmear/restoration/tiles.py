@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded
 
@@ -108,6 +109,7 @@ def run_tiled(
     out_stride: int,
     size: TileSize,
     halo: int,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> Tensor:
     """Run a local operation tile by tile.
 
@@ -117,6 +119,7 @@ def run_tiled(
         out_stride: of what `stage` gives.
         size: of a tile in pixels; size and halo are multiples of all strides.
         halo: how far beyond its own pixels `stage` looks, in pixels.
+        memory_format: of what comes out.
 
     Returns:
         What `stage(inputs)` gives, but for rounding.
@@ -132,7 +135,7 @@ def run_tiled(
         if out is None:
             shape = (*part.shape[:2], height // out_stride, width // out_stride)
             out = torch.empty(
-                shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last
+                shape, dtype=part.dtype, device=part.device, memory_format=memory_format
             )
         box.cut(out, out_stride).copy_(box.within(grown).cut(part, out_stride))
     assert out is not None
@@ -143,14 +146,15 @@ class Tiler:
     """Encodes and restores with a network, whole or in tiles.
 
     Args:
-        network: in evaluation mode.
+        model: an engine, or a network in evaluation mode.
         tiling: size of the tiles; `off` for whole frames; `auto` takes whole frames where they
             fit easily and tiles elsewhere. Where a GPU's memory runs out in spite of that, the
             work goes on in tiles.
     """
 
-    def __init__(self, network: DeblurNetwork, tiling: Tiling = "auto") -> None:
-        self.network = network
+    def __init__(self, model: Runnable, tiling: Tiling = "auto") -> None:
+        self.engine = as_engine(model)
+        self.network = self.engine.network
         self._tiling = tiling
         self._size: TileSize | None = None  # None: whole frames
         self._chosen_for: tuple[int, ...] | None = None
@@ -164,7 +168,7 @@ class Tiler:
         for level in range(len(network.config.widths)):
             layer = Layer(
                 self._run(
-                    lambda parts, level=level: network.encode_level(level, parts[0]),  # type: ignore[misc]
+                    lambda parts, level=level: self.engine.encode_level(level, parts[0]),  # type: ignore[misc]
                     [layer],
                     network.stride(level),
                     level,
@@ -189,8 +193,7 @@ class Tiler:
             def stage(
                 parts: list[Tensor], level: int = level, context: Tensor | None = context
             ) -> Tensor:
-                x = network.decode_level(level, parts[0], parts[1:], context)
-                return network.predict(x) if level == 0 else x
+                return self.engine.decode_level(level, parts[0], parts[1:], context)
 
             stride = network.stride(level)
             out_stride = 1 if level == 0 else stride
@@ -234,7 +237,7 @@ class Tiler:
         multiple = self.network.config.size_multiple
         size = TileSize(*(-(-(side << level) // multiple) * multiple for side in self._size))
         halo = -(-reach // multiple) * multiple
-        return run_tiled(stage, inputs, out_stride, size, halo)
+        return run_tiled(stage, inputs, out_stride, size, halo, self.engine.memory_format)
 
 
 def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:

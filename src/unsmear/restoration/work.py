@@ -8,7 +8,6 @@ taken and the rest is made, and the result is the same to the last bit.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write
-from unsmear.models.network import DeblurNetwork
 
 _JOB = "job.json"
 _PUBLISHING = "publishing"
@@ -134,12 +132,3 @@ def fingerprint(source: Path) -> list[object]:
     return [str(source.resolve())] + [
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files
     ]
-
-
-def digest_of(network: DeblurNetwork) -> str:
-    """What tells a network and its weights from others."""
-    digest = hashlib.sha256(repr(network.config).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

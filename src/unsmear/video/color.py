@@ -66,13 +66,17 @@ def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x
     """
     out = chroma
     if down_x:
-        following = torch.cat((out[..., 1:], out[..., -1:]), dim=-1)
-        out = torch.stack((out, (out + following) / 2), dim=-1).flatten(-2)[..., :width]
+        wide = out.new_empty((*out.shape[:-1], 2 * out.shape[-1]))
+        wide[..., ::2] = out
+        wide[..., 1:-1:2] = (out[..., :-1] + out[..., 1:]).mul_(0.5)
+        wide[..., -1] = out[..., -1]
+        out = wide[..., :width]
     if down_y:
-        before = torch.cat((out[..., :1, :], out[..., :-1, :]), dim=-2)
-        after = torch.cat((out[..., 1:, :], out[..., -1:, :]), dim=-2)
-        pair = torch.stack((0.75 * out + 0.25 * before, 0.75 * out + 0.25 * after), dim=-2)
-        out = pair.flatten(-3, -2)[..., :height, :]
+        tall = out.new_empty((*out.shape[:-2], 2 * out.shape[-2], out.shape[-1]))
+        torch.lerp(out[..., 1:, :], out[..., :-1, :], 0.25, out=tall[..., 2::2, :])
+        torch.lerp(out[..., :-1, :], out[..., 1:, :], 0.25, out=tall[..., 1:-1:2, :])
+        tall[..., 0, :], tall[..., -1, :] = out[..., 0, :], out[..., -1, :]
+        out = tall[..., :height, :]
     return out
 
 
@@ -94,12 +98,16 @@ def rgb_from_planes(planes: YuvPlanes) -> Tensor:
     """Decoded planes -> RGB, (3, H, W) float32, clipped to 0..1."""
     height, width = planes.y.shape
     luma_offset, luma_span, chroma_offset, chroma_span = _scales(planes)
-    luma = (planes.y.float() - luma_offset) / luma_span
-    chroma = (torch.stack((planes.u, planes.v)).float() - chroma_offset) / chroma_span
-    chroma = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
-    matrix = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height))
-    yuv = torch.cat((luma[None], chroma)).flatten(1)  # (3, HW)
-    return (matrix @ yuv).unflatten(1, (height, width)).clamp_(0, 1)
+    luma = planes.y.float().sub_(luma_offset).div_(luma_span)
+    chroma = torch.stack((planes.u, planes.v)).float().sub_(chroma_offset).div_(chroma_span)
+    u, v = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
+    red, green, blue = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height)).tolist()
+    rgb = torch.empty((3, height, width))
+    # Sums plane by plane: a product of 3x3 and 3xHW matrices takes three times as long.
+    torch.add(luma, v, alpha=red[2], out=rgb[0])
+    torch.add(luma, u, alpha=green[1], out=rgb[1]).add_(v, alpha=green[2])
+    torch.add(luma, u, alpha=blue[1], out=rgb[2])
+    return rgb.clamp_(0, 1)
 
 
 def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:

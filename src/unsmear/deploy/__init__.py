@@ -1,0 +1,1 @@
+"""For those who run networks elsewhere, or faster: eight bits, export, measured speed."""

@@ -1,0 +1,281 @@
+"""How fast engines are on this machine: side by side in one run, against what its processor can
+do, and what decoding and encoding add.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.clip import ClipInfo, ColorTags
+from unsmear.engines import EngineName
+from unsmear.engines.base import Engine
+from unsmear.engines.choice import open_engine
+from unsmear.errors import UnsmearError
+from unsmear.evaluate.origin import Origin
+from unsmear.models.network import count_macs
+from unsmear.models.zoo import LoadedModel
+from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings
+from unsmear.restoration.stream import restore_stream
+from unsmear.video.color import planes_from_rgb
+from unsmear.video.writer import VideoWriter
+
+_TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
+_RUN = 4  # frames restored in one measured run: starts and ends of a scene weigh little
+
+
+def panning_frames(count: int, width: int, height: int) -> list[Tensor]:
+    """Views of a smooth random picture, (3, H, W) each, sharing its memory."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, max(height // 16, 1), max(width // 8, 1), generator=generator)
+    scene = nn.functional.interpolate(coarse, (height, 2 * width), mode="bicubic")[0].clamp(0, 1)
+    lefts = [index * width // count for index in range(count)]
+    return [scene[..., left : left + width] for left in lefts]
+
+
+def write_panning_clip(path: Path, count: int, width: int, height: int) -> None:
+    """The same as a video of 30 frames a second."""
+    info = ClipInfo(
+        width=width, height=height, frames=count, rate=Fraction(30), time_base=Fraction(1, 30),
+        tags=_TAGS,
+    )  # fmt: skip
+    with VideoWriter(path, info, width) as writer:
+        for index, frame in enumerate(panning_frames(count, width, height)):
+            writer.write(planes_from_rgb(frame, _TAGS), Fraction(index, 30))
+        writer.commit()
+
+
+@dataclass(frozen=True)
+class EngineTime:
+    """What an engine takes for one frame of a stream: encoded once, restored once.
+
+    Attributes:
+        engine: its name.
+        seconds: median over the runs; None where it cannot run here.
+        gmac_per_second: of the network's arithmetic.
+        share_of_peak: of what convolutions in float32 reach at best here.
+        why_not: it cannot run.
+    """
+
+    engine: str
+    seconds: float | None = None
+    gmac_per_second: float | None = None
+    share_of_peak: float | None = None
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """A video restored from file to file.
+
+    Attributes:
+        engine: its name.
+        frames: of the clip.
+        seconds: for one frame, loading and start left out.
+        network_seconds: of the network alone, for one frame, in turn with it in the same run.
+    """
+
+    engine: str
+    frames: int
+    seconds: float
+    network_seconds: float
+
+    @property
+    def overhead(self) -> float:
+        """Share of the time that is not the network's."""
+        return 1 - self.network_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """One run of the benchmark.
+
+    Attributes:
+        model: its name.
+        width, height: of the frames.
+        threads: of torch and the engines.
+        peak_gmac_per_second: the best that a convolution in float32 reached.
+        engines: in the order asked for.
+        end_to_end: of the fastest.
+        origin: machine, versions, command, date.
+    """
+
+    model: str
+    width: int
+    height: int
+    threads: int
+    peak_gmac_per_second: float
+    engines: tuple[EngineTime, ...]
+    end_to_end: EndToEnd | None
+    origin: Origin
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> BenchRecord:
+        """What `to_json` gave."""
+        whole = record["end_to_end"]
+        return cls(
+            **{
+                **record,
+                "engines": tuple(EngineTime(**row) for row in record["engines"]),
+                "end_to_end": None if whole is None else EndToEnd(**whole),
+                "origin": Origin(**record["origin"]),
+            }
+        )
+
+
+def convolution_peak(device: torch.device, seconds: float = 1.0) -> float:
+    """The best that 3x3 convolutions in float32 reach, in 10**9 multiply-accumulates a second."""
+    best = 0.0
+    with torch.no_grad():
+        for channels, height, width in ((64, 180, 320), (96, 90, 160), (128, 90, 160)):
+            convolution = nn.Conv2d(channels, channels, 3, padding=1, device=device)
+            convolution = convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            x = torch.rand(1, channels, height, width, device=device)
+            x = x.contiguous(memory_format=torch.channels_last)
+            macs = 9 * channels**2 * height * width
+            ends = time.perf_counter() + seconds / 3
+            while time.perf_counter() < ends:
+                best = max(best, macs / _seconds(lambda: convolution(x), device) / 1e9)  # noqa: B023
+    return best
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def network_seconds(engine: Engine, window: int, frames: Sequence[Tensor]) -> float:
+    """For one frame of a stream."""
+
+    def work() -> None:
+        for _ in restore_stream(engine, frames, window):
+            pass
+
+    return _seconds(work, engine.device) / len(frames)
+
+
+def open_engines(
+    model: LoadedModel, names: Sequence[EngineName]
+) -> tuple[dict[EngineName, Engine], dict[EngineName, str]]:
+    """Those that run here, and why the others do not."""
+    engines, reasons = {}, {}
+    for name in names:
+        try:
+            engines[name] = open_engine(model, name)
+        except UnsmearError as error:
+            reasons[name] = str(error)
+    return engines, reasons
+
+
+def time_engines(
+    model: LoadedModel,
+    names: Sequence[EngineName],
+    width: int,
+    height: int,
+    *,
+    rounds: int,
+    peak: float,
+    on_round: Callable[[int], None] = lambda _: None,
+) -> tuple[tuple[EngineTime, ...], dict[EngineName, Engine]]:
+    """Engines in turn, round by round, so that a busy machine is unfair to none.
+
+    Args:
+        model: on its device.
+        names: of the engines.
+        width, height: of the frames.
+        rounds: at least 1; before them each engine runs once unmeasured.
+        peak: see `convolution_peak`.
+        on_round: called with the number of rounds done.
+    """
+    engines, reasons = open_engines(model, names)
+    frames = panning_frames(_RUN, width, height)
+    taken: dict[EngineName, list[float]] = {name: [] for name in engines}
+    for number in range(-1, rounds):
+        for name, engine in engines.items():
+            seconds = network_seconds(engine, model.window, frames)
+            if number >= 0:
+                taken[name].append(seconds)
+        on_round(number + 1)
+    config = model.network.config
+    multiple = config.size_multiple
+    macs = count_macs(config, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    rows = []
+    for name in names:
+        if name in reasons:
+            rows.append(EngineTime(name, why_not=reasons[name]))
+            continue
+        seconds = median(taken[name])
+        speed = macs / seconds / 1e9
+        rows.append(EngineTime(name, seconds, speed, speed / peak))
+    return tuple(rows), engines
+
+
+def time_end_to_end(
+    engine: Engine, window: int, width: int, height: int, *, frames: int, rounds: int
+) -> EndToEnd:
+    """Restore a clip from file to file, in turn with the network alone."""
+    pictures = panning_frames(_RUN, width, height)
+    whole, network = [], []
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder) / "clip.mp4", Path(folder) / "sharp.mp4"
+        write_panning_clip(source, frames, width, height)
+        for _ in range(rounds):
+            network.append(network_seconds(engine, window, pictures))
+            whole.append(
+                _seconds(
+                    lambda: restore_file(source, target, engine, window, Settings(overwrite=True)),
+                    engine.device,
+                )
+                / frames
+            )
+    return EndToEnd(engine.name, frames, median(whole), median(network))
+
+
+def record_lines(record: BenchRecord) -> list[str]:
+    """The record as Markdown."""
+    base = next((row.seconds for row in record.engines if row.seconds), None)
+    lines = [
+        f"{record.model}, {record.width}x{record.height}, {record.threads} threads; the best "
+        f"convolution in float32 reached {record.peak_gmac_per_second:.0f} GMAC a second.",
+        "",
+        "| engine | ms a frame | frames a second | speed, times the first row | GMAC a second "
+        "| share of the peak |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in record.engines:
+        if row.seconds is None or base is None:
+            lines.append(f"| {row.engine} | - | - | - | - | {row.why_not} |")
+        else:
+            lines.append(
+                f"| {row.engine} | {1e3 * row.seconds:.0f} | {1 / row.seconds:.2f} "
+                f"| {base / row.seconds:.2f} | {row.gmac_per_second:.0f} "
+                f"| {100 * (row.share_of_peak or 0):.0f} % |"
+            )
+    whole = record.end_to_end
+    if whole is not None:
+        lines += [
+            "",
+            f"From file to file with {whole.engine}, {whole.frames} frames: "
+            f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
+            "is not the network's (its own time taken in turn, in the same run).",
+        ]
+    return lines

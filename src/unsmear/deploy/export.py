@@ -1,0 +1,112 @@
+"""Write a network as graphs for other programs, and prove that they compute the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unsmear import __version__
+from unsmear.deploy.exported import SPECIFICATION, SUFFIXES, ExportedModel, Format
+from unsmear.engines.graphs import Graph, frame_graphs
+from unsmear.errors import ModelError, OutputError, cannot_write
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import LoadedModel
+
+LARGEST_DIFFERENCE = 1e-4  # of values from 0 to 1
+_SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height, width that the graphs are tried on
+
+
+def export(model: LoadedModel, kind: Format, folder: Path) -> float:
+    """Write `encode`, `restore` and their specification into a folder.
+
+    Args:
+        model: its network in evaluation mode, on the CPU.
+        kind: onnx (opset as torch chooses it) or openvino (IR).
+        folder: new; it is written beside, tried, and renamed when whole.
+
+    Returns:
+        The largest difference to the network, of values from 0 to 1, that was found on clips of
+        noise of two sizes.
+
+    Raises:
+        OutputError: the folder exists or cannot be written.
+        ModelError: the graphs give other values than the network. Nothing is written.
+        MissingExtraError: what writes or runs such graphs is not installed.
+    """
+    if folder.exists():
+        raise OutputError(f"'{folder}' exists: choose another output")
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        for graph in frame_graphs(model.network):
+            write_graph(graph, kind, partial)
+        text = json.dumps(specification(model, kind), indent=2)
+        (partial / SPECIFICATION).write_text(text + "\n")
+        difference = largest_difference(model.network, ExportedModel(partial))
+        if not difference < LARGEST_DIFFERENCE:
+            raise ModelError(
+                f"the {kind} graphs differ from the network by {difference:.2g} (allowed is "
+                f"{LARGEST_DIFFERENCE:g}): nothing was written; another version of torch or of "
+                f"{kind} may do better"
+            )
+        os.replace(partial, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return difference
+
+
+def write_graph(graph: Graph, kind: Format, folder: Path) -> None:
+    """One graph as a file (openvino: two)."""
+    path = folder / f"{graph.name}{SUFFIXES[kind]}"
+    inputs, outputs = graph.inputs, graph.outputs
+    if kind == "onnx":
+        from unsmear.engines import onnx
+
+        path.write_bytes(onnx.convert(graph.module, graph.example, inputs, outputs))
+    else:
+        from unsmear.engines import openvino
+
+        model = openvino.convert(graph.module, graph.example, inputs, outputs)
+        openvino.openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def specification(model: LoadedModel, kind: Format) -> dict[str, Any]:
+    """What a program needs to know beside the graphs."""
+    config = model.network.config
+    return {
+        "format": kind,
+        "written_by": f"Unsmear {__version__}",
+        "model": model.name,
+        "frames": "RGB, float32, 0 to 1, (1, 3, H, W), H and W multiples of size_multiple",
+        "size_multiple": config.size_multiple,
+        "window": model.window,
+        "network": dataclasses.asdict(config),
+        "graphs": {
+            graph.name: {"inputs": graph.inputs, "outputs": graph.outputs}
+            for graph in frame_graphs(model.network)
+        },
+    }
+
+
+@torch.no_grad()
+def largest_difference(network: DeblurNetwork, exported: ExportedModel) -> float:
+    """Between the network and its graphs, over clips of noise of several sizes; not a number if
+    either gives one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = 0.0
+    for frames, height, width in _SIZES:
+        clip = torch.rand(frames, 3, height, width, generator=generator)
+        wanted = network(clip[None])[0].numpy()
+        found = max(found, float(np.abs(exported.restore_clip(clip.numpy()) - wanted).max()))
+    return found

@@ -1,0 +1,139 @@
+"""An exported model: reads its folder, restores clips with it, and needs nothing of Unsmear's
+networks. Read it to use the graphs in a program of your own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unsmear.errors import MissingExtraError
+
+Format = Literal["onnx", "openvino"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
+SPECIFICATION = "model.json"
+
+Run = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
+"""A graph: inputs by name -> outputs in order."""
+
+
+def open_graph(path: Path) -> Run:
+    """A graph file, ready to run on the CPU.
+
+    Raises:
+        MissingExtraError: what runs it is not installed.
+    """
+    if path.suffix == SUFFIXES["onnx"]:
+        try:
+            import onnxruntime
+        except ModuleNotFoundError:
+            raise MissingExtraError("onnxruntime", "onnx", "running an ONNX graph") from None
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda inputs: session.run(None, dict(inputs))
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise MissingExtraError("openvino", "fast", "running an OpenVINO graph") from None
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda inputs: [array.copy() for array in compiled(dict(inputs)).values()]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sum over the frames of a window, for one attention level: a log-sum-exp (eq. 3-4 of
+    arXiv 2201.00169).
+
+    Attributes:
+        peak: (1, N).
+        weight: (1, N).
+        total: (1, M, N, C).
+    """
+
+    peak: np.ndarray
+    weight: np.ndarray
+    total: np.ndarray
+
+    def merge(self, other: Window) -> Window:
+        """The sum over the frames of both."""
+        peak = np.maximum(self.peak, other.peak)
+        mine, theirs = np.exp(self.peak - peak), np.exp(other.peak - peak)
+        return Window(
+            peak,
+            self.weight * mine + other.weight * theirs,
+            self.total * mine[:, None, :, None] + other.total * theirs[:, None, :, None],
+        )
+
+    @property
+    def context(self) -> np.ndarray:
+        """What `restore` takes: (1, M * N, C)."""
+        mean = self.total / self.weight[:, None, :, None]
+        return mean.reshape(1, -1, mean.shape[-1])
+
+
+class ExportedModel:
+    """Graphs and what is known of them.
+
+    Args:
+        folder: that `unsmear export` wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.about = json.loads((folder / SPECIFICATION).read_text())
+        suffix = SUFFIXES[self.about["format"]]
+        self._encode = open_graph(folder / f"encode{suffix}")
+        self._restore = open_graph(folder / f"restore{suffix}")
+
+    def restore_clip(self, clip: np.ndarray) -> np.ndarray:
+        """Restore every frame, the whole clip being each one's window.
+
+        Args:
+            clip: (T, 3, H, W), float32, RGB, 0..1.
+
+        Returns:
+            The same shape, not clamped.
+        """
+        about, (height, width) = self.about, clip.shape[-2:]
+        multiple = about["size_multiple"]
+        edges = ((0, 0), (0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple))
+        frames = list(np.pad(clip[:, None], edges, mode="edge"))  # (1, 3, H', W') each
+        encoded = [self._encode({"frame": frame}) for frame in frames]
+        levels = len(about["network"]["widths"])
+        features = [outputs[:levels] for outputs in encoded]
+        windows = [self._windows(outputs[levels:]) for outputs in encoded]
+        total = windows[0]
+        for others in windows[1:]:
+            total = [one.merge(other) for one, other in zip(total, others, strict=True)]
+        restored = [
+            self._restored(frame, features, number, total) for number, frame in enumerate(frames)
+        ]
+        return np.concatenate(restored)[..., :height, :width]
+
+    @staticmethod
+    def _windows(parts: Sequence[np.ndarray]) -> list[Window]:
+        return [Window(*parts[start : start + 3]) for start in range(0, len(parts), 3)]
+
+    def _restored(
+        self,
+        frame: np.ndarray,
+        features: Sequence[Sequence[np.ndarray]],
+        number: int,
+        windows: Sequence[Window],
+    ) -> np.ndarray:
+        """One frame. Beyond the ends of the clip stands the nearest frame that exists."""
+        network, last = self.about["network"], len(features) - 1
+        side = network["neighbours"]
+        around = [offset for offset in range(-side, side + 1) if offset]
+        inputs = {"frame": frame}
+        inputs |= {f"features_{level}": x for level, x in enumerate(features[number])}
+        for level, window in zip(network["attention_levels"], windows, strict=True):
+            inputs[f"context_{level}"] = window.context
+        for index, offset in enumerate(around):
+            neighbour = min(max(number + offset, 0), last)
+            inputs[f"neighbour_{index}"] = features[neighbour][-1]
+        return self._restore(inputs)[0]

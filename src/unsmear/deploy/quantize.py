@@ -1,0 +1,209 @@
+"""A network in eight bits: calibrated on real frames, measured on others, written only if good."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from unsmear.data.pairs import PairedSequence
+from unsmear.engines.base import TorchEngine
+from unsmear.engines.eight_bit import EightBitOrigin, save_eight_bit
+from unsmear.engines.graphs import decode_name, encode_name
+from unsmear.engines.openvino import OpenVinoEngine, convert_levels, write_graphs
+from unsmear.errors import InputError, MissingExtraError, ModelError
+from unsmear.evaluate.validation import SequenceScore, measure
+from unsmear.models.checkpoint import digest_of
+from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.stream import restore_stream
+from unsmear.video.reader import VideoReader
+
+# NNCF reports its use to a server through this package, where it is installed: not from here.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+try:
+    import nncf
+    import openvino
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+except ModuleNotFoundError as error:
+    raise MissingExtraError(str(error.name), "quantize", "making graphs of eight bits") from error
+
+LARGEST_LOSS = 0.1  # dB of PSNR on any sequence
+_SAMPLES = 24  # inputs of each graph that ranges are taken from
+# What enters and leaves by these carries the picture's finest shades, and 256 steps are too few:
+# alone they cost 0.1 to 0.3 dB on nearly sharp frames, all others together 0.05.
+_KEPT = (".*[.]stem/.*", ".*[.]ups[.].*", ".*[.]head/.*")
+
+Inputs = list[np.ndarray]
+
+
+class Recorder(TorchEngine):
+    """Notes what enters each graph while frames are restored: up to a number of inputs, evenly
+    spread over all that came.
+    """
+
+    def __init__(self, network: DeblurNetwork) -> None:
+        super().__init__(network)
+        self.seen: dict[str, list[Inputs]] = {}
+        self._count: dict[str, int] = {}
+        self._every: dict[str, int] = {}
+
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """As `DeblurNetwork.encode_level`."""
+        self._note(encode_name(level), (x,))
+        return super().encode_level(level, x)
+
+    def decode_level(
+        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
+    ) -> Tensor:
+        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
+        inputs = (features, *below) if context is None else (features, *below, context)
+        self._note(decode_name(level), inputs)
+        return super().decode_level(level, features, below, context)
+
+    def _note(self, name: str, inputs: Sequence[Tensor]) -> None:
+        count, every = self._count.get(name, 0), self._every.get(name, 1)
+        self._count[name] = count + 1
+        if count % every:
+            return
+        seen = self.seen.setdefault(name, [])
+        seen.append([x.contiguous().numpy().copy() for x in inputs])
+        if len(seen) == _SAMPLES:
+            self.seen[name] = seen[::2]
+            self._every[name] = 2 * every
+
+
+def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
+    """The first frames of each clip: name -> (3, H, W) each.
+
+    Raises:
+        InputError: a clip cannot be read.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for path in clips:
+        with VideoReader(path) as reader:
+            found[path.name] = [frame.rgb for frame in islice(reader, frames)]
+    if not any(found.values()):
+        raise InputError("no frame to calibrate on: name one or more videos with --clips")
+    return found
+
+
+def record(network: DeblurNetwork, clips: Iterable[Sequence[Tensor]], window: int) -> Recorder:
+    """Restore clips and note what enters the graphs."""
+    recorder = Recorder(network)
+    for frames in clips:
+        for _ in restore_stream(recorder, frames, window):
+            pass
+    return recorder
+
+
+def quantize(model: openvino.Model, seen: Sequence[Inputs]) -> openvino.Model:
+    """A graph whose blocks compute in eight bits.
+
+    Args:
+        model: float32; it is left as it is.
+        seen: inputs that the ranges are taken from.
+    """
+    nncf.set_log_level(logging.ERROR)
+    return nncf.quantize(
+        model.clone(),
+        nncf.Dataset(seen),
+        subset_size=len(seen),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(patterns=list(_KEPT), validate=False),
+        # CPUs without VNNI add products of eight bits in sixteen: weights keep a bit free.
+        advanced_parameters=AdvancedQuantizationParameters(
+            overflow_fix=OverflowFix.ENABLE, disable_bias_correction=False
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What came out.
+
+    Attributes:
+        path: of the file.
+        origin: what is written in it.
+        eight_bit: graphs that compute in eight bits; the others stayed in float32.
+    """
+
+    path: Path
+    origin: EightBitOrigin
+    eight_bit: tuple[str, ...]
+
+
+def quantize_model(
+    network: DeblurNetwork,
+    window: int,
+    clips: Mapping[str, Sequence[Tensor]],
+    validation: Sequence[PairedSequence],
+    path: Path,
+    *,
+    largest_loss: float = LARGEST_LOSS,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Quantized:
+    """Quantize a network's graphs, and take back those that cost most until the loss is small.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        window: frames that contribute to each one.
+        clips: to calibrate on, name -> frames.
+        validation: to measure the loss on.
+        path: of the file to write.
+        largest_loss: of PSNR on any sequence, dB.
+        on_note: called with what was tried and what it cost.
+
+    Raises:
+        ModelError: nothing is left in eight bits. No file is written.
+    """
+    full = convert_levels(network)
+    before = measure(network, validation, window, with_ssim=False)
+
+    def loss_of(names: Iterable[str]) -> tuple[float, dict[str, tuple[float, float]]]:
+        models = {**full, **{name: quantized[name] for name in names}}
+        after = measure(OpenVinoEngine(network, models), validation, window, with_ssim=False)
+        scores = _paired(before, after)
+        return max(full_psnr - eight for full_psnr, eight in scores.values()), scores
+
+    seen = record(network, clips.values(), window).seen
+    quantized = {name: quantize(model, seen[name]) for name, model in full.items()}
+    costs = {}
+    for name in quantized:
+        costs[name], _ = loss_of([name])
+        on_note(f"{name} alone in eight bits costs {costs[name]:.3f} dB")
+    chosen = sorted(quantized, key=lambda name: costs[name])
+    loss, scores = loss_of(chosen)
+    while loss >= largest_loss and chosen:
+        on_note(f"together they cost {loss:.3f} dB: {chosen[-1]} stays in float32")
+        chosen.pop()
+        loss, scores = loss_of(chosen)
+    if not chosen:
+        raise ModelError(
+            f"no part of this network can do with eight bits for less than {largest_loss} dB"
+        )
+    on_note(f"{', '.join(chosen)} in eight bits cost {loss:.3f} dB on the worst sequence")
+    origin = EightBitOrigin(
+        digest=digest_of(network),
+        calibrated_on={name: len(frames) for name, frames in clips.items()},
+        scores=scores,
+        versions={name: version(name) for name in ("unsmear", "openvino", "nncf")},
+    )
+    graphs = write_graphs({**full, **{name: quantized[name] for name in chosen}})
+    save_eight_bit(path, graphs, origin)
+    return Quantized(path, origin, tuple(sorted(chosen)))
+
+
+def _paired(
+    before: Sequence[SequenceScore], after: Sequence[SequenceScore]
+) -> dict[str, tuple[float, float]]:
+    return {
+        full.name: (round(full.psnr_after, 4), round(eight.psnr_after, 4))
+        for full, eight in zip(before, after, strict=True)
+    }

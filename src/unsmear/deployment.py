@@ -1,0 +1,182 @@
+"""Verbs for those who run networks elsewhere, or faster: quantize, export, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from unsmear.display import err, out
+from unsmear.engines import EngineName
+from unsmear.errors import ConfigError, InputError, OutputError
+from unsmear.research import Device
+
+_Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
+
+
+def quantize(
+    model: str,
+    /,
+    *,
+    clips: _Paths,
+    val: Path,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    frames: int = 3,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Make the graphs of a network in eight bits, for the engine openvino-int8.
+
+    Ranges are taken from real frames; parts of the network go back to float32 until no sequence
+    of --val loses 0.1 dB of PSNR. If none is left, nothing is written.
+
+    Args:
+        model: Name from `unsmear models`, or the path of a .safetensors file.
+        clips: Videos to take ranges from; blurry ones, as the network will meet.
+        val: Folder of paired sequences to measure the loss on.
+        output: Default: beside the weights, where the engine looks for it.
+        frames: How many of each clip.
+        overwrite: Replace a file that exists.
+    """
+    from unsmear.data.pairs import find_pairs
+    from unsmear.deploy.quantize import quantize_model, read_frames
+    from unsmear.engines.eight_bit import eight_bit_path
+    from unsmear.models.zoo import load_model
+
+    if frames < 1:
+        raise ConfigError(f"frames is {frames}: at least 1")
+    loaded = load_model(model)
+    assert loaded.weights is not None
+    path = output or eight_bit_path(loaded.weights)
+    if path.exists() and not overwrite:
+        raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
+    sequences = find_pairs(val)
+    if not sequences:
+        raise InputError(f"no blurry and sharp frames below '{val}'")
+    found = read_frames(clips, frames)
+    with err.status("quantizing") as status:
+        made = quantize_model(
+            loaded.network, loaded.window, found, sequences, path, on_note=status.update
+        )
+    out.print(f"in eight bits: {', '.join(made.eight_bit)}", highlight=False)
+    for name, (full, eight) in made.origin.scores.items():
+        out.print(f"{name}: {full:.2f} -> {eight:.2f} dB ({eight - full:+.3f})", highlight=False)
+    out.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def export(
+    model: str,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    format: Literal["onnx", "openvino"] = "onnx",
+) -> None:
+    """Write a network as graphs for other programs, and check that they compute the same.
+
+    Two graphs, for frames of any size: `encode`, once for each frame, and `restore`, from a frame
+    and its window; model.json says what they take. docs/export.md shows how to use them.
+
+    Args:
+        model: Name from `unsmear models`, or the path of a .safetensors file.
+        output: Folder, new.
+        format: onnx, or openvino (IR).
+    """
+    from unsmear.deploy.export import export as write
+    from unsmear.models.zoo import load_model
+
+    with err.status(f"exporting {model}"):
+        difference = write(load_model(model), format, output)
+    out.print(
+        f"written: {output}; largest difference to the network {difference:.1e} (values 0 to 1)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def bench(
+    *,
+    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    size: str = "1280x720",
+    engines: Annotated[
+        list[EngineName] | None, Parameter(consume_multiple=True, negative="")
+    ] = None,
+    device: Device = "auto",
+    rounds: int = 5,
+    frames: int = 24,
+    threads: int | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measure how fast engines run a network on this machine, and what decoding and encoding add.
+
+    Args:
+        model: Name from `unsmear models`, or the path of a .safetensors file. A network without
+            weights is measured with random ones.
+        size: WIDTHxHEIGHT of the frames.
+        engines: Which. Default: all that there are for the device.
+        device: Where to work.
+        rounds: Times that each engine is measured, in turn; the median counts.
+        frames: Of the clip that is restored from file to file; 0: none is.
+        threads: CPU threads. Default: all.
+        json: Also write the figures into this file.
+    """
+    import dataclasses
+    import json as json_format
+    import re
+
+    import torch
+
+    from unsmear.allocator import hand_memory_back
+    from unsmear.deploy.bench import (
+        BenchRecord,
+        convolution_peak,
+        record_lines,
+        time_end_to_end,
+        time_engines,
+    )
+    from unsmear.device import pick_device
+    from unsmear.evaluate.origin import origin_of
+    from unsmear.models.zoo import ZOO, load_model, random_model
+
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if match is None or min(int(match[1]), int(match[2])) < 16:
+        raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
+    if rounds < 1 or frames < 0 or (threads is not None and threads < 1):
+        raise ConfigError("rounds and threads must be at least 1, frames 0 or more")
+    width, height = int(match[1]), int(match[2])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    hand_memory_back()
+    where = pick_device(device)
+    known = ZOO.get(model)
+    loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
+    network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loaded = dataclasses.replace(loaded, network=network)
+    if where.type == "cpu":
+        usual: list[EngineName] = ["torch", "openvino", "openvino-int8", "onnxruntime"]
+    else:
+        usual = ["torch", "torch-half"]
+    with err.status("measuring the processor") as status:
+        peak = convolution_peak(where)
+        rows, opened = time_engines(
+            loaded, engines or usual, width, height, rounds=rounds, peak=peak,
+            on_round=lambda done: status.update(f"round {done} of {rounds}"),
+        )  # fmt: skip
+        whole = None
+        fastest = min(
+            (row for row in rows if row.seconds), key=lambda row: row.seconds or 0, default=None
+        )
+        if fastest is not None and frames:
+            status.update(f"restoring a video with {fastest.engine}")
+            whole = time_end_to_end(
+                opened[fastest.engine], loaded.window, width, height, frames=frames,
+                rounds=max(rounds // 2, 1),
+            )  # fmt: skip
+    record = BenchRecord(
+        loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)
+    )
+    out.print("\n".join(record_lines(record)), highlight=False, markup=False, soft_wrap=True)
+    if json is not None:
+        json.write_text(json_format.dumps(record.to_json(), indent=2) + "\n")
+        out.print(f"written: {json}", highlight=False, soft_wrap=True)

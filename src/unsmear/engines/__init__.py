@@ -1,0 +1,5 @@
+"""What runs a network's levels: torch, OpenVINO or ONNX Runtime, behind one interface."""
+
+from typing import Literal
+
+EngineName = Literal["auto", "torch", "torch-half", "openvino", "openvino-int8", "onnxruntime"]

@@ -1,0 +1,94 @@
+"""The interface of all engines, and the one that is always there: torch.
+
+An engine runs the levels of a network, which are convolutions and what a pixel takes from the
+context: local, and nearly all of the work. What spans a frame or the window (the descriptors and
+their sums) is torch's in every engine, and in float32.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unsmear.models.network import DeblurNetwork
+
+
+class Engine(ABC):
+    """Runs the levels of a network.
+
+    Attributes:
+        name: as users type it.
+        network: whose levels are run; in evaluation mode, on the device of the work.
+        memory_format: of the tensors that it takes without copying.
+    """
+
+    name: str
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    def __init__(self, network: DeblurNetwork) -> None:
+        self.network = network
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors go in and come out."""
+        return next(self.network.parameters()).device
+
+    @property
+    def identity(self) -> str:
+        """Name and version of everything that decides the last bits, but for the network."""
+        return f"{self.name} {torch.__version__}"
+
+    @abstractmethod
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """As `DeblurNetwork.encode_level`."""
+
+    @abstractmethod
+    def decode_level(
+        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
+    ) -> Tensor:
+        """As `DeblurNetwork.decode_level`; at level 0 followed by `predict`, so that what comes
+        out is the change to the frame, (B, 3, H, W).
+        """
+
+
+class TorchEngine(Engine):
+    """Runs a network as it is.
+
+    Args:
+        network: in evaluation mode.
+        half: convolutions in half precision (the attention's softmax and sums stay in float32).
+            About twice as fast on GPUs, many times slower on CPUs.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, network: DeblurNetwork, *, half: bool = False) -> None:
+        super().__init__(network)
+        self.name = "torch-half" if half else "torch"
+        # float16 holds 11 bits of a number from 0 to 1, bfloat16 8: fewer than the frames have.
+        self._autocast = torch.autocast(self.device.type, torch.float16, enabled=half)
+
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """As `DeblurNetwork.encode_level`."""
+        with self._autocast:
+            return self.network.encode_level(level, x)
+
+    def decode_level(
+        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
+    ) -> Tensor:
+        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
+        with self._autocast:
+            x = self.network.decode_level(level, features, below, context)
+            return self.network.predict(x) if level == 0 else x
+
+
+Runnable = DeblurNetwork | Engine
+"""What restores: a network, which torch then runs, or an engine."""
+
+
+def as_engine(model: Runnable) -> Engine:
+    """An engine as it is; a network in torch."""
+    return model if isinstance(model, Engine) else TorchEngine(model)

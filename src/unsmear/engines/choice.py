@@ -1,0 +1,127 @@
+"""Which engine: by name, or the fastest there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+
+from unsmear.device import pick_device
+from unsmear.engines import EngineName
+from unsmear.engines.base import Engine, TorchEngine
+from unsmear.engines.eight_bit import SavedGraph, eight_bit_path, load_eight_bit
+from unsmear.errors import ConfigError, ModelError
+from unsmear.models.checkpoint import Provenance, digest_of
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import LoadedModel, load_model
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model ready to restore.
+
+    Attributes:
+        name: row of the zoo, or file name.
+        engine: holds the network and runs it.
+        window: frames that contribute to each one, unless the user says otherwise.
+        provenance: how the weights came to be.
+    """
+
+    name: str
+    engine: Engine
+    window: int
+    provenance: Provenance
+
+    @property
+    def network(self) -> DeblurNetwork:
+        """On the device of the work."""
+        return self.engine.network
+
+
+def open_model(model: str, device: str = "auto", engine: EngineName = "auto") -> OpenedModel:
+    """Load a network onto a device, laid out for speed.
+
+    Args:
+        model: name from `unsmear models`, or the path of a .safetensors file.
+        device: auto, cpu, cuda, cuda:N or mps.
+        engine: what runs it, see `open_engine`.
+
+    Raises:
+        ModelError: unknown model, or a file that does not fit.
+        ConfigError: no such device or engine.
+        MissingExtraError: the engine is not installed.
+    """
+    where = pick_device(device)
+    loaded = load_model(model)
+    network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ready = open_engine(dataclasses.replace(loaded, network=network), engine)
+    return OpenedModel(loaded.name, ready, loaded.window, loaded.provenance)
+
+
+def open_engine(model: LoadedModel, name: EngineName = "auto") -> Engine:
+    """An engine for a model.
+
+    Args:
+        model: its network in evaluation mode, on the device of the work.
+        name: `auto` takes, on a CPU, OpenVINO in eight bits where the model has them and
+            OpenVINO is installed, and torch elsewhere.
+
+    Raises:
+        ConfigError: unknown engine, or one that does not run on this device.
+        ModelError: the model has no graphs in eight bits, or they belong to other weights.
+        MissingExtraError: the engine is not installed.
+    """
+    network = model.network
+    device = next(network.parameters()).device
+    if name not in get_args(EngineName):
+        raise ConfigError(f"unknown engine '{name}': there are {', '.join(get_args(EngineName))}")
+    if name == "auto":
+        name = fastest(model, device)
+    if name == "torch":
+        return TorchEngine(network)
+    if name == "torch-half":
+        if device.type == "cpu":
+            raise ConfigError("engine torch-half is for GPUs: on a CPU it is many times slower")
+        return TorchEngine(network, half=True)
+    if device.type != "cpu":
+        raise ConfigError(f"engine {name} runs on the CPU: add --device cpu, or use torch")
+    if name == "onnxruntime":
+        from unsmear.engines.onnx import OnnxEngine, convert_levels
+
+        return OnnxEngine(network, convert_levels(network))
+    from unsmear.engines import openvino
+
+    if name == "openvino":
+        return openvino.OpenVinoEngine(network, openvino.convert_levels(network))
+    return openvino.OpenVinoEngine(network, openvino.read_graphs(_eight_bit(model)), name)
+
+
+def fastest(model: LoadedModel, device: torch.device) -> EngineName:
+    """The engine that `auto` stands for: `benchmarks/engines.py` measures them."""
+    if (
+        device.type == "cpu"
+        and model.weights is not None
+        and eight_bit_path(model.weights).is_file()
+        and importlib.util.find_spec("openvino") is not None
+    ):
+        return "openvino-int8"
+    return "torch"
+
+
+def _eight_bit(model: LoadedModel) -> Mapping[str, SavedGraph]:
+    path = None if model.weights is None else eight_bit_path(model.weights)
+    if path is None or not path.is_file():
+        raise ModelError(
+            f"model '{model.name}' has no graphs in eight bits: use engine openvino, or make them: "
+            f"unsmear quantize {model.name} --clips CLIP --val DIR"
+        )
+    graphs, origin = load_eight_bit(path)
+    if origin.digest != digest_of(model.network):
+        raise ModelError(
+            f"'{path}' was made of other weights: write it anew with `unsmear quantize`"
+        )
+    return graphs

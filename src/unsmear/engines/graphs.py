@@ -1,0 +1,179 @@
+"""A network cut into the graphs that other engines run: one for each level, each way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.models.attention import TemporalSum
+from unsmear.models.network import DeblurNetwork, Encoded, NetworkConfig
+
+_SIDE = 16  # of the example frame, in multiples of what the network takes; graphs take any size
+
+
+class EncodeLevel(nn.Module):
+    """`DeblurNetwork.encode_level` of one level."""
+
+    def __init__(self, network: DeblurNetwork, level: int) -> None:
+        super().__init__()
+        self.network, self.level = network, level
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, widths[level], H_l, W_l)."""
+        return self.network.encode_level(self.level, x)
+
+
+class DecodeLevel(nn.Module):
+    """`DeblurNetwork.decode_level` of one level, with `predict` at level 0."""
+
+    def __init__(self, network: DeblurNetwork, level: int) -> None:
+        super().__init__()
+        self.network, self.level = network, level
+        self.has_context = level in network.config.attention_levels
+
+    def forward(self, features: Tensor, *others: Tensor) -> Tensor:
+        """Features of this level, what comes from below (or of the neighbours), and last the
+        context where the level has an attention.
+        """
+        below = others[:-1] if self.has_context else others
+        context = others[-1] if self.has_context else None
+        x = self.network.decode_level(self.level, features, below, context)
+        return self.network.predict(x) if self.level == 0 else x
+
+
+class EncodeFrame(nn.Module):
+    """`DeblurNetwork.encode`, `squeeze` and `sum` of one frame: all that is ever asked of it."""
+
+    def __init__(self, network: DeblurNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        """(1, 3, H, W) -> features of every level, finest first, then peak, weight and total of
+        each attention level, see `TemporalSum`.
+        """
+        features = [frame]
+        for level in range(len(self.network.config.widths)):
+            features.append(self.network.encode_level(level, features[-1]))
+        sums = self.network.sum(self.network.squeeze(Encoded(frame, tuple(features[1:]))))
+        return (*features[1:], *(part for level in sums for part in level))
+
+
+class RestoreFrame(nn.Module):
+    """`DeblurNetwork.restore`."""
+
+    def __init__(self, network: DeblurNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame: Tensor, *others: Tensor) -> Tensor:
+        """The frame, its features, the contexts of its window, the coarsest features of its
+        neighbours -> the restored frame, (1, 3, H, W), not clamped.
+        """
+        config = self.network.config
+        levels, contexts = len(config.widths), len(config.attention_levels)
+        return self.network.restore(
+            Encoded(frame, others[:levels]),
+            others[levels : levels + contexts],
+            others[levels + contexts :],
+        )
+
+
+class Graph(NamedTuple):
+    """One part of a network.
+
+    Attributes:
+        name: `encode_0`, `decode_2`, or `encode`, `restore` for all levels together.
+        module: takes and gives plain tensors.
+        example: inputs of the right shapes; height and width may differ, with B = 1.
+        inputs: names, where it has any.
+        outputs: names, likewise.
+    """
+
+    name: str
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+
+
+def encode_name(level: int) -> str:
+    """Name of the graph of `encode_level`."""
+    return f"encode_{level}"
+
+
+def decode_name(level: int) -> str:
+    """Name of the graph of `decode_level`."""
+    return f"decode_{level}"
+
+
+def _frame(config: NetworkConfig) -> Tensor:
+    side = _SIDE * config.size_multiple
+    return torch.zeros(1, 3, side, side)
+
+
+def _features(config: NetworkConfig, level: int) -> Tensor:
+    side = _SIDE * config.size_multiple // (config.stem * 2**level)
+    return torch.zeros(1, config.widths[level], side, side)
+
+
+def _context(config: NetworkConfig, level: int) -> Tensor:
+    return torch.zeros(1, config.spatial_maps * config.temporal_maps, config.widths[level])
+
+
+def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
+    """A network level by level, as engines run it in tiles, the encoder first.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+    """
+    config = network.config
+    last = len(config.widths) - 1
+    for level in range(last + 1):
+        entering = _features(config, level - 1) if level else _frame(config)
+        yield Graph(encode_name(level), EncodeLevel(network, level), (entering,))
+    for level in reversed(range(last + 1)):
+        inputs = [_features(config, level)]
+        if level == last:
+            inputs += [_features(config, last) for _ in range(2 * config.neighbours)]
+        else:
+            inputs.append(_features(config, level + 1))
+        if level in config.attention_levels:
+            inputs.append(_context(config, level))
+        yield Graph(decode_name(level), DecodeLevel(network, level), tuple(inputs))
+
+
+def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
+    """A network as two graphs, for other programs: `encode` a frame once, `restore` it from its
+    window.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+    """
+    config = network.config
+    levels = range(len(config.widths))
+    features = tuple(f"features_{level}" for level in levels)
+    sums = tuple(
+        f"{part}_{level}" for level in config.attention_levels for part in TemporalSum._fields
+    )
+    yield Graph("encode", EncodeFrame(network), (_frame(config),), ("frame",), (*features, *sums))
+    yield Graph(
+        "restore",
+        RestoreFrame(network),
+        (
+            _frame(config),
+            *(_features(config, level) for level in levels),
+            *(_context(config, level) for level in config.attention_levels),
+            *(_features(config, levels[-1]) for _ in range(2 * config.neighbours)),
+        ),
+        (
+            "frame",
+            *features,
+            *(f"context_{level}" for level in config.attention_levels),
+            *(f"neighbour_{number}" for number in range(2 * config.neighbours)),
+        ),
+        ("restored",),
+    )

@@ -1,0 +1,122 @@
+"""ONNX: graphs for other programs, and the engine that runs them here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import Parameter, signature
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.engines.base import Engine
+from unsmear.engines.graphs import decode_name, encode_name, level_graphs
+from unsmear.errors import MissingExtraError
+from unsmear.models.network import DeblurNetwork
+
+try:
+    import onnxruntime
+    import onnxscript  # noqa: F401  torch.onnx needs it
+except ModuleNotFoundError as error:
+    raise MissingExtraError(str(error.name), "onnx", "ONNX") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx speaks of what it passes through, such as packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def convert(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> bytes:
+    """A torch module as an ONNX graph that takes any height and width.
+
+    Args:
+        module: takes and gives tensors.
+        example: inputs that the module is traced with, B = 1.
+        inputs: names.
+        outputs: names.
+    """
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes: tuple[object, ...] = tuple(
+        {2: dynamic, 3: dynamic} if x.dim() == 4 else {} for x in example
+    )
+    named = signature(module.forward).parameters
+    if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in named.values()):
+        own = len(named) - 1  # torch.export wants those of *others as one tuple
+        shapes = (*shapes[:own], shapes[own:])
+    with _quiet():
+        program = torch.onnx.export(
+            module.eval(), tuple(example), dynamo=True, dynamic_shapes=shapes, verbose=False,
+            input_names=inputs, output_names=outputs,
+        )  # fmt: skip
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def convert_levels(network: DeblurNetwork) -> dict[str, bytes]:
+    """All graphs of a network, see `level_graphs`."""
+    return {graph.name: convert(graph.module, graph.example) for graph in level_graphs(network)}
+
+
+def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+    """A graph ready to run on the CPU, on as many threads as torch uses."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxEngine(Engine):
+    """Runs the graphs of a network in ONNX Runtime.
+
+    Args:
+        network: that the graphs were made of, on the CPU.
+        graphs: by name, see `convert_levels`.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, network: DeblurNetwork, graphs: Mapping[str, bytes]) -> None:
+        super().__init__(network)
+        self._sessions = {key: open_session(graph) for key, graph in graphs.items()}
+        self._inputs = {
+            key: [entrance.name for entrance in session.get_inputs()]
+            for key, session in self._sessions.items()
+        }
+
+    @property
+    def identity(self) -> str:
+        """Name and version of everything that decides the last bits, but for the network."""
+        return f"{self.name} {onnxruntime.__version__} {torch.__version__}"
+
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """As `DeblurNetwork.encode_level`."""
+        return self._run(encode_name(level), (x,))
+
+    def decode_level(
+        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
+    ) -> Tensor:
+        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
+        inputs = (features, *below) if context is None else (features, *below, context)
+        return self._run(decode_name(level), inputs)
+
+    def _run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        arrays = (tensor.contiguous().numpy() for tensor in inputs)
+        feed = dict(zip(self._inputs[name], arrays, strict=True))
+        (out,) = self._sessions[name].run(None, feed)
+        return torch.from_numpy(out)
