@@ -10,12 +10,12 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from unsmear import __version__, command, deployment, info, research
+from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
 from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, UnsmearError
-from unsmear.research import Device
 
 INTERRUPTED = 130
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from unsmear.arguments import Device
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
-from unsmear.research import Device
 from unsmear.video.formats import VIDEO_CONTAINERS
 
 if TYPE_CHECKING:

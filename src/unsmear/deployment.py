@@ -7,19 +7,17 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unsmear.arguments import Device, Paths
 from unsmear.display import err, out
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError
-from unsmear.research import Device
-
-_Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
 
 
 def quantize(
     model: str,
     /,
     *,
-    clips: _Paths,
+    clips: Paths,
     val: Path,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     frames: int = 3,
@@ -164,10 +162,9 @@ def bench(
             on_round=lambda done: status.update(f"round {done} of {rounds}"),
         )  # fmt: skip
         whole = None
-        fastest = min(
-            (row for row in rows if row.seconds), key=lambda row: row.seconds or 0, default=None
-        )
-        if fastest is not None and frames:
+        ran = [row for row in rows if row.seconds is not None]
+        if ran and frames:
+            fastest = min(ran, key=lambda row: row.seconds or 0)
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
                 opened[fastest.engine], loaded.window, width, height, frames=frames,

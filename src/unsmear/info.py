@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from unsmear.arguments import Device
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, MissingExtraError, OutputError
 
@@ -325,7 +326,7 @@ def info(
     json: Annotated[bool, Parameter(negative="")] = False,
     every: int | None = None,
     model: Annotated[str, Parameter(alias="-m")] = "lite",
-    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    device: Device = "auto",
     engine: EngineName = "auto",
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:

@@ -67,7 +67,7 @@ class EngineTime:
         why_not: it cannot run.
     """
 
-    engine: str
+    engine: EngineName
     seconds: float | None = None
     gmac_per_second: float | None = None
     share_of_peak: float | None = None

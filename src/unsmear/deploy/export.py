@@ -76,8 +76,7 @@ def write_graph(graph: Graph, kind: Format, folder: Path) -> None:
     else:
         from unsmear.engines import openvino
 
-        model = openvino.convert(graph.module, graph.example, inputs, outputs)
-        openvino.openvino.save_model(model, path, compress_to_fp16=False)
+        openvino.save(openvino.convert(graph.module, graph.example, inputs, outputs), path)
 
 
 def specification(model: LoadedModel, kind: Format) -> dict[str, Any]:

@@ -63,13 +63,18 @@ def convert_levels(network: DeblurNetwork) -> dict[str, openvino.Model]:
     return {graph.name: convert(graph.module, graph.example) for graph in level_graphs(network)}
 
 
+def save(model: openvino.Model, path: Path) -> None:
+    """A graph as two files, its numbers (.bin) beside its structure (.xml)."""
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
 def write_graphs(models: Models) -> dict[str, SavedGraph]:
     """Graphs as bytes."""
     saved = {}
     with TemporaryDirectory() as folder:
         for name, model in models.items():
             path = Path(folder) / f"{name}.xml"
-            openvino.save_model(model, path, compress_to_fp16=False)
+            save(model, path)
             saved[name] = SavedGraph(path.read_bytes(), path.with_suffix(".bin").read_bytes())
     return saved
 
