@@ -1,89 +1,84 @@
-"""Does peak memory grow with the length of a video? Restores a short and a long one, each in a
-process of its own, and compares what the operating system counted.
+"""How much memory does a video take, how long, and does it matter how long the video is? Restores
+clips of several sizes and lengths, each in a process of its own, and asks the operating system.
 
-    python benchmarks/memory.py                 # 60 and 600 frames of 1280x720
+    python benchmarks/memory.py                          # 360p to 4K, about half an hour
+    python benchmarks/memory.py 1280x720:60 1280x720:600
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from unsmear.clip import ClipInfo, ColorTags
-from unsmear.video.color import planes_from_rgb
-from unsmear.video.writer import VideoWriter
+from unsmear.deploy.bench import write_panning_clip
+from unsmear.deploy.records import ClipRun, MemoryRecord, memory_lines
+from unsmear.evaluate.origin import origin_of
 
-TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
-
-
-def write_panning_clip(path: Path, frames: int, width: int, height: int) -> None:
-    """A camera that pans over a smooth random picture."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, height // 16, width // 8, generator=generator)
-    scene = torch.nn.functional.interpolate(coarse, (height, 2 * width), mode="bicubic")[0]
-    info = ClipInfo(
-        width=width, height=height, frames=frames, rate=Fraction(30), time_base=Fraction(1, 30),
-        tags=TAGS,
-    )  # fmt: skip
-    with VideoWriter(path, info, width) as writer:
-        for index in range(frames):
-            left = index * width // frames
-            picture = scene[..., left : left + width].clamp(0, 1)
-            writer.write(planes_from_rgb(picture, TAGS), Fraction(index, 30))
-        writer.commit()
+CASES = (
+    "640x360:100", "640x360:1000", "1280x720:60", "1280x720:600", "1920x1080:30", "3840x2160:8",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Run:
-    """One restored video: frames, peak resident memory in MiB, seconds of wall clock."""
+class Case(NamedTuple):
+    """A clip to restore."""
 
+    width: int
+    height: int
     frames: int
-    peak: float
-    seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """WIDTHxHEIGHT:FRAMES."""
+        match = re.fullmatch(r"(\d+)x(\d+):(\d+)", text)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"'{text}': use WIDTHxHEIGHT:FRAMES")
+        return cls(*(int(part) for part in match.groups()))
 
 
-def restore(source: Path, frames: int, model: str) -> Run:
+def restore(folder: Path, case: Case, model: str, engine: str) -> ClipRun:
     """Run the command line and ask the operating system for its peak memory."""
-    target = source.with_suffix(".sharp.mp4")
-    command = [sys.executable, "-m", "unsmear", str(source), "-o", str(target), "-m", model]
+    source, target = folder / "clip.mp4", folder / "sharp.mp4"
+    write_panning_clip(source, case.frames, case.width, case.height)
+    command = [sys.executable, "-m", "unsmear", str(source), "-o", str(target), "--overwrite"]
+    command += ["-m", model, "--engine", engine, "--device", "cpu"]
     began = time.monotonic()
-    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} failed")
-    return Run(frames, usage.ru_maxrss / 1024, time.monotonic() - began)
+    return ClipRun(*case, usage.ru_maxrss / 1024, time.monotonic() - began)
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--frames", type=int, nargs=2, default=(60, 600))
-    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("cases", nargs="*", type=Case.parse, default=[Case.parse(c) for c in CASES])
     parser.add_argument("--model", default="lite")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
-    width, height = (int(value) for value in arguments.size.split("x"))
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        for frames in arguments.frames:
-            source = Path(folder) / f"{frames}.mp4"
-            write_panning_clip(source, frames, width, height)
-            runs.append(restore(source, frames, arguments.model))
-    print(f"{arguments.model}, {arguments.size}, torch {torch.__version__}, CPU")
-    for run in runs:
-        print(
-            f"{run.frames:>6} frames: peak {run.peak:8.1f} MiB, {run.seconds:7.1f} s, "
-            f"{run.frames / run.seconds:.2f} frames/s with start and codec"
-        )
-    print(f"peak of the long one / peak of the short one: {runs[1].peak / runs[0].peak:.4f}")
+        for case in arguments.cases:
+            runs.append(restore(Path(folder), case, arguments.model, arguments.engine))
+            print(runs[-1], file=sys.stderr, flush=True)
+    record = MemoryRecord(
+        arguments.model, arguments.engine, tuple(runs), origin_of(torch.device("cpu"))
+    )
+    print("\n".join(memory_lines(record)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,57 +6,57 @@ python benchmarks/windows.py                # 300 frames of 640x360, windows 1 5
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from unsmear.deploy.bench import panning_frames
+from unsmear.deploy.records import WindowRecord, WindowTime, window_lines
+from unsmear.engines import EngineName
 from unsmear.engines.choice import open_model
+from unsmear.evaluate.origin import origin_of
 from unsmear.restoration.stream import Window, describe_scenes, parse_window, restore_stream
 
 
-def panning_frames(count: int, width: int, height: int) -> list[Tensor]:
-    """Views of a smooth random picture, (3, H, W) each, sharing its memory."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, height // 16, width // 8, generator=generator)
-    scene = torch.nn.functional.interpolate(coarse, (height, 2 * width), mode="bicubic")[0]
-    lefts = [index * width // count for index in range(count)]
-    return [scene[..., left : left + width].clamp(0, 1) for left in lefts]
-
-
-def seconds_of(model: str, frames: Sequence[Tensor], window: Window) -> tuple[float, float]:
-    """Seconds a frame of the first pass (0 where there is none) and of the restoring one."""
-    network = open_model(model, "cpu", "torch").network
+def measured(
+    model: str, engine: EngineName, frames: Sequence[Tensor], window: Window
+) -> WindowTime:
+    """Restore the frames with a window."""
+    ready = open_model(model, "cpu", engine).engine
     began = time.perf_counter()
-    scenes = describe_scenes(network, frames) if window == "all" else ()
+    scenes = describe_scenes(ready, frames) if window == "all" else ()
     watched = time.perf_counter()
-    for _ in restore_stream(network, frames, window, scenes=scenes):
+    for _ in restore_stream(ready, frames, window, scenes=scenes):
         pass
     done = time.perf_counter()
-    return (watched - began) / len(frames), (done - watched) / len(frames)
+    return WindowTime(window, (watched - began) / len(frames), (done - watched) / len(frames))
 
 
 def main() -> None:
-    """Measure and print a table, ratios to the first window."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("windows", nargs="*", type=parse_window, default=[1, 5, 31, 301, "all"])
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", default="640x360")
     parser.add_argument("--model", default="lite")
+    parser.add_argument("--engine", default="torch")
+    parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     width, height = (int(value) for value in arguments.size.split("x"))
     frames = panning_frames(arguments.frames, width, height)
-    print(f"{arguments.model}, {arguments.frames} frames of {arguments.size}, torch "
-          f"{torch.__version__}, {torch.get_num_threads()} threads, CPU")  # fmt: skip
-    print("| window | first pass ms a frame | restoring ms a frame | in all, times the first row |")
-    print("|---|---|---|---|")
-    base: float | None = None
-    for window in arguments.windows:
-        watching, restoring = seconds_of(arguments.model, frames, window)
-        base = base or watching + restoring
-        print(f"| {window} | {1e3 * watching:.0f} | {1e3 * restoring:.0f} "
-              f"| {(watching + restoring) / base:.2f} |", flush=True)  # fmt: skip
+    rows = [measured(arguments.model, arguments.engine, frames, w) for w in arguments.windows]
+    record = WindowRecord(
+        arguments.model, arguments.engine, width, height, len(frames), tuple(rows),
+        origin_of(torch.device("cpu")),
+    )  # fmt: skip
+    print("\n".join(window_lines(record)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
 
 
 if __name__ == "__main__":

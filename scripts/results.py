@@ -5,7 +5,8 @@
 
 `eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
 `benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it as
-`fusion-*.md`. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`fusion-*.md`. `bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json`
+from the benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unsmear.deploy.records import (
+    BenchRecord,
+    MemoryRecord,
+    WindowRecord,
+    bench_lines,
+    memory_lines,
+    window_lines,
+)
 from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table, measured_row, table_1
@@ -68,6 +77,16 @@ def page(records: Path = RECORDS) -> str:
         remarks = path.with_suffix(".md")
         if remarks.exists():
             lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
+    lines += ["## Speed and memory", ""]
+    for pattern, form in (
+        ("bench-*.json", lambda record: bench_lines(BenchRecord.from_json(record))),
+        ("windows-*.json", lambda record: window_lines(WindowRecord.from_json(record))),
+        ("memory-*.json", lambda record: memory_lines(MemoryRecord.from_json(record))),
+    ):
+        for path in sorted(records.glob(pattern)):
+            record = json.loads(path.read_text())
+            measured = f"Measured by {Origin(**record['origin']).line}."
+            lines += [*form(record), "", measured, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -127,12 +127,11 @@ def bench(
 
     from unsmear.allocator import hand_memory_back
     from unsmear.deploy.bench import (
-        BenchRecord,
         convolution_peak,
-        record_lines,
         time_end_to_end,
         time_engines,
     )
+    from unsmear.deploy.records import BenchRecord, bench_lines
     from unsmear.device import pick_device
     from unsmear.evaluate.origin import origin_of
     from unsmear.models.zoo import ZOO, load_model, random_model
@@ -173,7 +172,7 @@ def bench(
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)
     )
-    out.print("\n".join(record_lines(record)), highlight=False, markup=False, soft_wrap=True)
+    out.print("\n".join(bench_lines(record)), highlight=False, markup=False, soft_wrap=True)
     if json is not None:
-        json.write_text(json_format.dumps(record.to_json(), indent=2) + "\n")
+        json.write_text(json_format.dumps(dataclasses.asdict(record), indent=2) + "\n")
         out.print(f"written: {json}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.conftest import SMALL, awake, one_scene
 from tests.explain.test_maps import window_of
+from unsmear.engines.base import as_engine
 from unsmear.explain.gradients import ReceptiveField, local_reach, receptive_field
 from unsmear.explain.window import FrameWindow
 from unsmear.models.network import DeblurNetwork, NetworkConfig, join_frames, pad_to_multiple
@@ -45,7 +46,9 @@ def field_of(
     network: DeblurNetwork, window: FrameWindow, pixel: tuple[int, int], tile: int = 512
 ) -> ReceptiveField:
     with torch.no_grad():
-        encoded = [network.encode(prepared(picture, network)) for picture in window.pictures]
+        encoded = [
+            network.encode(prepared(picture, as_engine(network))) for picture in window.pictures
+        ]
         descriptors = join_frames([network.squeeze(encoded[i]) for i in window.attended])
     side, last = network.config.neighbours, len(window.pictures) - 1
     neighbours = [

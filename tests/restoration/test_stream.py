@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.conftest import SMALL, awake, one_scene
+from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
+from unsmear.restoration import stream
 from unsmear.restoration.stream import describe_scenes, parse_window, restore_stream
 
 
@@ -62,7 +64,10 @@ def test_window_over_the_whole_clip_equals_forward(network):
 def test_look_ahead_is_bounded_and_long_windows_encode_again(
     network, monkeypatch, window, encodings_each
 ):
-    """Features wait for up to four frames; beyond that they are computed again when needed."""
+    """Where memory is short, features wait for up to four frames; beyond that they are computed
+    again when needed.
+    """
+    monkeypatch.setattr(stream, "_MOST_KEPT", 0)
     encodings = []
     original = network.encode_level
 
@@ -165,3 +170,29 @@ def test_windows_as_users_type_them():
 def test_sizes_must_agree(network):
     with pytest.raises(ValueError, match="sizes must agree"):
         list(restore_stream(network, [torch.rand(3, 8, 8), torch.rand(3, 8, 16)], 1))
+
+
+class CountingEngine(TorchEngine):
+    """Counts how often frames are encoded."""
+
+    encoded = 0
+
+    def encode_level(self, level, x):
+        self.encoded += level == 0
+        return super().encode_level(level, x)
+
+
+def test_features_are_kept_while_memory_lasts_and_computed_again_beyond(network, monkeypatch):
+    clip = one_scene(9, 16, 24)
+    kept = CountingEngine(network)
+    wanted = list(restore_stream(kept, clip, 7))
+    assert kept.encoded == 9
+    encoded = network.encode(pad_to_multiple(clip[:1], network.config.size_multiple))
+    frame = sum(x.numel() * 4 for x in encoded.features)
+    monkeypatch.setattr(stream, "_ALWAYS_KEPT", 2)
+    for most, times in ((3 * frame, 1), (3 * frame - 1, 2)):
+        monkeypatch.setattr(stream, "_MOST_KEPT", most)
+        engine = CountingEngine(network)
+        found = list(restore_stream(engine, clip, 7))
+        assert engine.encoded == 9 * times
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)

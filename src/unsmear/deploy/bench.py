@@ -6,22 +6,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unsmear.clip import ClipInfo, ColorTags
+from unsmear.deploy.records import EndToEnd, EngineTime
 from unsmear.engines import EngineName
 from unsmear.engines.base import Engine
 from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
-from unsmear.evaluate.origin import Origin
 from unsmear.models.network import count_macs
 from unsmear.models.zoo import LoadedModel
 from unsmear.restoration.files import restore_file
@@ -53,88 +51,6 @@ def write_panning_clip(path: Path, count: int, width: int, height: int) -> None:
         for index, frame in enumerate(panning_frames(count, width, height)):
             writer.write(planes_from_rgb(frame, _TAGS), Fraction(index, 30))
         writer.commit()
-
-
-@dataclass(frozen=True)
-class EngineTime:
-    """What an engine takes for one frame of a stream: encoded once, restored once.
-
-    Attributes:
-        engine: its name.
-        seconds: median over the runs; None where it cannot run here.
-        gmac_per_second: of the network's arithmetic.
-        share_of_peak: of what convolutions in float32 reach at best here.
-        why_not: it cannot run.
-    """
-
-    engine: EngineName
-    seconds: float | None = None
-    gmac_per_second: float | None = None
-    share_of_peak: float | None = None
-    why_not: str = ""
-
-
-@dataclass(frozen=True)
-class EndToEnd:
-    """A video restored from file to file.
-
-    Attributes:
-        engine: its name.
-        frames: of the clip.
-        seconds: for one frame, loading and start left out.
-        network_seconds: of the network alone, for one frame, in turn with it in the same run.
-    """
-
-    engine: str
-    frames: int
-    seconds: float
-    network_seconds: float
-
-    @property
-    def overhead(self) -> float:
-        """Share of the time that is not the network's."""
-        return 1 - self.network_seconds / self.seconds
-
-
-@dataclass(frozen=True)
-class BenchRecord:
-    """One run of the benchmark.
-
-    Attributes:
-        model: its name.
-        width, height: of the frames.
-        threads: of torch and the engines.
-        peak_gmac_per_second: the best that a convolution in float32 reached.
-        engines: in the order asked for.
-        end_to_end: of the fastest.
-        origin: machine, versions, command, date.
-    """
-
-    model: str
-    width: int
-    height: int
-    threads: int
-    peak_gmac_per_second: float
-    engines: tuple[EngineTime, ...]
-    end_to_end: EndToEnd | None
-    origin: Origin
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> BenchRecord:
-        """What `to_json` gave."""
-        whole = record["end_to_end"]
-        return cls(
-            **{
-                **record,
-                "engines": tuple(EngineTime(**row) for row in record["engines"]),
-                "end_to_end": None if whole is None else EndToEnd(**whole),
-                "origin": Origin(**record["origin"]),
-            }
-        )
 
 
 def convolution_peak(device: torch.device, seconds: float = 1.0) -> float:
@@ -248,34 +164,3 @@ def time_end_to_end(
                 / frames
             )
     return EndToEnd(engine.name, frames, median(whole), median(network))
-
-
-def record_lines(record: BenchRecord) -> list[str]:
-    """The record as Markdown."""
-    base = next((row.seconds for row in record.engines if row.seconds), None)
-    lines = [
-        f"{record.model}, {record.width}x{record.height}, {record.threads} threads; the best "
-        f"convolution in float32 reached {record.peak_gmac_per_second:.0f} GMAC a second.",
-        "",
-        "| engine | ms a frame | frames a second | speed, times the first row | GMAC a second "
-        "| share of the peak |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in record.engines:
-        if row.seconds is None or base is None:
-            lines.append(f"| {row.engine} | - | - | - | - | {row.why_not} |")
-        else:
-            lines.append(
-                f"| {row.engine} | {1e3 * row.seconds:.0f} | {1 / row.seconds:.2f} "
-                f"| {base / row.seconds:.2f} | {row.gmac_per_second:.0f} "
-                f"| {100 * (row.share_of_peak or 0):.0f} % |"
-            )
-    whole = record.end_to_end
-    if whole is not None:
-        lines += [
-            "",
-            f"From file to file with {whole.engine}, {whole.frames} frames: "
-            f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
-            "is not the network's (its own time taken in turn, in the same run).",
-        ]
-    return lines

@@ -59,7 +59,8 @@ class TorchEngine(Engine):
 
     Args:
         network: in evaluation mode.
-        half: convolutions in half precision (the attention's softmax and sums stay in float32).
+        half: convolutions in half precision; what leaves a level, the attention's softmax and
+            its sums stay in float32.
             About twice as fast on GPUs, many times slower on CPUs.
     """
 
@@ -74,7 +75,7 @@ class TorchEngine(Engine):
     def encode_level(self, level: int, x: Tensor) -> Tensor:
         """As `DeblurNetwork.encode_level`."""
         with self._autocast:
-            return self.network.encode_level(level, x)
+            return self.network.encode_level(level, x).float()
 
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
@@ -82,7 +83,7 @@ class TorchEngine(Engine):
         """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
         with self._autocast:
             x = self.network.decode_level(level, features, below, context)
-            return self.network.predict(x) if level == 0 else x
+            return (self.network.predict(x) if level == 0 else x).float()
 
 
 Runnable = DeblurNetwork | Engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,7 +47,9 @@ def convert(
     """
     frontend = FrontEndManager().load_by_framework("pytorch")
     given = example if len(example) > 1 else example[0]
-    decoder = TorchScriptPythonDecoder(module, example_input=given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, which the front end stands on
+        decoder = TorchScriptPythonDecoder(module, example_input=given)
     model = frontend.convert(frontend.load(decoder))
     for entrance, tensor in zip(model.inputs, example, strict=True):
         shape = [1, tensor.shape[1], -1, -1] if tensor.dim() == 4 else list(tensor.shape)

@@ -32,10 +32,11 @@ from unsmear.restoration.window import WindowSums, contexts_of, merge
 
 Window = int | Literal["all"]
 
-# Features of this many frames are kept while they wait for what follows them. Where a window
-# looks further ahead, they are dropped and computed again: half as much work more, but a
-# window of 301 frames of 720p would keep 6 GB otherwise.
-_MOST_KEPT = 4
+# Features are kept while their frame waits for what follows it, if all that wait need no more
+# memory than this; else they are dropped and computed again, which is half as much work more.
+# A window of 31 frames of 360p keeps 150 MB, one of 301 frames of 720p would keep 6 GB.
+_MOST_KEPT = 256 << 20  # bytes
+_ALWAYS_KEPT = 4  # frames
 
 
 def check_window(window: Window) -> Window:
@@ -218,6 +219,11 @@ def prepared(frame: Tensor, engine: Engine) -> Tensor:
     return padded.contiguous(memory_format=engine.memory_format)
 
 
+def _size_of(encoded: Encoded) -> int:
+    """Bytes of the features."""
+    return sum(x.numel() * x.element_size() for x in encoded.features)
+
+
 @dataclass
 class _Held:
     """A frame on its way; what is not needed any more is None."""
@@ -273,7 +279,7 @@ class _SceneStream:
         if self._contexts is None:
             encoded = self._tiler.encode(prepared(frame, self._tiler.engine))
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
-            if self._ahead <= _MOST_KEPT:
+            if self._ahead <= _ALWAYS_KEPT or self._ahead * _size_of(encoded) <= _MOST_KEPT:
                 held.encoded, held.local = encoded, encoded.local
         self._held.append(held)
         self._end += 1

@@ -1,0 +1,239 @@
+"""Records of speed and memory: what benchmarks write, and the tables that come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unsmear.engines import EngineName
+from unsmear.evaluate.origin import Origin
+from unsmear.restoration.stream import Window
+
+
+@dataclass(frozen=True)
+class EngineTime:
+    """What an engine takes for one frame of a stream: encoded once, restored once.
+
+    Attributes:
+        engine: its name.
+        seconds: median over the runs; None where it cannot run here.
+        gmac_per_second: of the network's arithmetic.
+        share_of_peak: of what convolutions in float32 reach at best here.
+        why_not: it cannot run.
+    """
+
+    engine: EngineName
+    seconds: float | None = None
+    gmac_per_second: float | None = None
+    share_of_peak: float | None = None
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """A video restored from file to file.
+
+    Attributes:
+        engine: its name.
+        frames: of the clip.
+        seconds: for one frame, loading and start left out.
+        network_seconds: of the network alone, for one frame, in turn with it in the same run.
+    """
+
+    engine: str
+    frames: int
+    seconds: float
+    network_seconds: float
+
+    @property
+    def overhead(self) -> float:
+        """Share of the time that is not the network's."""
+        return 1 - self.network_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """One run of the benchmark.
+
+    Attributes:
+        model: its name.
+        width, height: of the frames.
+        threads: of torch and the engines.
+        peak_gmac_per_second: the best that a convolution in float32 reached.
+        engines: in the order asked for.
+        end_to_end: of the fastest.
+        origin: machine, versions, command, date.
+    """
+
+    model: str
+    width: int
+    height: int
+    threads: int
+    peak_gmac_per_second: float
+    engines: tuple[EngineTime, ...]
+    end_to_end: EndToEnd | None
+    origin: Origin
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> BenchRecord:
+        """What `asdict` gave."""
+        whole = record["end_to_end"]
+        return cls(
+            **{
+                **record,
+                "engines": tuple(EngineTime(**row) for row in record["engines"]),
+                "end_to_end": None if whole is None else EndToEnd(**whole),
+                "origin": Origin(**record["origin"]),
+            }
+        )
+
+
+def bench_lines(record: BenchRecord) -> list[str]:
+    """The record as Markdown."""
+    base = next((row.seconds for row in record.engines if row.seconds), None)
+    lines = [
+        f"{record.model}, {record.width}x{record.height}, {record.threads} threads; the best "
+        f"convolution in float32 reached {record.peak_gmac_per_second:.0f} GMAC a second.",
+        "",
+        "| engine | ms a frame | frames a second | speed, times the first row | GMAC a second "
+        "| share of the peak |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in record.engines:
+        if row.seconds is None or base is None:
+            lines.append(f"| {row.engine} | - | - | - | - | {row.why_not} |")
+        else:
+            lines.append(
+                f"| {row.engine} | {1e3 * row.seconds:.0f} | {1 / row.seconds:.2f} "
+                f"| {base / row.seconds:.2f} | {row.gmac_per_second:.0f} "
+                f"| {100 * (row.share_of_peak or 0):.0f} % |"
+            )
+    whole = record.end_to_end
+    if whole is not None:
+        lines += [
+            "",
+            f"From file to file with {whole.engine}, {whole.frames} frames: "
+            f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
+            "is not the network's (its own time taken in turn, in the same run).",
+        ]
+    return lines
+
+
+@dataclass(frozen=True)
+class ClipRun:
+    """A clip that was restored from file to file.
+
+    Attributes:
+        width, height: of a frame.
+        frames: of the clip.
+        peak: resident memory at its highest, MiB.
+        seconds: wall clock, with start, decoding and encoding.
+    """
+
+    width: int
+    height: int
+    frames: int
+    peak: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """One run of `benchmarks/memory.py`.
+
+    Attributes:
+        model: its name.
+        engine: as asked for.
+        runs: shorter clips of a size before longer ones.
+        origin: machine, versions, command, date.
+    """
+
+    model: str
+    engine: str
+    runs: tuple[ClipRun, ...]
+    origin: Origin
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> MemoryRecord:
+        """What `asdict` gave."""
+        runs = tuple(ClipRun(**run) for run in record["runs"])
+        return cls(record["model"], record["engine"], runs, Origin(**record["origin"]))
+
+
+def memory_lines(record: MemoryRecord) -> list[str]:
+    """The record as Markdown."""
+    lines = [
+        f"{record.model} with engine {record.engine}, from file to file.",
+        "",
+        "| size | frames | peak MiB | against the shorter clip | frames a second |",
+        "|---|---|---|---|---|",
+    ]
+    shorter: dict[tuple[int, int], ClipRun] = {}
+    for run in record.runs:
+        base = shorter.setdefault((run.width, run.height), run)
+        ratio = "-" if base is run else f"{run.peak / base.peak:.3f}"
+        lines.append(
+            f"| {run.width}x{run.height} | {run.frames} | {run.peak:.0f} | {ratio} "
+            f"| {run.frames / run.seconds:.2f} |"
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class WindowTime:
+    """Seconds a frame.
+
+    Attributes:
+        window: frames, or `all`.
+        watching: of the first pass, 0 where there is none.
+        restoring: of the one that restores.
+    """
+
+    window: Window
+    watching: float
+    restoring: float
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """One run of `benchmarks/windows.py`.
+
+    Attributes:
+        model: its name.
+        engine: as asked for.
+        width, height, frames: of the clip.
+        rows: the first is what the others are compared with.
+        origin: machine, versions, command, date.
+    """
+
+    model: str
+    engine: str
+    width: int
+    height: int
+    frames: int
+    rows: tuple[WindowTime, ...]
+    origin: Origin
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> WindowRecord:
+        """What `asdict` gave."""
+        rows = tuple(WindowTime(**row) for row in record["rows"])
+        return cls(**{**record, "rows": rows, "origin": Origin(**record["origin"])})
+
+
+def window_lines(record: WindowRecord) -> list[str]:
+    """The record as Markdown."""
+    base = record.rows[0].watching + record.rows[0].restoring
+    return [
+        f"{record.model} with engine {record.engine}, {record.frames} frames of "
+        f"{record.width}x{record.height}, without decoding and encoding; `all` goes through the "
+        "video twice. Times are those of the first row.",
+        "",
+        "| window | first pass, ms a frame | restoring, ms a frame | restoring alone | in all |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row.window} | {1e3 * row.watching:.0f} | {1e3 * row.restoring:.0f} "
+            f"| {row.restoring / base:.2f} times | {(row.watching + row.restoring) / base:.2f} times |"
+            for row in record.rows
+        ),
+    ]

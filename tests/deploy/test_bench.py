@@ -1,0 +1,85 @@
+"""The measure is right: figures belong together, engines that cannot run say why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from unsmear.cli import main
+from unsmear.deploy.bench import (
+    convolution_peak,
+    time_end_to_end,
+    time_engines,
+)
+from unsmear.deploy.records import BenchRecord, bench_lines
+from unsmear.engines.base import as_engine
+from unsmear.models.network import count_macs
+from unsmear.models.zoo import load_model, random_model
+
+
+@pytest.fixture
+def loaded(weights_file):
+    return load_model(str(weights_file))
+
+
+def test_engines_are_timed_and_missing_ones_say_why(loaded):
+    rows, opened = time_engines(
+        loaded, ["torch", "openvino-int8", "openvino"], 50, 40, rounds=2, peak=10.0
+    )
+    torch_row, missing, openvino_row = rows
+    assert set(opened) == {"torch", "openvino"}
+    assert "quantize" in missing.why_not
+    assert missing.seconds is None
+    macs = count_macs(loaded.network.config, 40, 56)
+    for row in (torch_row, openvino_row):
+        assert row.seconds is not None
+        assert row.gmac_per_second == pytest.approx(macs / row.seconds / 1e9)
+        assert row.share_of_peak == pytest.approx(row.gmac_per_second / 10)
+
+
+def test_a_convolution_has_a_speed():
+    assert convolution_peak(torch.device("cpu"), seconds=0.05) > 0
+
+
+def test_end_to_end_restores_a_whole_clip(loaded):
+    whole = time_end_to_end(as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1)
+    assert whole.frames == 5
+    assert whole.engine == "torch"
+    assert whole.overhead == pytest.approx(1 - whole.network_seconds / whole.seconds)
+
+
+def test_the_command_prints_a_table_and_writes_a_record(loaded, tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    command = f"bench --size 48x32 --rounds 1 --frames 3 --engines torch openvino --json {path}"
+    main([*command.split(), "--model", str(loaded.weights)])
+    shown = capsys.readouterr().out
+    record = BenchRecord.from_json(json.loads(path.read_text()))
+    assert [row.engine for row in record.engines] == ["torch", "openvino"]
+    for line in bench_lines(record):
+        assert line in shown
+    assert record.end_to_end is not None
+    assert BenchRecord.from_json(asdict(record)) == record
+
+
+def test_a_row_without_weights_can_be_measured():
+    model = random_model("paper")
+    assert model.name == "paper (random weights)"
+    assert model.weights is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "big"], "WIDTHxHEIGHT"),
+        (["--size", "8x8"], "at least 16"),
+        (["--rounds", "0"], "at least 1"),
+    ],
+)
+def test_impossible_settings_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,59 @@
+"""Exported graphs compute what the network computes; those that do not are not written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import one_scene
+from unsmear.deploy import export as exporting
+from unsmear.deploy.export import export
+from unsmear.deploy.exported import ExportedModel
+from unsmear.errors import ModelError, OutputError
+from unsmear.models.zoo import load_model
+
+
+@pytest.fixture
+def loaded(weights_file):
+    return load_model(str(weights_file))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_graphs_restore_clips_of_any_size(loaded, tmp_path, kind):
+    folder = tmp_path / "graphs"
+    assert export(loaded, kind, folder) < 1e-4
+    exported = ExportedModel(folder)
+    for frames, height, width in ((1, 33, 40), (3, 96, 17)):
+        clip = one_scene(frames, height, width)
+        wanted = loaded.network(clip[None])[0].numpy()
+        found = exported.restore_clip(clip.numpy())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+    about = json.loads((folder / "model.json").read_text())
+    assert about["graphs"]["restore"]["inputs"][-2:] == ["neighbour_0", "neighbour_1"]
+    assert about["size_multiple"] == loaded.network.config.size_multiple
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(OutputError, match="exists"):
+        export(loaded, kind, folder)
+
+
+def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):
+    """The graphs are made of one network and checked against another."""
+    graphs = exporting.frame_graphs
+
+    def spoiled(network):
+        yield from graphs(network)
+        with torch.no_grad():
+            network.head.bias.add_(0.01)
+
+    monkeypatch.setattr(exporting, "frame_graphs", spoiled)
+    with pytest.raises(ModelError, match="nothing was written"):
+        export(loaded, "openvino", tmp_path / "graphs")
+    assert [path for path in tmp_path.iterdir() if "graphs" in path.name] == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(loaded, tmp_path):
+    with pytest.raises(OutputError, match="cannot write"):
+        export(loaded, "openvino", tmp_path / "nowhere" / "graphs")

@@ -1,0 +1,79 @@
+"""Eight bits: what is kept, what is taken back, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import SMALL, mild, one_scene
+from unsmear.data.pairs import find_pairs
+from unsmear.deploy.quantize import Recorder, quantize_model
+from unsmear.engines.eight_bit import load_eight_bit
+from unsmear.engines.openvino import OpenVinoEngine, read_graphs
+from unsmear.errors import ModelError
+from unsmear.restoration.stream import restore_stream
+
+TWO_LEVELS = dataclasses.replace(
+    SMALL, widths=(8, 12), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Two frames, blurry and sharp."""
+    folder = tmp_path_factory.mktemp("val")
+    random = np.random.default_rng(0)
+    scene = cv2.resize(random.integers(0, 256, (12, 16, 3), dtype=np.uint8), (64, 48))
+    for side, change in (("blur", 4), ("sharp", 1)):
+        (folder / "walk" / side).mkdir(parents=True)
+        for number in range(2):
+            cv2.imwrite(
+                str(folder / "walk" / side / f"{number:03}.png"), cv2.blur(scene, (change, change))
+            )
+    return find_pairs(folder)
+
+
+def test_graphs_in_eight_bits_stay_near_the_network(pairs, tmp_path):
+    network = mild(TWO_LEVELS)
+    clip = one_scene(3, 48, 64)
+    path = tmp_path / "small.int8.safetensors"
+    notes = []
+    made = quantize_model(
+        network, 3, {"clip.mp4": list(clip)}, pairs, path, largest_loss=5.0, on_note=notes.append
+    )
+    assert made.path == path
+    assert made.eight_bit
+    assert made.origin.loss < 5
+    assert made.origin.calibrated_on == {"clip.mp4": 3}
+    assert sum("alone" in note for note in notes) == 4  # every graph was tried
+    graphs, origin = load_eight_bit(path)
+    assert len(graphs) == 4
+    engine = OpenVinoEngine(network, read_graphs(graphs), "openvino-int8")
+    full = torch.stack(list(restore_stream(network, clip, 3)))
+    eight = torch.stack(list(restore_stream(engine, clip, 3)))
+    assert 0 < (full - eight).abs().mean() < 0.02
+    assert origin.digest == made.origin.digest
+
+
+def test_nothing_is_written_where_every_part_costs_too_much(pairs, tmp_path):
+    path = tmp_path / "small.int8.safetensors"
+    clips = {"clip.mp4": list(one_scene(2, 48, 64))}
+    with pytest.raises(ModelError, match="no part of this network"):
+        quantize_model(mild(TWO_LEVELS), 3, clips, pairs, path, largest_loss=-100.0)
+    assert not path.exists()
+
+
+def test_inputs_are_sampled_over_all_that_came(network):
+    recorder = Recorder(network)
+    for _ in restore_stream(recorder, one_scene(40, 16, 16), 1):
+        pass
+    seen = recorder.seen["encode_0"]
+    assert 12 <= len(seen) < 24
+    assert set(recorder.seen) == {
+        f"{way}_{level}" for way in ("encode", "decode") for level in range(3)
+    }
+    assert len(recorder.seen["decode_2"][0]) == 4  # features, two neighbours, context

@@ -1,0 +1,109 @@
+"""Which engine runs, and what is said where one cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, awake
+from unsmear.engines import openvino
+from unsmear.engines.base import TorchEngine
+from unsmear.engines.choice import fastest, open_engine, open_model
+from unsmear.engines.eight_bit import EightBitOrigin, eight_bit_path, save_eight_bit
+from unsmear.errors import ConfigError, MissingExtraError, ModelError
+from unsmear.models.checkpoint import digest_of
+from unsmear.models.zoo import load_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def loaded(weights_file):
+    return load_model(str(weights_file))
+
+
+def write_graphs(loaded, digest=None):
+    """As if quantized: the graphs of float32."""
+    origin = EightBitOrigin(
+        digest=digest or digest_of(loaded.network), calibrated_on={}, scores={}, versions={}
+    )
+    path = eight_bit_path(loaded.weights)
+    save_eight_bit(path, openvino.write_graphs(openvino.convert_levels(loaded.network)), origin)
+    return path
+
+
+def test_auto_is_torch_where_there_are_no_eight_bits(loaded):
+    assert fastest(loaded, CPU) == "torch"
+    assert isinstance(open_engine(loaded), TorchEngine)
+    assert open_model(str(loaded.weights), "cpu").engine.name == "torch"
+
+
+def test_auto_takes_eight_bits_where_they_lie_beside_the_weights(loaded, monkeypatch):
+    path = write_graphs(loaded)
+    assert path.name == "small.int8.safetensors"
+    assert fastest(loaded, CPU) == "openvino-int8"
+    assert fastest(loaded, torch.device("cuda")) == "torch"
+    assert open_model(str(loaded.weights), "cpu").engine.name == "openvino-int8"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert fastest(loaded, CPU) == "torch"
+
+
+def test_eight_bits_of_other_weights_are_refused(loaded):
+    write_graphs(loaded, digest=digest_of(awake(SMALL)))
+    with pytest.raises(ModelError, match="other weights"):
+        open_engine(loaded, "openvino-int8")
+
+
+def test_eight_bits_that_are_missing_or_damaged_are_named(loaded):
+    with pytest.raises(ModelError, match="unsmear quantize"):
+        open_engine(loaded, "openvino-int8")
+    path = eight_bit_path(loaded.weights)
+    path.write_bytes(b"no safetensors")
+    with pytest.raises(ModelError, match="damaged"):
+        open_engine(loaded, "openvino-int8")
+    with pytest.raises(ModelError, match="eight bits"):
+        open_engine(dataclasses.replace(loaded, weights=None), "openvino-int8")
+
+
+def test_weights_are_no_graphs(loaded):
+    eight_bit_path(loaded.weights).write_bytes(loaded.weights.read_bytes())
+    with pytest.raises(ModelError, match="no graphs in eight bits"):
+        open_engine(loaded, "openvino-int8")
+
+
+def test_graphs_that_openvino_cannot_read_are_named(loaded):
+    origin = EightBitOrigin(
+        digest=digest_of(loaded.network), calibrated_on={}, scores={}, versions={}
+    )
+    graphs = openvino.write_graphs(openvino.convert_levels(loaded.network))
+    broken = {name: graph._replace(structure=b"<net/>") for name, graph in graphs.items()}
+    save_eight_bit(eight_bit_path(loaded.weights), broken, origin)
+    with pytest.raises(ModelError, match="cannot read"):
+        open_engine(loaded, "openvino-int8")
+
+
+def test_impossible_choices(loaded):
+    with pytest.raises(ConfigError, match="unknown engine 'warp'"):
+        open_engine(loaded, "warp")
+    with pytest.raises(ConfigError, match="GPUs"):
+        open_engine(loaded, "torch-half")
+    with torch.device("meta"):
+        elsewhere = dataclasses.replace(loaded, network=loaded.network.to("meta"))
+    with pytest.raises(ConfigError, match="--device cpu"):
+        open_engine(elsewhere, "openvino")
+
+
+@pytest.mark.parametrize(("name", "package"), [("openvino", "fast"), ("onnxruntime", "onnx")])
+def test_an_engine_that_is_not_installed_says_how_to(loaded, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "unsmear.engines.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "unsmear.engines.onnx", raising=False)
+    import unsmear.engines as room
+
+    for module in ("openvino", "onnx"):
+        monkeypatch.delattr(room, module, raising=False)
+    with pytest.raises(MissingExtraError, match=rf"unsmear\[{package}\]"):
+        open_engine(loaded, name)

@@ -1,0 +1,54 @@
+"""The file of graphs in eight bits, and the one that is released."""
+
+from __future__ import annotations
+
+import pytest
+
+from unsmear.engines.choice import open_engine
+from unsmear.engines.eight_bit import (
+    EightBitOrigin,
+    SavedGraph,
+    eight_bit_path,
+    load_eight_bit,
+    save_eight_bit,
+)
+from unsmear.errors import ModelError
+from unsmear.models.checkpoint import digest_of
+from unsmear.models.zoo import ZOO, load_model
+
+ORIGIN = EightBitOrigin(
+    digest="abc",
+    calibrated_on={"clip.mp4": 3},
+    scores={"walk": (30.0, 29.95), "dog": (36.0, 36.01)},
+    versions={"nncf": "3"},
+)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    graphs = {"encode_0": SavedGraph(b"<xml/>", b"\x00\x01"), "decode_0": SavedGraph(b"<a/>", b"z")}
+    save_eight_bit(tmp_path / "m.int8.safetensors", graphs, ORIGIN)
+    found, origin = load_eight_bit(tmp_path / "m.int8.safetensors")
+    assert found == graphs
+    assert origin.digest == "abc"
+    assert [tuple(pair) for pair in origin.scores.values()] == [(30.0, 29.95), (36.0, 36.01)]
+    assert origin.loss == pytest.approx(0.05)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.int8.safetensors"]
+
+
+def test_a_cut_file_is_named(tmp_path):
+    path = tmp_path / "m.int8.safetensors"
+    save_eight_bit(path, {"encode_0": SavedGraph(b"<xml/>", b"\x00\x01" * 99)}, ORIGIN)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ModelError, match="damaged"):
+        load_eight_bit(path)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, row in ZOO.items() if eight_bit_path(row.weights).is_file()]
+)
+def test_released_graphs_belong_to_the_released_weights_and_lose_little(name):
+    model = load_model(name)
+    _, origin = load_eight_bit(eight_bit_path(ZOO[name].weights))
+    assert origin.digest == digest_of(model.network)
+    assert origin.loss < 0.1
+    assert open_engine(model).name == "openvino-int8"

@@ -1,0 +1,90 @@
+"""Every engine gives the numbers of the network, whole and in tiles, for any size."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import SMALL, awake, one_scene
+from unsmear.engines import onnx, openvino
+from unsmear.engines.base import Engine, TorchEngine, as_engine
+from unsmear.models.network import NetworkConfig
+from unsmear.restoration.stream import describe_scenes, restore_stream
+from unsmear.restoration.tiles import Tiler, TileSize
+
+# One network with everything, and one with neither neighbours nor attention at the coarsest level.
+DENSE = dataclasses.replace(
+    SMALL, neighbours=0, stem=1, block="dense", dense_layers=2, attention_levels=(1,)
+)
+
+
+@pytest.fixture(scope="module", params=["openvino", "openvino-dense", "onnxruntime"])
+def engine(request) -> Engine:
+    torch.manual_seed(0)
+    network = awake(DENSE if request.param == "openvino-dense" else SMALL)
+    if request.param == "onnxruntime":
+        return onnx.OnnxEngine(network, onnx.convert_levels(network))
+    return openvino.OpenVinoEngine(network, openvino.convert_levels(network))
+
+
+@given(
+    frames=st.integers(1, 4),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    window=st.sampled_from([1, 3, 5]),
+)
+@settings(max_examples=10)
+def test_a_stream_has_the_networks_numbers(engine, frames, height, width, window):
+    clip = one_scene(frames, height, width)
+    wanted = list(restore_stream(engine.network, clip, window))
+    found = list(restore_stream(engine, clip, window))
+    assert len(found) == frames
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_tiles_and_the_whole_scene_too(engine):
+    clip = one_scene(3, 60, 70)
+    wanted_scenes = describe_scenes(engine.network, clip)
+    scenes = describe_scenes(engine, clip, tiling=TileSize(16, 24))
+    torch.testing.assert_close(scenes[0].contexts, wanted_scenes[0].contexts, rtol=0, atol=1e-4)
+    wanted = list(restore_stream(engine.network, clip, "all", scenes=wanted_scenes))
+    found = list(restore_stream(engine, clip, "all", scenes=scenes, tiling=TileSize(16, 24)))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_what_an_engine_gave_stays(engine):
+    """Engines write into memory of their own: the next call must not change what came before."""
+    tiler = Tiler(engine, "off")
+    first = tiler.encode(one_scene(1, 32, 32))
+    kept = [x.clone() for x in first.features]
+    tiler.encode(one_scene(1, 32, 32))
+    torch.testing.assert_close(list(first.features), kept, rtol=0, atol=0)
+
+
+def test_identities_tell_engines_and_versions_apart(engine):
+    other = TorchEngine(engine.network)
+    assert engine.identity != other.identity
+    assert engine.name in engine.identity
+    assert torch.__version__ in other.identity
+
+
+def test_a_network_is_run_by_torch(network):
+    assert isinstance(as_engine(network), TorchEngine)
+    engine = TorchEngine(network)
+    assert as_engine(engine) is engine
+
+
+def test_half_precision_is_near_and_not_the_same():
+    """The path of a GPU; a CPU runs it too, slowly."""
+    network = awake(NetworkConfig(
+        widths=(6, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
+    ))  # fmt: skip
+    clip = one_scene(2, 16, 24)
+    full = torch.stack(list(restore_stream(network, clip, 3)))
+    half = torch.stack(list(restore_stream(TorchEngine(network, half=True), clip, 3)))
+    assert half.dtype == torch.float32
+    assert 0 < (half - full).abs().max() < 0.02

@@ -1,0 +1,101 @@
+"""Quantize, export and engines as people type them."""
+
+from __future__ import annotations
+
+import json
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import write_video
+from unsmear.cli import main
+from unsmear.restoration import files
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_video(tmp_path / "clip.mp4", frames=6)
+
+
+def write_pairs(folder):
+    random = np.random.default_rng(0)
+    scene = cv2.resize(random.integers(0, 256, (8, 12, 3), dtype=np.uint8), (48, 32))
+    for side in ("blur", "sharp"):
+        (folder / "walk" / side).mkdir(parents=True)
+        cv2.imwrite(str(folder / "walk" / side / "000.png"), scene)
+    return folder
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_quantize_then_restore_takes_the_eight_bits(clip, weights_file, tmp_path, capsys):
+    val = write_pairs(tmp_path / "val")
+    arguments = ["quantize", str(weights_file), "--clips", str(clip), "--val", str(val)]
+    main(arguments)
+    shown = capsys.readouterr().out
+    assert "in eight bits" in shown
+    made = weights_file.with_suffix(".int8.safetensors")
+    assert made.is_file()
+    assert "exists" in fails(capsys, *arguments)
+    target = tmp_path / "sharp.mp4"
+    main([str(clip), "-o", str(target), "-m", str(weights_file), "--device", "cpu"])
+    with av.open(str(target)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 6
+
+
+def test_export_writes_a_folder(weights_file, tmp_path, capsys):
+    folder = tmp_path / "graphs"
+    main(["export", str(weights_file), "-o", str(folder), "--format", "openvino"])
+    assert "largest difference" in capsys.readouterr().out
+    assert json.loads((folder / "model.json").read_text())["format"] == "openvino"
+    assert "exists" in fails(capsys, "export", weights_file, "-o", folder)
+
+
+def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
+    val = write_pairs(tmp_path / "val")
+    assert "frames is 0" in fails(
+        capsys, "quantize", weights_file, "--clips", clip, "--val", val, "--frames", 0
+    )
+    assert "no blurry and sharp frames" in fails(
+        capsys, "quantize", weights_file, "--clips", clip, "--val", tmp_path / "nowhere"
+    )
+    assert "there is no folder" in fails(
+        capsys, "quantize", weights_file, "--clips", clip, "--val", val, "-o", tmp_path / "a" / "b"
+    )
+    assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
+    assert "GPUs" in fails(
+        capsys, clip, "-o", tmp_path / "x.mp4", "-m", weights_file, "--engine", "torch-half",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert not (tmp_path / "x.mp4").exists()
+
+
+def test_another_engine_does_not_go_on_with_what_one_began(
+    clip, weights_file, tmp_path, monkeypatch, capsys
+):
+    """Parts of one result never come from two engines."""
+    monkeypatch.setattr(files, "_PART_FRAMES", (2, 2))
+    target = tmp_path / "sharp.mp4"
+    shared = [str(clip), "-o", str(target), "-m", str(weights_file), "--device", "cpu", "--json"]
+    original = files._Run.make
+
+    def breaks(self, *arguments):
+        original(self, *arguments)
+        raise KeyboardInterrupt
+
+    for engine, resumed in (("openvino", 0), ("torch", 6)):
+        target.unlink(missing_ok=True)
+        with monkeypatch.context() as patched, pytest.raises(SystemExit):
+            patched.setattr(files._Run, "make", breaks)
+            main([*shared, "--engine", "torch"])
+        capsys.readouterr()
+        main([*shared, "--engine", engine])
+        last = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert last["resumed"] == resumed
