@@ -78,16 +78,21 @@ def page(records: Path = RECORDS) -> str:
         if remarks.exists():
             lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
     lines += ["## Speed and memory", ""]
-    for pattern, form in (
-        ("bench-*.json", lambda record: bench_lines(BenchRecord.from_json(record))),
-        ("windows-*.json", lambda record: window_lines(WindowRecord.from_json(record))),
-        ("memory-*.json", lambda record: memory_lines(MemoryRecord.from_json(record))),
-    ):
-        for path in sorted(records.glob(pattern)):
-            record = json.loads(path.read_text())
-            measured = f"Measured by {Origin(**record['origin']).line}."
-            lines += [*form(record), "", measured, ""]
+    for path in sorted(records.glob("bench-*.json")):
+        bench = BenchRecord.from_json(json.loads(path.read_text()))
+        lines += [*bench_lines(bench), "", measured_by(bench.origin), ""]
+    for path in sorted(records.glob("windows-*.json")):
+        windows = WindowRecord.from_json(json.loads(path.read_text()))
+        lines += [*window_lines(windows), "", measured_by(windows.origin), ""]
+    for path in sorted(records.glob("memory-*.json")):
+        memory = MemoryRecord.from_json(json.loads(path.read_text()))
+        lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def measured_by(origin: Origin) -> str:
+    """Where figures come from, in one sentence."""
+    return f"Measured by {origin.line}."
 
 
 def evaluation_lines(record: dict[str, Any]) -> list[str]:
@@ -104,7 +109,7 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
         "",
         *markdown_table(["sequence", "frames", *names], rows),
         "",
-        f"Measured by {Origin(**record['origin']).line}.",
+        measured_by(Origin(**record["origin"])),
     ]
 
 

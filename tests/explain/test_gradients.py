@@ -46,9 +46,8 @@ def field_of(
     network: DeblurNetwork, window: FrameWindow, pixel: tuple[int, int], tile: int = 512
 ) -> ReceptiveField:
     with torch.no_grad():
-        encoded = [
-            network.encode(prepared(picture, as_engine(network))) for picture in window.pictures
-        ]
+        engine = as_engine(network)
+        encoded = [network.encode(prepared(picture, engine)) for picture in window.pictures]
         descriptors = join_frames([network.squeeze(encoded[i]) for i in window.attended])
     side, last = network.config.neighbours, len(window.pictures) - 1
     neighbours = [

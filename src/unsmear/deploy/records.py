@@ -233,7 +233,8 @@ def window_lines(record: WindowRecord) -> list[str]:
         "|---|---|---|---|---|",
         *(
             f"| {row.window} | {1e3 * row.watching:.0f} | {1e3 * row.restoring:.0f} "
-            f"| {row.restoring / base:.2f} times | {(row.watching + row.restoring) / base:.2f} times |"
+            f"| {row.restoring / base:.2f} times "
+            f"| {(row.watching + row.restoring) / base:.2f} times |"
             for row in record.rows
         ),
     ]
