@@ -153,7 +153,7 @@ def bench(
     if where.type == "cpu":
         usual: list[EngineName] = ["torch", "openvino", "openvino-int8", "onnxruntime"]
     else:
-        usual = ["torch", "torch-half"]
+        usual = ["torch", "torch-half", "torch-compile"]
     with err.status("measuring the processor") as status:
         peak = convolution_peak(where)
         rows, opened = time_engines(

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.conftest import SMALL, awake, one_scene
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, as_engine
+from unsmear.engines.compiled import CompiledEngine
+from unsmear.errors import ConfigError
 from unsmear.models.network import NetworkConfig
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
@@ -54,6 +56,24 @@ def test_tiles_and_the_whole_scene_too(engine):
     wanted = list(restore_stream(engine.network, clip, "all", scenes=wanted_scenes))
     found = list(restore_stream(engine, clip, "all", scenes=scenes, tiling=TileSize(16, 24)))
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_compiled_graphs_have_the_networks_numbers():
+    """As dynamo takes them; what inductor makes of that would take half a minute."""
+    network = awake()
+    engine = CompiledEngine(network, backend="eager")
+    for height, width in ((20, 30), (40, 24)):
+        clip = one_scene(2, height, width)
+        found = list(restore_stream(engine, clip, 3))
+        torch.testing.assert_close(found, list(restore_stream(network, clip, 3)), rtol=0, atol=1e-5)
+
+
+def test_a_compiler_that_is_missing_is_named():
+    def fails(graph, example):
+        raise OSError("no C++ compiler")
+
+    with pytest.raises(ConfigError, match="another engine"):
+        list(restore_stream(CompiledEngine(awake(), backend=fails), one_scene(1, 16, 16), 1))
 
 
 def test_what_an_engine_gave_stays(engine):

@@ -2,4 +2,6 @@
 
 from typing import Literal
 
-EngineName = Literal["auto", "torch", "torch-half", "openvino", "openvino-int8", "onnxruntime"]
+EngineName = Literal[
+    "auto", "torch", "torch-half", "torch-compile", "openvino", "openvino-int8", "onnxruntime"
+]

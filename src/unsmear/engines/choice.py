@@ -13,6 +13,7 @@ import torch
 from unsmear.device import pick_device
 from unsmear.engines import EngineName
 from unsmear.engines.base import Engine, TorchEngine
+from unsmear.engines.compiled import CompiledEngine
 from unsmear.engines.eight_bit import SavedGraph, eight_bit_path, load_eight_bit
 from unsmear.errors import ConfigError, ModelError
 from unsmear.models.checkpoint import Provenance, digest_of
@@ -87,6 +88,8 @@ def open_engine(model: LoadedModel, name: EngineName = "auto") -> Engine:
         if device.type == "cpu":
             raise ConfigError("engine torch-half is for GPUs: on a CPU it is many times slower")
         return TorchEngine(network, half=True)
+    if name == "torch-compile":
+        return CompiledEngine(network)
     if device.type != "cpu":
         raise ConfigError(f"engine {name} runs on the CPU: add --device cpu, or use torch")
     if name == "onnxruntime":
