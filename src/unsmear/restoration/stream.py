@@ -300,7 +300,7 @@ class _SceneStream:
         assert held.encoded is not None
         out = self._tiler.restore(held.encoded, contexts, neighbours)
         height, width = held.frame.shape[-2:]
-        return out[0, :, :height, :width].float().clamp(0, 1)
+        return out[0, :, :height, :width].clamp_(0, 1)
 
     def _let_go(self, current: int) -> None:
         """What nothing after the current frame will ask for."""
