@@ -75,6 +75,9 @@ def test_scaling_keeps_proportions(steps):
         ({"pair_share": 2}, "pair_share"),
         ({"clip_norm": 0}, "clip_norm"),
         ({"precision": "int8"}, "precision"),
+        ({"frequency_weight": -1.0}, "frequency_weight"),
+        ({"frequency_weight": float("nan")}, "frequency_weight"),
+        ({"compile": "yes"}, "compile"),
         ({"log_every": 0}, "log_every"),
     ],
 )
