@@ -51,7 +51,7 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: lite or paper.
+        preset: lite, paper or pro.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -142,7 +142,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: lite or paper.
+        preset: lite, paper or pro.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

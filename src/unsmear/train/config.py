@@ -202,6 +202,26 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
+    # For GPUs, and not run yet: what served `lite`, with more clips, and crops that grow until they
+    # are half of a 720p frame high and half wide, since descriptors are taken over what is seen.
+    "pro": TrainConfig(
+        model="pro",
+        stages=(
+            Stage(steps=140_000, clips=16, frames=5, crop=192),
+            Stage(steps=45_000, clips=8, frames=7, crop=288),
+            Stage(steps=15_000, clips=8, frames=7, crop=384),
+        ),
+        optimizer="muon",
+        learning_rate=6e-4,
+        warmup=1_000,
+        loss="charbonnier_mse",
+        clip_norm=0.1,
+        ema_decay=0.9995,
+        shards=8,
+        validate_every=5_000,
+        checkpoint_every=1_000,
+        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
+    ),
 }
 
 
