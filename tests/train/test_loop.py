@@ -86,6 +86,14 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     assert list(out.glob("events.out.tfevents.*"))
 
 
+def test_the_command_of_a_finished_run_changes_nothing(data, pairs, tmp_path):
+    out = tmp_path / "run"
+    run(CONFIG, data, out, find_pairs(pairs))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert run(CONFIG, data, out, find_pairs(pairs)) == []
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_tensorboard_can_read_the_log(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -76,12 +76,15 @@ def train(
         state.take_weights(initial)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config)
+    weights = out / WEIGHTS_FILE
+    last = min(config.steps, stop_after or config.steps)
+    if state.step >= last and weights.exists():
+        return weights  # done before, and measured then
     stepper = Stepper(config, state, device, team)
     writer = _open_log(out) if team.leads else None
     meter = Meter(device, team)
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
-    last = min(config.steps, stop_after or config.steps)
     try:
         while state.step < last:
             meter.clock.mark()
@@ -111,7 +114,6 @@ def train(
     finally:
         if writer is not None:
             writer.close()
-    weights = out / WEIGHTS_FILE
     if team.leads:
         origin = _provenance(config, state, device, team, scores, initial)
         save_weights(weights, entry.config, state.average.state_dict(), origin)
