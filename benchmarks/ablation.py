@@ -38,7 +38,6 @@ from unsmear.models.network import (
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.contest import (
-    Draws,
     Learner,
     add_arguments,
     hold_contest,
@@ -46,6 +45,7 @@ from unsmear.train.contest import (
     run_contest,
 )
 from unsmear.train.measures import Judge
+from unsmear.train.prefetch import Draws
 
 BASE = "base"
 WORDS = Words(kind="variant", base=BASE, base_is="the row as it is", ours=BASE)

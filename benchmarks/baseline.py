@@ -23,7 +23,6 @@ from unsmear.models.network import DeblurNetwork, count_macs
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.contest import (
-    Draws,
     Learner,
     add_arguments,
     hold_contest,
@@ -31,6 +30,7 @@ from unsmear.train.contest import (
     run_contest,
 )
 from unsmear.train.measures import Judge
+from unsmear.train.prefetch import Draws
 
 BASELINE = "recurrent"
 WORDS = Words(

@@ -29,7 +29,6 @@ from unsmear.models.fusion import (
 )
 from unsmear.train.config import TrainConfig
 from unsmear.train.contest import (
-    Draws,
     Learner,
     add_arguments,
     hold_contest,
@@ -37,6 +36,7 @@ from unsmear.train.contest import (
     run_contest,
 )
 from unsmear.train.measures import Judge
+from unsmear.train.prefetch import Draws
 
 BUDGET = 185_000_000  # MACs of a 256x256 frame for the fusion: what the dearest one takes bare
 BACKBONE_RATE = 1e-3

@@ -35,6 +35,8 @@ def train(
     frequency_weight: float | None = None,
     compile: Literal["auto", "on", "off"] | None = None,
     weights: str | None = None,
+    pair_share: float | None = None,
+    ahead: Annotated[bool, Parameter(negative="")] = False,
     stop_after: int | None = None,
     threads: int | None = None,
 ) -> None:
@@ -65,6 +67,9 @@ def train(
         compile: Compile the network with torch.compile; auto does on a CUDA GPU that can.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file of the same network.
+        pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
+        ahead: Draw each batch while the network learns from the one before, in a thread of its
+            own (on a GPU a stream of its own). The numbers are the same.
         stop_after: Leave off at this step; the same command without it goes on from there.
         threads: CPU threads. Default: all.
     """
@@ -92,6 +97,7 @@ def train(
         loss=loss,
         frequency_weight=frequency_weight,
         compile=compile,
+        pair_share=pair_share,
         weights=weights,
         stop_after=stop_after,
         threads=threads,
@@ -122,6 +128,7 @@ def train(
                 team=team,
                 initial=plan.initial,
                 stop_after=stop_after,
+                ahead=ahead,
             )
     _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
 

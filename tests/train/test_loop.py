@@ -86,6 +86,15 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     assert list(out.glob("events.out.tfevents.*"))
 
 
+def test_drawing_ahead_changes_no_bit(data, pairs, tmp_path):
+    """Synthesis and recorded pairs, in whatever thread."""
+    batches = Batches(CONFIG, find_training_files([data, pairs]), [], CPU, 2)
+    for name, ahead in (("plain", False), ("ahead", True)):
+        train(CONFIG, batches, [], tmp_path / name, CPU, lambda _: None, ahead=ahead)
+    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("plain", "ahead"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_the_command_of_a_finished_run_changes_nothing(data, pairs, tmp_path):
     out = tmp_path / "run"
     run(CONFIG, data, out, find_pairs(pairs))

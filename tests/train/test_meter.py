@@ -46,7 +46,8 @@ def test_on_a_gpu_the_devices_own_time_counts(monkeypatch):
         def __init__(self, enable_timing):
             assert enable_timing
 
-        def record(self):
+        def record(self, stream):
+            assert stream == "of cuda:1"
             self.at = next(self.moments)
 
         def synchronize(self):
@@ -56,7 +57,8 @@ def test_on_a_gpu_the_devices_own_time_counts(monkeypatch):
             return later.at - self.at
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    clock = LearningClock(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"of {device}")
+    clock = LearningClock(torch.device("cuda:1"))
     for _ in range(3):
         clock.mark()
     assert Event.waited == 0  # no step waits for the device

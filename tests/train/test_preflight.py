@@ -205,13 +205,16 @@ def test_all_layouts_and_synthesis_mix(stills, tmp_path, capsys, monkeypatch):
 
         monkeypatch.setattr(owner, name, noting)
     data = [*roots, stills, tmp_path / "clips"]
-    train_by_command(data, tmp_path / "run", "--steps", "8", "--val", str(roots[0]))
+    train_by_command(data, tmp_path / "run", "--steps", "8", "--val", str(roots[0]), "--ahead")
     shown = capsys.readouterr().out
     assert "2 photographs, 1 sharp shots, 0 shake logs, 4 paired sequences" in shown
     assert "% learning" in shown
     assert "validation: train/GOPR1" in shown
     assert len(drawn) == 8 * CONFIG.shards
     assert set(drawn) == {"_recorded", "batch"}
+    drawn.clear()
+    train_by_command(data, tmp_path / "pairs", "--steps", "4", "--pair-share", "1")
+    assert set(drawn) == {"_recorded"}
 
 
 def test_clips_that_are_all_too_short_are_an_error_not_a_crash(tmp_path, capsys):

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,15 +44,9 @@ from unsmear.train.config import Stage, TrainConfig, preset
 from unsmear.train.losses import build_loss
 from unsmear.train.measures import BLURRED, Judge, Measures, gains
 from unsmear.train.optimizers import build_optimizers
+from unsmear.train.prefetch import Draws
 
 FULL_RUN = 100_000  # steps; below, the record says that the run is a reduced one
-
-
-class Draws(Protocol):
-    """Where batches come from: `Batches`, or a stand-in."""
-
-    def draw(self, step: int, shards: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp clips of a step, each (B, T, 3, H, W)."""
 
 
 @dataclass

@@ -19,10 +19,10 @@ from unsmear.errors import ConfigError, MissingExtraError, UnsmearError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.zoo import LoadedModel, find_entry
-from unsmear.train.batches import Batches
 from unsmear.train.config import CompileChoice, TrainConfig
 from unsmear.train.losses import build_loss
 from unsmear.train.meter import Meter, Report
+from unsmear.train.prefetch import Draws, drawn
 from unsmear.train.state import TrainState
 from unsmear.train.team import Team
 
@@ -36,7 +36,7 @@ _MOST_BAD_STEPS = 20
 
 def train(
     config: TrainConfig,
-    batches: Batches,
+    batches: Draws,
     validation: Sequence[PairedSequence],
     out: Path,
     device: torch.device,
@@ -45,6 +45,7 @@ def train(
     team: Team | None = None,
     initial: LoadedModel | None = None,
     stop_after: int | None = None,
+    ahead: bool = False,
 ) -> Path:
     """Train, or go on where `out` left off.
 
@@ -58,6 +59,7 @@ def train(
         team: the processes that train together; each calls this with the same arguments.
         initial: weights to start from rather than random ones.
         stop_after: leave off at this step as if interrupted, for runs in several sittings.
+        ahead: draw each batch while the network still learns from the one before.
 
     Returns:
         The weights file: the moving average.
@@ -86,27 +88,30 @@ def train(
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
     try:
-        while state.step < last:
-            meter.clock.mark()
-            blurry, sharp = batches.draw(state.step, shards)
-            meter.clock.mark()
-            learned = stepper.step(blurry, sharp)
-            meter.clock.mark()
-            meter.add(*learned)
-            state.seconds = time.monotonic() - began
-            step = state.step
-            done = step == last
-            if validation and (step % config.validate_every == 0 or done):
-                own = measure(state.average, team.share(validation), entry.window, with_ssim=done)
-                scores = team.gather(own)
-            if step % config.log_every == 0 or done:
-                fresh = tuple(scores) if step % config.validate_every == 0 or done else ()
-                line = meter.report(step, config.steps, fresh)
-                if writer is not None:
-                    _log(writer, line, config.learning_rate_at(step - 1))
-                    report(line)
-            if team.leads and (step % config.checkpoint_every == 0 or done):
-                state.save(out / STATE_FILE, config)
+        with drawn(batches, range(state.step, last), shards, device, ahead=ahead) as draws:
+            while state.step < last:
+                meter.clock.mark()
+                blurry, sharp = next(draws)
+                meter.clock.mark()
+                learned = stepper.step(blurry, sharp)
+                meter.clock.mark()
+                meter.add(*learned)
+                state.seconds = time.monotonic() - began
+                step = state.step
+                done = step == last
+                if validation and (step % config.validate_every == 0 or done):
+                    own = measure(
+                        state.average, team.share(validation), entry.window, with_ssim=done
+                    )
+                    scores = team.gather(own)
+                if step % config.log_every == 0 or done:
+                    fresh = tuple(scores) if step % config.validate_every == 0 or done else ()
+                    line = meter.report(step, config.steps, fresh)
+                    if writer is not None:
+                        _log(writer, line, config.learning_rate_at(step - 1))
+                        report(line)
+                if team.leads and (step % config.checkpoint_every == 0 or done):
+                    state.save(out / STATE_FILE, config)
     except KeyboardInterrupt:
         if team.leads:
             state.save(out / STATE_FILE, config)

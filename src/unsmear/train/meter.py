@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,12 +53,12 @@ class LearningClock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._mark: Callable[[], Mark] = EventMark if device.type == "cuda" else TimeMark
+        self._device = device
         self._marks: list[Mark] = []
 
     def mark(self) -> None:
         """The first, second or third moment of a step, in turn."""
-        self._marks.append(self._mark())
+        self._marks.append(EventMark(self._device) if self._device.type == "cuda" else TimeMark())
 
     def share(self) -> float:
         """Of learning, 0..1, since the last call. Waits for a GPU's last mark.
@@ -91,11 +90,11 @@ class TimeMark:
 
 
 class EventMark:
-    """A moment of the current CUDA stream."""
+    """A moment of the current stream of a CUDA device."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._event = torch.cuda.Event(enable_timing=True)
-        self._event.record()
+        self._event.record(torch.cuda.current_stream(device))
 
     def until(self, later: Mark) -> float:
         """Seconds to a later one; waits until the device is there."""

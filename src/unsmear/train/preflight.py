@@ -48,6 +48,7 @@ class Request:
         loss: by name.
         frequency_weight: of the spectrum in the loss.
         compile: whether the network is compiled.
+        pair_share: of recorded pairs.
         weights: to start from, a row of the zoo or a file.
         stop_after: step to leave off at.
         threads: of a CPU.
@@ -65,6 +66,7 @@ class Request:
     loss: LossName | None = None
     frequency_weight: float | None = None
     compile: CompileChoice | None = None
+    pair_share: float | None = None
     weights: str | None = None
     stop_after: int | None = None
     threads: int | None = None
@@ -146,7 +148,7 @@ def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
-    names = ("seed", "learning_rate", "loss", "frequency_weight", "compile")
+    names = ("seed", "learning_rate", "loss", "frequency_weight", "compile", "pair_share")
     changes = {name: getattr(request, name) for name in names}
     wanted = {name: value for name, value in changes.items() if value is not None}
     return mistakes.attempt(lambda: dataclasses.replace(start, **wanted)) or start
