@@ -197,10 +197,11 @@ def load_all(
     """Load from many files at once; OpenCV and PyAV let go of the interpreter while they decode.
 
     Raises:
-        UnsmearError: a file cannot be loaded (CombinedError: each of them).
+        UnsmearError: a file cannot be loaded (CombinedError: each of them, in order).
     """
     mistakes = Mistakes()
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        loaded = list(pool.map(lambda one: mistakes.attempt(lambda: load(one)), sources))
+        jobs = [pool.submit(load, source) for source in sources]
+        loaded = [mistakes.attempt(job.result) for job in jobs]
     mistakes.tell()
     return cast(list[_Loaded], loaded)  # none is missing
