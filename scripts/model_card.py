@@ -143,6 +143,9 @@ def main() -> None:
         "## Training",
         "",
         *training_runs(origin, arguments.command),
+        f"`python scripts/retrain.py {arguments.model} --data DATA/train --val DATA/val` trains "
+        "the row anew, in as many runs.",
+        "",
         "Blur is synthesised: see `unsmear.data.synthesis`. All settings of each run are in the "
         "header of the weights file.",
         "",

@@ -4,9 +4,10 @@
     python scripts/results.py --check    # fails if the page is not what the records say
 
 `eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
-`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it as
-`fusion-*.md`. `bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json`
-from the benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`benchmarks/fusion.py ... --json`, `baseline-*.json` and `ablation-*.json` likewise from those of
+their names; what to make of one, in words, may lie beside it as a `.md` of its name. `bench-*.json`
+come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the benchmarks of these
+names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ from unsmear.evaluate.report import markdown_table, measured_row, table_1
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
+COMPARISONS = {
+    "fusion": "Fusion techniques",
+    "baseline": "Against a recurrent network",
+    "ablation": "Parts of the network",
+}
 
 
 def page(records: Path = RECORDS) -> str:
@@ -70,13 +76,15 @@ def page(records: Path = RECORDS) -> str:
             "this script add the row.",
             "",
         ]
-    lines += ["## Fusion techniques", ""]
-    for path in sorted(records.glob("fusion-*.json")):
-        record = comparison_from_json(path.read_text())
-        lines += [f"### {record.title}", "", *comparison_lines(record), ""]
-        remarks = path.with_suffix(".md")
-        if remarks.exists():
-            lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
+    for kind, heading in COMPARISONS.items():
+        found = sorted(records.glob(f"{kind}-*.json"))
+        lines += [f"## {heading}", ""] if found else []
+        for path in found:
+            record = comparison_from_json(path.read_text())
+            lines += [f"### {record.title}", "", *comparison_lines(record), ""]
+            remarks = path.with_suffix(".md")
+            if remarks.exists():
+                lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
     lines += ["## Speed and memory", ""]
     for path in sorted(records.glob("bench-*.json")):
         bench = BenchRecord.from_json(json.loads(path.read_text()))

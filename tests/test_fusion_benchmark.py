@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from tests.conftest import SMALL
-from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Score
 from unsmear.models.fusion import FUSIONS, FusionConfig
 from unsmear.train.config import Stage, preset
-from unsmear.video.images import integer_from_unit, write_image
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "fusion.py"
 CPU = torch.device("cpu")
@@ -58,8 +56,6 @@ class Blur:
 class Quick:
     """Measures in no time."""
 
-    device = CPU
-
     def score(self, network):
         return Score(psnr=1.0, ssim=1.0, fresh=1.0, neighbours=0.5, sequences={})
 
@@ -78,7 +74,7 @@ def test_variants_are_parsed_and_even(bench):
 def test_every_technique_is_measured_once_at_each_limit(bench):
     batches = Blur()
     configs = {name: small(name) for name in ("none", "factorised")}
-    learners = bench.train_all(configs, plan(), batches, Quick(), steps=4, seconds=0.3)
+    learners = bench.train_all(configs, plan(), batches, Quick(), CPU, steps=4, seconds=0.3)
     assert batches.drawn == list(range(max(learner.step for learner in learners)))
     for learner in learners:
         by_limit = {run.limit: run for run in learner.runs}
@@ -86,13 +82,6 @@ def test_every_technique_is_measured_once_at_each_limit(bench):
         assert by_limit["steps"].step == 4
         assert by_limit["minutes"].seconds >= 0.3
         assert learner.step == max(run.step for run in learner.runs)
-
-
-def test_gains_are_those_of_blurred_frames_alone(bench):
-    sharp = torch.rand(1, 2, 3, 8, 8)
-    error = torch.tensor([0.1, 0.001])[:, None, None, None]  # 20 dB and 60 dB
-    (gain,) = bench._gains(sharp * 0 + 0.5 + error / 10, 0.5 + error + 0 * sharp, 0.5 + 0 * sharp)
-    assert gain == pytest.approx(20, abs=1e-3)
 
 
 def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
@@ -105,56 +94,11 @@ def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
 
     configs = {name: small(name) for name in ("none", "concat")}
     rests = dataclasses.replace(plan(), learning_rate=1e-12)  # the backbone has its own rate
-    bench.train_all(configs, plan(), batches, Noting(), 1, None, backbone_steps=5)
+    bench.train_all(configs, plan(), batches, Noting(), CPU, 1, None, backbone_steps=5)
     assert batches.drawn == [0, 1, 2, 3, 4, 5]
     learned = starts[0]["head.weight"]
     assert learned.abs().max() > 0
     starts.clear()
-    bench.train_all(configs, rests, batches, Noting(), 1, None, backbone_steps=5)
+    bench.train_all(configs, rests, batches, Noting(), CPU, 1, None, backbone_steps=5)
     for key, value in starts[0].items():
         torch.testing.assert_close(value, starts[1][key], rtol=0, atol=1e-9)
-
-
-def test_a_learner_learns_and_the_average_follows(bench):
-    learner = bench.Learner.start("conv3d", small("conv3d"), plan(), CPU)
-    blurry, sharp = Blur().draw(0)
-    before = (blurry - sharp).square().mean()
-    for _ in range(30):
-        learner.learn(blurry, sharp)
-    assert (learner.average(blurry) - sharp).square().mean() < 0.9 * before
-    assert learner.step == 30
-    assert learner.seconds > 0
-
-
-def test_scores_count_frames_and_gains(bench, tmp_path):
-    sides = []
-    for name, value in (("blur", 0.4), ("sharp", 0.5)):
-        (tmp_path / name).mkdir()
-        for index in range(3):
-            frame = torch.full((3, 16, 16), value + 0.01 * index * (name == "blur"))
-            write_image(tmp_path / name / f"{index}.png", integer_from_unit(frame))
-        sides.append(tuple(sorted((tmp_path / name).iterdir())))
-    sequences = [PairedSequence("a", *sides)]
-    sharp = torch.rand(1, 3, 3, 16, 16)
-    measures = bench.Measures(sequences, [(sharp * 0.7, sharp), (sharp * 0.999, sharp)], 2, CPU)
-    blurry = measures.score(None)
-    assert blurry.fresh == 0
-    assert blurry.psnr == pytest.approx(20.9, abs=0.5)
-    # Untrained networks return their input.
-    untrained = measures.score(bench.FusionNetwork(small("flow")))
-    assert untrained.psnr == pytest.approx(blurry.psnr, abs=1e-4)
-    assert untrained.ssim == pytest.approx(blurry.ssim, abs=1e-6)
-    assert untrained.fresh == pytest.approx(0, abs=1e-4)
-    for name, matter in (("none", False), ("concat", True)):
-        network = bench.FusionNetwork(small(name))
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        assert (abs(measures.score(network).neighbours) > 1e-3) == matter
-
-
-def test_the_note_tells_a_start_from_a_full_run(bench):
-    learner = bench.Learner.start("none", small("none"), plan(), CPU)
-    learner.step = 150
-    assert "reduced run" in bench.note_of([learner], CPU)
-    learner.step = 150_000
-    assert "full run" in bench.note_of([learner], CPU)

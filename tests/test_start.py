@@ -47,9 +47,10 @@ def test_help_names_every_verb(capsys):
 
 def test_models_lists_the_zoo(capsys):
     main(["models"])
-    shown = capsys.readouterr().out
-    assert "lite" in shown
-    assert "paper" in shown
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "steps" in rows["lite"]
+    for untrained in ("paper", "pro"):
+        assert "none yet" in rows[untrained]
 
 
 def text_file(folder: Path) -> Path:

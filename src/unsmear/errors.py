@@ -6,14 +6,20 @@
     │   └── EncodeError          an encoder or a container refuses what it is given
     ├── ModelError               unknown model, or a weights file that does not fit
     ├── ConfigError              contradictory or impossible settings
-    └── MissingExtraError        an optional dependency is not installed
+    ├── MissingExtraError        an optional dependency is not installed
+    └── CombinedError            more than one of these, told at once
 
 Each message names the value, what is allowed and the remedy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+_MOST_TOLD = 10
 
 
 class UnsmearError(Exception):
@@ -50,3 +56,40 @@ class MissingExtraError(UnsmearError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}': pip install 'unsmear[{extra}]'")
+
+
+class CombinedError(UnsmearError):
+    """More than one thing is wrong; the message numbers them."""
+
+    def __init__(self, errors: tuple[UnsmearError, ...]) -> None:
+        told = [f"({number}) {error}" for number, error in enumerate(errors[:_MOST_TOLD], start=1)]
+        if more := len(errors) - len(told):
+            told.append(f"and {more} more")
+        super().__init__(f"{len(errors)} mistakes: " + "; ".join(told))
+        self.errors = errors
+
+
+class Mistakes:
+    """Collects errors of independent checks, so that all are told at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[UnsmearError] = []
+
+    def add(self, error: UnsmearError) -> None:
+        """Note one; several count as themselves."""
+        self.errors += error.errors if isinstance(error, CombinedError) else (error,)
+
+    def attempt(self, work: Callable[[], _Result]) -> _Result | None:
+        """What the work gives; None where it raises an UnsmearError, which is noted."""
+        try:
+            return work()
+        except UnsmearError as error:
+            self.add(error)
+            return None
+
+    def tell(self) -> None:
+        """Raise what was noted: one error as it is, more as `CombinedError`."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise CombinedError(tuple(self.errors))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -28,7 +29,12 @@ def train(
     steps: int | None = None,
     seed: int | None = None,
     learning_rate: float | None = None,
+    loss: Literal["charbonnier", "charbonnier_mse", "l1", "psnr"] | None = None,
+    frequency_weight: float | None = None,
+    compile: Literal["auto", "on", "off"] | None = None,
     weights: str | None = None,
+    pair_share: float | None = None,
+    ahead: Annotated[bool, Parameter(negative="")] = False,
     stop_after: int | None = None,
     threads: int | None = None,
 ) -> None:
@@ -39,9 +45,13 @@ def train(
     and a log for TensorBoard. On several GPUs, or several processes of a CPU:
     `torchrun --nproc-per-node 2 -m unsmear train ...`
 
+    All mistakes of the command and its data are told at once, before anything is loaded. While it
+    runs, `% learning` is the share of the time that went into learning, on a GPU of the device's
+    time; the rest went into making or waiting for data.
+
     Args:
         data: Folders of training data.
-        preset: lite or paper.
+        preset: lite, paper or pro.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -49,61 +59,74 @@ def train(
         steps: Optimiser steps, schedule in proportion. Default: the preset's.
         seed: Of weights and data. Default: the preset's.
         learning_rate: Peak. Default: the preset's.
+        loss: Default: the preset's.
+        frequency_weight: Of the spectrum of the difference, added to the loss. Default: the
+            preset's.
+        compile: Compile the network with torch.compile; auto does on a CUDA GPU that can.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file of the same network.
+        pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
+        ahead: Draw each batch while the network learns from the one before, in a thread of its
+            own (on a GPU a stream of its own). The numbers are the same.
         stop_after: Leave off at this step; the same command without it goes on from there.
         threads: CPU threads. Default: all.
     """
-    import dataclasses
-
     import torch
 
     from unsmear.allocator import keep_freed_memory
-    from unsmear.data.pairs import find_pairs
-    from unsmear.data.sources import find_training_files
-    from unsmear.device import pick_device
-    from unsmear.models.zoo import load_model
     from unsmear.train.batches import Batches
-    from unsmear.train.config import preset as find_preset
     from unsmear.train.display import TrainDisplay
     from unsmear.train.loop import train as run
-    from unsmear.train.team import join_team
+    from unsmear.train.preflight import Request, prepare
+    from unsmear.train.team import join_team, launched_team
 
     keep_freed_memory()
+    workers = os.cpu_count() or 1
+    request = Request(
+        data=data,
+        preset=preset,
+        out=out,
+        val=val,
+        shake=shake or [],
+        device=device,
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        loss=loss,
+        frequency_weight=frequency_weight,
+        compile=compile,
+        pair_share=pair_share,
+        weights=weights,
+        stop_after=stop_after,
+        threads=threads,
+    )
+    launched = launched_team()
+    _err.quiet = not launched.leads  # all processes see the same mistakes
+    plan = prepare(request, launched.size, workers)
+    _err.quiet = False
     if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"threads is {threads}: at least 1")
         torch.set_num_threads(threads)
-    config = find_preset(preset)
-    if steps is not None:
-        config = config.scaled_to(steps)
-    if seed is not None:
-        config = dataclasses.replace(config, seed=seed)
-    if learning_rate is not None:
-        config = dataclasses.replace(config, learning_rate=learning_rate)
-    files = find_training_files(data)
-    sequences = find_pairs(val) if val else []
-    if val and not sequences:
-        raise ConfigError(f"no paired sequences below '{val}': expected folders blur and sharp")
-    initial = load_model(weights) if weights else None
-    with join_team(pick_device(device)) as (team, where):
+    with join_team(plan.device) as (team, where):
         if not team.leads:
-            _out.quiet = _err.quiet = True
-        with _err.status("loading training data"):
-            batches = Batches(config, files, shake or [], where, os.cpu_count() or 1)
+            _out.quiet = True
+        with _err.status("loading training data") if team.leads else nullcontext():
+            batches = Batches(plan.config, plan.files, request.shake, where, workers)
         crew = f" in {team.size} processes" if team.size > 1 else ""
-        _out.print(f"{batches.summary}; {config.steps:,} steps on {where}{crew}", highlight=False)
-        with TrainDisplay(_out, config.steps) as display:
+        _out.print(
+            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}", highlight=False
+        )
+        with TrainDisplay(_out, plan.config.steps) as display:
             result = run(
-                config,
+                plan.config,
                 batches,
-                sequences,
-                out or Path("runs") / preset,
+                plan.validation,
+                plan.out,
                 where,
                 display.show,
                 team=team,
-                initial=initial,
+                initial=plan.initial,
                 stop_after=stop_after,
+                ahead=ahead,
             )
     _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
 
@@ -124,7 +147,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: lite or paper.
+        preset: lite, paper or pro.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

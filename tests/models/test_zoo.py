@@ -7,6 +7,7 @@ import torch
 
 from unsmear.errors import ModelError
 from unsmear.models import zoo
+from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.network import DeblurNetwork, count_macs
 
 
@@ -25,6 +26,16 @@ def test_lite_stays_light_and_paper_stays_faithful():
     paper = zoo.ZOO["paper"].config
     assert paper.block == "dense"
     assert paper.neighbours == 0
+
+
+def test_pro_keeps_within_its_budget(tmp_path):
+    """At most 50 GMAC at 256x256, and weights of less than 16 MB."""
+    config = zoo.ZOO["pro"].config
+    assert count_macs(config) < 50e9
+    origin = Provenance(model="pro", steps=0, seed=0, hours=0, device="cpu", version="test")
+    state = {key: torch.zeros_like(v) for key, v in DeblurNetwork(config).state_dict().items()}
+    save_weights(tmp_path / "pro.safetensors", config, state, origin)
+    assert (tmp_path / "pro.safetensors").stat().st_size < 16_000_000
 
 
 def test_released_weights_load_and_change_a_picture():

@@ -14,8 +14,10 @@ from tests.conftest import SMALL, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
+from unsmear.models.zoo import ZOO
 from unsmear.restoration import stream
 from unsmear.restoration.stream import describe_scenes, parse_window, restore_stream
+from unsmear.restoration.tiles import TileSize
 
 
 def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
@@ -51,6 +53,22 @@ def test_streamed_equals_all_at_once(frames, height, width, window, neighbours):
     streamed = torch.stack(list(restore_stream(network, clip, window)))
     assert streamed.shape == clip.shape
     torch.testing.assert_close(streamed, all_at_once(network, clip, window), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(ZOO))
+def test_every_row_of_the_zoo_streams_and_tiles_exactly(name):
+    """Once with all at hand, once frame by frame in tiles: encoded once, any window, no seams.
+    The second window is a sum over the first pass."""
+    network = DeblurNetwork(ZOO[name].config).eval().requires_grad_(False)
+    torch.nn.init.normal_(network.head.weight, std=0.05)  # it starts at zero
+    clip = one_scene(3, 32, 24)
+    tiles = TileSize(24, 24)
+    for window, span in ((3, 3), ("all", 9)):
+        passes = {} if window == 3 else {"scenes": describe_scenes(network, clip, tiling=tiles)}
+        streamed = restore_stream(network, clip, window, tiling=tiles, **passes)
+        expected = all_at_once(network, clip, span)
+        assert (expected - clip).abs().max() > 1e-3
+        torch.testing.assert_close(torch.stack(list(streamed)), expected, rtol=0, atol=1e-5)
 
 
 def test_window_over_the_whole_clip_equals_forward(network):

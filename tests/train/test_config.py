@@ -75,6 +75,9 @@ def test_scaling_keeps_proportions(steps):
         ({"pair_share": 2}, "pair_share"),
         ({"clip_norm": 0}, "clip_norm"),
         ({"precision": "int8"}, "precision"),
+        ({"frequency_weight": -1.0}, "frequency_weight"),
+        ({"frequency_weight": float("nan")}, "frequency_weight"),
+        ({"compile": "yes"}, "compile"),
         ({"log_every": 0}, "log_every"),
     ],
 )
@@ -88,10 +91,16 @@ def test_all_mistakes_are_named_at_once():
         TrainConfig(model="lite", stages=(STAGE,), learning_rate=0, loss="l3")
 
 
+def test_crops_grow_to_the_largest_at_the_end():
+    for name in ("lite", "pro"):
+        crops = [stage.crop for stage in preset(name).stages]
+        assert crops == sorted(set(crops))
+
+
 def test_impossible_stages_and_presets():
     with pytest.raises(ConfigError, match="crop"):
         Stage(steps=1, clips=1, frames=1, crop=8)
-    with pytest.raises(ConfigError, match="lite, paper"):
+    with pytest.raises(ConfigError, match="lite, paper, pro"):
         preset("huge")
     with pytest.raises(ConfigError, match="at least 2"):
         preset("lite").scaled_to(1)

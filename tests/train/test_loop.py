@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import SMALL, picture
 from unsmear.cli import main
@@ -18,10 +20,11 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, LoadedModel
-from unsmear.train import loop
+from unsmear.train import loop, losses
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
-from unsmear.train.loop import STATE_FILE, Report, train
+from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train, wants_compiling
+from unsmear.train.meter import Report
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -74,6 +77,7 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     assert [report.step for report in reports] == [3, 6, 9]
     assert [len(report.scores) for report in reports] == [0, 1, 1]
     assert all(report.frames_per_second > 0 for report in reports)
+    assert all(0 < report.learning < 1 for report in reports)
     network, origin = load_weights(out / "weights.safetensors")
     assert network.config == SMALL
     assert (origin.steps, origin.seed, origin.model) == (9, 0, "tiny")
@@ -82,13 +86,31 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     assert list(out.glob("events.out.tfevents.*"))
 
 
+def test_drawing_ahead_changes_no_bit(data, pairs, tmp_path):
+    """Synthesis and recorded pairs, in whatever thread."""
+    batches = Batches(CONFIG, find_training_files([data, pairs]), [], CPU, 2)
+    for name, ahead in (("plain", False), ("ahead", True)):
+        train(CONFIG, batches, [], tmp_path / name, CPU, lambda _: None, ahead=ahead)
+    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("plain", "ahead"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_the_command_of_a_finished_run_changes_nothing(data, pairs, tmp_path):
+    out = tmp_path / "run"
+    run(CONFIG, data, out, find_pairs(pairs))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert run(CONFIG, data, out, find_pairs(pairs)) == []
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_tensorboard_can_read_the_log(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run(CONFIG, data, tmp_path / "run")
     log = EventAccumulator(str(tmp_path / "run"))
     log.Reload()
-    assert {"train/loss", "train/psnr", "speed/frames_per_second"} <= set(log.Tags()["scalars"])
+    speed = {"speed/frames_per_second", "speed/learning_share"}
+    assert {"train/loss", "train/psnr"} | speed <= set(log.Tags()["scalars"])
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
 
 
@@ -177,6 +199,55 @@ def test_other_settings_do_not_resume_silently(data, tmp_path):
     assert run(reporting, data, tmp_path / "run")[-1].step == 9
 
 
+def test_a_state_older_than_a_setting_goes_on_with_its_default(data, tmp_path):
+    out = tmp_path / "run"
+    run(CONFIG, data, out, stop_after=2)
+    with safe_open(out / STATE_FILE, framework="pt") as file:
+        metadata = file.metadata()
+    settings = json.loads(metadata["config"])
+    del settings["frequency_weight"]
+    metadata["config"] = json.dumps(settings)
+    save_file(load_file(out / STATE_FILE), out / STATE_FILE, metadata)
+    weighted = dataclasses.replace(CONFIG, frequency_weight=0.1)
+    with pytest.raises(ModelError, match=r"other settings \(frequency_weight\)"):
+        run(weighted, data, out)
+    assert run(CONFIG, data, out)[-1].step == 9
+
+
+def test_compiling_changes_neither_files_nor_numbers_beyond_rounding(data, tmp_path, monkeypatch):
+    """With Dynamo's tracing, without the code generator, which takes a minute on a CPU."""
+    original, calls = torch.nn.Module.compile, []
+
+    def quick(network, **options):
+        calls.append(options)
+        original(network, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", quick)
+    config = dataclasses.replace(CONFIG, stages=CONFIG.stages[:1])
+    run(config, data, tmp_path / "plain")  # auto: never on a CPU
+    assert calls == []
+    compiled = dataclasses.replace(config, compile="on")
+    run(compiled, data, tmp_path / "compiled", stop_after=3)
+    assert calls == [{"dynamic": False}]
+    run(config, data, tmp_path / "compiled")  # and goes on without
+    for name in (STATE_FILE, WEIGHTS_FILE):
+        one, two = (load_file(tmp_path / folder / name) for folder in ("plain", "compiled"))
+        assert one.keys() == two.keys()
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=0, atol=1e-4, msg=key)
+
+
+def test_compiling_is_chosen_by_device(monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: name == "triton")
+    for capability, wanted in (((9, 0), True), ((6, 1), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert wants_compiling("auto", cuda) == wanted
+    assert wants_compiling("on", CPU)
+    assert not wants_compiling("auto", CPU)
+    assert not wants_compiling("off", cuda)
+
+
 def test_a_broken_state_file_is_named(data, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / STATE_FILE).write_bytes(b"garbage")
@@ -185,7 +256,7 @@ def test_a_broken_state_file_is_named(data, tmp_path):
 
 
 def test_nan_gradients_are_skipped_then_stop_the_run(data, tmp_path, monkeypatch):
-    monkeypatch.setitem(loop.LOSSES, "charbonnier", lambda r, s: (r - s).mean() * float("nan"))
+    monkeypatch.setitem(losses.LOSSES, "charbonnier", lambda r, s: (r - s).mean() * float("nan"))
     endless = dataclasses.replace(CONFIG, stages=(Stage(steps=50, clips=1, frames=1, crop=16),))
     with pytest.raises(UnsmearError, match="not finite for 20 steps"):
         run(endless, data, tmp_path / "run")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import picture
@@ -24,7 +26,9 @@ STEPS = 20
 
 # What `unsmear train` does, with a network small enough for a test.
 PROGRAM = f"""
+import os
 import sys
+import time
 from pathlib import Path
 import torch
 from unsmear.data.pairs import find_pairs
@@ -36,15 +40,28 @@ from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import train
 from unsmear.train.team import join_team
 
-data, out = Path(sys.argv[1]), Path(sys.argv[2])
+data, out, halts = Path(sys.argv[1]), Path(sys.argv[2]), len(sys.argv) > 3
 network = NetworkConfig(
     widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
 )
 zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
 config = TrainConfig(
     model="tiny", stages=(Stage(steps={STEPS}, clips=4, frames=2, crop=32),), shards=2,
-    optimizer="muon", learning_rate=1e-3, log_every=5, validate_every={STEPS},
+    optimizer="muon", learning_rate=1e-3, log_every=5, validate_every={STEPS}, checkpoint_every=4,
 )
+replace, saved = os.replace, []
+
+def halt_in_third(source, target):
+    # The state of step 12 is written, and not yet in its place.
+    saved.append(target)
+    if len(saved) == 3:
+        print("halted", flush=True)
+        time.sleep(600)
+    replace(source, target)
+
+if halts:
+    os.replace = halt_in_third
+print("process", os.getpid(), flush=True)
 torch.set_num_threads(1)
 with join_team(torch.device("cpu")) as (team, device):
     batches = Batches(config, find_training_files([data / "stills"]), [], device, 1)
@@ -61,8 +78,8 @@ def save(path: Path, index: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[int, tuple[Path, str]]:
-    """The folder and the output of the same run in one process and in two."""
+def root(tmp_path_factory) -> Path:
+    """The program and its data."""
     root = tmp_path_factory.mktemp("team")
     (root / "program.py").write_text(PROGRAM)
     for index in range(2):
@@ -70,22 +87,69 @@ def runs(tmp_path_factory) -> dict[int, tuple[Path, str]]:
     for name in ("a", "b", "c"):
         for side in ("blur", "sharp"):
             save(root / "data" / "val" / name / side / "0.png", ord(name) + len(side))
-    done = {}
-    for size in (1, 2):
-        start = [sys.executable]
-        if size > 1:
-            start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
-        out = root / f"run{size}"
-        result = subprocess.run(
-            [*start, str(root / "program.py"), str(root / "data"), str(out)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert result.returncode == 0, result.stderr
-        done[size] = (out, result.stdout)
-    return done
+    return root
+
+
+def launch(root: Path, size: int, out: Path, *extra: str) -> subprocess.Popen[str]:
+    """Start the program in one process or in several."""
+    start = [sys.executable]
+    if size > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+    return subprocess.Popen(
+        [*start, str(root / "program.py"), str(root / "data"), str(out), *extra],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    """Its reports, once it is done."""
+    shown, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return [line for line in shown.splitlines() if not line.startswith("process")]
+
+
+@pytest.fixture(scope="module")
+def runs(root) -> dict[int, tuple[Path, list[str]]]:
+    """The folder and the reports of the same run in one process and in two."""
+    outs = {size: root / f"run{size}" for size in (1, 2)}
+    return {size: (out, finish(launch(root, size, out))) for size, out in outs.items()}
+
+
+def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
+    """SIGKILL, to torchrun and to all that it started, in the middle of a checkpoint."""
+    lines: list[str] = []
+    workers: list[int] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("process"):
+            workers.append(int(line.split()[1]))
+        elif line.startswith("halted"):
+            break
+        else:
+            lines.append(line.strip())
+    for worker in {process.pid, *workers}:
+        os.kill(worker, signal.SIGKILL)
+    process.communicate(timeout=60)
+    return lines
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size):
+    out = root / f"killed{size}"
+    assert kill_when_halted(launch(root, size, out, "halt")) == ["5 []", "10 []"]
+    with safe_open(out / "state.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == "8"  # that of 12 never came into its place
+    assert not (out / "weights.safetensors").exists()
+    whole, shown = runs[size]
+    assert finish(launch(root, size, out)) == [line for line in shown if line != "5 []"]
+    for name in ("state.safetensors", "weights.safetensors"):
+        one, two = (load_file(folder / name) for folder in (whole, out))
+        assert one.keys() == two.keys()
+        assert {key for key in one if not torch.equal(one[key], two[key])} == set()
 
 
 def test_two_processes_train_as_one_does(runs):
@@ -98,7 +162,7 @@ def test_two_processes_train_as_one_does(runs):
 
 
 def test_one_process_reports_for_all_and_validation_keeps_its_order(runs):
-    shown = {size: output.splitlines() for size, (_, output) in runs.items()}
+    shown = {size: lines for size, (_, lines) in runs.items()}
     assert shown[2] == shown[1]
     assert shown[2][-1] == f"{STEPS} ['a', 'b', 'c']"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError
+from unsmear.errors import InputError, Mistakes
 from unsmear.video.images import list_images, read_image
 
 
@@ -57,25 +58,42 @@ class PairedSequence:
     blurry: tuple[Path, ...]
     sharp: tuple[Path, ...]
 
-    def read(self, start: int = 0, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def read(
+        self, start: int = 0, count: int | None = None, *, workers: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8.
+
+        Args:
+            start: first frame.
+            count: T; default: all that follow.
+            workers: threads that decode.
 
         Raises:
             InputError: a file cannot be read, or sizes differ.
         """
         stop = len(self.blurry) if count is None else start + count
-        return _stack(self.blurry[start:stop]), _stack(self.sharp[start:stop])
+        paths = self.blurry[start:stop] + self.sharp[start:stop]
+        frames = read_images(paths, workers)
+        half = len(paths) // 2
+        return _stack(paths[:half], frames[:half]), _stack(paths[half:], frames[half:])
 
 
-def _stack(paths: tuple[Path, ...]) -> Tensor:
-    frames = [read_image(path) for path in paths]
+def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
+    """Pictures in order; OpenCV lets go of the interpreter while it decodes."""
+    if workers == 1:
+        return [read_image(path) for path in paths]
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        return list(pool.map(read_image, paths))
+
+
+def _stack(paths: Sequence[Path], frames: Sequence[Tensor]) -> Tensor:
     for path, frame in zip(paths, frames, strict=True):
         if frame.shape != frames[0].shape or frame.dtype != torch.uint8:
             raise InputError(
                 f"'{path}' is {tuple(frame.shape)} {frame.dtype}: all frames of a sequence must "
                 f"be 8-bit and of the size of '{paths[0].name}', {tuple(frames[0].shape)}"
             )
-    return torch.stack(frames)
+    return torch.stack(tuple(frames))
 
 
 def find_layout(name: str) -> PairLayout:
@@ -96,20 +114,25 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
     """All sequences below a folder that hold blurry and sharp frames.
 
     Raises:
-        InputError: the two folders of a sequence hold different file names.
+        InputError: the two folders of a sequence hold different file names (CombinedError: of
+            several sequences).
     """
     found = []
+    mistakes = Mistakes()
     for layout in layouts:
         for blurry_folder, sharp_folder, sequence in _folders(root, layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)
             if [path.name for path in blurry] != [path.name for path in sharp]:
-                raise InputError(
-                    f"'{blurry_folder}' and '{sharp_folder}' must hold frames of the same names; "
-                    f"they hold {len(blurry)} and {len(sharp)}"
+                mistakes.add(
+                    InputError(
+                        f"'{blurry_folder}' and '{sharp_folder}' must hold frames of the same "
+                        f"names; they hold {len(blurry)} and {len(sharp)}"
+                    )
                 )
-            if blurry:
+            elif blurry:
                 name = sequence.relative_to(root).as_posix()
                 found.append(PairedSequence(name, tuple(blurry), tuple(sharp)))
+    mistakes.tell()
     return found
 
 

@@ -174,10 +174,14 @@ def read_orientation_log(path: Path) -> OrientationLog:
     Other lines (start time, focal length) are passed over.
 
     Raises:
-        InputError: the file has fewer than two such lines.
+        InputError: the file cannot be read, or has fewer than two such lines.
     """
     nanoseconds, matrices = [], []
-    for line in path.read_text(errors="replace").splitlines():
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
+    for line in text.splitlines():
         if match := _LOG_LINE.match(line):
             values = [float(value) for value in match[3].split(",")]
             if len(values) == 9:

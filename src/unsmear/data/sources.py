@@ -3,7 +3,8 @@
 DIR/**/blur + sharp ... sequences of blurry and sharp frames (layouts: data/pairs.py)
 DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
 DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
-DIR/**/*.jpg ...        all other pictures: sharp photographs
+DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in folders of published
+                        sets that hold blurred or shrunk frames
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -21,12 +24,16 @@ from torch import Tensor
 
 from unsmear.data.flow import is_continuous, optical_flow
 from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, find_pairs
-from unsmear.errors import InputError
+from unsmear.errors import InputError, Mistakes
 from unsmear.video.images import IMAGE_SUFFIXES, list_images, read_image
 
+_Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
+# GOPRO's blur_gamma, BSD's Blur/RAW, the variants of REDS (train_blur_comp, train_sharp_bicubic):
+# found where their sharp side is not, their pictures must not pass for sharp photographs.
+_NOT_SHARP = ("blur", "blur_*", "*_blur", "*_blur_*", "*_bicubic")
 
 
 @dataclass(frozen=True)
@@ -42,24 +49,26 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     """Sort what lies below the folders by kind.
 
     Raises:
-        InputError: a folder is missing, or nothing usable was found.
+        InputError: a folder is missing, sides of a sequence differ, or nothing usable was found
+            (CombinedError: all that is wrong).
     """
+    mistakes = Mistakes()
     photographs: list[Path] = []
     clips: list[Path] = []
     pairs: list[PairedSequence] = []
     for root in roots:
         if not root.is_dir():
-            raise InputError(f"'{root}' is not a folder: --data needs folders of training data")
+            mistakes.add(
+                InputError(f"'{root}' is not a folder: --data needs folders of training data")
+            )
+            continue
+        found = mistakes.attempt(partial(_frames_of_pairs, root))
+        if found is None:
+            continue
         pairs += find_pairs(root)
-        # Frames of layouts that are not trained on (GOPRO's blur_gamma) are no photographs.
-        taken = {
-            folder
-            for pair in find_pairs(root, PAIR_LAYOUTS)
-            for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
-        }
         for path in sorted(root.rglob("*")):
             suffix = path.suffix.lower()
-            if path.name.startswith(".") or path.parent in taken:
+            if path.name.startswith(".") or path.parent in found or _is_never_sharp(path, root):
                 continue
             if (
                 path.is_dir() and path.parent.name == "clips" and list_images(path)
@@ -67,13 +76,28 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
                 clips.append(path)
             elif suffix in IMAGE_SUFFIXES and path.parent.parent.name != "clips":
                 photographs.append(path)
-    if not (photographs or clips or pairs):
+    if not (photographs or clips or pairs or mistakes.errors):
         raise InputError(
             f"no training data below {', '.join(map(str, roots))}: expected photographs, videos, "
             "clips/NAME/ folders of frames, or blurry and sharp frames as GOPRO, DVD, BSD and "
             "REDS lay them out"
         )
+    mistakes.tell()
     return TrainingFiles(tuple(photographs), tuple(clips), tuple(pairs))
+
+
+def _frames_of_pairs(root: Path) -> set[Path]:
+    """Folders of paired frames, those of layouts that are not trained on (blur_gamma) too."""
+    return {
+        folder
+        for pair in find_pairs(root, PAIR_LAYOUTS)
+        for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
+    }
+
+
+def _is_never_sharp(path: Path, root: Path) -> bool:
+    folders = path.relative_to(root).parts[:-1]
+    return any(fnmatch(name.lower(), pattern) for name in folders for pattern in _NOT_SHARP)
 
 
 def load_photograph(path: Path, longest_side: int) -> Tensor:
@@ -167,7 +191,17 @@ def load_shots(
     return shots
 
 
-def load_all(load: Callable[[Path], _Loaded], paths: Iterable[Path], workers: int) -> list[_Loaded]:
-    """Load many files at once; OpenCV and PyAV let go of the interpreter while they decode."""
+def load_all(
+    load: Callable[[_Source], _Loaded], sources: Iterable[_Source], workers: int
+) -> list[_Loaded]:
+    """Load from many files at once; OpenCV and PyAV let go of the interpreter while they decode.
+
+    Raises:
+        UnsmearError: a file cannot be loaded (CombinedError: each of them, in order).
+    """
+    mistakes = Mistakes()
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        return list(pool.map(load, paths))
+        jobs = [pool.submit(load, source) for source in sources]
+        loaded = [mistakes.attempt(job.result) for job in jobs]
+    mistakes.tell()
+    return cast(list[_Loaded], loaded)  # none is missing

@@ -1,4 +1,5 @@
-"""A comparison of fusion techniques as a record: to JSON and back, and as tables that people read.
+"""A comparison of fusion techniques, or of networks, as a record: to JSON and back, and as tables
+that people read.
 
 Each technique is trained from several seeds and measured twice in each run: after a number of
 steps, and after a time. Seeds are the spread; differences are taken seed by seed, since all
@@ -20,14 +21,27 @@ from unsmear.evaluate.report import markdown_table
 
 Limit = Literal["steps", "minutes"]
 LIMITS: tuple[Limit, ...] = ("steps", "minutes")
-PAPERS = "factorised"
-_LEGEND = (
-    "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that are "
-    "really blurred and that nobody trained on; against none: its difference to the network "
-    "without fusion, seed by seed. Neighbours: how much of the fresh gain is lost when the current "
-    "frame stands in for all others. In brackets the lowest and the highest seed. GMAC for a frame "
-    "of 256x256; own GMAC: of the fusion without the blocks that even out the budget. Peak: memory "
-    "of a training step."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What the tables of a comparison speak of.
+
+    Attributes:
+        kind: heading of the labels.
+        base: label of the row that the others are set against.
+        base_is: that row, in words.
+        ours: label of the row that verdicts are about.
+    """
+
+    kind: str
+    base: str
+    base_is: str
+    ours: str
+
+
+FUSION_WORDS = Words(
+    kind="fusion", base="none", base_is="the network without fusion", ours="factorised"
 )
 
 
@@ -112,6 +126,7 @@ class ComparisonRecord:
         settings: of training and measuring, in words and numbers.
         blurry: the input itself.
         rows: techniques.
+        words: of its tables.
     """
 
     title: str
@@ -120,6 +135,7 @@ class ComparisonRecord:
     settings: dict[str, str | int | float]
     blurry: Score
     rows: tuple[Row, ...]
+    words: Words = FUSION_WORDS
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -145,9 +161,10 @@ def comparison_from_json(text: str) -> ComparisonRecord:
             for row in values.pop("rows")
         )
         origin, blurry = Origin(**values.pop("origin")), Score(**values.pop("blurry"))
-        return ComparisonRecord(**values, origin=origin, blurry=blurry, rows=rows)
+        words = Words(**values.pop("words")) if "words" in values else FUSION_WORDS
+        return ComparisonRecord(**values, origin=origin, blurry=blurry, rows=rows, words=words)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"not a comparison written by benchmarks/fusion.py: {error}") from None
+        raise InputError(f"not a comparison written by a benchmark: {error}") from None
 
 
 def _run(values: dict[str, Any]) -> Run:
@@ -156,7 +173,7 @@ def _run(values: dict[str, Any]) -> Run:
 
 def comparison_lines(record: ComparisonRecord) -> list[str]:
     """Markdown: a table for each limit, and what may be concluded from it."""
-    lines = [record.note, "", _LEGEND, ""]
+    lines = [record.note, "", _legend(record), ""]
     for limit in record.limits:
         lines += [f"**Equal {'steps' if limit == 'steps' else 'time'}**", ""]
         lines += _table(record, limit)
@@ -165,15 +182,36 @@ def comparison_lines(record: ComparisonRecord) -> list[str]:
     return [*lines, f"Settings: {settings}.", "", f"Measured by {record.origin.line}."]
 
 
+def _legend(record: ComparisonRecord) -> str:
+    own = (
+        "; own GMAC: of the fusion without the blocks that even out the budget"
+        if _has_own(record)
+        else ""
+    )
+    return (
+        "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that "
+        f"are really blurred and that nobody trained on; against {record.words.base}: its "
+        f"difference to {record.words.base_is}, seed by seed. Neighbours: how much of the fresh "
+        "gain is lost when the current frame stands in for all others. In brackets the lowest and "
+        f"the highest seed. GMAC for a frame of 256x256{own}. Peak: memory of a training step."
+    )
+
+
+def _has_own(record: ComparisonRecord) -> bool:
+    """Whether rows tell a part of the network from the whole."""
+    return any(row.own_macs for row in record.rows)
+
+
 def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
+    words, own = record.words, _has_own(record)
     headings = [
-        "fusion", "PSNR", "SSIM", "fresh gain", "against none", "neighbours", "steps", "seconds",
-        "M parameters", "GMAC", "own GMAC", "ms a step", "peak MiB",
+        words.kind, "PSNR", "SSIM", "fresh gain", f"against {words.base}", "neighbours", "steps",
+        "seconds", "M parameters", "GMAC", *(["own GMAC"] if own else []), "ms a step", "peak MiB",
     ]  # fmt: skip
     blurry = record.blurry
     empty = ["-"] * (len(headings) - 3)
     body = [["(blurry)", f"{blurry.psnr:.3f}", f"{blurry.ssim:.4f}", *empty]]
-    base = next((row for row in record.rows if row.label == "none"), None)
+    base = next((row for row in record.rows if row.label == words.base), None)
     for row in sorted(record.rows, key=lambda row: -fmean(row.values(limit, "fresh"))):
         runs = [run for run in row.runs if run.limit == limit]
         against = "-"
@@ -191,7 +229,7 @@ def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
                 f"{fmean(run.seconds for run in runs):.0f}",
                 f"{row.parameters / 1e6:.3f}",
                 f"{row.macs / 1e9:.3f}",
-                f"{row.own_macs / 1e9:.3f}",
+                *([f"{row.own_macs / 1e9:.3f}"] if own else []),
                 f"{1e3 * row.step_seconds:.0f}",
                 f"{row.peak_bytes / (1 << 20):.0f}",
             ]
@@ -200,12 +238,13 @@ def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
 
 
 def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
-    """Whether the paper's attention wins here, in plain words; nothing where it was not tried.
+    """Whether ours (the paper's attention) wins here, in plain words; nothing where it was not
+    tried.
 
     One technique is called ahead of another only if it is so for every seed; few seeds agree by
     chance, and how often is said.
     """
-    ours = next((row for row in record.rows if row.label == PAPERS), None)
+    ours = next((row for row in record.rows if row.label == record.words.ours), None)
     if ours is None:
         return []
     sentences = []
@@ -222,7 +261,7 @@ def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
             else:
                 open_.append(row.label)
         sentences.append(
-            f"By {name}, `{PAPERS}` is ahead of {_listed(ahead)} for every seed, behind "
+            f"By {name}, `{ours.label}` is ahead of {_listed(ahead)} for every seed, behind "
             f"{_listed(behind)}, undecided against {_listed(open_)}."
         )
     seeds = len(ours.values(limit, "psnr"))

@@ -64,6 +64,21 @@ ZOO: dict[str, Entry] = {
             ),
             window=5,
         ),
+        # Most of its work is at half resolution, where detail is; most of its weights at 1/8,
+        # which sees far. Two frames on each side reach it by the local path.
+        Entry(
+            name="pro",
+            summary="best quality, for a GPU: wide and deep, attention at two levels, local path",
+            config=NetworkConfig(
+                widths=(80, 112, 144),
+                encoder_blocks=(4, 3, 4),
+                decoder_blocks=(8, 5, 4),
+                attention_levels=(1, 2),
+                spatial_maps=16,
+                neighbours=2,
+            ),
+            window=7,
+        ),
     )
 }
 

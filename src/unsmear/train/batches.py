@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unsmear.data.motion import Generators
+from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
 from unsmear.data.synthesis import Synthesizer, turn_clips
@@ -29,7 +30,11 @@ class Batches:
         files: found training data.
         shake_logs: recorded orientation logs, may be empty.
         device: where batches are made.
-        workers: threads that load.
+        workers: threads that load, and that decode recorded frames.
+
+    Raises:
+        InputError: a file cannot be read, or all clips are too short to train on and there is
+            nothing else.
     """
 
     def __init__(
@@ -43,11 +48,20 @@ class Batches:
         self._config = config
         self._device = device
         self._pairs = files.pairs
+        self._workers = workers
         photographs = load_all(
             lambda path: load_photograph(path, _LONGEST_SIDE), files.photographs, workers
         )
         shots = [shot for group in load_all(load_shots, files.clips, workers) for shot in group]
         logs = [read_orientation_log(path) for path in shake_logs]
+        frames = max(stage.frames for stage in config.stages)
+        if not photographs and not any(len(shot.frames) >= frames + 2 for shot in shots):
+            if not self._pairs:
+                raise InputError(
+                    f"no clip of --data has {frames + 2} frames on end without a cut: add longer "
+                    "ones, or photographs"
+                )
+            shots = []
         self._synthesizer = (
             Synthesizer(
                 config.synthesis,
@@ -106,19 +120,30 @@ class Batches:
 
     def _recorded_clip(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
         pair = self._pairs[random.index(len(self._pairs))]
-        room = len(pair.blurry) - stage.frames
-        if room < 0:
-            raise InputError(
-                f"sequence '{pair.name}' has {len(pair.blurry)} frames: the preset needs "
-                f"{stage.frames}; remove it or train with fewer frames"
-            )
-        blurry, sharp = pair.read(random.index(room + 1), stage.frames)
+        check_length(pair, stage.frames)
+        start = random.index(len(pair.blurry) - stage.frames + 1)
+        blurry, sharp = pair.read(start, stage.frames, workers=self._workers)
+        check_size(pair, blurry, sharp, stage.crop)
         height, width = blurry.shape[-2:]
-        if min(height, width) < stage.crop or blurry.shape != sharp.shape:
-            raise InputError(
-                f"sequence '{pair.name}' has frames of {width}x{height}: blurry and sharp must "
-                f"agree and hold a crop of {stage.crop}"
-            )
         top, left = random.index(height - stage.crop + 1), random.index(width - stage.crop + 1)
         rows, columns = slice(top, top + stage.crop), slice(left, left + stage.crop)
         return blurry[..., rows, columns], sharp[..., rows, columns]
+
+
+def check_length(pair: PairedSequence, frames: int) -> None:
+    """Raise InputError where a sequence has fewer frames than a clip is to have."""
+    if len(pair.blurry) < frames:
+        raise InputError(
+            f"sequence '{pair.name}' has {len(pair.blurry)} frames: the preset needs {frames}; "
+            "remove it or train with fewer frames"
+        )
+
+
+def check_size(pair: PairedSequence, blurry: Tensor, sharp: Tensor, crop: int) -> None:
+    """Raise InputError where frames (..., H, W) of both sides differ, or hold no crop."""
+    height, width = blurry.shape[-2:]
+    if min(height, width) < crop or blurry.shape != sharp.shape:
+        raise InputError(
+            f"sequence '{pair.name}' has frames of {width}x{height}: blurry and sharp must agree "
+            f"and hold a crop of {crop}"
+        )

@@ -12,7 +12,9 @@ from unsmear.errors import ConfigError
 
 LossName = Literal["charbonnier", "charbonnier_mse", "l1", "psnr"]
 OptimizerName = Literal["adam", "muon"]
+CompileChoice = Literal["auto", "on", "off"]
 LOSS_NAMES: tuple[LossName, ...] = ("charbonnier", "charbonnier_mse", "l1", "psnr")
+COMPILE_CHOICES: tuple[CompileChoice, ...] = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +54,15 @@ class TrainConfig:
         warmup: steps of linear rise at the start.
         halve_every: steps, for `halving`.
         loss: see `unsmear.train.losses`.
+        frequency_weight: of `unsmear.train.losses.frequency`, added to the loss.
         clip_norm: largest norm of the gradient.
         ema_decay: of the moving average of the weights, which is what gets validated and saved.
         shards: equal parts that a batch is drawn in, each from random numbers of its own. Up to
             as many processes can share the work; the result does not depend on how many do.
         pair_share: shards that are recorded pairs rather than synthesis, where there are both.
         precision: `auto` is bfloat16 on a GPU that has it, float32 elsewhere.
+        compile: `on` has the network compiled by torch.compile; `auto` does where Triton runs,
+            on a CUDA GPU, and never on a CPU. Only rounding depends on it.
         seed: of initial weights and data.
         log_every: steps.
         validate_every: steps.
@@ -73,11 +78,13 @@ class TrainConfig:
     warmup: int = 0
     halve_every: int = 0
     loss: LossName = "charbonnier"
+    frequency_weight: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     shards: int = 1
     pair_share: float = 0.5
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: CompileChoice = "auto"
     seed: int = 0
     log_every: int = 50
     validate_every: int = 2000
@@ -98,6 +105,8 @@ class TrainConfig:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
         if self.loss not in LOSS_NAMES:
             problems.append(f"loss is {self.loss!r}: allowed are {', '.join(LOSS_NAMES)}")
+        if not 0 <= self.frequency_weight < math.inf:
+            problems.append(f"frequency_weight is {self.frequency_weight}: 0 or more")
         if not 0 <= self.ema_decay < 1:
             problems.append(f"ema_decay is {self.ema_decay}: from 0 to below 1")
         if self.shards < 1 or any(stage.clips % self.shards for stage in self.stages):
@@ -108,6 +117,8 @@ class TrainConfig:
             problems.append("clip_norm must be above 0, warmup 0 or more")
         if self.precision not in ("auto", "float32", "bfloat16"):
             problems.append(f"precision is {self.precision!r}: auto, float32 or bfloat16")
+        if self.compile not in COMPILE_CHOICES:
+            problems.append(f"compile is {self.compile!r}: allowed are 'auto', 'on', 'off'")
         if min(self.log_every, self.validate_every, self.checkpoint_every) < 1:
             problems.append("log_every, validate_every and checkpoint_every must be at least 1")
         if problems:
@@ -190,6 +201,26 @@ PRESETS: dict[str, TrainConfig] = {
         halve_every=200 * 263,
         loss="l1",
         shards=8,
+    ),
+    # For GPUs, and not run yet: what served `lite`, with more clips, and crops that grow until they
+    # are half of a 720p frame high and half wide, since descriptors are taken over what is seen.
+    "pro": TrainConfig(
+        model="pro",
+        stages=(
+            Stage(steps=140_000, clips=16, frames=5, crop=192),
+            Stage(steps=45_000, clips=8, frames=7, crop=288),
+            Stage(steps=15_000, clips=8, frames=7, crop=384),
+        ),
+        optimizer="muon",
+        learning_rate=6e-4,
+        warmup=1_000,
+        loss="charbonnier_mse",
+        clip_norm=0.1,
+        ema_decay=0.9995,
+        shards=8,
+        validate_every=5_000,
+        checkpoint_every=1_000,
+        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
     ),
 }
 

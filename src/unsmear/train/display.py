@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 from torch.nn import functional
 
-from unsmear.train.loop import Report
+from unsmear.train.meter import Report
 from unsmear.video.images import integer_from_unit
 
 
@@ -36,7 +36,8 @@ class TrainDisplay:
         """Take a report from `train`."""
         text = (
             f"loss {report.loss:.4f}  PSNR {report.psnr:.2f} dB ({report.gain:+.2f})  "
-            f"{report.frames_per_second:.1f} frames/s  {_clock(report.seconds_left)} left"
+            f"{report.frames_per_second:.1f} frames/s  "
+            f"{100 * report.learning:.0f} % learning  {_clock(report.seconds_left)} left"
         )
         self._bar.update(self._task, completed=report.step, description=text)
         if not self._console.is_terminal:

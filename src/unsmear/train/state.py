@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -102,15 +103,14 @@ class TrainState:
         Raises:
             ModelError: unreadable, of another network, or of a run with other settings.
         """
+        check_resumable(path, config)
         try:
             with safe_open(path, framework="pt") as file:
-                metadata: Mapping[str, str] = file.metadata() or {}
+                metadata: Mapping[str, str] = file.metadata()
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            saved = json.loads(metadata["config"])
             step, seconds = int(metadata["step"]), float(metadata["seconds"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ModelError(f"cannot resume from '{path}': {error}") from None
-        self._check_same(path, saved, config)
         try:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))
@@ -135,20 +135,42 @@ class TrainState:
                 value = torch.empty_like(parameter).copy_(value)
             owners[id(parameter)].state[parameter][moment] = value
 
-    @staticmethod
-    def _check_same(path: Path, saved: dict[str, Any], config: TrainConfig) -> None:
-        """Settings that only say how often to report may differ; all others decide the result."""
-        free = {"log_every", "validate_every", "checkpoint_every"}
-        now = json.loads(json.dumps(config.to_json()))
-        other = [key for key in now if key not in free and saved.get(key) != now[key]]
-        if other:
-            raise ModelError(
-                f"'{path}' is of a run with other settings ({', '.join(other)}): "
-                "use the same ones, or another --out"
-            )
+
+def check_resumable(path: Path, config: TrainConfig) -> None:
+    """Whether a state is of a run with the same settings. Its tensors are not read.
+
+    Settings that only say how often to report, or how to compute the same, may differ; all others
+    decide the result. One that is younger than the file had its default.
+
+    Raises:
+        ModelError: unreadable, or of a run with other settings.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            saved = json.loads((file.metadata() or {})["config"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelError(f"cannot resume from '{path}': {error}") from None
+    free = {"log_every", "validate_every", "checkpoint_every", "compile"}
+    before = _plain_defaults() | saved
+    now = json.loads(json.dumps(config.to_json()))
+    other = [key for key in now if key not in free and before.get(key) != now[key]]
+    if other:
+        raise ModelError(
+            f"'{path}' is of a run with other settings ({', '.join(other)}): "
+            "use the same ones, or another --out"
+        )
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
+
+
+def _plain_defaults() -> dict[str, Any]:
+    """Defaults of those settings whose values are plain."""
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(TrainConfig)
+        if field.default is not dataclasses.MISSING
     }

@@ -65,6 +65,12 @@ class Team:
         return [parts[index % self.size][index // self.size] for index in range(total)]
 
 
+def launched_team() -> Team:
+    """What torchrun started, before its processes have met; alone where it did not."""
+    rank, size = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE"))
+    return Team(int(rank or 0), int(size or 1))
+
+
 @contextmanager
 def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     """Meet the processes that torchrun started; alone where it did not.
@@ -78,7 +84,7 @@ def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     Raises:
         ConfigError: there are more processes than GPUs.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = launched_team().size
     if size == 1:
         yield Team(), device
         return

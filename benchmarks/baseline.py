@@ -1,0 +1,80 @@
+"""Rows of the zoo against a recurrent network of the ESTRNN kind: on the same batches, from the
+same seeds, measured after equal steps and after equal time.
+
+    python benchmarks/baseline.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
+    python benchmarks/baseline.py lite paper recurrent ...
+
+See `unsmear.train.contest` for the rules. All learn with the optimiser and the loss of the preset
+`lite`: what is compared are networks, not the schedules of their papers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from unsmear.evaluate.comparison import Row, Words, comparison_lines
+from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_recurrent_macs
+from unsmear.models.network import DeblurNetwork, count_macs
+from unsmear.models.zoo import find_entry
+from unsmear.train.config import TrainConfig
+from unsmear.train.contest import (
+    Learner,
+    add_arguments,
+    hold_contest,
+    measured_row,
+    run_contest,
+)
+from unsmear.train.measures import Judge
+from unsmear.train.prefetch import Draws
+
+BASELINE = "recurrent"
+WORDS = Words(
+    kind="network", base=BASELINE, base_is="the recurrent network of the ESTRNN kind", ours="paper"
+)
+
+
+def build_of(label: str) -> Callable[[], nn.Module]:
+    """What builds the network of a label: a row of the zoo, or the baseline."""
+    if label == BASELINE:
+        return partial(RecurrentNetwork, RecurrentConfig())
+    return partial(DeblurNetwork, find_entry(label).config)
+
+
+def macs_of(label: str) -> int:
+    """Multiply-accumulates for a frame of 256x256."""
+    if label == BASELINE:
+        return count_recurrent_macs(RecurrentConfig())
+    return count_macs(find_entry(label).config)
+
+
+def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
+    """What was measured of one network."""
+    return measured_row(label, learners, macs=macs_of(label), own_macs=0, blocks=0, peak=peak)
+
+
+def main() -> None:
+    """Train, measure, print tables, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("networks", nargs="*", default=[], help="default: paper lite recurrent")
+    parser.add_argument("--title", default="Against a recurrent network of the ESTRNN kind")
+    arguments = add_arguments(parser)
+    builds = {label: build_of(label) for label in arguments.networks or ("paper", "lite", BASELINE)}
+
+    def compete(
+        plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
+    ) -> list[Learner]:
+        learners = [Learner.start(label, build, plan, device) for label, build in builds.items()]
+        run_contest(learners, batches, judge, arguments.steps, arguments.seconds)
+        return learners
+
+    record = hold_contest(arguments, builds, compete, row_of, {}, WORDS)
+    print("\n".join(comparison_lines(record)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Retrain a row of the zoo with one command: all of its runs, one after the other.
+
+    python scripts/retrain.py lite --data DATA/train --val DATA/val --out runs/lite
+    python scripts/retrain.py pro --data DATA/train GOPRO/train --val DATA/val --processes 8
+
+Broken off, the same command goes on where it was. The weights are those of the last run,
+OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
+commands. What made the released `lite` differs in two settings that have changed since (the largest
+gradient, and the synthesis of the time), see model_cards/LADDER.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unsmear.models.zoo import ZOO
+from unsmear.train.loop import WEIGHTS_FILE
+
+# What each run of a row adds to `unsmear train --preset ROW`; each starts from the one before.
+RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "lite": (
+        ("--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
+        ("--steps", "3500", "--loss", "charbonnier"),
+        ("--steps", "2000", "--learning-rate", "3e-4", "--loss", "charbonnier"),
+        ("--steps", "5000"),
+    ),
+    "paper": ((),),
+    "pro": ((),),
+}
+
+
+def commands(
+    row: str,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    val: Path | None = None,
+    shake: Sequence[Path] = (),
+    processes: int = 1,
+    options: Sequence[str] = (),
+) -> list[list[str]]:
+    """The command of each run, in order.
+
+    Args:
+        row: of the zoo.
+        data: folders of training data.
+        out: folder of all runs.
+        val: folder of paired sequences.
+        shake: orientation logs.
+        processes: that share each run.
+        options: further ones of `unsmear train`, for all runs.
+    """
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    found: list[list[str]] = []
+    for number, changes in enumerate(RECIPES[row], start=1):
+        line = [*start, "-m", "unsmear", "train", "--preset", row, "--data", *map(str, data)]
+        line += ["--val", str(val)] if val else []
+        line += ["--shake", *map(str, shake)] if shake else []
+        line += ["--out", str(out / f"run{number}"), *changes]
+        if number > 1:
+            line += ["--weights", str(out / f"run{number - 1}" / WEIGHTS_FILE)]
+        found.append([*line, *options])
+    return found
+
+
+def main() -> None:
+    """Run the commands, or print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("row", choices=list(ZOO))
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--val", type=Path, help="paired sequences")
+    parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
+    parser.add_argument("--out", type=Path, help="default: runs/ROW")
+    parser.add_argument("--processes", type=int, default=1, help="GPUs, or parts of a CPU")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--print", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    lines = commands(
+        arguments.row,
+        arguments.data,
+        arguments.out or Path("runs") / arguments.row,
+        val=arguments.val,
+        shake=arguments.shake,
+        processes=arguments.processes,
+        options=("--device", arguments.device),
+    )
+    for line in lines:
+        print(shlex.join(line), flush=True)
+        if not arguments.print and (code := subprocess.run(line, check=False).returncode):
+            raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

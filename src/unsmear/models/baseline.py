@@ -1,0 +1,210 @@
+"""A recurrent network of the ESTRNN kind, for comparison: small, causal but for its fusion.
+
+Source: Zhong et al. 2020, "Efficient Spatio-Temporal Recurrent Neural Network for Video
+Deblurring" (ECCV), written from the paper. Reproduces: a cell of residual dense blocks that reads a
+frame and a hidden state; fusion of a frame's features with those of past and future frames, each
+weighed by what global average pooling sees of the pair; reconstruction by transposed convolutions.
+Changes: the network predicts the change to the frame and starts at none, as all networks here do,
+so that short runs can be compared; sizes are chosen to meet the published 2.2 M parameters and 10.5
+GMAC at 256x256.
+
+It has none of the four exact properties of `DeblurNetwork`: the hidden state makes a frame depend
+on all before it, and the pooling is not one sum that tiles can share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.errors import ConfigError
+from unsmear.models.layers import DenseBlock, conv3x3
+from unsmear.models.network import pad_to_multiple
+
+_STRIDE = 4  # of the cell's features
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig:
+    """Shape of a `RecurrentNetwork`.
+
+    Attributes:
+        width: channels at full resolution; 2 and 4 times as many at 1/2 and 1/4, where the hidden
+            state, of `width` channels, joins them.
+        blocks: residual dense blocks of the cell at 1/4.
+        past: frames before the current one whose features are fused with its own.
+        future: frames after it, likewise.
+    """
+
+    width: int = 16
+    blocks: int = 13
+    past: int = 2
+    future: int = 2
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.width < 2 or self.width % 2:
+            problems.append(f"width is {self.width}: even, at least 2")
+        if self.blocks < 1:
+            problems.append(f"blocks is {self.blocks}: at least 1")
+        if min(self.past, self.future) < 0 or self.past + self.future == 0:
+            problems.append(f"past is {self.past}, future {self.future}: 0 or more, not both 0")
+        if problems:
+            raise ConfigError("RecurrentConfig: " + "; ".join(problems))
+
+    @property
+    def channels(self) -> int:
+        """C of the features that the cell gives for a frame."""
+        return 5 * self.width
+
+
+class RecurrentCell(nn.Module):
+    """Reads a frame and the state, gives the frame's features and the next state."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        width, channels = config.width, config.channels
+        self.stem = _conv5x5(3, width)
+        self.encoder = nn.Sequential(
+            DenseBlock(width, growth=width, layers=3),
+            _conv5x5(width, 2 * width, stride=2),
+            DenseBlock(2 * width, growth=3 * width // 2, layers=3),
+            _conv5x5(2 * width, 4 * width, stride=2),
+        )
+        self.blocks = nn.ModuleList(
+            DenseBlock(channels, growth=2 * width, layers=3) for _ in range(config.blocks)
+        )
+        # All blocks' outputs meet, so that what each found reaches the end (hierarchical features).
+        self.gather = nn.Conv2d(config.blocks * channels, channels, kernel_size=1)
+        self.smooth = conv3x3(channels, channels)
+        self.remember = nn.Sequential(
+            conv3x3(channels, width),
+            DenseBlock(width, growth=width, layers=3),
+            conv3x3(width, width),
+        )
+
+    def forward(self, frame: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame (B, 3, H, W) and state (B, width, H/4, W/4) -> features (B, 5 * width, H/4, W/4)
+        and the next state.
+        """
+        start = torch.cat((self.encoder(self.stem(frame)), state), dim=1)
+        x, seen = start, []
+        for block in self.blocks:
+            x = block(x)
+            seen.append(x)
+        features = start + self.smooth(self.gather(torch.cat(seen, dim=1)))
+        return features, self.remember(features)
+
+
+class WeighedFusion(nn.Module):
+    """Fuses a frame's features with its neighbours', each pair weighed channel by channel by what
+    global average pooling sees of it.
+
+    Args:
+        channels: C.
+        frames: of the window, the current one among them.
+    """
+
+    def __init__(self, channels: int, frames: int) -> None:
+        super().__init__()
+        pair = 2 * channels
+        self.weigh = nn.Sequential(
+            nn.Linear(pair, pair), nn.ReLU(), nn.Linear(pair, pair), nn.Sigmoid()
+        )
+        self.relate = nn.Sequential(
+            nn.Conv2d(pair, pair, kernel_size=1), nn.ReLU(), nn.Conv2d(pair, pair, kernel_size=1)
+        )
+        self.condense = nn.Conv2d(pair, channels, kernel_size=1)
+        self.join = nn.Conv2d(frames * channels, frames * channels, kernel_size=1)
+
+    def forward(self, window: Tensor, current: int) -> Tensor:
+        """Window (B, T, C, H, W) -> (B, T * C, H, W)."""
+        beside = torch.cat((window[:, :current], window[:, current + 1 :]), dim=1)
+        batch, neighbours = beside.shape[:2]
+        here = window[:, current]
+        pairs = torch.cat((beside, here.unsqueeze(1).expand_as(beside)), dim=2).flatten(0, 1)
+        weights = self.weigh(pairs.mean(dim=(-2, -1)))  # (B * (T - 1), 2C)
+        taken = self.condense(self.relate(pairs) * weights[..., None, None])
+        taken = taken.unflatten(0, (batch, neighbours)).flatten(1, 2)  # (B, (T - 1) * C, H, W)
+        joined: Tensor = self.join(torch.cat((taken, here), dim=1))
+        return joined
+
+
+class RecurrentNetwork(nn.Module):
+    """Cell over all frames in turn, fusion of each frame's neighbourhood, reconstruction.
+
+    Frames are RGB, float, 0..1. Without training the network returns its input.
+    """
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, frames = config.width, config.past + 1 + config.future
+        self.cell = RecurrentCell(config)
+        self.fusion = WeighedFusion(config.channels, frames)
+        self.up = nn.Sequential(
+            _transposed(frames * config.channels, 2 * width), _transposed(2 * width, width)
+        )
+        self.head = _conv5x5(width, 3)
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def encode(self, clip: Tensor) -> Tensor:
+        """Clip (B, L, 3, H, W), any size -> features (B, L, C, h, w): each frame's depend on it
+        and on those before it, none after.
+        """
+        padded = pad_to_multiple(clip, _STRIDE)
+        batch, frames, _, height, width = padded.shape
+        state = clip.new_zeros(batch, self.config.width, height // _STRIDE, width // _STRIDE)
+        features = []
+        for frame in range(frames):
+            found, state = self.cell(padded[:, frame], state)
+            features.append(found)
+        return torch.stack(features, dim=1)
+
+    def restore(self, clip: Tensor, features: Tensor, frame: int) -> Tensor:
+        """Restore one frame of the clip (B, L, 3, H, W), whose features `encode` gave -> (B, 3,
+        H, W). Beyond the ends of the clip its first and last frames are repeated.
+        """
+        around = torch.arange(-self.config.past, self.config.future + 1, device=clip.device)
+        places = (frame + around).clamp(0, clip.shape[1] - 1)
+        fused = self.fusion(features[:, places], self.config.past)
+        height, width = clip.shape[-2:]
+        return clip[:, frame] + self.head(self.up(fused))[..., :height, :width]
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Restore every frame of a clip.
+
+        Args:
+            clip: (B, L, 3, H, W), any H and W.
+
+        Returns:
+            (B, L, 3, H, W), not clamped.
+        """
+        features = self.encode(clip)
+        return torch.stack([self.restore(clip, features, t) for t in range(clip.shape[1])], dim=1)
+
+
+def count_recurrent_macs(config: RecurrentConfig, height: int = 256, width: int = 256) -> int:
+    """Multiply-accumulates for one frame of a stream: the cell once, the fusion in full, since
+    nothing of it is kept from window to window.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        network = RecurrentNetwork(config)
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, 1, 3, height, width))
+    return int(counter.get_total_flops()) // 2
+
+
+def _conv5x5(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size=5, stride=stride, padding=2)
+
+
+def _transposed(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """Doubles height and width."""
+    return nn.ConvTranspose2d(inputs, outputs, kernel_size=3, stride=2, padding=1, output_padding=1)

@@ -1,0 +1,343 @@
+"""Networks trained side by side on the same batches, each measured after equal steps and after
+equal time.
+
+The learning rate is constant after its rise, and the moving average of the weights is what gets
+measured: so one run can be measured twice, and no network is favoured by a schedule's end. All
+learn in turn from each batch. Time is that of learning alone; on a CPU it is the processor's, so
+that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.allocator import keep_freed_memory
+from unsmear.data.pairs import find_pairs
+from unsmear.data.sources import find_training_files
+from unsmear.device import pick_device
+from unsmear.errors import ConfigError
+from unsmear.evaluate.comparison import (
+    FUSION_WORDS,
+    ComparisonRecord,
+    Limit,
+    Row,
+    Run,
+    Words,
+    comparison_as_json,
+)
+from unsmear.evaluate.origin import origin_of
+from unsmear.models.network import count_parameters
+from unsmear.train.batches import Batches
+from unsmear.train.config import Stage, TrainConfig, preset
+from unsmear.train.losses import build_loss
+from unsmear.train.measures import BLURRED, Judge, Measures, gains
+from unsmear.train.optimizers import build_optimizers
+from unsmear.train.prefetch import Draws
+
+FULL_RUN = 100_000  # steps; below, the record says that the run is a reduced one
+
+
+@dataclass
+class Learner:
+    """One network from one seed."""
+
+    label: str
+    network: nn.Module
+    plan: TrainConfig
+    device: torch.device
+    step: int = 0
+    seconds: float = 0.0
+    runs: list[Run] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.optimizers = build_optimizers(self.network, self.plan)
+        self._loss = build_loss(self.plan)
+
+    @classmethod
+    def start(
+        cls, label: str, build: Callable[[], nn.Module], plan: TrainConfig, device: torch.device
+    ) -> Learner:
+        """Fresh weights from the plan's seed."""
+        torch.manual_seed(plan.seed)
+        network = build().to(device)
+        for parameter in network.parameters():
+            if parameter.dim() == 4:  # 3-D kernels have no such layout
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return cls(label, network, plan, device)
+
+    def learn(self, blurry: Tensor, sharp: Tensor) -> None:
+        """Take one step."""
+        began = self._clock()
+        rate = self.plan.learning_rate * min((self.step + 1) / max(self.plan.warmup, 1), 1)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        loss = self._loss(self.network(blurry), sharp)
+        self.network.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
+        self.step += 1
+        # Each step weighs as its number squared (Shamir and Zhang 2013): most of the run counts,
+        # which a constant rate needs, and its beginning hardly.
+        share = max(3 / (2 + self.step), 1 - self.plan.ema_decay)
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+            for mean, value in pairs:
+                mean.lerp_(value, min(share, 1))
+        self.seconds += self._clock() - began
+
+    def record(self, limit: Limit, judge: Judge) -> None:
+        """Measure the moving average."""
+        score = judge.score(self.average)
+        self.runs.append(
+            Run(
+                seed=self.plan.seed,
+                limit=limit,
+                step=self.step,
+                seconds=round(self.seconds, 2),
+                score=score,
+            )
+        )
+        print(
+            f"{self.label}, seed {self.plan.seed}, {self.step} steps, {self.seconds:.0f} s: "
+            f"{score.psnr:.3f} dB, SSIM {score.ssim:.4f}, fresh {score.fresh:+.3f} dB",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _clock(self) -> float:
+        if self.device.type == "cpu":
+            return time.process_time() / torch.get_num_threads()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def run_contest(
+    learners: Sequence[Learner],
+    batches: Draws,
+    judge: Judge,
+    steps: int | None,
+    seconds: float | None,
+    first_step: int = 0,
+) -> None:
+    """Let all learn in turn from each batch, until each has been measured at both limits.
+
+    Args:
+        learners: who take part.
+        batches: what they learn from.
+        judge: measures them.
+        steps: first limit; None: none of its kind.
+        seconds: second limit, of learning.
+        first_step: of the batches.
+    """
+
+    def wanted(learner: Learner) -> list[Limit]:
+        have = {run.limit for run in learner.runs}
+        limits: list[Limit] = []
+        if steps is not None and "steps" not in have:
+            limits.append("steps")
+        if seconds is not None and "minutes" not in have:
+            limits.append("minutes")
+        return limits
+
+    step = first_step
+    while busy := [learner for learner in learners if wanted(learner)]:
+        blurry, sharp = batches.draw(step)
+        step += 1
+        for learner in busy:
+            learner.learn(blurry, sharp)
+            for limit in wanted(learner):
+                if (learner.step == steps) if limit == "steps" else learner.seconds >= seconds:  # type: ignore[operator]
+                    learner.record(limit, judge)
+
+
+def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: str) -> int:
+    """Memory that a step of training takes beyond network and batch; call it in a process of its
+    own.
+    """
+    torch.set_num_threads(1)
+    device = torch.device(device_name)
+    stage = plan.stages[0]
+    learner = Learner.start("", build, plan, device)
+
+    def step(crop: int) -> None:
+        clips = torch.rand(2, stage.clips, stage.frames, 3, crop, crop, device=device)
+        learner.learn(clips[0], clips[1])
+
+    step(32)  # libraries loaded, state of the optimisers there
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step(stage.crop)
+        return torch.cuda.max_memory_allocated(device) - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (Linux)
+    before = resident("VmRSS")
+    step(stage.crop)
+    return max(resident("VmHWM") - before, 0)
+
+
+def resident(name: str) -> int:
+    """Bytes of resident memory of this process: VmRSS now, VmHWM at its peak (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise ConfigError(f"/proc/self/status has no {name}: peak memory is measured on Linux alone")
+
+
+def note_of(learners: Sequence[Learner], device: torch.device) -> str:
+    """How far the runs went, so that nobody takes the start of training for its end."""
+    steps, most = [one.step for one in learners], max(one.seconds for one in learners)
+    far = (
+        f"each technique and seed learned for {min(steps):,} to {max(steps):,} steps, "
+        f"{most / 60:.1f} minutes at the most"
+    )
+    if max(steps) >= FULL_RUN:
+        return f"A full run on a {device.type.upper()}: {far}."
+    return (
+        f"A reduced run on a {device.type.upper()}: {far}, where published networks take some "
+        f"{FULL_RUN:,}. It tells what is learned first, not what is reached in the end."
+    )
+
+
+def measured_row(
+    label: str, learners: Sequence[Learner], *, macs: int, own_macs: int, blocks: int, peak: int
+) -> Row:
+    """The row of one network, from the learners that have its label."""
+    own = [learner for learner in learners if learner.label == label]
+    return Row(
+        label=label,
+        parameters=count_parameters(own[0].network),
+        macs=macs,
+        own_macs=own_macs,
+        blocks=blocks,
+        step_seconds=round(min(one.seconds / one.step for one in own), 4),
+        peak_bytes=peak,
+        runs=tuple(run for learner in own for run in learner.runs),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Those that all contests have; the command line, parsed, with `seconds` beside `minutes`."""
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--val", type=Path, required=True, help="paired sequences")
+    parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
+    parser.add_argument("--steps", type=int, help="measure after so many")
+    parser.add_argument("--minutes", type=float, help="measure after so many of learning")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--clips", type=int, default=2, help="a batch")
+    parser.add_argument("--frames", type=int, default=5, help="a clip")
+    parser.add_argument("--crop", type=int, default=96, help="pixels")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--warmup", type=int, default=50, help="steps")
+    parser.add_argument("--fresh", type=int, default=40, help="synthetic batches to measure on")
+    parser.add_argument("--ssim-every", type=int, default=1, help="frames of val")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, help="file for the record")
+    arguments = parser.parse_args()
+    if arguments.steps is None and arguments.minutes is None:
+        parser.error("give --steps, --minutes or both")
+    arguments.seconds = None if arguments.minutes is None else 60 * arguments.minutes
+    return arguments
+
+
+def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
+    """The preset `lite` with the wanted shape of batches, without a schedule's end."""
+    stage = Stage(steps=10**9, clips=arguments.clips, frames=arguments.frames, crop=arguments.crop)
+    return dataclasses.replace(
+        preset("lite"),
+        stages=(stage,),
+        shards=1,
+        warmup=arguments.warmup,
+        learning_rate=arguments.learning_rate,
+        seed=seed,
+    )
+
+
+def settings_of(
+    arguments: argparse.Namespace, plan: TrainConfig, batches: Batches, measures: Measures
+) -> dict[str, str | int | float]:
+    """Of training and measuring, for readers."""
+    frames = sum(len(sequence.sharp) for sequence in measures.sequences)
+    fresh = sum(len(gains(blurry, blurry, sharp)) for blurry, sharp in measures.fresh)
+    return {
+        "batch": f"{arguments.clips} clips of {arguments.frames} frames, "
+        f"{arguments.crop}x{arguments.crop}",
+        "optimiser": f"{plan.optimizer}, rate {plan.learning_rate} after {plan.warmup} steps, "
+        f"loss {plan.loss}",
+        "training data": batches.summary,
+        "val": f"{len(measures.sequences)} sequences, {frames} frames, SSIM of one in "
+        f"{arguments.ssim_every}",
+        "fresh": f"{fresh} frames below {BLURRED:.0f} dB",
+    }
+
+
+def hold_contest(
+    arguments: argparse.Namespace,
+    builds: Mapping[str, Callable[[], nn.Module]],
+    compete: Callable[[TrainConfig, Draws, Judge, torch.device], list[Learner]],
+    row: Callable[[str, int, list[Learner]], Row],
+    settings: Mapping[str, str | int | float],
+    words: Words = FUSION_WORDS,
+) -> ComparisonRecord:
+    """Train from each seed, measure, and write the record after each, since a run may be long.
+
+    Args:
+        arguments: of `add_arguments`, and a title.
+        builds: networks by label; they must be picklable, since memory is measured elsewhere.
+        compete: trains all of them from a plan's seed.
+        row: makes a row of a label, its peak of memory and all learners.
+        settings: to record beside those of `settings_of`.
+        words: what the record's tables speak of.
+    """
+    keep_freed_memory()
+    torch.set_num_threads(arguments.threads)
+    device = pick_device(arguments.device)
+    plans = [plan_of(arguments, seed) for seed in arguments.seeds]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peaks = {
+            label: pool.apply(peak_bytes, (build, plans[0], str(device)))
+            for label, build in builds.items()
+        }
+    held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
+    files = find_training_files(arguments.data)
+    batches = Batches(held_out, files, arguments.shake, device, os.cpu_count() or 1)
+    fresh = [batches.draw(step) for step in range(arguments.fresh)]
+    measures = Measures(find_pairs(arguments.val), fresh, arguments.ssim_every, device)
+    blurry = measures.score(None)
+    learners: list[Learner] = []
+    for done, plan in enumerate(plans, start=1):
+        learners += compete(plan, batches.reseeded(plan.seed), measures, device)
+        record = ComparisonRecord(
+            title=arguments.title,
+            note=note_of(learners, device),
+            origin=origin_of(device),
+            settings={
+                "seeds": " ".join(map(str, arguments.seeds[:done])),
+                **settings,
+                **settings_of(arguments, plan, batches, measures),
+            },
+            blurry=blurry,
+            rows=tuple(row(label, peaks[label], learners) for label in builds),
+            words=words,
+        )
+        if arguments.json is not None:
+            arguments.json.write_text(comparison_as_json(record), encoding="utf-8")
+    return record

@@ -1,0 +1,151 @@
+"""How training goes: averages between reports, and where the time goes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unsmear.evaluate.validation import SequenceScore
+from unsmear.train.team import Team
+
+
+@dataclass(frozen=True)
+class Report:
+    """How training goes, averaged since the report before.
+
+    Attributes:
+        step: steps taken.
+        steps: of the whole run.
+        loss: as configured.
+        psnr: of restored crops, dB.
+        gain: PSNR over that of the blurry crops, dB.
+        frames_per_second: restored and learned from, of all processes together.
+        learning: share of the time that learning took, 0..1, see `LearningClock`.
+        seconds_left: at this speed.
+        scores: validation, where this step had one.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    psnr: float
+    gain: float
+    frames_per_second: float
+    learning: float
+    seconds_left: float
+    scores: tuple[SequenceScore, ...] = ()
+
+
+class LearningClock:
+    """Measures the share of the time that goes into learning rather than into waiting for data.
+
+    Each step is cut in two by three marks: before its batch is drawn, when it is there, and when
+    the step is done. The share is that of the second parts in the sum of both. Validation and
+    checkpoints lie outside. On a GPU the marks are events in its own stream: what counts as
+    drawing is then the device's work of synthesis and its idle time while the host prepares, not
+    what the host does while the device still learns. Elsewhere the marks are times of the host.
+
+    Args:
+        device: that learns.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: list[Mark] = []
+
+    def mark(self) -> None:
+        """The first, second or third moment of a step, in turn."""
+        self._marks.append(EventMark(self._device) if self._device.type == "cuda" else TimeMark())
+
+    def share(self) -> float:
+        """Of learning, 0..1, since the last call. Waits for a GPU's last mark.
+
+        Raises:
+            ValueError: no step was marked, or one only in part.
+        """
+        if not self._marks or len(self._marks) % 3:
+            raise ValueError(f"{len(self._marks)} marks: three a step are needed, one step or more")
+        drawing = learning = 0.0
+        for first in range(0, len(self._marks), 3):
+            start, drawn, done = self._marks[first : first + 3]
+            drawing += start.until(drawn)
+            learning += drawn.until(done)
+        self._marks.clear()
+        return learning / max(drawing + learning, 1e-9)
+
+
+class TimeMark:
+    """A moment on the host."""
+
+    def __init__(self) -> None:
+        self._time = time.perf_counter()
+
+    def until(self, later: Mark) -> float:
+        """Seconds to a later one."""
+        assert isinstance(later, TimeMark)
+        return later._time - self._time
+
+
+class EventMark:
+    """A moment of the current stream of a CUDA device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event(enable_timing=True)
+        self._event.record(torch.cuda.current_stream(device))
+
+    def until(self, later: Mark) -> float:
+        """Seconds to a later one; waits until the device is there."""
+        assert isinstance(later, EventMark)
+        later._event.synchronize()
+        return float(self._event.elapsed_time(later._event)) / 1e3
+
+
+Mark = TimeMark | EventMark
+
+
+class Meter:
+    """Averages between reports, kept on the device so that no step waits for the host.
+
+    Args:
+        device: that learns.
+        team: whose averages are taken.
+    """
+
+    def __init__(self, device: torch.device, team: Team) -> None:
+        self._device, self._team = device, team
+        self.clock = LearningClock(device)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sum = torch.zeros(3, device=self._device)
+        self._count = self._frames = 0
+        self._since = time.monotonic()
+
+    def add(self, loss: Tensor, after: Tensor, before: Tensor, frames: int) -> None:
+        """What `Stepper.step` returned."""
+        self._sum += torch.stack((loss, after, before))
+        self._count += 1
+        self._frames += frames
+
+    def report(self, step: int, steps: int, scores: tuple[SequenceScore, ...]) -> Report:
+        """Averages since the last call, over the whole team: each process must call."""
+        share = torch.tensor([self.clock.share()], device=self._device)
+        means = self._team.mean(torch.cat((self._sum / self._count, share)))
+        loss, after, before, learning = means.tolist()
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        line = Report(
+            step=step,
+            steps=steps,
+            loss=loss,
+            psnr=after,
+            gain=after - before,
+            frames_per_second=self._frames * self._team.size / seconds,
+            learning=learning,
+            seconds_left=(steps - step) * seconds / self._count,
+            scores=scores,
+        )
+        self._reset()
+        return line

@@ -1,0 +1,111 @@
+"""Batches drawn while the network still learns from the one before."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+_PATIENCE = 0.2  # seconds between looks at whether anybody still wants batches
+
+
+class Draws(Protocol):
+    """Where batches come from: `Batches`, or a stand-in."""
+
+    def draw(self, step: int, shards: Sequence[int] | None = None) -> Batch:
+        """Blurry and sharp clips of a step, each (B, T, 3, H, W)."""
+
+
+@contextmanager
+def drawn(
+    batches: Draws, steps: range, shards: Sequence[int], device: torch.device, *, ahead: bool
+) -> Iterator[Iterator[Batch]]:
+    """The batches of steps, in order: each is the same whether drawn ahead or not.
+
+    Args:
+        batches: where they come from.
+        steps: 0-based.
+        shards: this process's.
+        device: that they are made on and learned on.
+        ahead: draw the next one in a thread of its own; on a GPU in a stream of its own.
+
+    Yields:
+        An iterator. What goes wrong in the thread is raised by it.
+    """
+    if not ahead:
+        yield (batches.draw(step, shards) for step in steps)
+        return
+    worker = _Worker(batches, steps, shards, device)
+    worker.start()
+    try:
+        yield worker.taken()
+    finally:
+        worker.stop()
+
+
+class _Worker(threading.Thread):
+    """Draws one batch ahead: one is waiting while the next is made."""
+
+    def __init__(
+        self, batches: Draws, steps: range, shards: Sequence[int], device: torch.device
+    ) -> None:
+        super().__init__(name="unsmear-draw", daemon=True)
+        self._batches, self._steps, self._shards = batches, steps, shards
+        self._device = device
+        self._ready: queue.Queue[tuple[Batch, torch.cuda.Event | None] | BaseException] = (
+            queue.Queue(maxsize=1)
+        )
+        self._unwanted = threading.Event()
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            # The sources were put onto the device in the stream of this moment.
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def run(self) -> None:
+        try:
+            for step in self._steps:
+                event = None
+                with torch.cuda.stream(self._stream) if self._stream else nullcontext():
+                    batch = self._batches.draw(step, self._shards)
+                    if self._stream is not None:
+                        event = torch.cuda.Event()
+                        event.record(self._stream)
+                if not self._hand_over((batch, event)):
+                    return
+        except BaseException as error:
+            self._hand_over(error)
+
+    def _hand_over(self, item: tuple[Batch, torch.cuda.Event | None] | BaseException) -> bool:
+        while not self._unwanted.is_set():
+            try:
+                self._ready.put(item, timeout=_PATIENCE)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def taken(self) -> Iterator[Batch]:
+        """The batches, as they are wanted."""
+        for _ in self._steps:
+            item = self._ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            batch, event = item
+            if event is not None:
+                here = torch.cuda.current_stream(self._device)
+                here.wait_event(event)
+                for tensor in batch:
+                    tensor.record_stream(here)  # its memory is free again when this stream is done
+            yield batch
+
+    def stop(self) -> None:
+        """No more are wanted."""
+        self._unwanted.set()
+        self.join()

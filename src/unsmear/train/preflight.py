@@ -1,0 +1,232 @@
+"""What is asked of a run, checked before anything is loaded: all mistakes are told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unsmear.data.pairs import PairedSequence, find_pairs, read_images
+from unsmear.data.shake import read_orientation_log
+from unsmear.data.sources import TrainingFiles, find_training_files, load_all
+from unsmear.device import pick_device
+from unsmear.errors import (
+    ConfigError,
+    InputError,
+    Mistakes,
+    ModelError,
+    OutputError,
+    UnsmearError,
+)
+from unsmear.models.zoo import LoadedModel, find_entry, load_model
+from unsmear.train.batches import check_length, check_size
+from unsmear.train.config import CompileChoice, LossName, TrainConfig, preset
+from unsmear.train.loop import STATE_FILE, check_log, check_shards
+from unsmear.train.state import check_resumable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks for. None: as the preset says, or not wanted.
+
+    Attributes:
+        data: folders of training data.
+        preset: its name.
+        out: folder of the run; None: runs/PRESET.
+        val: folder of paired sequences.
+        shake: orientation logs.
+        device: as `unsmear.device.pick_device` takes it.
+        steps: of the whole run.
+        seed: of weights and data.
+        learning_rate: at its peak.
+        loss: by name.
+        frequency_weight: of the spectrum in the loss.
+        compile: whether the network is compiled.
+        pair_share: of recorded pairs.
+        weights: to start from, a row of the zoo or a file.
+        stop_after: step to leave off at.
+        threads: of a CPU.
+    """
+
+    data: Sequence[Path]
+    preset: str = "lite"
+    out: Path | None = None
+    val: Path | None = None
+    shake: Sequence[Path] = ()
+    device: str = "auto"
+    steps: int | None = None
+    seed: int | None = None
+    learning_rate: float | None = None
+    loss: LossName | None = None
+    frequency_weight: float | None = None
+    compile: CompileChoice | None = None
+    pair_share: float | None = None
+    weights: str | None = None
+    stop_after: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request that can be carried out.
+
+    Attributes:
+        config: the preset with what was changed.
+        files: of training data.
+        validation: paired sequences.
+        initial: weights to start from.
+        device: where to train.
+        out: folder of the run.
+    """
+
+    config: TrainConfig
+    files: TrainingFiles
+    validation: Sequence[PairedSequence]
+    initial: LoadedModel | None
+    device: torch.device
+    out: Path
+
+
+def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
+    """Check a request, and find what it names.
+
+    Args:
+        request: of the user.
+        processes: that will share the work.
+        workers: threads that look into files.
+
+    Raises:
+        UnsmearError: something is wrong (CombinedError: all that is).
+    """
+    mistakes = Mistakes()
+    config = _config(request, mistakes)
+    device = mistakes.attempt(lambda: pick_device(request.device))
+    files = mistakes.attempt(lambda: find_training_files(request.data))
+    out = request.out or Path("runs") / request.preset
+    mistakes.attempt(lambda: _check_out(out))
+    for log in request.shake:
+        mistakes.attempt(lambda log=log: read_orientation_log(log))  # type: ignore[misc]
+    validation: list[PairedSequence] = []
+    if (val := request.val) is not None:
+        validation = mistakes.attempt(lambda: _find_validation(val)) or []
+    initial = None
+    if (weights := request.weights) is not None:
+        initial = mistakes.attempt(lambda: load_model(weights))
+    for name, value in (("threads", request.threads), ("stop_after", request.stop_after)):
+        if value is not None and value < 1:
+            mistakes.add(ConfigError(f"{name} is {value}: at least 1"))
+    mistakes.attempt(check_log)
+    if config is not None:
+        _check_fit(config, files, initial, device, processes, workers, mistakes)
+        if (out / STATE_FILE).is_file():
+            mistakes.attempt(lambda: check_resumable(out / STATE_FILE, config))
+    mistakes.tell()
+    assert config is not None
+    assert device is not None
+    assert files is not None
+    return Plan(
+        config=config,
+        files=files,
+        validation=validation,
+        initial=initial,
+        device=device,
+        out=out,
+    )
+
+
+def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
+    """The preset with the wanted changes, as far as they make sense."""
+    config = mistakes.attempt(lambda: preset(request.preset))
+    if config is None:
+        return None
+    start = config
+    if (steps := request.steps) is not None:
+        start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
+    names = ("seed", "learning_rate", "loss", "frequency_weight", "compile", "pair_share")
+    changes = {name: getattr(request, name) for name in names}
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    return mistakes.attempt(lambda: dataclasses.replace(start, **wanted)) or start
+
+
+def _check_fit(
+    config: TrainConfig,
+    files: TrainingFiles | None,
+    initial: LoadedModel | None,
+    device: torch.device | None,
+    processes: int,
+    workers: int,
+    mistakes: Mistakes,
+) -> None:
+    """Whether what was found fits the configuration."""
+    entry = mistakes.attempt(lambda: find_entry(config.model))
+    if entry is not None and initial is not None and initial.network.config != entry.config:
+        mistakes.add(
+            ModelError(
+                f"the weights '{initial.name}' are of another network than '{config.model}', which "
+                "the preset trains"
+            )
+        )
+    mistakes.attempt(lambda: check_shards(config, processes))
+    if device is not None:
+        mistakes.attempt(lambda: check_compiler(config.compile, device))
+    if files is not None:
+        for error in unfit_pairs(files.pairs, config, workers):
+            mistakes.add(error)
+
+
+def unfit_pairs(
+    pairs: Sequence[PairedSequence], config: TrainConfig, workers: int
+) -> list[UnsmearError]:
+    """Sequences that the stages of a configuration cannot be cut from. Their first frames are
+    decoded.
+    """
+    frames = max(stage.frames for stage in config.stages)
+    crop = max(stage.crop for stage in config.stages)
+
+    def check(pair: PairedSequence) -> None:
+        check_length(pair, frames)
+        blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
+        check_size(pair, blurry, sharp, crop)
+
+    mistakes = Mistakes()
+    mistakes.attempt(lambda: load_all(check, pairs, workers))
+    return mistakes.errors
+
+
+def check_compiler(choice: CompileChoice, device: torch.device) -> None:
+    """Whether what torch.compile needs is there, where it is asked for.
+
+    Raises:
+        ConfigError: there is no C++ compiler (CPU) or no Triton (CUDA).
+    """
+    if choice != "on":
+        return
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ConfigError("compile is 'on', but there is no Triton: pip install triton, or 'off'")
+    compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
+    if device.type == "cpu" and not any(shutil.which(name) for name in compilers):
+        raise ConfigError("compile is 'on', but there is no C++ compiler: install g++, or 'off'")
+
+
+def _find_validation(folder: Path) -> list[PairedSequence]:
+    if not folder.is_dir():
+        raise InputError(f"'{folder}' is not a folder: --val needs one of paired sequences")
+    sequences = find_pairs(folder)
+    if not sequences:
+        raise ConfigError(f"no paired sequences below '{folder}': expected folders blur and sharp")
+    return sequences
+
+
+def _check_out(out: Path) -> None:
+    """Whether a run's folder is there or can be made."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot write to '{out}': '{there}' is a file; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to '{out}': '{there}' may not be written to")

@@ -1,0 +1,64 @@
+"""benchmarks/ablation.py: variants as asked for, windows as asked for, even budgets."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, awake, one_scene
+from unsmear.errors import ConfigError
+from unsmear.models.network import count_macs
+from unsmear.models.zoo import ZOO
+from unsmear.restoration.stream import restore_stream
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "ablation.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("ablation_benchmark", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_variants_are_parsed(bench):
+    base = bench.Variant(SMALL, 5)
+    one = bench.parse_variant("neighbours=0,widths=[4,6,8],window=3", base)
+    assert (one.config.neighbours, one.config.widths, one.window) == (0, (4, 6, 8), 3)
+    assert bench.parse_variant('block="dense"', base).config.block == "dense"
+    for text in ("colour=1", "neighbours=x", "window=2", "attention_levels=[7]"):
+        with pytest.raises(ConfigError):
+            bench.parse_variant(text, base)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["neighbours=0", 'block="dense"', "spatial_maps=64,temporal_maps=16", "widths=[32,64,128]",
+     "attention_levels=[0,1,2]", "encoder_blocks=[1,1,9]"],
+)  # fmt: skip
+def test_budgets_are_evened_out(bench, change):
+    lite = ZOO["lite"].config
+    budget = count_macs(lite)
+    changed = bench.parse_variant(change, bench.Variant(lite, 5)).config
+    even = bench.balanced(changed, budget)
+    blocks = even.encoder_blocks[-1] + even.decoder_blocks[-1]
+    one_block = count_macs(lite) * 0.08  # a block of its coarsest level, or less
+    assert abs(count_macs(even) - budget) < abs(count_macs(changed) - budget) + 1
+    assert abs(count_macs(even) - budget) <= one_block or blocks == 0
+    assert bench.balanced(lite, budget) == lite
+
+
+@pytest.mark.parametrize("window", [1, 3, 9])
+def test_a_window_is_that_of_the_stream(bench, window):
+    wrapped = bench.WindowedNetwork(bench.Variant(SMALL, window)).eval()
+    wrapped.network.load_state_dict(awake().state_dict())
+    clip = one_scene(6, 18, 26)
+    with torch.no_grad():
+        expected = torch.stack(list(restore_stream(wrapped.network, clip, window)))
+        torch.testing.assert_close(wrapped(clip[None])[0].clamp(0, 1), expected, rtol=0, atol=1e-5)

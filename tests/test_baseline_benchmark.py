@@ -1,0 +1,71 @@
+"""benchmarks/baseline.py: who takes part, and what their tables say."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL
+from unsmear.errors import ModelError
+from unsmear.evaluate.comparison import ComparisonRecord, Score
+from unsmear.evaluate.origin import origin_of
+from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import ZOO
+from unsmear.train.contest import plan_of
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "baseline.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("baseline_benchmark", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Judge:
+    def score(self, network):
+        return Score(psnr=30.0, ssim=0.9, fresh=0.1, neighbours=0.0, sequences={})
+
+
+class Batches:
+    def draw(self, step, shards=None):
+        return torch.rand(2, 1, 2, 3, 16, 16).unbind()
+
+
+def test_rows_of_the_zoo_and_the_baseline_take_part(bench):
+    with torch.device("meta"):
+        assert isinstance(bench.build_of("recurrent")(), RecurrentNetwork)
+        assert bench.build_of("lite")().config == ZOO["lite"].config
+    assert bench.macs_of("recurrent") > bench.macs_of("lite")
+    with pytest.raises(ModelError, match="unknown model"):
+        bench.build_of("estrnn")
+
+
+def test_each_learns_and_gets_a_row(bench, monkeypatch, capsys):
+    small = {"recurrent": partial(RecurrentNetwork, RecurrentConfig(width=4, blocks=1))}
+    monkeypatch.setattr(bench, "build_of", lambda x: small.get(x, partial(DeblurNetwork, SMALL)))
+
+    def hold(arguments, builds, compete, row, settings, words):
+        cpu = torch.device("cpu")
+        learners = compete(plan_of(arguments, 0), Batches(), Judge(), cpu)
+        rows = tuple(row(label, 1 << 20, learners) for label in builds)
+        return ComparisonRecord(
+            title=arguments.title, note="", origin=origin_of(cpu), settings=settings,
+            blurry=Judge().score(None), rows=rows, words=words,
+        )  # fmt: skip
+
+    monkeypatch.setattr(bench, "hold_contest", hold)
+    command = ["baseline.py", "--data", "photos", "--val", "val", "--steps", "2"]
+    monkeypatch.setattr("sys.argv", command)
+    bench.main()
+    shown = capsys.readouterr().out
+    for label in ("paper", "lite", "recurrent"):
+        assert f"| {label} | 30.000" in shown
+    assert "against recurrent" in shown

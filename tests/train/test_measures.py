@@ -1,0 +1,76 @@
+"""What networks of any kind are measured on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, awake, one_scene
+from unsmear.data.pairs import PairedSequence
+from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
+from unsmear.models.fusion import FusionConfig, FusionNetwork
+from unsmear.train.measures import Measures, gains, restored_frames
+from unsmear.video.images import integer_from_unit, write_image
+
+CPU = torch.device("cpu")
+BACKBONE = dataclasses.replace(SMALL, attention_levels=(), neighbours=0)
+
+
+def small(name):
+    return FusionConfig(fusion=name, backbone=BACKBONE, hidden=4, window=3)
+
+
+def test_gains_are_those_of_blurred_frames_alone():
+    sharp = torch.rand(1, 2, 3, 8, 8)
+    error = torch.tensor([0.1, 0.001])[:, None, None, None]  # 20 dB and 60 dB
+    (gain,) = gains(sharp * 0 + 0.5 + error / 10, 0.5 + error + 0 * sharp, 0.5 + 0 * sharp)
+    assert gain == pytest.approx(20, abs=1e-3)
+
+
+def test_scores_count_frames_and_gains(tmp_path):
+    sides = []
+    for name, value in (("blur", 0.4), ("sharp", 0.5)):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            frame = torch.full((3, 16, 16), value + 0.01 * index * (name == "blur"))
+            write_image(tmp_path / name / f"{index}.png", integer_from_unit(frame))
+        sides.append(tuple(sorted((tmp_path / name).iterdir())))
+    sequences = [PairedSequence("a", *sides)]
+    sharp = torch.rand(1, 3, 3, 16, 16)
+    measures = Measures(sequences, [(sharp * 0.7, sharp), (sharp * 0.999, sharp)], 2, CPU)
+    blurry = measures.score(None)
+    assert blurry.fresh == 0
+    assert blurry.psnr == pytest.approx(20.9, abs=0.5)
+    # Untrained networks return their input.
+    untrained = measures.score(FusionNetwork(small("flow")))
+    assert untrained.psnr == pytest.approx(blurry.psnr, abs=1e-4)
+    assert untrained.ssim == pytest.approx(blurry.ssim, abs=1e-6)
+    assert untrained.fresh == pytest.approx(0, abs=1e-4)
+    for name, matter in (("none", False), ("concat", True)):
+        network = FusionNetwork(small(name))
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        assert (abs(measures.score(network).neighbours) > 1e-3) == matter
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        awake(SMALL),
+        FusionNetwork(small("flow")),
+        RecurrentNetwork(RecurrentConfig(width=4, blocks=1)),
+    ],
+    ids=["zoo", "fusion", "recurrent"],
+)
+def test_frames_one_by_one_are_those_of_the_whole_clip(network):
+    """Of three frames a window of five holds all."""
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    clip = one_scene(3, 24, 32)[None]
+    with torch.no_grad():
+        frames = torch.stack(list(restored_frames(network, clip)))
+        whole = network(clip)[0].clamp(0, 1)  # as a stream gives them
+        torch.testing.assert_close(frames.clamp(0, 1), whole, rtol=1e-4, atol=1e-4)
+    assert torch.equal(torch.stack(list(restored_frames(None, clip))), clip[0])

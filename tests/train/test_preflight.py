@@ -1,0 +1,247 @@
+"""All that is wrong with a request is told at once, before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, picture, write_video
+from unsmear.cli import main
+from unsmear.data.pairs import find_pairs
+from unsmear.data.synthesis import Synthesizer
+from unsmear.errors import CombinedError, ConfigError, InputError, ModelError, OutputError
+from unsmear.models import zoo
+from unsmear.models.checkpoint import Provenance, save_weights
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import Entry
+from unsmear.train import preflight
+from unsmear.train.batches import Batches
+from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.loop import STATE_FILE
+from unsmear.train.preflight import Request, prepare, unfit_pairs
+from unsmear.train.state import TrainState
+from unsmear.video.images import write_image
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(model="tiny", stages=(Stage(steps=4, clips=2, frames=3, crop=32),), shards=2)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
+    monkeypatch.setitem(PRESETS, "tiny", CONFIG)
+
+
+def save(path, height=64, width=80, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy()))
+
+
+@pytest.fixture
+def stills(tmp_path):
+    for index in range(2):
+        save(tmp_path / "stills" / f"{index}.png", seed=index)
+    return tmp_path / "stills"
+
+
+def sequence(root, name, *, frames=4, sides=("blur", "sharp"), size=(64, 80)):
+    for side in sides:
+        for index in range(frames):
+            save(root / name / side / f"{index}.png", *size, seed=index)
+
+
+def request(stills, tmp_path, **changes):
+    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
+    return Request(**(usual | changes))
+
+
+def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
+    sequence(tmp_path / "val", "a")
+    asked = request(
+        stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
+        frequency_weight=0.1, compile="off", weights=str(weights_file),
+    )  # fmt: skip
+    plan = prepare(asked, processes=2)
+    config = plan.config
+    assert (config.steps, config.seed, config.learning_rate) == (8, 3, 1e-3)
+    assert (config.loss, config.frequency_weight, config.compile) == ("l1", 0.1, "off")
+    assert [pair.name for pair in plan.validation] == ["a"]
+    assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
+    assert len(plan.files.photographs) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_everything_wrong_is_told_at_once(stills, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "log.txt").write_text("no log")
+    other = dataclasses.replace(SMALL, spatial_maps=5)
+    origin = Provenance(model="x", steps=0, seed=0, hours=0, device="cpu", version="test")
+    other_weights = tmp_path / "other.safetensors"
+    save_weights(other_weights, other, DeblurNetwork(other).state_dict(), origin)
+    asked = request(
+        stills, tmp_path, data=[tmp_path / "gone", tmp_path / "lost"], out=tmp_path / "file",
+        val=tmp_path / "nowhere", shake=[tmp_path / "log.txt", tmp_path / "no.txt"],
+        device="cuda:77", steps=0, learning_rate=-1.0, frequency_weight=-1.0,
+        weights=str(other_weights), threads=0,
+    )  # fmt: skip
+    with pytest.raises(CombinedError) as caught:
+        prepare(asked, processes=3)
+    told = [str(error) for error in caught.value.errors]
+    wanted = [
+        "steps is 0", "learning_rate is -1.0", "frequency_weight is -1.0", "'cuda:77'", "gone'",
+        "lost'", "is a file; choose another --out", "log.txt' is no orientation log",
+        "cannot read", "nowhere' is not a folder", "threads is 0", "another network",
+        "3 processes cannot share the 2 shards",
+    ]  # fmt: skip
+    for text in wanted:
+        assert sum(text in line for line in told) == 1, (text, told)
+    assert len(told) == len(wanted) - 1  # both of TrainConfig are in one
+    shown = str(caught.value)
+    assert shown.startswith("12 mistakes: (1) ")
+    assert shown.endswith("and 2 more")
+
+
+def test_one_mistake_is_told_as_itself(stills, tmp_path):
+    for changes, kind, message in (
+        ({"preset": "huge"}, ConfigError, "unknown preset"),
+        ({"weights": "huge"}, ModelError, "unknown model"),
+        ({"stop_after": 0}, ConfigError, "stop_after is 0"),
+        ({"val": stills}, ConfigError, "no paired sequences"),
+        ({"loss": "l3"}, ConfigError, "loss is 'l3'"),
+        ({"out": stills / "0.png" / "run"}, OutputError, "is a file"),
+    ):
+        with pytest.raises(kind, match=message):
+            prepare(request(stills, tmp_path, **changes))
+
+
+def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
+    (tmp_path / "run").mkdir()
+    state = TrainState.start(SMALL, CONFIG, CPU)
+    state.save(tmp_path / "run" / STATE_FILE, CONFIG)
+    prepare(request(stills, tmp_path))
+    prepare(request(stills, tmp_path, compile="on"))
+    with pytest.raises(CombinedError, match=r"threads is 0.*other settings \(seed\)"):
+        prepare(request(stills, tmp_path, seed=5, threads=0))
+
+
+def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
+    sequence(tmp_path, "short", frames=2)
+    sequence(tmp_path, "small", size=(24, 40))
+    sequence(tmp_path, "good")
+    sequence(tmp_path, "uneven")
+    save(tmp_path / "uneven" / "sharp" / "0.png", 64, 96)
+    (tmp_path / "damaged" / "blur").mkdir(parents=True)
+    sequence(tmp_path, "damaged")
+    (tmp_path / "damaged" / "blur" / "0.png").write_bytes(b"no picture")
+    errors = sorted(str(error) for error in unfit_pairs(find_pairs(tmp_path), CONFIG, 2))
+    wanted = ["damaged", "'short' has 2 frames", "'small' has frames of 40x24", "'uneven'"]
+    assert len(errors) == len(wanted)
+    for error, text in zip(errors, wanted, strict=True):
+        assert text in error
+
+
+def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: None)
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    for device, message in ((CPU, "no C\\+\\+ compiler"), (torch.device("cuda"), "no Triton")):
+        with pytest.raises(ConfigError, match=message):
+            preflight.check_compiler("on", device)
+        preflight.check_compiler("auto", device)
+
+
+def train_by_command(data, out, *extra):
+    folders = [str(folder) for folder in data]
+    options = ["--preset", "tiny", "-o", str(out), "--device", "cpu", "--threads", "1", *extra]
+    main(["train", "--data", *folders, *options])
+
+
+def test_the_command_tells_all_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_by_command([tmp_path / "gone"], tmp_path / "run", "--val", str(tmp_path / "no"))
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "2 mistakes: (1) " in shown
+    assert not (tmp_path / "run").exists()
+
+
+# Folders of one sequence as each set lays them out: blurry, sharp, and what lies beside them.
+LAYOUTS = {
+    "gopro": ("train/GOPR1/blur", "train/GOPR1/sharp", "train/GOPR1/blur_gamma"),
+    "dvd": ("quantitative_datasets/720p/input", "quantitative_datasets/720p/GT", None),
+    "bsd": ("BSD_3ms24ms/train/000/Blur/RGB", "BSD_3ms24ms/train/000/Sharp/RGB", None),
+    "reds": ("train/train_blur/000", "train/train_sharp/000", "train/train_blur_comp/000"),
+}
+
+
+def lay_out(root, name):
+    for folder in filter(None, LAYOUTS[name]):
+        for index in range(3):
+            save(root / folder / f"{index:08d}.png", seed=index)
+    return root
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_trains_from_the_command_line(layout, tmp_path, capsys):
+    root = lay_out(tmp_path / layout, layout)
+    train_by_command([root], tmp_path / "run", "--steps", "2")
+    assert "0 photographs, 0 sharp shots, 0 shake logs, 1 paired" in capsys.readouterr().out
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
+def test_all_layouts_and_synthesis_mix(stills, tmp_path, capsys, monkeypatch):
+    roots = [lay_out(tmp_path / layout, layout) for layout in LAYOUTS]
+    (tmp_path / "clips").mkdir()
+    write_video(tmp_path / "clips" / "a.mp4", frames=10, size=(96, 64))
+    drawn = []
+    for owner, name in ((Batches, "_recorded"), (Synthesizer, "batch")):
+        original = getattr(owner, name)
+
+        def noting(self, *arguments, original=original, name=name):
+            drawn.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(owner, name, noting)
+    data = [*roots, stills, tmp_path / "clips"]
+    train_by_command(data, tmp_path / "run", "--steps", "8", "--val", str(roots[0]), "--ahead")
+    shown = capsys.readouterr().out
+    assert "2 photographs, 1 sharp shots, 0 shake logs, 4 paired sequences" in shown
+    assert "% learning" in shown
+    assert "validation: train/GOPR1" in shown
+    assert len(drawn) == 8 * CONFIG.shards
+    assert set(drawn) == {"_recorded", "batch"}
+    drawn.clear()
+    train_by_command(data, tmp_path / "pairs", "--steps", "4", "--pair-share", "1")
+    assert set(drawn) == {"_recorded"}
+
+
+def test_clips_that_are_all_too_short_are_an_error_not_a_crash(tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    write_video(tmp_path / "clips" / "a.mp4", frames=4, size=(96, 64))
+    with pytest.raises(SystemExit) as stopped:
+        train_by_command([tmp_path / "clips"], tmp_path / "run")
+    assert stopped.value.code == 2
+    assert "no clip of --data has 5 frames on end" in capsys.readouterr().err
+    # Beside recorded pairs they are passed over.
+    train_by_command([tmp_path / "clips", lay_out(tmp_path / "dvd", "dvd")], tmp_path / "run")
+
+
+def test_damaged_photographs_are_all_named(stills, tmp_path):
+    for index in range(2):
+        (stills / f"{index}.png").write_bytes(b"no picture")
+    plan = prepare(request(stills, tmp_path))
+    with pytest.raises(CombinedError, match=r"\(1\).*0\.png.*\(2\).*1\.png"):
+        Batches(plan.config, plan.files, [], CPU, 2)
+
+
+def test_missing_folders_and_uneven_sequences_are_told_together(tmp_path):
+    sequence(tmp_path / "a", "one")
+    sequence(tmp_path / "a", "two")
+    for name in ("one", "two"):
+        (tmp_path / "a" / name / "blur" / "0.png").unlink()
+    with pytest.raises(CombinedError) as caught:
+        preflight.find_training_files([tmp_path / "a", tmp_path / "gone"])
+    assert len(caught.value.errors) == 3
+    assert all(isinstance(error, InputError) for error in caught.value.errors)
