@@ -48,6 +48,9 @@ from unsmear.video.writer import Origin, check_target, finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
 _PART_FRAMES = (16, 128)
+# Pixels of a frame. Of a larger one the network takes seconds, beside which decoding and encoding
+# are nothing, and a frame more in memory is not.
+_LARGEST_OVERLAP = 2560 * 1440
 
 
 @dataclass(frozen=True)
@@ -362,6 +365,7 @@ class _Run:
         results = restore_frames(
             self.engine, frames, self.window, scenes=scenes, tiling=self.settings.tiling,
             strength=self.settings.strength, first=done - lead, lead=lead,
+            overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip
         with closing(results):
             for restored in results:

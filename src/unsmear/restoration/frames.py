@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -46,14 +46,15 @@ def restore_frames(
     strength: float = 1.0,
     first: int = 0,
     lead: int = 0,
+    overlap: bool = True,
 ) -> Generator[Restored, None, None]:
     """Restore decoded frames one after the other; see `restore_stream`.
 
-    Three threads share the work: one decodes, one runs the network, and the caller's does the
-    rest, each at most a frame ahead of the next.
 
     Args:
         strength: share of the network's change that is applied.
+        overlap: three threads share the work: one decodes, one runs the network, and the caller's
+            does the rest, each a frame ahead of the next. It takes the memory of some frames.
 
     Yields:
         Restored frames. One that is not plausible is replaced by the decoded one.
@@ -61,7 +62,7 @@ def restore_frames(
     pending: deque[Frame] = deque()
 
     def pictures() -> Iterator[Tensor]:
-        with closing(ahead(frames)) as decoded:
+        with closing(ahead(frames)) if overlap else nullcontext(frames) as decoded:
             for number, frame in enumerate(decoded):
                 if number >= lead:
                     pending.append(frame)
@@ -70,7 +71,7 @@ def restore_frames(
     stream = restore_stream(
         model, pictures(), window, scenes=scenes, tiling=tiling, first=first, lead=lead
     )
-    with closing(ahead(stream)) as restored:
+    with closing(ahead(stream) if overlap else stream) as restored:
         for out in restored:
             frame, rgb = pending.popleft(), out.cpu()
             if not is_plausible(frame.rgb, rgb):

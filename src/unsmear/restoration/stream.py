@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -140,7 +140,7 @@ def restore_stream(
     tiling: Tiling = "auto",
     first: int = 0,
     lead: int = 0,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Restore frames one after the other. Scenes are found and never mixed.
 
     A stream may begin in the middle of a clip: with `frames_before` more frames as a lead, what
