@@ -22,10 +22,12 @@ class Engine(ABC):
     Attributes:
         name: as users type it.
         network: whose levels are run; in evaluation mode, on the device of the work.
-        memory_format: of the tensors that it takes without copying.
+        memory_format: of the features that it takes without copying.
+        tile: side that serves it best on a CPU, in pixels of the finest level.
     """
 
     name: str
+    tile: int = 512
     memory_format: torch.memory_format = torch.contiguous_format
 
     def __init__(self, network: DeblurNetwork) -> None:

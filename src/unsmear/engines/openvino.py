@@ -108,6 +108,8 @@ class OpenVinoEngine(Engine):
         name: of the engine.
     """
 
+    tile = 320  # each of its graphs keeps room for the largest tile: larger ones gain 2 % in speed
+
     def __init__(self, network: DeblurNetwork, models: Models, name: str = "openvino") -> None:
         super().__init__(network)
         self.name = name

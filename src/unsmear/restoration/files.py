@@ -380,6 +380,7 @@ class _Run:
                 if done % each == 0:
                     for sink in sinks:
                         sink.end()
+                del restored  # or it would stay while the next one is made
                 self.on_progress(Progress(done, expected, info))
         if done % each:
             for sink in sinks:

@@ -81,3 +81,4 @@ def restore_frames(
                 rgb = torch.lerp(frame.rgb, rgb, strength)
             planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
             yield Restored(frame, rgb, planes)
+            del frame, rgb, planes, out  # or they would stay while the next ones are made

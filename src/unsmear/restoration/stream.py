@@ -215,8 +215,7 @@ def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
 def prepared(frame: Tensor, engine: Engine) -> Tensor:
     """(3, H, W) anywhere -> (1, 3, H', W') as the engine takes it."""
     batch = frame.to(engine.device, torch.float32).unsqueeze(0)
-    padded = pad_to_multiple(batch, engine.network.config.size_multiple)
-    return padded.contiguous(memory_format=engine.memory_format)
+    return pad_to_multiple(batch, engine.network.config.size_multiple)
 
 
 def _size_of(encoded: Encoded) -> int:
@@ -228,7 +227,7 @@ def _size_of(encoded: Encoded) -> int:
 class _Held:
     """A frame on its way; what is not needed any more is None."""
 
-    frame: Tensor
+    frame: Tensor | None
     encoded: Encoded | None = None
     local: Tensor | None = None
 
@@ -265,17 +264,23 @@ class _SceneStream:
         for frame in frames:
             self._take(frame)
             if self.taken > self._ahead:
-                if current >= wanted:
-                    yield self._restored(current)
-                self._let_go(current)
+                yield from self._done(current, wanted)
                 current += 1
         for number in range(current, self._end):
-            if number >= wanted:
-                yield self._restored(number)
-            self._let_go(number)
+            yield from self._done(number, wanted)
+
+    def _done(self, current: int, wanted: int) -> Iterator[Tensor]:
+        """The restored frame, if it is wanted. What only it needed is let go of first: a caller
+        may take its time, and memory, with what it is given.
+        """
+        restored = [self._restored(current)] if current >= wanted else []
+        self._let_go(current)
+        if restored:
+            yield restored.pop()
 
     def _take(self, frame: Tensor) -> None:
         held = _Held(frame)
+        self._size = frame.shape[-2:]
         if self._contexts is None:
             encoded = self._tiler.encode(prepared(frame, self._tiler.engine))
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
@@ -299,12 +304,13 @@ class _SceneStream:
         held = self._at(current)
         assert held.encoded is not None
         out = self._tiler.restore(held.encoded, contexts, neighbours)
-        height, width = held.frame.shape[-2:]
+        height, width = self._size
         return out[0, :, :height, :width].clamp_(0, 1)
 
     def _let_go(self, current: int) -> None:
-        """What nothing after the current frame will ask for."""
-        self._at(current).encoded = None
+        """What nothing after the current frame will ask for: its neighbours look at `local`."""
+        held = self._at(current)
+        held.encoded = held.frame = None
         self._window.forget(current + 1 - self._reach)
         while self._first < current + 1 - self._side:
             self._held.popleft()
@@ -313,6 +319,7 @@ class _SceneStream:
     def _local(self, number: int) -> Tensor:
         held = self._at(number)
         if held.local is None:
+            assert held.frame is not None
             held.encoded = self._tiler.encode(prepared(held.frame, self._tiler.engine))
             held.local = held.encoded.local
         return held.local

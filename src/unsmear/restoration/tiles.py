@@ -20,7 +20,6 @@ from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
-_CPU_TILE = 512
 _GPU_TILE = 1024
 _TILE_AFTER_OUT_OF_MEMORY = 512
 
@@ -212,7 +211,7 @@ class Tiler:
         if shape != self._chosen_for:
             self._chosen_for = shape
             if self._tiling == "auto":
-                self._size = auto_tile(self.network, frames)
+                self._size = auto_tile(self.engine, frames)
             elif self._tiling == "off":
                 self._size = None
             else:
@@ -237,22 +236,25 @@ class Tiler:
         multiple = self.network.config.size_multiple
         size = TileSize(*(-(-(side << level) // multiple) * multiple for side in self._size))
         halo = -(-reach // multiple) * multiple
-        return run_tiled(stage, inputs, out_stride, size, halo, self.engine.memory_format)
+        # Pictures are worked on plane by plane by all that follows.
+        layout = torch.contiguous_format if out_stride == 1 else self.engine.memory_format
+        return run_tiled(stage, inputs, out_stride, size, halo, layout)
 
 
-def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
+def auto_tile(model: Runnable, frames: Tensor) -> TileSize | None:
     """Tile for frames (B, 3, H, W): None for whole frames.
 
     On a CPU, tiles cost nothing and keep every intermediate small: they are always used. On a
     GPU they are used where a whole frame would take more than half of what is free.
     """
+    engine = as_engine(model)
     if frames.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(frames.device)
         batch, _, height, width = frames.shape
-        if batch * height * width * peak_bytes_per_pixel(network) < free // 2:
+        if batch * height * width * peak_bytes_per_pixel(engine.network) < free // 2:
             return None
         return TileSize(_GPU_TILE, _GPU_TILE)
-    return TileSize(_CPU_TILE, _CPU_TILE)
+    return TileSize(engine.tile, engine.tile)
 
 
 def peak_bytes_per_pixel(network: DeblurNetwork) -> float:

@@ -23,6 +23,7 @@ from unsmear.video.spool import EncodedPacket
 Family = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 _TINY = 64  # pixels: a picture of one coding tree unit
+_LARGE = 2560 * 1440  # pixels
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,8 @@ def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
     options = dict(row.options)
     if encoding.crf is not None:
         options["crf"] = str(encoding.crf)
+    if row.family == "h264" and width * info.height > _LARGE:
+        options["rc-lookahead"] = "10"  # 30 frames of 4K that wait would take half a GiB
     if row.family == "hevc":
         parameters = ["log-level=none", *_x265_hdr(info.hdr)]
         if max(width, info.height) <= _TINY:
