@@ -21,6 +21,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from unsmear.allocator import keep_freed_memory
@@ -218,6 +220,22 @@ class Learner:
         return time.perf_counter()
 
 
+def keep(folder: Path, learner: Learner, when: str) -> None:
+    """Write a learner's averaged weights, with what it takes to load them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.contiguous() for key, value in learner.average.state_dict().items()}
+    told = {
+        "label": learner.label,
+        "seed": learner.plan.seed,
+        "when": when,
+        "step": learner.step,
+        "config": dataclasses.asdict(learner.network.config),
+    }
+    name = re.sub(r"[^a-z0-9]+", "-", learner.label)
+    path = folder / f"{name}-{learner.plan.seed}-{when}.safetensors"
+    save_file(state, path, {"fusion": json.dumps(told)})
+
+
 def train_all(
     configs: dict[str, FusionConfig],
     plan: TrainConfig,
@@ -226,6 +244,7 @@ def train_all(
     steps: int | None,
     seconds: float | None,
     backbone_steps: int = 0,
+    kept: Path | None = None,
 ) -> list[Learner]:
     """All techniques from the plan's seed, in turn from each batch, until each has been measured
     at both limits; their backbone may learn alone first, which counts for none of them.
@@ -240,6 +259,10 @@ def train_all(
         for learner in learners:
             for network in (learner.network, learner.average):
                 network.backbone.load_state_dict(first.average.backbone.state_dict())
+
+    if kept is not None:
+        for learner in learners:
+            keep(kept, learner, "fresh")
 
     def wanted(learner: Learner) -> list[Limit]:
         have = {run.limit for run in learner.runs}
@@ -259,6 +282,9 @@ def train_all(
             for limit in wanted(learner):
                 if (learner.step == steps) if limit == "steps" else learner.seconds >= seconds:  # type: ignore[operator]
                     learner.record(limit, measures)
+    if kept is not None:
+        for learner in learners:
+            keep(kept, learner, "learned")
     return learners
 
 
@@ -328,6 +354,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--title", default="Fusion techniques in one backbone, one budget")
     parser.add_argument("--json", type=Path, help="file for the record")
+    parser.add_argument("--keep", type=Path, help="folder for the weights, learned and fresh")
     arguments = parser.parse_args()
     if arguments.steps is None and arguments.minutes is None:
         parser.error("give --steps, --minutes or both")
@@ -409,7 +436,14 @@ def main() -> None:
     for done, plan in enumerate(plans, start=1):
         drawn = batches.reseeded(plan.seed)
         learners += train_all(
-            configs, plan, drawn, measures, arguments.steps, seconds, arguments.backbone_steps
+            configs,
+            plan,
+            drawn,
+            measures,
+            arguments.steps,
+            seconds,
+            arguments.backbone_steps,
+            arguments.keep,
         )
         record = ComparisonRecord(
             title=arguments.title,
