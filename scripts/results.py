@@ -22,6 +22,15 @@ from unsmear.evaluate.report import markdown_table, measured_row, table_1
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
+COLUMNS = (
+    ("PSNR blurry", "psnr_before", "{:.2f}"),
+    ("PSNR restored", "psnr", "{:.2f}"),
+    ("SSIM blurry", "ssim_before", "{:.4f}"),
+    ("SSIM restored", "ssim", "{:.4f}"),
+    ("NIQE blurry", "niqe_before", "{:.2f}"),
+    ("NIQE restored", "niqe", "{:.2f}"),
+    ("NIQE sharp", "niqe_sharp", "{:.2f}"),
+)
 
 
 def page(records: Path = RECORDS) -> str:
@@ -73,18 +82,18 @@ def page(records: Path = RECORDS) -> str:
 
 def evaluation_lines(record: dict[str, Any]) -> list[str]:
     """What `unsmear eval` measured: a row a sequence, then all frames."""
-    forms = {"psnr_before": "{:.2f}", "psnr": "{:.2f}", "ssim_before": "{:.4f}", "ssim": "{:.4f}"}
-    names = ["PSNR blurry", "PSNR restored", "SSIM blurry", "SSIM restored"]
+    columns = [column for column in COLUMNS if record["all"].get(column[1]) is not None]
     rows = [
-        [row["name"], str(row["frames"]), *(form.format(row[key]) for key, form in forms.items())]
+        [row["name"], str(row["frames"]), *(form.format(row[key]) for _, key, form in columns)]
         for row in [*record["sequences"], {"name": "all frames", **record["all"]}]
     ]
-    protocol = record["protocol"]
+    protocol, names = record["protocol"], [name for name, _, _ in columns]
     return [
         f"{record['title']}; protocol `{protocol['name']}` ({protocol['summary']}); PSNR in dB.",
         "",
         *markdown_table(["sequence", "frames", *names], rows),
         "",
+        *(line for remark in record.get("remarks", []) for line in (remark, "")),
         f"Measured by {Origin(**record['origin']).line}.",
     ]
 
