@@ -2,6 +2,7 @@
 
 python scripts/fit_niqe.py fit --data DATA/train     # writes src/unsmear/evaluate/niqe.json
 python scripts/fit_niqe.py check --data DATA/train   # on photographs that the fit did not see
+python scripts/fit_niqe.py check --pairs DATA/val    # on the sharp frames of paired sequences
 
 One photograph in ten is held out of the fit, and only these are used by `check`. Only mean and
 covariance of 36 statistics go into the file, nothing of any picture.
@@ -10,7 +11,7 @@ covariance of 36 statistics go into the file, nothing of any picture.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
@@ -20,9 +21,18 @@ from torch.nn import functional
 
 from unsmear.data.degrade import compress
 from unsmear.data.light import linear_from_srgb, srgb_from_linear
+from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files, load_photograph
-from unsmear.evaluate import niqe as module
-from unsmear.evaluate.niqe import PATCH, gaussian_of, model_as_json, niqe, pristine_model
+from unsmear.evaluate.niqe import (
+    FITTED,
+    PATCH,
+    PristineModel,
+    gaussian_of,
+    load_model,
+    model_as_json,
+    niqe,
+    sharp_features,
+)
 from unsmear.evaluate.origin import origin_of
 from unsmear.restoration.sharpness import luma_of
 from unsmear.video.images import unit_from_integer
@@ -43,16 +53,16 @@ def read(path: Path) -> Tensor:
     return unit_from_integer(load_photograph(path, LONGEST_SIDE))
 
 
-def fit(folder: Path) -> None:
+def fit(folder: Path, target: Path) -> None:
     """Write the model."""
     paths, held_out = photographs(folder)
     features = []
     for path in paths:
         frame = read(path)
         if min(frame.shape[-2:]) >= PATCH:
-            features.append(module.sharp_features(255 * luma_of(frame)))
+            features.append(sharp_features(255 * luma_of(frame)))
     patches = torch.cat(features)
-    told = {
+    told: dict[str, str | int] = {
         "photographs": len(features),
         "patches": len(patches),
         "held out": len(held_out),
@@ -60,7 +70,6 @@ def fit(folder: Path) -> None:
         "remark": "CC0, public domain and CC-BY photographs, short side up to 640 pixels; not "
         "those of the paper: values are not comparable with published ones",
     }
-    target = Path(module.__file__).with_name("niqe.json")
     target.write_text(model_as_json(gaussian_of(patches), told), encoding="utf-8")
     print(f"{len(patches):,} patches of {len(features)} photographs: {target.name}")
 
@@ -103,9 +112,9 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def check(folder: Path) -> None:
-    """Print NIQE of photographs held out, as they are and spoilt."""
-    model, (_, paths) = pristine_model(), photographs(folder)
+def check(title: str, paths: Sequence[Path], model: PristineModel) -> None:
+    """Print NIQE of pictures, as they are and spoilt."""
+    print(f"{title}, {len(paths)} pictures:")
     frames = [read(path) for path in paths]
     base: list[float] = []
     for name, change in CHANGES.items():
@@ -123,11 +132,22 @@ def main() -> None:
     """Fit or check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("work", choices=("fit", "check"))
-    parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--data", type=Path, help="folder of photographs")
+    parser.add_argument("--pairs", type=Path, help="folder of blurry and sharp sequences")
+    parser.add_argument("--model", type=Path, default=FITTED, help="written, or checked")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    (fit if arguments.work == "fit" else check)(arguments.data)
+    if arguments.work == "fit":
+        if arguments.data is None:
+            parser.error("fit needs --data")
+        fit(arguments.data, arguments.model)
+        return
+    model = load_model(arguments.model)
+    if arguments.data is not None:
+        check("held out", photographs(arguments.data)[1], model)
+    for pair in find_pairs(arguments.pairs) if arguments.pairs is not None else []:
+        check(pair.name, pair.sharp, model)
 
 
 if __name__ == "__main__":

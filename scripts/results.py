@@ -4,8 +4,8 @@
     python scripts/results.py --check    # fails if the page is not what the records say
 
 `eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
-`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it as
-`fusion-*.md`. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it with the suffix
+.md. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def page(records: Path = RECORDS) -> str:
     ]
     for path, evaluation in evaluations.items():
         if path not in of_gopro:
-            lines += [*evaluation_lines(evaluation), ""]
+            lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
     lines += ["## Table 1 of the paper: GOPRO", ""]
     rows = [
         measured_row(
@@ -73,11 +73,14 @@ def page(records: Path = RECORDS) -> str:
     lines += ["## Fusion techniques", ""]
     for path in sorted(records.glob("fusion-*.json")):
         record = comparison_from_json(path.read_text())
-        lines += [f"### {record.title}", "", *comparison_lines(record), ""]
-        remarks = path.with_suffix(".md")
-        if remarks.exists():
-            lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
+        lines += [f"### {record.title}", "", *comparison_lines(record), "", *words_beside(path)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def words_beside(record: Path) -> list[str]:
+    """What to make of a record, where somebody has written it down."""
+    words = record.with_suffix(".md")
+    return [*words.read_text(encoding="utf-8").splitlines(), ""] if words.exists() else []
 
 
 def evaluation_lines(record: dict[str, Any]) -> list[str]:

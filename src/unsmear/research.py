@@ -200,7 +200,7 @@ def evaluate(
     from unsmear.allocator import keep_freed_memory
     from unsmear.device import pick_device
     from unsmear.evaluate.benchmark import Benchmark
-    from unsmear.evaluate.niqe import pristine_model
+    from unsmear.evaluate.niqe import load_model as load_pristine
     from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.protocol import find_protocol
     from unsmear.evaluate.report import remarks, save_reports, table_1_lines, table_rows
@@ -214,7 +214,7 @@ def evaluate(
     work = find_work(data, restored, sharp, layout, model, chosen, device)
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
-        pristine = pristine_model() if niqe else None
+        pristine = load_pristine() if niqe else None
         result = work.run(Benchmark(rules, count, bar.advance, ffmpeg, pristine))
     headings, rows = table_rows(result)
     _out.print(
@@ -297,9 +297,15 @@ def explain(
 def _table(headings: list[str], rows: list[list[str]]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "sequence" else "right")
+    table = Table(box=None, padding=(0, 2 if len(headings) < 9 else 1, 0, 0))
+    for index, heading in enumerate(headings):
+        words = [heading, *(row[index] for row in rows)] if index else heading.split()
+        table.add_column(
+            heading.replace(" ", "\n"),
+            justify="right" if index else "left",
+            overflow="fold",
+            min_width=max(len(word) for text in words for word in text.split()),
+        )
     for row in rows:
         table.add_row(*row)
     return table

@@ -146,7 +146,7 @@ class Benchmark:
         workers: threads that compute the measures.
         on_frame: called with the name of the sequence after each frame that was compared.
         ffmpeg: program that computes VMAF, see `find_vmaf`; None: no VMAF.
-        pristine: what NIQE measures against, see `pristine_model`; None: no NIQE.
+        pristine: what NIQE measures against, see `unsmear.evaluate.niqe.load_model`; None: no NIQE.
     """
 
     def __init__(

@@ -5,12 +5,13 @@ Signal Processing Letters 2013. Brightness divided by its local contrast is dist
 all sharp photographs; blur, noise and compression change that. A frame is as far from natural
 as the statistics of its patches are from those of sharp photographs.
 
-**The photographs are ours** (`niqe.json`, fitted by `scripts/fit_niqe.py`): those of the paper could
-not be had. Values are comparable with one another, not with published tables of NIQE.
+**The photographs are ours** (`niqe.json`, fitted by `scripts/fit_niqe.py`): those of the paper
+could not be had. Values are comparable with one another, not with published tables of NIQE. The
+photographs hold the grain of cameras: frames without any, such as denoised ones, rate worse.
 
 Left to us by the paper: halves are made by bicubic filtering; products of neighbours stay within
-their patch; what does not fill a patch at the right and the bottom is left out; so are patches without
-any texture, such as black bars, for which the statistics do not exist.
+their patch; what does not fill a patch at the right and the bottom is left out; so are patches
+without any texture, such as black bars, for which the statistics do not exist.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _SHARP = 0.75  # of the sharpest patch of a photograph: patches below teach noth
 _RADIUS, _SIGMA = 3, 7 / 6  # of the window
 _SHAPES = (0.05, 20.0)  # exponents that are looked for; Gaussian is 2
 _HALVINGS = 50  # of that range, in its logarithm
-_FITTED = Path(__file__).with_name("niqe.json")
+FITTED = Path(__file__).with_name("niqe.json")
 
 
 class Symmetric(NamedTuple):
@@ -228,7 +229,7 @@ def niqe(frame: Tensor, model: PristineModel) -> float | None:
 
     Args:
         frame: (3, H, W), float, 0..1, display-referred; room for two patches of 96x96 pixels.
-        model: of the photographs, see `pristine_model`.
+        model: of the photographs, see `load_model`.
 
     Returns:
         0 or more; None where fewer than two patches have any texture.
@@ -257,9 +258,9 @@ def _textured(features: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def pristine_model() -> PristineModel:
-    """The model that comes with Unsmear."""
-    fitted = json.loads(_FITTED.read_text(encoding="utf-8"))
+def load_model(path: Path = FITTED) -> PristineModel:
+    """The model that comes with Unsmear, or another that `model_as_json` wrote."""
+    fitted = json.loads(path.read_text(encoding="utf-8"))
     covariance = torch.zeros(FEATURES, FEATURES, dtype=torch.float64)
     rows, columns = torch.tril_indices(FEATURES, FEATURES)
     covariance[rows, columns] = torch.tensor(
@@ -270,7 +271,7 @@ def pristine_model() -> PristineModel:
 
 
 def model_as_json(model: PristineModel, fitted_on: dict[str, str | int]) -> str:
-    """A model as `pristine_model` reads it: of the covariance the lower half, a row a line.
+    """A model as `load_model` reads it: of the covariance the lower half, a row a line.
 
     Args:
         model: to write.
