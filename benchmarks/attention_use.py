@@ -1,20 +1,8 @@
 """What does a fusion take from its window, and what holds it back? Looks into networks that
 `benchmarks/fusion.py --keep KEPT` left behind, fresh and learned, on synthetic clips that none of
-them has learned from.
+them has learned from, and into released ones.
 
-    python benchmarks/attention_use.py KEPT --data PHOTOS --shake LOG --json record.json
-
-All columns are shares, in percent, medians over frames and clips, means over seeds:
-
-context      what the fusion adds to the current features, of their size
-neighbours   how much of the fused features changes when the current frame stands in for all others
-flat A_s     pixels a spatial map looks at, exp(entropy), of all pixels: 100 is a plain mean
-flat A_p     likewise, of the M * N elements that a pixel takes
-elements     how far the M * N elements of the context lie from their mean, of their size
-frames       how far a neighbour's descriptors lie from the current frame's, of their size
-pixels       how far what the pixels take lies from its mean over the frame, of its size
-pull f_s...  how much the loss would change, to first order, if the weights moved along its gradient
-             by a tenth of their own size: whatever the optimiser, near 0 nothing is to be learned
+    python benchmarks/attention_use.py KEPT --data PHOTOS --shake LOG --released lite
 """
 
 from __future__ import annotations
@@ -52,6 +40,22 @@ COLUMNS = (
     "context", "neighbours", "flat A_s", "flat A_p", "elements", "frames", "pixels",
     "pull f_s", "pull f_t", "pull f_p", "pull merge",
 )  # fmt: skip
+LEGEND = (
+    "All in percent: medians over frames, means over seeds.",
+    "",
+    "- context: what the fusion adds to the current features, of their size.",
+    "- neighbours: how far the fused features change when the current frame stands in for all "
+    "others, of their size.",
+    "- flat A_s: pixels that a spatial map really looks at, exp(entropy), of all; 100 is a plain "
+    "mean of the frame. flat A_p: likewise of the M * N elements that a pixel takes.",
+    "- elements: how far the M * N elements of the context lie from their mean, of their size.",
+    "- frames: how far a neighbour's descriptors lie from the current frame's, of their size.",
+    "- pixels: how far what the pixels take lies from its mean over the frame, of its size; at 0 "
+    "all pixels take the same.",
+    "- pull: how much the loss would change, to first order, if these weights moved along its "
+    "gradient by a tenth of their size. Near 0 there is nothing to learn from, whatever the "
+    "optimiser.",
+)
 Clips = Sequence[tuple[Tensor, Tensor]]
 
 
@@ -228,11 +232,11 @@ def main() -> None:
         (label, when, {name: fmean(row[name] for row in seeds) for name in seeds[0]})
         for (label, when), seeds in found.items()
     ]
-    print("\n".join(table(rows)))
+    print("\n".join([*table(rows), "", *LEGEND]))
     if arguments.json is not None:
         record = {
             "title": "What the fusions take from their window",
-            "legend": (__doc__ or "").split("\n\n", 2)[2].splitlines(),
+            "legend": LEGEND,
             "origin": dataclasses.asdict(origin_of(CPU)),
             "table": table(rows),
             "rows": [

@@ -4,8 +4,9 @@
     python scripts/results.py --check    # fails if the page is not what the records say
 
 `eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
-`benchmarks/fusion.py ... --json`; what to make of one, in words, may lie beside it with the suffix
-.md. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`benchmarks/fusion.py ... --json`, `attention-*.json` from `benchmarks/attention_use.py ... --json`;
+what to make of one, in words, may lie beside it with the suffix .md. An evaluation of GOPRO,
+`eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ def page(records: Path = RECORDS) -> str:
     for path in sorted(records.glob("fusion-*.json")):
         record = comparison_from_json(path.read_text())
         lines += [f"### {record.title}", "", *comparison_lines(record), "", *words_beside(path)]
+    for path in sorted(records.glob("attention-*.json")):
+        use = json.loads(path.read_text())
+        lines += [f"### {use['title']}", "", *use["table"], "", *use["legend"], ""]
+        lines += [f"Measured by {Origin(**use['origin']).line}.", "", *words_beside(path)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -158,3 +158,10 @@ def test_the_note_tells_a_start_from_a_full_run(bench):
     assert "reduced run" in bench.note_of([learner], CPU)
     learner.step = 150_000
     assert "full run" in bench.note_of([learner], CPU)
+
+
+def test_networks_are_kept_fresh_and_learned(bench, tmp_path):
+    configs = {name: small(name) for name in ("none", "factorised")}
+    bench.train_all(configs, plan(), Blur(), Quick(), 2, None, kept=tmp_path)
+    names = {f"{name}-0-{when}.safetensors" for name in configs for when in ("fresh", "learned")}
+    assert {path.name for path in tmp_path.iterdir()} == names

@@ -28,7 +28,7 @@ def test_the_page_is_what_the_records_say(results):
 
 def test_records_name_machine_versions_command_and_date_and_no_folders(results):
     records = sorted(results.RECORDS.glob("*.json"))
-    assert {path.name.split("-")[0] for path in records} == {"eval", "fusion"}
+    assert {path.name.split("-")[0] for path in records} == {"attention", "eval", "fusion"}
     for path in records:
         origin = json.loads(path.read_text())["origin"]
         assert all(origin[key] for key in ("machine", "versions", "command", "date"))

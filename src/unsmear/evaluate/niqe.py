@@ -7,7 +7,8 @@ as the statistics of its patches are from those of sharp photographs.
 
 **The photographs are ours** (`niqe.json`, fitted by `scripts/fit_niqe.py`): those of the paper
 could not be had. Values are comparable with one another, not with published tables of NIQE. The
-photographs hold the grain of cameras: frames without any, such as denoised ones, rate worse.
+photographs hold the grain of cameras: frames without any, such as denoised ones, rate worse. So do
+small frames, whose few patches tell less: compare frames of one size.
 
 Left to us by the paper: halves are made by bicubic filtering; products of neighbours stay within
 their patch; what does not fill a patch at the right and the bottom is left out; so are patches

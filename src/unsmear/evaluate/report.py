@@ -38,7 +38,7 @@ _COLUMNS = (
 )
 NIQE_REMARK = (
     "NIQE: the lower, the more natural. Its model is fitted on photographs of our own: compare "
-    "values with one another, not with published ones."
+    "values of frames of one size with one another, not with published ones."
 )
 
 
