@@ -37,15 +37,17 @@ LOSS = LOSSES["charbonnier_mse"]  # what benchmarks/fusion.py minimises
 STEP = 0.1  # of the weights' size
 RELEASED_WINDOW = 5
 COLUMNS = (
-    "context", "neighbours", "flat A_s", "flat A_p", "elements", "frames", "pixels",
-    "pull f_s", "pull f_t", "pull f_p", "pull merge",
+    "context", "neighbours", "weights f_s", "logits f_s", "flat A_s", "flat A_p",
+    "elements", "frames", "pixels", "pull f_s", "pull f_t", "pull f_p", "pull merge",
 )  # fmt: skip
 LEGEND = (
-    "All in percent: medians over frames, means over seeds.",
+    "All in percent but the two of f_s: medians over frames, means over seeds.",
     "",
     "- context: what the fusion adds to the current features, of their size.",
     "- neighbours: how far the fused features change when the current frame stands in for all "
     "others, of their size.",
+    "- weights f_s: root mean square of its weights; logits f_s: standard deviation of what it "
+    "gives over the pixels of a frame. Below 1 a softmax hardly tells pixels apart.",
     "- flat A_s: pixels that a spatial map really looks at, exp(entropy), of all; 100 is a plain "
     "mean of the frame. flat A_p: likewise of the M * N elements that a pixel takes.",
     "- elements: how far the M * N elements of the context lie from their mean, of their size.",
@@ -139,8 +141,11 @@ def attention_uses(attention: FactorizedAttention, window: Tensor, place: int) -
     each = attention.take(here, context)  # (1, C, h, w)
     own = described.squeezed[:, place]  # (1, M, C)
     others = [t for t in range(window.shape[1]) if t != place]
+    logits = attention.spatial_logits(window)  # (1, T, M, h, w)
     return {
-        "flat A_s": flatness(spatial_weights(attention.spatial_logits(window)).flatten(-2)),
+        "weights f_s": float(attention.f_s.weight.square().mean().sqrt()),
+        "logits f_s": float(logits.flatten(-2).std(dim=-1).mean()),
+        "flat A_s": flatness(spatial_weights(logits).flatten(-2)),
         "flat A_p": flatness(pixelwise_weights(attention.pixelwise_logits(here)).movedim(1, -1)),
         "elements": share(context - context.mean(dim=1, keepdim=True), context),
         "frames": fmean(share(described.squeezed[:, t] - own, own) for t in others),
@@ -235,7 +240,8 @@ def main() -> None:
     print("\n".join([*table(rows), "", *LEGEND]))
     if arguments.json is not None:
         record = {
-            "title": "What the fusions take from their window",
+            "title": "What the fusions take from their window, "
+            f"crops of {arguments.crop}x{arguments.crop}",
             "legend": LEGEND,
             "origin": dataclasses.asdict(origin_of(CPU)),
             "table": table(rows),
