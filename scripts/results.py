@@ -72,7 +72,7 @@ def page(records: Path = RECORDS) -> str:
             "",
         ]
     lines += ["## Fusion techniques", ""]
-    for path in sorted(records.glob("fusion-*.json")):
+    for path in sorted(records.glob("fusion-*.json"), key=lambda path: path.stem):
         record = comparison_from_json(path.read_text())
         lines += [f"### {record.title}", "", *comparison_lines(record), "", *words_beside(path)]
     for path in sorted(records.glob("attention-*.json")):
