@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,19 @@ def page(records: Path = RECORDS) -> str:
             "",
         ]
     lines += ["## Fusion techniques", ""]
-    for path in sorted(records.glob("fusion-*.json"), key=lambda path: path.stem):
+    for path in in_order(records.glob("fusion-*.json")):
         record = comparison_from_json(path.read_text())
         lines += [f"### {record.title}", "", *comparison_lines(record), "", *words_beside(path)]
-    for path in sorted(records.glob("attention-*.json")):
+    for path in in_order(records.glob("attention-*.json")):
         use = json.loads(path.read_text())
         lines += [f"### {use['title']}", "", *use["table"], "", *use["legend"], ""]
         lines += [f"Measured by {Origin(**use['origin']).line}.", "", *words_beside(path)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def in_order(records: Iterable[Path]) -> list[Path]:
+    """A record before those that go further (`zoo`, `zoo-why`), small numbers before large ones."""
+    return sorted(records, key=lambda path: (len(path.stem), path.stem))
 
 
 def words_beside(record: Path) -> list[str]:
