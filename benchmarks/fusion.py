@@ -14,9 +14,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 from functools import partial
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, comparison_lines
@@ -56,6 +59,23 @@ def parse_variant(text: str) -> FusionConfig:
         raise ConfigError(f"variant '{text}': {error}") from None
 
 
+def keep(folder: Path, learner: Learner, when: str) -> None:
+    """Write a learner's averaged weights, with what it takes to load them."""
+    assert isinstance(learner.average, FusionNetwork)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.contiguous() for key, value in learner.average.state_dict().items()}
+    told = {
+        "label": learner.label,
+        "seed": learner.plan.seed,
+        "when": when,
+        "step": learner.step,
+        "config": dataclasses.asdict(learner.average.config),
+    }
+    name = re.sub(r"[^a-z0-9]+", "-", learner.label)
+    path = folder / f"{name}-{learner.plan.seed}-{when}.safetensors"
+    save_file(state, path, {"fusion": json.dumps(told)})
+
+
 def train_all(
     configs: dict[str, FusionConfig],
     plan: TrainConfig,
@@ -65,9 +85,11 @@ def train_all(
     steps: int | None,
     seconds: float | None,
     backbone_steps: int = 0,
+    kept: Path | None = None,
 ) -> list[Learner]:
     """All techniques from the plan's seed, in turn from each batch, until each has been measured
-    at both limits; their backbone may learn alone first, which counts for none of them.
+    at both limits; their backbone may learn alone first, which counts for none of them. Their
+    networks are kept in a folder, if there is one, before and after.
     """
     learners = [
         Learner.start(label, partial(FusionNetwork, config), plan, device)  # draws its backbone
@@ -84,7 +106,13 @@ def train_all(
             for network in (learner.network, learner.average):
                 assert isinstance(network, FusionNetwork)
                 network.backbone.load_state_dict(first.average.backbone.state_dict())
+    if kept is not None:
+        for learner in learners:
+            keep(kept, learner, "fresh")
     run_contest(learners, batches, judge, steps, seconds, backbone_steps)
+    if kept is not None:
+        for learner in learners:
+            keep(kept, learner, "learned")
     return learners
 
 
@@ -107,6 +135,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("variants", nargs="*", default=[], help="default: all; or NAME:FIELD=JSON")
     parser.add_argument("--backbone-steps", type=int, default=0, help="alone, before all others")
     parser.add_argument("--title", default="Fusion techniques in one backbone, one budget")
+    parser.add_argument("--keep", type=Path, help="folder for the weights, learned and fresh")
     return add_arguments(parser)
 
 
@@ -120,8 +149,9 @@ def main() -> None:
         plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
     ) -> list[Learner]:
         return train_all(
-            configs, plan, batches, judge, device, arguments.steps, arguments.seconds, alone
-        )
+            configs, plan, batches, judge, device, arguments.steps, arguments.seconds, alone,
+            arguments.keep,
+        )  # fmt: skip
 
     record = hold_contest(
         arguments,

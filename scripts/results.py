@@ -3,17 +3,18 @@
     python scripts/results.py            # writes the page
     python scripts/results.py --check    # fails if the page is not what the records say
 
-`eval-*.json` come from `unsmear eval ... --json`, `fusion-*.json` from
-`benchmarks/fusion.py ... --json`, `baseline-*.json` and `ablation-*.json` likewise from those of
-their names; what to make of one, in words, may lie beside it as a `.md` of its name. `bench-*.json`
-come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the benchmarks of these
-names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`eval-*.json` come from `unsmear eval ... --json`; `fusion-*.json`, `baseline-*.json`, `ablation-*.json`
+and `attention-*.json` from the benchmarks of their names (the last from attention_use.py); what to
+make of one, in words, may lie beside it as a `.md` of its name. `bench-*.json` come from
+`unsmear bench --json`, `windows-*.json` and `memory-*.json` from the benchmarks of these names. An
+evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ COMPARISONS = {
     "baseline": "Against a recurrent network",
     "ablation": "Parts of the network",
 }
+COLUMNS = (
+    ("PSNR blurry", "psnr_before", "{:.2f}"),
+    ("PSNR restored", "psnr", "{:.2f}"),
+    ("SSIM blurry", "ssim_before", "{:.4f}"),
+    ("SSIM restored", "ssim", "{:.4f}"),
+    ("NIQE blurry", "niqe_before", "{:.2f}"),
+    ("NIQE restored", "niqe", "{:.2f}"),
+    ("NIQE sharp", "niqe_sharp", "{:.2f}"),
+)
 
 
 def page(records: Path = RECORDS) -> str:
@@ -55,7 +65,7 @@ def page(records: Path = RECORDS) -> str:
     ]
     for path, evaluation in evaluations.items():
         if path not in of_gopro:
-            lines += [*evaluation_lines(evaluation), ""]
+            lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
     lines += ["## Table 1 of the paper: GOPRO", ""]
     rows = [
         measured_row(
@@ -77,14 +87,15 @@ def page(records: Path = RECORDS) -> str:
             "",
         ]
     for kind, heading in COMPARISONS.items():
-        found = sorted(records.glob(f"{kind}-*.json"))
+        found = in_order(records.glob(f"{kind}-*.json"))
         lines += [f"## {heading}", ""] if found else []
         for path in found:
             record = comparison_from_json(path.read_text())
-            lines += [f"### {record.title}", "", *comparison_lines(record), ""]
-            remarks = path.with_suffix(".md")
-            if remarks.exists():
-                lines += [*remarks.read_text(encoding="utf-8").splitlines(), ""]
+            lines += [f"### {record.title}", "", *comparison_lines(record), "", *words_beside(path)]
+        for path in in_order(records.glob("attention-*.json")) if kind == "fusion" else ():
+            use = json.loads(path.read_text())
+            lines += [f"### {use['title']}", "", *use["table"], "", *use["legend"], ""]
+            lines += [measured_by(Origin(**use["origin"])), "", *words_beside(path)]
     lines += ["## Speed and memory", ""]
     for path in sorted(records.glob("bench-*.json")):
         bench = BenchRecord.from_json(json.loads(path.read_text()))
@@ -103,20 +114,31 @@ def measured_by(origin: Origin) -> str:
     return f"Measured by {origin.line}."
 
 
+def in_order(records: Iterable[Path]) -> list[Path]:
+    """A record before those that go further (`zoo`, `zoo-why`), small numbers before large ones."""
+    return sorted(records, key=lambda path: (len(path.stem), path.stem))
+
+
+def words_beside(record: Path) -> list[str]:
+    """What to make of a record, where somebody has written it down."""
+    words = record.with_suffix(".md")
+    return [*words.read_text(encoding="utf-8").splitlines(), ""] if words.exists() else []
+
+
 def evaluation_lines(record: dict[str, Any]) -> list[str]:
     """What `unsmear eval` measured: a row a sequence, then all frames."""
-    forms = {"psnr_before": "{:.2f}", "psnr": "{:.2f}", "ssim_before": "{:.4f}", "ssim": "{:.4f}"}
-    names = ["PSNR blurry", "PSNR restored", "SSIM blurry", "SSIM restored"]
+    columns = [column for column in COLUMNS if record["all"].get(column[1]) is not None]
     rows = [
-        [row["name"], str(row["frames"]), *(form.format(row[key]) for key, form in forms.items())]
+        [row["name"], str(row["frames"]), *(form.format(row[key]) for _, key, form in columns)]
         for row in [*record["sequences"], {"name": "all frames", **record["all"]}]
     ]
-    protocol = record["protocol"]
+    protocol, names = record["protocol"], [name for name, _, _ in columns]
     return [
         f"{record['title']}; protocol `{protocol['name']}` ({protocol['summary']}); PSNR in dB.",
         "",
         *markdown_table(["sequence", "frames", *names], rows),
         "",
+        *(line for remark in record.get("remarks", []) for line in (remark, "")),
         measured_by(Origin(**record["origin"])),
     ]
 

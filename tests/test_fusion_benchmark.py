@@ -102,3 +102,10 @@ def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
     bench.train_all(configs, rests, batches, Noting(), CPU, 1, None, backbone_steps=5)
     for key, value in starts[0].items():
         torch.testing.assert_close(value, starts[1][key], rtol=0, atol=1e-9)
+
+
+def test_networks_are_kept_fresh_and_learned(bench, tmp_path):
+    configs = {name: small(name) for name in ("none", "factorised")}
+    bench.train_all(configs, plan(), Blur(), Quick(), CPU, 2, None, kept=tmp_path)
+    names = {f"{name}-0-{when}.safetensors" for name in configs for when in ("fresh", "learned")}
+    assert {path.name for path in tmp_path.iterdir()} == names

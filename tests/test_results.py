@@ -30,7 +30,9 @@ def test_records_name_machine_versions_command_and_date_and_no_folders(results):
     records = sorted(results.RECORDS.glob("*.json"))
     kinds = {path.name.split("-")[0] for path in records}
     speed = {"bench", "windows", "memory"}
-    assert {"eval", "fusion", *speed} <= kinds <= {"eval", *speed, *results.COMPARISONS}
+    assert (
+        {"eval", "fusion", *speed} <= kinds <= {"attention", "eval", *speed, *results.COMPARISONS}
+    )
     for path in records:
         origin = json.loads(path.read_text())["origin"]
         assert all(origin[key] for key in ("machine", "versions", "command", "date"))

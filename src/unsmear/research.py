@@ -190,6 +190,7 @@ def evaluate(
     device: Device = "auto",
     workers: int | None = None,
     vmaf: Annotated[bool, Parameter(negative="")] = False,
+    niqe: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Measure a model on a data set, or restored frames against sharp ones.
 
@@ -213,13 +214,17 @@ def evaluate(
         device: Where to work.
         workers: Threads that compute the measures. Default: one for each CPU.
         vmaf: Also measure VMAF; needs `pip install 'unsmear[vmaf]'`.
+        niqe: Also measure NIQE, which needs no truth, of restored, blurry and sharp frames. Its
+            model is fitted on photographs of our own: compare values with one another, not
+            with published ones.
     """
     from unsmear.allocator import keep_freed_memory
     from unsmear.device import pick_device
     from unsmear.evaluate.benchmark import Benchmark
+    from unsmear.evaluate.niqe import load_model as load_pristine
     from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.protocol import find_protocol
-    from unsmear.evaluate.report import save_reports, table_1_lines, table_rows
+    from unsmear.evaluate.report import remarks, save_reports, table_1_lines, table_rows
     from unsmear.evaluate.run import find_work
     from unsmear.evaluate.vmaf import find_vmaf
     from unsmear.restoration.stream import parse_window
@@ -230,13 +235,16 @@ def evaluate(
     work = find_work(data, restored, sharp, layout, model, chosen, device)
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
-        result = work.run(Benchmark(rules, count, bar.advance, ffmpeg))
+        pristine = load_pristine() if niqe else None
+        result = work.run(Benchmark(rules, count, bar.advance, ffmpeg, pristine))
     headings, rows = table_rows(result)
     _out.print(
         f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
         highlight=False,
     )
     _out.print(_table(headings, rows))
+    for remark in remarks(result):
+        _out.print(remark, highlight=False)
     if table1:
         _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
     save_reports(
@@ -310,9 +318,15 @@ def explain(
 def _table(headings: list[str], rows: list[list[str]]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "sequence" else "right")
+    table = Table(box=None, padding=(0, 2 if len(headings) < 9 else 1, 0, 0))
+    for index, heading in enumerate(headings):
+        words = [heading, *(row[index] for row in rows)] if index else heading.split()
+        table.add_column(
+            heading.replace(" ", "\n"),
+            justify="right" if index else "left",
+            overflow="fold",
+            min_width=max(len(word) for text in words for word in text.split()),
+        )
     for row in rows:
         table.add_row(*row)
     return table

@@ -17,6 +17,7 @@ from unsmear.data.pairs import PairedSequence
 from unsmear.errors import InputError
 from unsmear.evaluate.frames import Frames, PictureFrames, open_frames
 from unsmear.evaluate.metrics import temporal_error
+from unsmear.evaluate.niqe import PristineModel, niqe
 from unsmear.evaluate.protocol import Protocol
 from unsmear.evaluate.vmaf import VmafMeter
 from unsmear.video.images import list_images, read_image, unit_from_integer
@@ -34,6 +35,10 @@ class FrameScore:
         psnr_before: of the blurry frame, None where only restored frames are known.
         ssim_before: likewise.
         vmaf: 0..100, see `VmafMeter`; None where it was not asked for.
+        niqe: see `unsmear.evaluate.niqe`; None where it was not asked for, or nothing in the frame
+            has any texture. Like the two below it is of the whole frame.
+        niqe_before: of the blurry frame.
+        niqe_sharp: of the truth.
     """
 
     index: int
@@ -43,6 +48,9 @@ class FrameScore:
     psnr_before: float | None = None
     ssim_before: float | None = None
     vmaf: float | None = None
+    niqe: float | None = None
+    niqe_before: float | None = None
+    niqe_sharp: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ class Benchmark:
         workers: threads that compute the measures.
         on_frame: called with the name of the sequence after each frame that was compared.
         ffmpeg: program that computes VMAF, see `find_vmaf`; None: no VMAF.
+        pristine: what NIQE measures against, see `unsmear.evaluate.niqe.load_model`; None: no NIQE.
     """
 
     def __init__(
@@ -146,9 +155,10 @@ class Benchmark:
         workers: int = 1,
         on_frame: Callable[[str], None] = lambda _: None,
         ffmpeg: str | None = None,
+        pristine: PristineModel | None = None,
     ) -> None:
         self.protocol, self._workers, self._on_frame = protocol, max(workers, 1), on_frame
-        self._ffmpeg = ffmpeg
+        self._ffmpeg, self._pristine = ffmpeg, pristine
 
     def run(self, sequences: Sequence[PairedSequence], restore: Restore) -> list[SequenceResult]:
         """Restore the blurry frames of a data set and compare.
@@ -253,4 +263,13 @@ class Benchmark:
         psnr_before, ssim_before = (
             (None, None) if blurry is None else self.protocol.scores(blurry, sharp)
         )
-        return FrameScore(index, psnr, ssim, flicker, psnr_before, ssim_before)
+        score = FrameScore(index, psnr, ssim, flicker, psnr_before, ssim_before)
+        model = self._pristine
+        if model is None:
+            return score
+        return replace(
+            score,
+            niqe=niqe(restored, model),
+            niqe_before=None if blurry is None else niqe(blurry, model),
+            niqe_sharp=niqe(sharp, model),
+        )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+_RADIUS, _SIGMA = 5, 1.5
+_GAUSSIAN = [math.exp(-(n**2) / (2 * _SIGMA**2)) for n in range(-_RADIUS, _RADIUS + 1)]
+_TAPS = [weight / sum(_GAUSSIAN) for weight in _GAUSSIAN]
 
 
 def psnr(restored: Tensor, sharp: Tensor) -> float:
@@ -37,14 +41,11 @@ def ssim(restored: Tensor, sharp: Tensor) -> float:
     """
     if min(restored.shape[-2:]) < 11:
         raise ValueError(f"frames of {tuple(restored.shape[-2:])}: SSIM needs at least 11x11")
-    tap = _gaussian(restored.device)
 
-    def blur(image: Tensor) -> Tensor:
-        rows = functional.conv2d(image, tap[None, None, :, None])
-        return functional.conv2d(rows, tap[None, None, None, :])
+    def blur(channels: Tensor) -> Tensor:
+        return _weigh(_weigh(channels, 1), 2)
 
-    # Channels as a batch.
-    return _structural(restored.double()[:, None], sharp.double()[:, None], blur)
+    return _structural(restored.double(), sharp.double(), blur)
 
 
 def volume_ssim(restored: Tensor, sharp: Tensor) -> float:
@@ -57,21 +58,25 @@ def volume_ssim(restored: Tensor, sharp: Tensor) -> float:
         restored: (3, H, W), float, 0..1.
         sharp: likewise.
     """
-    tap = _gaussian(restored.device)
 
     def blur(volume: Tensor) -> Tensor:
-        out = functional.pad(volume, (5,) * 6, mode="replicate")
-        out = functional.conv3d(out, tap[None, None, :, None, None])
-        out = functional.conv3d(out, tap[None, None, None, :, None])
-        return functional.conv3d(out, tap[None, None, None, None, :])
+        for dim, length in enumerate(volume.shape):
+            index = torch.arange(-_RADIUS, length + _RADIUS, device=volume.device)
+            volume = _weigh(volume.index_select(dim, index.clamp(0, length - 1)), dim)
+        return volume
 
-    return _structural(restored.double()[None, None], sharp.double()[None, None], blur)
+    return _structural(restored.double(), sharp.double(), blur)
 
 
-def _gaussian(device: torch.device) -> Tensor:
-    offset = torch.arange(-5, 6, dtype=torch.float64, device=device)
-    tap = torch.exp(-offset.square() / (2 * 1.5**2))
-    return tap / tap.sum()
+def _weigh(x: Tensor, dim: int) -> Tensor:
+    """Gaussian mean of 11 neighbours along a dimension, only where all of them exist. Summed
+    slice by slice: a convolution in float64 copies its input 11 times.
+    """
+    length = x.shape[dim] - 2 * _RADIUS
+    total = torch.zeros_like(x.narrow(dim, 0, length))
+    for start, weight in enumerate(_TAPS):
+        total.add_(x.narrow(dim, start, length), alpha=weight)
+    return total
 
 
 def _structural(x: Tensor, y: Tensor, blur: Callable[[Tensor], Tensor]) -> float:

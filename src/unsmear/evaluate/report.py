@@ -32,6 +32,13 @@ _COLUMNS = (
     ("SSIM", "ssim", "{:.4f}"),
     ("flicker", "flicker", "{:.2f}"),
     ("VMAF", "vmaf", "{:.2f}"),
+    ("NIQE blurry", "niqe_before", "{:.2f}"),
+    ("NIQE", "niqe", "{:.2f}"),
+    ("NIQE sharp", "niqe_sharp", "{:.2f}"),
+)
+NIQE_REMARK = (
+    "NIQE: the lower, the more natural. Its model is fitted on photographs of our own: compare "
+    "values of frames of one size with one another, not with published ones."
 )
 
 
@@ -51,6 +58,11 @@ def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
     return headings, [*rows, row("all frames", result.frames)]
 
 
+def remarks(result: BenchmarkResult) -> list[str]:
+    """What a reader must know of measures that were asked for."""
+    return [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
+
+
 def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
     """The result as Markdown, with its protocol spelt out; after it Table 1 of the paper with
     the measured row, if wanted.
@@ -64,6 +76,8 @@ def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
         "",
         *markdown_table(headings, rows),
     ]
+    for remark in remarks(result):
+        lines += ["", remark]
     if table_1:
         lines += ["", *table_1_lines(result)]
     return "\n".join(lines) + "\n"
@@ -111,6 +125,7 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
                 "title": result.title,
                 "origin": None if origin is None else dataclasses.asdict(origin),
                 "protocol": dataclasses.asdict(result.protocol),
+                "remarks": remarks(result),
                 "all": means(result.frames),
                 "sequences": [
                     {"name": sequence.name}

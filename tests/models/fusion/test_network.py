@@ -150,6 +150,8 @@ def test_muon_takes_hidden_convolutions_and_no_others(name):
         ({"backbone": SMALL}, "no attention_levels and no neighbours"),
         ({"window": 4}, "window is 4"),
         ({"level": 3}, "level is 3: from 0 to 2"),
+        ({"current": 5}, "current is 5: from 0 to 4"),
+        ({"focus": 0.0}, "focus is 0.0: above 0"),
         ({"hidden": 0}, "at least 1"),
         ({"extra_blocks": -1}, "0 or more"),
     ],
@@ -166,3 +168,28 @@ def test_all_techniques_start_from_the_same_backbone():
         states.append(FusionNetwork(config_of(name, extra_blocks=1)).backbone.state_dict())
     for state in states[1:]:
         assert all(torch.equal(state[key], states[0][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("name", ["concat", "conv3d", "factorised"])
+@torch.no_grad()
+def test_the_current_frame_may_be_any_of_its_window(name):
+    for current, seen in ((0, {2, 3, 4}), (2, {0, 1, 2}), (None, {1, 2, 3})):
+        network = awake(config_of(name, window=3, current=current))
+        clip = torch.rand(1, 5, 3, 16, 16)
+        before = network(clip)[:, 2]
+        for frame in range(5):
+            other = clip.clone()
+            other[:, frame] = torch.rand(1, 3, 16, 16)
+            changed = not torch.allclose(network(other)[:, 2], before, atol=1e-7)
+            assert changed == (frame in seen)
+
+
+def test_focus_makes_fresh_logits_larger_and_nothing_else():
+    networks = []
+    for focus in (1.0, 10.0):
+        torch.manual_seed(0)
+        networks.append(FusionNetwork(config_of("gated", focus=focus)))
+    ours, theirs = (network.state_dict() for network in networks)
+    for key, value in ours.items():
+        factor = 10 if key in ("fusion.attention.f_s.weight", "fusion.attention.f_p.weight") else 1
+        torch.testing.assert_close(theirs[key], factor * value)

@@ -85,6 +85,13 @@ class NonLocalFusion(Fusion):
         return here + added
 
 
+def _focused(attention: FactorizedAttention, focus: float) -> FactorizedAttention:
+    with torch.no_grad():
+        attention.f_s.weight.mul_(focus)
+        attention.f_p.weight.mul_(focus)
+    return attention
+
+
 class FactorizedFusion(Fusion):
     """The paper's factorised spatio-temporal attention, then a projection.
 
@@ -96,11 +103,14 @@ class FactorizedFusion(Fusion):
         channels: C.
         spatial_maps: M.
         temporal_maps: N.
+        focus: factor on fresh weights of f_s and f_p.
     """
 
-    def __init__(self, channels: int, spatial_maps: int, temporal_maps: int) -> None:
+    def __init__(
+        self, channels: int, spatial_maps: int, temporal_maps: int, focus: float = 1.0
+    ) -> None:
         super().__init__()
-        self.attention = FactorizedAttention(channels, spatial_maps, temporal_maps)
+        self.attention = _focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
         self.merge = nn.Conv2d(channels, channels, kernel_size=1)
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
@@ -127,11 +137,19 @@ class GatedFusion(Fusion):
         hidden: channels of the mask's head.
         spatial_maps: M.
         temporal_maps: N.
+        focus: factor on fresh weights of f_s and f_p.
     """
 
-    def __init__(self, channels: int, hidden: int, spatial_maps: int, temporal_maps: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        spatial_maps: int,
+        temporal_maps: int,
+        focus: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.attention = FactorizedAttention(channels, spatial_maps, temporal_maps)
+        self.attention = _focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
         self.gate = nn.Sequential(
             conv3x3(channels, hidden), nn.ReLU(), nn.Conv2d(hidden, 1, kernel_size=1)
         )

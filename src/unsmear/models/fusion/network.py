@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,11 +39,14 @@ class FusionConfig:
     Attributes:
         fusion: row of `FUSIONS`.
         backbone: encoder and decoder, without attention and local path.
-        window: T, frames that are fused: the current one and as many before as after it.
+        window: T, frames that are fused.
+        current: which of them is restored; default: the middle one.
         level: of the backbone, where frames meet; 0 is the finest.
         hidden: channels inside a fusion that has its own.
         spatial_maps: M, of factorised and gated.
         temporal_maps: N, likewise.
+        focus: of factorised and gated: factor on fresh weights of f_s and f_p. At 1 the maps
+            start nearly flat, see `benchmarks/attention_use.py`.
         extra_blocks: residual blocks behind the fusion that even out the budget, see
             `balanced`.
     """
@@ -50,10 +54,12 @@ class FusionConfig:
     fusion: str
     backbone: NetworkConfig = HALF_LITE
     window: int = 5
+    current: int | None = None
     level: int = 2
     hidden: int = 24
     spatial_maps: int = 8
     temporal_maps: int = 4
+    focus: float = 1.0
     extra_blocks: int = 0
 
     def __post_init__(self) -> None:
@@ -65,6 +71,10 @@ class FusionConfig:
             problems.append("the backbone must have no attention_levels and no neighbours")
         if self.window < 3 or self.window % 2 == 0:
             problems.append(f"window is {self.window}: odd, at least 3")
+        if not 0 <= self.place < self.window:
+            problems.append(f"current is {self.current}: from 0 to {self.window - 1}")
+        if not 0 < self.focus < math.inf:
+            problems.append(f"focus is {self.focus}: above 0")
         if not 0 <= self.level < levels:
             problems.append(f"level is {self.level}: from 0 to {levels - 1}")
         if min(self.hidden, self.spatial_maps, self.temporal_maps) < 1 or self.extra_blocks < 0:
@@ -73,6 +83,11 @@ class FusionConfig:
             )
         if problems:
             raise ConfigError("FusionConfig: " + "; ".join(problems))
+
+    @property
+    def place(self) -> int:
+        """Of the current frame in its window."""
+        return self.window // 2 if self.current is None else self.current
 
     @property
     def channels(self) -> int:
@@ -89,8 +104,8 @@ FUSIONS: dict[str, Callable[[FusionConfig], Fusion]] = {
     "deformable": lambda c: DeformableFusion(c.channels, c.window, c.hidden),
     "adaptive": lambda c: FilterAdaptiveFusion(c.channels, c.window, c.hidden),
     "nonlocal": lambda c: NonLocalFusion(c.channels, c.hidden),
-    "factorised": lambda c: FactorizedFusion(c.channels, c.spatial_maps, c.temporal_maps),
-    "gated": lambda c: GatedFusion(c.channels, c.hidden, c.spatial_maps, c.temporal_maps),
+    "factorised": lambda c: FactorizedFusion(c.channels, c.spatial_maps, c.temporal_maps, c.focus),
+    "gated": lambda c: GatedFusion(c.channels, c.hidden, c.spatial_maps, c.temporal_maps, c.focus),
 }
 """The table: a new technique is one class and one row."""
 
@@ -111,8 +126,8 @@ class FusionNetwork(nn.Module):
         )
 
     def fuse(self, windows: Tensor) -> Tensor:
-        """Features of windows (B, T, C, H, W) -> of their middle frames (B, C, H, W)."""
-        fused: Tensor = self.extra(self.fusion.fuse(windows, self.config.window // 2))
+        """Features of windows (B, T, C, H, W) -> of their current frames (B, C, H, W)."""
+        fused: Tensor = self.extra(self.fusion.fuse(windows, self.config.place))
         return fused
 
     def encode(self, clip: Tensor) -> tuple[Tensor, ...]:
@@ -122,11 +137,18 @@ class FusionNetwork(nn.Module):
 
     def restore(self, clip: Tensor, features: tuple[Tensor, ...], frame: int) -> Tensor:
         """Restore one frame of the clip (B, L, 3, H, W), whose features `encode` gave -> (B, 3,
-        H, W). Beyond the ends of the clip its first and last frames are repeated.
+        H, W).
         """
-        level = self.config.level
-        window = _window(features[level], frame, self.config.window)
+        window = self.window(features, frame)
         return self._decode(clip[:, frame], [f[:, frame] for f in features], self.fuse(window))
+
+    def window(self, features: Sequence[Tensor], frame: int) -> Tensor:
+        """Features (B, L, C, h, w) of every level -> those that are fused for one frame,
+        (B, T, C, h, w). Beyond the ends of the clip its first and last frames are repeated.
+        """
+        here = features[self.config.level]
+        around = torch.arange(self.config.window, device=here.device) + frame - self.config.place
+        return here[:, around.clamp(0, here.shape[1] - 1)]
 
     def forward(self, clip: Tensor) -> Tensor:
         """Restore every frame of a clip.
@@ -140,9 +162,8 @@ class FusionNetwork(nn.Module):
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.backbone.size_multiple)
         features = self.encode(padded)
-        level = self.config.level
         windows = torch.stack(
-            [_window(features[level], t, self.config.window) for t in range(frames)], dim=1
+            [self.window(features, frame) for frame in range(frames)], dim=1
         )  # (B, L, T, C, h, w)
         restored = self._decode(
             padded.flatten(0, 1),
@@ -157,12 +178,6 @@ class FusionNetwork(nn.Module):
             here = fused if level == self.config.level else features[level]
             below = (self.backbone.decode_level(level, here, below, None),)
         return frame + self.backbone.predict(below[0])
-
-
-def _window(features: Tensor, frame: int, length: int) -> Tensor:
-    """Features (B, L, C, H, W) of the `length` frames around one, ends repeated."""
-    around = torch.arange(length, device=features.device) + frame - length // 2
-    return features[:, around.clamp(0, features.shape[1] - 1)]
 
 
 def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256) -> tuple[int, int]:

@@ -1,0 +1,257 @@
+"""What does a fusion take from its window, and what holds it back? Looks into networks that
+`benchmarks/fusion.py --keep KEPT` left behind, fresh and learned, on synthetic clips that none of
+them has learned from, and into released ones.
+
+    python benchmarks/attention_use.py KEPT --data PHOTOS --shake LOG --released lite
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from unsmear.data.sources import find_training_files
+from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.report import markdown_table
+from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
+from unsmear.models.fusion import FusionConfig, FusionNetwork
+from unsmear.models.fusion.attentive import FactorizedFusion
+from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.zoo import load_model
+from unsmear.train.batches import Batches
+from unsmear.train.config import Stage, preset
+from unsmear.train.losses import LOSSES
+
+CPU = torch.device("cpu")
+LOSS = LOSSES["charbonnier_mse"]  # what benchmarks/fusion.py minimises
+STEP = 0.1  # of the weights' size
+RELEASED_WINDOW = 5
+COLUMNS = (
+    "context", "neighbours", "weights f_s", "logits f_s", "flat A_s", "flat A_p",
+    "elements", "frames", "pixels", "pull f_s", "pull f_t", "pull f_p", "pull merge",
+)  # fmt: skip
+LEGEND = (
+    "All in percent but the two of f_s: medians over frames, means over seeds.",
+    "",
+    "- context: what the fusion adds to the current features, of their size.",
+    "- neighbours: how far the fused features change when the current frame stands in for all "
+    "others, of their size.",
+    "- weights f_s: root mean square of its weights; logits f_s: standard deviation of what it "
+    "gives over the pixels of a frame. Below 1 a softmax hardly tells pixels apart.",
+    "- flat A_s: pixels that a spatial map really looks at, exp(entropy), of all; 100 is a plain "
+    "mean of the frame. flat A_p: likewise of the M * N elements that a pixel takes.",
+    "- elements: how far the M * N elements of the context lie from their mean, of their size.",
+    "- frames: how far a neighbour's descriptors lie from the current frame's, of their size.",
+    "- pixels: how far what the pixels take lies from its mean over the frame, of its size; at 0 "
+    "all pixels take the same.",
+    "- pull: how much the loss would change, to first order, if these weights moved along its "
+    "gradient by a tenth of their size. Near 0 there is nothing to learn from, whatever the "
+    "optimiser.",
+)
+Clips = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A network that was kept."""
+
+    label: str
+    seed: int
+    when: str
+    step: int
+    network: FusionNetwork
+
+
+def load(path: Path) -> Kept:
+    """As `benchmarks/fusion.py` wrote it."""
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["fusion"])
+    config = told.pop("config")
+    backbone = NetworkConfig(**config.pop("backbone"))
+    network = FusionNetwork(FusionConfig(**config, backbone=backbone))
+    network.load_state_dict(load_file(path))
+    return Kept(**told, network=network)
+
+
+def share(part: Tensor, whole: Tensor) -> float:
+    """Size of one tensor to that of another, percent."""
+    return 100 * float(part.norm() / whole.norm().clamp_min(1e-12))
+
+
+def flatness(weights: Tensor) -> float:
+    """Elements that a softmax over the last dimension really weighs, of all of them, percent."""
+    entropy = -(weights * weights.clamp_min(1e-30).log()).sum(dim=-1)
+    return 100 * float((entropy.exp() / weights.shape[-1]).mean())
+
+
+@torch.no_grad()
+def uses(network: FusionNetwork, clip: Tensor) -> Iterator[dict[str, float]]:
+    """What is taken from the window of each frame of a clip (1, L, 3, H, W)."""
+    place, fusion = network.config.place, network.fusion
+    features = network.encode(clip)
+    for frame in range(clip.shape[1]):
+        window = network.window(features, frame)  # (1, T, C, h, w)
+        found = taken(lambda window: fusion.fuse(window, place), window, place)
+        if isinstance(fusion, FactorizedFusion):
+            found |= attention_uses(fusion.attention, window, place)
+        yield found
+
+
+@torch.no_grad()
+def released_uses(network: DeblurNetwork, level: int, clip: Tensor) -> Iterator[dict[str, float]]:
+    """The same of one attention of a released network; its local path is left out."""
+    attention, merge = network.attention(level), network.merges[str(level)]
+    features = network.encode(clip[0]).features[level].unsqueeze(0)  # (1, L, C, h, w)
+
+    def fuse(window: Tensor) -> Tensor:
+        here = window[:, RELEASED_WINDOW // 2]
+        added: Tensor = merge(attention.fuse(here, attention.describe(window)))
+        return here + added
+
+    for frame in range(clip.shape[1]):
+        around = torch.arange(RELEASED_WINDOW) + frame - RELEASED_WINDOW // 2
+        window = features[:, around.clamp(0, clip.shape[1] - 1)]
+        place = RELEASED_WINDOW // 2
+        yield taken(fuse, window, place) | attention_uses(attention, window, place)
+
+
+def taken(fuse: Callable[[Tensor], Tensor], window: Tensor, place: int) -> dict[str, float]:
+    """How much is added to the current features of a window (1, T, C, H, W), and how much of
+    that is owed to the neighbours.
+    """
+    here = window[:, place]
+    fused, alone = fuse(window), fuse(here.unsqueeze(1).expand_as(window))
+    return {"context": share(fused - here, here), "neighbours": share(fused - alone, fused)}
+
+
+def attention_uses(attention: FactorizedAttention, window: Tensor, place: int) -> dict[str, float]:
+    """Of the paper's attention: how flat its maps are, how alike what it mixes."""
+    here, described = window[:, place], attention.describe(window)
+    context = attention.mix(described)  # (1, K, C)
+    each = attention.take(here, context)  # (1, C, h, w)
+    own = described.squeezed[:, place]  # (1, M, C)
+    others = [t for t in range(window.shape[1]) if t != place]
+    logits = attention.spatial_logits(window)  # (1, T, M, h, w)
+    return {
+        "weights f_s": float(attention.f_s.weight.square().mean().sqrt()),
+        "logits f_s": float(logits.flatten(-2).std(dim=-1).mean()),
+        "flat A_s": flatness(spatial_weights(logits).flatten(-2)),
+        "flat A_p": flatness(pixelwise_weights(attention.pixelwise_logits(here)).movedim(1, -1)),
+        "elements": share(context - context.mean(dim=1, keepdim=True), context),
+        "frames": fmean(share(described.squeezed[:, t] - own, own) for t in others),
+        "pixels": share(each - each.mean(dim=(-2, -1), keepdim=True), each),
+    }
+
+
+def pulls(
+    network: nn.Module, attention: FactorizedAttention, merge: nn.Module, clips: Clips
+) -> dict[str, float]:
+    """First-order change of the loss for a tenth of each weight, percent."""
+    parts = {"f_s": attention.f_s, "f_t": attention.f_t, "f_p": attention.f_p, "merge": merge}
+    weights = [part.get_parameter("weight") for part in parts.values()]
+    loss = torch.stack([LOSS(network(blurry), sharp) for blurry, sharp in clips]).mean()
+    gradients = torch.autograd.grad(loss, weights)
+    return {
+        f"pull {name}": 100 * STEP * float((gradient.norm() * weight.norm() / loss).detach())
+        for name, weight, gradient in zip(parts, weights, gradients, strict=True)
+    }
+
+
+def medians(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Of each column."""
+    rows = list(found)
+    return {name: median(row[name] for row in rows) for name in rows[0]}
+
+
+def row_of(network: FusionNetwork, clips: Clips) -> dict[str, float]:
+    """All columns that there are for a network of the comparison."""
+    row = medians(
+        use for blurry, _ in clips for one in blurry.split(1) for use in uses(network, one)
+    )
+    fusion = network.fusion
+    if isinstance(fusion, FactorizedFusion):
+        row |= pulls(network, fusion.attention, fusion.merge, clips)
+    return row
+
+
+def released_rows(name: str, clips: Clips) -> Iterator[tuple[str, dict[str, float]]]:
+    """All columns for each attention of a released network."""
+    network = load_model(name).network.requires_grad_(True)
+    for level in network.config.attention_levels:
+        row = medians(
+            use
+            for blurry, _ in clips
+            for one in blurry.split(1)
+            for use in released_uses(network, level, one)
+        )
+        attention, merge = network.attention(level), network.merges[str(level)]
+        yield f"{name}, level {level}", row | pulls(network, attention, merge, clips)
+
+
+def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
+    """Markdown."""
+    body = [
+        [label, when, *(f"{row[name]:.3g}" if name in row else "-" for name in COLUMNS)]
+        for label, when, row in rows
+    ]
+    return markdown_table(["fusion", "weights", *COLUMNS], body)
+
+
+def main() -> None:
+    """Look, print, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("kept", type=Path, help="folder that benchmarks/fusion.py --keep wrote")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs, clips")
+    parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
+    parser.add_argument("--released", nargs="*", default=[], help="models to look into as well")
+    parser.add_argument("--batches", type=int, default=12, help="of two clips of five frames")
+    parser.add_argument("--crop", type=int, default=80, help="pixels")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="file for the record")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    stage = Stage(steps=10**9, clips=2, frames=5, crop=arguments.crop)
+    plan = dataclasses.replace(preset("lite"), stages=(stage,), shards=1, seed=10**6)
+    drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
+    clips = [drawn.draw(step) for step in range(arguments.batches)]
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for path in sorted(arguments.kept.glob("*.safetensors")):
+        kept = load(path)
+        if kept.network.config.fusion != "none":
+            when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
+            found.setdefault((kept.label, when), []).append(row_of(kept.network, clips))
+    for name in arguments.released:
+        for label, row in released_rows(name, clips):
+            found.setdefault((label, "released"), []).append(row)
+    rows = [
+        (label, when, {name: fmean(row[name] for row in seeds) for name in seeds[0]})
+        for (label, when), seeds in found.items()
+    ]
+    print("\n".join([*table(rows), "", *LEGEND]))
+    if arguments.json is not None:
+        record = {
+            "title": "What the fusions take from their window, "
+            f"crops of {arguments.crop}x{arguments.crop}",
+            "legend": LEGEND,
+            "origin": dataclasses.asdict(origin_of(CPU)),
+            "table": table(rows),
+            "rows": [
+                {"label": label, "weights": when, "seeds": len(found[label, when])} | row
+                for label, when, row in rows
+            ],
+        }
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Fit the model of sharp photographs that NIQE measures against, and say how it behaves.
+
+python scripts/fit_niqe.py fit --data DATA/train     # writes src/unsmear/evaluate/niqe.json
+python scripts/fit_niqe.py check --data DATA/train   # on photographs that the fit did not see
+python scripts/fit_niqe.py check --pairs DATA/val    # on the sharp frames of paired sequences
+
+One photograph in ten is held out of the fit, and only these are used by `check`. Only mean and
+covariance of 36 statistics go into the file, nothing of any picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.data.degrade import compress
+from unsmear.data.light import linear_from_srgb, srgb_from_linear
+from unsmear.data.pairs import find_pairs
+from unsmear.data.sources import find_training_files, load_photograph
+from unsmear.evaluate.niqe import (
+    FITTED,
+    PATCH,
+    PristineModel,
+    gaussian_of,
+    load_model,
+    model_as_json,
+    niqe,
+    sharp_features,
+)
+from unsmear.evaluate.origin import origin_of
+from unsmear.restoration.sharpness import luma_of
+from unsmear.video.images import unit_from_integer
+
+HELD_OUT = 10
+LONGEST_SIDE = 1280
+
+
+def photographs(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Fitted on, and held out."""
+    paths = sorted(find_training_files([folder]).photographs)
+    held_out = paths[::HELD_OUT]
+    return [path for path in paths if path not in set(held_out)], held_out
+
+
+def read(path: Path) -> Tensor:
+    """(3, H, W), float, 0..1."""
+    return unit_from_integer(load_photograph(path, LONGEST_SIDE))
+
+
+def fit(folder: Path, target: Path) -> None:
+    """Write the model."""
+    paths, held_out = photographs(folder)
+    features = []
+    for path in paths:
+        frame = read(path)
+        if min(frame.shape[-2:]) >= PATCH:
+            features.append(sharp_features(255 * luma_of(frame)))
+    patches = torch.cat(features)
+    told: dict[str, str | int] = {
+        "photographs": len(features),
+        "patches": len(patches),
+        "held out": len(held_out),
+        "origin": origin_of(torch.device("cpu")).line,
+        "remark": "CC0, public domain and CC-BY photographs, short side up to 640 pixels; not "
+        "those of the paper: values are not comparable with published ones",
+    }
+    target.write_text(model_as_json(gaussian_of(patches), told), encoding="utf-8")
+    print(f"{len(patches):,} patches of {len(features)} photographs: {target.name}")
+
+
+def smear(pixels: int) -> Callable[[Tensor], Tensor]:
+    """Motion along x in linear light, as a camera that pans."""
+
+    def change(frame: Tensor) -> Tensor:
+        half = pixels // 2
+        light = functional.pad(linear_from_srgb(frame)[None], (half, half, 0, 0), "replicate")[0]
+        return srgb_from_linear(light.unfold(-1, pixels, 1).mean(dim=-1))
+
+    return change
+
+
+def noise(deviation: float) -> Callable[[Tensor], Tensor]:
+    """White, of so many code values."""
+
+    def change(frame: Tensor) -> Tensor:
+        drawn = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
+        return (frame + deviation / 255 * drawn).clamp(0, 1)
+
+    return change
+
+
+def jpeg(quality: float) -> Callable[[Tensor], Tensor]:
+    """The losses of JPEG."""
+
+    def change(frame: Tensor) -> Tensor:
+        return compress(frame[None, None], torch.tensor([quality]))[0, 0].clamp(0, 1)
+
+    return change
+
+
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "as they are": lambda frame: frame,
+    **{f"smeared by {n} pixels": smear(n) for n in (3, 5, 9, 15)},
+    **{f"noise of {n} code values": noise(n) for n in (2, 5, 10, 25)},
+    **{f"JPEG-like, quality {n}": jpeg(n) for n in (60, 30, 10)},
+}
+
+
+def check(title: str, paths: Sequence[Path], model: PristineModel) -> None:
+    """Print NIQE of pictures, as they are and spoilt."""
+    print(f"{title}, {len(paths)} pictures:")
+    frames = [read(path) for path in paths]
+    base: list[float] = []
+    for name, change in CHANGES.items():
+        values = [niqe(change(frame), model) for frame in frames]
+        known = [value for value in values if value is not None]
+        base = base or known
+        worse = fmean(value > before for value, before in zip(known, base, strict=True))
+        print(
+            f"{name}: mean {fmean(known):.2f}, median {median(known):.2f}, "
+            f"worse than as it was: {100 * worse:.0f} % of {len(known)}"
+        )
+
+
+def main() -> None:
+    """Fit or check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("work", choices=("fit", "check"))
+    parser.add_argument("--data", type=Path, help="folder of photographs")
+    parser.add_argument("--pairs", type=Path, help="folder of blurry and sharp sequences")
+    parser.add_argument("--model", type=Path, default=FITTED, help="written, or checked")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.work == "fit":
+        if arguments.data is None:
+            parser.error("fit needs --data")
+        fit(arguments.data, arguments.model)
+        return
+    model = load_model(arguments.model)
+    if arguments.data is not None:
+        check("held out", photographs(arguments.data)[1], model)
+    for pair in find_pairs(arguments.pairs) if arguments.pairs is not None else []:
+        check(pair.name, pair.sharp, model)
+
+
+if __name__ == "__main__":
+    main()
