@@ -3,11 +3,11 @@
     python scripts/results.py            # writes the page
     python scripts/results.py --check    # fails if the page is not what the records say
 
-`eval-*.json` come from `unsmear eval ... --json`; `fusion-*.json`, `baseline-*.json`, `ablation-*.json`
-and `attention-*.json` from the benchmarks of their names (the last from attention_use.py); what to
-make of one, in words, may lie beside it as a `.md` of its name. `bench-*.json` come from
-`unsmear bench --json`, `windows-*.json` and `memory-*.json` from the benchmarks of these names. An
-evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+`eval-*.json` come from `unsmear eval ... --json`; `fusion-*.json`, `baseline-*.json`,
+`ablation-*.json` and `attention-*.json` from the benchmarks of their names (the last from
+attention_use.py); what to make of one, in words, may lie beside it as a `.md` of its name.
+`bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the
+benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
 
 from __future__ import annotations

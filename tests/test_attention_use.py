@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,9 @@ def test_a_released_network_is_looked_into_like_the_others(use):
 
 
 def test_kept_networks_come_back_and_are_told_of(use, bench, tmp_path, monkeypatch, capsys):
-    learner = bench.Learner.start("factorised:level=0", small("factorised"), plan(3), CPU)
+    learner = bench.Learner.start(
+        "factorised:level=0", partial(bench.FusionNetwork, small("factorised")), plan(3), CPU
+    )
     untouched = copy.deepcopy(learner.average.state_dict())
     bench.keep(tmp_path / "kept", learner, "fresh")
     kept = use.load(tmp_path / "kept" / "factorised-level-0-3-fresh.safetensors")

@@ -193,10 +193,11 @@ def test_sizes_must_agree(network):
 class CountingEngine(TorchEngine):
     """Counts how often frames are encoded."""
 
-    encoded = 0
+    encoded = coarser = 0
 
     def encode_level(self, level, x):
         self.encoded += level == 0
+        self.coarser += level > 0
         return super().encode_level(level, x)
 
 
@@ -214,3 +215,16 @@ def test_features_are_kept_while_memory_lasts_and_computed_again_beyond(network,
         found = list(restore_stream(engine, clip, 7))
         assert engine.encoded == 9 * times
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_of_large_features_the_finest_level_is_computed_again(network, monkeypatch):
+    clip = one_scene(6, 16, 24)
+    wanted = list(restore_stream(network, clip, 5))
+    monkeypatch.setattr(stream, "_MOST_KEPT_WHOLE", 0)
+    for window, times in ((5, 2), (1, 2)):
+        engine = CountingEngine(network)
+        found = list(restore_stream(engine, clip, window))
+        assert engine.encoded == 6 * times
+        assert engine.coarser == 6 * 2
+        if window == 5:
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0)

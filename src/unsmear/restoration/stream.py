@@ -37,6 +37,8 @@ Window = int | Literal["all"]
 # A window of 31 frames of 360p keeps 150 MB, one of 301 frames of 720p would keep 6 GB.
 _MOST_KEPT = 256 << 20  # bytes
 _ALWAYS_KEPT = 4  # frames
+# Of larger features the finest level, more than half of all, is computed again: 349 MB for 4K.
+_MOST_KEPT_WHOLE = 192 << 20  # bytes
 
 
 def check_window(window: Window) -> Window:
@@ -229,6 +231,7 @@ class _Held:
 
     frame: Tensor | None
     encoded: Encoded | None = None
+    coarser: tuple[Tensor, ...] = ()
     local: Tensor | None = None
 
 
@@ -285,7 +288,9 @@ class _SceneStream:
             encoded = self._tiler.encode(prepared(frame, self._tiler.engine))
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
             if self._ahead <= _ALWAYS_KEPT or self._ahead * _size_of(encoded) <= _MOST_KEPT:
-                held.encoded, held.local = encoded, encoded.local
+                held.coarser, held.local = encoded.features[1:], encoded.local
+                if self._ahead == 0 or _size_of(encoded) <= _MOST_KEPT_WHOLE:
+                    held.encoded = encoded
         self._held.append(held)
         self._end += 1
 
@@ -302,7 +307,10 @@ class _SceneStream:
         ]
         self._local(current)
         held = self._at(current)
-        assert held.encoded is not None
+        if held.encoded is None:
+            assert held.frame is not None
+            frame = prepared(held.frame, self._tiler.engine)
+            held.encoded = Encoded(frame, (self._tiler.encode_finest(frame), *held.coarser))
         out = self._tiler.restore(held.encoded, contexts, neighbours)
         height, width = self._size
         return out[0, :, :height, :width].clamp_(0, 1)
@@ -310,7 +318,9 @@ class _SceneStream:
     def _let_go(self, current: int) -> None:
         """What nothing after the current frame will ask for: its neighbours look at `local`."""
         held = self._at(current)
-        held.encoded = held.frame = None
+        held.encoded, held.coarser = None, ()
+        if held.local is not None:
+            held.frame = None
         self._window.forget(current + 1 - self._reach)
         while self._first < current + 1 - self._side:
             self._held.popleft()
@@ -321,7 +331,7 @@ class _SceneStream:
         if held.local is None:
             assert held.frame is not None
             held.encoded = self._tiler.encode(prepared(held.frame, self._tiler.engine))
-            held.local = held.encoded.local
+            held.coarser, held.local = held.encoded.features[1:], held.encoded.local
         return held.local
 
     def _at(self, number: int) -> _Held:

@@ -160,23 +160,26 @@ class Tiler:
 
     def encode(self, frames: Tensor) -> Encoded:
         """As `DeblurNetwork.encode`."""
-        network = self.network
         self._choose(frames)
-        layer = Layer(frames, 1)
-        features = []
-        for level in range(len(network.config.widths)):
-            layer = Layer(
-                self._run(
-                    lambda parts, level=level: self.engine.encode_level(level, parts[0]),  # type: ignore[misc]
-                    [layer],
-                    network.stride(level),
-                    level,
-                    network.encode_reach(level),
-                ),
-                network.stride(level),
-            )
-            features.append(layer.features)
-        return Encoded(frames, tuple(features))
+        features = [frames]
+        for level in range(len(self.network.config.widths)):
+            features.append(self._encode_level(level, features[-1]))
+        return Encoded(frames, tuple(features[1:]))
+
+    def encode_finest(self, frames: Tensor) -> Tensor:
+        """The first of the features that `encode` gives."""
+        self._choose(frames)
+        return self._encode_level(0, frames)
+
+    def _encode_level(self, level: int, features: Tensor) -> Tensor:
+        network = self.network
+        return self._run(
+            lambda parts: self.engine.encode_level(level, parts[0]),
+            [Layer(features, network.stride(level - 1) if level else 1)],
+            network.stride(level),
+            level,
+            network.encode_reach(level),
+        )
 
     def restore(
         self, current: Encoded, contexts: Contexts, neighbours: Sequence[Tensor] = ()
