@@ -15,6 +15,7 @@ from unsmear.engines.choice import fastest, open_engine, open_model
 from unsmear.engines.eight_bit import EightBitOrigin, eight_bit_path, save_eight_bit
 from unsmear.errors import ConfigError, MissingExtraError, ModelError
 from unsmear.models.checkpoint import digest_of
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import load_model
 
 CPU = torch.device("cpu")
@@ -49,6 +50,11 @@ def test_auto_takes_eight_bits_where_they_lie_beside_the_weights(loaded, monkeyp
     assert open_model(str(loaded.weights), "cpu").engine.name == "openvino-int8"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert fastest(loaded, CPU) == "torch"
+
+
+def test_auto_takes_openvino_for_dense_networks(loaded):
+    dense = dataclasses.replace(SMALL, block="dense", dense_layers=2)
+    assert fastest(dataclasses.replace(loaded, network=DeblurNetwork(dense)), CPU) == "openvino"
 
 
 def test_eight_bits_of_other_weights_are_refused(loaded):
