@@ -87,11 +87,12 @@ def demo(
     """
     from unsmear.allocator import hand_memory_back
     from unsmear.demo import run_demo
+    from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
 
     hand_memory_back()
     loaded = open_model(model, device, engine)
-    with Bar(clip.name if clip else "demo clip") as bar:
+    with Bar(clip.name if clip else "demo clip") as bar, cores_left_to(loaded.engine):
         result = run_demo(output, loaded, clip, bar.progress)
     if result.psnr and result.ssim:
         (before, after), (ssim_before, ssim_after) = result.psnr, result.ssim

@@ -92,6 +92,7 @@ def restore(
     if not clips:
         raise ConfigError("no clip given: unsmear clip.mp4 -o sharp.mp4 (see unsmear --help)")
     from unsmear.allocator import hand_memory_back
+    from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
     from unsmear.restoration.files import check_paths
     from unsmear.restoration.settings import Settings, Span, parse_time
@@ -128,7 +129,7 @@ def restore(
     failures = 0
     for source, target in jobs:
         reporter: Reporter = JsonLines(source) if json else Bar(source.name, said)
-        with reporter:
+        with reporter, cores_left_to(opened.engine):
             try:
                 _restore_one(source, target, opened, chosen, settings, reporter, preview=preview)
             except UnsmearError as error:

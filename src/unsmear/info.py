@@ -345,6 +345,7 @@ def info(
         engine: What runs the network. `auto` is the fastest that is installed.
         overwrite: Replace a plot that exists.
     """
+    from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
 
     if plot is not None and plot.exists() and not overwrite:
@@ -365,7 +366,8 @@ def info(
                 looked += 1
                 status.update(f"looking at {path.name}: {looked} frames")  # noqa: B023
 
-            reports.append(inspect_clip(path, loaded, every, show))
+            with cores_left_to(loaded.engine):
+                reports.append(inspect_clip(path, loaded, every, show))
         if not json:
             text = "\n".join(report_lines(reports[-1]))
             _out.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import SMALL, awake, one_scene
 from unsmear.engines import onnx, openvino
-from unsmear.engines.base import Engine, TorchEngine, as_engine
+from unsmear.engines.base import Engine, TorchEngine, as_engine, cores_left_to
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
 from unsmear.models.network import NetworkConfig
@@ -90,6 +90,15 @@ def test_identities_tell_engines_and_versions_apart(engine):
     assert engine.identity != other.identity
     assert engine.name in engine.identity
     assert torch.__version__ in other.identity
+
+
+def test_cores_are_left_to_engines_with_threads_of_their_own(engine):
+    before = torch.get_num_threads()
+    with cores_left_to(engine):
+        assert torch.get_num_threads() == 1
+    with cores_left_to(TorchEngine(engine.network)):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
 
 
 def test_a_network_is_run_by_torch(network):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.deploy.records import EndToEnd, EngineTime
 from unsmear.engines import EngineName
-from unsmear.engines.base import Engine
+from unsmear.engines.base import Engine, cores_left_to
 from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
 from unsmear.models.network import count_macs
@@ -86,7 +86,8 @@ def network_seconds(engine: Engine, window: int, frames: Sequence[Tensor]) -> fl
         for _ in restore_stream(engine, frames, window):
             pass
 
-    return _seconds(work, engine.device) / len(frames)
+    with cores_left_to(engine):
+        return _seconds(work, engine.device) / len(frames)
 
 
 def open_engines(
@@ -156,11 +157,10 @@ def time_end_to_end(
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
             network.append(network_seconds(engine, window, pictures))
-            whole.append(
-                _seconds(
+            with cores_left_to(engine):
+                seconds = _seconds(
                     lambda: restore_file(source, target, engine, window, Settings(overwrite=True)),
                     engine.device,
                 )
-                / frames
-            )
+            whole.append(seconds / frames)
     return EndToEnd(engine.name, frames, median(whole), median(network))

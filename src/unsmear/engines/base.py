@@ -8,7 +8,8 @@ their sums) is torch's in every engine, and in float32.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,11 +24,11 @@ class Engine(ABC):
         name: as users type it.
         network: whose levels are run; in evaluation mode, on the device of the work.
         memory_format: of the features that it takes without copying.
-        tile: side that serves it best on a CPU, in pixels of the finest level.
+        own_threads: it does not work in torch's threads.
     """
 
     name: str
-    tile: int = 512
+    own_threads: bool = False
     memory_format: torch.memory_format = torch.contiguous_format
 
     def __init__(self, network: DeblurNetwork) -> None:
@@ -86,6 +87,21 @@ class TorchEngine(Engine):
         with self._autocast:
             x = self.network.decode_level(level, features, below, context)
             return (self.network.predict(x) if level == 0 else x).float()
+
+
+@contextmanager
+def cores_left_to(engine: Engine) -> Iterator[None]:
+    """Let an engine with threads of its own have the cores: torch, which then only moves tiles
+    about, would have its threads spin beside them after each move. For programs whose process is
+    theirs, such as the command line: the number of torch's threads is the whole process's.
+    """
+    threads = torch.get_num_threads()
+    if engine.own_threads:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 Runnable = DeblurNetwork | Engine

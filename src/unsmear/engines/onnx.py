@@ -92,6 +92,7 @@ class OnnxEngine(Engine):
     """
 
     name = "onnxruntime"
+    own_threads = True
 
     def __init__(self, network: DeblurNetwork, graphs: Mapping[str, bytes]) -> None:
         super().__init__(network)

@@ -20,6 +20,8 @@ from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
+_CPU_TILE = 512
+_LARGE = 2560 * 1440  # pixels; beyond, tiles are smaller: some engines keep room for one a graph
 _GPU_TILE = 1024
 _TILE_AFTER_OUT_OF_MEMORY = 512
 
@@ -214,7 +216,7 @@ class Tiler:
         if shape != self._chosen_for:
             self._chosen_for = shape
             if self._tiling == "auto":
-                self._size = auto_tile(self.engine, frames)
+                self._size = auto_tile(self.network, frames)
             elif self._tiling == "off":
                 self._size = None
             else:
@@ -244,20 +246,20 @@ class Tiler:
         return run_tiled(stage, inputs, out_stride, size, halo, layout)
 
 
-def auto_tile(model: Runnable, frames: Tensor) -> TileSize | None:
+def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
     """Tile for frames (B, 3, H, W): None for whole frames.
 
     On a CPU, tiles cost nothing and keep every intermediate small: they are always used. On a
     GPU they are used where a whole frame would take more than half of what is free.
     """
-    engine = as_engine(model)
+    batch, _, height, width = frames.shape
     if frames.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(frames.device)
-        batch, _, height, width = frames.shape
-        if batch * height * width * peak_bytes_per_pixel(engine.network) < free // 2:
+        if batch * height * width * peak_bytes_per_pixel(network) < free // 2:
             return None
         return TileSize(_GPU_TILE, _GPU_TILE)
-    return TileSize(engine.tile, engine.tile)
+    side = _CPU_TILE if height * width <= _LARGE else _CPU_TILE // 2
+    return TileSize(side, side)
 
 
 def peak_bytes_per_pixel(network: DeblurNetwork) -> float:
