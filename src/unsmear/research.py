@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from unsmear.arguments import Device, Paths
 from unsmear.display import err as _err
 from unsmear.display import out as _out
+from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def evaluate(
     json: Path | None = None,
     plot: Path | None = None,
     device: Device = "auto",
+    engine: EngineName = "torch",
     workers: int | None = None,
     vmaf: Annotated[bool, Parameter(negative="")] = False,
     niqe: Annotated[bool, Parameter(negative="")] = False,
@@ -212,6 +214,7 @@ def evaluate(
         json: File for all numbers, each frame's too.
         plot: File (.png, .svg, .pdf) for the PSNR of each frame.
         device: Where to work.
+        engine: What runs the network; the others round differently, or compute in eight bits.
         workers: Threads that compute the measures. Default: one for each CPU.
         vmaf: Also measure VMAF; needs `pip install 'unsmear[vmaf]'`.
         niqe: Also measure NIQE, which needs no truth, of restored, blurry and sharp frames. Its
@@ -232,7 +235,7 @@ def evaluate(
     keep_freed_memory()
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
-    work = find_work(data, restored, sharp, layout, model, chosen, device)
+    work = find_work(data, restored, sharp, layout, model, chosen, device, engine)
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
         pristine = load_pristine() if niqe else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs
+from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
@@ -70,6 +71,7 @@ def find_work(
     model: str,
     window: Window | None,
     device: str,
+    engine: EngineName = "torch",
 ) -> DatasetWork | FolderWork:
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
@@ -94,6 +96,6 @@ def find_work(
             f"no blurry and sharp frames below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
-    loaded = open_model(model, device, "torch")
+    loaded = open_model(model, device, engine)
     title = f"{loaded.name} on {data.name}" + (f" ({layout})" if layout else "")
     return DatasetWork(title, sequences, loaded, loaded.window if window is None else window)
