@@ -127,6 +127,9 @@ def eight_bit_lines(model: str) -> list[str]:
             for name, (full, eight) in origin.scores.items()
         ),
         "",
+        "Ranges that fit these sequences may not fit others: see docs/export.md. `auto` does not "
+        "take this engine.",
+        "",
         f"Made by `unsmear quantize {model}`, ranges from {clips}; {versions}.",
         "",
     ]

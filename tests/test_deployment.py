@@ -45,7 +45,8 @@ def test_quantize_then_restore_takes_the_eight_bits(clip, weights_file, tmp_path
     assert made.is_file()
     assert "exists" in fails(capsys, *arguments)
     target = tmp_path / "sharp.mp4"
-    main([str(clip), "-o", str(target), "-m", str(weights_file), "--device", "cpu"])
+    named = ["-m", str(weights_file), "--device", "cpu", "--engine", "openvino-int8"]
+    main([str(clip), "-o", str(target), *named])
     with av.open(str(target)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 6
 

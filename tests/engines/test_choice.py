@@ -42,19 +42,21 @@ def test_auto_is_torch_where_there_are_no_eight_bits(loaded):
     assert open_model(str(loaded.weights), "cpu").engine.name == "torch"
 
 
-def test_auto_takes_eight_bits_where_they_lie_beside_the_weights(loaded, monkeypatch):
+def test_eight_bits_beside_the_weights_are_taken_by_name_alone(loaded):
     path = write_graphs(loaded)
     assert path.name == "small.int8.safetensors"
-    assert fastest(loaded, CPU) == "openvino-int8"
-    assert fastest(loaded, torch.device("cuda")) == "torch"
-    assert open_model(str(loaded.weights), "cpu").engine.name == "openvino-int8"
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert fastest(loaded, CPU) == "torch"
+    named = open_model(str(loaded.weights), "cpu", "openvino-int8")
+    assert named.engine.name == "openvino-int8"
 
 
-def test_auto_takes_openvino_for_dense_networks(loaded):
+def test_auto_takes_openvino_for_dense_networks(loaded, monkeypatch):
     dense = dataclasses.replace(SMALL, block="dense", dense_layers=2)
-    assert fastest(dataclasses.replace(loaded, network=DeblurNetwork(dense)), CPU) == "openvino"
+    model = dataclasses.replace(loaded, network=DeblurNetwork(dense))
+    assert fastest(model, CPU) == "openvino"
+    assert fastest(model, torch.device("cuda")) == "torch"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert fastest(model, CPU) == "torch"
 
 
 def test_eight_bits_of_other_weights_are_refused(loaded):

@@ -51,4 +51,4 @@ def test_released_graphs_belong_to_the_released_weights_and_lose_little(name):
     _, origin = load_eight_bit(eight_bit_path(ZOO[name].weights))
     assert origin.digest == digest_of(model.network)
     assert origin.loss < 0.1
-    assert open_engine(model).name == "openvino-int8"
+    assert open_engine(model, "openvino-int8").name == "openvino-int8"
