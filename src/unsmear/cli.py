@@ -83,7 +83,7 @@ def demo(
         output: Folder for the results; earlier results in it are replaced.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
-        engine: What runs the network. `auto` is the fastest that is installed.
+        engine: What runs the network. `auto` is the fastest in float32 that is installed.
     """
     from unsmear.allocator import hand_memory_back
     from unsmear.demo import run_demo

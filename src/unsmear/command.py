@@ -71,7 +71,7 @@ def restore(
             input's name with `.sharp` before the suffix.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
-        engine: What runs the network. `auto` is the fastest that is installed.
+        engine: What runs the network. `auto` is the fastest in float32 that is installed.
         window: Frames that contribute to each one, an odd number, or `all`, which reads the video
             twice. Scenes never mix. Default: the model's own.
         tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.

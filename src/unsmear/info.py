@@ -342,7 +342,7 @@ def info(
         every: Look at every so many frames, 1 for all. Default: about 60 spread over the clip.
         model: Whose time to measure: name from `unsmear models`, or path of a .safetensors file.
         device: Where to work.
-        engine: What runs the network. `auto` is the fastest that is installed.
+        engine: What runs the network. `auto` is the fastest in float32 that is installed.
         overwrite: Replace a plot that exists.
     """
     from unsmear.engines.base import cores_left_to

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unsmear.data.pairs import PairedSequence
-from unsmear.engines.base import TorchEngine
 from unsmear.engines.eight_bit import EightBitOrigin, save_eight_bit
-from unsmear.engines.graphs import decode_name, encode_name
+from unsmear.engines.graphs import GraphEngine, level_graphs
 from unsmear.engines.openvino import OpenVinoEngine, convert_levels, write_graphs
 from unsmear.errors import InputError, MissingExtraError, ModelError
 from unsmear.evaluate.validation import SequenceScore, measure
@@ -43,29 +43,26 @@ _KEPT = (".*[.]stem/.*", ".*[.]ups[.].*", ".*[.]head/.*")
 Inputs = list[np.ndarray]
 
 
-class Recorder(TorchEngine):
+class Recorder(GraphEngine):
     """Notes what enters each graph while frames are restored: up to a number of inputs, evenly
     spread over all that came.
     """
 
+    name = "recorder"
+    memory_format = torch.channels_last
+
     def __init__(self, network: DeblurNetwork) -> None:
         super().__init__(network)
+        self._modules = {graph.name: graph.module for graph in level_graphs(network)}
         self.seen: dict[str, list[Inputs]] = {}
         self._count: dict[str, int] = {}
         self._every: dict[str, int] = {}
 
-    def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
-        self._note(encode_name(level), (x,))
-        return super().encode_level(level, x)
-
-    def decode_level(
-        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
-    ) -> Tensor:
-        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
-        inputs = (features, *below) if context is None else (features, *below, context)
-        self._note(decode_name(level), inputs)
-        return super().decode_level(level, features, below, context)
+    def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        """One graph, in torch."""
+        self._note(name, inputs)
+        out: Tensor = self._modules[name](*inputs)
+        return out
 
     def _note(self, name: str, inputs: Sequence[Tensor]) -> None:
         count, every = self._count.get(name, 0), self._every.get(name, 1)

@@ -63,8 +63,8 @@ class TorchEngine(Engine):
     Args:
         network: in evaluation mode.
         half: convolutions in half precision; what leaves a level, the attention's softmax and
-            its sums stay in float32.
-            About twice as fast on GPUs, many times slower on CPUs.
+            its sums stay in float32. Meant for GPUs, on none of which it was measured; many
+            times slower on CPUs.
     """
 
     memory_format = torch.channels_last

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unsmear.engines.base import Engine
-from unsmear.engines.graphs import decode_name, encode_name, level_graphs
+from unsmear.engines.graphs import GraphEngine, level_graphs
 from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork
 
 
-class CompiledEngine(Engine):
+class CompiledEngine(GraphEngine):
     """Runs the graphs of a network as `torch.compile` makes them, for any height and width.
 
     Args:
@@ -41,18 +40,8 @@ class CompiledEngine(Engine):
             for graph in level_graphs(network)
         }
 
-    def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
-        return self._run(encode_name(level), (x,))
-
-    def decode_level(
-        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
-    ) -> Tensor:
-        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
-        inputs = (features, *below) if context is None else (features, *below, context)
-        return self._run(decode_name(level), inputs)
-
-    def _run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+    def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        """One graph."""
         try:
             out: Tensor = self._graphs[name](*inputs)
         except torch._dynamo.exc.BackendCompilerFailed as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from unsmear.engines.base import Engine
 from unsmear.models.attention import TemporalSum
 from unsmear.models.network import DeblurNetwork, Encoded, NetworkConfig
 
@@ -55,7 +57,7 @@ class EncodeFrame(nn.Module):
         """(1, 3, H, W) -> features of every level, finest first, then peak, weight and total of
         each attention level, see `TemporalSum`.
         """
-        features = [frame]
+        features = [frame]  # not by `encode`, whose check of the size would be traced as a constant
         for level in range(len(self.network.config.widths)):
             features.append(self.network.encode_level(level, features[-1]))
         sums = self.network.sum(self.network.squeeze(Encoded(frame, tuple(features[1:]))))
@@ -108,6 +110,25 @@ def encode_name(level: int) -> str:
 def decode_name(level: int) -> str:
     """Name of the graph of `decode_level`."""
     return f"decode_{level}"
+
+
+class GraphEngine(Engine):
+    """Runs a network as its `level_graphs`, by their names."""
+
+    @abstractmethod
+    def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        """One graph."""
+
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """As `DeblurNetwork.encode_level`."""
+        return self.run(encode_name(level), (x,))
+
+    def decode_level(
+        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
+    ) -> Tensor:
+        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
+        inputs = (features, *below) if context is None else (features, *below, context)
+        return self.run(decode_name(level), inputs)
 
 
 def _frame(config: NetworkConfig) -> Tensor:

@@ -11,8 +11,7 @@ from inspect import Parameter, signature
 import torch
 from torch import Tensor, nn
 
-from unsmear.engines.base import Engine
-from unsmear.engines.graphs import decode_name, encode_name, level_graphs
+from unsmear.engines.graphs import GraphEngine, level_graphs
 from unsmear.errors import MissingExtraError
 from unsmear.models.network import DeblurNetwork
 
@@ -83,7 +82,7 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-class OnnxEngine(Engine):
+class OnnxEngine(GraphEngine):
     """Runs the graphs of a network in ONNX Runtime.
 
     Args:
@@ -107,18 +106,8 @@ class OnnxEngine(Engine):
         """Name and version of everything that decides the last bits, but for the network."""
         return f"{self.name} {onnxruntime.__version__} {torch.__version__}"
 
-    def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
-        return self._run(encode_name(level), (x,))
-
-    def decode_level(
-        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
-    ) -> Tensor:
-        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
-        inputs = (features, *below) if context is None else (features, *below, context)
-        return self._run(decode_name(level), inputs)
-
-    def _run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+    def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        """One graph."""
         arrays = (tensor.contiguous().numpy() for tensor in inputs)
         feed = dict(zip(self._inputs[name], arrays, strict=True))
         (out,) = self._sessions[name].run(None, feed)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from unsmear.engines.base import Engine
 from unsmear.engines.eight_bit import SavedGraph
-from unsmear.engines.graphs import decode_name, encode_name, level_graphs
+from unsmear.engines.graphs import GraphEngine, level_graphs
 from unsmear.errors import MissingExtraError, ModelError
 from unsmear.models.network import DeblurNetwork
 
@@ -99,7 +98,7 @@ def read_graphs(graphs: Mapping[str, SavedGraph]) -> dict[str, openvino.Model]:
         ) from None
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(GraphEngine):
     """Runs the graphs of a network.
 
     Args:
@@ -129,18 +128,8 @@ class OpenVinoEngine(Engine):
         """Name and version of everything that decides the last bits, but for the network."""
         return f"{self.name} {openvino.get_version()} {torch.__version__}"
 
-    def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
-        return self._run(encode_name(level), (x,))
-
-    def decode_level(
-        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
-    ) -> Tensor:
-        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
-        inputs = (features, *below) if context is None else (features, *below, context)
-        return self._run(decode_name(level), inputs)
-
-    def _run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+    def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
+        """One graph."""
         request = self._requests[name]
         arrays = [tensor.contiguous().numpy() for tensor in inputs]
         # Its own memory is written again by the next call: unshared outputs are copies.

@@ -50,7 +50,6 @@ def restore_frames(
 ) -> Generator[Restored, None, None]:
     """Restore decoded frames one after the other; see `restore_stream`.
 
-
     Args:
         strength: share of the network's change that is applied.
         overlap: three threads share the work: one decodes, one runs the network, and the caller's
