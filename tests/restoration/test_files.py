@@ -8,11 +8,11 @@ import torch
 from tests.conftest import SMALL, audio_packets, awake, mild, one_scene, stamps_of, write_video
 from unsmear.errors import InputError, OutputError
 from unsmear.models.network import DeblurNetwork
-from unsmear.restoration import frames
+from unsmear.restoration import frames, store
 from unsmear.restoration.files import Outcome, compare_path, restore_file
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.tiles import TileSize
+from unsmear.restoration.tiles import Tiler, TileSize
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import integer_from_unit, read_image, write_image
 from unsmear.video.reader import VideoReader
@@ -49,6 +49,23 @@ def test_window_all_reads_twice_and_reports_both_passes(tmp_path, network):
     ]
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
     assert audio_packets(tmp_path / "out.mp4") == audio_packets(source)
+
+
+def test_features_of_the_first_pass_serve_the_second(tmp_path, network, monkeypatch):
+    """The same to the last byte as where nothing can be kept; nothing is left of it."""
+    source = write_video(tmp_path / "in.mp4", frames=6)
+    encoded = []
+    encode = Tiler.encode
+    monkeypatch.setattr(
+        Tiler, "encode", lambda self, frame: encoded.append(1) or encode(self, frame)
+    )
+    restore_file(source, tmp_path / "kept.mp4", network, "all")
+    assert len(encoded) == 6
+    monkeypatch.setattr(store, "MOST_KEPT", 0)
+    restore_file(source, tmp_path / "anew.mp4", network, "all")
+    assert len(encoded) == 6 + 12
+    assert (tmp_path / "kept.mp4").read_bytes() == (tmp_path / "anew.mp4").read_bytes()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"in.mp4", "kept.mp4", "anew.mp4"}
 
 
 @pytest.mark.parametrize("window", [5, "all"])

@@ -16,8 +16,14 @@ from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
 from unsmear.restoration import stream
-from unsmear.restoration.stream import describe_scenes, parse_window, restore_stream
-from unsmear.restoration.tiles import TileSize
+from unsmear.restoration.store import FeatureStore
+from unsmear.restoration.stream import (
+    describe_scenes,
+    frames_before,
+    parse_window,
+    restore_stream,
+)
+from unsmear.restoration.tiles import Tiler, TileSize
 
 
 def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
@@ -124,6 +130,50 @@ def test_window_all_is_each_scene_at_once(lengths, height, width, neighbours):
     parts = clip.split([scene.frames for scene in scenes])
     expected = torch.cat([all_at_once(network, part, 99) for part in parts])
     torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-5)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    room=st.integers(0, 12),
+    neighbours=st.integers(0, 2),
+    first=st.integers(0, 14),
+)
+def test_kept_features_change_no_bit(lengths, room, neighbours, first, tmp_path_factory):
+    """However many frames there is room for, and wherever work goes on."""
+    network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
+    clip = torch.cat([one_scene(length, 13, 22) for length in lengths])
+    first = min(first, len(clip))
+    lead = min(first, frames_before(network, "all"))
+    a_frame = sum(4 * x.numel() for x in network.encode(torch.zeros(1, 3, 16, 24)).features)
+    with FeatureStore.opened(tmp_path_factory.mktemp("store"), room * a_frame) as store:
+        scenes = describe_scenes(network, clip, store=store)
+        assert len(store) == min(room, len(clip))
+        wanted, found = (
+            list(
+                restore_stream(
+                    network, clip[first - lead :], "all",
+                    scenes=scenes, store=where, first=first - lead, lead=lead,
+                )
+            )
+            for where in (None, store)
+        )  # fmt: skip
+    assert len(found) == len(clip) - first
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_frames_whose_features_are_kept_are_not_encoded_again(network, tmp_path, monkeypatch):
+    clip = one_scene(6, 16, 24)
+    encoded = []
+    encode = Tiler.encode
+    monkeypatch.setattr(
+        Tiler, "encode", lambda self, frame: encoded.append(1) or encode(self, frame)
+    )
+    a_frame = sum(4 * x.numel() for x in network.encode(torch.zeros(1, 3, 16, 24)).features)
+    with FeatureStore.opened(tmp_path, 4 * a_frame) as store:
+        scenes = describe_scenes(network, clip, store=store)
+        assert len(encoded) == 6
+        list(restore_stream(network, clip, "all", scenes=scenes, store=store))
+    assert len(encoded) == 6 + 2
 
 
 @pytest.mark.parametrize("window", [3, 15, "all"])

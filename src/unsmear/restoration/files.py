@@ -25,6 +25,7 @@ from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.overlap import ahead
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.sinks import FolderSink, Sink, VideoSink
+from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
     Window,
@@ -302,8 +303,9 @@ class _Run:
         done = _done_before(sinks)
         frames, untouched = sum(done), 0
         if not done or done[-1] == each:  # a part that is short is the last
-            scenes = self.scenes(work) if self.window == "all" else ()
-            frames, untouched = self.make(reader, sinks, frames, each, scenes)
+            with ExitStack() as stack:
+                scenes, store = self.scenes(stack, work) if self.window == "all" else ((), None)
+                frames, untouched = self.make(reader, sinks, frames, each, scenes, store)
         parts = -(-frames // each)
         if not frames:
             raise InputError(
@@ -325,16 +327,20 @@ class _Run:
             sink.publish()
         return Outcome(frames, sum(done), untouched)
 
-    def scenes(self, work: WorkFolder) -> list[Scene]:
-        """The first pass over a video whose window is `all`, or what an earlier run has of it."""
-        path = work.path / "scenes.safetensors"
+    def scenes(self, stack: ExitStack, work: WorkFolder) -> tuple[list[Scene], FeatureStore | None]:
+        """The first pass over a video whose window is `all`, with features while the stack is
+        open; or what an earlier run has of it, which are no features.
+        """
+        path, store = work.path / "scenes.safetensors", None
         if not path.exists():
-            with ExitStack() as stack:
-                reader = self.open_reader(stack)
-                pictures = self.watched(reader)
-                found = describe_scenes(self.engine, pictures, tiling=self.settings.tiling)
+            store = open_store(stack, work.path, self.engine.device)
+            with ExitStack() as while_watching:
+                pictures = self.watched(self.open_reader(while_watching))
+                found = describe_scenes(
+                    self.engine, pictures, tiling=self.settings.tiling, store=store
+                )
             save_scenes(path, found)
-        return load_scenes(path, self.engine.device)
+        return load_scenes(path, self.engine.device), store
 
     def watched(self, reader: Reader) -> Iterator[Tensor]:
         """The pictures of the first pass, each reported when it is done with."""
@@ -353,7 +359,13 @@ class _Run:
                 self.on_progress(Progress(done, expected, info, "watching"))
 
     def make(
-        self, reader: Reader, sinks: Sequence[Sink], done: int, each: int, scenes: Sequence[Scene]
+        self,
+        reader: Reader,
+        sinks: Sequence[Sink],
+        done: int,
+        each: int,
+        scenes: Sequence[Scene],
+        store: FeatureStore | None,
     ) -> tuple[int, int]:
         """Make all frames from number `done` on; how many there are then, and how many of them
         were left as they came in.
@@ -363,8 +375,9 @@ class _Run:
         self.on_progress(Progress(done, expected, info))
         lead, frames = frames_of(reader, span, done, self.engine, self.window)
         results = restore_frames(
-            self.engine, frames, self.window, scenes=scenes, tiling=self.settings.tiling,
-            strength=self.settings.strength, first=done - lead, lead=lead,
+            self.engine, frames, self.window, scenes=scenes, store=store,
+            tiling=self.settings.tiling, strength=self.settings.strength,
+            first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip
         with closing(results):

@@ -14,6 +14,7 @@ from unsmear.clip import Frame, YuvPlanes
 from unsmear.engines.base import Runnable
 from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.overlap import ahead
+from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import Scene, Window, restore_stream
 from unsmear.restoration.tiles import Tiling
 from unsmear.video.color import add_change
@@ -42,6 +43,7 @@ def restore_frames(
     window: Window,
     *,
     scenes: Sequence[Scene] = (),
+    store: FeatureStore | None = None,
     tiling: Tiling = "auto",
     strength: float = 1.0,
     first: int = 0,
@@ -68,7 +70,7 @@ def restore_frames(
                 yield frame.rgb
 
     stream = restore_stream(
-        model, pictures(), window, scenes=scenes, tiling=tiling, first=first, lead=lead
+        model, pictures(), window, scenes=scenes, store=store, tiling=tiling, first=first, lead=lead
     )
     with closing(ahead(stream) if overlap else stream) as restored:
         for out in restored:

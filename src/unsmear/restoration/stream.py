@@ -27,6 +27,7 @@ from unsmear.models.network import (
     pad_to_multiple,
 )
 from unsmear.restoration.scenes import MEMORY, split_scenes
+from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, Tiling
 from unsmear.restoration.window import WindowSums, contexts_of, merge
 
@@ -82,14 +83,20 @@ class Scene:
 
 @torch.no_grad()
 def describe_scenes(
-    model: Runnable, frames: Iterable[Tensor], *, tiling: Tiling = "auto"
+    model: Runnable,
+    frames: Iterable[Tensor],
+    *,
+    tiling: Tiling = "auto",
+    store: FeatureStore | None = None,
 ) -> list[Scene]:
-    """First pass over a video whose window is `all`: nothing is kept of a frame but its sums.
+    """First pass over a video whose window is `all`: nothing is kept of a frame but its sums,
+    and its features where there is a store for them.
 
     Args:
         model: an engine, or a network in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        store: empty; for models on the CPU.
 
     Raises:
         ValueError: the frames differ in size.
@@ -101,7 +108,10 @@ def describe_scenes(
         sums: TemporalSums | None = None
         count = 0
         for frame in scene:
-            own = network.sum(network.squeeze(tiler.encode(prepared(frame, tiler.engine))))
+            encoded = tiler.encode(prepared(frame, tiler.engine))
+            own = network.sum(network.squeeze(encoded))
+            if store is not None:
+                store.put(encoded.features)
             sums = own if sums is None else merge(sums, own)
             count += 1
         assert sums is not None  # a scene has at least one frame
@@ -139,6 +149,7 @@ def restore_stream(
     window: Window,
     *,
     scenes: Sequence[Scene] = (),
+    store: FeatureStore | None = None,
     tiling: Tiling = "auto",
     first: int = 0,
     lead: int = 0,
@@ -154,6 +165,7 @@ def restore_stream(
         window: frames that contribute to each one, centred on it, odd; at the ends of a scene
             it holds those that exist. `all`: the whole scene.
         scenes: `describe_scenes` of the whole clip, where the window is `all`.
+        store: what `describe_scenes` kept there is not encoded again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
         first: number of the first of `frames` in the clip.
         lead: so many of `frames`, at the beginning, are looked at and not restored.
@@ -182,7 +194,7 @@ def restore_stream(
         start, ends = start + known.frames, start + known.frames
         if ends <= first:
             continue
-        run = _SceneStream(tiler, 0, known.contexts, first)
+        run = _SceneStream(tiler, 0, known.contexts, first, store)
         yield from run.restore(islice(checked, ends - first), wanted)
         if first + run.taken != ends:
             raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
@@ -243,9 +255,18 @@ class _SceneStream:
         reach: frames of the window before and after the current one.
         contexts: of the window, where it is the same for all frames.
         first: number of the scene's first frame in the clip.
+        store: features of the clip's first frames.
     """
 
-    def __init__(self, tiler: Tiler, reach: int, contexts: Contexts | None, first: int) -> None:
+    def __init__(
+        self,
+        tiler: Tiler,
+        reach: int,
+        contexts: Contexts | None,
+        first: int,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self._store = store
         self._tiler, self._network = tiler, tiler.network
         self._reach, self._contexts = reach, contexts
         self._side = self._network.config.neighbours
@@ -330,7 +351,9 @@ class _SceneStream:
         held = self._at(number)
         if held.local is None:
             assert held.frame is not None
-            held.encoded = self._tiler.encode(prepared(held.frame, self._tiler.engine))
+            frame = prepared(held.frame, self._tiler.engine)
+            kept = self._store.get(number) if self._store is not None else None
+            held.encoded = self._tiler.encode(frame) if kept is None else Encoded(frame, kept)
             held.coarser, held.local = held.encoded.features[1:], held.encoded.local
         return held.local
 

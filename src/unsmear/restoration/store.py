@@ -1,0 +1,151 @@
+"""Features of a first pass over a video, kept on disk so that the second need not encode anew."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+MOST_KEPT = 8 << 30  # bytes: 210 frames of 720p in `lite`, 840 of 360p
+_SHARE_OF_DISK = 0.25  # of what is free: the result goes there too
+# Frames that the system's cache may hold behind the writing or the reading. Gigabytes would push
+# everything else out of it, and memory that a virtual machine has not touched yet is slow: 28 ms
+# for 10 MB rather than 3.
+_CACHED = 3
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How one tensor lies in the file."""
+
+    shape: torch.Size
+    strides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return 4 * self.shape.numel()
+
+
+class FeatureStore:
+    """Features of the first frames of a clip, as many as there is room for. Made by `opened`.
+
+    What is got is what was put, to the last bit and in the same memory format.
+
+    Args:
+        file: open for reading and writing, unbuffered, empty.
+        most_bytes: how long the file may grow.
+    """
+
+    def __init__(self, file: io.FileIO, most_bytes: int) -> None:
+        self._file = file
+        self._most = most_bytes
+        self._frames: list[tuple[int, tuple[_Layout, ...]]] = []  # place in the file, tensors
+        self._end = 0
+        self._full = False
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, most_bytes: int | None = None) -> Iterator[FeatureStore]:
+        """A store in a file without a name: it is gone when the process is, however it ends.
+
+        Args:
+            folder: where there is room.
+            most_bytes: default: `MOST_KEPT`, or a quarter of what is free if that is less.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        if most_bytes is None:
+            most_bytes = min(MOST_KEPT, int(_SHARE_OF_DISK * shutil.disk_usage(folder).free))
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            yield cls(file, most_bytes)
+
+    def __len__(self) -> int:
+        """Frames that are kept: those of numbers below this."""
+        return len(self._frames)
+
+    def put(self, features: Sequence[Tensor]) -> None:
+        """Keep the features of the next frame, unless the store, or the disk, is full: then
+        neither this frame nor any later one is kept.
+
+        Args:
+            features: (B, C, H, W) each, float32, on the CPU.
+        """
+        features = [x if _is_dense(x) else x.contiguous() for x in features]
+        layouts = tuple(_Layout(x.shape, x.stride()) for x in features)
+        start, end = self._end, self._end + sum(layout.size for layout in layouts)
+        if self._full or end > self._most:
+            self._full = True
+            return
+        try:
+            self._file.seek(start)
+            for x, layout in zip(features, layouts, strict=True):
+                left = x.as_strided((layout.size // 4,), (1,)).numpy().data.cast("B")
+                while left:
+                    left = left[self._file.write(left) :]
+        except OSError:  # the disk is full: the rest is encoded again
+            self._full = True
+            return
+        self._end = end
+        self._frames.append((start, layouts))
+        # What is not on the disk yet is only sent there by the first call, let go of by a later.
+        self._advise("DONTNEED", len(self) - 3 * _CACHED, len(self) - _CACHED)
+
+    def get(self, number: int) -> tuple[Tensor, ...] | None:
+        """Features of a frame by its number, 0 being the first that was put; None if they are
+        not kept or cannot be read.
+        """
+        if number >= len(self._frames):
+            return None
+        start, layouts = self._frames[number]
+        self._advise("WILLNEED", number + 1, number + 2)
+        found = []
+        try:
+            self._file.seek(start)
+            for layout in layouts:
+                flat = torch.empty(layout.size // 4)
+                left = flat.numpy().data.cast("B")
+                while left:
+                    count = self._file.readinto(left)
+                    if not count:
+                        return None
+                    left = left[count:]
+                found.append(flat.as_strided(layout.shape, layout.strides))
+        except OSError:
+            return None
+        self._advise("DONTNEED", number - _CACHED, number + 1)
+        return tuple(found)
+
+    def _advise(self, advice: Literal["DONTNEED", "WILLNEED"], first: int, end: int) -> None:
+        """Tell the system what will become of frames from `first` to before `end`."""
+        first, end = max(first, 0), min(end, len(self))
+        if first >= end or not hasattr(os, "posix_fadvise"):  # not on macOS and Windows
+            return
+        start = self._frames[first][0]
+        size = (self._frames[end][0] if end < len(self) else self._end) - start
+        with suppress(OSError):
+            os.posix_fadvise(self._file.fileno(), start, size, getattr(os, f"POSIX_FADV_{advice}"))
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+
+
+def open_store(stack: ExitStack, folder: Path, device: torch.device) -> FeatureStore | None:
+    """A store that lives as long as the stack; None where it would not pay, on a GPU, which
+    encodes faster than a disk reads, or where there is none to be had.
+    """
+    if device.type != "cpu":
+        return None
+    with suppress(OSError):
+        return stack.enter_context(FeatureStore.opened(folder))
+    return None

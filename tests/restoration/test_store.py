@@ -1,0 +1,99 @@
+import errno
+import io
+from contextlib import ExitStack
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unsmear.restoration.store import FeatureStore, open_store
+
+SHAPES = st.lists(
+    st.tuples(*[st.integers(1, 5)] * 4, st.booleans()), min_size=1, max_size=4
+)  # the last: channels last
+
+
+def features(shapes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        torch.randn(shape, generator=generator).to(
+            memory_format=torch.channels_last if last else torch.contiguous_format
+        )
+        for *shape, last in shapes
+    )
+
+
+@given(frames=st.lists(SHAPES, min_size=1, max_size=5))
+def test_what_is_got_is_what_was_put(frames, tmp_path_factory):
+    kept = [features(shapes, seed) for seed, shapes in enumerate(frames)]
+    with FeatureStore.opened(tmp_path_factory.mktemp("store")) as store:
+        for one in kept:
+            store.put(one)
+        assert len(store) == len(frames)
+        for number in reversed(range(len(frames))):
+            got = store.get(number)
+            assert len(got) == len(kept[number])
+            for found, wanted in zip(got, kept[number], strict=True):
+                assert torch.equal(found, wanted)
+                assert found.stride() == wanted.stride()
+        assert store.get(len(frames)) is None
+
+
+def test_parts_of_larger_tensors_are_kept(tmp_path):
+    whole = torch.randn(2, 6, 8, 8)
+    part = whole[1:, 2:5, :, 1:7]
+    with FeatureStore.opened(tmp_path) as store:
+        store.put([part, whole[1:]])
+        first, second = store.get(0)
+    assert torch.equal(first, part)
+    assert torch.equal(second, whole[1:])
+
+
+def test_a_full_store_keeps_the_first_frames_and_no_later_ones(tmp_path):
+    small, large = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 4, 4)  # 16 and 64 bytes
+    with FeatureStore.opened(tmp_path, most_bytes=40) as store:
+        store.put([small])
+        store.put([large])
+        store.put([small])  # there is room, but numbers would no longer be those of the clip
+        assert len(store) == 1
+        assert torch.equal(store.get(0)[0], small)
+        assert store.get(1) is None
+
+
+def test_a_full_disk_ends_the_keeping_and_nothing_else(tmp_path):
+    class FullDisk(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with FullDisk(tmp_path / "features", "w+") as file:
+        store = FeatureStore(file, most_bytes=1 << 20)
+        store.put([torch.ones(1, 1, 2, 2)])
+        assert len(store) == 0
+        assert store.get(0) is None
+
+
+def test_a_file_that_was_cut_short_is_not_read(tmp_path):
+    with (tmp_path / "features").open("w+b", buffering=0) as file:
+        store = FeatureStore(file, most_bytes=1 << 20)
+        store.put([torch.ones(1, 1, 2, 2)])
+        file.truncate(7)
+        assert store.get(0) is None
+
+
+def test_nothing_is_seen_of_it(tmp_path):
+    with FeatureStore.opened(tmp_path) as store:
+        store.put([torch.ones(1, 3, 4, 4)])
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_no_store_where_it_would_not_pay_or_cannot_be(tmp_path, exit_stack):
+    assert open_store(exit_stack, tmp_path, torch.device("cpu")) is not None
+    assert open_store(exit_stack, tmp_path, torch.device("cuda")) is None
+    assert open_store(exit_stack, tmp_path / "missing", torch.device("cpu")) is None
+
+
+@pytest.fixture
+def exit_stack():
+    with ExitStack() as stack:
+        yield stack
