@@ -1,5 +1,6 @@
 import errno
 import io
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -31,7 +32,7 @@ def test_what_is_got_is_what_was_put(frames, tmp_path_factory):
         for one in kept:
             store.put(one)
         assert len(store) == len(frames)
-        for number in reversed(range(len(frames))):
+        for number in (*range(len(frames)), *reversed(range(len(frames)))):
             got = store.get(number)
             assert len(got) == len(kept[number])
             for found, wanted in zip(got, kept[number], strict=True):
@@ -61,21 +62,27 @@ def test_a_full_store_keeps_the_first_frames_and_no_later_ones(tmp_path):
         assert store.get(1) is None
 
 
-def test_a_full_disk_ends_the_keeping_and_nothing_else(tmp_path):
+@pytest.fixture
+def thread():
+    with ThreadPoolExecutor(1) as thread:
+        yield thread
+
+
+def test_a_full_disk_ends_the_keeping_and_nothing_else(tmp_path, thread):
     class FullDisk(io.FileIO):
         def write(self, data):
             raise OSError(errno.ENOSPC, "no space left on device")
 
     with FullDisk(tmp_path / "features", "w+") as file:
-        store = FeatureStore(file, most_bytes=1 << 20)
+        store = FeatureStore(file, 1 << 20, thread)
         store.put([torch.ones(1, 1, 2, 2)])
         assert len(store) == 0
         assert store.get(0) is None
 
 
-def test_a_file_that_was_cut_short_is_not_read(tmp_path):
+def test_a_file_that_was_cut_short_is_not_read(tmp_path, thread):
     with (tmp_path / "features").open("w+b", buffering=0) as file:
-        store = FeatureStore(file, most_bytes=1 << 20)
+        store = FeatureStore(file, 1 << 20, thread)
         store.put([torch.ones(1, 1, 2, 2)])
         file.truncate(7)
         assert store.get(0) is None

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,13 @@ class FeatureStore:
     Args:
         file: open for reading and writing, unbuffered, empty.
         most_bytes: how long the file may grow.
+        thread: reads a frame ahead.
     """
 
-    def __init__(self, file: io.FileIO, most_bytes: int) -> None:
+    def __init__(self, file: io.FileIO, most_bytes: int, thread: ThreadPoolExecutor) -> None:
         self._file = file
+        self._thread = thread
+        self._coming: tuple[int, Future[tuple[Tensor, ...] | None]] | None = None
         self._most = most_bytes
         self._frames: list[tuple[int, tuple[_Layout, ...]]] = []  # place in the file, tensors
         self._end = 0
@@ -66,8 +70,11 @@ class FeatureStore:
         """
         if most_bytes is None:
             most_bytes = min(MOST_KEPT, int(_SHARE_OF_DISK * shutil.disk_usage(folder).free))
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            yield cls(file, most_bytes)
+        with (
+            tempfile.TemporaryFile(dir=folder, buffering=0) as file,
+            ThreadPoolExecutor(1, thread_name_prefix="unsmear-store") as thread,
+        ):
+            yield cls(file, most_bytes, thread)
 
     def __len__(self) -> int:
         """Frames that are kept: those of numbers below this."""
@@ -104,8 +111,20 @@ class FeatureStore:
         """Features of a frame by its number, 0 being the first that was put; None if they are
         not kept or cannot be read.
         """
-        if number >= len(self._frames):
+        if number >= len(self):
             return None
+        coming, self._coming = self._coming, None
+        if coming is not None and coming[0] == number:
+            found = coming[1].result()
+        else:
+            if coming is not None:
+                coming[1].result()  # the file has one place at a time
+            found = self._read(number)
+        if number + 1 < len(self):
+            self._coming = (number + 1, self._thread.submit(self._read, number + 1))
+        return found
+
+    def _read(self, number: int) -> tuple[Tensor, ...] | None:
         start, layouts = self._frames[number]
         self._advise("WILLNEED", number + 1, number + 2)
         found = []
