@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unsmear.restoration import store as store_module
 from unsmear.restoration.store import FeatureStore, open_store
 
 SHAPES = st.lists(
@@ -86,6 +87,23 @@ def test_a_file_that_was_cut_short_is_not_read(tmp_path, thread):
         store.put([torch.ones(1, 1, 2, 2)])
         file.truncate(7)
         assert store.get(0) is None
+
+
+@pytest.mark.parametrize(("largest", "asked"), [(64, [0, 1, 2]), (63, [0, 1])])
+def test_large_frames_are_not_read_ahead(tmp_path, monkeypatch, largest, asked):
+    monkeypatch.setattr(store_module, "_LARGEST_AHEAD", largest)
+    read = []
+    read_one = FeatureStore._read
+    monkeypatch.setattr(
+        FeatureStore, "_read", lambda self, number: read.append(number) or read_one(self, number)
+    )
+    frames = [torch.full((1, 1, 4, 4), float(number)) for number in range(4)]
+    with FeatureStore.opened(tmp_path) as store:
+        for frame in frames:
+            store.put([frame])
+        assert torch.equal(store.get(0)[0], frames[0])
+        assert torch.equal(store.get(1)[0], frames[1])
+    assert read == asked
 
 
 def test_nothing_is_seen_of_it(tmp_path):

@@ -22,6 +22,8 @@ _SHARE_OF_DISK = 0.25  # of what is free: the result goes there too
 # everything else out of it, and memory that a virtual machine has not touched yet is slow: 28 ms
 # for 10 MB rather than 3.
 _CACHED = 3
+# Bytes of a frame that is read ahead; of 4K, 349 MB, one more would matter.
+_LARGEST_AHEAD = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class FeatureStore:
             if coming is not None:
                 coming[1].result()  # the file has one place at a time
             found = self._read(number)
-        if number + 1 < len(self):
+        if number + 1 < len(self) and self._extent(number + 1, number + 2)[1] <= _LARGEST_AHEAD:
             self._coming = (number + 1, self._thread.submit(self._read, number + 1))
         return found
 
@@ -144,13 +146,17 @@ class FeatureStore:
         self._advise("DONTNEED", number - _CACHED, number + 1)
         return tuple(found)
 
+    def _extent(self, first: int, end: int) -> tuple[int, int]:
+        """Where frames from `first` to before `end` begin in the file, and their bytes."""
+        start = self._frames[first][0]
+        return start, (self._frames[end][0] if end < len(self) else self._end) - start
+
     def _advise(self, advice: Literal["DONTNEED", "WILLNEED"], first: int, end: int) -> None:
         """Tell the system what will become of frames from `first` to before `end`."""
         first, end = max(first, 0), min(end, len(self))
         if first >= end or not hasattr(os, "posix_fadvise"):  # not on macOS and Windows
             return
-        start = self._frames[first][0]
-        size = (self._frames[end][0] if end < len(self) else self._end) - start
+        start, size = self._extent(first, end)
         with suppress(OSError):
             os.posix_fadvise(self._file.fileno(), start, size, getattr(os, f"POSIX_FADV_{advice}"))
 
