@@ -98,7 +98,7 @@ class FeatureStore:
         try:
             self._file.seek(start)
             for x, layout in zip(features, layouts, strict=True):
-                left = x.as_strided((layout.size // 4,), (1,)).numpy().data.cast("B")
+                left = x.as_strided((layout.shape.numel(),), (1,)).numpy().data.cast("B")
                 while left:
                     left = left[self._file.write(left) :]
         except OSError:  # the disk is full: the rest is encoded again
@@ -133,7 +133,7 @@ class FeatureStore:
         try:
             self._file.seek(start)
             for layout in layouts:
-                flat = torch.empty(layout.size // 4)
+                flat = torch.empty(layout.shape.numel())
                 left = flat.numpy().data.cast("B")
                 while left:
                     count = self._file.readinto(left)

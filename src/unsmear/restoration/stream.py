@@ -89,8 +89,8 @@ def describe_scenes(
     tiling: Tiling = "auto",
     store: FeatureStore | None = None,
 ) -> list[Scene]:
-    """First pass over a video whose window is `all`: nothing is kept of a frame but its sums,
-    and its features where there is a store for them.
+    """First pass over a video whose window is `all`: what stays of a frame is its sums and, where
+    there is a store for them, its features.
 
     Args:
         model: an engine, or a network in evaluation mode, on the device of the work.
