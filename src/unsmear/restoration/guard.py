@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 32  # pixels
-_STRIP = 4 * BLOCK  # rows looked at together: they stay in the processor's cache
+# Every third row speaks for all. Not every second or fourth: a head that shuffles its channels
+# into pixels makes each of those from channels of its own, and one of them may be broken.
+_EVERY = 3
+BLOCK = 33  # pixels, a multiple of it
+_STRIP = 4 * BLOCK // _EVERY  # rows looked at together: they stay in the processor's cache
 _CLIPPED = 0.498  # away from the middle: within half a step of 8 bits of black or white
 _DETAIL_FLOOR = 0.02  # of full scale: noise alone gives a block as much to change
 # ITU-T T.871: full-range BT.601 luma and colour differences.
@@ -110,6 +113,10 @@ def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plau
 
 def measure_change(before: Tensor, after: Tensor) -> Change | None:
     """How far `after` is from `before`, both (3, H, W) float; None where it is not finite."""
+    # Not a number, or infinity, spreads from one pixel to the sum.
+    if not abs(float(after.sum())) < float("inf"):
+        return None
+    before, after = before[:, ::_EVERY], after[:, ::_EVERY]
     strips = zip(before.split(_STRIP, dim=1), after.split(_STRIP, dim=1), strict=True)
     means = torch.cat([_strip_means(*strip) for strip in strips], dim=1)  # (6, h, w)
     luma_chroma = torch.tensor(_YCC, device=means.device) @ means[:3].flatten(1)  # (3, hw)
@@ -123,23 +130,20 @@ def measure_change(before: Tensor, after: Tensor) -> Change | None:
         ]
     ).tolist()
     values.append(_clipped_share(after) - _clipped_share(before))
-    # Not a number, or infinity, spreads from one pixel to these.
-    if not all(abs(value) < float("inf") for value in values):
-        return None
     return Change(*values)
 
 
 def _strip_means(before: Tensor, after: Tensor) -> Tensor:
-    """Means over blocks of BLOCK x BLOCK pixels, (3, H, W) twice -> (6, h, w): change of red,
-    green and blue, its mean square, green of the input and its square. Blocks at the right and
-    the bottom may be smaller.
+    """Means over blocks of BLOCK x BLOCK pixels of which every third row is given, (3, H / 3, W)
+    twice -> (6, h, w): change of red, green and blue, its mean square, green of the input and its
+    square. Blocks at the right and the bottom may be smaller.
     """
     difference = (after - before).float()
     green = before[1:2].float()
     square = difference.square().sum(dim=0, keepdim=True) / 3
     planes = torch.cat((difference, square, green, green.square()))
     # Rows first: sums over whole rows are fast, and leave little to pool.
-    rows = [part.mean(dim=1) for part in planes.split(BLOCK, dim=1)]
+    rows = [part.mean(dim=1) for part in planes.split(BLOCK // _EVERY, dim=1)]
     pooled: Tensor = functional.avg_pool1d(
         torch.stack(rows, dim=1), BLOCK, ceil_mode=True, count_include_pad=False
     )
@@ -147,6 +151,6 @@ def _strip_means(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _clipped_share(frame: Tensor) -> float:
-    """Of the numbers of a frame (3, H, W); every third row speaks for all."""
+    """Of the numbers of a frame; every third row of these speaks for all."""
     rows = frame[:, ::3]
-    return int(((rows - 0.5).abs() > _CLIPPED).sum()) / rows.numel()
+    return int((rows - 0.5).abs_().gt(_CLIPPED).count_nonzero()) / rows.numel()

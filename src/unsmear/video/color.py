@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unsmear.clip import ColorTags, YuvPlanes
 from unsmear.video.formats import PixelFormat
@@ -85,12 +84,19 @@ def downsample_chroma(chroma: Tensor, down_y: int, down_x: int) -> Tensor:
     (N, H, W) float -> (N, ceil(H / 2**down_y), ceil(W / 2**down_x)).
     """
     out = chroma
+    if down_y:  # rows first: whole ones are added fast, and half as many are left
+        upper, lower = out[..., ::2, :], out[..., 1::2, :]
+        if out.shape[-2] % 2:
+            lower = torch.cat((lower, out[..., -1:, :]), dim=-2)
+        out = torch.add(upper, lower).mul_(0.5)
     if down_x:
-        wide = functional.pad(out, (1, 1 + out.shape[-1] % 2), mode="replicate")
-        out = wide[..., :-2:2] / 4 + wide[..., 1:-1:2] / 2 + wide[..., 2::2] / 4
-    if down_y:
-        tall = functional.pad(out, (0, 0, 0, out.shape[-2] % 2), mode="replicate")
-        out = (tall[..., ::2, :] + tall[..., 1::2, :]) / 2
+        narrow = out[..., ::2] * 0.5
+        narrow[..., :1].add_(out[..., :1], alpha=0.25)
+        narrow[..., 1:].add_(out[..., 1:-1:2], alpha=0.25)
+        pairs = out.shape[-1] // 2
+        narrow[..., :pairs].add_(out[..., 1::2], alpha=0.25)
+        narrow[..., pairs:].add_(out[..., -1:], alpha=0.25)
+        out = narrow
     return out
 
 
