@@ -26,15 +26,9 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
-from unsmear.models.network import (
-    DeblurNetwork,
-    Descriptors,
-    Encoded,
-    NetworkConfig,
-    count_macs,
-    join_frames,
-    pad_to_multiple,
-)
+from unsmear.models.config import NetworkConfig
+from unsmear.models.count import count_macs
+from unsmear.models.network import DeblurNetwork, Descriptors, Encoded, join_frames, pad_to_multiple
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.contest import (

@@ -24,9 +24,10 @@ from unsmear.data.sources import find_training_files
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
+from unsmear.models.config import NetworkConfig
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.models.fusion.attentive import FactorizedFusion
-from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import load_model
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, preset
@@ -223,7 +224,7 @@ def main() -> None:
     stage = Stage(steps=10**9, clips=2, frames=5, crop=arguments.crop)
     plan = dataclasses.replace(preset("lite"), stages=(stage,), shards=1, seed=10**6)
     drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
-    clips = [drawn.draw(step) for step in range(arguments.batches)]
+    clips = [drawn.draw(step).pair for step in range(arguments.batches)]
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for path in sorted(arguments.kept.glob("*.safetensors")):
         kept = load(path)

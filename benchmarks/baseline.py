@@ -19,7 +19,8 @@ from torch import nn
 
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_recurrent_macs
-from unsmear.models.network import DeblurNetwork, count_macs
+from unsmear.models.count import count_macs
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.contest import (

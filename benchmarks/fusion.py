@@ -100,7 +100,7 @@ def train_all(
         faster = dataclasses.replace(plan, learning_rate=BACKBONE_RATE)
         first = Learner.start("backbone", partial(FusionNetwork, alone), faster, device)
         for step in range(backbone_steps):
-            first.learn(*batches.draw(step))
+            first.learn(batches.draw(step))
         assert isinstance(first.average, FusionNetwork)
         for learner in learners:
             for network in (learner.network, learner.average):

@@ -20,7 +20,7 @@ from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
-from unsmear.models.network import count_macs, count_parameters
+from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
 
 # The sharp videos that brought real motion: name, source, licence.

@@ -6,6 +6,7 @@
 `eval-*.json` come from `unsmear eval ... --json`; `fusion-*.json`, `baseline-*.json`,
 `ablation-*.json` and `attention-*.json` from the benchmarks of their names (the last from
 attention_use.py); what to make of one, in words, may lie beside it as a `.md` of its name.
+`synthesis-*.json` come from the benchmark of this name, words beside them likewise.
 `bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the
 benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
@@ -26,6 +27,7 @@ from unsmear.deploy.records import (
     memory_lines,
     window_lines,
 )
+from unsmear.evaluate.camera import CameraRecord, camera_lines
 from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table, measured_row, table_1
@@ -96,6 +98,12 @@ def page(records: Path = RECORDS) -> str:
             use = json.loads(path.read_text())
             lines += [f"### {use['title']}", "", *use["table"], "", *use["legend"], ""]
             lines += [measured_by(Origin(**use["origin"])), "", *words_beside(path)]
+    synthesised = in_order(records.glob("synthesis-*.json"))
+    lines += ["## What training is fed, against real cameras", ""] if synthesised else []
+    for path in synthesised:
+        cameras = CameraRecord.from_json(json.loads(path.read_text()))
+        lines += [f"### {cameras.title}", "", *camera_lines(cameras), ""]
+        lines += [measured_by(cameras.origin), "", *words_beside(path)]
     lines += ["## Speed and memory", ""]
     for path in sorted(records.glob("bench-*.json")):
         bench = BenchRecord.from_json(json.loads(path.read_text()))

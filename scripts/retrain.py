@@ -31,6 +31,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "paper": ((),),
     "pro": ((),),
+    "trail": ((),),
 }
 
 

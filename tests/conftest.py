@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,7 +15,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from unsmear.models.checkpoint import Provenance, save_weights
-from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself
 
@@ -32,6 +34,9 @@ SMALL = NetworkConfig(
     temporal_maps=2,
     neighbours=1,
 )
+
+
+TRAILS = dataclasses.replace(SMALL, trail_levels=(0, 1), trail_channels=4)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +59,8 @@ def awake(config: NetworkConfig = SMALL) -> DeblurNetwork:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.1)
+        if network.trail_head is not None:  # trails of some pixels, not of hundreds
+            network.trail_head.leave.weight.mul_(0.02)
     return network.eval().requires_grad_(False)
 
 
@@ -69,6 +76,12 @@ def mild(config: NetworkConfig = SMALL) -> DeblurNetwork:
 @pytest.fixture
 def network() -> DeblurNetwork:
     return awake()
+
+
+@pytest.fixture(params=[SMALL, TRAILS], ids=["plain", "trails"])
+def either(request: pytest.FixtureRequest) -> DeblurNetwork:
+    """A network of either kind: one that follows trails, one that does not."""
+    return awake(request.param)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import SMALL, awake, one_scene
 from unsmear.errors import ConfigError
-from unsmear.models.network import count_macs
+from unsmear.models.count import count_macs
 from unsmear.models.zoo import ZOO
 from unsmear.restoration.stream import restore_stream
 

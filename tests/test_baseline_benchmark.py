@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL
+from unsmear.data.clips import unknown_clips
 from unsmear.errors import ModelError
 from unsmear.evaluate.comparison import ComparisonRecord, Score
 from unsmear.evaluate.origin import origin_of
@@ -36,7 +37,7 @@ class Judge:
 
 class Batches:
     def draw(self, step, shards=None):
-        return torch.rand(2, 1, 2, 3, 16, 16).unbind()
+        return unknown_clips(*torch.rand(2, 1, 2, 3, 16, 16))
 
 
 def test_rows_of_the_zoo_and_the_baseline_take_part(bench):

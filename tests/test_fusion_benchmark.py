@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL
+from unsmear.data.clips import unknown_clips
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Score
 from unsmear.models.fusion import FUSIONS, FusionConfig
@@ -50,7 +51,7 @@ class Blur:
     def draw(self, step):
         self.drawn.append(step)
         sharp = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(step))
-        return (sharp + sharp.roll(1, dims=-1)) / 2, sharp
+        return unknown_clips((sharp + sharp.roll(1, dims=-1)) / 2, sharp)
 
 
 class Quick:

@@ -42,7 +42,8 @@ def models() -> None:
     """List the networks there are."""
     from rich.table import Table
 
-    from unsmear.models.network import DeblurNetwork, count_macs, count_parameters
+    from unsmear.models.count import count_macs, count_parameters
+    from unsmear.models.network import DeblurNetwork
     from unsmear.models.zoo import ZOO, released_provenance
 
     table = Table(box=None, padding=(0, 2, 0, 0))

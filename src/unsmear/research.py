@@ -52,7 +52,7 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: lite, paper or pro.
+        preset: lite, paper, pro or trail.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -148,7 +148,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: lite, paper or pro.
+        preset: lite, paper, pro or trail.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.
@@ -171,7 +171,7 @@ def synth(
     with _err.status("loading training data"):
         cpu = torch.device("cpu")
         batches = Batches(config, files, shake or [], cpu, os.cpu_count() or 1)
-    write_image(output, contact_sheet(*batches.draw(step)))
+    write_image(output, contact_sheet(*batches.draw(step).pair))
     _out.print(f"{batches.summary}; batch of step {step}: {output}", highlight=False)
 
 

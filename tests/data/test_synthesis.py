@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import picture
+from unsmear.data.clips import turn_clips, unknown_clips
 from unsmear.data.motion import Generators, draw_motion
 from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices
 from unsmear.data.sources import Shot
@@ -15,7 +16,6 @@ from unsmear.data.synthesis import (
     Synthesizer,
     cut_canvas,
     draw_blur_lengths,
-    turn_clips,
 )
 from unsmear.errors import ConfigError
 
@@ -80,7 +80,7 @@ def test_batches_have_the_promised_shape_range_and_steps():
     )
     random = Generators.seeded(1, CPU)
     for _ in range(3):
-        blurry, sharp = synthesizer.batch(4, 3, 48, random)
+        blurry, sharp, _ = synthesizer.batch(4, 3, 48, random)
         assert blurry.shape == sharp.shape == (4, 3, 3, 48, 48)
         assert torch.isfinite(blurry).all()
         for side in (blurry, sharp):
@@ -94,7 +94,7 @@ def test_batches_have_the_promised_shape_range_and_steps():
 def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
     shots, pictures = ([shot()], []) if video else ([], photographs())
     config = dataclasses.replace(PLAIN, blur_mean=10, video_share=float(video))
-    blurry, sharp = Synthesizer(config, pictures, shots, [], CPU).batch(
+    blurry, sharp, _ = Synthesizer(config, pictures, shots, [], CPU).batch(
         8, 3, 64, Generators.seeded(2, CPU)
     )
     assert sharpness(blurry) < 0.85 * sharpness(sharp)
@@ -105,7 +105,7 @@ def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
 
 def test_without_motion_and_noise_nothing_is_lost():
     config = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
-    blurry, sharp = Synthesizer(config, photographs(), [], [], CPU).batch(
+    blurry, sharp, _ = Synthesizer(config, photographs(), [], [], CPU).batch(
         4, 2, 48, Generators.seeded(0, CPU)
     )
     assert psnrs(blurry, sharp).min() > 50  # 8-bit rounding alone
@@ -119,10 +119,23 @@ def test_same_seed_same_batch_and_state_can_be_restored():
     first = synthesizer.batch(2, 3, 32, random)
     random.host.set_state(saved[0])
     random.device.set_state(saved[1])
-    for one, two in zip(first, synthesizer.batch(2, 3, 32, random), strict=True):
+    again = synthesizer.batch(2, 3, 32, random)
+    for one, two in zip(first.tensors, again.tensors, strict=True):
         assert torch.equal(one, two)
     other = synthesizer.batch(2, 3, 32, Generators.seeded(6, CPU))
     assert not torch.equal(first[0], other[0])
+
+
+def test_a_seed_gives_what_it_gave_before_trails_were_known():
+    """Numbers of the version before: released weights learned from these clips."""
+    config = SynthesisConfig(video_share=0.5, object_share=0.8)
+    random = Generators.seeded(5, CPU)
+    clips = Synthesizer(config, photographs(), [shot()], [hand()], CPU).batch(6, 3, 48, random)
+    assert float(clips.blurry.mean()) == pytest.approx(0.4200866, abs=1e-4)
+    assert float(clips.sharp.mean()) == pytest.approx(0.4086147, abs=1e-4)
+    # As many numbers were drawn.
+    assert float(random.uniform(0, 1)) == pytest.approx(0.1573328, abs=1e-6)
+    assert float(torch.rand((), generator=random.device)) == pytest.approx(0.8319810, abs=1e-6)
 
 
 def test_moving_layers_are_there():
@@ -133,7 +146,7 @@ def test_moving_layers_are_there():
         torch.full((3, 200, 260), 40, dtype=torch.uint8),
         torch.full((3, 200, 260), 220, dtype=torch.uint8),
     ]
-    blurry, _ = Synthesizer(with_layers, pictures, [], [], CPU).batch(
+    blurry, _, _ = Synthesizer(with_layers, pictures, [], [], CPU).batch(
         8, 1, 64, Generators.seeded(1, CPU)
     )
     spread = blurry.flatten(1).std(dim=1)
@@ -159,7 +172,7 @@ def test_half_canvas_averages():
 
 def test_turns_treat_both_sides_alike():
     clip = torch.rand(6, 3, 3, 8, 8)
-    blurry, sharp = turn_clips(clip, clip.clone(), Generators.seeded(0, CPU))
+    blurry, sharp, _ = turn_clips(unknown_clips(clip, clip.clone()), Generators.seeded(0, CPU))
     assert torch.equal(blurry, sharp)
     assert not torch.equal(blurry, clip)
     torch.testing.assert_close(blurry.sum(dim=(1, 2, 3, 4)), clip.sum(dim=(1, 2, 3, 4)))

@@ -16,7 +16,7 @@ from unsmear.deploy.bench import (
 )
 from unsmear.deploy.records import BenchRecord, bench_lines
 from unsmear.engines.base import as_engine
-from unsmear.models.network import count_macs
+from unsmear.models.count import count_macs
 from unsmear.models.zoo import load_model, random_model
 
 

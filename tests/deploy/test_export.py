@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import one_scene
+from tests.conftest import TRAILS, mild, one_scene
 from unsmear.deploy import export as exporting
 from unsmear.deploy.export import export
 from unsmear.deploy.exported import ExportedModel
 from unsmear.errors import ModelError, OutputError
+from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.zoo import load_model
 
 
@@ -37,6 +38,21 @@ def test_graphs_restore_clips_of_any_size(loaded, tmp_path, kind):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     with pytest.raises(OutputError, match="exists"):
         export(loaded, kind, folder)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_graphs_of_a_network_that_follows_trails_take_the_motion(tmp_path, kind):
+    path = tmp_path / "trails.safetensors"
+    provenance = Provenance(model="trails", steps=0, seed=0, hours=0, device="cpu", version="test")
+    save_weights(path, TRAILS, mild(TRAILS).state_dict(), provenance)
+    loaded = load_model(str(path))
+    assert export(loaded, kind, tmp_path / "graphs") < 1e-4
+    exported = ExportedModel(tmp_path / "graphs")
+    assert exported.about["graphs"]["restore"]["inputs"][-1] == "motion"
+    clip = one_scene(3, 40, 56)
+    found = exported.restore_clip(clip.numpy())
+    wanted = loaded.network(clip[None])[0].numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):

@@ -9,26 +9,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import SMALL, awake, one_scene
+from tests.conftest import SMALL, TRAILS, awake, one_scene
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, as_engine, cores_left_to
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
-from unsmear.models.network import NetworkConfig
+from unsmear.models.config import NetworkConfig
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
-# One network with everything, and one with neither neighbours nor attention at the coarsest level.
+# One network with everything but trails, one with them, one with neither neighbours nor
+# attention at the coarsest level.
 DENSE = dataclasses.replace(
     SMALL, neighbours=0, stem=1, block="dense", dense_layers=2, attention_levels=(1,)
 )
 
 
-@pytest.fixture(scope="module", params=["openvino", "openvino-dense", "onnxruntime"])
+@pytest.fixture(
+    scope="module",
+    params=["openvino", "openvino-dense", "openvino-trails", "onnxruntime", "onnxruntime-trails"],
+)
 def engine(request) -> Engine:
     torch.manual_seed(0)
-    network = awake(DENSE if request.param == "openvino-dense" else SMALL)
-    if request.param == "onnxruntime":
+    kind, _, shape = request.param.partition("-")
+    network = awake({"": SMALL, "dense": DENSE, "trails": TRAILS}[shape])
+    if kind == "onnxruntime":
         return onnx.OnnxEngine(network, onnx.convert_levels(network))
     return openvino.OpenVinoEngine(network, openvino.convert_levels(network))
 

@@ -11,7 +11,8 @@ from tests.explain.test_maps import window_of
 from unsmear.engines.base import as_engine
 from unsmear.explain.gradients import ReceptiveField, local_reach, receptive_field
 from unsmear.explain.window import FrameWindow
-from unsmear.models.network import DeblurNetwork, NetworkConfig, join_frames, pad_to_multiple
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.restoration.stream import prepared
 from unsmear.restoration.tiles import Tiler
 

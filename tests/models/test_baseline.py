@@ -8,7 +8,7 @@ import torch
 from tests.conftest import one_scene
 from unsmear.errors import ConfigError
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_recurrent_macs
-from unsmear.models.network import count_parameters
+from unsmear.models.count import count_parameters
 
 TINY = RecurrentConfig(width=4, blocks=2, past=1, future=2)
 

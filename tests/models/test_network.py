@@ -7,15 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import SMALL, awake
+from tests.conftest import SMALL, TRAILS, awake
 from unsmear.errors import ConfigError
-from unsmear.models.network import (
-    DeblurNetwork,
-    count_macs,
-    count_parameters,
-    join_frames,
-    pad_to_multiple,
-)
+from unsmear.models.count import count_macs, count_parameters
+from unsmear.models.flow import clip_motion
+from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 
 
 def test_untrained_network_returns_its_input():
@@ -39,22 +35,25 @@ def test_padding_repeats_the_edge_and_keeps_the_frame(height, width, multiple):
     assert torch.equal(padded[..., -1, -1], frames[..., -1, -1])
 
 
-def test_clip_equals_frame_by_frame(network):
+def test_clip_equals_frame_by_frame(either):
     clip = torch.rand(2, 4, 3, 16, 24)
-    encoded = [network.encode(clip[:, t]) for t in range(4)]
-    window = join_frames([network.squeeze(one) for one in encoded])
-    whole = network(clip)
+    encoded = [either.encode(clip[:, t]) for t in range(4)]
+    window = join_frames([either.squeeze(one) for one in encoded])
+    whole = either(clip)
+    motion = clip_motion(clip).unflatten(0, (2, 4)) if either.config.trail_levels else None
     for t in range(4):
         neighbours = [encoded[max(t - 1, 0)].local, encoded[min(t + 1, 3)].local]
-        alone = network.restore(encoded[t], network.mix(window), neighbours)
+        alone = either.restore(
+            encoded[t], either.mix(window), neighbours, None if motion is None else motion[:, t]
+        )
         torch.testing.assert_close(alone, whole[:, t], rtol=1e-4, atol=1e-5)
 
 
-def test_batch_rows_do_not_mix(network):
+def test_batch_rows_do_not_mix(either):
     clips = torch.rand(3, 2, 3, 16, 16)
     for index in range(3):
         torch.testing.assert_close(
-            network(clips)[index], network(clips[index : index + 1])[0], rtol=1e-4, atol=1e-5
+            either(clips)[index], either(clips[index : index + 1])[0], rtol=1e-4, atol=1e-5
         )
 
 
@@ -125,3 +124,45 @@ def test_counts_agree_with_hand_calculation():
     # Stem 12 -> 4 and head 4 -> 12, 3x3, at half resolution.
     assert count_parameters(DeblurNetwork(config)) == (12 * 4 + 4 * 12) * 9 + 4 + 12
     assert count_macs(config, 32, 64) == (12 * 4 + 4 * 12) * 9 * 16 * 32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trail_levels": (2,)}, "below that of the coarsest"),
+        ({"trail_levels": (1, 0)}, "rising"),
+        ({"stem": 4}, "1/8"),
+        ({"neighbours": 0}, "needs neighbours"),
+        ({"trail_channels": 0}, "trail_channels is 0"),
+    ],
+)
+def test_trails_have_their_conditions(change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(TRAILS, **change)
+
+
+def test_trails_come_with_the_clip_where_they_are_asked_for():
+    network, clip = awake(TRAILS), torch.rand(2, 3, 3, 20, 28)
+    restored, trails = network(clip, with_trails=True)
+    assert trails.shape == (2, 3, 2, 3, 4)
+    torch.testing.assert_close(restored, network(clip))
+    with pytest.raises(ValueError, match="follows no trails"):
+        awake()(clip, with_trails=True)
+
+
+def test_motion_goes_with_networks_that_follow_trails_only():
+    for network, motion in ((awake(TRAILS), None), (awake(), torch.zeros(1, 4, 2, 2))):
+        encoded = network.encode(torch.rand(1, 3, 16, 16))
+        contexts = network.mix(network.squeeze(encoded))
+        with pytest.raises(ValueError, match="motion"):
+            network.restore(encoded, contexts, [encoded.local] * 2, motion)
+
+
+def test_a_network_that_follows_no_trails_yet_is_the_plain_one():
+    """Fresh modules are the identity: trained weights of `lite` are where `trail` can start."""
+    plain, following = awake(), DeblurNetwork(TRAILS).eval()
+    missing, unexpected = following.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing} == {"trail_head", "trails"}
+    clip = torch.rand(1, 3, 3, 16, 24)
+    torch.testing.assert_close(following(clip), plain(clip))

@@ -8,7 +8,8 @@ import torch
 from unsmear.errors import ModelError
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, save_weights
-from unsmear.models.network import DeblurNetwork, count_macs
+from unsmear.models.count import count_macs
+from unsmear.models.network import DeblurNetwork
 
 
 @pytest.mark.parametrize("name", list(zoo.ZOO))

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.conftest import SMALL, awake, one_scene
+from tests.conftest import SMALL, TRAILS, awake, one_scene
 from unsmear.errors import ConfigError
+from unsmear.models.config import NetworkConfig
 from unsmear.models.layers import DenseBlock, ResidualBlock, conv3x3, receptive_radius
-from unsmear.models.network import NetworkConfig
 from unsmear.restoration import tiles
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import (
@@ -116,6 +116,24 @@ def test_a_halo_one_step_too_small_shows():
 
     torch.testing.assert_close(run(1), conv(x))
     assert not torch.allclose(run(0), conv(x))
+
+
+@pytest.mark.parametrize("too_small", [0, 32])
+def test_the_halo_holds_the_longest_trails(monkeypatch, too_small):
+    """Every trail as long as they get, all over a frame much larger than a tile with its halo."""
+    network = awake(dataclasses.replace(TRAILS, trail_levels=(1,)))
+    assert network.trail_head is not None
+    network.trail_head.leave.weight.zero_()
+    network.trail_head.leave.bias.copy_(torch.tensor([100.0, 3.0]))  # 800 and 24 pixels, doubled
+    original = network.decode_reach
+    monkeypatch.setattr(
+        network, "decode_reach", lambda level: original(level) - too_small * (level == 1)
+    )
+    clip = one_scene(2, 24, 320)
+    whole = list(restore_stream(network, clip, 3, tiling="off"))
+    tiled = list(restore_stream(network, clip, 3, tiling=TileSize(24, 8)))
+    difference = max(float((a - b).abs().max()) for a, b in zip(whole, tiled, strict=True))
+    assert (difference < 5e-5) == (too_small == 0)
 
 
 def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):

@@ -77,6 +77,8 @@ def test_scaling_keeps_proportions(steps):
         ({"precision": "int8"}, "precision"),
         ({"frequency_weight": -1.0}, "frequency_weight"),
         ({"frequency_weight": float("nan")}, "frequency_weight"),
+        ({"trail_weight": -1.0}, "trail_weight"),
+        ({"trail_weight": float("inf")}, "trail_weight"),
         ({"compile": "yes"}, "compile"),
         ({"log_every": 0}, "log_every"),
     ],
@@ -92,15 +94,23 @@ def test_all_mistakes_are_named_at_once():
 
 
 def test_crops_grow_to_the_largest_at_the_end():
-    for name in ("lite", "pro"):
+    for name in ("lite", "pro", "trail"):
         crops = [stage.crop for stage in preset(name).stages]
         assert crops == sorted(set(crops))
+
+
+def test_presets_of_networks_that_follow_trails_can_be_turned():
+    """See `unsmear.data.clips.turn_clips`: other crops would teach no trails."""
+    for config in PRESETS.values():
+        if ZOO[config.model].config.trail_levels:
+            assert config.trail_weight > 0
+            assert all(stage.crop % 8 == 0 for stage in config.stages)
 
 
 def test_impossible_stages_and_presets():
     with pytest.raises(ConfigError, match="crop"):
         Stage(steps=1, clips=1, frames=1, crop=8)
-    with pytest.raises(ConfigError, match="lite, paper, pro"):
+    with pytest.raises(ConfigError, match="lite, paper, pro, trail"):
         preset("huge")
     with pytest.raises(ConfigError, match="at least 2"):
         preset("lite").scaled_to(1)

@@ -11,11 +11,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import SMALL, picture
+from tests.conftest import SMALL, TRAILS, picture
 from unsmear.cli import main
 from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files
-from unsmear.errors import InputError, ModelError, UnsmearError
+from unsmear.data.trails import unknown_trails
+from unsmear.errors import ConfigError, InputError, ModelError, UnsmearError
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
@@ -40,8 +41,9 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(autouse=True)
 def _tiny_row(monkeypatch):
-    entry = Entry(name="tiny", summary="for tests", config=SMALL, window=3)
-    monkeypatch.setitem(zoo.ZOO, "tiny", entry)
+    for name, config in (("tiny", SMALL), ("tracer", TRAILS)):
+        entry = Entry(name=name, summary="for tests", config=config, window=3)
+        monkeypatch.setitem(zoo.ZOO, name, entry)
 
 
 def save(path: Path, image) -> None:
@@ -115,11 +117,18 @@ def test_tensorboard_can_read_the_log(data, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [
+        ("tiny", "adam"),
+        ("tiny", "muon"),
+        ("tracer", "muon"),
+    ],
+)
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    data, tmp_path, stop, optimizer
+    data, tmp_path, stop, model, optimizer
 ):
-    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    config = dataclasses.replace(CONFIG, model=model, optimizer=optimizer)
     run(config, data, tmp_path / "whole")
     run(config, data, tmp_path / "parts", stop_after=stop)
     run(config, data, tmp_path / "parts")
@@ -156,10 +165,10 @@ def test_weights_of_another_network_are_refused(data, tmp_path):
 def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     original = loop.Stepper.step
 
-    def interrupted(self, blurry, sharp):
+    def interrupted(self, clips):
         if self._state.step == 5:
             raise KeyboardInterrupt
-        return original(self, blurry, sharp)
+        return original(self, clips)
 
     monkeypatch.setattr(loop.Stepper, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -319,6 +328,74 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
     frames = pairs / "seq" / "blur"
     main([str(frames), "-o", str(tmp_path / "restored"), "-m", str(out / "weights.safetensors")])
     assert len(list((tmp_path / "restored").iterdir())) == 4
+
+
+TRACER = dataclasses.replace(
+    CONFIG, model="tracer", stages=(Stage(steps=3, clips=2, frames=2, crop=32),)
+)
+
+
+def ends_of(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / WEIGHTS_FILE)
+
+
+def test_trails_are_learned_from_those_that_are_known(data, pairs, tmp_path):
+    """What is drawn and the loss of the pictures are the same: only trails can differ. Of recorded
+    pairs nobody knows them.
+    """
+    for name, folder, known in (("synthesis", data, True), ("pairs", pairs, False)):
+        losses = {}
+        for weight in (0.0, 1.0):
+            config = dataclasses.replace(TRACER, trail_weight=weight)
+            out = tmp_path / f"{name}{weight}"
+            losses[weight] = run(config, folder, out)[-1].loss
+        one, two = (ends_of(tmp_path / f"{name}{weight}") for weight in losses)
+        moved = any(not torch.equal(one[key], two[key]) for key in one if "trail_head." in key)
+        assert moved == known
+        assert (losses[1.0] > losses[0.0]) == known
+
+
+def test_a_network_without_trails_has_no_use_for_their_weight(data, tmp_path):
+    for weight in (0.0, 1.0):
+        run(dataclasses.replace(CONFIG, trail_weight=weight), data, tmp_path / str(weight))
+    one, two = (ends_of(tmp_path / str(weight)) for weight in (0.0, 1.0))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+# Dynamo looks for gradients where its graph is cut, and hides the warning where it is no error.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_trails_are_learned_in_half_precision_compiled_and_ahead(data, tmp_path, monkeypatch):
+    original = torch.nn.Module.compile
+
+    def quick(network, **options):
+        original(network, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", quick)
+    config = dataclasses.replace(TRACER, precision="bfloat16", compile="on", trail_weight=1.0)
+    loss = run(config, data, tmp_path / "all", ahead=True)[-1].loss
+    plain = dataclasses.replace(TRACER, trail_weight=1.0)
+    assert loss == pytest.approx(run(plain, data, tmp_path / "plain")[-1].loss, rel=0.05)
+
+
+def test_crops_that_would_teach_no_trails_are_refused(data, tmp_path):
+    odd = (*TRACER.stages, Stage(steps=1, clips=1, frames=2, crop=36))
+    with pytest.raises(ConfigError, match="crop is 36: 'tracer' follows trails"):
+        run(dataclasses.replace(TRACER, stages=odd), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_batch_has_trails_for_all_its_clips(data, pairs):
+    config = dataclasses.replace(
+        TRACER, stages=(Stage(steps=1, clips=6, frames=2, crop=40),), shards=6
+    )
+    batches = Batches(config, find_training_files([data, pairs]), [], CPU, 1)
+    clips = batches.draw(0)
+    assert [part.shape[:2] for part in clips.tensors] == [(6, 2)] * 4
+    assert clips.trails.vectors.shape == (6, 2, 2, 5, 5)
+    known = clips.trails.known.flatten(1).amax(dim=1)
+    assert 0 < known.sum() < 6  # both synthesis and pairs
+    blank = unknown_trails(clips.blurry)
+    assert torch.equal(clips.trails.vectors[known == 0], blank.vectors[known == 0])
 
 
 def test_reseeded_batches_are_others_from_the_same_sources(data):

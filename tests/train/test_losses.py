@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unsmear.data.trails import Trails
+from unsmear.models.trails import doubled
 from unsmear.train.config import LOSS_NAMES, Stage, TrainConfig
 from unsmear.train.losses import (
     LOSSES,
@@ -12,6 +14,7 @@ from unsmear.train.losses import (
     frequency,
     l1,
     psnr_loss,
+    trail_loss,
 )
 
 
@@ -64,6 +67,45 @@ def test_a_frequency_weight_means_the_same_for_every_crop():
     small, large = (torch.randn(1, 4, 3, side, side) for side in (32, 128))
     values = [float(frequency(noise, torch.zeros_like(noise))) for noise in (small, large)]
     assert values[0] == pytest.approx(values[1], rel=0.03)
+
+
+def true_trails():
+    """Short and long ones, some unknown."""
+    vectors = 20 * torch.randn(2, 3, 2, 4, 5)
+    vectors[0, 0, :, 0, 0] = torch.tensor([90.0, -70.0])
+    return Trails(vectors, (torch.rand(2, 3, 1, 4, 5) < 0.6).float())
+
+
+def test_trail_loss_is_a_mean_over_cells():
+    truth = true_trails()
+    estimated = 20 * torch.randn(2, 3, 2, 4, 5)
+    total = 0.0
+    for clip in range(2):
+        for frame in range(3):
+            for row in range(4):
+                for column in range(5):
+                    if truth.known[clip, frame, 0, row, column]:
+                        x, y = truth.vectors[clip, frame, :, row, column].tolist()
+                        wanted = complex(min(max(x, -48), 48), min(max(y, -48), 48))
+                        wanted *= wanted / abs(wanted)
+                        found = complex(*estimated[clip, frame, :, row, column].tolist())
+                        error = (abs(found - wanted) ** 2 + 0.01) ** 0.5
+                        total += error / (1 + 0.1 * abs(wanted))
+    assert float(trail_loss(estimated, truth)) == pytest.approx(total / 120, rel=1e-4)
+
+
+def test_trail_loss_asks_for_no_sign_and_of_unknown_cells_for_nothing():
+    truth = true_trails()
+    turned = Trails(-truth.vectors, truth.known)
+    exact = doubled(truth.vectors.clamp(-48, 48).flatten(0, 1)).unflatten(0, (2, 3))
+    exact.requires_grad_()
+    loss = trail_loss(exact, truth)
+    assert trail_loss(exact, turned) == loss
+    assert loss < trail_loss(exact + 1, truth) < trail_loss(exact + 2, truth)
+    (gradient,) = torch.autograd.grad(trail_loss(exact + 1, truth), exact)
+    assert torch.equal(gradient != 0, (truth.known == 1).expand_as(gradient))
+    (gradient,) = torch.autograd.grad(loss, exact)
+    assert torch.isfinite(gradient).all()
 
 
 def test_the_configured_loss_is_the_named_one_and_the_weighted_spectrum():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, TRAILS
 from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork
 from unsmear.train.config import PRESETS, Stage, TrainConfig
@@ -80,6 +80,23 @@ def test_each_parameter_has_exactly_one_optimizer(name):
         hidden = {id(p) for p in optimizers[0].param_groups[0]["params"]}
         assert id(network.head.weight) not in hidden
         assert id(network.stem.weight) not in hidden
+
+
+def test_what_estimates_trails_is_left_to_adam():
+    network = DeblurNetwork(TRAILS)
+    muon, adam = build_optimizers(network, dataclasses.replace(CONFIG, optimizer="muon"))
+    hidden, rest = (
+        {id(p) for group in one.param_groups for p in group["params"]} for one in (muon, adam)
+    )
+    parameters = dict(network.named_parameters())
+    estimating = [key for key in parameters if key.startswith("trail_head.")]
+    assert estimating
+    assert {id(parameters[key]) for key in estimating} <= rest
+    along = [key for key in parameters if key.startswith("trails.") and parameters[key].dim() == 4]
+    assert along
+    assert {id(parameters[key]) for key in along} <= hidden
+    assert not hidden & rest
+    assert len(hidden) + len(rest) == len(parameters)
 
 
 def test_the_paper_preset_is_adam():

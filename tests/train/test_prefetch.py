@@ -5,6 +5,8 @@ import threading
 import pytest
 import torch
 
+from unsmear.data.clips import Clips
+from unsmear.data.trails import Trails
 from unsmear.errors import InputError
 from unsmear.train.prefetch import drawn
 
@@ -24,15 +26,16 @@ class Numbers:
         self.steps.append((step, tuple(shards)))
         self.threads.add(threading.current_thread())
         self.drew.release()
-        return torch.full((1,), step), torch.full((1,), -step)
+        sides = (torch.full((1,), value) for value in (step, -step))
+        return Clips(*sides, Trails(torch.full((1,), 2 * step), torch.ones(1)))
 
 
 @pytest.mark.parametrize("ahead", [False, True])
 def test_batches_come_in_order_each_once(ahead):
     batches = Numbers()
     with drawn(batches, range(3, 8), [1], CPU, ahead=ahead) as draws:
-        pairs = [(int(blurry), int(sharp)) for blurry, sharp in draws]
-    assert pairs == [(step, -step) for step in range(3, 8)]
+        found = [tuple(int(tensor) for tensor in clips.tensors) for clips in draws]
+    assert found == [(step, -step, 2 * step, 1) for step in range(3, 8)]
     assert batches.steps == [(step, (1,)) for step in range(3, 8)]
     assert (threading.current_thread() in batches.threads) == (not ahead)
 

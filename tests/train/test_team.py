@@ -34,7 +34,7 @@ import torch
 from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files
 from unsmear.models import zoo
-from unsmear.models.network import NetworkConfig
+from unsmear.models.config import NetworkConfig
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import train

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
@@ -23,6 +24,7 @@ from unsmear.data.motion import Generators, Motion, draw_motion
 from unsmear.data.render import composite, expose, frame_points, pixel_axes, render
 from unsmear.data.shake import OrientationLog, smooth_path, transform_points
 from unsmear.data.sources import Shot
+from unsmear.data.trails import Trails, fit_trails, trails_under_layer
 from unsmear.errors import ConfigError
 
 
@@ -138,9 +140,7 @@ class Synthesizer:
         self.logs = logs
         self.device = device
 
-    def batch(
-        self, clips: int, frames: int, size: int, random: Generators
-    ) -> tuple[Tensor, Tensor]:
+    def batch(self, clips: int, frames: int, size: int, random: Generators) -> Clips:
         """Make B clips.
 
         Args:
@@ -151,18 +151,18 @@ class Synthesizer:
 
         Returns:
             Blurry and sharp, each (B, T, 3, H, W), sRGB 0..1; the blurry one in 8-bit steps.
+            Trails are known where a photograph was shaken, and size is a multiple of a cell.
         """
         lengths = draw_blur_lengths(self.config, clips, random)
         from_shot = torch.tensor([self._takes_shot(frames, random) for _ in range(clips)])
-        parts = []
+        parts: list[Clips] = []
         for make, share in ((self._from_photographs, ~from_shot), (self._from_shots, from_shot)):
             # Short blurs need fewer samples: make them apart from the long ones.
             ordered = lengths[share].sort().values
             groups = ordered.tensor_split(2) if len(ordered) > 1 else (ordered,)
             parts += [make(group, frames, size, random) for group in groups if len(group)]
-        blurry, sharp = (torch.cat(side) for side in zip(*parts, strict=True))
-        blurry, sharp = self._camera(blurry, sharp, random)
-        return turn_clips(blurry, sharp, random)
+        light = join_clips(parts)
+        return turn_clips(Clips(*self._camera(*light.pair, random), light.trails), random)
 
     def _takes_shot(self, frames: int, random: Generators) -> bool:
         if not any(len(shot.frames) >= frames + 2 for shot in self.shots):
@@ -196,22 +196,31 @@ class Synthesizer:
 
     def _from_photographs(
         self, lengths: Tensor, frames: int, size: int, random: Generators
-    ) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp in linear light, each (B, T, 3, H, W), for B blur lengths."""
+    ) -> Clips:
+        """In linear light, B clips for B blur lengths."""
         count = len(lengths)
         motion = self._motion(lengths, frames, size, random)
         side = _canvas_side(motion.homographies, size)
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
         canvas = self._light(canvas, random)
         subframes = render(canvas, motion.homographies.to(self.device), size, size)
+        # Fitted where the motion was drawn: few numbers.
+        vectors = fit_trails(motion.homographies, size, size).to(self.device)
+        known = torch.ones_like(vectors[:, :, :1])
         moving = [index for index in range(count) if random.chance(self.config.object_share)]
         if moving:
-            layer = self._layer(motion, moving, size, random)
+            layer, own = self._layer(motion, moving, size, random)
             subframes[moving] = composite(layer, subframes[moving])
-        return expose(subframes)
+            apart = fit_trails(own, size, size).to(self.device)
+            vectors[moving], known[moving] = trails_under_layer(vectors[moving], apart, layer[:, 3])
+        return Clips(*expose(subframes), Trails(vectors, known))
 
-    def _layer(self, motion: Motion, moving: list[int], size: int, random: Generators) -> Tensor:
-        """Cut-outs with a motion of their own, premultiplied: (n, 4, T, S, H, W)."""
+    def _layer(
+        self, motion: Motion, moving: list[int], size: int, random: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """Cut-outs with a motion of their own, premultiplied: (n, 4, T, S, H, W); and their
+        homographies (n, T, S, 3, 3).
+        """
         count = len(moving)
         times = motion.times[moving]
         path = smooth_path(times, 3, random.host, fastest=0.2)
@@ -229,7 +238,8 @@ class Synthesizer:
         texture = torch.stack([self._cutout_texture(side, random) for _ in moving])
         alpha = torch.stack([self._cutout_shape(side, size, random) for _ in moving])
         premultiplied = torch.cat((self._light(texture, random) * alpha, alpha), dim=1)
-        return render(premultiplied, homographies.to(self.device), size, size, outside="zeros")
+        placed = homographies.to(self.device)
+        return render(premultiplied, placed, size, size, outside="zeros"), homographies
 
     def _cutout_texture(self, side: int, random: Generators) -> Tensor:
         if self.photographs:
@@ -251,9 +261,7 @@ class Synthesizer:
             )
         return (outline - torch.hypot(y[:, None], x)).clamp(0, 1)[None]
 
-    def _from_shots(
-        self, lengths: Tensor, frames: int, size: int, random: Generators
-    ) -> tuple[Tensor, Tensor]:
+    def _from_shots(self, lengths: Tensor, frames: int, size: int, random: Generators) -> Clips:
         """As `_from_photographs`, over video made continuous by its flow. The camera shakes
         less here: the video brings motion of its own.
         """
@@ -296,7 +304,7 @@ class Synthesizer:
         before = half_exposure(slice(0, middle), 0, 1.0)
         after = half_exposure(slice(middle, None), 1, 0.0)
         subframes = torch.cat((before, after), dim=3).unflatten(-1, (size, size))
-        return expose(subframes)
+        return unknown_clips(*expose(subframes))  # what the video moves by is known but roughly
 
     def _camera(self, blurry: Tensor, sharp: Tensor, random: Generators) -> tuple[Tensor, Tensor]:
         """Linear light -> what a file holds: noise, sRGB, compression, 8 bits. The sharp frame
@@ -329,24 +337,3 @@ def _canvas_side(homographies: Tensor, size: int) -> int:
     corners = torch.tensor([[x, y] for x in (-corner, corner) for y in (-corner, corner)])
     reach = float(transform_points(homographies, corners).abs().quantile(0.98))
     return min(2 * math.ceil(reach) + 3, 3 * size)
-
-
-def turn_clips(blurry: Tensor, sharp: Tensor, random: Generators) -> tuple[Tensor, Tensor]:
-    """Turn by quarter turns, mirror and reverse in time, each clip at random, both alike.
-
-    Args:
-        blurry: (B, T, 3, H, H).
-        sharp: likewise.
-        random: choices.
-    """
-    sides = []
-    turns = [(random.index(4), random.chance(0.5), random.chance(0.5)) for _ in blurry]
-    for clips in (blurry, sharp):
-        turned = [
-            torch.rot90(clip, quarter, dims=(-2, -1)).flip(
-                [axis for axis, wanted in ((-1, mirrored), (0, reversed_)) if wanted]
-            )
-            for clip, (quarter, mirrored, reversed_) in zip(clips, turns, strict=True)
-        ]
-        sides.append(torch.stack(turned))
-    return sides[0], sides[1]

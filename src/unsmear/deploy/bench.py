@@ -20,7 +20,7 @@ from unsmear.engines import EngineName
 from unsmear.engines.base import Engine, cores_left_to
 from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
-from unsmear.models.network import count_macs
+from unsmear.models.count import count_macs
 from unsmear.models.zoo import LoadedModel
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings

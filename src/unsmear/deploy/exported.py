@@ -109,8 +109,10 @@ class ExportedModel:
         total = windows[0]
         for others in windows[1:]:
             total = [one.merge(other) for one, other in zip(total, others, strict=True)]
+        motion = self._motion(frames)
         restored = [
-            self._restored(frame, features, number, total) for number, frame in enumerate(frames)
+            self._restored(frame, features, number, total, motion)
+            for number, frame in enumerate(frames)
         ]
         return np.concatenate(restored)[..., :height, :width]
 
@@ -118,12 +120,23 @@ class ExportedModel:
     def _windows(parts: Sequence[np.ndarray]) -> list[Window]:
         return [Window(*parts[start : start + 3]) for start in range(0, len(parts), 3)]
 
+    def _motion(self, frames: Sequence[np.ndarray]) -> np.ndarray | None:
+        """Of each frame, (T, 4, H' / 8, W' / 8), where the network asks for it."""
+        if not self.about["network"]["trail_levels"]:
+            return None
+        import torch
+
+        from unsmear.models.flow import clip_motion
+
+        return clip_motion(torch.from_numpy(np.concatenate(frames)[None])).numpy()
+
     def _restored(
         self,
         frame: np.ndarray,
         features: Sequence[Sequence[np.ndarray]],
         number: int,
         windows: Sequence[Window],
+        motion: np.ndarray | None,
     ) -> np.ndarray:
         """One frame. Beyond the ends of the clip stands the nearest frame that exists."""
         network, last = self.about["network"], len(features) - 1
@@ -136,4 +149,6 @@ class ExportedModel:
         for index, offset in enumerate(around):
             neighbour = min(max(number + offset, 0), last)
             inputs[f"neighbour_{index}"] = features[neighbour][-1]
+        if motion is not None:
+            inputs["motion"] = motion[number : number + 1]
         return self._restore(inputs)[0]

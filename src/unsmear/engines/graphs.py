@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from unsmear.engines.base import Engine
 from unsmear.models.attention import TemporalSum
-from unsmear.models.network import DeblurNetwork, Encoded, NetworkConfig
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork, Encoded
 
 _SIDE = 16  # of the example frame, in multiples of what the network takes; graphs take any size
 
@@ -37,8 +38,8 @@ class DecodeLevel(nn.Module):
         self.has_context = level in network.config.attention_levels
 
     def forward(self, features: Tensor, *others: Tensor) -> Tensor:
-        """Features of this level, what comes from below (or of the neighbours), and last the
-        context where the level has an attention.
+        """Features of this level, what `DeblurNetwork.decode_level` takes as `below`, and last
+        the context where the level has an attention.
         """
         below = others[:-1] if self.has_context else others
         context = others[-1] if self.has_context else None
@@ -73,14 +74,18 @@ class RestoreFrame(nn.Module):
 
     def forward(self, frame: Tensor, *others: Tensor) -> Tensor:
         """The frame, its features, the contexts of its window, the coarsest features of its
-        neighbours -> the restored frame, (1, 3, H, W), not clamped.
+        neighbours, where the network follows trails the motion around it -> the restored frame,
+        (1, 3, H, W), not clamped.
         """
         config = self.network.config
         levels, contexts = len(config.widths), len(config.attention_levels)
+        around = others[levels + contexts :]
+        moving = bool(config.trail_levels)
         return self.network.restore(
             Encoded(frame, others[:levels]),
             others[levels : levels + contexts],
-            others[levels + contexts :],
+            around[:-1] if moving else around,
+            around[-1] if moving else None,
         )
 
 
@@ -136,9 +141,9 @@ def _frame(config: NetworkConfig) -> Tensor:
     return torch.zeros(1, 3, side, side)
 
 
-def _features(config: NetworkConfig, level: int) -> Tensor:
+def _features(config: NetworkConfig, level: int, channels: int | None = None) -> Tensor:
     side = _SIDE * config.size_multiple // (config.stem * 2**level)
-    return torch.zeros(1, config.widths[level], side, side)
+    return torch.zeros(1, channels or config.widths[level], side, side)
 
 
 def _context(config: NetworkConfig, level: int) -> Tensor:
@@ -158,10 +163,8 @@ def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
         yield Graph(encode_name(level), EncodeLevel(network, level), (entering,))
     for level in reversed(range(last + 1)):
         inputs = [_features(config, level)]
-        if level == last:
-            inputs += [_features(config, last) for _ in range(2 * config.neighbours)]
-        else:
-            inputs.append(_features(config, level + 1))
+        coarser = min(level + 1, last)
+        inputs += [_features(config, coarser, count) for count in config.channels_below(level)]
         if level in config.attention_levels:
             inputs.append(_context(config, level))
         yield Graph(decode_name(level), DecodeLevel(network, level), tuple(inputs))
@@ -188,13 +191,14 @@ def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
             _frame(config),
             *(_features(config, level) for level in levels),
             *(_context(config, level) for level in config.attention_levels),
-            *(_features(config, levels[-1]) for _ in range(2 * config.neighbours)),
+            *(_features(config, levels[-1], count) for count in config.channels_below(levels[-1])),
         ),
         (
             "frame",
             *features,
             *(f"context_{level}" for level in config.attention_levels),
             *(f"neighbour_{number}" for number in range(2 * config.neighbours)),
+            *(("motion",) if config.trail_levels else ()),
         ),
         ("restored",),
     )

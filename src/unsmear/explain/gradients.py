@@ -78,6 +78,7 @@ def receptive_field(
     neighbours: Sequence[Tensor],
     pixel: tuple[int, int],
     *,
+    motion: Tensor | None = None,
     tile: int = _TILE,
 ) -> ReceptiveField:
     """Go back from one pixel of the result to the numbers it comes from.
@@ -89,11 +90,13 @@ def receptive_field(
         descriptors: of the T frames in the window of the attention, (1, T, ...) a level.
         neighbours: as `DeblurNetwork.restore` takes them.
         pixel: x and y in the frame.
+        motion: as `DeblurNetwork.restore` takes it. It counts as given: what it was measured
+            from is not gone back to.
         tile: size of the tiles gradients are computed in, in pixels; the result does not
             depend on it but for rounding.
     """
     network = tiler.network
-    end = _through_decoder(network, current, descriptors, neighbours, pixel)
+    end = _through_decoder(network, current, descriptors, neighbours, motion, pixel)
     through_descriptors = _through_mix(network, descriptors, end.contexts)
     local, attention = torch.zeros(2, *window.pictures.shape)
     for index, picture in enumerate(window.pictures):
@@ -152,6 +155,7 @@ def _through_decoder(
     current: Encoded,
     descriptors: Descriptors,
     neighbours: Sequence[Tensor],
+    motion: Tensor | None,
     pixel: tuple[int, int],
 ) -> _DecoderGradients:
     """The decoder is convolutions only, given the contexts: a part of the frame will do."""
@@ -167,8 +171,9 @@ def _through_decoder(
     features = [_leaf(box.cut(current.features[n], strides[n])) for n in levels]
     contexts = [_leaf(context) for context in network.mix(descriptors)]
     around = [_leaf(box.cut(local, strides[-1])) for local in neighbours]
+    moving = None if motion is None else box.cut(motion, strides[-1])
     with torch.enable_grad():
-        out = network.restore(Encoded(frame, tuple(features)), tuple(contexts), around)
+        out = network.restore(Encoded(frame, tuple(features)), tuple(contexts), around, moving)
         value = out[0, :, y - box.top, x - box.left].mean()
         found = iter(torch.autograd.grad(value, [frame, *features, *contexts, *around]))
 

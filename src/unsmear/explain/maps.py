@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +16,7 @@ from unsmear.errors import ConfigError
 from unsmear.explain.gradients import ReceptiveField, receptive_field
 from unsmear.explain.window import FrameWindow
 from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
+from unsmear.models.flow import motion_between, shrunken_luma
 from unsmear.models.network import DeblurNetwork, Encoded, join_frames
 from unsmear.restoration.stream import prepared
 from unsmear.restoration.tiles import Tiler, Tiling
@@ -131,7 +133,9 @@ def explain_frame(
     assert current is not None  # the window is centred on it
     joined = join_frames(descriptors)
     neighbours = [locals_[place] for place in places]
-    restored = tiler.restore(current, network.mix(joined), neighbours)[0].float().clamp(0, 1).cpu()
+    motion = _motion(tiler, window)
+    restored = tiler.restore(current, network.mix(joined), neighbours, motion)[0]
+    restored = restored.float().clamp(0, 1).cpu()
     after = restored[:, : before.shape[-2], : before.shape[-1]]
     measured = []
     for number in levels:
@@ -148,8 +152,24 @@ def explain_frame(
             )
         )
     chosen = most_changed(before, after) if pixel is None else pixel
-    field = receptive_field(tiler, window, current, joined, neighbours, chosen)
+    field = receptive_field(tiler, window, current, joined, neighbours, chosen, motion=motion)
     return FrameMaps(window, tuple(measured), before, after, field)
+
+
+def _motion(tiler: Tiler, window: FrameWindow) -> Tensor | None:
+    """How the picture moves around the frame, where the network asks for it."""
+    if not tiler.network.config.trail_levels:
+        return None
+
+    def luma(index: int) -> np.ndarray | None:
+        if not 0 <= index < len(window.pictures):
+            return None
+        return shrunken_luma(prepared(window.pictures[index], tiler.engine))[0]
+
+    here = luma(window.current)
+    assert here is not None  # the window is centred on it
+    motion = motion_between(luma(window.current - 1), here, luma(window.current + 1))
+    return motion.unsqueeze(0).to(tiler.engine.device)
 
 
 def most_changed(before: Tensor, after: Tensor) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unsmear.errors import ConfigError, ModelError
-from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork
 
 FORMAT = "unsmear-weights-1"
 _LARGEST_HEADER = 8 << 20  # bytes; a real one takes some tens of KiB

@@ -1,23 +1,24 @@
-"""The deblurring network: encoder, factorised attention, decoder, and its configuration.
+"""The deblurring network: encoder, factorised attention, decoder.
 
 The encoder sees one frame and is purely convolutional. A neighbour reaches the current frame
 through its descriptors (the attention) and, where `neighbours` > 0, through its features at
-the lowest resolution (the local path). Nothing else crosses frames, nothing else is global.
+the lowest resolution (the local path); where the network follows trails, also through how the
+picture moves between it and the next. Nothing else crosses frames, nothing else is global.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.errors import ConfigError
 from unsmear.models.attention import Descriptor, FactorizedAttention, TemporalSum
+from unsmear.models.config import NetworkConfig
+from unsmear.models.flow import clip_motion
 from unsmear.models.layers import (
     DenseBlock,
     ResidualBlock,
@@ -25,73 +26,13 @@ from unsmear.models.layers import (
     conv3x3,
     receptive_radius,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """Shape of a `DeblurNetwork`. Levels count from the finest (0) to the coarsest.
-
-    Attributes:
-        widths: channels of each level; level l runs at 1/(stem * 2**l) of the frame.
-        encoder_blocks: blocks of each level before the fusion.
-        decoder_blocks: blocks of each level after the fusion.
-        block: `residual` (two 3x3 convolutions) or `dense` (densely connected module).
-        dense_layers: inner convolutions of a dense block, each adding width // 2 channels.
-        stem: the frame enters by pixel-unshuffle of this factor (1: at full resolution).
-        attention_levels: levels at which the attention fuses the window.
-        spatial_maps: M of the paper.
-        temporal_maps: N of the paper.
-        neighbours: frames on each side whose coarsest features join the current ones
-            (0: none, as in the paper).
-    """
-
-    widths: tuple[int, ...]
-    encoder_blocks: tuple[int, ...]
-    decoder_blocks: tuple[int, ...]
-    block: Literal["residual", "dense"] = "residual"
-    dense_layers: int = 4
-    stem: int = 2
-    attention_levels: tuple[int, ...]
-    spatial_maps: int = 8
-    temporal_maps: int = 4
-    neighbours: int = 0
-
-    def __post_init__(self) -> None:
-        # JSON gives lists; the config is hashable and comparable only with tuples.
-        for name in ("widths", "encoder_blocks", "decoder_blocks", "attention_levels"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        problems = []
-        levels = len(self.widths)
-        if levels == 0 or min(self.widths) < 2:
-            problems.append(f"widths is {self.widths}: needs one or more levels of 2+ channels")
-        for name in ("encoder_blocks", "decoder_blocks"):
-            value = getattr(self, name)
-            if len(value) != levels or min(value, default=0) < 0:
-                problems.append(f"{name} is {value}: needs {levels} numbers, one for each width")
-        if self.block not in ("residual", "dense"):
-            problems.append(f"block is {self.block!r}: allowed are 'residual' and 'dense'")
-        if self.dense_layers < 1:
-            problems.append(f"dense_layers is {self.dense_layers}: at least 1")
-        if self.stem not in (1, 2, 4):
-            problems.append(f"stem is {self.stem}: allowed are 1, 2 and 4")
-        if sorted(set(self.attention_levels)) != list(self.attention_levels) or any(
-            not 0 <= level < levels for level in self.attention_levels
-        ):
-            problems.append(
-                f"attention_levels is {self.attention_levels}: "
-                f"needs rising level numbers from 0 to {levels - 1}"
-            )
-        if min(self.spatial_maps, self.temporal_maps) < 1:
-            problems.append("spatial_maps and temporal_maps must be at least 1")
-        if self.neighbours < 0:
-            problems.append(f"neighbours is {self.neighbours}: 0 or more")
-        if problems:
-            raise ConfigError("NetworkConfig: " + "; ".join(problems))
-
-    @property
-    def size_multiple(self) -> int:
-        """Height and width that `encode` takes are multiples of this."""
-        return int(self.stem * 2 ** (len(self.widths) - 1))
+from unsmear.models.trails import (
+    MOTION_CHANNELS,
+    TRAIL_CHANNELS,
+    AlongTrail,
+    TrailHead,
+    enlarged,
+)
 
 
 class Encoded(NamedTuple):
@@ -188,6 +129,13 @@ class DeblurNetwork(nn.Module):
             if config.neighbours
             else None
         )
+        self.trail_head = TrailHead(widths[last]) if config.trail_levels else None
+        self.trails = nn.ModuleDict(
+            {
+                str(level): AlongTrail(widths[level], config.trail_channels)
+                for level in config.trail_levels
+            }
+        )
         self.head = conv3x3(widths[0], 3 * config.stem**2)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
@@ -221,22 +169,37 @@ class DeblurNetwork(nn.Module):
             level: which one; they run from the coarsest to 0.
             features: of the current frame at this level.
             below: what the coarser level gave, one tensor; at the coarsest level the
-                `Encoded.local` of the neighbours, see `restore`.
+                `Encoded.local` of the neighbours and, where the network follows trails, the
+                motion, see `restore`.
             context: G_st of this level, (B, K, C), where it has an attention, else None.
 
         Returns:
-            (B, widths[level], H_l, W_l).
+            (B, widths[level], H_l, W_l); where a finer level follows trails, they are two more
+            channels, see `NetworkConfig.hands_on_trails`.
         """
+        trails: Tensor | None = None
         if level < len(self.ups):
-            x = features + self.ups[level](below[0])
+            coarse = below[0]
+            if self.config.hands_on_trails(level + 1):
+                coarse, trails = coarse[:, :-TRAIL_CHANNELS], enlarged(coarse[:, -TRAIL_CHANNELS:])
+            x = features + self.ups[level](coarse)
         elif self.local_fusion is not None:
             side = self.config.neighbours
-            x = features + self.local_fusion(torch.cat((*below[:side], features, *below[side:]), 1))
+            around = (*below[:side], features, *below[side : 2 * side])
+            x = features + self.local_fusion(torch.cat(around, 1))
         else:
             x = features
         if context is not None:
             x = x + self.merges[str(level)](self.attention(level).take(features, context))
+        if level in self.config.trail_levels:
+            assert trails is not None
+            x = self.trails[str(level)](x, trails, self.stride(level))
         decoded: Tensor = self.decoder[level](x)
+        if level == len(self.ups) and self.trail_head is not None:
+            trails = self.trail_head(decoded, below[-1])
+        if self.config.hands_on_trails(level):
+            assert trails is not None
+            decoded = torch.cat((decoded, trails), dim=1)
         return decoded
 
     def predict(self, x: Tensor) -> Tensor:
@@ -254,9 +217,16 @@ class DeblurNetwork(nn.Module):
         pixels of the frame.
         """
         last = level == len(self.config.widths) - 1
+        stride = self.stride(level)
         radius = receptive_radius(self.decoder[level])
         radius += int(level == 0) + int(last and self.local_fusion is not None)
-        return self.stride(level) * radius
+        if last and self.trail_head is not None:
+            radius += receptive_radius(self.trail_head)
+        if level in self.config.trail_levels:
+            radius += AlongTrail.reach(stride)
+        if not last and self.config.hands_on_trails(level + 1):
+            radius += 2  # a pixel of the coarser trails
+        return stride * radius
 
     def stride(self, level: int) -> int:
         """Pixels of the frame for one pixel of a level's features, each way."""
@@ -302,7 +272,11 @@ class DeblurNetwork(nn.Module):
         )
 
     def restore(
-        self, current: Encoded, contexts: Contexts, neighbours: Sequence[Tensor] = ()
+        self,
+        current: Encoded,
+        contexts: Contexts,
+        neighbours: Sequence[Tensor] = (),
+        motion: Tensor | None = None,
     ) -> Tensor:
         """Restore B current frames.
 
@@ -312,42 +286,73 @@ class DeblurNetwork(nn.Module):
             neighbours: `Encoded.local` of the 2 * config.neighbours frames around each one,
                 earliest first, the current one left out. Beyond the ends of the video stands
                 the nearest frame that exists.
+            motion: how the picture moves around each frame, (B, 4, H / 8, W / 8), see
+                `unsmear.models.flow.motion_between`; None where the network follows no trails.
 
         Returns:
             (B, 3, H, W), not clamped.
 
         Raises:
-            ValueError: the number of neighbours does not fit the network.
+            ValueError: the number of neighbours or the motion does not fit the network.
         """
-        self.check_neighbours(neighbours)
-        below: Sequence[Tensor] = neighbours
+        below = self.around(neighbours, motion)
         for level in reversed(range(len(self.config.widths))):
             context = self.context_of(level, contexts)
             below = (self.decode_level(level, current.features[level], below, context),)
         return current.frame + self.predict(below[0])
 
-    def check_neighbours(self, neighbours: Sequence[Tensor]) -> None:
-        """Raise ValueError if their number does not fit the network."""
+    def around(self, neighbours: Sequence[Tensor], motion: Tensor | None) -> tuple[Tensor, ...]:
+        """What the coarsest `decode_level` takes as `below`.
+
+        Raises:
+            ValueError: the number of neighbours or the motion does not fit the network.
+        """
         wanted = 2 * self.config.neighbours
         if len(neighbours) != wanted:
             raise ValueError(f"{len(neighbours)} neighbours given: this network takes {wanted}")
+        if (motion is not None) != bool(self.config.trail_levels):
+            needs = "needs" if self.config.trail_levels else "takes no"
+            raise ValueError(f"this network {needs} motion, see NetworkConfig.trail_levels")
+        return tuple(neighbours) if motion is None else (*neighbours, motion)
+
+    def still(self, encoded: Encoded) -> Tensor | None:
+        """The motion of B frames around which nothing moves; None where none is taken."""
+        if not self.config.trail_levels:
+            return None
+        local = encoded.local
+        return local.new_zeros(len(local), MOTION_CHANNELS, *local.shape[-2:])
 
     def context_of(self, level: int, contexts: Contexts) -> Tensor | None:
         """The context of a level, None where it has no attention."""
         levels = self.config.attention_levels
         return contexts[levels.index(level)] if level in levels else None
 
-    def forward(self, clip: Tensor) -> Tensor:
+    @overload
+    def forward(self, clip: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(self, clip: Tensor, *, with_trails: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    def forward(self, clip: Tensor, *, with_trails: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Restore every frame of a clip, the whole clip being each one's window.
 
         Args:
             clip: (B, T, 3, H, W), any H and W.
+            with_trails: also return them, for training.
 
         Returns:
-            (B, T, 3, H, W), not clamped.
+            (B, T, 3, H, W), not clamped; with trails also these, `doubled`, in pixels, (B, T, 2,
+            h, w), one for each 8x8 pixels begun.
+
+        Raises:
+            ValueError: trails are asked of a network that follows none.
         """
+        if with_trails and self.trail_head is None:
+            raise ValueError("this network follows no trails, see NetworkConfig.trail_levels")
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.size_multiple)
+        # First of all: a compiler has to leave its graph for it.
+        motion = clip_motion(padded) if self.config.trail_levels else None
         encoded = self.encode(padded.flatten(0, 1))  # B*T frames
         window = tuple(  # (B*T, 1, ...) -> (B, T, ...) -> every frame gets its clip's window
             Descriptor(
@@ -358,10 +363,16 @@ class DeblurNetwork(nn.Module):
             )
             for level in self.squeeze(encoded)
         )
-        restored = self.restore(
-            encoded, self.mix(window), self._clip_neighbours(encoded.local, frames)
-        )
-        return restored.unflatten(0, (batch, frames))[..., :height, :width]
+        below = self.around(self._clip_neighbours(encoded.local, frames), motion)
+        contexts, trails = self.mix(window), clip.new_empty(0)
+        for level in reversed(range(len(self.config.widths))):
+            context = self.context_of(level, contexts)
+            below = (self.decode_level(level, encoded.features[level], below, context),)
+            if level == len(self.ups):  # the coarsest, which estimates them
+                trails = below[0][:, -TRAIL_CHANNELS:]  # if it does
+        restored = encoded.frame + self.predict(below[0])
+        restored = restored.unflatten(0, (batch, frames))[..., :height, :width]
+        return (restored, trails.unflatten(0, (batch, frames))) if with_trails else restored
 
     def _clip_neighbours(self, local: Tensor, frames: int) -> list[Tensor]:
         """Shift the coarsest features (B*T, C, h, w) along T, ends repeated."""
@@ -379,27 +390,3 @@ class DeblurNetwork(nn.Module):
         attention = self.attentions[str(level)]
         assert isinstance(attention, FactorizedAttention)
         return attention
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of trained values."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, window: int = 5) -> int:
-    """Multiply-accumulates for one frame of a stream (encode, squeeze and restore, once each).
-
-    Counted by running the network on PyTorch's meta device: shapes only, no arithmetic.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = DeblurNetwork(config)
-        encoded = network.encode(torch.empty(1, 3, height, width))
-        descriptors = network.squeeze(encoded)
-        network.restore(
-            encoded,
-            network.mix(join_frames([descriptors] * window)),
-            [encoded.local] * 2 * config.neighbours,
-        )
-    return int(counter.get_total_flops()) // 2

@@ -9,7 +9,8 @@ import torch
 
 from unsmear.errors import ModelError
 from unsmear.models.checkpoint import Provenance, load_weights, read_provenance
-from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
@@ -48,6 +49,21 @@ ZOO: dict[str, Entry] = {
                 decoder_blocks=(1, 1, 3),
                 attention_levels=(2,),
                 neighbours=1,
+            ),
+            window=5,
+        ),
+        # How the picture moves between frames says whither it is blurred, and along the blur lies
+        # what undoes it.
+        Entry(
+            name="trail",
+            summary="lite that looks along the blur of each pixel: better where much moves",
+            config=NetworkConfig(
+                widths=(24, 48, 96),
+                encoder_blocks=(1, 1, 3),
+                decoder_blocks=(1, 1, 3),
+                attention_levels=(2,),
+                neighbours=1,
+                trail_levels=(1,),
             ),
             window=5,
         ),

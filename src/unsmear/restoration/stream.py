@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError
+from unsmear.models.flow import motion_between, shrunken_luma
 from unsmear.models.network import (
     Contexts,
     Encoded,
@@ -239,12 +241,13 @@ def _size_of(encoded: Encoded) -> int:
 
 @dataclass
 class _Held:
-    """A frame on its way; what is not needed any more is None."""
+    """A frame on its way; what is not needed, or not any more, is None."""
 
     frame: Tensor | None
     encoded: Encoded | None = None
     coarser: tuple[Tensor, ...] = ()
     local: Tensor | None = None
+    luma: np.ndarray | None = None
 
 
 class _SceneStream:
@@ -305,6 +308,8 @@ class _SceneStream:
     def _take(self, frame: Tensor) -> None:
         held = _Held(frame)
         self._size = frame.shape[-2:]
+        if self._network.config.trail_levels:
+            held.luma = shrunken_luma(prepared(frame, self._tiler.engine))[0]
         if self._contexts is None:
             encoded = self._tiler.encode(prepared(frame, self._tiler.engine))
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
@@ -332,9 +337,19 @@ class _SceneStream:
             assert held.frame is not None
             frame = prepared(held.frame, self._tiler.engine)
             held.encoded = Encoded(frame, (self._tiler.encode_finest(frame), *held.coarser))
-        out = self._tiler.restore(held.encoded, contexts, neighbours)
+        out = self._tiler.restore(held.encoded, contexts, neighbours, self._motion(current))
         height, width = self._size
         return out[0, :, :height, :width].clamp_(0, 1)
+
+    def _motion(self, current: int) -> Tensor | None:
+        """How the picture moves around a frame, where the network asks for it."""
+        luma = self._at(current).luma
+        if luma is None:
+            return None
+        before = self._at(current - 1).luma if current > self._start else None
+        after = self._at(current + 1).luma if current + 1 < self._end else None
+        motion = motion_between(before, luma, after)
+        return motion.unsqueeze(0).to(self._tiler.engine.device)
 
     def _let_go(self, current: int) -> None:
         """What nothing after the current frame will ask for: its neighbours look at `local`."""

@@ -184,13 +184,17 @@ class Tiler:
         )
 
     def restore(
-        self, current: Encoded, contexts: Contexts, neighbours: Sequence[Tensor] = ()
+        self,
+        current: Encoded,
+        contexts: Contexts,
+        neighbours: Sequence[Tensor] = (),
+        motion: Tensor | None = None,
     ) -> Tensor:
         """As `DeblurNetwork.restore`."""
         network = self.network
-        network.check_neighbours(neighbours)
         last = len(network.config.widths) - 1
-        below = [Layer(local, network.stride(last)) for local in neighbours]
+        around = network.around(neighbours, motion)
+        below = [Layer(one, network.stride(last)) for one in around]
         for level in reversed(range(last + 1)):
             context = network.context_of(level, contexts)
 

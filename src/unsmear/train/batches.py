@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.motion import Generators
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
-from unsmear.data.synthesis import Synthesizer, turn_clips
+from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import InputError
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.video.images import unit_from_integer
@@ -84,7 +85,7 @@ class Batches:
         twin._config = dataclasses.replace(self._config, seed=seed)
         return twin
 
-    def draw(self, step: int, shards: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
         """The batch of a step, always the same for the same step.
 
         Args:
@@ -92,8 +93,8 @@ class Batches:
             shards: which of the config's shards; default: all.
 
         Returns:
-            Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, on the device, where
-            B is the stage's clips, or the wanted shards' part of them.
+            Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, and the trails of their
+            blur, on the device, where B is the stage's clips, or the wanted shards' part of them.
         """
         stage, seed = self._config.stage_at(step), self._config.seed
         wanted = range(self._config.shards) if shards is None else shards
@@ -101,22 +102,21 @@ class Batches:
             self._shard(stage, Generators.of_shard(seed, step, shard, self._device))
             for shard in wanted
         ]
-        blurry, sharp = (torch.cat(side) for side in zip(*parts, strict=True))
-        return blurry, sharp
+        return join_clips(parts)
 
-    def _shard(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+    def _shard(self, stage: Stage, random: Generators) -> Clips:
         clips = stage.clips // self._config.shards
         if self._synthesizer is None or (self._pairs and random.chance(self._config.pair_share)):
             return self._recorded(clips, stage, random)
         return self._synthesizer.batch(clips, stage.frames, stage.crop, random)
 
-    def _recorded(self, count: int, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
+    def _recorded(self, count: int, stage: Stage, random: Generators) -> Clips:
         clips = [self._recorded_clip(stage, random) for _ in range(count)]
         blurry, sharp = (
             unit_from_integer(torch.stack(side).to(self._device))
             for side in zip(*clips, strict=True)
         )
-        return turn_clips(blurry, sharp, random)
+        return turn_clips(unknown_clips(blurry, sharp), random)
 
     def _recorded_clip(self, stage: Stage, random: Generators) -> tuple[Tensor, Tensor]:
         pair = self._pairs[random.index(len(self._pairs))]

@@ -55,6 +55,8 @@ class TrainConfig:
         halve_every: steps, for `halving`.
         loss: see `unsmear.train.losses`.
         frequency_weight: of `unsmear.train.losses.frequency`, added to the loss.
+        trail_weight: of `unsmear.train.losses.trail_loss`, added to the loss of networks that
+            follow trails.
         clip_norm: largest norm of the gradient.
         ema_decay: of the moving average of the weights, which is what gets validated and saved.
         shards: equal parts that a batch is drawn in, each from random numbers of its own. Up to
@@ -79,6 +81,7 @@ class TrainConfig:
     halve_every: int = 0
     loss: LossName = "charbonnier"
     frequency_weight: float = 0.0
+    trail_weight: float = 0.01
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     shards: int = 1
@@ -107,6 +110,8 @@ class TrainConfig:
             problems.append(f"loss is {self.loss!r}: allowed are {', '.join(LOSS_NAMES)}")
         if not 0 <= self.frequency_weight < math.inf:
             problems.append(f"frequency_weight is {self.frequency_weight}: 0 or more")
+        if not 0 <= self.trail_weight < math.inf:
+            problems.append(f"trail_weight is {self.trail_weight}: 0 or more")
         if not 0 <= self.ema_decay < 1:
             problems.append(f"ema_decay is {self.ema_decay}: from 0 to below 1")
         if self.shards < 1 or any(stage.clips % self.shards for stage in self.stages):
@@ -188,6 +193,23 @@ PRESETS: dict[str, TrainConfig] = {
         # for tens of steps.
         clip_norm=0.1,
         shards=2,
+        validate_every=750,
+        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
+    ),
+    # As `lite`, with fewer but larger crops: where a crop is not much larger than a trail is long,
+    # neighbouring frames hardly show the same.
+    "trail": TrainConfig(
+        model="trail",
+        stages=(
+            Stage(steps=5_400, clips=3, frames=3, crop=192),
+            Stage(steps=1_200, clips=3, frames=4, crop=256),
+        ),
+        optimizer="muon",
+        learning_rate=6e-4,
+        warmup=100,
+        loss="charbonnier_mse",
+        clip_norm=0.1,
+        shards=3,
         validate_every=750,
         synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
     ),

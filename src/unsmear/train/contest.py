@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unsmear.allocator import keep_freed_memory
+from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files
 from unsmear.device import pick_device
@@ -38,10 +39,10 @@ from unsmear.evaluate.comparison import (
     comparison_as_json,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.models.network import count_parameters
+from unsmear.models.count import count_parameters
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig, preset
-from unsmear.train.losses import build_loss
+from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.measures import BLURRED, Judge, Measures, gains
 from unsmear.train.optimizers import build_optimizers
 from unsmear.train.prefetch import Draws
@@ -65,6 +66,7 @@ class Learner:
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizers = build_optimizers(self.network, self.plan)
         self._loss = build_loss(self.plan)
+        self._trail_weight = trail_weight_of(self.network, self.plan)
 
     @classmethod
     def start(
@@ -78,14 +80,14 @@ class Learner:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return cls(label, network, plan, device)
 
-    def learn(self, blurry: Tensor, sharp: Tensor) -> None:
+    def learn(self, clips: Clips) -> None:
         """Take one step."""
         began = self._clock()
         rate = self.plan.learning_rate * min((self.step + 1) / max(self.plan.warmup, 1), 1)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        loss = self._loss(self.network(blurry), sharp)
+        _, loss = restore_and_compare(self.network, clips, self._loss, self._trail_weight)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
@@ -159,10 +161,10 @@ def run_contest(
 
     step = first_step
     while busy := [learner for learner in learners if wanted(learner)]:
-        blurry, sharp = batches.draw(step)
+        clips = batches.draw(step)
         step += 1
         for learner in busy:
-            learner.learn(blurry, sharp)
+            learner.learn(clips)
             for limit in wanted(learner):
                 if (learner.step == steps) if limit == "steps" else learner.seconds >= seconds:  # type: ignore[operator]
                     learner.record(limit, judge)
@@ -179,7 +181,7 @@ def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: s
 
     def step(crop: int) -> None:
         clips = torch.rand(2, stage.clips, stage.frames, 3, crop, crop, device=device)
-        learner.learn(clips[0], clips[1])
+        learner.learn(unknown_clips(clips[0], clips[1]))
 
     step(32)  # libraries loaded, state of the optimisers there
     if device.type == "cuda":
@@ -319,7 +321,7 @@ def hold_contest(
     held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
     files = find_training_files(arguments.data)
     batches = Batches(held_out, files, arguments.shake, device, os.cpu_count() or 1)
-    fresh = [batches.draw(step) for step in range(arguments.fresh)]
+    fresh = [batches.draw(step).pair for step in range(arguments.fresh)]
     measures = Measures(find_pairs(arguments.val), fresh, arguments.ssim_every, device)
     blurry = measures.score(None)
     learners: list[Learner] = []

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from unsmear import __version__
+from unsmear.data.clips import Clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError, MissingExtraError, UnsmearError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, save_weights
+from unsmear.models.config import NetworkConfig
+from unsmear.models.trails import CELL
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import CompileChoice, TrainConfig
-from unsmear.train.losses import build_loss
+from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.meter import Meter, Report
 from unsmear.train.prefetch import Draws, drawn
 from unsmear.train.state import TrainState
@@ -66,13 +69,15 @@ def train(
 
     Raises:
         UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, the
-            initial weights are of another network, or the processes cannot share the shards.
+            initial weights are of another network, the processes cannot share the shards, or the
+            network follows trails and a crop is no multiple of their cell.
     """
     team = team or Team()
+    entry = find_entry(config.model)
     check_shards(config, team.size)
+    check_crops(config, entry.config)
     shards = team.share(range(config.shards))
     out.mkdir(parents=True, exist_ok=True)
-    entry = find_entry(config.model)
     state = TrainState.start(entry.config, config, device)
     if initial is not None:
         state.take_weights(initial)
@@ -91,9 +96,9 @@ def train(
         with drawn(batches, range(state.step, last), shards, device, ahead=ahead) as draws:
             while state.step < last:
                 meter.clock.mark()
-                blurry, sharp = next(draws)
+                clips = next(draws)
                 meter.clock.mark()
-                learned = stepper.step(blurry, sharp)
+                learned = stepper.step(clips)
                 meter.clock.mark()
                 meter.add(*learned)
                 state.seconds = time.monotonic() - began
@@ -145,14 +150,15 @@ class Stepper:
             state.network.compile(dynamic=False)
         self._network = team.wrap(state.network)
         self._loss = build_loss(config)
+        self._trail_weight = trail_weight_of(state.network, config)
         half = config.precision == "bfloat16" or (
             config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
         self._bad = 0
 
-    def step(self, blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Learn from clips (B, T, 3, H, W): this process's part of the batch.
+    def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Learn from clips: this process's part of the batch.
 
         Returns:
             Loss, PSNR after and PSNR before, as tensors on the device; frames learned from.
@@ -161,10 +167,11 @@ class Stepper:
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(state.step)
+        blurry, sharp = clips.pair
         with self._autocast:
-            restored = self._network(blurry)
-        restored = restored.float()
-        loss = self._loss(restored, sharp)
+            restored, loss = restore_and_compare(
+                self._network, clips, self._loss, self._trail_weight
+            )
         state.network.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
@@ -193,6 +200,18 @@ def check_shards(config: TrainConfig, processes: int) -> None:
             f"{processes} processes cannot share the {config.shards} shards of a batch evenly: "
             f"start a number that divides {config.shards}"
         )
+
+
+def check_crops(config: TrainConfig, network: NetworkConfig) -> None:
+    """Raise ConfigError where a network follows trails, and turned crops would have their cells
+    elsewhere, so that it would learn from none.
+    """
+    for stage in config.stages:
+        if network.trail_levels and stage.crop % CELL:
+            raise ConfigError(
+                f"crop is {stage.crop}: '{config.model}' follows trails, which needs a multiple of "
+                f"{CELL}"
+            )
 
 
 def wants_compiling(choice: CompileChoice, device: torch.device) -> bool:

@@ -1,15 +1,22 @@
-"""Losses between restored and sharp clips, (B, T, 3, H, W), sRGB 0..1 -> a scalar."""
+"""Losses between restored and sharp clips, (B, T, 3, H, W), sRGB 0..1 -> a scalar; and between
+estimated and true trails.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from unsmear.data.clips import Clips
+from unsmear.data.trails import Trails
+from unsmear.models.config import NetworkConfig
+from unsmear.models.trails import doubled
 from unsmear.train.config import LossName, TrainConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+_LONGEST = 48.0  # pixels of a true trail along x and along y; more is as good as no end
 
 
 def charbonnier(restored: Tensor, sharp: Tensor) -> Tensor:
@@ -60,9 +67,55 @@ LOSSES: dict[LossName, Loss] = {
 }
 
 
+def trail_loss(estimated: Tensor, truth: Trails) -> Tensor:
+    """How far estimated trails lie from the true ones, in pixels of one that is short; of a long
+    one in tenths of its length, or few of them would outweigh all others.
+
+    Args:
+        estimated: `unsmear.models.trails.doubled`, in pixels, (B, T, 2, h, w).
+        truth: (x, y) of the same cells, not doubled.
+
+    Returns:
+        Mean over all cells; those that are not known count as zero, so that the mean over the
+        parts of a batch is that over the batch.
+    """
+    wanted = doubled(truth.vectors.clamp(-_LONGEST, _LONGEST).flatten(0, 1))
+    error = (estimated.flatten(0, 1) - wanted).square().sum(dim=1)
+    rounded = (error + 0.01).sqrt() / (1 + 0.1 * wanted.norm(dim=1))
+    return (rounded * truth.known.flatten(0, 1)[:, 0]).mean()
+
+
 def build_loss(config: TrainConfig) -> Loss:
     """The loss that a configuration asks for: its named one, plus the weighted `frequency`."""
     named, weight = LOSSES[config.loss], config.frequency_weight
     if weight == 0:
         return named
     return lambda restored, sharp: named(restored, sharp) + weight * frequency(restored, sharp)
+
+
+def restore_and_compare(
+    network: nn.Module, clips: Clips, loss: Loss, trail_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Restored clips, float32, and their loss; of networks that follow trails also by these.
+
+    Args:
+        network: restores clips (B, T, 3, H, W). Where `trail_weight` is not zero it follows trails
+            and takes `with_trails`, as `DeblurNetwork` does.
+        clips: to restore, and what they should become.
+        loss: see `build_loss`.
+        trail_weight: of `trail_loss`.
+    """
+    if trail_weight == 0:
+        restored = network(clips.blurry).float()
+        return restored, loss(restored, clips.sharp)
+    restored, trails = network(clips.blurry, with_trails=True)
+    restored = restored.float()
+    apart = trail_loss(trails.float(), clips.trails)
+    return restored, loss(restored, clips.sharp) + trail_weight * apart
+
+
+def trail_weight_of(network: nn.Module, config: TrainConfig) -> float:
+    """What a configuration says, 0 for networks that follow no trails."""
+    shape = getattr(network, "config", None)
+    follows = isinstance(shape, NetworkConfig) and bool(shape.trail_levels)
+    return config.trail_weight if follows else 0.0

@@ -103,6 +103,7 @@ def build_optimizers(network: nn.Module, config: TrainConfig) -> tuple[Optimizer
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
     """Convolutions between features. The first and the last one, biases and temporal logits
-    are not: there an orthogonal step has no meaning.
+    are not: there an orthogonal step has no meaning. What estimates trails is not either: a
+    direction is learned slowly under Muon.
     """
-    return parameter.dim() >= 4 and not {"stem", "head"} & set(name.split("."))
+    return parameter.dim() >= 4 and not {"stem", "head", "trail_head"} & set(name.split("."))

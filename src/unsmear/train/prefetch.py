@@ -9,23 +9,23 @@ from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
-Batch = tuple[Tensor, Tensor]
+from unsmear.data.clips import Clips
+
 _PATIENCE = 0.2  # seconds between looks at whether anybody still wants batches
 
 
 class Draws(Protocol):
     """Where batches come from: `Batches`, or a stand-in."""
 
-    def draw(self, step: int, shards: Sequence[int] | None = None) -> Batch:
-        """Blurry and sharp clips of a step, each (B, T, 3, H, W)."""
+    def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
+        """The clips of a step."""
 
 
 @contextmanager
 def drawn(
     batches: Draws, steps: range, shards: Sequence[int], device: torch.device, *, ahead: bool
-) -> Iterator[Iterator[Batch]]:
+) -> Iterator[Iterator[Clips]]:
     """The batches of steps, in order: each is the same whether drawn ahead or not.
 
     Args:
@@ -58,7 +58,7 @@ class _Worker(threading.Thread):
         super().__init__(name="unsmear-draw", daemon=True)
         self._batches, self._steps, self._shards = batches, steps, shards
         self._device = device
-        self._ready: queue.Queue[tuple[Batch, torch.cuda.Event | None] | BaseException] = (
+        self._ready: queue.Queue[tuple[Clips, torch.cuda.Event | None] | BaseException] = (
             queue.Queue(maxsize=1)
         )
         self._unwanted = threading.Event()
@@ -82,7 +82,7 @@ class _Worker(threading.Thread):
         except BaseException as error:
             self._hand_over(error)
 
-    def _hand_over(self, item: tuple[Batch, torch.cuda.Event | None] | BaseException) -> bool:
+    def _hand_over(self, item: tuple[Clips, torch.cuda.Event | None] | BaseException) -> bool:
         while not self._unwanted.is_set():
             try:
                 self._ready.put(item, timeout=_PATIENCE)
@@ -91,7 +91,7 @@ class _Worker(threading.Thread):
                 continue
         return False
 
-    def taken(self) -> Iterator[Batch]:
+    def taken(self) -> Iterator[Clips]:
         """The batches, as they are wanted."""
         for _ in self._steps:
             item = self._ready.get()
@@ -101,7 +101,7 @@ class _Worker(threading.Thread):
             if event is not None:
                 here = torch.cuda.current_stream(self._device)
                 here.wait_event(event)
-                for tensor in batch:
+                for tensor in batch.tensors:
                     tensor.record_stream(here)  # its memory is free again when this stream is done
             yield batch
 

@@ -165,7 +165,11 @@ def _check_fit(
 ) -> None:
     """Whether what was found fits the configuration."""
     entry = mistakes.attempt(lambda: find_entry(config.model))
-    if entry is not None and initial is not None and initial.network.config != entry.config:
+    if (
+        entry is not None
+        and initial is not None
+        and not entry.config.goes_on_from(initial.network.config)
+    ):
         mistakes.add(
             ModelError(
                 f"the weights '{initial.name}' are of another network than '{config.model}', which "

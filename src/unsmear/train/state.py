@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unsmear.errors import ModelError
-from unsmear.models.network import DeblurNetwork, NetworkConfig
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
@@ -58,15 +59,19 @@ class TrainState:
     def take_weights(self, initial: LoadedModel) -> None:
         """Start from trained weights.
 
+        Those of a network without trails are a start for the like one with them.
+
         Raises:
             ModelError: they are of another network.
         """
-        if initial.network.config != self.network.config:
+        given, wanted = initial.network.config, self.network.config
+        if not wanted.goes_on_from(given):
             raise ModelError(
                 f"the weights '{initial.name}' are of another network than the one to be trained"
             )
         for module in (self.network, self.average):
-            module.load_state_dict(initial.network.state_dict())
+            # The average keeps its own fresh modules, which are those of the network.
+            module.load_state_dict(initial.network.state_dict(), strict=given == wanted)
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:

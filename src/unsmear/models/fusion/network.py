@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
+from unsmear.models.config import NetworkConfig
 from unsmear.models.fusion.aligned import DeformableFusion, FilterAdaptiveFusion, FlowFusion
 from unsmear.models.fusion.attentive import FactorizedFusion, GatedFusion, NonLocalFusion
 from unsmear.models.fusion.base import Fusion
@@ -21,7 +22,7 @@ from unsmear.models.fusion.convolutional import (
     RecurrentFusion,
 )
 from unsmear.models.layers import ResidualBlock
-from unsmear.models.network import DeblurNetwork, NetworkConfig, pad_to_multiple
+from unsmear.models.network import DeblurNetwork, pad_to_multiple
 
 # `lite` with half of its channels, and no way from frame to frame of its own.
 HALF_LITE = NetworkConfig(

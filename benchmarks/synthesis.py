@@ -1,0 +1,163 @@
+"""What training is fed, against what cameras give: blur, duty, noise, blocks, clipping.
+
+    python benchmarks/synthesis.py --data PHOTOS --clips BLURRED_VIDEOS --preset lite
+
+Takes pieces of frames of real video and of synthesised clips, measures both alike, and prints the
+percentiles of each measure side by side. See `unsmear.evaluate.camera` for the measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unsmear.data.degrade import compress
+from unsmear.data.light import round_to_8_bit
+from unsmear.data.sources import find_training_files
+from unsmear.errors import ConfigError, InputError
+from unsmear.evaluate.camera import (
+    CROP,
+    CameraMeasures,
+    CameraRecord,
+    camera_lines,
+    measure_camera,
+    pieces_of,
+    spreads,
+)
+from unsmear.evaluate.origin import origin_of
+from unsmear.train.batches import Batches
+from unsmear.train.config import Stage, preset
+from unsmear.video.reader import VideoReader, count_frames
+
+SYNTHESISED = "synthesised"
+_CROPS = 3  # of each frame
+_BATCH = 6  # clips made at a time
+
+
+def real_pieces(clip: Path, pieces: int, random: torch.Generator) -> Iterator[CameraMeasures]:
+    """Pieces of frames evenly spread over a video, which is decoded from end to end.
+
+    Args:
+        clip: of at least two frames.
+        pieces: about so many, _CROPS of a frame; fewer where the video has too few frames.
+        random: their places.
+
+    Raises:
+        InputError: the video cannot be read, or has fewer than two frames.
+    """
+    total = count_frames(clip)
+    if total < 2:
+        raise InputError(f"'{clip}' has {total} frames: at least two are needed")
+    wanted = max(round(pieces / _CROPS), 1)
+    chosen = {int((index + 0.5) * (total - 1) / wanted) for index in range(wanted)}
+    before: Tensor | None = None
+    with VideoReader(clip) as reader:
+        for number, frame in enumerate(reader):
+            if before is not None and number - 1 in chosen:
+                for pair in pieces_of(before, frame.rgb, _CROPS, random):
+                    yield measure_camera(*pair)
+            before = frame.rgb
+
+
+def synthesised_pieces(
+    batches: Batches, pieces: int, qualities: Sequence[float]
+) -> dict[str, list[CameraMeasures]]:
+    """Clips of two frames, each a piece, at least `pieces`: as the network is fed them, and the
+    same with the losses of coding at each of the qualities, to compare blocks with.
+    """
+    found: dict[str, list[CameraMeasures]] = {SYNTHESISED: []}
+    for step in range(-(-pieces // _BATCH)):
+        blurry = batches.draw(step).blurry
+        found[SYNTHESISED] += [measure_camera(clip[0], clip[1]) for clip in blurry]
+        for quality in qualities:
+            coded = round_to_8_bit(
+                compress(blurry, torch.full((len(blurry),), quality)).clamp(0, 1)
+            )
+            side = found.setdefault(f"{SYNTHESISED}, coded at quality {quality:g}", [])
+            side += [measure_camera(clip[0], clip[1]) for clip in coded]
+    return found
+
+
+def compare(
+    clips: Sequence[Path],
+    batches: Batches,
+    pieces: int,
+    *,
+    qualities: Sequence[float] = (),
+    seed: int = 0,
+    title: str,
+) -> CameraRecord:
+    """Measure both sides.
+
+    Args:
+        clips: real videos, each a side of its own with an equal share of the pieces.
+        batches: of two frames each, see `open_batches`.
+        pieces: of all videos together, and of the synthesis; about.
+        qualities: see `synthesised_pieces`, as libjpeg counts them.
+        seed: of the places.
+        title: of the record.
+    """
+    random = torch.Generator().manual_seed(seed)
+    sides: dict[str, list[CameraMeasures]] = {}
+    for clip in clips:
+        sides[clip.stem] = list(real_pieces(clip, pieces // len(clips), random))
+    sides |= synthesised_pieces(batches, pieces, qualities)
+    measured = {name: spreads(found) for name, found in sides.items()}
+    counts = {name: len(found) for name, found in sides.items()}
+    return CameraRecord(title, counts, measured, origin_of(torch.device("cpu")))
+
+
+def open_batches(data: Sequence[Path], shake: Sequence[Path], name: str, seed: int) -> Batches:
+    """What training with a preset draws from these folders, as pieces of two frames: larger ones
+    than `lite` learns from, as blur can be told of 128 pixels and more.
+    """
+    config = replace(
+        preset(name),
+        stages=(Stage(steps=1, clips=_BATCH, frames=2, crop=CROP),),
+        shards=1,
+        seed=seed,
+    )
+    files = find_training_files(data)
+    return Batches(config, files, shake, torch.device("cpu"), os.cpu_count() or 1)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="of training")
+    parser.add_argument("--clips", type=Path, nargs="+", required=True, help="blurred real videos")
+    parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
+    parser.add_argument("--preset", default="lite")
+    parser.add_argument("--pieces", type=int, default=600, help="of all videos, and of synthesis")
+    parser.add_argument(
+        "--quality", type=float, nargs="*", default=[], help="also code the synthesis at these"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the record there")
+    arguments = parser.parse_args()
+    if arguments.pieces < len(arguments.clips):
+        raise ConfigError(f"pieces is {arguments.pieces}: at least one a clip")
+    batches = open_batches(arguments.data, arguments.shake, arguments.preset, arguments.seed)
+    title = f"Preset `{arguments.preset}` against real video"
+    record = compare(
+        arguments.clips,
+        batches,
+        arguments.pieces,
+        qualities=arguments.quality,
+        seed=arguments.seed,
+        title=title,
+    )
+    print("\n".join(camera_lines(record)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

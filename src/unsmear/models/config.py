@@ -1,0 +1,115 @@
+"""Shape of the deblurring network, and what contradicts itself in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from unsmear.errors import ConfigError
+from unsmear.models.trails import CELL, MOTION_CHANNELS, TRAIL_CHANNELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Shape of a `DeblurNetwork`. Levels count from the finest (0) to the coarsest.
+
+    Attributes:
+        widths: channels of each level; level l runs at 1/(stem * 2**l) of the frame.
+        encoder_blocks: blocks of each level before the fusion.
+        decoder_blocks: blocks of each level after the fusion.
+        block: `residual` (two 3x3 convolutions) or `dense` (densely connected module).
+        dense_layers: inner convolutions of a dense block, each adding width // 2 channels.
+        stem: the frame enters by pixel-unshuffle of this factor (1: at full resolution).
+        attention_levels: levels at which the attention fuses the window.
+        spatial_maps: M of the paper.
+        temporal_maps: N of the paper.
+        neighbours: frames on each side whose coarsest features join the current ones
+            (0: none, as in the paper).
+        trail_levels: levels at which features are sampled along each pixel's blur (none: as in
+            the paper). Where it goes is estimated from the coarsest features and from how the
+            picture moves between neighbours, see `unsmear.models.trails`.
+        trail_channels: that are sampled.
+    """
+
+    widths: tuple[int, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    block: Literal["residual", "dense"] = "residual"
+    dense_layers: int = 4
+    stem: int = 2
+    attention_levels: tuple[int, ...]
+    spatial_maps: int = 8
+    temporal_maps: int = 4
+    neighbours: int = 0
+    trail_levels: tuple[int, ...] = ()
+    trail_channels: int = 24
+
+    def __post_init__(self) -> None:
+        # JSON gives lists; the config is hashable and comparable only with tuples.
+        lists = ("widths", "encoder_blocks", "decoder_blocks", "attention_levels", "trail_levels")
+        for name in lists:
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        problems = []
+        levels = len(self.widths)
+        if levels == 0 or min(self.widths) < 2:
+            problems.append(f"widths is {self.widths}: needs one or more levels of 2+ channels")
+        for name in ("encoder_blocks", "decoder_blocks"):
+            value = getattr(self, name)
+            if len(value) != levels or min(value, default=0) < 0:
+                problems.append(f"{name} is {value}: needs {levels} numbers, one for each width")
+        if self.block not in ("residual", "dense"):
+            problems.append(f"block is {self.block!r}: allowed are 'residual' and 'dense'")
+        if self.dense_layers < 1:
+            problems.append(f"dense_layers is {self.dense_layers}: at least 1")
+        if self.stem not in (1, 2, 4):
+            problems.append(f"stem is {self.stem}: allowed are 1, 2 and 4")
+        if sorted(set(self.attention_levels)) != list(self.attention_levels) or any(
+            not 0 <= level < levels for level in self.attention_levels
+        ):
+            problems.append(
+                f"attention_levels is {self.attention_levels}: "
+                f"needs rising level numbers from 0 to {levels - 1}"
+            )
+        if min(self.spatial_maps, self.temporal_maps) < 1:
+            problems.append("spatial_maps and temporal_maps must be at least 1")
+        if self.neighbours < 0:
+            problems.append(f"neighbours is {self.neighbours}: 0 or more")
+        if self.trail_levels:
+            if sorted(set(self.trail_levels)) != list(self.trail_levels) or any(
+                not 0 <= level < levels - 1 for level in self.trail_levels
+            ):
+                problems.append(
+                    f"trail_levels is {self.trail_levels}: needs rising level numbers below that "
+                    f"of the coarsest, {levels - 1}"
+                )
+            if self.stem * 2 ** (levels - 1) != CELL:
+                problems.append(f"trail_levels needs the coarsest level at 1/{CELL} of the frame")
+            if self.neighbours < 1:
+                problems.append("trail_levels needs neighbours, to see how the picture moves")
+        if self.trail_channels < 1:
+            problems.append(f"trail_channels is {self.trail_channels}: at least 1")
+        if problems:
+            raise ConfigError("NetworkConfig: " + "; ".join(problems))
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width that `encode` takes are multiples of this."""
+        return int(self.stem * 2 ** (len(self.widths) - 1))
+
+    def goes_on_from(self, other: NetworkConfig) -> bool:
+        """Whether weights of the other shape are a start for this one: it is the same, or the same
+        but for trails, whose fresh modules change nothing until they have learned something.
+        """
+        plain = replace(self, trail_levels=(), trail_channels=other.trail_channels)
+        return other in (self, plain)
+
+    def hands_on_trails(self, level: int) -> bool:
+        """Whether `decode_level` gives trails for a finer level, after its features."""
+        return any(finer < level for finer in self.trail_levels)
+
+    def channels_below(self, level: int) -> tuple[int, ...]:
+        """Channels of each tensor that `decode_level` takes as `below`."""
+        if level == len(self.widths) - 1:
+            motion = (MOTION_CHANNELS,) if self.trail_levels else ()
+            return (self.widths[-1],) * 2 * self.neighbours + motion
+        return (self.widths[level + 1] + TRAIL_CHANNELS * self.hands_on_trails(level + 1),)

@@ -1,0 +1,34 @@
+"""How large a network is, and how much work a frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork, join_frames
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, window: int = 5) -> int:
+    """Multiply-accumulates for one frame of a stream (encode, squeeze and restore, once each).
+
+    Counted by running the network on PyTorch's meta device: shapes only, no arithmetic.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = DeblurNetwork(config)
+        encoded = network.encode(torch.empty(1, 3, height, width))
+        descriptors = network.squeeze(encoded)
+        network.restore(
+            encoded,
+            network.mix(join_frames([descriptors] * window)),
+            [encoded.local] * 2 * config.neighbours,
+            network.still(encoded),
+        )
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,90 @@
+"""How the picture moves from frame to frame, coarsely: what the estimate of a blur starts from.
+
+OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the size: a millisecond for a pair
+of 720p, and nearer to the truth than Lucas-Kanade or learned correlations at any price we could
+pay (model_cards/LADDER.md). It looks at two frames that stand side by side and at nothing else.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.models.trails import CELL
+
+_SHRINK = 4
+_FINEST = 0  # scale of DIS; left to itself it takes another one for small pictures
+_SMALLEST = 16  # pixels of shrunken luma; with less DIS has no scale to start from
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def shrunken_luma(frames: Tensor) -> np.ndarray:
+    """Frames (B, 3, H, W), 0..1, H and W multiples of 8 -> luma (B, H / 4, W / 4) uint8."""
+    small = functional.avg_pool2d(frames.float().clamp(0, 1), _SHRINK)
+    # No product of matrices: autocast would round it to half precision.
+    luma = (small * small.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1)
+    return luma.mul_(255).round_().byte().cpu().numpy()
+
+
+def motion_between(
+    before: np.ndarray | None, current: np.ndarray, after: np.ndarray | None
+) -> Tensor:
+    """Where the neighbours show what the current frame shows.
+
+    Args:
+        before: `shrunken_luma` of the frame before, (h, w); None where there is none.
+        current: of the current frame.
+        after: of the frame after, or None.
+
+    Returns:
+        (4, H / 8, W / 8), pixels of the frame: x and y to the frame before, x and y to the one
+        after. Where one is missing, motion is taken to go on evenly; zero where both are.
+    """
+    back = None if before is None else _flow(current, before)
+    forth = None if after is None else _flow(current, after)
+    if back is None and forth is None:
+        height, width = current.shape
+        return torch.zeros(4, height * _SHRINK // CELL, width * _SHRINK // CELL)
+    if back is None:
+        assert forth is not None
+        back = -forth
+    if forth is None:
+        forth = -back
+    both = torch.from_numpy(np.concatenate((back, forth), axis=-1)).permute(2, 0, 1)
+    return _SHRINK * functional.avg_pool2d(both, CELL // _SHRINK)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def clip_motion(clip: Tensor) -> Tensor:
+    """`motion_between` of every frame of clips (B, T, 3, H, W): (B * T, 4, H / 8, W / 8), on the
+    device of the clips.
+    """
+    batch, frames = clip.shape[:2]
+    luma = shrunken_luma(clip.detach().flatten(0, 1))
+    motion = []
+    for start in range(0, batch * frames, frames):
+        for place in range(start, start + frames):
+            before = luma[place - 1] if place > start else None
+            after = luma[place + 1] if place + 1 < start + frames else None
+            motion.append(motion_between(before, luma[place], after))
+    return torch.stack(motion).to(clip.device)
+
+
+def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 twice -> (h, w, 2) float32, pixels of these; the same on any machine."""
+    height, width = first.shape
+    if min(height, width) < _SMALLEST:
+        edges = [(0, max(_SMALLEST - side, 0)) for side in (height, width)]
+        first, second = (np.pad(luma, edges, mode="edge") for luma in (first, second))
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    estimator.setFinestScale(_FINEST)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # it cuts the picture in as many stripes, and results differ by them
+    try:
+        flow = estimator.calc(first, second, np.zeros((*first.shape, 2), dtype=np.float32))
+    finally:
+        cv2.setNumThreads(threads)
+    return np.asarray(flow, dtype=np.float32)[:height, :width]

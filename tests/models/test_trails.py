@@ -1,0 +1,133 @@
+"""Trails: the doubled angle and back, sampling against a naive loop, no sign anywhere."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unsmear.models.trails import (
+    LONGEST,
+    AlongTrail,
+    TrailHead,
+    doubled,
+    enlarged,
+    halved,
+    sample_at,
+)
+
+components = st.floats(-60, 60)
+
+
+@given(components, components)
+def test_doubling_is_the_square_over_the_length_and_has_no_sign(x, y):
+    vector = torch.tensor([x, y]).view(1, 2, 1, 1)
+    found = complex(*doubled(vector).flatten().tolist())
+    wanted = complex(x, y) ** 2 / max(abs(complex(x, y)), 1e-9)
+    assert abs(found - wanted) < 0.02
+    assert torch.equal(doubled(vector), doubled(-vector))
+
+
+@given(components, components)
+def test_halving_gives_the_vector_or_its_opposite(x, y):
+    vector = torch.tensor([x, y]).view(1, 2, 1, 1)
+    back = halved(doubled(vector))
+    nearest = min(float((back - vector).norm()), float((back + vector).norm()))
+    assert nearest < 0.02 + 0.002 * math.hypot(x, y)
+
+
+@pytest.mark.parametrize("angle", [0, 45, 90, 135, 180, 225, 270, 315])
+def test_halving_jumps_to_the_opposite_vector_or_not_at_all(angle):
+    """However little the doubled angle moves, the pair of v and -v hardly moves."""
+    for step in (-1e-7, 1e-7):
+        turn = [math.radians(angle), math.radians(angle) + step]
+        ends = [torch.tensor([math.cos(t), math.sin(t)]).mul(40).view(1, 2, 1, 1) for t in turn]
+        one, other = (halved(end) for end in ends)
+        assert min(float((one - other).norm()), float((one + other).norm())) < 1e-4
+
+
+def test_doubling_and_halving_have_gradients_at_zero():
+    vector = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    halved(doubled(vector)).sum().backward()
+    assert torch.isfinite(vector.grad).all()
+
+
+def naive_sample(plane: torch.Tensor, x: float, y: float) -> float:
+    """Bilinear, edges repeated, one number at a time."""
+    height, width = plane.shape
+    x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+    left, top = int(x), int(y)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    across, down = x - left, y - top
+    upper = (1 - across) * plane[top, left] + across * plane[top, right]
+    lower = (1 - across) * plane[bottom, left] + across * plane[bottom, right]
+    return float((1 - down) * upper + down * lower)
+
+
+def test_sampling_agrees_with_a_naive_loop():
+    features = torch.rand(2, 3, 5, 7)
+    displacement = 6 * torch.rand(2, 2, 5, 7) - 3
+    found = sample_at(features, displacement)
+    for index in range(2):
+        for channel in range(3):
+            for y in range(5):
+                for x in range(7):
+                    dx, dy = displacement[index, :, y, x].tolist()
+                    wanted = naive_sample(features[index, channel], x + dx, y + dy)
+                    assert float(found[index, channel, y, x]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_looking_along_starts_as_the_identity_and_has_no_sign():
+    module = AlongTrail(6, 4)
+    features, vectors = torch.rand(1, 6, 9, 11), 20 * torch.rand(1, 2, 9, 11) - 10
+    assert torch.equal(module(features, doubled(vectors), 4), features)
+    torch.nn.init.normal_(module.leave.weight)
+    seen = module(features, doubled(vectors), 4)
+    assert not torch.allclose(seen, features)
+    torch.testing.assert_close(module(features, doubled(-vectors), 4), seen)
+
+
+def test_turning_the_picture_turns_what_is_seen():
+    """Along a trail everything looks alike: sampling commutes with a turn of the picture."""
+    features = torch.rand(1, 2, 8, 8)
+    vectors = 3 * torch.rand(1, 2, 8, 8)
+    turned = torch.rot90(torch.stack((vectors[:, 1], -vectors[:, 0]), 1), 1, (-2, -1))
+    torch.testing.assert_close(
+        sample_at(torch.rot90(features, 1, (-2, -1)), turned),
+        torch.rot90(sample_at(features, vectors), 1, (-2, -1)),
+    )
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_nothing_beyond_the_reach_is_seen(stride):
+    module = AlongTrail(2, 2)
+    torch.nn.init.normal_(module.leave.weight)
+    width = 2 * AlongTrail.reach(stride) + 21
+    features = torch.rand(1, 2, 1, width, requires_grad=True)
+    longest = torch.full((1, 2, 1, width), 0.0)
+    longest[:, 0] = 3 * LONGEST
+    middle = width // 2
+    module(features, longest, stride)[..., middle].sum().backward()
+    seen = features.grad.abs().sum(dim=(0, 1, 2)).nonzero().flatten()
+    furthest = int((seen - middle).abs().max())
+    assert AlongTrail.reach(stride) - 2 <= furthest <= AlongTrail.reach(stride)
+
+
+def test_still_pictures_start_without_trails_and_moving_ones_with_their_motion():
+    head = TrailHead(6)
+    torch.nn.init.zeros_(head.leave.weight)
+    torch.nn.init.zeros_(head.leave.bias)
+    features = torch.rand(1, 6, 4, 5)
+    assert head(features, torch.zeros(1, 4, 4, 5)).abs().max() < 0.01
+    motion = torch.tensor([-10.0, 0.0, 10.0, 0.0]).view(1, 4, 1, 1).expand(1, 4, 4, 5)
+    torch.testing.assert_close(
+        halved(head(features, motion))[0, :, 0, 0], torch.tensor([6.0, 0.0]), atol=0.05, rtol=0
+    )
+
+
+def test_enlarged_trails_keep_their_unit():
+    trails = torch.full((1, 2, 3, 4), 7.0)
+    assert torch.equal(enlarged(trails), torch.full((1, 2, 6, 8), 7.0))
