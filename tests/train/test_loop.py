@@ -162,6 +162,23 @@ def test_weights_of_another_network_are_refused(data, tmp_path):
         run(CONFIG, data, tmp_path / "run", initial=LoadedModel("x", other, 3, provenance))
 
 
+def test_weights_without_trails_are_a_start_for_a_network_with_them(data, tmp_path, monkeypatch):
+    run(CONFIG, data, tmp_path / "plain")
+    plain = loaded(tmp_path / "plain" / "weights.safetensors")
+    wider = dataclasses.replace(SMALL, trail_levels=(1,), trail_channels=4)
+    row = zoo.ZOO[CONFIG.model]
+    monkeypatch.setitem(zoo.ZOO, CONFIG.model, dataclasses.replace(row, config=wider))
+    slow = dataclasses.replace(CONFIG, learning_rate=1e-12)
+    run(slow, data, tmp_path / "trails", initial=plain)
+    following = loaded(tmp_path / "trails" / "weights.safetensors")
+    assert following.network.config == wider
+    clip = torch.rand(1, 3, 3, 32, 40)
+    torch.testing.assert_close(following.network(clip), plain.network(clip), rtol=0, atol=1e-5)
+    monkeypatch.setitem(zoo.ZOO, CONFIG.model, row)
+    with pytest.raises(ModelError, match="another network"):  # but not the other way round
+        run(CONFIG, data, tmp_path / "back", initial=following)
+
+
 def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     original = loop.Stepper.step
 
