@@ -177,7 +177,15 @@ def load_weights(
 
 def digest_of(network: DeblurNetwork) -> str:
     """What tells a network and its weights from others."""
-    digest = hashlib.sha256(repr(network.config).encode())
+    config = network.config
+    # Fields that came later count where they are used, so that digests from before still hold.
+    unused = () if config.trail_levels else ("trail_levels", "trail_channels")
+    shape = ", ".join(
+        f"{part.name}={getattr(config, part.name)!r}"
+        for part in dataclasses.fields(config)
+        if part.name not in unused
+    )
+    digest = hashlib.sha256(f"NetworkConfig({shape})".encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
