@@ -94,7 +94,7 @@ def restore(
     from unsmear.allocator import hand_memory_back
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
-    from unsmear.restoration.files import check_paths
+    from unsmear.restoration.paths import check_paths
     from unsmear.restoration.settings import Settings, Span, parse_time
     from unsmear.restoration.stream import parse_window
     from unsmear.restoration.tiles import parse_tiling

@@ -30,7 +30,8 @@ from unsmear.data.shake import (
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import MissingExtraError
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.restoration.files import Progress, compare_path, restore_file
+from unsmear.restoration.files import Progress, restore_file
+from unsmear.restoration.paths import compare_path
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.video.color import planes_from_rgb

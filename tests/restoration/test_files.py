@@ -9,8 +9,9 @@ from tests.conftest import SMALL, audio_packets, awake, mild, one_scene, stamps_
 from unsmear.errors import InputError, OutputError
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import frames, store
-from unsmear.restoration.files import Outcome, compare_path, restore_file
+from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import restore_frames
+from unsmear.restoration.paths import compare_path
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.tiles import Tiler, TileSize
 from unsmear.video.folder import FolderReader

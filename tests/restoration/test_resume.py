@@ -15,7 +15,8 @@ import torch
 from tests.conftest import SMALL, mild, one_scene, write_video
 from unsmear.errors import EncodeError, OutputError
 from unsmear.restoration import files, sinks
-from unsmear.restoration.files import Outcome, compare_path, restore_file
+from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.paths import compare_path
 from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.work import WorkFolder, work_path
 from unsmear.video.images import integer_from_unit, write_image

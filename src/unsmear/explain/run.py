@@ -30,7 +30,7 @@ from unsmear.explain.page import (
     temporal_section,
 )
 from unsmear.explain.window import read_window
-from unsmear.restoration.files import check_output
+from unsmear.restoration.paths import check_output
 from unsmear.video.folder import growing_folder
 from unsmear.video.images import integer_from_unit, write_image
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
-from unsmear.restoration.files import Outcome, Progress, check_paths, restore_file
+from unsmear.restoration.files import Outcome, Progress, restore_file
+from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiling

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, EncodeError, InputError, OutputError
+from unsmear.errors import ConfigError, EncodeError, InputError
 from unsmear.models.checkpoint import digest_of
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.overlap import ahead
+from unsmear.restoration.paths import check_free, check_paths, compare_path, is_folder, targets_of
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.sinks import FolderSink, Sink, VideoSink
 from unsmear.restoration.store import FeatureStore, open_store
@@ -41,11 +42,11 @@ from unsmear.restoration.stretch import (
     in_presentation_time,
     open_reader,
 )
-from unsmear.restoration.work import WorkFolder, fingerprint, is_publishing
+from unsmear.restoration.work import WorkFolder, fingerprint
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
-from unsmear.video.writer import Origin, check_target, finest_ticks
+from unsmear.video.writer import Origin, finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
 _PART_FRAMES = (16, 128)
@@ -88,78 +89,6 @@ class Outcome:
     untouched: int = 0
 
 
-def compare_path(target: Path) -> Path:
-    """Where the comparison of a result goes: sharp.mp4 -> sharp.compare.mp4, and the folder
-    sharp -> sharp_compare.
-    """
-    if _is_folder(target):
-        return target.with_name(f"{target.name}_compare")
-    return target.with_name(f"{target.stem}.compare{target.suffix}")
-
-
-def check_paths(source: Path, target: Path, settings: Settings) -> None:
-    """Whether source and target make sense, before any work is done.
-
-    Raises:
-        InputError: there is no such source.
-        OutputError: the target is the source, exists, or cannot be written.
-        ConfigError: a setting that makes no sense for a folder of pictures.
-    """
-    if not source.exists():
-        raise InputError(f"no such file or folder: '{source}'")
-    if source.is_dir() and not settings.span.whole:
-        raise ConfigError("start and end are times of a video: a folder of pictures has none")
-    if target.suffix.lower() not in ("", ".mkv") and settings.encode.lossless:
-        raise OutputError(
-            f"'{target}': lossless video (FFV1) goes into .mkv: choose '{target.stem}.mkv'"
-        )
-    overwrite = settings.overwrite or is_publishing(target)
-    for path in _targets(target, settings):
-        check_output(source, path, folder=_is_folder(target), overwrite=overwrite)
-
-
-def _targets(target: Path, settings: Settings) -> list[Path]:
-    return [target, compare_path(target)] if settings.compare else [target]
-
-
-def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
-    """Whether a result of a source may go there, as a folder or as a file.
-
-    Raises:
-        OutputError: the path is the source, exists, or cannot be written.
-    """
-    if source.is_dir() and not folder:
-        raise OutputError(
-            f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
-            f"such as '{path.with_suffix('')}', not '{path.name}'"
-        )
-    if path.exists():
-        if path.samefile(source) or (
-            source.is_dir() and source.resolve() in path.resolve().parents
-        ):
-            raise OutputError(f"'{path}' is (in) the input: choose another output")
-        if path.is_dir() != folder:
-            raise OutputError(
-                f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
-            )
-    if folder:
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
-    else:
-        check_target(path)
-    if not overwrite:
-        _check_free(path)
-
-
-def _check_free(path: Path) -> None:
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() or path.suffix == ""
-
-
 def restore_file(
     source: Path,
     target: Path,
@@ -199,8 +128,8 @@ def restore_file(
         job, make_sinks = run.planned(reader)
         work = stack.enter_context(WorkFolder(target, job))
         if not (settings.overwrite or work.publishing):
-            for path in _targets(target, settings):
-                _check_free(path)
+            for path in targets_of(target, settings):
+                check_free(path)
         sinks = make_sinks(work.path)
         try:
             outcome = run.work(reader, work, sinks)
@@ -255,7 +184,7 @@ class _Run:
             "device": str(self.engine.device),
             "versions": [version(name) for name in ("unsmear", "torch", "av")],
         }
-        if _is_folder(target):
+        if is_folder(target):
             dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
             return job, lambda folder: [
                 FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind)

@@ -308,10 +308,13 @@ class _SceneStream:
     def _take(self, frame: Tensor) -> None:
         held = _Held(frame)
         self._size = frame.shape[-2:]
-        if self._network.config.trail_levels:
-            held.luma = shrunken_luma(prepared(frame, self._tiler.engine))[0]
+        follows = bool(self._network.config.trail_levels)
+        if follows or self._contexts is None:
+            ready = prepared(frame, self._tiler.engine)
+        if follows:
+            held.luma = shrunken_luma(ready)[0]
         if self._contexts is None:
-            encoded = self._tiler.encode(prepared(frame, self._tiler.engine))
+            encoded = self._tiler.encode(ready)
             self._window.push(self._network.sum(self._network.squeeze(encoded)))
             if self._ahead <= _ALWAYS_KEPT or self._ahead * _size_of(encoded) <= _MOST_KEPT:
                 held.coarser, held.local = encoded.features[1:], encoded.local
