@@ -107,6 +107,11 @@ def parse_variant(text: str, base: Variant) -> Variant:
             changes[key] = json.loads(value)
         except ValueError:
             raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
+    if "trail_levels" in changes or base.config.trail_levels:
+        raise ConfigError(
+            "trails are learned from the true ones, which this benchmark does not show: "
+            "use `unsmear train --preset trail`"
+        )
     window = changes.pop("window", base.window)
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)
