@@ -7,6 +7,11 @@ pay (model_cards/LADDER.md). It looks at two frames that stand side by side and 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 import torch
@@ -43,6 +48,11 @@ def motion_between(
         (4, H / 8, W / 8), pixels of the frame: x and y to the frame before, x and y to the one
         after. Where one is missing, motion is taken to go on evenly; zero where both are.
     """
+    with _one_stripe():
+        return _motion(before, current, after)
+
+
+def _motion(before: np.ndarray | None, current: np.ndarray, after: np.ndarray | None) -> Tensor:
     back = None if before is None else _flow(current, before)
     forth = None if after is None else _flow(current, after)
     if back is None and forth is None:
@@ -64,27 +74,36 @@ def clip_motion(clip: Tensor) -> Tensor:
     """
     batch, frames = clip.shape[:2]
     luma = shrunken_luma(clip.detach().flatten(0, 1))
-    motion = []
-    for start in range(0, batch * frames, frames):
-        for place in range(start, start + frames):
-            before = luma[place - 1] if place > start else None
-            after = luma[place + 1] if place + 1 < start + frames else None
-            motion.append(motion_between(before, luma[place], after))
-    return torch.stack(motion).to(clip.device)
+
+    def motion_at(place: int) -> Tensor:
+        number = place % frames
+        before = luma[place - 1] if number else None
+        after = luma[place + 1] if number + 1 < frames else None
+        return _motion(before, luma[place], after)
+
+    count = batch * frames
+    with _one_stripe(), ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as threads:
+        return torch.stack(list(threads.map(motion_at, range(count)))).to(clip.device)
+
+
+@contextmanager
+def _one_stripe() -> Iterator[None]:
+    """OpenCV in one thread: DIS cuts the picture in as many stripes, and results differ by them."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(h, w) uint8 twice -> (h, w, 2) float32, pixels of these; the same on any machine."""
+    """(h, w) uint8 twice -> (h, w, 2) float32, pixels of these."""
     height, width = first.shape
     if min(height, width) < _SMALLEST:
         edges = [(0, max(_SMALLEST - side, 0)) for side in (height, width)]
         first, second = (np.pad(luma, edges, mode="edge") for luma in (first, second))
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     estimator.setFinestScale(_FINEST)
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # it cuts the picture in as many stripes, and results differ by them
-    try:
-        flow = estimator.calc(first, second, np.zeros((*first.shape, 2), dtype=np.float32))
-    finally:
-        cv2.setNumThreads(threads)
+    flow = estimator.calc(first, second, np.zeros((*first.shape, 2), dtype=np.float32))
     return np.asarray(flow, dtype=np.float32)[:height, :width]
