@@ -20,6 +20,7 @@ from unsmear.restoration.tiles import Tiler, TileSize
 
 # One network with everything but trails, one with them, one with neither neighbours nor
 # attention at the coarsest level.
+FOLLOWING = dataclasses.replace(TRAILS, trail_levels=(1,))
 DENSE = dataclasses.replace(
     SMALL, neighbours=0, stem=1, block="dense", dense_layers=2, attention_levels=(1,)
 )
@@ -32,7 +33,7 @@ DENSE = dataclasses.replace(
 def engine(request) -> Engine:
     torch.manual_seed(0)
     kind, _, shape = request.param.partition("-")
-    network = awake({"": SMALL, "dense": DENSE, "trails": TRAILS}[shape])
+    network = awake({"": SMALL, "dense": DENSE, "trails": FOLLOWING}[shape])
     if kind == "onnxruntime":
         return onnx.OnnxEngine(network, onnx.convert_levels(network))
     return openvino.OpenVinoEngine(network, openvino.convert_levels(network))
