@@ -122,7 +122,7 @@ class ExportedModel:
 
     def _motion(self, frames: Sequence[np.ndarray]) -> np.ndarray | None:
         """Of each frame, (T, 4, H' / 8, W' / 8), where the network asks for it."""
-        if not self.about["network"]["trail_levels"]:
+        if not self.about["network"].get("trail_levels"):  # older folders have no such entry
             return None
         import torch
 
