@@ -95,7 +95,7 @@ def measure_camera(frame: Tensor, following: Tensor) -> CameraMeasures:
         raise ValueError(f"frame is {tuple(frame.shape)}: sides must be at least {2 * _AREA}")
     luma = luma_of(frame)
     blur, step = estimate_blur(frame).length, _step(frame, following)
-    telling = blur is not None and _TELLING_STEPS[0] <= step <= _TELLING_STEPS[1]
+    telling = _TELLING_STEPS[0] <= step <= _TELLING_STEPS[1]
     to_blue = noise_level(_TO_BLUE * (frame[2] - luma), luma)
     to_red = noise_level(_TO_RED * (frame[0] - luma), luma)
     return CameraMeasures(

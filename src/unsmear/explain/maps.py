@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +15,7 @@ from unsmear.errors import ConfigError
 from unsmear.explain.gradients import ReceptiveField, receptive_field
 from unsmear.explain.window import FrameWindow
 from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
-from unsmear.models.flow import motion_between, shrunken_luma
+from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork, Encoded, join_frames
 from unsmear.restoration.stream import prepared
 from unsmear.restoration.tiles import Tiler, Tiling
@@ -160,16 +159,12 @@ def _motion(tiler: Tiler, window: FrameWindow) -> Tensor | None:
     """How the picture moves around the frame, where the network asks for it."""
     if not tiler.network.config.trail_levels:
         return None
-
-    def luma(index: int) -> np.ndarray | None:
-        if not 0 <= index < len(window.pictures):
-            return None
-        return shrunken_luma(prepared(window.pictures[index], tiler.engine))[0]
-
-    here = luma(window.current)
-    assert here is not None  # the window is centred on it
-    motion = motion_between(luma(window.current - 1), here, luma(window.current + 1))
-    return motion.unsqueeze(0).to(tiler.engine.device)
+    first = max(window.current - 1, 0)
+    around = [
+        prepared(picture, tiler.engine) for picture in window.pictures[first : window.current + 2]
+    ]
+    place = window.current - first
+    return clip_motion(torch.stack(around, dim=1))[place : place + 1]
 
 
 def most_changed(before: Tensor, after: Tensor) -> tuple[int, int]:

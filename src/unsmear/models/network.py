@@ -295,11 +295,19 @@ class DeblurNetwork(nn.Module):
         Raises:
             ValueError: the number of neighbours or the motion does not fit the network.
         """
-        below = self.around(neighbours, motion)
+        return self._restore(current, contexts, self.around(neighbours, motion))[0]
+
+    def _restore(
+        self, current: Encoded, contexts: Contexts, below: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Restored frames, and what the coarsest level gave."""
+        coarsest = None
         for level in reversed(range(len(self.config.widths))):
             context = self.context_of(level, contexts)
             below = (self.decode_level(level, current.features[level], below, context),)
-        return current.frame + self.predict(below[0])
+            coarsest = below[0] if coarsest is None else coarsest
+        assert coarsest is not None  # there is a level
+        return current.frame + self.predict(below[0]), coarsest
 
     def around(self, neighbours: Sequence[Tensor], motion: Tensor | None) -> tuple[Tensor, ...]:
         """What the coarsest `decode_level` takes as `below`.
@@ -364,15 +372,11 @@ class DeblurNetwork(nn.Module):
             for level in self.squeeze(encoded)
         )
         below = self.around(self._clip_neighbours(encoded.local, frames), motion)
-        contexts, trails = self.mix(window), clip.new_empty(0)
-        for level in reversed(range(len(self.config.widths))):
-            context = self.context_of(level, contexts)
-            below = (self.decode_level(level, encoded.features[level], below, context),)
-            if level == len(self.ups):  # the coarsest, which estimates them
-                trails = below[0][:, -TRAIL_CHANNELS:]  # if it does
-        restored = encoded.frame + self.predict(below[0])
+        restored, coarsest = self._restore(encoded, self.mix(window), below)
         restored = restored.unflatten(0, (batch, frames))[..., :height, :width]
-        return (restored, trails.unflatten(0, (batch, frames))) if with_trails else restored
+        if not with_trails:
+            return restored
+        return restored, coarsest[:, -TRAIL_CHANNELS:].unflatten(0, (batch, frames))
 
     def _clip_neighbours(self, local: Tensor, frames: int) -> list[Tensor]:
         """Shift the coarsest features (B*T, C, h, w) along T, ends repeated."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,19 +37,20 @@ class Entry:
         return WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
 
+_LITE = NetworkConfig(
+    widths=(24, 48, 96),
+    encoder_blocks=(1, 1, 3),
+    decoder_blocks=(1, 1, 3),
+    attention_levels=(2,),
+    neighbours=1,
+)
 ZOO: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry(
             name="lite",
             summary="fast on a CPU: plain convolutions from half resolution down",
-            config=NetworkConfig(
-                widths=(24, 48, 96),
-                encoder_blocks=(1, 1, 3),
-                decoder_blocks=(1, 1, 3),
-                attention_levels=(2,),
-                neighbours=1,
-            ),
+            config=_LITE,
             window=5,
         ),
         # How the picture moves between frames says whither it is blurred, and along the blur lies
@@ -57,14 +58,7 @@ ZOO: dict[str, Entry] = {
         Entry(
             name="trail",
             summary="lite that looks along the blur of each pixel: better where much moves",
-            config=NetworkConfig(
-                widths=(24, 48, 96),
-                encoder_blocks=(1, 1, 3),
-                decoder_blocks=(1, 1, 3),
-                attention_levels=(2,),
-                neighbours=1,
-                trail_levels=(1,),
-            ),
+            config=replace(_LITE, trail_levels=(1,)),
             window=5,
         ),
         Entry(

@@ -174,44 +174,39 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
 
-PRESETS: dict[str, TrainConfig] = {
-    # Two hours of a small CPU: small crops first, wide ones at the end. Where there is a GPU,
-    # ask for more steps.
-    "lite": TrainConfig(
-        model="lite",
-        stages=(
-            Stage(steps=5_400, clips=6, frames=3, crop=128),
-            Stage(steps=1_800, clips=2, frames=4, crop=208),
-        ),
-        optimizer="muon",
-        learning_rate=6e-4,
-        warmup=100,
-        # In 150 steps from weights that Charbonnier alone had brought to a halt, its sum with
-        # the squared error gained 0.05 dB more on frames below 24 dB.
-        loss="charbonnier_mse",
-        # Muon takes full steps along its momentum, so that one unclipped spike leads it astray
-        # for tens of steps.
-        clip_norm=0.1,
-        shards=2,
-        validate_every=750,
-        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
+# Two hours of a small CPU: small crops first, wide ones at the end. Where there is a GPU,
+# ask for more steps.
+_LITE = TrainConfig(
+    model="lite",
+    stages=(
+        Stage(steps=5_400, clips=6, frames=3, crop=128),
+        Stage(steps=1_800, clips=2, frames=4, crop=208),
     ),
-    # As `lite`, with fewer but larger crops: where a crop is not much larger than a trail is long,
-    # neighbouring frames hardly show the same.
-    "trail": TrainConfig(
+    optimizer="muon",
+    learning_rate=6e-4,
+    warmup=100,
+    # In 150 steps from weights that Charbonnier alone had brought to a halt, its sum with
+    # the squared error gained 0.05 dB more on frames below 24 dB.
+    loss="charbonnier_mse",
+    # Muon takes full steps along its momentum, so that one unclipped spike leads it astray
+    # for tens of steps.
+    clip_norm=0.1,
+    shards=2,
+    validate_every=750,
+    synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
+)
+PRESETS: dict[str, TrainConfig] = {
+    "lite": _LITE,
+    # Fewer but larger crops: where a crop is not much larger than a trail is long, neighbouring
+    # frames hardly show the same.
+    "trail": dataclasses.replace(
+        _LITE,
         model="trail",
         stages=(
             Stage(steps=5_400, clips=3, frames=3, crop=192),
             Stage(steps=1_200, clips=3, frames=4, crop=256),
         ),
-        optimizer="muon",
-        learning_rate=6e-4,
-        warmup=100,
-        loss="charbonnier_mse",
-        clip_norm=0.1,
         shards=3,
-        validate_every=750,
-        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
     ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
