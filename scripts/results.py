@@ -6,7 +6,8 @@
 `eval-*.json` come from `unsmear eval ... --json`; `fusion-*.json`, `baseline-*.json`,
 `ablation-*.json` and `attention-*.json` from the benchmarks of their names (the last from
 attention_use.py); what to make of one, in words, may lie beside it as a `.md` of its name.
-`synthesis-*.json` come from the benchmark of this name, words beside them likewise.
+`synthesis-*.json` and `coded-*.json` come from the benchmarks of these names, words beside them
+likewise.
 `bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the
 benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
 """
@@ -28,6 +29,7 @@ from unsmear.deploy.records import (
     window_lines,
 )
 from unsmear.evaluate.camera import CameraRecord, camera_lines
+from unsmear.evaluate.coded import CodedRecord, coded_lines
 from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table, measured_row, table_1
@@ -68,6 +70,10 @@ def page(records: Path = RECORDS) -> str:
     for path, evaluation in evaluations.items():
         if path not in of_gopro:
             lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
+    for path in in_order(records.glob("coded-*.json")):
+        coded = CodedRecord.from_json(json.loads(path.read_text()))
+        lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
+        lines += [measured_by(coded.origin), "", *words_beside(path)]
     lines += ["## Table 1 of the paper: GOPRO", ""]
     rows = [
         measured_row(

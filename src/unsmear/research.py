@@ -35,6 +35,7 @@ def train(
     compile: Literal["auto", "on", "off"] | None = None,
     weights: str | None = None,
     pair_share: float | None = None,
+    coder_share: float | None = None,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     stop_after: int | None = None,
     threads: int | None = None,
@@ -67,6 +68,8 @@ def train(
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file of the same network.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
+        coder_share: Share of synthesised clips that go through a real video coder, as what people
+            have did. Needs PyAV. Default: the preset's.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
         stop_after: Leave off at this step; the same command without it goes on from there.
@@ -97,6 +100,7 @@ def train(
         frequency_weight=frequency_weight,
         compile=compile,
         pair_share=pair_share,
+        coder_share=coder_share,
         weights=weights,
         stop_after=stop_after,
         threads=threads,

@@ -61,12 +61,13 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     sequence(tmp_path / "val", "a")
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
-        frequency_weight=0.1, compile="off", weights=str(weights_file),
+        frequency_weight=0.1, compile="off", coder_share=0.25, weights=str(weights_file),
     )  # fmt: skip
     plan = prepare(asked, processes=2)
     config = plan.config
     assert (config.steps, config.seed, config.learning_rate) == (8, 3, 1e-3)
     assert (config.loss, config.frequency_weight, config.compile) == ("l1", 0.1, "off")
+    assert config.synthesis == dataclasses.replace(CONFIG.synthesis, coder_share=0.25)
     assert [pair.name for pair in plan.validation] == ["a"]
     assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
     assert len(plan.files.photographs) == 2
@@ -140,6 +141,18 @@ def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
     assert len(errors) == len(wanted)
     for error, text in zip(errors, wanted, strict=True):
         assert text in error
+
+
+def test_coders_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):
+    def missing():
+        raise ConfigError("no PyAV")
+
+    monkeypatch.setattr(preflight, "check_coders", missing)
+    prepare(request(stills, tmp_path))
+    with pytest.raises(ConfigError, match="no PyAV"):
+        prepare(request(stills, tmp_path, coder_share=0.5))
+    with pytest.raises(ConfigError, match=r"coder_share is 1\.5"):
+        prepare(request(stills, tmp_path, coder_share=1.5))
 
 
 def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):

@@ -2,8 +2,8 @@
 
 A virtual camera shakes before a photograph (or a video made continuous by optical flow),
 cut-out layers may move over it, the open shutter averages sub-frames in linear light, and
-the camera adds noise, rounding and compression. The sharp frame is what stood before the
-camera at mid-exposure.
+the camera adds noise, rounding and compression; a video coder may follow. The sharp frame is
+what stood before the camera at mid-exposure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
+from unsmear.data.coder import check_coders, code_clips, draw_codings
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
@@ -42,7 +43,9 @@ class SynthesisConfig:
         recorded_share: clips shaken by a recorded log rather than a random path, where
             there is a log.
         half_share: clips made at half the size of the photograph (denser detail).
-        compressed_share: clips with the losses of compression.
+        compressed_share: clips with the losses of JPEG.
+        coder_share: clips that go through a real video coder (`unsmear.data.coder`; needs PyAV),
+            on the CPU.
         noise_most: largest standard deviation of the read noise, of full scale, linear light.
     """
 
@@ -54,6 +57,7 @@ class SynthesisConfig:
     recorded_share: float = 0.4
     half_share: float = 0.5
     compressed_share: float = 0.25
+    coder_share: float = 0.0
     noise_most: float = 0.01
 
     def __post_init__(self) -> None:
@@ -121,7 +125,7 @@ class Synthesizer:
         device: where batches are made.
 
     Raises:
-        ConfigError: there is neither a photograph nor a shot.
+        ConfigError: there is neither a photograph nor a shot, or there are no coders.
     """
 
     def __init__(
@@ -134,6 +138,8 @@ class Synthesizer:
     ) -> None:
         if not photographs and not shots:
             raise ConfigError("synthesis needs at least one photograph or video")
+        if config.coder_share:
+            check_coders()
         self.config = config
         self.photographs = photographs
         self.shots = shots
@@ -150,8 +156,9 @@ class Synthesizer:
             random: both generators, advanced.
 
         Returns:
-            Blurry and sharp, each (B, T, 3, H, W), sRGB 0..1; the blurry one in 8-bit steps.
-            Trails are known where a photograph was shaken, and size is a multiple of a cell.
+            Blurry and sharp, each (B, T, 3, H, W), sRGB 0..1; the blurry one in 8-bit steps,
+            where no video coder had it. Trails are known where a photograph was shaken, and size
+            is a multiple of a cell.
         """
         lengths = draw_blur_lengths(self.config, clips, random)
         from_shot = torch.tensor([self._takes_shot(frames, random) for _ in range(clips)])
@@ -162,7 +169,12 @@ class Synthesizer:
             groups = ordered.tensor_split(2) if len(ordered) > 1 else (ordered,)
             parts += [make(group, frames, size, random) for group in groups if len(group)]
         light = join_clips(parts)
-        return turn_clips(Clips(*self._camera(*light.pair, random), light.trails), random)
+        taken = turn_clips(Clips(*self._camera(*light.pair, random), light.trails), random)
+        if not self.config.coder_share:
+            return taken
+        # After the turns: coders know what comes first, and see no more of their grid than anybody.
+        codings = draw_codings(clips, self.config.coder_share, random)
+        return taken._replace(blurry=code_clips(taken.blurry, codings))
 
     def _takes_shot(self, frames: int, random: Generators) -> bool:
         if not any(len(shot.frames) >= frames + 2 for shot in self.shots):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from unsmear.data.coder import check_coders
 from unsmear.data.pairs import PairedSequence, find_pairs, read_images
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files, load_all
@@ -49,6 +50,7 @@ class Request:
         frequency_weight: of the spectrum in the loss.
         compile: whether the network is compiled.
         pair_share: of recorded pairs.
+        coder_share: of synthesised clips that go through a video coder.
         weights: to start from, a row of the zoo or a file.
         stop_after: step to leave off at.
         threads: of a CPU.
@@ -67,6 +69,7 @@ class Request:
     frequency_weight: float | None = None
     compile: CompileChoice | None = None
     pair_share: float | None = None
+    coder_share: float | None = None
     weights: str | None = None
     stop_after: int | None = None
     threads: int | None = None
@@ -148,6 +151,11 @@ def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
+    if (share := request.coder_share) is not None:
+        synthesis = mistakes.attempt(
+            lambda: dataclasses.replace(config.synthesis, coder_share=share)
+        )
+        start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     names = ("seed", "learning_rate", "loss", "frequency_weight", "compile", "pair_share")
     changes = {name: getattr(request, name) for name in names}
     wanted = {name: value for name, value in changes.items() if value is not None}
@@ -177,6 +185,8 @@ def _check_fit(
             )
         )
     mistakes.attempt(lambda: check_shards(config, processes))
+    if config.synthesis.coder_share:
+        mistakes.attempt(check_coders)
     if device is not None:
         mistakes.attempt(lambda: check_compiler(config.compile, device))
     if files is not None:

@@ -302,7 +302,7 @@ class FrameEncoder:
         Raises:
             EncodeError: the encoder refuses.
         """
-        frame = _video_frame(planes)
+        frame = video_frame(planes)
         frame.pts, frame.time_base = round(pts / self._ticks), self._ticks
         if duration:
             frame.duration = round(duration / self._ticks)
@@ -326,7 +326,7 @@ class FrameEncoder:
         ]  # fmt: skip
 
 
-def _video_frame(planes: YuvPlanes) -> VideoFrame:
+def video_frame(planes: YuvPlanes) -> VideoFrame:
     height, width = planes.y.shape
     frame = VideoFrame(width, height, PixelFormat.of(planes).name)
     for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):

@@ -1,0 +1,67 @@
+"""What models gain on clips that went through a video coder, at several rates.
+
+    python benchmarks/coded.py lite trail --val DATA/val
+
+Codes the blurry frames of paired sequences as training does (`unsmear.data.coder`), restores what
+comes back, and compares with the sharp frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from unsmear.data.coder import Coding
+from unsmear.data.pairs import find_pairs
+from unsmear.errors import InputError
+from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
+from unsmear.evaluate.origin import origin_of
+from unsmear.models.zoo import load_model
+
+CODINGS = (
+    None,
+    Coding("libx264", 18),
+    Coding("libx264", 23),
+    Coding("libx264", 28),
+    Coding("libx264", 33),
+    Coding("mpeg4", 4),
+    Coding("mpeg4", 10),
+)
+
+
+def measured(names: list[str], val: Path, title: str) -> CodedRecord:
+    """Measure models, by name or path, on all sequences of a folder.
+
+    Raises:
+        InputError: there are no sequences.
+        ModelError: a model cannot be loaded.
+    """
+    sequences = find_pairs(val) if val.is_dir() else []
+    if not sequences:
+        raise InputError(f"no paired sequences below '{val}': expected folders blur and sharp")
+    loaded = [load_model(name) for name in names]
+    models = {model.name: (model.network.eval(), model.window) for model in loaded}
+    scores = measure_coded(models, sequences, CODINGS)
+    return CodedRecord(title, scores, origin_of(torch.device("cpu")))
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("models", nargs="+", help="names from `unsmear models`, or files")
+    parser.add_argument("--val", type=Path, required=True, help="paired sequences")
+    parser.add_argument("--title", default="Gain on coded clips")
+    parser.add_argument("--json", type=Path, help="also write the record there")
+    arguments = parser.parse_args()
+    record = measured(arguments.models, arguments.val, arguments.title)
+    print("\n".join(coded_lines(record)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

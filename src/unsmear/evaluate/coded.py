@@ -1,0 +1,123 @@
+"""What restoration gains on video that went through a coder, as nearly all that people have did:
+noise is gone there, and with it what a network gains most easily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsmear.data.coder import Coding, code_clip
+from unsmear.data.light import round_to_8_bit
+from unsmear.data.pairs import PairedSequence
+from unsmear.engines.base import Runnable
+from unsmear.evaluate.metrics import psnr
+from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.report import markdown_table
+from unsmear.restoration.stream import restore_stream
+from unsmear.video.images import unit_from_integer
+
+
+@dataclass(frozen=True)
+class CodedScore:
+    """One sequence as one coder left it: PSNR against the sharp frames, dB, mean over frames.
+
+    Attributes:
+        sequence: its name.
+        coding: in words; `not coded`.
+        before: of the coded blurry frames.
+        after: of the restored ones, by model.
+    """
+
+    sequence: str
+    coding: str
+    before: float
+    after: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CodedRecord:
+    """What `benchmarks/coded.py` measured.
+
+    Attributes:
+        title: of the record.
+        scores: sequence by sequence.
+        origin: of the figures.
+    """
+
+    title: str
+    scores: tuple[CodedScore, ...]
+    origin: Origin
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> CodedRecord:
+        """What `dataclasses.asdict` gave."""
+        scores = tuple(CodedScore(**score) for score in record["scores"])
+        return cls(record["title"], scores, Origin(**record["origin"]))
+
+
+def name_of(coding: Coding | None) -> str:
+    """A coding in words."""
+    if coding is None:
+        return "not coded"
+    kind = "quantiser" if coding.coder == "mpeg4" else "crf"
+    return f"{coding.coder}, {kind} {coding.quality}"
+
+
+def measure_coded(
+    models: Mapping[str, tuple[Runnable, int]],
+    sequences: Sequence[PairedSequence],
+    codings: Sequence[Coding | None],
+) -> tuple[CodedScore, ...]:
+    """Code the blurry frames, restore them, compare with the sharp ones: RGB, rounded to 8 bits,
+    no crop.
+
+    Args:
+        models: by name: an engine, or a network in evaluation mode, and its window.
+        sequences: what to measure on.
+        codings: each alike for all sequences; None: as they are.
+    """
+    scores = []
+    for sequence in sequences:
+        blurry, sharp = (unit_from_integer(side) for side in sequence.read())
+        for coding in codings:
+            seen = blurry if coding is None else code_clip(blurry, coding)
+            after = {
+                name: _mean_psnr(list(restore_stream(model, seen, window)), sharp)
+                for name, (model, window) in models.items()
+            }
+            before = _mean_psnr(list(seen), sharp)
+            scores.append(CodedScore(sequence.name, name_of(coding), before, after))
+    return tuple(scores)
+
+
+def _mean_psnr(frames: Sequence[Tensor], sharp: Tensor) -> float:
+    rounded = round_to_8_bit(torch.stack([frame.cpu() for frame in frames]).clamp(0, 1))
+    return fmean(psnr(frame, target) for frame, target in zip(rounded, sharp, strict=True))
+
+
+def coded_lines(record: CodedRecord) -> list[str]:
+    """A table in Markdown: a row for each coding, the gain of each model on each sequence."""
+    sequences = list(dict.fromkeys(score.sequence for score in record.scores))
+    models = list(record.scores[0].after)
+    header = ["blurry frames"]
+    for sequence in sequences:
+        header += [f"{sequence}: PSNR", *models]
+    rows = []
+    for coding in dict.fromkeys(score.coding for score in record.scores):
+        row = [coding]
+        for sequence in sequences:
+            score = next(s for s in record.scores if (s.sequence, s.coding) == (sequence, coding))
+            row += [f"{score.before:.2f}"]
+            row += [f"{score.after[model] - score.before:+.2f}" for model in models]
+        rows.append(row)
+    return [
+        "PSNR against the sharp frames as they came in, and what each model adds, dB.",
+        "",
+        *markdown_table(header, rows),
+    ]

@@ -1,0 +1,106 @@
+"""Real coders: what they take is theirs, what they give is the same every time."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import picture
+from unsmear.data.coder import Coding, check_coders, code_clip, code_clips, draw_codings
+from unsmear.data.motion import Generators
+from unsmear.data.synthesis import SynthesisConfig, Synthesizer
+from unsmear.errors import ConfigError
+
+CPU = torch.device("cpu")
+CODINGS = [Coding("libx264", 24), Coding("mpeg4", 4)]
+
+
+def panning(frames=4, height=64, width=80):
+    image = cv2.GaussianBlur(picture(height, width + 40), (0, 0), 1).astype(np.float32) / 255
+    views = [image[:, 2 * index : 2 * index + width].copy() for index in range(frames)]
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).contiguous()
+
+
+def psnr(one, two):
+    return float(-10 * (one - two).square().flatten(1).mean(dim=1).log10().mean())
+
+
+@pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: coding.coder)
+@pytest.mark.parametrize("size", [(64, 80), (33, 47)])
+def test_frames_come_back_in_order_and_nearly_as_they_were(coding, size):
+    clip = panning(5, *size)
+    coded = code_clip(clip, coding)
+    assert coded.shape == clip.shape
+    assert 0 <= coded.min() <= coded.max() <= 1
+    own = [psnr(coded[index : index + 1], clip[index : index + 1]) for index in range(5)]
+    other = [psnr(coded[index : index + 1], clip[index - 1 : index]) for index in range(1, 5)]
+    assert min(own) > 25
+    assert min(own[1:]) > max(other)
+    assert torch.equal(coded, code_clip(clip, coding))
+
+
+@pytest.mark.parametrize("coder", [coding.coder for coding in CODINGS])
+def test_the_coarser_the_more_is_lost(coder):
+    clip = panning()
+    fine, coarse = (psnr(code_clip(clip, Coding(coder, quality)), clip) for quality in (4, 26))
+    assert fine > coarse + 3
+
+
+def test_no_frame_is_coded_whole_and_better_than_the_others():
+    """The first frame of a stream is; it is not among those that are given."""
+    clip = panning(1).repeat(4, 1, 1, 1)
+    noisy = (
+        clip + 0.05 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1)
+    each = (code_clip(noisy, Coding("libx264", 28)) - noisy).square().flatten(1).mean(dim=1)
+    assert each[0] > 0.8 * each[1:].mean()
+
+
+def test_a_single_frame_has_nothing_before_it():
+    clip = panning(1)
+    assert code_clip(clip, CODINGS[0]).shape == clip.shape
+
+
+def test_each_clip_has_its_own_coding():
+    clips = panning(3).repeat(3, 1, 1, 1, 1)
+    coded = code_clips(clips, [None, *CODINGS])
+    assert torch.equal(coded[0], clips[0])
+    assert torch.equal(coded[1], code_clip(clips[1], CODINGS[0]))
+    assert torch.equal(coded[2], code_clip(clips[2], CODINGS[1]))
+
+
+def test_codings_are_drawn_in_their_shares():
+    drawn = draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU))
+    wanted = [coding for coding in drawn if coding is not None]
+    assert 0.47 < len(wanted) / 4000 < 0.53
+    for coder, share in (("libx264", 0.75), ("mpeg4", 0.25)):
+        of_it = [coding.quality for coding in wanted if coding.coder == coder]
+        assert abs(len(of_it) / len(wanted) - share) < 0.04
+    qualities = {coding.quality for coding in wanted if coding.coder == "mpeg4"}
+    assert qualities == set(range(2, 15))
+    assert draw_codings(50, 0.0, Generators.of_shard(0, 0, 0, CPU)) == [None] * 50
+
+
+def test_coded_clips_differ_from_their_twins_by_the_coder_alone():
+    photographs = [torch.from_numpy(picture(150, 150).transpose(2, 0, 1).copy())]
+
+    def batch(share):
+        synthesizer = Synthesizer(SynthesisConfig(coder_share=share), photographs, [], [], CPU)
+        return synthesizer.batch(4, 3, 32, Generators.of_shard(3, 0, 0, CPU))
+
+    plain, coded = batch(0.0), batch(1.0)
+    assert torch.equal(plain.sharp, coded.sharp)
+    assert torch.equal(plain.trails.vectors, coded.trails.vectors)
+    assert 20 < psnr(plain.blurry.flatten(0, 1), coded.blurry.flatten(0, 1)) < 50
+    assert torch.equal(coded.blurry, batch(1.0).blurry)
+
+
+def test_without_pyav_the_remedy_is_named(monkeypatch):
+    check_coders()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="--coder-share 0"):
+        check_coders()

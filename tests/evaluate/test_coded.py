@@ -1,0 +1,77 @@
+"""Gains on coded clips: what is measured is what the coder left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from benchmarks.coded import measured
+from torch import nn
+
+from tests.conftest import SMALL, picture
+from unsmear.data.coder import Coding
+from unsmear.data.pairs import find_pairs
+from unsmear.errors import InputError
+from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
+from unsmear.evaluate.origin import origin_of
+from unsmear.models.network import DeblurNetwork
+from unsmear.video.images import write_image
+
+
+@pytest.fixture
+def val(tmp_path):
+    for name in ("one", "two"):
+        for side in ("blur", "sharp"):
+            folder = tmp_path / name / side
+            folder.mkdir(parents=True)
+            for index in range(3):
+                pixels = torch.from_numpy(picture(48, 64, index).transpose(2, 0, 1).copy())
+                write_image(folder / f"{index}.png", pixels)
+    return tmp_path
+
+
+@pytest.fixture
+def unchanging():
+    """A network whose change is nothing."""
+    network = DeblurNetwork(SMALL).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.zeros_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
+    codings = [Coding("libx264", 20), Coding("libx264", 34), Coding("mpeg4", 8)]
+    scores = measure_coded({"same": (unchanging, 3)}, find_pairs(val), codings)
+    assert [(s.sequence, s.coding) for s in scores[:3]] == [
+        ("one", "libx264, crf 20"), ("one", "libx264, crf 34"), ("one", "mpeg4, quantiser 8"),
+    ]  # fmt: skip
+    assert len(scores) == 6
+    for score in scores:
+        assert score.after["same"] == pytest.approx(score.before, abs=1e-6)
+    assert scores[0].before > scores[1].before + 3
+
+
+def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging):
+    scores = measure_coded(
+        {"a": (unchanging, 1), "b": (unchanging, 3)}, find_pairs(val), [None, Coding("mpeg4", 4)]
+    )
+    record = CodedRecord("Coded", scores, origin_of(torch.device("cpu"), ["coded.py"]))
+    header, _, first, second = coded_lines(record)[2:]
+    assert header == "| blurry frames | one: PSNR | a | b | two: PSNR | a | b |"
+    assert first.startswith("| not coded |")
+    assert second.startswith("| mpeg4, quantiser 4 |")
+    assert second.count("+0.00") == 4
+    assert CodedRecord.from_json(json.loads(json.dumps(asdict(record)))) == record
+
+
+def test_the_benchmark_measures_by_name_and_wants_sequences(val, weights_file, tmp_path):
+    record = measured([str(weights_file)], val, "Coded")
+    assert {score.sequence for score in record.scores} == {"one", "two"}
+    assert len(record.scores) == 14
+    with pytest.raises(InputError, match="no paired sequences"):
+        measured([str(weights_file)], tmp_path / "missing", "Coded")
