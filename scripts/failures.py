@@ -1,0 +1,108 @@
+"""Draw where a model fails, for its card: long blur, bright lights, coarse coding.
+
+    python scripts/failures.py lite --out docs/images/failures-lite.png
+
+The clips are those of `unsmear demo` made harder, from scikit-image's public-domain photographs. Of
+the frame in the middle each row shows the place that is furthest from the truth: as the camera saw
+it, as the model left it, and the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsmear.data.coder import Coding, code_clip
+from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
+from unsmear.demo import shaky_clip
+from unsmear.evaluate.metrics import psnr
+from unsmear.models.zoo import ZOO, load_model
+from unsmear.restoration.stream import restore_stream
+from unsmear.video.images import integer_from_unit, write_image
+
+FRAMES = 5
+PATCH = 128, 208  # rows and columns, shown at twice the size
+_LIGHTS = 12  # that a display cannot show: as bright as so many white papers
+
+
+def cases() -> dict[str, tuple[Tensor, Tensor]]:
+    """Blurry and sharp clips, each (T, 3, H, W), by what makes them hard."""
+    usual = shaky_clip(FRAMES)
+    return {
+        "blur of 24 pixels": shaky_clip(FRAMES, blur=24.0),
+        "lights": lit_clip(*usual),
+        "H.264, crf 36": (code_clip(usual[0], Coding("libx264", 36)), usual[1]),
+    }
+
+
+def lit_clip(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+    """The same clips at night, with lights in a grid that smear to streaks of 15 pixels."""
+    frames, _, height, width = sharp.shape
+    light = torch.zeros(1, 1, height, width)
+    light[..., 24::48, 24::48] = float(_LIGHTS)
+    kernel = torch.zeros(1, 1, 31, 31)
+    for step in torch.linspace(-7, 7, 57).tolist():
+        kernel[0, 0, 15 + round(0.6 * step), 15 + round(step)] += 1 / 57
+    spread = torch.nn.functional.avg_pool2d(light, 3, stride=1, padding=1) * 9
+    streaks = torch.nn.functional.conv2d(spread, kernel, padding=15)
+
+    def at_night(clip: Tensor, lights: Tensor) -> Tensor:
+        dark = 0.08 * linear_from_srgb(clip) + lights.expand(frames, 3, -1, -1)
+        return srgb_from_linear(dark.clamp(0, 1))
+
+    return round_to_8_bit(at_night(blurry, streaks)), at_night(sharp, spread)
+
+
+def worst_place(restored: Tensor, sharp: Tensor) -> tuple[int, int]:
+    """Top and left of the patch with the largest squared error; frames (3, H, W)."""
+    error = (restored - sharp).square().mean(dim=0)[None, None]
+    pooled = torch.nn.functional.avg_pool2d(error, PATCH, stride=8)[0, 0]
+    top, left = np.unravel_index(int(pooled.argmax()), pooled.shape)
+    return 8 * int(top), 8 * int(left)
+
+
+def row(case: str, blurry: Tensor, restored: Tensor, sharp: Tensor) -> np.ndarray:
+    """Three enlarged patches of frames (3, H, W) with their PSNR, (h, w, 3) uint8."""
+    top, left = worst_place(restored, sharp)
+    panels = []
+    for name, frame in ((case, blurry), ("restored", restored), ("truth", sharp)):
+        patch = frame[:, top : top + PATCH[0], left : left + PATCH[1]]
+        truth = sharp[:, top : top + PATCH[0], left : left + PATCH[1]]
+        pixels = integer_from_unit(patch).permute(1, 2, 0).numpy()
+        large = cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        label = name if frame is sharp else f"{name}: {psnr(round_to_8_bit(patch), truth):.1f} dB"
+        cv2.rectangle(large, (0, 0), (large.shape[1], 26), (0, 0, 0), cv2.FILLED)
+        white = (255, 255, 255)
+        cv2.putText(large, label, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, white, 1, cv2.LINE_AA)
+        panels.append(large)
+    return np.concatenate(panels, axis=1)
+
+
+def draw(model: str) -> Tensor:
+    """All rows, (3, H, W) uint8."""
+    loaded = load_model(model)
+    rows = []
+    for case, (blurry, sharp) in cases().items():
+        restored = list(restore_stream(loaded.network, blurry, loaded.window))
+        middle = FRAMES // 2
+        rows.append(row(case, blurry[middle], restored[middle], sharp[middle]))
+    sheet = np.concatenate(rows)
+    return torch.from_numpy(np.ascontiguousarray(sheet.transpose(2, 0, 1)))
+
+
+def main() -> None:
+    """Draw and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", choices=[name for name, row in ZOO.items() if row.weights])
+    parser.add_argument("--out", type=Path, required=True, help="PNG file, replaced if it exists")
+    arguments = parser.parse_args()
+    write_image(arguments.out, draw(arguments.model))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""scripts/failures.py: it shows the worst place of each case, of any model."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "failures.py"
+
+
+@pytest.fixture(scope="module")
+def failures():
+    spec = importlib.util.spec_from_file_location("failures", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_place_with_the_largest_error_is_found(failures):
+    sharp = torch.zeros(3, 200, 320)
+    restored = sharp.clone()
+    restored[:, 150:180, 200:240] = 1
+    top, left = failures.worst_place(restored, sharp)
+    assert top <= 150 < 180 <= top + failures.PATCH[0]
+    assert left <= 200 < 240 <= left + failures.PATCH[1]
+
+
+def test_lights_smear_and_keep_their_light(failures):
+    blurry, sharp = failures.lit_clip(torch.zeros(2, 3, 96, 96), torch.zeros(2, 3, 96, 96))
+    assert blurry.shape == sharp.shape == (2, 3, 96, 96)
+    lit = [(clip[0, 0] > 0.5).sum() for clip in (blurry, sharp)]
+    assert lit[0] > 2 * lit[1] > 0
+
+
+def test_a_picture_of_three_rows_and_columns_is_written(failures, monkeypatch, tmp_path):
+    clip = torch.rand(5, 3, 136, 216, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(failures, "cases", lambda: {"one": (clip, clip), "two": (clip, clip)})
+    monkeypatch.setattr(sys, "argv", ["failures.py", "lite", "--out", str(tmp_path / "f.png")])
+    failures.main()
+    picture = failures.draw("lite")
+    assert picture.shape == (3, 2 * 2 * failures.PATCH[0], 3 * 2 * failures.PATCH[1])
+    assert (tmp_path / "f.png").stat().st_size > 1000
