@@ -7,7 +7,7 @@ Broken off, the same command goes on where it was. The weights are those of the 
 OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
 commands. What made the released `lite` differs in two settings that have changed since (the largest
 gradient, and the synthesis of the time), see model_cards/LADDER.md. `trail` starts from the
-released weights of `lite`.
+released weights of `lite`; its first run had three clips a step where the preset has four now.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "paper": ((),),
     "pro": ((),),
-    "trail": (("--weights", "lite", "--steps", "1200"),),
+    "trail": (
+        ("--weights", "lite", "--steps", "1200", "--coder-share", "0"),
+        ("--seed", "7", "--steps", "6000", "--stop-after", "2000", "--coder-share", "0"),
+        ("--seed", "8", "--steps", "3000"),
+    ),
 }
 
 
