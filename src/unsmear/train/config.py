@@ -207,7 +207,8 @@ PRESETS: dict[str, TrainConfig] = {
             Stage(steps=1_200, clips=4, frames=4, crop=256),
         ),
         shards=4,
-        # What people have went through a coder, and there half of the gain was lost.
+        # What people have went through a coder, which took the noise that a network else learns
+        # to gain from, and left blocks.
         synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
     ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
