@@ -98,7 +98,9 @@ def draw(model: str) -> Tensor:
 def main() -> None:
     """Draw and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", choices=[name for name, row in ZOO.items() if row.weights.is_file()])
+    parser.add_argument(
+        "model", choices=[name for name, row in ZOO.items() if row.weights.is_file()]
+    )
     parser.add_argument("--out", type=Path, required=True, help="PNG file, replaced if it exists")
     arguments = parser.parse_args()
     write_image(arguments.out, draw(arguments.model))
