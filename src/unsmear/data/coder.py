@@ -128,8 +128,8 @@ def _encoder(coding: Coding, height: int, width: int) -> VideoCodecContext:
     if coding.coder == "mpeg4":
         context.qmin = context.qmax = coding.quality
     else:
-        # No lookahead: it is for longer clips than these, and with it x264 does not give the same
-        # twice for pictures so small.
+        # No lookahead: it is for longer clips than these, and what it serves, x264's mbtree, does
+        # not give the same twice on every processor (`unsmear.video.encoding`).
         context.options = {
             "crf": str(coding.quality),
             "preset": "veryfast",

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import av
 import numpy as np
+import torch
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -223,6 +224,8 @@ def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
         options["crf"] = str(encoding.crf)
     if row.family == "h264" and width * info.height > _LARGE:
         options["rc-lookahead"] = "10"  # 30 frames of 4K that wait would take half a GiB
+    if row.name == "libx264" and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        options["x264-params"] = "asm=AVX2"  # with AVX-512 its mbtree does not give the same twice
     if row.family == "hevc":
         parameters = ["log-level=none", *_x265_hdr(info.hdr)]
         if max(width, info.height) <= _TINY:

@@ -1,0 +1,57 @@
+"""Encoders give the same twice: what is resumed must equal what was not broken off."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch.nn import functional
+
+from unsmear.clip import ClipInfo, ColorTags
+from unsmear.video.color import planes_from_rgb
+from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
+from unsmear.video.formats import PixelFormat
+
+TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
+
+
+def panning(frames, height, width):
+    """Detail at several scales that moves: with flat pictures no decision is close."""
+    random = torch.Generator().manual_seed(0)
+    scales = [
+        functional.interpolate(
+            torch.rand(1, 3, size, size, generator=random),
+            (height + 32, width + 64),
+            mode="bicubic",
+        )
+        for size in (4, 16, 64)
+    ]
+    scene = (sum(scales)[0] / 3).clamp(0, 1)
+    return [
+        planes_from_rgb(scene[:, index : index + height, 2 * index : 2 * index + width], TAGS)
+        for index in range(frames)
+    ]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_the_same_pictures_give_the_same_packets(codec):
+    frames, height, width = 24, 180, 320
+    info = ClipInfo(
+        width=width, height=height, frames=frames, rate=Fraction(30), time_base=Fraction(1, 30),
+        tags=TAGS,
+    )  # fmt: skip
+    choice = EncodeChoice(codec=codec)
+    encoding = choose_encoding(choice, codec, PixelFormat(8, 1, 1), ".mp4", (width, height))
+    pictures = panning(frames, height, width)
+    results = set()
+    for attempt in range(5):
+        other_memory = torch.rand(100_000 + 777 * attempt)  # what lies where must not matter
+        encoder = FrameEncoder(encoding, info, width)
+        packets = []
+        for index, planes in enumerate(pictures):
+            packets += encoder.encode(planes, Fraction(index, 30))
+        packets += encoder.finish()
+        results.add(b"".join(packet.data for packet in packets))
+        del other_memory
+    assert len(results) == 1
