@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ CoderName = Literal["libx264", "mpeg4"]
 _DECODERS: dict[CoderName, str] = {"libx264": "h264", "mpeg4": "mpeg4"}
 # H.264 is what most clips are; MPEG-4 Part 2 is what old phones made. x265 is not among them: in
 # one thread it wrote beyond its memory where crops were narrower than 64 pixels.
-_SHARES: dict[CoderName, float] = {"libx264": 0.75, "mpeg4": 0.25}
+_H264_SHARE = 0.75
 # Finest and coarsest: the constant rate factor, for MPEG-4 the quantiser. The finest lose hardly
 # anything, the coarsest are those of clips that were sent through a messenger.
 _QUALITIES: dict[CoderName, tuple[int, int]] = {"libx264": (14, 34), "mpeg4": (2, 14)}
@@ -59,12 +59,7 @@ def draw_codings(count: int, share: float, random: Generators) -> list[Coding | 
     codings: list[Coding | None] = []
     for _ in range(count):
         wanted, which, how = random.uniform(0, 1, 3).tolist()
-        coder: CoderName = "libx264"
-        for name in get_args(CoderName):
-            coder = name
-            if which < _SHARES[name]:
-                break
-            which -= _SHARES[name]
+        coder: CoderName = "libx264" if which < _H264_SHARE else "mpeg4"
         finest, coarsest = _QUALITIES[coder]
         quality = finest + int(how * (coarsest - finest + 1))
         codings.append(Coding(coder, quality) if wanted < share else None)

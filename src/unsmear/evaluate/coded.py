@@ -4,12 +4,10 @@ noise is gone there, and with it what a network gains most easily.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unsmear.data.coder import Coding, code_clip
@@ -19,6 +17,7 @@ from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
+from unsmear.evaluate.validation import mean_score
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
 
@@ -88,17 +87,16 @@ def measure_coded(
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
-                name: _mean_psnr(list(restore_stream(model, seen, window)), sharp)
+                name: _mean_psnr(restore_stream(model, seen, window), sharp)
                 for name, (model, window) in models.items()
             }
-            before = _mean_psnr(list(seen), sharp)
+            before = _mean_psnr(seen, sharp)
             scores.append(CodedScore(sequence.name, name_of(coding), before, after))
     return tuple(scores)
 
 
-def _mean_psnr(frames: Sequence[Tensor], sharp: Tensor) -> float:
-    rounded = round_to_8_bit(torch.stack([frame.cpu() for frame in frames]).clamp(0, 1))
-    return fmean(psnr(frame, target) for frame, target in zip(rounded, sharp, strict=True))
+def _mean_psnr(frames: Iterable[Tensor], sharp: Tensor) -> float:
+    return mean_score(psnr, [round_to_8_bit(frame.cpu()) for frame in frames], sharp)
 
 
 def coded_lines(record: CodedRecord) -> list[str]:

@@ -53,15 +53,16 @@ def measure(
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
         restored = [round_to_8_bit(f.cpu()) for f in restore_stream(model, blurry, window)]
         after_before = [restored, list(blurry)]
-        psnrs = [_mean(psnr, side, sharp) for side in after_before]
-        ssims = [_mean(ssim, side, sharp) if with_ssim else None for side in after_before]
+        psnrs = [mean_score(psnr, side, sharp) for side in after_before]
+        ssims = [mean_score(ssim, side, sharp) if with_ssim else None for side in after_before]
         scores.append(
             SequenceScore(sequence.name, len(restored), psnrs[1], psnrs[0], ssims[1], ssims[0])
         )
     return scores
 
 
-def _mean(
+def mean_score(
     metric: Callable[[Tensor, Tensor], float], frames: Sequence[Tensor], sharp: Tensor
 ) -> float:
+    """The mean of a metric over frames (3, H, W) and their truth, (T, 3, H, W)."""
     return fmean(metric(frame, target) for frame, target in zip(frames, sharp, strict=True))

@@ -330,6 +330,7 @@ class FrameEncoder:
 
 
 def video_frame(planes: YuvPlanes) -> VideoFrame:
+    """Planes -> a frame for an encoder, with the colour that they are tagged with."""
     height, width = planes.y.shape
     frame = VideoFrame(width, height, PixelFormat.of(planes).name)
     for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):
