@@ -48,13 +48,13 @@ def motion_between(
         (4, H / 8, W / 8), pixels of the frame: x and y to the frame before, x and y to the one
         after. Where one is missing, motion is taken to go on evenly; zero where both are.
     """
-    with _one_stripe():
-        return _motion(before, current, after)
+    with _one_stripe(), ThreadPoolExecutor(1) as other:
+        forth = None if after is None else other.submit(_flow, current, after)
+        back = None if before is None else _flow(current, before)
+        return _motion(current, back, None if forth is None else forth.result())
 
 
-def _motion(before: np.ndarray | None, current: np.ndarray, after: np.ndarray | None) -> Tensor:
-    back = None if before is None else _flow(current, before)
-    forth = None if after is None else _flow(current, after)
+def _motion(current: np.ndarray, back: np.ndarray | None, forth: np.ndarray | None) -> Tensor:
     if back is None and forth is None:
         height, width = current.shape
         return torch.zeros(4, height * _SHRINK // CELL, width * _SHRINK // CELL)
@@ -79,7 +79,9 @@ def clip_motion(clip: Tensor) -> Tensor:
         number = place % frames
         before = luma[place - 1] if number else None
         after = luma[place + 1] if number + 1 < frames else None
-        return _motion(before, luma[place], after)
+        back = None if before is None else _flow(luma[place], before)
+        forth = None if after is None else _flow(luma[place], after)
+        return _motion(luma[place], back, forth)
 
     count = batch * frames
     with _one_stripe(), ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as threads:

@@ -104,8 +104,9 @@ class AlongTrail(nn.Module):
 
     def __init__(self, channels: int, sampled: int) -> None:
         super().__init__()
+        self._split = (channels, *(sampled for _ in _PLACES))
         self.enter = nn.Conv2d(channels, sampled, kernel_size=1)
-        self.mix = nn.Conv2d(channels + len(_PLACES) * sampled, 2 * channels, kernel_size=1)
+        self.mix = nn.Conv2d(sum(self._split), 2 * channels, kernel_size=1)
         self.leave = conv3x3(2 * channels, channels)
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
@@ -117,10 +118,16 @@ class AlongTrail(nn.Module):
         """
         trail = halved(trails.float()).clamp(-LONGEST, LONGEST) / stride
         sampled = self.enter(features)
-        parts = [features]
-        for place in _PLACES:
-            parts.append(sample_at(sampled, trail * place) + sample_at(sampled, trail * -place))
-        out: Tensor = self.leave(torch.relu_(self.mix(torch.cat(parts, dim=1)))) + features
+        # `mix` of all that is sampled, part by part: joined before, the parts would first be copied
+        # from planes, which is how they come, and that takes as long as all the rest.
+        own, *along = self.mix.weight.flatten(1).split(self._split, dim=1)
+        assert self.mix.bias is not None
+        mixed = torch.baddbmm(self.mix.bias, _by_pixel(features), _of_each(own, features))
+        for place, weight in zip(_PLACES, along, strict=True):
+            part = sample_at(sampled, trail * place) + sample_at(sampled, trail * -place)
+            mixed.baddbmm_(_by_pixel(part), _of_each(weight, part))
+        mixed = torch.relu_(mixed).transpose(1, 2).unflatten(2, features.shape[-2:])
+        out: Tensor = self.leave(mixed) + features
         return out
 
     @staticmethod
@@ -128,6 +135,16 @@ class AlongTrail(nn.Module):
         """How far beyond its own pixels it looks, in pixels of the features."""
         furthest = _PLACES[-1] * LONGEST / stride
         return int(furthest) + 2 + 1  # between two pixels; a 3x3 convolution
+
+
+def _by_pixel(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H * W, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _of_each(weight: Tensor, batch: Tensor) -> Tensor:
+    """Weight of a 1x1 convolution (O, I) -> (B, I, O) for a batch of B."""
+    return weight.t().expand(len(batch), -1, -1)
 
 
 def enlarged(trails: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ tile is computed twice, and the attention, whose softmax spans the frame, sees a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
-_CPU_TILE = 512
+_CPU_TILE = 640
 _LARGE = 2560 * 1440  # pixels; beyond, tiles are smaller: some engines keep room for one a graph
 _GPU_TILE = 1024
 _TILE_AFTER_OUT_OF_MEMORY = 512
@@ -90,11 +91,20 @@ class Box:
         return x[..., rows, self.left // stride : self.right // stride]
 
 
-def tile_boxes(height: int, width: int, size: TileSize) -> Iterator[Box]:
-    """Boxes that cover a frame without overlap, row by row; the last ones may be smaller."""
-    for top in range(0, height, size.height):
-        for left in range(0, width, size.width):
-            yield Box(top, left, min(top + size.height, height), min(left + size.width, width))
+def tile_boxes(height: int, width: int, size: TileSize, step: int = 1) -> Iterator[Box]:
+    """Boxes that cover a frame without overlap, row by row, as few as can be and about alike: each
+    side of a box is at most that of the size, and a multiple of `step` but at the far edges.
+    """
+    rows, columns = _evened(height, size.height, step), _evened(width, size.width, step)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield Box(top, left, min(top + rows, height), min(left + columns, width))
+
+
+def _evened(whole: int, most: int, step: int) -> int:
+    """The side of the parts that a whole is cut into."""
+    parts = -(-whole // most)
+    return -(-whole // (parts * step)) * step
 
 
 class Layer(NamedTuple):
@@ -130,7 +140,8 @@ def run_tiled(
     if size.height >= height and size.width >= width:
         return stage([layer.features for layer in inputs])
     out: Tensor | None = None
-    for box in tile_boxes(height, width, size):
+    step = math.lcm(out_stride, *(layer.stride for layer in inputs))
+    for box in tile_boxes(height, width, size, step):
         grown = box.grown(halo, height, width)
         part = stage([grown.cut(layer.features, layer.stride) for layer in inputs])
         if out is None:
