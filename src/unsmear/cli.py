@@ -92,7 +92,7 @@ def demo(
     from unsmear.engines.choice import open_model
 
     hand_memory_back()
-    loaded = open_model(model, device, engine)
+    loaded = open_model(model, device, engine, side_by_side=True)
     with Bar(clip.name if clip else "demo clip") as bar, cores_left_to(loaded.engine):
         result = run_demo(output, loaded, clip, bar.progress)
     if result.psnr and result.ssim:

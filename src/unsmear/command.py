@@ -124,7 +124,7 @@ def restore(
     if not preview:
         for source, target in jobs:
             check_paths(source, target, settings)
-    opened = open_model(model, device, engine)
+    opened = open_model(model, device, engine, side_by_side=True)
     said: set[str] = set()
     failures = 0
     for source, target in jobs:

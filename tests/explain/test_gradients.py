@@ -13,8 +13,7 @@ from unsmear.explain.gradients import ReceptiveField, local_reach, receptive_fie
 from unsmear.explain.window import FrameWindow
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
-from unsmear.restoration.stream import prepared
-from unsmear.restoration.tiles import Tiler
+from unsmear.restoration.tiles import Tiler, prepared
 
 SHALLOW = NetworkConfig(
     widths=(4, 6),

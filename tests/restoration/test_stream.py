@@ -16,7 +16,7 @@ from unsmear.errors import ConfigError
 from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
-from unsmear.restoration import stream
+from unsmear.restoration import scene, tiles
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
@@ -100,7 +100,7 @@ def test_look_ahead_is_bounded_and_long_windows_encode_again(
     """Where memory is short, features wait for up to four frames; beyond that they are computed
     again when needed.
     """
-    monkeypatch.setattr(stream, "_MOST_KEPT", 0)
+    monkeypatch.setattr(scene, "MOST_KEPT", 0)
     encodings = []
     original = network.encode_level
 
@@ -267,9 +267,9 @@ def test_features_are_kept_while_memory_lasts_and_computed_again_beyond(network,
     assert kept.encoded == 9
     encoded = network.encode(pad_to_multiple(clip[:1], network.config.size_multiple))
     frame = sum(x.numel() * 4 for x in encoded.features)
-    monkeypatch.setattr(stream, "_ALWAYS_KEPT", 2)
+    monkeypatch.setattr(scene, "ALWAYS_KEPT", 2)
     for most, times in ((3 * frame, 1), (3 * frame - 1, 2)):
-        monkeypatch.setattr(stream, "_MOST_KEPT", most)
+        monkeypatch.setattr(scene, "MOST_KEPT", most)
         engine = CountingEngine(network)
         found = list(restore_stream(engine, clip, 7))
         assert engine.encoded == 9 * times
@@ -279,7 +279,7 @@ def test_features_are_kept_while_memory_lasts_and_computed_again_beyond(network,
 def test_of_large_features_the_finest_level_is_computed_again(network, monkeypatch):
     clip = one_scene(6, 16, 24)
     wanted = list(restore_stream(network, clip, 5))
-    monkeypatch.setattr(stream, "_MOST_KEPT_WHOLE", 0)
+    monkeypatch.setattr(scene, "MOST_KEPT_WHOLE", 0)
     for window, times in ((5, 2), (1, 2)):
         engine = CountingEngine(network)
         found = list(restore_stream(engine, clip, window))
@@ -287,3 +287,55 @@ def test_of_large_features_the_finest_level_is_computed_again(network, monkeypat
         assert engine.coarser == 6 * 2
         if window == 5:
             torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.fixture
+def one_thread():
+    """Bits do not depend on who works beside whom, but on the number of threads they do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("most_kept", [0, 1 << 30])
+@pytest.mark.parametrize("tiling", ["auto", TileSize(24, 16)])
+@pytest.mark.parametrize("window", [1, 5, 13, "all"])
+def test_workers_change_no_bit(either, monkeypatch, window, tiling, most_kept):
+    """Scenes of several frames and of one, features kept and dropped, large frames and small."""
+    monkeypatch.setattr(scene, "MOST_KEPT", most_kept)
+    monkeypatch.setattr(tiles, "_LARGE", 0 if tiling == "auto" else 1 << 30)
+    clip = torch.cat([one_scene(length, 40, 56) for length in (9, 1, 3)])
+
+    def restored(workers: int) -> Tensor:
+        engine = TorchEngine(either, workers=workers)
+        known = describe_scenes(engine, clip, tiling=tiling) if window == "all" else ()
+        return torch.stack(list(restore_stream(engine, clip, window, scenes=known, tiling=tiling)))
+
+    alone = restored(1)
+    for workers in (2, 3):
+        assert torch.equal(restored(workers), alone)
+
+
+def test_workers_look_ahead_no_further_than_there_are_of_them(network):
+    taken = 0
+
+    def frames():
+        nonlocal taken
+        for frame in one_scene(20, 16, 16):
+            taken += 1
+            yield frame
+
+    for done, _ in enumerate(restore_stream(TorchEngine(network, workers=3), frames(), 5), 1):
+        assert taken <= done + 2 + 2 * 2
+    assert done == 20
+
+
+def test_what_a_worker_raises_is_raised(network):
+    class Broken(TorchEngine):
+        def decode_level(self, level, features, below, context):
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        list(restore_stream(Broken(network, workers=2), one_scene(4, 16, 16), 3))

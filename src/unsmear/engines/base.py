@@ -25,14 +25,18 @@ class Engine(ABC):
         network: whose levels are run; in evaluation mode, on the device of the work.
         memory_format: of the features that it takes without copying.
         own_threads: it does not work in torch's threads.
+        workers: that call it at a time.
+        threads: of the processor for each of them.
     """
 
     name: str
     own_threads: bool = False
     memory_format: torch.memory_format = torch.contiguous_format
 
-    def __init__(self, network: DeblurNetwork) -> None:
+    def __init__(self, network: DeblurNetwork, workers: int = 1) -> None:
         self.network = network
+        self.workers = workers
+        self.threads = max(torch.get_num_threads() // workers, 1)
 
     @property
     def device(self) -> torch.device:
@@ -65,12 +69,13 @@ class TorchEngine(Engine):
         half: convolutions in half precision; what leaves a level, the attention's softmax and
             its sums stay in float32. Meant for GPUs, on none of which it was measured; many
             times slower on CPUs.
+        workers: that call it at a time.
     """
 
     memory_format = torch.channels_last
 
-    def __init__(self, network: DeblurNetwork, *, half: bool = False) -> None:
-        super().__init__(network)
+    def __init__(self, network: DeblurNetwork, *, half: bool = False, workers: int = 1) -> None:
+        super().__init__(network, workers)
         self.name = "torch-half" if half else "torch"
         # float16 holds 11 bits of a number from 0 to 1, bfloat16 8: fewer than the frames have.
         self._autocast = torch.autocast(self.device.type, torch.float16, enabled=half)
@@ -91,13 +96,13 @@ class TorchEngine(Engine):
 
 @contextmanager
 def cores_left_to(engine: Engine) -> Iterator[None]:
-    """Let an engine with threads of its own have the cores: torch, which then only moves tiles
-    about, would have its threads spin beside them after each move. For programs whose process is
-    theirs, such as the command line: the number of torch's threads is the whole process's.
+    """Let an engine's workers have the cores. One with threads of its own gets all of them:
+    torch, which then only moves tiles about, would have its threads spin beside them after each
+    move. For programs whose process is theirs, such as the command line: the number of torch's
+    threads is the whole process's.
     """
     threads = torch.get_num_threads()
-    if engine.own_threads:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1 if engine.own_threads else engine.threads)
     try:
         yield
     finally:

@@ -43,13 +43,16 @@ class OpenedModel:
         return self.engine.network
 
 
-def open_model(model: str, device: str = "auto", engine: EngineName = "auto") -> OpenedModel:
+def open_model(
+    model: str, device: str = "auto", engine: EngineName = "auto", *, side_by_side: bool = False
+) -> OpenedModel:
     """Load a network onto a device, laid out for speed.
 
     Args:
         model: name from `unsmear models`, or the path of a .safetensors file.
         device: auto, cpu, cuda, cuda:N or mps.
         engine: what runs it, see `open_engine`.
+        side_by_side: as there.
 
     Raises:
         ModelError: unknown model, or a file that does not fit.
@@ -59,17 +62,23 @@ def open_model(model: str, device: str = "auto", engine: EngineName = "auto") ->
     where = pick_device(device)
     loaded = load_model(model)
     network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ready = open_engine(dataclasses.replace(loaded, network=network), engine)
+    loaded_there = dataclasses.replace(loaded, network=network)
+    ready = open_engine(loaded_there, engine, side_by_side=side_by_side)
     return OpenedModel(loaded.name, ready, loaded.window, loaded.provenance)
 
 
-def open_engine(model: LoadedModel, name: EngineName = "auto") -> Engine:
+def open_engine(
+    model: LoadedModel, name: EngineName = "auto", *, side_by_side: bool = False
+) -> Engine:
     """An engine for a model.
 
     Args:
         model: its network in evaluation mode, on the device of the work.
         name: `auto` is the fastest in float32: OpenVINO for networks of dense blocks on a CPU,
             where it is installed; torch elsewhere. Eight bits are taken by name alone.
+        side_by_side: on a CPU of two or more threads, two frames are worked on at a time, each by
+            half of them: what decodes and encodes then holds up one of them, not both. Use it in
+            `cores_left_to`.
 
     Raises:
         ConfigError: unknown engine, or one that does not run on this device.
@@ -82,8 +91,10 @@ def open_engine(model: LoadedModel, name: EngineName = "auto") -> Engine:
         raise ConfigError(f"unknown engine '{name}': there are {', '.join(get_args(EngineName))}")
     if name == "auto":
         name = fastest(model, device)
+    two = side_by_side and device.type == "cpu" and torch.get_num_threads() > 1
+    workers = 2 if two else 1
     if name == "torch":
-        return TorchEngine(network)
+        return TorchEngine(network, workers=workers)
     if name == "torch-half":
         if device.type == "cpu":
             raise ConfigError("engine torch-half is for GPUs: on a CPU it is many times slower")
@@ -95,16 +106,18 @@ def open_engine(model: LoadedModel, name: EngineName = "auto") -> Engine:
     if name == "onnxruntime":
         from unsmear.engines.onnx import OnnxEngine, convert_levels
 
-        return OnnxEngine(network, convert_levels(network))
+        return OnnxEngine(network, convert_levels(network), workers)
     from unsmear.engines import openvino
 
     if name == "openvino":
-        return openvino.OpenVinoEngine(network, openvino.convert_levels(network))
-    return openvino.OpenVinoEngine(network, openvino.read_graphs(_eight_bit(model)), name)
+        graphs = openvino.convert_levels(network)
+    else:
+        graphs = openvino.read_graphs(_eight_bit(model))
+    return openvino.OpenVinoEngine(network, graphs, name, workers)
 
 
 def fastest(model: LoadedModel, device: torch.device) -> EngineName:
-    """The engine that `auto` stands for: `benchmarks/engines.py` measures them."""
+    """The engine that `auto` stands for: `unsmear bench` measures them."""
     if device.type != "cpu" or importlib.util.find_spec("openvino") is None:
         return "torch"
     # Eight bits are taken by name alone: ranges that lose 0.05 dB on some clips may lose 0.4 on one

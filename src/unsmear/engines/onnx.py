@@ -72,10 +72,10 @@ def convert_levels(network: DeblurNetwork) -> dict[str, bytes]:
     return {graph.name: convert(graph.module, graph.example) for graph in level_graphs(network)}
 
 
-def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """A graph ready to run on the CPU, on as many threads as torch uses."""
+def open_session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """A graph ready to run on so many threads of the CPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Its threads would spin while others work: a frame's levels are run one by one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -88,14 +88,17 @@ class OnnxEngine(GraphEngine):
     Args:
         network: that the graphs were made of, on the CPU.
         graphs: by name, see `convert_levels`.
+        workers: that call it at a time.
     """
 
     name = "onnxruntime"
     own_threads = True
 
-    def __init__(self, network: DeblurNetwork, graphs: Mapping[str, bytes]) -> None:
-        super().__init__(network)
-        self._sessions = {key: open_session(graph) for key, graph in graphs.items()}
+    def __init__(
+        self, network: DeblurNetwork, graphs: Mapping[str, bytes], workers: int = 1
+    ) -> None:
+        super().__init__(network, workers)
+        self._sessions = {key: open_session(graph, self.threads) for key, graph in graphs.items()}
         self._inputs = {
             key: [entrance.name for entrance in session.get_inputs()]
             for key, session in self._sessions.items()

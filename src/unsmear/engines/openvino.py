@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,23 +106,28 @@ class OpenVinoEngine(GraphEngine):
         network: that the graphs were made of, on the CPU.
         models: by name, see `convert_levels`; may be quantized.
         name: of the engine.
+        workers: that call it at a time.
     """
 
     own_threads = True
 
-    def __init__(self, network: DeblurNetwork, models: Models, name: str = "openvino") -> None:
-        super().__init__(network)
+    def __init__(
+        self, network: DeblurNetwork, models: Models, name: str = "openvino", workers: int = 1
+    ) -> None:
+        super().__init__(network, workers)
         self.name = name
         core = openvino.Core()
         settings = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": self.threads,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",  # CPUs with bfloat16 would choose it
+            # Two workers' threads would be bound to one and the same core.
+            "ENABLE_CPU_PINNING": workers == 1,
         }
-        self._requests = {
-            key: core.compile_model(model, "CPU", settings).create_infer_request()
-            for key, model in models.items()
+        self._compiled = {
+            key: core.compile_model(model, "CPU", settings) for key, model in models.items()
         }
+        self._own = threading.local()  # requests: each worker has its own
 
     @property
     def identity(self) -> str:
@@ -130,7 +136,10 @@ class OpenVinoEngine(GraphEngine):
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
         """One graph."""
-        request = self._requests[name]
+        requests: dict[str, openvino.InferRequest] = self._own.__dict__
+        if name not in requests:
+            requests[name] = self._compiled[name].create_infer_request()
+        request = requests[name]
         arrays = [tensor.contiguous().numpy() for tensor in inputs]
         # Its own memory is written again by the next call: unshared outputs are copies.
         outputs = request.infer(arrays, share_inputs=True, share_outputs=False)

@@ -23,8 +23,7 @@ from unsmear.models.network import (
     Encoded,
     pad_to_multiple,
 )
-from unsmear.restoration.stream import prepared
-from unsmear.restoration.tiles import Box, Tiler, TileSize, tile_boxes
+from unsmear.restoration.tiles import Box, Tiler, TileSize, prepared, tile_boxes
 
 _TILE = 512  # pixels of the finest level: bounds the memory of a graph, whatever the frame
 

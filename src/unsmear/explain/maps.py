@@ -17,8 +17,7 @@ from unsmear.explain.window import FrameWindow
 from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
 from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork, Encoded, join_frames
-from unsmear.restoration.stream import prepared
-from unsmear.restoration.tiles import Tiler, Tiling
+from unsmear.restoration.tiles import Tiler, Tiling, prepared
 
 _SMOOTHING = 9  # pixels: a change of a patch, not of one noisy pixel
 

@@ -8,9 +8,8 @@ pay (model_cards/LADDER.md). It looks at two frames that stand side by side and 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -48,7 +47,7 @@ def motion_between(
         (4, H / 8, W / 8), pixels of the frame: x and y to the frame before, x and y to the one
         after. Where one is missing, motion is taken to go on evenly; zero where both are.
     """
-    with _one_stripe(), ThreadPoolExecutor(1) as other:
+    with _ONE_STRIPE, ThreadPoolExecutor(1) as other:
         forth = None if after is None else other.submit(_flow, current, after)
         back = None if before is None else _flow(current, before)
         return _motion(current, back, None if forth is None else forth.result())
@@ -84,19 +83,35 @@ def clip_motion(clip: Tensor) -> Tensor:
         return _motion(luma[place], back, forth)
 
     count = batch * frames
-    with _one_stripe(), ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as threads:
+    with _ONE_STRIPE, ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as threads:
         return torch.stack(list(threads.map(motion_at, range(count)))).to(clip.device)
 
 
-@contextmanager
-def _one_stripe() -> Iterator[None]:
-    """OpenCV in one thread: DIS cuts the picture in as many stripes, and results differ by them."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+class _OneStripe:
+    """OpenCV in one thread: DIS cuts the picture in as many stripes, and results differ by them.
+    The setting is the process's: the first that enters makes it, the last that leaves unmakes it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._threads = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._threads = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                cv2.setNumThreads(self._threads)
+
+
+_ONE_STRIPE = _OneStripe()
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:

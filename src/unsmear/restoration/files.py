@@ -180,7 +180,7 @@ class _Run:
             "network": digest_of(self.engine.network),
             "engine": self.engine.identity,
             "part": each,
-            "threads": torch.get_num_threads(),
+            "threads": self.engine.threads,
             "device": str(self.engine.device),
             "versions": [version(name) for name in ("unsmear", "torch", "av")],
         }

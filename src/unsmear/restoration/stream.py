@@ -6,42 +6,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unsmear.engines.base import Engine, Runnable, as_engine
+from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError
-from unsmear.models.flow import motion_between, shrunken_luma
-from unsmear.models.network import (
-    Contexts,
-    Encoded,
-    TemporalSums,
-    pad_to_multiple,
-)
+from unsmear.models.network import Contexts, TemporalSums
+from unsmear.restoration.overlap import Workers
+from unsmear.restoration.scene import SceneStream, looked_at
 from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, Tiling
-from unsmear.restoration.window import WindowSums, contexts_of, merge
+from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
-
-# Features are kept while their frame waits for what follows it, if all that wait need no more
-# memory than this; else they are dropped and computed again, which is half as much work more.
-# A window of 31 frames of 360p keeps 150 MB, one of 301 frames of 720p would keep 6 GB.
-_MOST_KEPT = 256 << 20  # bytes
-_ALWAYS_KEPT = 4  # frames
-# Of larger features the finest level, more than half of all, is computed again: 349 MB for 4K.
-_MOST_KEPT_WHOLE = 192 << 20  # bytes
 
 
 def check_window(window: Window) -> Window:
@@ -103,21 +89,21 @@ def describe_scenes(
     Raises:
         ValueError: the frames differ in size.
     """
-    tiler = Tiler(model, tiling)
-    network = tiler.network
+    engine = as_engine(model)
     scenes = []
-    for scene in split_scenes(_of_one_size(frames)):
-        sums: TemporalSums | None = None
-        count = 0
-        for frame in scene:
-            encoded = tiler.encode(prepared(frame, tiler.engine))
-            own = network.sum(network.squeeze(encoded))
-            if store is not None:
-                store.put(encoded.features)
-            sums = own if sums is None else merge(sums, own)
-            count += 1
-        assert sums is not None  # a scene has at least one frame
-        scenes.append(Scene(count, contexts_of(sums)))
+    with Workers(engine.workers) as workers:
+        tiler = Tiler(engine, tiling, workers)
+        for scene in split_scenes(_of_one_size(frames)):
+            sums: TemporalSums | None = None
+            count = 0
+            for seen in looked_at(tiler, workers, scene):
+                assert seen.sums is not None
+                if store is not None:
+                    store.put(seen.encoded.features)
+                sums = seen.sums if sums is None else merge(sums, seen.sums)
+                count += 1
+            assert sums is not None  # a scene has at least one frame
+            scenes.append(Scene(count, contexts_of(sums)))
     return scenes
 
 
@@ -175,32 +161,34 @@ def restore_stream(
     Yields:
         Restored frames, (3, H, W), float32, 0..1, on the model's device, as many as came in
         after the lead; the first after window // 2 more have come in (at least
-        `NetworkConfig.neighbours`).
+        `NetworkConfig.neighbours`), and two more for each further worker of the engine.
 
     Raises:
         ConfigError: window is even or below 1.
         ValueError: the frames differ in size, or in number from the scenes.
     """
-    tiler = Tiler(model, tiling)
+    check_window(window)
+    engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
-    if check_window(window) != "all":
-        assert not isinstance(window, str)
-        for scene in split_scenes(checked):
-            run = _SceneStream(tiler, window // 2, None, first)
-            yield from run.restore(scene, wanted)
-            first += run.taken
-        return
-    start = 0
-    for known in scenes:
-        start, ends = start + known.frames, start + known.frames
-        if ends <= first:
-            continue
-        run = _SceneStream(tiler, 0, known.contexts, first, store)
-        yield from run.restore(islice(checked, ends - first), wanted)
-        if first + run.taken != ends:
-            raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
-        first = ends
+    with Workers(engine.workers) as workers:
+        tiler = Tiler(engine, tiling, workers)
+        if window != "all":
+            for scene in split_scenes(checked):
+                run = SceneStream(tiler, workers, window // 2, None, first)
+                yield from run.restore(scene, wanted)
+                first += run.taken
+            return
+        start = 0
+        for known in scenes:
+            start, ends = start + known.frames, start + known.frames
+            if ends <= first:
+                continue
+            run = SceneStream(tiler, workers, 0, known.contexts, first, store)
+            yield from run.restore(islice(checked, ends - first), wanted)
+            if first + run.taken != ends:
+                raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
+            first = ends
     if next(checked, None) is not None:
         raise ValueError("more frames follow than the scenes hold")
 
@@ -226,154 +214,3 @@ def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
             )
         size = tuple(frame.shape[-2:])
         yield frame
-
-
-def prepared(frame: Tensor, engine: Engine) -> Tensor:
-    """(3, H, W) anywhere -> (1, 3, H', W') as the engine takes it."""
-    batch = frame.to(engine.device, torch.float32).unsqueeze(0)
-    return pad_to_multiple(batch, engine.network.config.size_multiple)
-
-
-def _size_of(encoded: Encoded) -> int:
-    """Bytes of the features."""
-    return sum(x.numel() * x.element_size() for x in encoded.features)
-
-
-@dataclass
-class _Held:
-    """A frame on its way; what is not needed, or not any more, is None."""
-
-    frame: Tensor | None
-    encoded: Encoded | None = None
-    coarser: tuple[Tensor, ...] = ()
-    local: Tensor | None = None
-    luma: np.ndarray | None = None
-
-
-class _SceneStream:
-    """Restores one scene.
-
-    Args:
-        tiler: runs the network.
-        reach: frames of the window before and after the current one.
-        contexts: of the window, where it is the same for all frames.
-        first: number of the scene's first frame in the clip.
-        store: features of the clip's first frames.
-    """
-
-    def __init__(
-        self,
-        tiler: Tiler,
-        reach: int,
-        contexts: Contexts | None,
-        first: int,
-        store: FeatureStore | None = None,
-    ) -> None:
-        self._store = store
-        self._tiler, self._network = tiler, tiler.network
-        self._reach, self._contexts = reach, contexts
-        self._side = self._network.config.neighbours
-        self._ahead = max(reach, self._side)
-        self._held: deque[_Held] = deque()
-        self._start = self._end = self._first = first  # scene; oldest frame that is held
-        self._window = WindowSums(first)
-
-    @property
-    def taken(self) -> int:
-        """Frames taken in so far."""
-        return self._end - self._start
-
-    def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
-        """All frames of the scene from number `wanted` on, each as soon as enough is known of
-        what follows.
-        """
-        current = self._start
-        for frame in frames:
-            self._take(frame)
-            if self.taken > self._ahead:
-                yield from self._done(current, wanted)
-                current += 1
-        for number in range(current, self._end):
-            yield from self._done(number, wanted)
-
-    def _done(self, current: int, wanted: int) -> Iterator[Tensor]:
-        """The restored frame, if it is wanted. What only it needed is let go of first: a caller
-        may take its time, and memory, with what it is given.
-        """
-        restored = [self._restored(current)] if current >= wanted else []
-        self._let_go(current)
-        if restored:
-            yield restored.pop()
-
-    def _take(self, frame: Tensor) -> None:
-        held = _Held(frame)
-        self._size = frame.shape[-2:]
-        follows = bool(self._network.config.trail_levels)
-        if follows or self._contexts is None:
-            ready = prepared(frame, self._tiler.engine)
-        if follows:
-            held.luma = shrunken_luma(ready)[0]
-        if self._contexts is None:
-            encoded = self._tiler.encode(ready)
-            self._window.push(self._network.sum(self._network.squeeze(encoded)))
-            if self._ahead <= _ALWAYS_KEPT or self._ahead * _size_of(encoded) <= _MOST_KEPT:
-                held.coarser, held.local = encoded.features[1:], encoded.local
-                if self._ahead == 0 or _size_of(encoded) <= _MOST_KEPT_WHOLE:
-                    held.encoded = encoded
-        self._held.append(held)
-        self._end += 1
-
-    def _restored(self, current: int) -> Tensor:
-        contexts = self._contexts
-        if contexts is None:
-            start = max(current - self._reach, self._start)
-            end = min(current + self._reach + 1, self._end)
-            contexts = contexts_of(self._window.total(start, end))
-        neighbours = [
-            self._local(min(max(current + offset, self._start), self._end - 1))
-            for offset in range(-self._side, self._side + 1)
-            if offset
-        ]
-        self._local(current)
-        held = self._at(current)
-        if held.encoded is None:
-            assert held.frame is not None
-            frame = prepared(held.frame, self._tiler.engine)
-            held.encoded = Encoded(frame, (self._tiler.encode_finest(frame), *held.coarser))
-        out = self._tiler.restore(held.encoded, contexts, neighbours, self._motion(current))
-        height, width = self._size
-        return out[0, :, :height, :width].clamp_(0, 1)
-
-    def _motion(self, current: int) -> Tensor | None:
-        """How the picture moves around a frame, where the network asks for it."""
-        luma = self._at(current).luma
-        if luma is None:
-            return None
-        before = self._at(current - 1).luma if current > self._start else None
-        after = self._at(current + 1).luma if current + 1 < self._end else None
-        motion = motion_between(before, luma, after)
-        return motion.unsqueeze(0).to(self._tiler.engine.device)
-
-    def _let_go(self, current: int) -> None:
-        """What nothing after the current frame will ask for: its neighbours look at `local`."""
-        held = self._at(current)
-        held.encoded, held.coarser = None, ()
-        if held.local is not None:
-            held.frame = None
-        self._window.forget(current + 1 - self._reach)
-        while self._first < current + 1 - self._side:
-            self._held.popleft()
-            self._first += 1
-
-    def _local(self, number: int) -> Tensor:
-        held = self._at(number)
-        if held.local is None:
-            assert held.frame is not None
-            frame = prepared(held.frame, self._tiler.engine)
-            kept = self._store.get(number) if self._store is not None else None
-            held.encoded = self._tiler.encode(frame) if kept is None else Encoded(frame, kept)
-            held.coarser, held.local = held.encoded.features[1:], held.encoded.local
-        return held.local
-
-    def _at(self, number: int) -> _Held:
-        return self._held[number - self._first]

@@ -16,9 +16,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from unsmear.engines.base import Runnable, as_engine
+from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError
-from unsmear.models.network import Contexts, DeblurNetwork, Encoded
+from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
+from unsmear.restoration.overlap import ALONE, Workers
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
 _CPU_TILE = 640
@@ -121,6 +122,7 @@ def run_tiled(
     size: TileSize,
     halo: int,
     memory_format: torch.memory_format = torch.channels_last,
+    workers: Workers = ALONE,
 ) -> Tensor:
     """Run a local operation tile by tile.
 
@@ -131,6 +133,7 @@ def run_tiled(
         size: of a tile in pixels; size and halo are multiples of all strides.
         halo: how far beyond its own pixels `stage` looks, in pixels.
         memory_format: of what comes out.
+        workers: share the tiles.
 
     Returns:
         What `stage(inputs)` gives, but for rounding.
@@ -139,17 +142,22 @@ def run_tiled(
     height, width = (side * first.stride for side in first.features.shape[-2:])
     if size.height >= height and size.width >= width:
         return stage([layer.features for layer in inputs])
-    out: Tensor | None = None
     step = math.lcm(out_stride, *(layer.stride for layer in inputs))
-    for box in tile_boxes(height, width, size, step):
+    boxes = tile_boxes(height, width, size, step)
+
+    def made(box: Box) -> tuple[Box, Tensor]:
         grown = box.grown(halo, height, width)
         part = stage([grown.cut(layer.features, layer.stride) for layer in inputs])
+        return box, box.within(grown).cut(part, out_stride)
+
+    out: Tensor | None = None
+    for box, part in workers.map(made, boxes):
         if out is None:
             shape = (*part.shape[:2], height // out_stride, width // out_stride)
             out = torch.empty(
                 shape, dtype=part.dtype, device=part.device, memory_format=memory_format
             )
-        box.cut(out, out_stride).copy_(box.within(grown).cut(part, out_stride))
+        box.cut(out, out_stride).copy_(part)
     assert out is not None
     return out
 
@@ -162,14 +170,23 @@ class Tiler:
         tiling: size of the tiles; `off` for whole frames; `auto` takes whole frames where they
             fit easily and tiles elsewhere. Where a GPU's memory runs out in spite of that, the
             work goes on in tiles.
+        workers: share the tiles of a frame that `shares_tiles`.
     """
 
-    def __init__(self, model: Runnable, tiling: Tiling = "auto") -> None:
+    def __init__(self, model: Runnable, tiling: Tiling = "auto", workers: Workers = ALONE) -> None:
         self.engine = as_engine(model)
+        self._workers = workers
         self.network = self.engine.network
         self._tiling = tiling
         self._size: TileSize | None = None  # None: whole frames
         self._chosen_for: tuple[int, ...] | None = None
+
+    def shares_tiles(self, height: int, width: int) -> bool:
+        """Whether workers share the tiles of a frame: of one so large that two at a time would
+        take too much memory. They share out smaller ones as a whole: no one waits where a level
+        ends.
+        """
+        return self._tiling != "off" and height * width > _LARGE
 
     def encode(self, frames: Tensor) -> Encoded:
         """As `DeblurNetwork.encode`."""
@@ -258,7 +275,16 @@ class Tiler:
         halo = -(-reach // multiple) * multiple
         # Pictures are worked on plane by plane by all that follows.
         layout = torch.contiguous_format if out_stride == 1 else self.engine.memory_format
-        return run_tiled(stage, inputs, out_stride, size, halo, layout)
+        first = inputs[0]
+        shared = self.shares_tiles(*(side * first.stride for side in first.features.shape[-2:]))
+        workers = self._workers if shared else ALONE
+        return run_tiled(stage, inputs, out_stride, size, halo, layout, workers)
+
+
+def prepared(frame: Tensor, engine: Engine) -> Tensor:
+    """(3, H, W) anywhere -> (1, 3, H', W') as the engine takes it."""
+    batch = frame.to(engine.device, torch.float32).unsqueeze(0)
+    return pad_to_multiple(batch, engine.network.config.size_multiple)
 
 
 def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:

@@ -1,0 +1,249 @@
+"""Restore the frames of one scene, each as soon as enough is known of what follows it.
+
+Every frame is looked at (encoded, and what it contributes to others summed) and, when its window
+has been, made. Workers do both, some frames side by side; what is kept, dropped and summed is
+decided here, in the order of the frames, so that no bit depends on who was quick.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from unsmear.models.flow import motion_between, shrunken_luma
+from unsmear.models.network import Contexts, Encoded, TemporalSums
+from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.store import FeatureStore
+from unsmear.restoration.tiles import Tiler, prepared
+from unsmear.restoration.window import WindowSums, contexts_of
+
+# Features are kept while their frame waits for what follows it, if all that wait need no more
+# memory than this; else they are dropped and computed again, which is half as much work more.
+# A window of 31 frames of 360p keeps 150 MB, one of 301 frames of 720p would keep 6 GB.
+MOST_KEPT = 256 << 20  # bytes
+ALWAYS_KEPT = 4  # frames
+# Of larger features the finest level, more than half of all, is computed again: 349 MB for 4K.
+MOST_KEPT_WHOLE = 192 << 20  # bytes
+
+
+class Seen(NamedTuple):
+    """What is known of a frame when it has been looked at; None is what was not asked for."""
+
+    encoded: Encoded
+    sums: TemporalSums | None = None
+    luma: np.ndarray | None = None
+
+
+def look_at(
+    tiler: Tiler, frame: Tensor, kept: tuple[Tensor, ...] | None = None, *, summed: bool = True
+) -> Seen:
+    """Encode a frame and describe it to others.
+
+    Args:
+        tiler: runs the network.
+        frame: (3, H, W), float, 0..1, any device.
+        kept: its features, where an earlier pass has kept them.
+        summed: whether what it contributes to others is asked for.
+    """
+    network = tiler.network
+    ready = prepared(frame, tiler.engine)
+    encoded = tiler.encode(ready) if kept is None else Encoded(ready, kept)
+    sums = network.sum(network.squeeze(encoded)) if summed else None
+    return Seen(encoded, sums, shrunken_luma(ready)[0] if network.config.trail_levels else None)
+
+
+def looked_at(tiler: Tiler, workers: Workers, frames: Iterable[Tensor]) -> Iterator[Seen]:
+    """`look_at` of every frame, some of them side by side."""
+    frames = iter(frames)
+    for first in frames:
+        shared = tiler.shares_tiles(*first.shape[-2:])
+        at_work = ALONE if shared else workers
+        yield from at_work.map(lambda frame: look_at(tiler, frame), chain((first,), frames))
+
+
+@dataclass
+class _Held:
+    """A frame on its way; what is not there yet, or not needed any more, is None."""
+
+    frame: Tensor | None
+    coming: Future[Seen] | None = None
+    encoded: Encoded | None = None
+    coarser: tuple[Tensor, ...] = ()
+    local: Tensor | None = None
+    luma: np.ndarray | None = None
+
+    def keep(self, encoded: Encoded, *, whole: bool) -> None:
+        self.coarser, self.local = encoded.features[1:], encoded.local
+        self.encoded = encoded if whole else None
+
+
+class SceneStream:
+    """Restores one scene.
+
+    Args:
+        tiler: runs the network.
+        workers: do it.
+        reach: frames of the window before and after the current one.
+        contexts: of the window, where it is the same for all frames.
+        first: number of the scene's first frame in the clip.
+        store: features of the clip's first frames.
+    """
+
+    def __init__(
+        self,
+        tiler: Tiler,
+        workers: Workers,
+        reach: int,
+        contexts: Contexts | None,
+        first: int,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self._store = store
+        self._tiler, self._network, self._workers = tiler, tiler.network, workers
+        self._reach, self._contexts = reach, contexts
+        self._side = self._network.config.neighbours
+        self._ahead = max(reach, self._side)
+        self._held: deque[_Held] = deque()
+        # Of the scene; oldest frame that is held; first that is not settled.
+        self._start = self._end = self._first = self._unsettled = first
+        self._window = WindowSums(first)
+
+    @property
+    def taken(self) -> int:
+        """Frames taken in so far."""
+        return self._end - self._start
+
+    def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
+        """All frames of the scene from number `wanted` on."""
+        current = self._start
+        making: deque[Future[Tensor]] = deque()
+        for frame in frames:
+            self._take(frame)
+            if self.taken > self._ahead + self._spare:
+                yield from self._done(current, wanted, making)
+                current += 1
+        for number in range(current, self._end):
+            yield from self._done(number, wanted, making)
+        while making:
+            yield making.popleft().result()
+
+    def _done(self, current: int, wanted: int, making: deque[Future[Tensor]]) -> Iterator[Tensor]:
+        """Have a frame made, if it is wanted, and give the oldest that is. What only this one
+        needed is let go of first: a caller may take its time, and memory, with what it is given.
+        """
+        if current >= wanted:
+            making.append(self._make(current))
+        self._let_go(current)
+        if len(making) > self._spare:
+            yield making.popleft().result()
+
+    def _take(self, frame: Tensor) -> None:
+        if self.taken == 0:
+            shared = self._tiler.shares_tiles(*frame.shape[-2:])
+            self._at_work = ALONE if shared else self._workers
+            self._spare = self._at_work.count - 1  # frames that others are worked on beside
+            self._size = frame.shape[-2:]
+        kept = None if self._store is None else self._store.get(self._end)
+        summed = self._contexts is None
+        coming = self._at_work.submit(look_at, self._tiler, frame, kept, summed=summed)
+        self._held.append(_Held(frame, coming))
+        self._end += 1
+        self._settle(self._end - self._spare)
+
+    def _settle(self, end: int) -> None:
+        """Sum up what frames before `end` contribute, and keep of them what there is room for."""
+        for number in range(self._unsettled, end):
+            held = self._at(number)
+            assert held.coming is not None
+            encoded, sums, held.luma = held.coming.result()
+            held.coming = None
+            waiting = self._ahead + self._spare
+            size = sum(x.numel() * x.element_size() for x in encoded.features)
+            if sums is None:
+                held.keep(encoded, whole=True)
+            else:
+                self._window.push(sums)
+                if waiting <= ALWAYS_KEPT + self._spare or waiting * size <= MOST_KEPT:
+                    held.keep(encoded, whole=self._ahead == 0 or size <= MOST_KEPT_WHOLE)
+        self._unsettled = max(self._unsettled, end)
+
+    def _make(self, current: int) -> Future[Tensor]:
+        """Have a frame made of all that is known of its window."""
+        self._settle(min(current + self._ahead + 1, self._end))
+        contexts = self._contexts
+        if contexts is None:
+            start = max(current - self._reach, self._start)
+            end = min(current + self._reach + 1, self._end)
+            contexts = contexts_of(self._window.total(start, end))
+        around = range(current - self._side, current + self._side + 1)
+        places = [min(max(number, self._start), self._end - 1) for number in around]
+        for number in range(places[0], min(places[-1] + self._spare, self._unsettled - 1) + 1):
+            self._look_again(number)
+        local = [self._local(number) for number in places]
+        neighbours = (*local[: self._side], *local[self._side + 1 :])
+        held = self._at(current)
+        luma = [
+            self._at(number).luma if self._start <= number < self._end else None
+            for number in (current - 1, current, current + 1)
+        ]
+        return self._at_work.submit(
+            self._made, held.frame, held.encoded, held.coarser, contexts, neighbours, luma
+        )
+
+    def _made(
+        self,
+        frame: Tensor | None,
+        encoded: Encoded | None,
+        coarser: tuple[Tensor, ...],
+        contexts: Contexts,
+        neighbours: Sequence[Tensor],
+        luma: Sequence[np.ndarray | None],
+    ) -> Tensor:
+        tiler = self._tiler
+        if encoded is None:
+            assert frame is not None
+            ready = prepared(frame, tiler.engine)
+            encoded = Encoded(ready, (tiler.encode_finest(ready), *coarser))
+        motion = None
+        if luma[1] is not None:
+            motion = motion_between(luma[0], luma[1], luma[2])[None].to(tiler.engine.device)
+        out = tiler.restore(encoded, contexts, neighbours, motion)
+        height, width = self._size
+        return out[0, :, :height, :width].clamp_(0, 1)
+
+    def _look_again(self, number: int) -> None:
+        """Have the features of a settled frame computed again, if they were dropped."""
+        held = self._at(number)
+        if held.local is None and held.coming is None:
+            assert held.frame is not None
+            held.coming = self._at_work.submit(look_at, self._tiler, held.frame, summed=False)
+
+    def _local(self, number: int) -> Tensor:
+        held = self._at(number)
+        if held.local is None:
+            assert held.coming is not None
+            held.keep(held.coming.result().encoded, whole=True)
+            held.coming = None
+        assert held.local is not None
+        return held.local
+
+    def _let_go(self, current: int) -> None:
+        """What nothing after the current frame will ask for: its neighbours look at `local`."""
+        held = self._at(current)
+        held.encoded, held.coarser = None, ()
+        if held.local is not None:
+            held.frame = None
+        self._window.forget(current + 1 - self._reach)
+        while self._first < current + 1 - self._side:
+            self._held.popleft()
+            self._first += 1
+
+    def _at(self, number: int) -> _Held:
+        return self._held[number - self._first]
