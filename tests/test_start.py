@@ -14,6 +14,7 @@ import pytest
 import unsmear
 from tests.conftest import write_video
 from unsmear.cli import app, main
+from unsmear.models import DEFAULT_MODEL
 
 PROJECT = Path(__file__).parent.parent
 
@@ -49,6 +50,8 @@ def test_models_lists_the_zoo(capsys):
     main(["models"])
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert "steps" in rows["lite"]
+    assert [name for name, row in rows.items() if "(default)" in row] == [DEFAULT_MODEL]
+    assert "steps" in rows[DEFAULT_MODEL]
     for untrained in ("paper", "pro"):
         assert "none yet" in rows[untrained]
 

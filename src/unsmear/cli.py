@@ -16,6 +16,7 @@ from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, err, out, show_error
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, UnsmearError
+from unsmear.models import DEFAULT_MODEL
 
 INTERRUPTED = 130
 
@@ -56,7 +57,7 @@ def models() -> None:
             parameters = count_parameters(DeblurNetwork(entry.config))
         origin = released_provenance(entry)
         table.add_row(
-            entry.name,
+            f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name,
             f"{parameters / 1e6:.1f} M",
             f"{count_macs(entry.config) / 1e9:.1f}",
             str(entry.window),
@@ -73,7 +74,7 @@ def demo(
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o")] = Path("demo-out"),
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     device: Device = "auto",
     engine: EngineName = "auto",
 ) -> None:

@@ -13,6 +13,7 @@ from unsmear.arguments import Device
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
+from unsmear.models import DEFAULT_MODEL
 from unsmear.video.formats import VIDEO_CONTAINERS
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _VIDEOS = frozenset(
 def restore(
     *clips: Path,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     device: Device = "auto",
     engine: EngineName = "auto",
     window: str | None = None,

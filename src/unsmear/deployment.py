@@ -11,6 +11,7 @@ from unsmear.arguments import Device, Paths
 from unsmear.display import err, out
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError
+from unsmear.models import DEFAULT_MODEL
 
 
 def quantize(
@@ -95,7 +96,7 @@ def export(
 
 def bench(
     *,
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     size: str = "1280x720",
     engines: Annotated[
         list[EngineName] | None, Parameter(consume_multiple=True, negative="")

@@ -23,6 +23,7 @@ from rich.console import Console
 from unsmear.arguments import Device
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, MissingExtraError, OutputError
+from unsmear.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -325,7 +326,7 @@ def info(
     plot: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     every: int | None = None,
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     device: Device = "auto",
     engine: EngineName = "auto",
     overwrite: Annotated[bool, Parameter(negative="")] = False,

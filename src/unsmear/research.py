@@ -14,6 +14,7 @@ from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
+from unsmear.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -185,7 +186,7 @@ def evaluate(
     restored: Path | None = None,
     sharp: Path | None = None,
     layout: str | None = None,
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     window: str | None = None,
     protocol: str = "basicsr2d",
     table1: Annotated[bool, Parameter(negative="")] = False,
@@ -273,7 +274,7 @@ def explain(
     *,
     frame: int,
     output: Annotated[Path, Parameter(alias="-o")],
-    model: Annotated[str, Parameter(alias="-m")] = "lite",
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     device: Device = "auto",
     window: str | None = None,
     level: int | None = None,

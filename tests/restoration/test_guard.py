@@ -107,8 +107,9 @@ def test_any_size_will_do_and_measures_agree_with_a_plain_computation(size):
     assert is_plausible(before, after)
 
 
-def test_released_weights_pass_and_broken_ones_do_not():
-    model = load_model("lite")
+@pytest.mark.parametrize("name", ["lite", "trail"])
+def test_released_weights_pass_and_broken_ones_do_not(name):
+    model = load_model(name)
     frames = [blurred(scene(96, 160)) for _ in range(3)]
     for before, after in zip(frames, restore_stream(model.network, frames, 3), strict=True):
         assert is_plausible(before, after)

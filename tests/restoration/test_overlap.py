@@ -1,12 +1,13 @@
-"""Items made in another thread: the same ones, one ahead, errors and ends where they belong."""
+"""Work in other threads: the same items, a few ahead, errors and ends where they belong."""
 
 from __future__ import annotations
 
 import threading
 
 import pytest
+import torch
 
-from unsmear.restoration.overlap import ahead
+from unsmear.restoration.overlap import ALONE, Workers, ahead
 
 
 def test_the_same_items_in_order():
@@ -75,3 +76,58 @@ def test_closing_closes_the_source_and_ends_the_thread():
     items.close()
     assert closed == [name]
     assert name not in [thread.name for thread in threading.enumerate()]
+
+
+def test_workers_work_side_by_side_and_results_keep_their_order():
+    """Each of two pieces waits for the other: one after the other they would stand still."""
+    meeting = threading.Barrier(2, timeout=5)
+
+    def work(number):
+        meeting.wait()
+        return number
+
+    with Workers(2) as workers:
+        assert list(workers.map(work, range(6))) == list(range(6))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_no_more_results_wait_than_there_are_workers(count):
+    begun = []
+    with Workers(count) as workers:
+        for done, _ in enumerate(workers.map(begun.append, range(20)), start=1):
+            assert len(begun) <= done + (count if count > 1 else 0)
+    assert len(begun) == 20
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_need_no_gradients_and_hand_errors_on(count):
+    weight = torch.ones(2, requires_grad=True)
+
+    def broken():
+        raise ValueError("broken")
+
+    with Workers(count) as workers:
+        assert not workers.submit(lambda: weight * 2).result().requires_grad
+        with pytest.raises(ValueError, match="broken"):
+            workers.submit(broken).result()
+    assert torch.is_grad_enabled()
+
+
+def test_alone_there_is_no_other_thread():
+    here = threading.current_thread()
+    assert ALONE.submit(threading.current_thread).result() is here
+
+
+def test_what_has_not_begun_is_dropped_at_the_end():
+    begun, release = [], threading.Event()
+
+    def work(number):
+        begun.append(number)
+        release.wait(timeout=5)
+
+    with Workers(2) as workers:
+        for number in range(9):
+            workers.submit(work, number)
+        threading.Timer(0.05, release.set).start()
+    assert len(begun) <= 4
+    assert "unsmear-worker" not in " ".join(thread.name for thread in threading.enumerate())

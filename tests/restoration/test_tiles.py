@@ -105,6 +105,21 @@ def test_boxes_cover_every_pixel_once(height, width, tile_height, tile_width):
     assert torch.equal(seen, torch.ones(height, width))
 
 
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 9), st.sampled_from([1, 4, 8]))
+def test_boxes_are_few_of_one_size_and_none_too_large(height, width, tiles, step):
+    size = TileSize(step * tiles, step * tiles)
+    boxes = list(tile_boxes(height, width, size, step))
+    sides = [(box.bottom - box.top, box.right - box.left) for box in boxes]
+    assert max(max(side) for side in sides) <= step * tiles
+    assert all(box.top % step == 0 and box.left % step == 0 for box in boxes)
+    fewest = -(-height // size.height) * -(-width // size.width)
+    assert len(boxes) <= fewest
+    # What is left over for the last ones is less than a step for each of the others.
+    down, across = -(-height // size.height), -(-width // size.width)
+    assert sides[0][0] * down - height < step * down
+    assert sides[0][1] * across - width < step * across
+
+
 def test_a_halo_one_step_too_small_shows():
     """The test above would notice: with less margin the seams are wrong."""
     conv = conv3x3(2, 2)

@@ -49,7 +49,7 @@ ZOO: dict[str, Entry] = {
     for entry in (
         Entry(
             name="lite",
-            summary="fast on a CPU: plain convolutions from half resolution down",
+            summary="fastest on a CPU: plain convolutions from half resolution down",
             config=_LITE,
             window=5,
         ),
@@ -57,7 +57,7 @@ ZOO: dict[str, Entry] = {
         # what undoes it.
         Entry(
             name="trail",
-            summary="lite that looks along the blur of each pixel: better where much moves",
+            summary="lite that looks along the blur of each pixel: for most clips",
             config=replace(_LITE, trail_levels=(1,)),
             window=5,
         ),

@@ -14,6 +14,7 @@ from torch import Tensor
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
+from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
@@ -27,7 +28,7 @@ Picture = TypeVar("Picture", np.ndarray, Tensor)
 def restore(
     frames: Iterable[Picture],
     *,
-    model: str | OpenedModel = "lite",
+    model: str | OpenedModel = DEFAULT_MODEL,
     device: str = "auto",
     engine: EngineName = "auto",
     window: Window | None = None,
@@ -123,7 +124,7 @@ def restore_video(
     source: str | Path,
     target: str | Path,
     *,
-    model: str | OpenedModel = "lite",
+    model: str | OpenedModel = DEFAULT_MODEL,
     device: str = "auto",
     engine: EngineName = "auto",
     window: Window | None = None,
