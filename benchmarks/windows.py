@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unsmear.allocator import hand_memory_back
 from unsmear.deploy.bench import panning_frames
 from unsmear.deploy.records import WindowRecord, WindowTime, window_lines
 from unsmear.engines import EngineName
+from unsmear.engines.base import cores_left_to
 from unsmear.engines.choice import open_model
 from unsmear.evaluate.origin import origin_of
 from unsmear.restoration.store import open_store
@@ -28,9 +30,10 @@ from unsmear.restoration.stream import Window, describe_scenes, parse_window, re
 def measured(
     model: str, engine: EngineName, frames: Sequence[Tensor], window: Window
 ) -> WindowTime:
-    """Restore the frames with a window."""
-    ready = open_model(model, "cpu", engine).engine
+    """Restore the frames with a window, as the command line does."""
+    ready = open_model(model, "cpu", engine, side_by_side=True).engine
     with ExitStack() as stack:
+        stack.enter_context(cores_left_to(ready))
         began = time.perf_counter()
         # On the disk that results go to, as `unsmear` does it: a temporary folder may be memory.
         store = open_store(stack, Path.cwd(), ready.device) if window == "all" else None
@@ -53,6 +56,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     width, height = (int(value) for value in arguments.size.split("x"))
+    hand_memory_back()
     frames = panning_frames(arguments.frames, width, height)
     rows = [measured(arguments.model, arguments.engine, frames, w) for w in arguments.windows]
     record = WindowRecord(

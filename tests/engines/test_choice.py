@@ -42,6 +42,20 @@ def test_auto_is_torch_where_there_are_no_eight_bits(loaded):
     assert open_model(str(loaded.weights), "cpu").engine.name == "torch"
 
 
+@pytest.mark.parametrize(("threads", "workers"), [(1, 1), (2, 2), (5, 2)])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_side_by_side_two_share_the_threads(loaded, engine, threads, workers):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        opened = open_model(str(loaded.weights), "cpu", engine, side_by_side=True).engine
+        assert open_engine(loaded, engine).workers == 1
+    finally:
+        torch.set_num_threads(before)
+    assert opened.workers == workers
+    assert opened.threads == threads // workers
+
+
 def test_eight_bits_beside_the_weights_are_taken_by_name_alone(loaded):
     path = write_graphs(loaded)
     assert path.name == "small.int8.safetensors"

@@ -34,9 +34,10 @@ def engine(request) -> Engine:
     torch.manual_seed(0)
     kind, _, shape = request.param.partition("-")
     network = awake({"": SMALL, "dense": DENSE, "trails": FOLLOWING}[shape])
+    workers = 2 if shape == "trails" else 1
     if kind == "onnxruntime":
-        return onnx.OnnxEngine(network, onnx.convert_levels(network))
-    return openvino.OpenVinoEngine(network, openvino.convert_levels(network))
+        return onnx.OnnxEngine(network, onnx.convert_levels(network), workers)
+    return openvino.OpenVinoEngine(network, openvino.convert_levels(network), workers=workers)
 
 
 @given(
@@ -102,8 +103,10 @@ def test_cores_are_left_to_engines_with_threads_of_their_own(engine):
     before = torch.get_num_threads()
     with cores_left_to(engine):
         assert torch.get_num_threads() == 1
-    with cores_left_to(TorchEngine(engine.network)):
-        assert torch.get_num_threads() == before
+    for workers in (1, 2):
+        shared = TorchEngine(engine.network, workers=workers)
+        with cores_left_to(shared):
+            assert torch.get_num_threads() == shared.threads == max(before // workers, 1)
     assert torch.get_num_threads() == before
 
 

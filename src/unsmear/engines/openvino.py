@@ -128,6 +128,7 @@ class OpenVinoEngine(GraphEngine):
             key: core.compile_model(model, "CPU", settings) for key, model in models.items()
         }
         self._own = threading.local()  # requests: each worker has its own
+        self._first, self._begun = threading.Lock(), False
 
     @property
     def identity(self) -> str:
@@ -136,6 +137,16 @@ class OpenVinoEngine(GraphEngine):
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
         """One graph."""
+        if self._begun:
+            return self._run(name, inputs)
+        # Its bindings set things up in the first call; in two at once each waits for what the other
+        # holds, for good (OpenVINO 2026.4).
+        with self._first:
+            out = self._run(name, inputs)
+            self._begun = True
+        return out
+
+    def _run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
         requests: dict[str, openvino.InferRequest] = self._own.__dict__
         if name not in requests:
             requests[name] = self._compiled[name].create_infer_request()
