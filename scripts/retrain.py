@@ -36,6 +36,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--weights", "lite", "--steps", "1200", "--coder-share", "0"),
         ("--seed", "7", "--steps", "6000", "--stop-after", "2000", "--coder-share", "0"),
         ("--seed", "8", "--steps", "3000"),
+        ("--seed", "9", "--steps", "3400"),
     ),
 }
 

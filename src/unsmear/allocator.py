@@ -14,9 +14,10 @@ def hand_memory_back() -> None:
     Left alone it raises its threshold to 32 MB, and blocks of changing age fragment the heap:
     the peak then creeps up with the length of the video. A lower threshold than this costs
     speed: at 1 MB a third of the time goes into page faults. What lies free at the end of the heap
-    is kept, up to a limit, or each tile would fault its pages in anew.
+    is kept, up to a limit, or each tile would fault its pages in anew. All threads share one heap:
+    what a worker frees the other takes.
     """
-    _tune(mmap_threshold=16 << 20, trim_threshold=128 << 20)
+    _tune(mmap_threshold=16 << 20, trim_threshold=128 << 20, most_heaps=1)
 
 
 def return_freed_pages() -> None:
@@ -38,13 +39,14 @@ def keep_freed_memory() -> None:
     _tune(mmap_threshold=32 << 20, trim_threshold=1 << 30)  # the most it takes
 
 
-def _tune(*, mmap_threshold: int, trim_threshold: int | None = None) -> None:
-    """Set glibc's thresholds in bytes, where there is glibc."""
+def _tune(*, mmap_threshold: int, trim_threshold: int, most_heaps: int | None = None) -> None:
+    """Set glibc's thresholds in bytes and how many heaps threads have, where there is glibc."""
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+        m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # malloc.h
         mallopt(m_mmap_threshold, mmap_threshold)
-        if trim_threshold is not None:
-            mallopt(m_trim_threshold, trim_threshold)
+        mallopt(m_trim_threshold, trim_threshold)
+        if most_heaps is not None:
+            mallopt(m_arena_max, most_heaps)
