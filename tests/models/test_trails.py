@@ -131,3 +131,36 @@ def test_still_pictures_start_without_trails_and_moving_ones_with_their_motion()
 def test_enlarged_trails_keep_their_unit():
     trails = torch.full((1, 2, 3, 4), 7.0)
     assert torch.equal(enlarged(trails), torch.full((1, 2, 6, 8), 7.0))
+
+
+def woken() -> AlongTrail:
+    """As if trained: its last convolution starts at zero."""
+    torch.manual_seed(0)
+    module = AlongTrail(8, 6)
+    torch.nn.init.normal_(module.leave.weight, std=0.1)
+    return module
+
+
+def test_part_by_part_is_the_convolution_of_all_parts_joined():
+    module = woken()
+    features, trails = torch.randn(2, 8, 12, 10), 9 * torch.randn(2, 2, 12, 10)
+    sampled, trail = module.enter(features), halved(trails) / 4
+    parts = [
+        sample_at(sampled, trail * place) + sample_at(sampled, trail * -place)
+        for place in (0.25, 0.5, 0.75, 1.0, 1.5)
+    ]
+    mixed = module.mix(torch.cat([features, *parts], dim=1)).relu()
+    torch.testing.assert_close(module(features, trails, 4), module.leave(mixed) + features)
+
+
+def test_half_precision_looks_along_too_and_learns():
+    """Where convolutions are autocast, as on a GPU."""
+    module = woken()
+    features, trails = torch.randn(1, 8, 12, 10), 9 * torch.randn(1, 2, 12, 10)
+    wanted = module(features, trails, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(features, trails, 4)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.05)
+    found.float().square().mean().backward()
+    gradients = [parameter.grad for parameter in module.parameters()]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)

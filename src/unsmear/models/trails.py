@@ -125,7 +125,8 @@ class AlongTrail(nn.Module):
         mixed = torch.baddbmm(self.mix.bias, _by_pixel(features), _of_each(own, features))
         for place, weight in zip(_PLACES, along, strict=True):
             part = sample_at(sampled, trail * place) + sample_at(sampled, trail * -place)
-            mixed.baddbmm_(_by_pixel(part), _of_each(weight, part))
+            part = part.to(mixed.dtype)  # autocast leaves what works in place alone
+            mixed.baddbmm_(_by_pixel(part), _of_each(weight.to(mixed.dtype), part))
         mixed = torch.relu_(mixed).transpose(1, 2).unflatten(2, features.shape[-2:])
         out: Tensor = self.leave(mixed) + features
         return out
