@@ -1,8 +1,8 @@
 """How the picture moves from frame to frame, coarsely: what the estimate of a blur starts from.
 
-OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the size: a millisecond for a pair
-of 720p, and nearer to the truth than Lucas-Kanade or learned correlations at any price we could
-pay (model_cards/LADDER.md). It looks at two frames that stand side by side and at nothing else.
+OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the size: some milliseconds for a
+pair of 720p, and nearer to the truth than Lucas-Kanade or learned correlations at any price we
+could pay (model_cards/LADDER.md). It looks at two frames that stand side by side and at nothing else.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def restore_frames(
 
     Args:
         strength: share of the network's change that is applied.
-        overlap: three threads share the work: one decodes, one runs the network, and the caller's
+        overlap: three threads share the work: one decodes, one sees to the network, and the caller's
             does the rest, each a frame ahead of the next. It takes the memory of some frames.
 
     Yields:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from unsmear.models.flow import motion_between, shrunken_luma
 from unsmear.models.network import Contexts, Encoded, TemporalSums
-from unsmear.restoration.overlap import ALONE, Workers
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, prepared
 from unsmear.restoration.window import WindowSums, contexts_of
@@ -59,13 +58,13 @@ def look_at(
     return Seen(encoded, sums, shrunken_luma(ready)[0] if network.config.trail_levels else None)
 
 
-def looked_at(tiler: Tiler, workers: Workers, frames: Iterable[Tensor]) -> Iterator[Seen]:
-    """`look_at` of every frame, some of them side by side."""
+def looked_at(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
+    """`look_at` of every frame, all of one size, some of them side by side."""
     frames = iter(frames)
-    for first in frames:
-        shared = tiler.shares_tiles(*first.shape[-2:])
-        at_work = ALONE if shared else workers
-        yield from at_work.map(lambda frame: look_at(tiler, frame), chain((first,), frames))
+    first = next(frames, None)
+    if first is not None:
+        workers = tiler.workers_for(*first.shape[-2:])
+        yield from workers.map(lambda frame: look_at(tiler, frame), chain((first,), frames))
 
 
 @dataclass
@@ -88,8 +87,7 @@ class SceneStream:
     """Restores one scene.
 
     Args:
-        tiler: runs the network.
-        workers: do it.
+        tiler: runs the network, and knows the workers.
         reach: frames of the window before and after the current one.
         contexts: of the window, where it is the same for all frames.
         first: number of the scene's first frame in the clip.
@@ -99,14 +97,13 @@ class SceneStream:
     def __init__(
         self,
         tiler: Tiler,
-        workers: Workers,
         reach: int,
         contexts: Contexts | None,
         first: int,
         store: FeatureStore | None = None,
     ) -> None:
         self._store = store
-        self._tiler, self._network, self._workers = tiler, tiler.network, workers
+        self._tiler, self._network = tiler, tiler.network
         self._reach, self._contexts = reach, contexts
         self._side = self._network.config.neighbours
         self._ahead = max(reach, self._side)
@@ -146,13 +143,12 @@ class SceneStream:
 
     def _take(self, frame: Tensor) -> None:
         if self.taken == 0:
-            shared = self._tiler.shares_tiles(*frame.shape[-2:])
-            self._at_work = ALONE if shared else self._workers
-            self._spare = self._at_work.count - 1  # frames that others are worked on beside
             self._size = frame.shape[-2:]
+            self._workers = self._tiler.workers_for(*self._size)
+            self._spare = self._workers.count - 1  # frames that are worked on beside another
         kept = None if self._store is None else self._store.get(self._end)
         summed = self._contexts is None
-        coming = self._at_work.submit(look_at, self._tiler, frame, kept, summed=summed)
+        coming = self._workers.submit(look_at, self._tiler, frame, kept, summed=summed)
         self._held.append(_Held(frame, coming))
         self._end += 1
         self._settle(self._end - self._spare)
@@ -170,7 +166,7 @@ class SceneStream:
                 held.keep(encoded, whole=True)
             else:
                 self._window.push(sums)
-                if waiting <= ALWAYS_KEPT + self._spare or waiting * size <= MOST_KEPT:
+                if self._ahead <= ALWAYS_KEPT or waiting * size <= MOST_KEPT:
                     held.keep(encoded, whole=self._ahead == 0 or size <= MOST_KEPT_WHOLE)
         self._unsettled = max(self._unsettled, end)
 
@@ -193,7 +189,7 @@ class SceneStream:
             self._at(number).luma if self._start <= number < self._end else None
             for number in (current - 1, current, current + 1)
         ]
-        return self._at_work.submit(
+        return self._workers.submit(
             self._made, held.frame, held.encoded, held.coarser, contexts, neighbours, luma
         )
 
@@ -223,7 +219,7 @@ class SceneStream:
         held = self._at(number)
         if held.local is None and held.coming is None:
             assert held.frame is not None
-            held.coming = self._at_work.submit(look_at, self._tiler, held.frame, summed=False)
+            held.coming = self._workers.submit(look_at, self._tiler, held.frame, summed=False)
 
     def _local(self, number: int) -> Tensor:
         held = self._at(number)

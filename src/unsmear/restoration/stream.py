@@ -96,7 +96,7 @@ def describe_scenes(
         for scene in split_scenes(_of_one_size(frames)):
             sums: TemporalSums | None = None
             count = 0
-            for seen in looked_at(tiler, workers, scene):
+            for seen in looked_at(tiler, scene):
                 assert seen.sums is not None
                 if store is not None:
                     store.put(seen.encoded.features)
@@ -175,7 +175,7 @@ def restore_stream(
         tiler = Tiler(engine, tiling, workers)
         if window != "all":
             for scene in split_scenes(checked):
-                run = SceneStream(tiler, workers, window // 2, None, first)
+                run = SceneStream(tiler, window // 2, None, first)
                 yield from run.restore(scene, wanted)
                 first += run.taken
             return
@@ -184,7 +184,7 @@ def restore_stream(
             start, ends = start + known.frames, start + known.frames
             if ends <= first:
                 continue
-            run = SceneStream(tiler, workers, 0, known.contexts, first, store)
+            run = SceneStream(tiler, 0, known.contexts, first, store)
             yield from run.restore(islice(checked, ends - first), wanted)
             if first + run.taken != ends:
                 raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")

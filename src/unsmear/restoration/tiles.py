@@ -188,6 +188,10 @@ class Tiler:
         """
         return self._tiling != "off" and height * width > _LARGE
 
+    def workers_for(self, height: int, width: int) -> Workers:
+        """Those that work on whole frames of a size: all, or none beside the caller."""
+        return ALONE if self.shares_tiles(height, width) else self._workers
+
     def encode(self, frames: Tensor) -> Encoded:
         """As `DeblurNetwork.encode`."""
         self._choose(frames)
