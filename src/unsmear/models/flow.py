@@ -2,7 +2,8 @@
 
 OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the size: some milliseconds for a
 pair of 720p, and nearer to the truth than Lucas-Kanade or learned correlations at any price we
-could pay (model_cards/LADDER.md). It looks at two frames that stand side by side and at nothing else.
+could pay (model_cards/LADDER.md). It looks at two frames that stand side by side and at nothing
+else.
 """
 
 from __future__ import annotations
