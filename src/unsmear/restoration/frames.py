@@ -55,7 +55,8 @@ def restore_frames(
     Args:
         strength: share of the network's change that is applied.
         overlap: three threads share the work: one decodes, one sees to the network, and the
-            caller's does the rest, each a frame ahead of the next. It takes the memory of some frames.
+            caller's does the rest, each a frame ahead of the next. It takes the memory of some
+            frames.
 
     Yields:
         Restored frames. One that is not plausible is replaced by the decoded one.
