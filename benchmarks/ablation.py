@@ -5,7 +5,8 @@ batches, from the same seeds, and measures each after equal steps and after equa
         'block="dense"' 'attention_levels=[1,2]' --balance --data PHOTOS --val VAL --steps 2000
 
 What can be varied: M (spatial_maps), N (temporal_maps), the attention's levels, the local path
-(neighbours), dense against residual blocks, width (widths), depth (encoder_blocks, decoder_blocks),
+(neighbours), looking along trails and aligned neighbours (trail_levels, aligned_levels), dense
+against residual blocks, width (widths), depth (encoder_blocks, decoder_blocks),
 the stem, and the window that training and measuring see. The gate of GSTA is a fusion of its own:
 `benchmarks/fusion.py factorised gated`. With --balance every variant gets or loses blocks at the
 coarsest level until its multiply-accumulates are nearest to the row's own. See
@@ -20,6 +21,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,16 @@ from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
 from unsmear.models.config import NetworkConfig
 from unsmear.models.count import count_macs
-from unsmear.models.network import DeblurNetwork, Descriptors, Encoded, join_frames, pad_to_multiple
+from unsmear.models.flow import clip_motion
+from unsmear.models.neighbourhood import Neighbourhood
+from unsmear.models.network import (
+    Contexts,
+    DeblurNetwork,
+    Descriptors,
+    Encoded,
+    join_frames,
+    pad_to_multiple,
+)
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.contest import (
@@ -58,6 +69,14 @@ class Variant:
             raise ConfigError(f"window is {self.window}: odd, at least 1")
 
 
+class Seen(NamedTuple):
+    """What is known of one frame of a clip."""
+
+    encoded: Encoded
+    descriptors: Descriptors
+    around: Neighbourhood
+
+
 class WindowedNetwork(nn.Module):
     """`DeblurNetwork` whose frames see the window around them rather than their whole clip."""
 
@@ -66,32 +85,59 @@ class WindowedNetwork(nn.Module):
         self.window = variant.window
         self.network = DeblurNetwork(variant.config)
 
-    def encode(self, clip: Tensor) -> list[tuple[Encoded, Descriptors]]:
-        """Clip (B, L, 3, H, W) -> features and descriptors of each frame."""
-        padded = pad_to_multiple(clip, self.network.config.size_multiple)
-        encoded = [self.network.encode(padded[:, frame]) for frame in range(clip.shape[1])]
-        return [(one, self.network.squeeze(one)) for one in encoded]
+    @property
+    def config(self) -> NetworkConfig:
+        """Of the network."""
+        return self.network.config
 
-    def restore(
-        self, clip: Tensor, features: list[tuple[Encoded, Descriptors]], frame: int
-    ) -> Tensor:
-        """One frame of the clip, (B, 3, H, W); its window ends where the clip does."""
-        last, reach = len(features) - 1, self.window // 2
-        window = features[max(frame - reach, 0) : frame + reach + 1]
-        side = self.network.config.neighbours
-        local = [
-            features[min(max(frame + offset, 0), last)][0].local
-            for offset in range(-side, side + 1)
-            if offset
+    def encode(self, clip: Tensor) -> list[Seen]:
+        """Clip (B, L, 3, H, W) -> what is known of each frame."""
+        batch, frames = clip.shape[:2]
+        padded = pad_to_multiple(clip, self.config.size_multiple)
+        motion = clip_motion(padded) if self.config.trail_levels else None
+        encoded = [self.network.encode(padded[:, frame]) for frame in range(frames)]
+        local = torch.stack([one.local for one in encoded], dim=1).flatten(0, 1)
+        around = Neighbourhood.of_clips(self.config, padded, local, motion)
+
+        def at(frame: int, x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.unflatten(0, (batch, frames))[:, frame]
+
+        return [
+            Seen(
+                one,
+                self.network.squeeze(one),
+                Neighbourhood(
+                    tuple(x.unflatten(0, (batch, frames))[:, frame] for x in around.local),
+                    at(frame, around.motion),
+                    at(frame, around.triplet),
+                ),
+            )
+            for frame, one in enumerate(encoded)
         ]
-        context = self.network.mix(join_frames([descriptors for _, descriptors in window]))
-        restored = self.network.restore(features[frame][0], context, local)
+
+    def context(self, seen: list[Seen], frame: int) -> Contexts:
+        """Of the window around a frame; it ends where the clip does."""
+        reach = self.window // 2
+        window = seen[max(frame - reach, 0) : frame + reach + 1]
+        return self.network.mix(join_frames([one.descriptors for one in window]))
+
+    def restore(self, clip: Tensor, seen: list[Seen], frame: int) -> Tensor:
+        """One frame of the clip, (B, 3, H, W)."""
+        one, context = seen[frame], self.context(seen, frame)
+        restored = self.network.restore(one.encoded, context, one.around)
         return restored[..., : clip.shape[-2], : clip.shape[-1]]
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """Every frame of (B, L, 3, H, W)."""
-        features = self.encode(clip)
-        return torch.stack([self.restore(clip, features, t) for t in range(clip.shape[1])], dim=1)
+    def forward(self, clip: Tensor, *, with_trails: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Every frame of (B, L, 3, H, W), and the trails where they are asked for."""
+        seen, frames = self.encode(clip), range(clip.shape[1])
+        if not with_trails:
+            return torch.stack([self.restore(clip, seen, frame) for frame in frames], dim=1)
+        both = [
+            self.network.restore_with_trails(one.encoded, self.context(seen, frame), one.around)
+            for frame, one in enumerate(seen)
+        ]
+        restored, trails = (torch.stack(side, dim=1) for side in zip(*both, strict=True))
+        return restored[..., : clip.shape[-2], : clip.shape[-1]], trails
 
 
 def parse_variant(text: str, base: Variant) -> Variant:
@@ -107,11 +153,6 @@ def parse_variant(text: str, base: Variant) -> Variant:
             changes[key] = json.loads(value)
         except ValueError:
             raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
-    if "trail_levels" in changes or base.config.trail_levels:
-        raise ConfigError(
-            "trails are learned from the true ones, which this benchmark does not show: "
-            "use `unsmear train --preset trail`"
-        )
     window = changes.pop("window", base.window)
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)

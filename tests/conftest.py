@@ -37,6 +37,7 @@ SMALL = NetworkConfig(
 
 
 TRAILS = dataclasses.replace(SMALL, trail_levels=(0, 1), trail_channels=4)
+ALIGNED = dataclasses.replace(TRAILS, aligned_levels=(0, 1), aligned_channels=6)
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +79,9 @@ def network() -> DeblurNetwork:
     return awake()
 
 
-@pytest.fixture(params=[SMALL, TRAILS], ids=["plain", "trails"])
+@pytest.fixture(params=[SMALL, TRAILS, ALIGNED], ids=["plain", "trails", "aligned"])
 def either(request: pytest.FixtureRequest) -> DeblurNetwork:
-    """A network of either kind: one that follows trails, one that does not."""
+    """A network of any kind: plain, one that follows trails, one that also aligns neighbours."""
     return awake(request.param)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from unsmear.errors import ConfigError
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import ZOO
@@ -32,9 +32,7 @@ def test_variants_are_parsed(bench):
     one = bench.parse_variant("neighbours=0,widths=[4,6,8],window=3", base)
     assert (one.config.neighbours, one.config.widths, one.window) == (0, (4, 6, 8), 3)
     assert bench.parse_variant('block="dense"', base).config.block == "dense"
-    for text in (
-        "colour=1", "neighbours=x", "window=2", "attention_levels=[7]", "trail_levels=[1]",
-    ):  # fmt: skip
+    for text in ("colour=1", "neighbours=x", "window=2", "attention_levels=[7]"):
         with pytest.raises(ConfigError):
             bench.parse_variant(text, base)
 
@@ -57,10 +55,22 @@ def test_budgets_are_evened_out(bench, change):
 
 
 @pytest.mark.parametrize("window", [1, 3, 9])
-def test_a_window_is_that_of_the_stream(bench, window):
-    wrapped = bench.WindowedNetwork(bench.Variant(SMALL, window)).eval()
-    wrapped.network.load_state_dict(awake().state_dict())
+@pytest.mark.parametrize("config", [SMALL, ALIGNED], ids=["plain", "aligned"])
+def test_a_window_is_that_of_the_stream(bench, config, window):
+    wrapped = bench.WindowedNetwork(bench.Variant(config, window)).eval()
+    wrapped.network.load_state_dict(awake(config).state_dict())
     clip = one_scene(6, 18, 26)
     with torch.no_grad():
         expected = torch.stack(list(restore_stream(wrapped.network, clip, window)))
-        torch.testing.assert_close(wrapped(clip[None])[0].clamp(0, 1), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(wrapped(clip[None])[0].clamp(0, 1), expected, rtol=0, atol=5e-5)
+
+
+def test_trails_are_those_of_the_network(bench):
+    """Where the window is the whole clip, which is the network's own."""
+    wrapped = bench.WindowedNetwork(bench.Variant(ALIGNED, 9)).eval()
+    wrapped.network.load_state_dict(awake(ALIGNED).state_dict())
+    assert wrapped.config == ALIGNED
+    clip = torch.rand(2, 3, 3, 18, 26)
+    with torch.no_grad():
+        found, wanted = (one(clip, with_trails=True) for one in (wrapped, wrapped.network))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=5e-5)

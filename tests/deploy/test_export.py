@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TRAILS, mild, one_scene
+from tests.conftest import ALIGNED, mild, one_scene
 from unsmear.deploy import export as exporting
 from unsmear.deploy.export import export
 from unsmear.deploy.exported import ExportedModel
@@ -40,15 +40,15 @@ def test_graphs_restore_clips_of_any_size(loaded, tmp_path, kind):
         export(loaded, kind, folder)
 
 
-def test_graphs_of_a_network_that_follows_trails_take_the_motion(tmp_path):
+def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(tmp_path):
     """In OpenVINO, which converts them in seconds; tests/engines runs those of ONNX too."""
     path = tmp_path / "trails.safetensors"
     provenance = Provenance(model="trails", steps=0, seed=0, hours=0, device="cpu", version="test")
-    save_weights(path, TRAILS, mild(TRAILS).state_dict(), provenance)
+    save_weights(path, ALIGNED, mild(ALIGNED).state_dict(), provenance)
     loaded = load_model(str(path))
     assert export(loaded, "openvino", tmp_path / "graphs") < 1e-4
     exported = ExportedModel(tmp_path / "graphs")
-    assert exported.about["graphs"]["restore"]["inputs"][-1] == "motion"
+    assert exported.about["graphs"]["restore"]["inputs"][-2:] == ["motion", "triplet"]
     clip = one_scene(3, 40, 56)
     found = exported.restore_clip(clip.numpy())
     wanted = loaded.network(clip[None])[0].numpy()

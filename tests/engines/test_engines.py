@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import SMALL, TRAILS, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, as_engine, cores_left_to
 from unsmear.engines.compiled import CompiledEngine
@@ -18,9 +18,9 @@ from unsmear.models.config import NetworkConfig
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
-# One network with everything but trails, one with them, one with neither neighbours nor
-# attention at the coarsest level.
-FOLLOWING = dataclasses.replace(TRAILS, trail_levels=(1,))
+# One network with everything but trails, one with them and aligned neighbours, one with neither
+# neighbours nor attention at the coarsest level.
+ALIGNING = dataclasses.replace(ALIGNED, trail_levels=(1,), aligned_levels=(1,))
 DENSE = dataclasses.replace(
     SMALL, neighbours=0, stem=1, block="dense", dense_layers=2, attention_levels=(1,)
 )
@@ -28,13 +28,13 @@ DENSE = dataclasses.replace(
 
 @pytest.fixture(
     scope="module",
-    params=["openvino", "openvino-dense", "openvino-trails", "onnxruntime", "onnxruntime-trails"],
+    params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime", "onnxruntime-aligned"],
 )
 def engine(request) -> Engine:
     torch.manual_seed(0)
     kind, _, shape = request.param.partition("-")
-    network = awake({"": SMALL, "dense": DENSE, "trails": FOLLOWING}[shape])
-    workers = 2 if shape == "trails" else 1
+    network = awake({"": SMALL, "dense": DENSE, "aligned": ALIGNING}[shape])
+    workers = 2 if shape == "aligned" else 1
     if kind == "onnxruntime":
         return onnx.OnnxEngine(network, onnx.convert_levels(network), workers)
     return openvino.OpenVinoEngine(network, openvino.convert_levels(network), workers=workers)

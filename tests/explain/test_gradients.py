@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,9 @@ from unsmear.engines.base import as_engine
 from unsmear.explain.gradients import ReceptiveField, local_reach, receptive_field
 from unsmear.explain.window import FrameWindow
 from unsmear.models.config import NetworkConfig
-from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
+from unsmear.models.flow import clip_motion
+from unsmear.models.neighbourhood import Neighbourhood
+from unsmear.models.network import DeblurNetwork, Encoded, join_frames, pad_to_multiple
 from unsmear.restoration.tiles import Tiler, prepared
 
 SHALLOW = NetworkConfig(
@@ -33,13 +37,29 @@ def restore_current(network: DeblurNetwork, window: FrameWindow, pictures: Tenso
         for picture in pictures
     ]
     contexts = network.mix(join_frames([network.squeeze(encoded[i]) for i in window.attended]))
-    side, last = network.config.neighbours, len(pictures) - 1
-    neighbours = [
-        encoded[min(max(window.current + offset, 0), last)].local
+    return network.restore(encoded[window.current], contexts, around_of(network, window, encoded))[
+        0
+    ]
+
+
+def around_of(
+    network: DeblurNetwork, window: FrameWindow, encoded: Sequence[Encoded]
+) -> Neighbourhood:
+    """Of the current frame, the motion around it as given."""
+    side, current, last = network.config.neighbours, window.current, len(encoded) - 1
+    local = tuple(
+        encoded[min(max(current + offset, 0), last)].local
         for offset in range(-side, side + 1)
         if offset
-    ]
-    return network.restore(encoded[window.current], contexts, neighbours)[0]
+    )
+    motion = None
+    if network.config.trail_levels:
+        clip = pad_to_multiple(window.pictures, network.config.size_multiple)[None]
+        motion = clip_motion(clip)[current : current + 1]
+    before = encoded[current - 1].frame if current else None
+    after = encoded[current + 1].frame if current < last else None
+    frames = (before, encoded[current].frame, after)
+    return Neighbourhood.gathered(network.config, frames, local, motion)
 
 
 def field_of(
@@ -49,16 +69,9 @@ def field_of(
         engine = as_engine(network)
         encoded = [network.encode(prepared(picture, engine)) for picture in window.pictures]
         descriptors = join_frames([network.squeeze(encoded[i]) for i in window.attended])
-    side, last = network.config.neighbours, len(window.pictures) - 1
-    neighbours = [
-        encoded[min(max(window.current + offset, 0), last)].local
-        for offset in range(-side, side + 1)
-        if offset
-    ]
+        around = around_of(network, window, encoded)
     current = encoded[window.current]
-    return receptive_field(
-        Tiler(network), window, current, descriptors, neighbours, pixel, tile=tile
-    )
+    return receptive_field(Tiler(network), window, current, descriptors, around, pixel, tile=tile)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +84,8 @@ def field_of(
         (2, 5, (20, 10), 16),
     ],
 )
-def test_field_is_the_gradient_of_the_whole(network, number, window, pixel, tile):
+def test_field_is_the_gradient_of_the_whole(either, number, window, pixel, tile):
+    network = either
     frames = window_of(one_scene(5, 37, 45), number, window, 1)
     field = field_of(network, frames, pixel, tile)
     pictures = frames.pictures.clone().requires_grad_()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import SMALL, TRAILS, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, TRAILS, awake, one_scene
 from unsmear.errors import ConfigError
 from unsmear.explain.maps import (
     FrameMaps,
@@ -20,6 +20,7 @@ from unsmear.explain.maps import (
     most_changed,
 )
 from unsmear.explain.window import FrameWindow
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, pad_to_multiple
 from unsmear.restoration.stream import restore_stream
 from unsmear.restoration.tiles import TileSize
@@ -74,7 +75,7 @@ def test_maps_put_together_again_give_the_output_of_the_network(choosy):
     maps, clip = explained(network)
     encoded = network.encode(pad_to_multiple(clip, 8))
     current = type(encoded)(encoded.frame[2:3], tuple(level[2:3] for level in encoded.features))
-    neighbours = [encoded.local[1:2], encoded.local[3:4]]
+    around = Neighbourhood((encoded.local[1:2], encoded.local[3:4]))
 
     def output(levels: tuple[LevelMaps, ...]) -> Tensor:
         contexts = []
@@ -86,7 +87,7 @@ def test_maps_put_together_again_give_the_output_of_the_network(choosy):
             taken = torch.einsum("mnc,mnhw->chw", context, level.pixelwise)  # eq. 6
             own = network.attention(level.level).take(features[2:3], contexts[-1])[0]
             torch.testing.assert_close(taken, own, rtol=0, atol=1e-5)
-        out = network.restore(current, tuple(contexts), neighbours)
+        out = network.restore(current, tuple(contexts), around)
         return out[0, :, :22, :30].clamp(0, 1)
 
     torch.testing.assert_close(output(maps.levels), maps.after, rtol=0, atol=1e-5)
@@ -107,11 +108,10 @@ def test_maps_put_together_again_give_the_output_of_the_network(choosy):
     number=st.integers(0, 5),
     window=st.sampled_from([1, 3, 7]),
     neighbours=st.integers(0, 2),
-    follows=st.booleans(),
+    base=st.sampled_from([SMALL, TRAILS, ALIGNED]),
 )
-def test_after_is_what_restoring_the_clip_gives(frames, number, window, neighbours, follows):
-    base = TRAILS if follows and neighbours else SMALL
-    network = awake(dataclasses.replace(base, neighbours=neighbours))
+def test_after_is_what_restoring_the_clip_gives(frames, number, window, neighbours, base):
+    network = awake(dataclasses.replace(base if neighbours else SMALL, neighbours=neighbours))
     clip, number = one_scene(frames, 10, 18), min(number, frames - 1)
     maps = explain_frame(network, window_of(clip, number, window, neighbours), tiling="off")
     streamed = list(restore_stream(network, clip, window, tiling="off"))

@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from tests.conftest import SMALL, TRAILS, awake
+from tests.conftest import ALIGNED, SMALL, TRAILS, awake
 from unsmear.errors import ConfigError
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.flow import clip_motion
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 
 
@@ -42,10 +44,11 @@ def test_clip_equals_frame_by_frame(either):
     whole = either(clip)
     motion = clip_motion(clip).unflatten(0, (2, 4)) if either.config.trail_levels else None
     for t in range(4):
-        neighbours = [encoded[max(t - 1, 0)].local, encoded[min(t + 1, 3)].local]
-        alone = either.restore(
-            encoded[t], either.mix(window), neighbours, None if motion is None else motion[:, t]
-        )
+        local = (encoded[max(t - 1, 0)].local, encoded[min(t + 1, 3)].local)
+        frames = clip[:, t - 1] if t else None, clip[:, t], clip[:, t + 1] if t < 3 else None
+        moving = None if motion is None else motion[:, t]
+        around = Neighbourhood.gathered(either.config, frames, local, moving)
+        alone = either.restore(encoded[t], either.mix(window), around)
         torch.testing.assert_close(alone, whole[:, t], rtol=1e-4, atol=1e-5)
 
 
@@ -89,7 +92,7 @@ def test_wrong_size_and_wrong_number_of_neighbours_are_refused(network):
         network.encode(torch.rand(1, 3, 12, 16))
     encoded = network.encode(torch.rand(1, 3, 16, 16))
     with pytest.raises(ValueError, match="takes 2"):
-        network.restore(encoded, network.mix(network.squeeze(encoded)), [])
+        network.restore(encoded, network.mix(network.squeeze(encoded)), Neighbourhood())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,58 @@ def test_motion_goes_with_networks_that_follow_trails_only():
         encoded = network.encode(torch.rand(1, 3, 16, 16))
         contexts = network.mix(network.squeeze(encoded))
         with pytest.raises(ValueError, match="motion"):
-            network.restore(encoded, contexts, [encoded.local] * 2, motion)
+            network.restore(encoded, contexts, Neighbourhood((encoded.local,) * 2, motion))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"aligned_levels": (2,)}, "aligned_levels is .* below that of the coarsest"),
+        ({"aligned_levels": (1, 0)}, "aligned_levels is .* rising"),
+        ({"trail_levels": ()}, "needs trail_levels"),
+        ({"aligned_channels": 0}, "aligned_channels is 0"),
+    ],
+)
+def test_aligned_neighbours_have_their_conditions(change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(ALIGNED, **change)
+
+
+def test_triplets_go_with_networks_that_align_neighbours_only():
+    frame, still = torch.rand(1, 3, 16, 16), torch.zeros(1, 4, 2, 2)
+    for network, triplet in ((awake(ALIGNED), None), (awake(TRAILS), torch.rand(1, 9, 16, 16))):
+        encoded = network.encode(frame)
+        contexts = network.mix(network.squeeze(encoded))
+        with pytest.raises(ValueError, match="triplet"):
+            around = Neighbourhood((encoded.local,) * 2, still, triplet)
+            network.restore(encoded, contexts, around)
+
+
+def test_a_neighbour_is_seen_where_the_current_frame_shows_the_same():
+    """Half of the frame after, which moved 16 pixels, is spoiled: with nothing else that crosses
+    frames, what changes lies 16 pixels from there.
+    """
+    network = awake(dataclasses.replace(ALIGNED, attention_levels=()))
+    network.local_fusion.weight.zero_()
+    picture = functional.interpolate(torch.rand(1, 3, 24, 40), scale_factor=8, mode="bicubic")
+    after = picture[..., 16:]
+    spoiled = after.clone()
+    spoiled[..., 160:] = 0.5
+    motion = torch.tensor([16.0, 0, -16, 0]).view(1, 4, 1, 1).expand(1, 4, 24, 38)
+    current = picture[..., :-16]
+    encoded = network.encode(current)
+    local = (encoded.local,) * 2
+    one, other = (
+        network.restore(
+            encoded,
+            (),
+            Neighbourhood.gathered(network.config, (None, current, neighbour), local, motion),
+        )
+        for neighbour in (after, spoiled)
+    )
+    changed = (one - other).abs().amax(dim=(0, 1, 2)).nonzero().flatten()
+    reach = sum(network.decode_reach(level) for level in (0, 1))
+    assert 176 - reach <= int(changed.min()) <= 176
 
 
 def test_a_network_that_follows_no_trails_yet_is_the_plain_one():
@@ -178,3 +232,15 @@ def test_a_network_that_follows_no_trails_yet_is_the_plain_one():
     assert {name.split(".")[0] for name in missing} == {"trail_head", "trails"}
     clip = torch.rand(1, 3, 3, 16, 24)
     torch.testing.assert_close(following(clip), plain(clip))
+
+
+def test_a_network_that_aligns_no_neighbours_yet_is_the_one_without():
+    following, aligning = awake(TRAILS), DeblurNetwork(ALIGNED).eval()
+    missing, unexpected = aligning.load_state_dict(following.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing} == {"aligned"}
+    clip = torch.rand(1, 3, 3, 16, 24)
+    torch.testing.assert_close(aligning(clip), following(clip))
+    assert ALIGNED.goes_on_from(TRAILS)
+    assert ALIGNED.goes_on_from(SMALL)
+    assert not TRAILS.goes_on_from(ALIGNED)

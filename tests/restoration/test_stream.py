@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import SMALL, TRAILS, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.models.flow import clip_motion
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
 from unsmear.restoration import scene, tiles
@@ -42,13 +43,18 @@ def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
     for index in range(frames):
         span = range(max(index - window // 2, 0), min(index + window // 2 + 1, frames))
         descriptors = join_frames([network.squeeze(encoded[i]) for i in span])
-        neighbours = [
+        local = tuple(
             encoded[min(max(index + offset, 0), frames - 1)].local
             for offset in range(-side, side + 1)
             if offset
-        ]
+        )
+        before, after = (
+            padded[n : n + 1] if 0 <= n < frames else None for n in (index - 1, index + 1)
+        )
         moving = None if motion is None else motion[index : index + 1]
-        restored = network.restore(encoded[index], network.mix(descriptors), neighbours, moving)
+        triple = (before, encoded[index].frame, after)
+        around = Neighbourhood.gathered(network.config, triple, local, moving)
+        restored = network.restore(encoded[index], network.mix(descriptors), around)
         out.append(restored[0, :, :height, :width].clamp(0, 1))
     return torch.stack(out)
 
@@ -60,10 +66,18 @@ def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
     window=st.sampled_from([1, 3, 5, 9, 13]),
     neighbours=st.integers(0, 2),
     trail_levels=st.sampled_from([(), (0,), (1,), (0, 1)]),
+    aligned_levels=st.sampled_from([(), (0,), (1,), (0, 1)]),
 )
-def test_streamed_equals_all_at_once(frames, height, width, window, neighbours, trail_levels):
+def test_streamed_equals_all_at_once(
+    frames, height, width, window, neighbours, trail_levels, aligned_levels
+):
     levels = trail_levels if neighbours else ()
-    network = awake(dataclasses.replace(TRAILS, neighbours=neighbours, trail_levels=levels))
+    aligned = aligned_levels if levels else ()
+    network = awake(
+        dataclasses.replace(
+            ALIGNED, neighbours=neighbours, trail_levels=levels, aligned_levels=aligned
+        )
+    )
     clip = one_scene(frames, height, width)
     streamed = torch.stack(list(restore_stream(network, clip, window)))
     assert streamed.shape == clip.shape

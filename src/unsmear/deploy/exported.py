@@ -109,9 +109,9 @@ class ExportedModel:
         total = windows[0]
         for others in windows[1:]:
             total = [one.merge(other) for one, other in zip(total, others, strict=True)]
-        motion = self._motion(frames)
+        moving = self._moving(frames)
         restored = [
-            self._restored(frame, features, number, total, motion)
+            self._restored(frame, features, number, total, moving)
             for number, frame in enumerate(frames)
         ]
         return np.concatenate(restored)[..., :height, :width]
@@ -120,15 +120,24 @@ class ExportedModel:
     def _windows(parts: Sequence[np.ndarray]) -> list[Window]:
         return [Window(*parts[start : start + 3]) for start in range(0, len(parts), 3)]
 
-    def _motion(self, frames: Sequence[np.ndarray]) -> np.ndarray | None:
-        """Of each frame, (T, 4, H' / 8, W' / 8), where the network asks for it."""
-        if not self.about["network"].get("trail_levels"):  # older folders have no such entry
-            return None
+    def _moving(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What the network asks for of each frame and those beside it: the motion, (T, 4, H' / 8,
+        W' / 8), and the triplets, (T, 9, H', W').
+        """
+        network = self.about["network"]  # older folders lack some entries
+        if not network.get("trail_levels"):
+            return {}
         import torch
 
+        from unsmear.models.align import clip_triplets
         from unsmear.models.flow import clip_motion
 
-        return clip_motion(torch.from_numpy(np.concatenate(frames)[None])).numpy()
+        clip = torch.from_numpy(np.concatenate(frames)[None])
+        motion = clip_motion(clip)
+        moving = {"motion": motion.numpy()}
+        if network.get("aligned_levels"):
+            moving["triplet"] = clip_triplets(clip, motion).numpy()
+        return moving
 
     def _restored(
         self,
@@ -136,7 +145,7 @@ class ExportedModel:
         features: Sequence[Sequence[np.ndarray]],
         number: int,
         windows: Sequence[Window],
-        motion: np.ndarray | None,
+        moving: Mapping[str, np.ndarray],
     ) -> np.ndarray:
         """One frame. Beyond the ends of the clip stands the nearest frame that exists."""
         network, last = self.about["network"], len(features) - 1
@@ -149,6 +158,5 @@ class ExportedModel:
         for index, offset in enumerate(around):
             neighbour = min(max(number + offset, 0), last)
             inputs[f"neighbour_{index}"] = features[neighbour][-1]
-        if motion is not None:
-            inputs["motion"] = motion[number : number + 1]
+        inputs |= {name: of_all[number : number + 1] for name, of_all in moving.items()}
         return self._restore(inputs)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from unsmear.engines.base import Engine
 from unsmear.models.attention import TemporalSum
 from unsmear.models.config import NetworkConfig
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, Encoded
 
 _SIDE = 16  # of the example frame, in multiples of what the network takes; graphs take any size
@@ -74,19 +76,18 @@ class RestoreFrame(nn.Module):
 
     def forward(self, frame: Tensor, *others: Tensor) -> Tensor:
         """The frame, its features, the contexts of its window, the coarsest features of its
-        neighbours, where the network follows trails the motion around it -> the restored frame,
-        (1, 3, H, W), not clamped.
+        neighbours, where the network follows trails the motion around it, where it aligns
+        neighbours the triplet -> the restored frame, (1, 3, H, W), not clamped.
         """
         config = self.network.config
-        levels, contexts = len(config.widths), len(config.attention_levels)
-        around = others[levels + contexts :]
-        moving = bool(config.trail_levels)
-        return self.network.restore(
-            Encoded(frame, others[:levels]),
-            others[levels : levels + contexts],
-            around[:-1] if moving else around,
-            around[-1] if moving else None,
-        )
+        rest = iter(others)
+
+        def take(count: int) -> tuple[Tensor, ...]:
+            return tuple(itertools.islice(rest, count))
+
+        features, contexts = take(len(config.widths)), take(len(config.attention_levels))
+        around = Neighbourhood(take(2 * config.neighbours), *rest)
+        return self.network.restore(Encoded(frame, features), contexts, around)
 
 
 class Graph(NamedTuple):
@@ -146,6 +147,10 @@ def _features(config: NetworkConfig, level: int, channels: int | None = None) ->
     return torch.zeros(1, channels or config.widths[level], side, side)
 
 
+def _triplet(config: NetworkConfig) -> tuple[Tensor, ...]:
+    return (torch.cat((_frame(config),) * 3, dim=1),)
+
+
 def _context(config: NetworkConfig, level: int) -> Tensor:
     return torch.zeros(1, config.spatial_maps * config.temporal_maps, config.widths[level])
 
@@ -165,6 +170,8 @@ def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
         inputs = [_features(config, level)]
         coarser = min(level + 1, last)
         inputs += [_features(config, coarser, count) for count in config.channels_below(level)]
+        if level in config.aligned_levels:
+            inputs += _triplet(config)
         if level in config.attention_levels:
             inputs.append(_context(config, level))
         yield Graph(decode_name(level), DecodeLevel(network, level), tuple(inputs))
@@ -192,6 +199,7 @@ def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
             *(_features(config, level) for level in levels),
             *(_context(config, level) for level in config.attention_levels),
             *(_features(config, levels[-1], count) for count in config.channels_below(levels[-1])),
+            *(_triplet(config) if config.aligned_levels else ()),
         ),
         (
             "frame",
@@ -199,6 +207,7 @@ def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
             *(f"context_{level}" for level in config.attention_levels),
             *(f"neighbour_{number}" for number in range(2 * config.neighbours)),
             *(("motion",) if config.trail_levels else ()),
+            *(("triplet",) if config.aligned_levels else ()),
         ),
         ("restored",),
     )

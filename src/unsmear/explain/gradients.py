@@ -1,9 +1,10 @@
 """Which numbers of which frames one pixel of the result depends on, and how much: gradients.
 
 A frame reaches the result in two ways that are kept apart here: through convolutions (its own,
-and those of the local path), which look a known number of pixels around, and through its
-descriptors, which look everywhere. The chain rule is followed by hand at the places where the
-network is cut anyway, so that one frame's features, and one tile's graph, are held at a time.
+those of the local path, and those over aligned neighbours), which look a known number of pixels
+around, and through its descriptors, which look everywhere. The chain rule is followed by hand at
+the places where the network is cut anyway, so that one frame's features, and one tile's graph, are
+held at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor
 
 from unsmear.explain.window import FrameWindow
+from unsmear.models.align import TRIPLET_CHANNELS, aligned_triplet
 from unsmear.models.attention import Descriptor
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import (
     DeblurNetwork,
     Descriptors,
@@ -35,8 +38,9 @@ class ReceptiveField:
 
     Attributes:
         pixel: x and y in the frame.
-        local: part through convolutions and the local path, (F, 3, H, W) float32; zero more
-            than `reach` pixels away from the pixel.
+        local: part through convolutions, the local path and aligned neighbours, (F, 3, H, W)
+            float32; zero more than `reach` pixels away from the pixel, in aligned neighbours from
+            where they show the same.
         attention: part through the descriptors of eq. 1-4, (F, 3, H, W) float32; zero in frames
             outside the window.
         reach: in pixels, each way.
@@ -74,10 +78,9 @@ def receptive_field(
     window: FrameWindow,
     current: Encoded,
     descriptors: Descriptors,
-    neighbours: Sequence[Tensor],
+    around: Neighbourhood,
     pixel: tuple[int, int],
     *,
-    motion: Tensor | None = None,
     tile: int = _TILE,
 ) -> ReceptiveField:
     """Go back from one pixel of the result to the numbers it comes from.
@@ -87,24 +90,24 @@ def receptive_field(
         window: the frames.
         current: encoded frame to restore, padded.
         descriptors: of the T frames in the window of the attention, (1, T, ...) a level.
-        neighbours: as `DeblurNetwork.restore` takes them.
+        around: as `DeblurNetwork.restore` takes it. Its motion counts as given: what that was
+            measured from is not gone back to.
         pixel: x and y in the frame.
-        motion: as `DeblurNetwork.restore` takes it. It counts as given: what it was measured
-            from is not gone back to.
         tile: size of the tiles gradients are computed in, in pixels; the result does not
             depend on it but for rounding.
     """
     network = tiler.network
-    end = _through_decoder(network, current, descriptors, neighbours, motion, pixel)
+    end = _through_decoder(network, current, descriptors, around, pixel)
     through_descriptors = _through_mix(network, descriptors, end.contexts)
     local, attention = torch.zeros(2, *window.pictures.shape)
     for index, picture in enumerate(window.pictures):
         offsets = _offsets_of(index, window, network.config.neighbours)
         own, attended = index == window.current, index in window.attended
-        if not (own or attended or offsets):
+        aligned = end.triplet is not None and abs(index - window.current) <= 1
+        if not (own or attended or offsets or aligned):
             continue
         encoded = current if own else tiler.encode(prepared(picture, tiler.engine))
-        if own or offsets:
+        if own or offsets or aligned:
             gradients = [torch.zeros_like(features) for features in encoded.features]
             above = torch.zeros_like(encoded.frame)
             for number in offsets:
@@ -115,6 +118,9 @@ def receptive_field(
                 end.box.cut(above, 1).add_(end.frame)
                 for level, features in enumerate(gradients):
                     end.box.cut(features, network.stride(level)).add_(end.features[level])
+            if aligned:
+                assert around.motion is not None
+                above += _through_triplet(end, window, index, encoded.frame, around.motion)
             above += _through_encoder(network, encoded, gradients, tile)
             local[index] = _unpadded(above, picture, network)
         if attended:
@@ -147,14 +153,14 @@ class _DecoderGradients(NamedTuple):
     features: list[Tensor]
     contexts: list[Tensor]
     neighbours: list[Tensor]
+    triplet: Tensor | None
 
 
 def _through_decoder(
     network: DeblurNetwork,
     current: Encoded,
     descriptors: Descriptors,
-    neighbours: Sequence[Tensor],
-    motion: Tensor | None,
+    around: Neighbourhood,
     pixel: tuple[int, int],
 ) -> _DecoderGradients:
     """The decoder is convolutions only, given the contexts: a part of the frame will do."""
@@ -169,19 +175,48 @@ def _through_decoder(
     frame = _leaf(box.cut(current.frame, 1))
     features = [_leaf(box.cut(current.features[n], strides[n])) for n in levels]
     contexts = [_leaf(context) for context in network.mix(descriptors)]
-    around = [_leaf(box.cut(local, strides[-1])) for local in neighbours]
-    moving = None if motion is None else box.cut(motion, strides[-1])
+    local = tuple(_leaf(box.cut(one, strides[-1])) for one in around.local)
+    motion = None if around.motion is None else box.cut(around.motion, strides[-1])
+    triplet = [] if around.triplet is None else [_leaf(box.cut(around.triplet, 1))]
     with torch.enable_grad():
-        out = network.restore(Encoded(frame, tuple(features)), tuple(contexts), around, moving)
+        encoded = Encoded(frame, tuple(features))
+        part = Neighbourhood(local, motion, *triplet)
+        out = network.restore(encoded, tuple(contexts), part)
         value = out[0, :, y - box.top, x - box.left].mean()
-        found = iter(torch.autograd.grad(value, [frame, *features, *contexts, *around]))
+        found = iter(torch.autograd.grad(value, [frame, *features, *contexts, *local, *triplet]))
 
     def take(count: int) -> list[Tensor]:
         return [next(found) for _ in range(count)]
 
     return _DecoderGradients(
-        box, next(found), take(len(features)), take(len(contexts)), take(len(around))
+        box,
+        next(found),
+        take(len(features)),
+        take(len(contexts)),
+        take(len(local)),
+        next(found, None),
     )
+
+
+def _through_triplet(
+    end: _DecoderGradients, window: FrameWindow, index: int, frame: Tensor, motion: Tensor
+) -> Tensor:
+    """From what the current frame and those beside it are in the triplet to one of them, padded,
+    (1, 3, H, W). The current one also stands where another is missing.
+    """
+    assert end.triplet is not None
+    whole = frame.new_zeros(1, TRIPLET_CHANNELS, *frame.shape[-2:])
+    end.box.cut(whole, 1).copy_(end.triplet)
+    leaf = _leaf(frame)
+    frames = [None if one is None else frame for one in window.beside]
+    place = index - window.current
+    if place:
+        frames[0 if place < 0 else 1] = leaf
+    with torch.enable_grad():
+        middle = frame if place else leaf
+        made = aligned_triplet(frames[0], middle, frames[1], motion)
+        (found,) = torch.autograd.grad(made, leaf, whole)
+    return found
 
 
 def _through_mix(

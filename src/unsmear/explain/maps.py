@@ -16,6 +16,7 @@ from unsmear.explain.gradients import ReceptiveField, receptive_field
 from unsmear.explain.window import FrameWindow
 from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
 from unsmear.models.flow import clip_motion
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, Encoded, join_frames
 from unsmear.restoration.tiles import Tiler, Tiling, prepared
 
@@ -130,9 +131,14 @@ def explain_frame(
             current = encoded
     assert current is not None  # the window is centred on it
     joined = join_frames(descriptors)
-    neighbours = [locals_[place] for place in places]
-    motion = _motion(tiler, window)
-    restored = tiler.restore(current, network.mix(joined), neighbours, motion)[0]
+    local = tuple(locals_[place] for place in places)
+    before_it, after_it = (
+        None if one is None else prepared(one, tiler.engine) for one in window.beside
+    )
+    around = Neighbourhood.gathered(
+        network.config, (before_it, current.frame, after_it), local, _motion(tiler, window)
+    )
+    restored = tiler.restore(current, network.mix(joined), around)[0]
     restored = restored.float().clamp(0, 1).cpu()
     after = restored[:, : before.shape[-2], : before.shape[-1]]
     measured = []
@@ -150,7 +156,7 @@ def explain_frame(
             )
         )
     chosen = most_changed(before, after) if pixel is None else pixel
-    field = receptive_field(tiler, window, current, joined, neighbours, chosen, motion=motion)
+    field = receptive_field(tiler, window, current, joined, around, chosen)
     return FrameMaps(window, tuple(measured), before, after, field)
 
 

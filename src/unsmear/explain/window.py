@@ -51,6 +51,13 @@ class FrameWindow:
         return range(max(self.current - reach, 0), last + 1)
 
     @property
+    def beside(self) -> tuple[Tensor | None, Tensor | None]:
+        """The frames before and after the current one, None where the scene has none."""
+        before = self.pictures[self.current - 1] if self.current else None
+        last = self.current + 1 == len(self.pictures)
+        return before, None if last else self.pictures[self.current + 1]
+
+    @property
     def number(self) -> int:
         """Of the current frame in the clip, from 0."""
         return self.first + self.current

@@ -179,7 +179,8 @@ def digest_of(network: DeblurNetwork) -> str:
     """What tells a network and its weights from others."""
     config = network.config
     # Fields that came later count where they are used, so that digests from before still hold.
-    unused = () if config.trail_levels else ("trail_levels", "trail_channels")
+    trails = () if config.trail_levels else ("trail_levels", "trail_channels")
+    unused = trails if config.aligned_levels else (*trails, "aligned_levels", "aligned_channels")
     shape = ", ".join(
         f"{part.name}={getattr(config, part.name)!r}"
         for part in dataclasses.fields(config)

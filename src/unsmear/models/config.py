@@ -8,6 +8,15 @@ from typing import Literal
 from unsmear.errors import ConfigError
 from unsmear.models.trails import CELL, MOTION_CHANNELS, TRAIL_CHANNELS
 
+_OF_LEVELS = (
+    "widths",
+    "encoder_blocks",
+    "decoder_blocks",
+    "attention_levels",
+    "trail_levels",
+    "aligned_levels",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -29,6 +38,9 @@ class NetworkConfig:
             the paper). Where it goes is estimated from the coarsest features and from how the
             picture moves between neighbours, see `unsmear.models.trails`.
         trail_channels: that are sampled.
+        aligned_levels: levels at which the neighbours join, moved to where the current frame shows
+            the same, see `unsmear.models.align` (none: as in the paper).
+        aligned_channels: in which they are looked at.
     """
 
     widths: tuple[int, ...]
@@ -43,11 +55,12 @@ class NetworkConfig:
     neighbours: int = 0
     trail_levels: tuple[int, ...] = ()
     trail_channels: int = 24
+    aligned_levels: tuple[int, ...] = ()
+    aligned_channels: int = 64
 
     def __post_init__(self) -> None:
         # JSON gives lists; the config is hashable and comparable only with tuples.
-        lists = ("widths", "encoder_blocks", "decoder_blocks", "attention_levels", "trail_levels")
-        for name in lists:
+        for name in _OF_LEVELS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         problems = []
         levels = len(self.widths)
@@ -74,20 +87,23 @@ class NetworkConfig:
             problems.append("spatial_maps and temporal_maps must be at least 1")
         if self.neighbours < 0:
             problems.append(f"neighbours is {self.neighbours}: 0 or more")
-        if self.trail_levels:
-            if sorted(set(self.trail_levels)) != list(self.trail_levels) or any(
-                not 0 <= level < levels - 1 for level in self.trail_levels
-            ):
+        for name in ("trail_levels", "aligned_levels"):
+            value = getattr(self, name)
+            if sorted(set(value)) != list(value) or any(not 0 <= n < levels - 1 for n in value):
                 problems.append(
-                    f"trail_levels is {self.trail_levels}: needs rising level numbers below that "
-                    f"of the coarsest, {levels - 1}"
+                    f"{name} is {value}: needs rising level numbers below that of the coarsest, "
+                    f"{levels - 1}"
                 )
+        if self.trail_levels:
             if self.stem * 2 ** (levels - 1) != CELL:
                 problems.append(f"trail_levels needs the coarsest level at 1/{CELL} of the frame")
             if self.neighbours < 1:
                 problems.append("trail_levels needs neighbours, to see how the picture moves")
-        if self.trail_channels < 1:
-            problems.append(f"trail_channels is {self.trail_channels}: at least 1")
+        elif self.aligned_levels:
+            problems.append("aligned_levels needs trail_levels, whose motion moves the neighbours")
+        for name in ("trail_channels", "aligned_channels"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)}: at least 1")
         if problems:
             raise ConfigError("NetworkConfig: " + "; ".join(problems))
 
@@ -98,17 +114,19 @@ class NetworkConfig:
 
     def goes_on_from(self, other: NetworkConfig) -> bool:
         """Whether weights of the other shape are a start for this one: it is the same, or the same
-        but for trails, whose fresh modules change nothing until they have learned something.
+        but for trails or aligned neighbours, whose fresh modules change nothing until they have
+        learned something.
         """
-        plain = replace(self, trail_levels=(), trail_channels=other.trail_channels)
-        return other in (self, plain)
+        alone = replace(self, aligned_levels=(), aligned_channels=other.aligned_channels)
+        plain = replace(alone, trail_levels=(), trail_channels=other.trail_channels)
+        return other in (self, alone, plain)
 
     def hands_on_trails(self, level: int) -> bool:
         """Whether `decode_level` gives trails for a finer level, after its features."""
         return any(finer < level for finer in self.trail_levels)
 
     def channels_below(self, level: int) -> tuple[int, ...]:
-        """Channels of each tensor that `decode_level` takes as `below`."""
+        """Channels of each tensor that `decode_level` takes as `below`, but for the triplet."""
         if level == len(self.widths) - 1:
             motion = (MOTION_CHANNELS,) if self.trail_levels else ()
             return (self.widths[-1],) * 2 * self.neighbours + motion

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from unsmear.models.config import NetworkConfig
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames
 
 
@@ -32,8 +33,7 @@ def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, windo
         network.restore(
             encoded,
             network.mix(join_frames([descriptors] * window)),
-            [encoded.local] * 2 * config.neighbours,
-            network.still(encoded),
+            Neighbourhood.alone(config, encoded.frame, encoded.local),
         )
     return int(counter.get_total_flops()) // 2
 

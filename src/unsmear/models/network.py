@@ -3,7 +3,8 @@
 The encoder sees one frame and is purely convolutional. A neighbour reaches the current frame
 through its descriptors (the attention) and, where `neighbours` > 0, through its features at
 the lowest resolution (the local path); where the network follows trails, also through how the
-picture moves between it and the next. Nothing else crosses frames, nothing else is global.
+picture moves between it and the next, and where it aligns neighbours, as a picture that is warped
+by that. Nothing else crosses frames, nothing else is global.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unsmear.models.align import TripletFusion
 from unsmear.models.attention import Descriptor, FactorizedAttention, TemporalSum
 from unsmear.models.config import NetworkConfig
 from unsmear.models.flow import clip_motion
@@ -26,13 +28,8 @@ from unsmear.models.layers import (
     conv3x3,
     receptive_radius,
 )
-from unsmear.models.trails import (
-    MOTION_CHANNELS,
-    TRAIL_CHANNELS,
-    AlongTrail,
-    TrailHead,
-    enlarged,
-)
+from unsmear.models.neighbourhood import Neighbourhood
+from unsmear.models.trails import TRAIL_CHANNELS, AlongTrail, TrailHead, enlarged
 
 
 class Encoded(NamedTuple):
@@ -136,6 +133,14 @@ class DeblurNetwork(nn.Module):
                 for level in config.trail_levels
             }
         )
+        self.aligned = nn.ModuleDict(
+            {
+                str(level): TripletFusion(
+                    widths[level], config.aligned_channels, self.stride(level)
+                )
+                for level in config.aligned_levels
+            }
+        )
         self.head = conv3x3(widths[0], 3 * config.stem**2)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
@@ -170,7 +175,7 @@ class DeblurNetwork(nn.Module):
             features: of the current frame at this level.
             below: what the coarser level gave, one tensor; at the coarsest level the
                 `Encoded.local` of the neighbours and, where the network follows trails, the
-                motion, see `restore`.
+                motion, see `restore`. At levels that align neighbours, last the triplet.
             context: G_st of this level, (B, K, C), where it has an attention, else None.
 
         Returns:
@@ -194,6 +199,8 @@ class DeblurNetwork(nn.Module):
         if level in self.config.trail_levels:
             assert trails is not None
             x = self.trails[str(level)](x, trails, self.stride(level))
+        if level in self.config.aligned_levels:
+            x = self.aligned[str(level)](x, below[-1])
         decoded: Tensor = self.decoder[level](x)
         if level == len(self.ups) and self.trail_head is not None:
             trails = self.trail_head(decoded, below[-1])
@@ -224,6 +231,8 @@ class DeblurNetwork(nn.Module):
             radius += receptive_radius(self.trail_head)
         if level in self.config.trail_levels:
             radius += AlongTrail.reach(stride)
+        if level in self.config.aligned_levels:
+            radius += receptive_radius(self.aligned[str(level)])
         if not last and self.config.hands_on_trails(level + 1):
             radius += 2  # a pixel of the coarser trails
         return stride * radius
@@ -271,64 +280,59 @@ class DeblurNetwork(nn.Module):
             for level, descriptor in zip(self.config.attention_levels, frames, strict=True)
         )
 
-    def restore(
-        self,
-        current: Encoded,
-        contexts: Contexts,
-        neighbours: Sequence[Tensor] = (),
-        motion: Tensor | None = None,
-    ) -> Tensor:
+    def restore(self, current: Encoded, contexts: Contexts, around: Neighbourhood) -> Tensor:
         """Restore B current frames.
 
         Args:
             current: `encode` of the frames to restore.
             contexts: `mix` of the windows of these frames.
-            neighbours: `Encoded.local` of the 2 * config.neighbours frames around each one,
-                earliest first, the current one left out. Beyond the ends of the video stands
-                the nearest frame that exists.
-            motion: how the picture moves around each frame, (B, 4, H / 8, W / 8), see
-                `unsmear.models.flow.motion_between`; None where the network follows no trails.
+            around: what else of the frames beside them.
 
         Returns:
             (B, 3, H, W), not clamped.
 
         Raises:
-            ValueError: the number of neighbours or the motion does not fit the network.
+            ValueError: `around` does not fit the network.
         """
-        return self._restore(current, contexts, self.around(neighbours, motion))[0]
+        return self._restore(current, contexts, around)[0]
 
-    def _restore(
-        self, current: Encoded, contexts: Contexts, below: tuple[Tensor, ...]
+    def restore_with_trails(
+        self, current: Encoded, contexts: Contexts, around: Neighbourhood
     ) -> tuple[Tensor, Tensor]:
-        """Restored frames, and what the coarsest level gave."""
-        coarsest = None
-        for level in reversed(range(len(self.config.widths))):
-            context = self.context_of(level, contexts)
-            below = (self.decode_level(level, current.features[level], below, context),)
-            coarsest = below[0] if coarsest is None else coarsest
-        assert coarsest is not None  # there is a level
-        return current.frame + self.predict(below[0]), coarsest
-
-    def around(self, neighbours: Sequence[Tensor], motion: Tensor | None) -> tuple[Tensor, ...]:
-        """What the coarsest `decode_level` takes as `below`.
+        """`restore`, and the trails, for training: `doubled`, in pixels, (B, 2, H / 8, W / 8).
 
         Raises:
-            ValueError: the number of neighbours or the motion does not fit the network.
+            ValueError: `around` does not fit the network, or this one follows no trails.
         """
-        wanted = 2 * self.config.neighbours
-        if len(neighbours) != wanted:
-            raise ValueError(f"{len(neighbours)} neighbours given: this network takes {wanted}")
-        if (motion is not None) != bool(self.config.trail_levels):
-            needs = "needs" if self.config.trail_levels else "takes no"
-            raise ValueError(f"this network {needs} motion, see NetworkConfig.trail_levels")
-        return tuple(neighbours) if motion is None else (*neighbours, motion)
+        if self.trail_head is None:
+            raise ValueError("this network follows no trails, see NetworkConfig.trail_levels")
+        restored, coarsest = self._restore(current, contexts, around)
+        return restored, coarsest[:, -TRAIL_CHANNELS:]
 
-    def still(self, encoded: Encoded) -> Tensor | None:
-        """The motion of B frames around which nothing moves; None where none is taken."""
-        if not self.config.trail_levels:
-            return None
-        local = encoded.local
-        return local.new_zeros(len(local), MOTION_CHANNELS, *local.shape[-2:])
+    def _restore(
+        self, current: Encoded, contexts: Contexts, around: Neighbourhood
+    ) -> tuple[Tensor, Tensor]:
+        """Restored frames, and what the coarsest level gave."""
+        around.check(self.config)
+        decoded: list[Tensor] = []  # coarsest first
+        for level in reversed(range(len(self.config.widths))):
+            below = self.below(level, decoded[-1] if decoded else None, around)
+            context = self.context_of(level, contexts)
+            decoded.append(self.decode_level(level, current.features[level], below, context))
+        return current.frame + self.predict(decoded[-1]), decoded[0]
+
+    def below(
+        self, level: int, coarser: Tensor | None, around: Neighbourhood
+    ) -> tuple[Tensor, ...]:
+        """What `decode_level` takes as `below`, `coarser` being what the level before gave."""
+        if coarser is not None:
+            found: tuple[Tensor, ...] = (coarser,)
+        else:
+            found = around.local if around.motion is None else (*around.local, around.motion)
+        if level in self.config.aligned_levels:
+            assert around.triplet is not None  # checked
+            found = (*found, around.triplet)
+        return found
 
     def context_of(self, level: int, contexts: Contexts) -> Tensor | None:
         """The context of a level, None where it has no attention."""
@@ -355,8 +359,6 @@ class DeblurNetwork(nn.Module):
         Raises:
             ValueError: trails are asked of a network that follows none.
         """
-        if with_trails and self.trail_head is None:
-            raise ValueError("this network follows no trails, see NetworkConfig.trail_levels")
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.size_multiple)
         # First of all: a compiler has to leave its graph for it.
@@ -371,23 +373,15 @@ class DeblurNetwork(nn.Module):
             )
             for level in self.squeeze(encoded)
         )
-        below = self.around(self._clip_neighbours(encoded.local, frames), motion)
-        restored, coarsest = self._restore(encoded, self.mix(window), below)
+        around = Neighbourhood.of_clips(self.config, padded, encoded.local, motion)
+        contexts = self.mix(window)
+        trails: Tensor | None = None
+        if with_trails:
+            restored, trails = self.restore_with_trails(encoded, contexts, around)
+        else:
+            restored = self.restore(encoded, contexts, around)
         restored = restored.unflatten(0, (batch, frames))[..., :height, :width]
-        if not with_trails:
-            return restored
-        return restored, coarsest[:, -TRAIL_CHANNELS:].unflatten(0, (batch, frames))
-
-    def _clip_neighbours(self, local: Tensor, frames: int) -> list[Tensor]:
-        """Shift the coarsest features (B*T, C, h, w) along T, ends repeated."""
-        side = self.config.neighbours
-        clips = local.unflatten(0, (-1, frames))  # (B, T, C, h, w)
-        here = torch.arange(frames, device=local.device)
-        return [
-            clips[:, (here + offset).clamp(0, frames - 1)].flatten(0, 1)
-            for offset in range(-side, side + 1)
-            if offset
-        ]
+        return restored if trails is None else (restored, trails.unflatten(0, (batch, frames)))
 
     def attention(self, level: int) -> FactorizedAttention:
         """The attention of a level that has one."""

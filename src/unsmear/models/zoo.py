@@ -61,6 +61,13 @@ ZOO: dict[str, Entry] = {
             config=replace(_LITE, trail_levels=(1,)),
             window=5,
         ),
+        # What one frame has lost to the shaking hand its neighbours may have kept.
+        Entry(
+            name="align",
+            summary="trail that also looks at its neighbours, moved to fit: for shaky clips",
+            config=replace(_LITE, trail_levels=(1,), aligned_levels=(1,)),
+            window=5,
+        ),
         Entry(
             name="paper",
             summary="faithful to arXiv 2201.00169: densely connected modules, attention alone",

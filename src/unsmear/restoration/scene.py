@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from unsmear.models.flow import motion_between, shrunken_luma
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, Encoded, TemporalSums
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, prepared
@@ -185,32 +186,39 @@ class SceneStream:
         local = [self._local(number) for number in places]
         neighbours = (*local[: self._side], *local[self._side + 1 :])
         held = self._at(current)
-        luma = [
-            self._at(number).luma if self._start <= number < self._end else None
+        beside = [
+            self._at(number) if self._start <= number < self._end else None
             for number in (current - 1, current, current + 1)
         ]
+        luma = [None if one is None else one.luma for one in beside]
+        frames = [None if one is None else one.frame for one in beside]
         return self._workers.submit(
-            self._made, held.frame, held.encoded, held.coarser, contexts, neighbours, luma
+            self._made, frames, held.encoded, held.coarser, contexts, neighbours, luma
         )
 
     def _made(
         self,
-        frame: Tensor | None,
+        frames: Sequence[Tensor | None],
         encoded: Encoded | None,
         coarser: tuple[Tensor, ...],
         contexts: Contexts,
-        neighbours: Sequence[Tensor],
+        neighbours: tuple[Tensor, ...],
         luma: Sequence[np.ndarray | None],
     ) -> Tensor:
         tiler = self._tiler
         if encoded is None:
-            assert frame is not None
-            ready = prepared(frame, tiler.engine)
+            assert frames[1] is not None
+            ready = prepared(frames[1], tiler.engine)
             encoded = Encoded(ready, (tiler.encode_finest(ready), *coarser))
-        motion = None
+        config, motion = self._network.config, None
+        beside: list[Tensor | None] = [None, None]
         if luma[1] is not None:
             motion = motion_between(luma[0], luma[1], luma[2])[None].to(tiler.engine.device)
-        out = tiler.restore(encoded, contexts, neighbours, motion)
+        if config.aligned_levels:
+            beside = [None if one is None else prepared(one, tiler.engine) for one in frames[::2]]
+        triple = (beside[0], encoded.frame, beside[1])
+        around = Neighbourhood.gathered(config, triple, neighbours, motion)
+        out = tiler.restore(encoded, contexts, around)
         height, width = self._size
         return out[0, :, :height, :width].clamp_(0, 1)
 
@@ -234,7 +242,7 @@ class SceneStream:
         """What nothing after the current frame will ask for: its neighbours look at `local`."""
         held = self._at(current)
         held.encoded, held.coarser = None, ()
-        if held.local is not None:
+        if held.local is not None and not self._network.config.aligned_levels:
             held.frame = None
         self._window.forget(current + 1 - self._reach)
         while self._first < current + 1 - self._side:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError
+from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
 from unsmear.restoration.overlap import ALONE, Workers
 
@@ -219,14 +220,13 @@ class Tiler:
         self,
         current: Encoded,
         contexts: Contexts,
-        neighbours: Sequence[Tensor] = (),
-        motion: Tensor | None = None,
+        around: Neighbourhood,
     ) -> Tensor:
         """As `DeblurNetwork.restore`."""
         network = self.network
+        around.check(network.config)
         last = len(network.config.widths) - 1
-        around = network.around(neighbours, motion)
-        below = [Layer(one, network.stride(last)) for one in around]
+        coarser: Tensor | None = None
         for level in reversed(range(last + 1)):
             context = network.context_of(level, contexts)
 
@@ -236,16 +236,16 @@ class Tiler:
                 return self.engine.decode_level(level, parts[0], parts[1:], context)
 
             stride = network.stride(level)
+            inputs = [Layer(current.features[level], stride)]
+            for one in network.below(level, coarser, around):
+                inputs.append(
+                    Layer(one, 1 if one is around.triplet else network.stride(min(level + 1, last)))
+                )
             out_stride = 1 if level == 0 else stride
-            out = self._run(
-                stage,
-                [Layer(current.features[level], stride), *below],
-                out_stride,
-                level,
-                network.decode_reach(level),
-            )
-            below = [Layer(out, out_stride)]
-        return below[0].features.add_(current.frame)  # in place: a frame of 8K takes 400 MB
+            reach = network.decode_reach(level)
+            coarser = self._run(stage, inputs, out_stride, level, reach)
+        assert coarser is not None  # there is a level
+        return coarser.add_(current.frame)  # in place: a frame of 8K takes 400 MB
 
     def _choose(self, frames: Tensor) -> None:
         shape = tuple(frames.shape)
@@ -313,10 +313,13 @@ def peak_bytes_per_pixel(network: DeblurNetwork) -> float:
     """
     widest = 0.0
     for level in range(len(network.config.widths)):
+        parts = [network.encoder[level], network.decoder[level]]
+        if level in network.config.aligned_levels:
+            parts.append(network.aligned[str(level)])
         convolutions = [
             conv.in_channels + conv.out_channels
-            for blocks in (network.encoder[level], network.decoder[level])
-            for conv in blocks.modules()
+            for part in parts
+            for conv in part.modules()
             if isinstance(conv, torch.nn.Conv2d)
         ]
         widest = max(widest, max(convolutions, default=0) / network.stride(level) ** 2)

@@ -211,6 +211,17 @@ PRESETS: dict[str, TrainConfig] = {
         # to gain from, and left blocks.
         synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
     ),
+    # More frames a clip: of the first and of the last the network sees but one neighbour.
+    "align": dataclasses.replace(
+        _LITE,
+        model="align",
+        stages=(
+            Stage(steps=5_400, clips=4, frames=4, crop=176),
+            Stage(steps=1_200, clips=4, frames=4, crop=256),
+        ),
+        shards=4,
+        synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
+    ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
     "paper": TrainConfig(

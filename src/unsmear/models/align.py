@@ -1,0 +1,105 @@
+"""Neighbours warped to where the current frame shows the same.
+
+A hand shakes one way in one frame and another way in the next: what one has lost, its neighbours
+may have kept. They are warped by the motion that `unsmear.models.flow` measures, whole and outside
+the levels of the network, so that each level stays local.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unsmear.models.layers import ResidualBlock, conv3x3
+from unsmear.models.trails import CELL, sample_at
+
+TRIPLET_CHANNELS = 9
+"""Of a triplet: RGB of the frame before, of the current one, and of the one after."""
+
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # deviates by one cell
+
+
+def aligned_triplet(
+    before: Tensor | None, current: Tensor, after: Tensor | None, motion: Tensor
+) -> Tensor:
+    """A frame between its neighbours, both warped to fit it.
+
+    Args:
+        before: the frame before, (B, 3, H, W), 0..1; None where there is none.
+        current: the frame, likewise; H and W multiples of 8.
+        after: the frame after, or None.
+        motion: `unsmear.models.flow.motion_between`, (B, 4, H / 8, W / 8), pixels.
+
+    Returns:
+        (B, 9, H, W). Where a neighbour is missing stands the current frame.
+    """
+    back, forth = smoothed(motion).split(2, dim=1)
+    first = current if before is None else warp(before, back)
+    last = current if after is None else warp(after, forth)
+    return torch.cat((first, current, last), dim=1)
+
+
+def clip_triplets(clip: Tensor, motion: Tensor) -> Tensor:
+    """`aligned_triplet` of every frame of clips (B, T, 3, H, W), by their `clip_motion`:
+    (B * T, 9, H, W).
+    """
+    frames = clip.shape[1]
+    back, forth = smoothed(motion).unflatten(0, (-1, frames)).split(2, dim=2)  # (B, T, 2, h, w)
+    before, after = clip.clone(), clip.clone()
+    if frames > 1:
+        earlier, later = clip[:, :-1].flatten(0, 1), clip[:, 1:].flatten(0, 1)
+        inner = (-1, frames - 1)
+        before[:, 1:] = warp(earlier, back[:, 1:].flatten(0, 1)).unflatten(0, inner)
+        after[:, :-1] = warp(later, forth[:, :-1].flatten(0, 1)).unflatten(0, inner)
+    return torch.cat((before, clip, after), dim=2).flatten(0, 1)
+
+
+def smoothed(motion: Tensor) -> Tensor:
+    """Motion (B, C, h, w) without the jumps of an estimate between blurry pictures: a neighbour
+    that is a little off, evenly, serves better than a torn one.
+    """
+    channels = motion.shape[1]
+    bell = motion.new_tensor(_BINOMIAL)
+    padded = functional.pad(motion, (2, 2, 2, 2), mode="replicate")
+    rows = functional.conv2d(padded, bell.expand(channels, 1, 1, -1), groups=channels)
+    return functional.conv2d(rows, bell.view(-1, 1).expand(channels, 1, -1, -1), groups=channels)
+
+
+def warp(frames: Tensor, motion: Tensor) -> Tensor:
+    """Frames (B, C, H, W) sampled at each pixel plus its motion, (B, 2, H / 8, W / 8), pixels."""
+    places = functional.interpolate(motion, scale_factor=CELL, mode="bilinear", align_corners=False)
+    return sample_at(frames, places)
+
+
+class TripletFusion(nn.Module):
+    """Adds to the features of a frame what its warped neighbours know of it.
+
+    Starts as the identity.
+
+    Args:
+        channels: of the features.
+        hidden: channels between.
+        stride: pixels of the frame for one of the features, each way.
+    """
+
+    def __init__(self, channels: int, hidden: int, stride: int) -> None:
+        super().__init__()
+        self._stride = stride
+        # No activation on the straight way: with one, units that an early step kills stay dead.
+        self.enter = conv3x3(channels + TRIPLET_CHANNELS * stride**2, hidden)
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(3)))
+        self.leave = conv3x3(hidden, channels)
+        nn.init.zeros_(self.leave.weight)
+        assert self.leave.bias is not None
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, features: Tensor, triplet: Tensor) -> Tensor:
+        """Features (B, C, H / stride, W / stride), `aligned_triplet` (B, 9, H, W) -> (B, C, H /
+        stride, W / stride).
+        """
+        # Pixels become channels: warped at full size, and none lost where features are coarser.
+        pixels = functional.pixel_unshuffle(triplet, self._stride)
+        seen = self.blocks(self.enter(torch.cat((features, pixels), dim=1)))
+        out: Tensor = self.leave(seen) + features
+        return out
