@@ -7,8 +7,8 @@ Broken off, the same command goes on where it was. The weights are those of the 
 OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
 commands. What made the released `lite` differs in two settings that have changed since (the largest
 gradient, and the synthesis of the time), see model_cards/LADDER.md. `trail` starts from the
-released weights of `lite`, `align` from those of `trail`; the first run of `trail` had three clips a
-step where the preset has four now.
+released weights of `lite`, `align` from those of `trail`; the first run of `trail` had three clips
+a step where the preset has four now.
 """
 
 from __future__ import annotations

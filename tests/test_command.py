@@ -191,6 +191,8 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
         (["-o", "-"], "pipe"),
         (["--strength", "1.5"], "strength is 1.5"),
         (["--strength", "nan"], "strength is nan"),
+        (["--burst", "5"], "burst is 5"),
+        (["--burst", "many"], "many"),
         (["--start", "2", "--end", "1"], "end is 1 s"),
         (["--start", "soon"], "'soon' is not a time"),
         (["--start", "1e9"], "is not a time"),

@@ -14,6 +14,7 @@ from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
 from unsmear.models import DEFAULT_MODEL
+from unsmear.restoration import DEFAULT_BURST
 from unsmear.video.formats import VIDEO_CONTAINERS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def restore(
     engine: EngineName = "auto",
     window: str | None = None,
     tile: str = "auto",
+    burst: int = DEFAULT_BURST,
     strength: float = 1.0,
     start: str | None = None,
     end: str | None = None,
@@ -77,6 +79,8 @@ def restore(
             twice. Scenes never mix. Default: the model's own.
         tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
             The result is the same, memory is not.
+        burst: Restored frames on each side that lend each frame what they show sharper, 0 to 4.
+            0 is fastest.
         strength: How much of the change is applied, from 0 (none) to 1.
         start: Begin here, seconds (90.5) or minutes (1:30).
         end: Stop before this.
@@ -105,6 +109,7 @@ def restore(
     hand_memory_back()
     settings = Settings(
         tiling=parse_tiling(tile),
+        burst=burst,
         strength=strength,
         span=Span(
             start=None if start is None else parse_time(start),

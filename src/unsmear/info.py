@@ -132,12 +132,13 @@ def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeE
     """
     from contextlib import ExitStack
 
-    from unsmear.restoration.stream import restore_stream
+    from unsmear.restoration import DEFAULT_BURST
+    from unsmear.restoration.stream import frames_after, restore_stream
     from unsmear.video.folder import FolderReader
     from unsmear.video.reader import VideoReader
 
     # So many frames go in before the first comes out; then one comes for each that goes in.
-    ahead = max(model.window // 2, model.network.config.neighbours)
+    ahead = frames_after(model.engine, model.window, DEFAULT_BURST)
     began = time.perf_counter()
     taken = 0
     stamps: list[tuple[int, float]] = []
@@ -152,7 +153,8 @@ def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeE
                 taken += 1
                 yield frame.rgb
 
-        for restored in restore_stream(model.engine, pictures(), model.window):
+        stream = restore_stream(model.engine, pictures(), model.window, burst=DEFAULT_BURST)
+        for restored in stream:
             restored.cpu()  # waits for the GPU
             stamps.append((taken, time.perf_counter()))
             if len(stamps) > 1 and time.perf_counter() - began > _PATIENCE:

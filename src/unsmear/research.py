@@ -15,6 +15,7 @@ from unsmear.display import out as _out
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
 from unsmear.models import DEFAULT_MODEL
+from unsmear.restoration import DEFAULT_BURST
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -188,6 +189,7 @@ def evaluate(
     layout: str | None = None,
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     window: str | None = None,
+    burst: int = DEFAULT_BURST,
     protocol: str = "basicsr2d",
     table1: Annotated[bool, Parameter(negative="")] = False,
     markdown: Path | None = None,
@@ -213,6 +215,7 @@ def evaluate(
         layout: gopro, gopro-gamma, dvd, bsd or reds. Default: all but gopro-gamma.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         window: As for restoring. Default: the model's own.
+        burst: As for restoring.
         protocol: basicsr2d, matlab3d, cdvd or estrnn: published numbers differ in what they count.
         table1: Also print Table 1 of the paper with the measured row.
         markdown: File for the tables.
@@ -240,7 +243,7 @@ def evaluate(
     keep_freed_memory()
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
-    work = find_work(data, restored, sharp, layout, model, chosen, device, engine)
+    work = find_work(data, restored, sharp, layout, model, chosen, device, engine, burst)
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
         pristine = load_pristine() if niqe else None

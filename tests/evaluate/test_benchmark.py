@@ -159,12 +159,17 @@ def test_the_command_measures_a_model_and_writes_every_report(
 def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     base = ["eval", "--data", str(gopro), "-m", str(weights_file), "--device", "cpu"]
     shown = []
-    for extra in (["--window", "5"], ["--window", "all"], ["--layout", "gopro-gamma"]):
+    for extra in (
+        ["--window", "5", "--burst", "0"],
+        ["--window", "all", "--burst", "0"],
+        ["--layout", "gopro-gamma"],
+        [],
+    ):
         main([*base, *extra])
         shown.append(capsys.readouterr().out.splitlines())
     assert shown[0][1:] == shown[1][1:]  # five frames at most: a window of 9 would see all
     assert "(gopro-gamma)" in shown[2][0]
-    assert shown[2][-1] != shown[0][-1]
+    assert shown[2][-1] != shown[3][-1] != shown[0][-1]
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),
         (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
         (["--data", ".", "--window", "2"], "window is 2"),
+        (["--data", ".", "--burst", "9"], "burst is 9"),
         (["--data", "."], "no blurry and sharp frames"),
     ],
 )

@@ -46,7 +46,7 @@ def unchanging():
 
 def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
     codings = [Coding("libx264", 20), Coding("libx264", 34), Coding("mpeg4", 8)]
-    scores = measure_coded({"same": (unchanging, 3)}, find_pairs(val), codings)
+    scores = measure_coded({"same": (unchanging, 3)}, find_pairs(val), codings, 0)
     assert [(s.sequence, s.coding) for s in scores[:3]] == [
         ("one", "libx264, crf 20"), ("one", "libx264, crf 34"), ("one", "mpeg4, quantiser 8"),
     ]  # fmt: skip
@@ -58,7 +58,10 @@ def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
 
 def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging):
     scores = measure_coded(
-        {"a": (unchanging, 1), "b": (unchanging, 3)}, find_pairs(val), [None, Coding("mpeg4", 4)]
+        {"a": (unchanging, 1), "b": (unchanging, 3)},
+        find_pairs(val),
+        [None, Coding("mpeg4", 4)],
+        0,
     )
     record = CodedRecord("Coded", scores, origin_of(torch.device("cpu"), ["coded.py"]))
     header, _, first, second = coded_lines(record)[2:]

@@ -42,10 +42,14 @@ def test_frames_come_while_more_go_in(weights_file):
             taken += 1
             yield picture(16, 16)
 
-    stream = unsmear.restore(endless(), model=str(weights_file), device="cpu", window=3)
-    next(stream)
-    next(stream)
-    assert taken == 3
+    for burst, ahead in ((0, 1), (2, 3)):
+        taken = 0
+        stream = unsmear.restore(
+            endless(), model=str(weights_file), device="cpu", window=3, burst=burst
+        )
+        next(stream)
+        next(stream)
+        assert taken == 2 + ahead
 
 
 def test_window_all_takes_collections_and_refuses_iterators(weights_file):

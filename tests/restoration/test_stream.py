@@ -166,7 +166,7 @@ def test_kept_features_change_no_bit(lengths, room, neighbours, first, tmp_path_
     network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
     clip = torch.cat([one_scene(length, 13, 22) for length in lengths])
     first = min(first, len(clip))
-    lead = min(first, frames_before(network, "all"))
+    lead = min(first, frames_before(network, "all", 0))
     a_frame = sum(4 * x.numel() for x in network.encode(torch.zeros(1, 3, 16, 24)).features)
     with FeatureStore.opened(tmp_path_factory.mktemp("store"), room * a_frame) as store:
         scenes = describe_scenes(network, clip, store=store)

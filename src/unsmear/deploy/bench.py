@@ -22,6 +22,7 @@ from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import LoadedModel
+from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
@@ -79,11 +80,11 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def network_seconds(engine: Engine, window: int, frames: Sequence[Tensor]) -> float:
-    """For one frame of a stream."""
+def network_seconds(engine: Engine, window: int, frames: Sequence[Tensor], burst: int = 0) -> float:
+    """For one frame of a stream; see `restore_stream`."""
 
     def work() -> None:
-        for _ in restore_stream(engine, frames, window):
+        for _ in restore_stream(engine, frames, window, burst=burst):
             pass
 
     with cores_left_to(engine):
@@ -158,7 +159,7 @@ def time_end_to_end(
         source, target = Path(folder) / "clip.mp4", Path(folder) / "sharp.mp4"
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
-            network.append(network_seconds(engine, window, pictures))
+            network.append(network_seconds(engine, window, pictures, DEFAULT_BURST))
             with cores_left_to(engine):
                 seconds = _seconds(
                     lambda: restore_file(source, target, engine, window, Settings(overwrite=True)),

@@ -72,6 +72,7 @@ def measure_coded(
     models: Mapping[str, tuple[Runnable, int]],
     sequences: Sequence[PairedSequence],
     codings: Sequence[Coding | None],
+    burst: int,
 ) -> tuple[CodedScore, ...]:
     """Code the blurry frames, restore them, compare with the sharp ones: RGB, rounded to 8 bits,
     no crop.
@@ -80,6 +81,7 @@ def measure_coded(
         models: by name: an engine, or a network in evaluation mode, and its window.
         sequences: what to measure on.
         codings: each alike for all sequences; None: as they are.
+        burst: see `restore_stream`.
     """
     scores = []
     for sequence in sequences:
@@ -87,7 +89,7 @@ def measure_coded(
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
-                name: _mean_psnr(restore_stream(model, seen, window), sharp)
+                name: _mean_psnr(restore_stream(model, seen, window, burst=burst), sharp)
                 for name, (model, window) in models.items()
             }
             before = _mean_psnr(seen, sharp)

@@ -13,6 +13,8 @@ from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
+from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.burst import check_burst
 from unsmear.restoration.stream import Window, describe_scenes, restore_stream
 
 
@@ -24,6 +26,7 @@ class DatasetWork:
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
+    burst: int
 
     @property
     def frames(self) -> int:
@@ -36,10 +39,10 @@ class DatasetWork:
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
             if self.window != "all":
-                return restore_stream(engine, blurry, self.window)
+                return restore_stream(engine, blurry, self.window, burst=self.burst)
             held = list(blurry)  # two passes; sequences of data sets are short
             scenes = describe_scenes(engine, held)
-            return restore_stream(engine, held, "all", scenes=scenes)
+            return restore_stream(engine, held, "all", scenes=scenes, burst=self.burst)
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
@@ -72,14 +75,16 @@ def find_work(
     window: Window | None,
     device: str,
     engine: EngineName = "torch",
+    burst: int = DEFAULT_BURST,
 ) -> DatasetWork | FolderWork:
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
     Raises:
-        ConfigError: neither, both, or half of one is given.
+        ConfigError: burst is out of bounds; or neither, both, or half of one is given.
         InputError: nothing is found there.
         ModelError: see `open_model`.
     """
+    check_burst(burst)
     if data is None and restored is not None and sharp is not None:
         return FolderWork(restored.name, find_comparisons(restored, sharp))
     if data is None or restored is not None or sharp is not None:
@@ -98,4 +103,5 @@ def find_work(
         )
     loaded = open_model(model, device, engine)
     title = f"{loaded.name} on {data.name}" + (f" ({layout})" if layout else "")
-    return DatasetWork(title, sequences, loaded, loaded.window if window is None else window)
+    chosen = loaded.window if window is None else window
+    return DatasetWork(title, sequences, loaded, chosen, burst)

@@ -38,7 +38,12 @@ class SequenceScore:
 
 
 def measure(
-    model: Runnable, sequences: Sequence[PairedSequence], window: int, *, with_ssim: bool
+    model: Runnable,
+    sequences: Sequence[PairedSequence],
+    window: int,
+    *,
+    with_ssim: bool,
+    burst: int = 0,
 ) -> list[SequenceScore]:
     """Restore and compare: RGB, rounded to 8 bits, no crop, mean over all frames.
 
@@ -47,11 +52,13 @@ def measure(
         sequences: what to measure on.
         window: frames, odd.
         with_ssim: SSIM too; it takes about as long as `lite` itself.
+        burst: see `restore_stream`; by default the network is measured alone.
     """
     scores = []
     for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
-        restored = [round_to_8_bit(f.cpu()) for f in restore_stream(model, blurry, window)]
+        stream = restore_stream(model, blurry, window, burst=burst)
+        restored = [round_to_8_bit(frame.cpu()) for frame in stream]
         after_before = [restored, list(blurry)]
         psnrs = [mean_score(psnr, side, sharp) for side in after_before]
         ssims = [mean_score(ssim, side, sharp) if with_ssim else None for side in after_before]

@@ -15,6 +15,8 @@ from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.models import DEFAULT_MODEL
+from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.burst import check_burst
 from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
@@ -33,6 +35,7 @@ def restore(
     engine: EngineName = "auto",
     window: Window | None = None,
     tiling: Tiling = "auto",
+    burst: int = DEFAULT_BURST,
 ) -> Iterator[Picture]:
     """Restore frames one after the other; the last ones come when the input ends.
 
@@ -46,6 +49,8 @@ def restore(
         window: frames that contribute to each one, odd; default: the model's own. `all`: every
             frame of the scene; the frames are then gone through twice.
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        burst: restored frames on each side that lend each frame what they show sharper, 0 to 4;
+            0 leaves frames as the network makes them.
 
     Returns:
         An iterator of restored frames of the same kind, as many as came in.
@@ -53,23 +58,25 @@ def restore(
     Raises:
         InputError: a frame is of another kind, shape or type (when it is reached); the window
             is `all` and frames can be gone through only once.
-        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1.
+        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1, or
+            burst out of bounds.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
     loaded = open_model(model, device, engine) if isinstance(model, str) else model
     chosen = check_window(loaded.window if window is None else window)
+    check_burst(burst)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(
             "window 'all' goes through the frames twice: give a list or another collection, "
             "not an iterator"
         )
-    return _restored(frames, loaded, chosen, tiling)
+    return _restored(frames, loaded, chosen, tiling, burst)
 
 
 def _restored(
-    frames: Iterable[Picture], loaded: OpenedModel, window: Window, tiling: Tiling
+    frames: Iterable[Picture], loaded: OpenedModel, window: Window, tiling: Tiling, burst: int
 ) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
 
@@ -82,7 +89,10 @@ def _restored(
     if window == "all":
         scenes = describe_scenes(loaded.engine, _tensors(frames), tiling=tiling)
     tensors = _tensors(remembered())
-    for out in restore_stream(loaded.engine, tensors, window, scenes=scenes, tiling=tiling):
+    stream = restore_stream(
+        loaded.engine, tensors, window, scenes=scenes, tiling=tiling, burst=burst
+    )
+    for out in stream:
         original = kinds.popleft()
         if isinstance(original, Tensor):
             yield out.to(original.device, original.dtype)

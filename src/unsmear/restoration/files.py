@@ -302,10 +302,10 @@ class _Run:
         info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
         expected = frames_expected(info, span)
         self.on_progress(Progress(done, expected, info))
-        lead, frames = frames_of(reader, span, done, self.engine, self.window)
+        lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.burst)
         results = restore_frames(
             self.engine, frames, self.window, scenes=scenes, store=store,
-            tiling=self.settings.tiling, strength=self.settings.strength,
+            tiling=self.settings.tiling, burst=self.settings.burst, strength=self.settings.strength,
             first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip

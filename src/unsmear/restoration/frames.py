@@ -45,6 +45,7 @@ def restore_frames(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
+    burst: int = 0,
     strength: float = 1.0,
     first: int = 0,
     lead: int = 0,
@@ -53,7 +54,7 @@ def restore_frames(
     """Restore decoded frames one after the other; see `restore_stream`.
 
     Args:
-        strength: share of the network's change that is applied.
+        strength: share of the change that is applied.
         overlap: three threads share the work: one decodes, one sees to the network, and the
             caller's does the rest, each a frame ahead of the next. It takes the memory of some
             frames.
@@ -71,8 +72,9 @@ def restore_frames(
                 yield frame.rgb
 
     stream = restore_stream(
-        model, pictures(), window, scenes=scenes, store=store, tiling=tiling, first=first, lead=lead
-    )
+        model, pictures(), window, scenes=scenes, store=store, tiling=tiling, burst=burst,
+        first=first, lead=lead,
+    )  # fmt: skip
     with closing(ahead(stream) if overlap else stream) as restored:
         for out in restored:
             frame, rgb = pending.popleft(), out.cpu()

@@ -44,7 +44,7 @@ def write_preview(
         target: .png file.
         model: an engine, or a network in evaluation mode, on the device of the work.
         window: frames that contribute; instead of `all`, those near by.
-        settings: strength, stretch and tiling are used.
+        settings: burst, strength, stretch and tiling are used.
         on_note: called with what the user should know.
 
     Raises:
@@ -77,7 +77,7 @@ def _restore_at(
 ) -> Restored:
     """Restore the frame at a share of the clip's stretch."""
     # Scene cuts are judged from these few alone: quick is what counts here.
-    around = frames_after(model, window)
+    around = frames_after(model, window, settings.burst)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
         when = None
@@ -108,7 +108,7 @@ def _restore_at(
             raise InputError(f"'{source}' has no frame to show")
         after = list(islice(frames, around))
         stream = restore_frames(
-            model, (*lead, current, *after), window, tiling=settings.tiling,
+            model, (*lead, current, *after), window, tiling=settings.tiling, burst=settings.burst,
             strength=settings.strength, first=0, lead=len(lead),
         )  # fmt: skip
         with closing(stream):

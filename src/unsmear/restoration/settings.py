@@ -8,6 +8,8 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from unsmear.errors import ConfigError
+from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.burst import check_burst
 from unsmear.restoration.tiles import Tiling
 from unsmear.video.encoding import EncodeChoice
 
@@ -67,7 +69,8 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        strength: share of the network's change that is applied, 0 (none) to 1.
+        burst: restored frames on each side that lend each frame what they show sharper.
+        strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video.
         encode: how the video is written.
         deinterlace: make whole frames of interlaced ones.
@@ -76,6 +79,7 @@ class Settings:
     """
 
     tiling: Tiling = "auto"
+    burst: int = DEFAULT_BURST
     strength: float = 1.0
     span: Span = Span()
     encode: EncodeChoice = EncodeChoice()
@@ -84,6 +88,7 @@ class Settings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_burst(self.burst)
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")
         if self.compare is not None and self.compare not in get_args(Comparison):

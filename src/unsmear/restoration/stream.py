@@ -20,6 +20,7 @@ from torch import Tensor
 from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, TemporalSums
+from unsmear.restoration.burst import accumulate_bursts, check_burst
 from unsmear.restoration.overlap import Workers
 from unsmear.restoration.scene import SceneStream, looked_at
 from unsmear.restoration.scenes import MEMORY, split_scenes
@@ -139,6 +140,7 @@ def restore_stream(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
+    burst: int = 0,
     first: int = 0,
     lead: int = 0,
 ) -> Generator[Tensor, None, None]:
@@ -155,28 +157,38 @@ def restore_stream(
         scenes: `describe_scenes` of the whole clip, where the window is `all`.
         store: what `describe_scenes` kept there is not encoded again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        burst: restored frames on each side that lend a frame what they show sharper, see
+            `unsmear.restoration.burst`; 0: frames as the network makes them.
         first: number of the first of `frames` in the clip.
         lead: so many of `frames`, at the beginning, are looked at and not restored.
 
     Yields:
         Restored frames, (3, H, W), float32, 0..1, on the model's device, as many as came in
         after the lead; the first after window // 2 more have come in (at least
-        `NetworkConfig.neighbours`), and two more for each further worker of the engine.
+        `NetworkConfig.neighbours`) and as many as `burst`, and three more for each further
+        worker of the engine.
 
     Raises:
-        ConfigError: window is even or below 1.
+        ConfigError: window is even or below 1, or burst is out of bounds.
         ValueError: the frames differ in size, or in number from the scenes.
     """
     check_window(window)
+    check_burst(burst)
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
     with Workers(engine.workers) as workers:
         tiler = Tiler(engine, tiling, workers)
+
+        def restored(run: SceneStream, scene: Iterable[Tensor]) -> Iterator[Tensor]:
+            lend = min(max(wanted - first, 0), burst)  # frames before those that are wanted
+            made = run.restore(scene, wanted - lend)
+            return accumulate_bursts(made, burst, workers, lend) if burst else made
+
         if window != "all":
             for scene in split_scenes(checked):
                 run = SceneStream(tiler, window // 2, None, first)
-                yield from run.restore(scene, wanted)
+                yield from restored(run, scene)
                 first += run.taken
             return
         start = 0
@@ -185,7 +197,7 @@ def restore_stream(
             if ends <= first:
                 continue
             run = SceneStream(tiler, 0, known.contexts, first, store)
-            yield from run.restore(islice(checked, ends - first), wanted)
+            yield from restored(run, islice(checked, ends - first))
             if first + run.taken != ends:
                 raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
             first = ends
@@ -193,16 +205,15 @@ def restore_stream(
         raise ValueError("more frames follow than the scenes hold")
 
 
-def frames_before(model: Runnable, window: Window) -> int:
+def frames_before(model: Runnable, window: Window, burst: int) -> int:
     """How many frames before a frame decide what it becomes; see `restore_stream`."""
-    side = as_engine(model).network.config.neighbours
-    return side if window == "all" else max(window // 2, side) + MEMORY
+    return frames_after(model, window, burst) + (0 if window == "all" else MEMORY)
 
 
-def frames_after(model: Runnable, window: Window) -> int:
+def frames_after(model: Runnable, window: Window, burst: int) -> int:
     """How many frames after a frame decide what it becomes."""
     side = as_engine(model).network.config.neighbours
-    return side if window == "all" else max(window // 2, side)
+    return burst + (side if window == "all" else max(window // 2, side))
 
 
 def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -1,0 +1,230 @@
+"""Burst accumulation: restored frames lend each other what they show sharper.
+
+A hand shakes one way in one frame and another way in the next, so what restoration could not bring
+back in one its neighbours often have. They are warped to fit by the motion between restored
+frames, which is measured far better than between blurry ones, and put together frequency by
+frequency: blur only ever takes from a spectrum, so where a neighbour has markedly more of a
+frequency than the frame itself, the neighbour is taken.
+
+Source: Delbracio and Sapiro 2015, "Removing Camera Shake via Weighted Fourier Burst
+Accumulation", and "Hand-held Video Deblurring via Efficient Fourier Aggregation". New here: it
+follows a network; windows overlap so that nothing shows where they meet; the frame itself is
+preferred.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from itertools import chain, repeat
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.errors import ConfigError
+from unsmear.models.align import smoothed, warp
+from unsmear.models.flow import motion_between, shrunken_luma
+from unsmear.models.network import pad_to_multiple
+from unsmear.models.trails import CELL
+from unsmear.restoration.overlap import ALONE, Workers
+
+MOST_BURST = 4
+"""Frames on each side; further ones have moved too far to fit."""
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_WINDOW = 64  # pixels; 32 gain less, in larger ones blur is not even
+_HOP = _WINDOW // 2
+_ROWS = 4  # of windows that are worked on at a time
+# Chosen on synthetic clips, not on those that validate (model_cards/LADDER.md).
+_OWN = float(np.exp(2))  # how much a frame is preferred to a neighbour with as much power
+_FLOOR = 2.5e-5  # power of a frequency that is as good as nothing
+_MOST_RATIO = 1e6
+_SHRINK = 4
+_DISAGREEMENT = 0.04  # of 0..1 between neighbour and frame, without detail: then trust is 1 / e
+
+
+def check_burst(burst: int) -> int:
+    """Return a number of frames on each side that can lend.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not 0 <= burst <= MOST_BURST:
+        raise ConfigError(
+            f"burst is {burst}: must be from 0 (each frame stays as the network made it) to "
+            f"{MOST_BURST} restored frames on each side"
+        )
+    return burst
+
+
+class _Restored(NamedTuple):
+    """A restored frame and what is needed of it.
+
+    Attributes:
+        frame: (3, H, W).
+        luma: (1, 1, H', W'), H' and W' multiples of a cell.
+        small: the same at a quarter of the size, (H' / 4, W' / 4) uint8; None where the frame
+            holds what is no number, and has nothing to lend.
+    """
+
+    frame: Tensor
+    luma: Tensor
+    small: np.ndarray | None
+
+    @classmethod
+    def of(cls, frame: Tensor) -> _Restored:
+        padded = pad_to_multiple(frame[None], CELL)
+        luma = (padded * padded.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+        sound = bool(luma.isfinite().all())
+        return cls(frame, luma, shrunken_luma(padded)[0] if sound else None)
+
+
+def accumulate_bursts(
+    frames: Iterable[Tensor], burst: int, workers: Workers = ALONE, skipped: int = 0
+) -> Iterator[Tensor]:
+    """Restored frames of one scene, each with what its neighbours know.
+
+    Args:
+        frames: (3, H, W), float32, 0..1, of one size.
+        burst: frames on each side that lend; at the ends of the scene those that exist.
+        workers: work on some frames side by side.
+        skipped: so many of `frames`, at the beginning, only lend.
+
+    Yields:
+        (3, H, W), 0..1, as many as came in but for those skipped; each after `burst` more have
+        come in, and one more for each further worker.
+    """
+    held: deque[_Restored] = deque()
+    making: deque[Future[Tensor]] = deque()
+    taken = current = 0
+    for frame in chain(frames, repeat(None, burst)):  # as many follow as the last ones wait for
+        if frame is not None:
+            held.append(_Restored.of(frame))
+            taken += 1
+        if taken - current <= (0 if frame is None else burst):
+            continue
+        place = len(held) - (taken - current)
+        if current >= skipped:
+            making.append(workers.submit(_made, *_around(held, place, burst)))
+        current += 1
+        if place == burst:
+            held.popleft()
+        if len(making) >= workers.count:
+            yield making.popleft().result()
+    while making:
+        yield making.popleft().result()
+
+
+Pairs = list[tuple[_Restored | None, _Restored | None]]
+
+
+def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restored, Pairs]:
+    """The frame at a place, and those before and after it, nearest first."""
+
+    def at(number: int) -> _Restored | None:
+        lends = 0 <= number < len(held) and held[number].small is not None
+        return held[number] if lends else None
+
+    return held[place], [(at(place - far), at(place + far)) for far in range(1, burst + 1)]
+
+
+def _made(current: _Restored, pairs: Pairs) -> Tensor:
+    if current.small is None:
+        return current.frame
+    warped = []
+    for before, after in pairs:
+        motion = motion_between(
+            None if before is None else before.small,
+            current.small,
+            None if after is None else after.small,
+        )
+        places = smoothed(motion[None].to(current.luma.device)).split(2, dim=1)
+        for one, where in zip((before, after), places, strict=True):
+            if one is not None:
+                warped.append(warp(one.luma, where))
+    if not warped:
+        return current.frame
+    own = current.luma
+    neighbours = trusted(own, torch.cat(warped))
+    change = accumulate(own[0, 0], neighbours[:, 0]) - own[0, 0]
+    height, width = current.frame.shape[-2:]
+    return (current.frame + change[:height, :width]).clamp_(0, 1)
+
+
+def trusted(own: Tensor, warped: Tensor) -> Tensor:
+    """Warped neighbours, and the frame in their place where they show something else: what is
+    hidden, moves on its own, or is not where the motion says.
+
+    Args:
+        own: luma of the frame, (1, 1, H, W), 0..1, H and W multiples of 4.
+        warped: of K neighbours, (K, 1, H, W).
+
+    Returns:
+        (K, 1, H, W).
+    """
+    difference = warped - own
+    # Detail may differ, as that is what is lent.
+    coarse = _averaged(functional.avg_pool2d(difference, _SHRINK))
+    disagreement = _averaged(coarse.square()) / _DISAGREEMENT**2
+    trust = functional.interpolate(
+        torch.exp(-disagreement), scale_factor=_SHRINK, mode="bilinear", align_corners=False
+    )
+    return own + trust * difference
+
+
+def _averaged(x: Tensor) -> Tensor:
+    """(K, 1, h, w) by a tent of 5x5."""
+    for _ in range(2):
+        x = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return x
+
+
+def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
+    """Of each frequency of each window, the mean of the frame and its neighbours, weighted by
+    powers of how much they have of it.
+
+    Args:
+        own: luma of the frame, (H, W).
+        neighbours: that fit it, (K, H, W).
+
+    Returns:
+        (H, W). Each value depends on less than a window around it.
+    """
+    height, width = own.shape
+    stack = torch.cat((own[None], neighbours))
+    # The windows lie alike in every frame; those at the edges see it repeated.
+    below, right = (_HOP + -side % _HOP for side in (height, width))
+    padded = functional.pad(stack[None], (_HOP, right, _HOP, below), mode="replicate")[0]
+    bell = torch.hann_window(_WINDOW, device=own.device, dtype=own.dtype).sqrt()
+    taper = bell[:, None] * bell
+    out = torch.zeros_like(padded[0])
+    count = padded.shape[1] // _HOP - 1
+    for row in range(0, count, _ROWS):
+        rows = slice(row * _HOP, (min(row + _ROWS, count) + 1) * _HOP)
+        windows = padded[:, rows].unfold(1, _WINDOW, _HOP).unfold(2, _WINDOW, _HOP)
+        spectra = torch.fft.rfft2(windows * taper, norm="ortho")
+        joined = torch.fft.irfft2(_joined(spectra), s=taper.shape, norm="ortho") * taper
+        parts = joined.flatten(0, 1).flatten(1).t()[None]  # (1, pixels of a window, windows)
+        strip = out[rows]
+        strip += functional.fold(parts, strip.shape, _WINDOW, stride=_HOP)[0, 0]
+    return out[_HOP : _HOP + height, _HOP : _HOP + width]
+
+
+def _joined(spectra: Tensor) -> Tensor:
+    """(1 + K, ..., h, w) complex, the frame's first -> (..., h, w)."""
+    power = spectra.real.square() + spectra.imag.square()
+    flat = power.flatten(0, -3)[:, None]
+    # One frequency alone says little: its power is as much chance as blur.
+    flat = functional.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=False)
+    power = flat[:, 0].view_as(power).add_(_FLOOR)
+    total, weights = spectra[0] * _OWN, torch.full_like(power[0], _OWN)
+    for one, much in zip(spectra[1:], power[1:], strict=True):
+        ratio = (much / power[0]).clamp_max_(_MOST_RATIO)
+        weight = ratio.square().square_().mul_(ratio)  # tenth power of the modulus
+        total += one * weight
+        weights += weight
+    return total / weights

@@ -1,0 +1,216 @@
+"""Restored frames lend each other what they show sharper, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from tests.conftest import TRAILS, awake, one_scene
+from unsmear.engines.base import TorchEngine
+from unsmear.errors import ConfigError
+from unsmear.evaluate.metrics import psnr
+from unsmear.restoration.burst import accumulate, accumulate_bursts, check_burst, trusted
+from unsmear.restoration.overlap import Workers
+from unsmear.restoration.stream import (
+    describe_scenes,
+    frames_after,
+    frames_before,
+    restore_stream,
+)
+from unsmear.restoration.tiles import TileSize
+
+
+def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """A grey picture (3, H, W), 0..1, with detail of all sizes."""
+    random = torch.Generator().manual_seed(seed)
+    layers = [
+        functional.interpolate(
+            torch.rand(1, 1, -(-height // size) + 1, -(-width // size) + 1, generator=random),
+            scale_factor=size,
+            mode="bicubic",
+        )[0, :, :height, :width]
+        for size in (4, 8, 16, 32)
+    ]
+    return torch.stack(layers).mean(0).clamp(0, 1).expand(3, -1, -1)
+
+
+def smeared(picture: torch.Tensor, along: int) -> torch.Tensor:
+    """Blur of 9 pixels along rows (0) or columns (1)."""
+    size = [1, 1]
+    size[1 - along] = 9
+    kernel = torch.full((3, 1, *size), 1 / 9)
+    pad = (4, 4, 0, 0) if along == 0 else (0, 0, 4, 4)
+    padded = functional.pad(picture[None], pad, mode="replicate")
+    return functional.conv2d(padded, kernel, groups=3)[0]
+
+
+@given(
+    height=st.integers(1, 9), width=st.integers(1, 9), neighbours=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_windows_equal_a_plain_loop(height, width, neighbours, seed):
+    """Each window of 64 on its own with numpy, in double precision."""
+    height, width = 17 * height, 19 * width
+    random = np.random.default_rng(seed)
+    stack = random.random((neighbours + 1, height, width))
+    padded = np.pad(stack, ((0, 0), (32, 96), (32, 96)), mode="edge")
+    bell = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(64) / 64))
+    taper = bell[:, None] * bell
+    out = np.zeros(padded.shape[1:])
+    for top in range(0, height + 32, 32):
+        for left in range(0, width + 32, 32):
+            place = (slice(top, top + 64), slice(left, left + 64))
+            spectra = [np.fft.rfft2(one[place] * taper, norm="ortho") for one in padded]
+            powers = []
+            for spectrum in spectra:
+                power = np.abs(spectrum) ** 2
+                mean = np.zeros_like(power)
+                for row in range(power.shape[0]):
+                    for column in range(power.shape[1]):
+                        mean[row, column] = power[
+                            max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2
+                        ].mean()
+                powers.append(mean + 2.5e-5)
+            weights = [np.full_like(powers[0], np.exp(2))]
+            weights += [np.minimum(one / powers[0], 1e6) ** 5 for one in powers[1:]]
+            joined = sum(w * s for w, s in zip(weights, spectra, strict=True)) / sum(weights)
+            out[place] += np.fft.irfft2(joined, s=(64, 64), norm="ortho") * taper
+    found = accumulate(
+        torch.from_numpy(stack[0]).float(), torch.from_numpy(stack[1:]).float()
+    ).numpy()
+    np.testing.assert_allclose(found, out[32 : 32 + height, 32 : 32 + width], atol=2e-4)
+
+
+def test_what_one_frame_lost_another_lends():
+    """The same scene smeared along rows, along columns and along rows again."""
+    truth = texture(96, 128)
+    clip = [smeared(truth, along) for along in (0, 1, 0)]
+    before = [psnr(frame, truth) for frame in clip]
+    after = [psnr(frame, truth) for frame in accumulate_bursts(clip, 1)]
+    assert min(a - b for a, b in zip(after, before, strict=True)) > 2
+
+
+def test_a_neighbour_that_moved_is_warped_to_fit():
+    large = texture(128, 160)
+    sharp = [large[:, 16:112, 16 + 3 * n : 144 + 3 * n] for n in range(3)]
+    clip = [smeared(frame, n % 2) for n, frame in enumerate(sharp)]
+    restored = list(accumulate_bursts(clip, 1))
+    assert psnr(restored[1], sharp[1]) > psnr(clip[1], sharp[1]) + 2
+
+
+def test_frames_that_are_alike_stay_as_they_are():
+    clip = [texture(70, 50)] * 4
+    for frame in accumulate_bursts(clip, 2):
+        torch.testing.assert_close(frame, clip[0], rtol=0, atol=2e-5)
+
+
+def test_what_a_neighbour_does_not_show_is_not_taken_from_it():
+    """Half of the neighbour is hidden behind something bright."""
+    own = texture(64, 96)[None, :1]
+    neighbour = smeared(own[0].expand(3, -1, -1), 0)[None, :1].clone()
+    neighbour[..., 48:] = 1
+    found = trusted(own, neighbour)
+    assert (found - own)[..., 60:].abs().max() < 1e-3
+    shown = (neighbour - own)[..., :36]
+    assert (found - own)[..., :36].abs().mean() > 0.8 * shown.abs().mean()
+
+
+def test_one_of_other_content_changes_nothing_visible():
+    clip = [texture(64, 64, 1), texture(64, 64, 2), texture(64, 64, 3)]
+    restored = list(accumulate_bursts(clip, 1))
+    assert psnr(restored[1], clip[1]) > 32
+
+
+@given(
+    count=st.integers(0, 7), burst=st.integers(1, 4), skipped=st.integers(0, 5),
+    threads=st.integers(1, 3),
+)  # fmt: skip
+def test_one_after_the_other_is_all_at_once(count, burst, skipped, threads):
+    """Each frame from those around it alone, however many, wherever it began, whoever helps."""
+    clip = [smeared(texture(24, 40, 5) + 0.01 * n, n % 2) for n in range(count)]
+    taken = 0
+
+    def frames():
+        nonlocal taken
+        for frame in clip:
+            taken += 1
+            yield frame
+
+    with Workers(threads) as workers:
+        found = []
+        for frame in accumulate_bursts(frames(), burst, workers, skipped):
+            found.append(frame)
+            assert taken <= skipped + len(found) + burst + threads - 1
+    assert len(found) == max(count - skipped, 0)
+    for number, frame in enumerate(found, start=skipped):
+        around = clip[max(number - burst, 0) : number + burst + 1]
+        place = min(number, burst)
+        assert torch.equal(frame, list(accumulate_bursts(around, burst))[place])
+
+
+def test_a_broken_frame_neither_lends_nor_spoils_others():
+    clip = [texture(40, 40), texture(40, 40, 1), texture(40, 40)]
+    clip[1] = torch.full_like(clip[1], torch.nan)
+    restored = list(accumulate_bursts(clip, 1))
+    assert torch.equal(restored[0], clip[0])
+    assert restored[1].isnan().all()
+    assert torch.equal(restored[2], clip[2])
+
+
+@pytest.mark.parametrize("burst", [-1, 5])
+def test_how_many_may_lend(burst):
+    with pytest.raises(ConfigError, match=f"burst is {burst}: must be from 0"):
+        check_burst(burst)
+    with pytest.raises(ConfigError, match="burst"):
+        list(restore_stream(awake(), one_scene(3, 16, 16), 1, burst=burst))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    burst=st.integers(0, 3),
+    first=st.integers(0, 20),
+    window=st.sampled_from([1, 5, "all"]),
+)
+def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, first, window):
+    """Bit for bit, given as many frames before as `frames_before` says; and scenes never mix."""
+    network = awake(TRAILS)
+    clip = torch.cat([one_scene(length, 16, 24) for length in lengths])
+    scenes = describe_scenes(network, clip)
+    known = scenes if window == "all" else ()
+    plain = list(restore_stream(network, clip, window, scenes=known))
+    parts = torch.stack(plain).split([scene.frames for scene in scenes])
+    expected = [frame for part in parts for frame in accumulate_bursts(part, burst)]
+    first = min(first, len(clip) - 1)
+    lead = min(first, frames_before(network, window, burst))
+    found = list(
+        restore_stream(
+            network, clip[first - lead :], window,
+            scenes=known, burst=burst, first=first - lead, lead=lead,
+        )
+    )  # fmt: skip
+    assert len(found) == len(clip) - first
+    for one, other in zip(found, expected[first:], strict=True):
+        assert torch.equal(one, other)
+
+
+@given(burst=st.integers(0, 3), window=st.sampled_from([1, 5]), last=st.integers(0, 6))
+def test_frames_after_decide_and_no_others(burst, window, last):
+    network = awake(TRAILS)
+    clip = one_scene(16, 16, 16)
+    whole = list(restore_stream(network, clip, window, burst=burst))
+    after = frames_after(network, window, burst)
+    part = list(restore_stream(network, clip[: last + 1 + after], window, burst=burst))
+    assert torch.equal(part[last], whole[last])
+
+
+def test_tiles_and_workers_change_nothing():
+    network = awake(TRAILS)
+    clip = one_scene(5, 70, 90)
+    whole = torch.stack(list(restore_stream(network, clip, 3, burst=2, tiling="off")))
+    engine = TorchEngine(network, workers=3)
+    tiled = restore_stream(engine, clip, 3, burst=2, tiling=TileSize(64, 64))
+    torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=1e-3)
