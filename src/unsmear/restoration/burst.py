@@ -45,6 +45,8 @@ _FLOOR = 2.5e-5  # power of a frequency that is as good as nothing
 _MOST_RATIO = 1e6
 _SHRINK = 4
 _DISAGREEMENT = 0.04  # of 0..1 between neighbour and frame, without detail: then trust is 1 / e
+_TORN = 1.0  # pixels between a motion and its surroundings: likewise
+_BEYOND = 0.01  # of 0..1 that a value may lie beyond those that went into it
 
 
 def check_burst(burst: int) -> int:
@@ -135,49 +137,53 @@ def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restore
 def _made(current: _Restored, pairs: Pairs) -> Tensor:
     if current.small is None:
         return current.frame
-    warped = []
+    own = current.luma
+    neighbours = []
     for before, after in pairs:
-        motion = motion_between(
+        both = motion_between(
             None if before is None else before.small,
             current.small,
             None if after is None else after.small,
         )
-        places = smoothed(motion[None].to(current.luma.device)).split(2, dim=1)
-        for one, where in zip((before, after), places, strict=True):
+        for one, motion in zip((before, after), both[None].to(own.device).split(2, 1), strict=True):
             if one is not None:
-                warped.append(warp(one.luma, where))
-    if not warped:
+                neighbours.append(fitted(own, one.luma, motion))
+    if not neighbours:
         return current.frame
-    own = current.luma
-    neighbours = trusted(own, torch.cat(warped))
-    change = accumulate(own[0, 0], neighbours[:, 0]) - own[0, 0]
+    change = accumulate(own[0, 0], torch.cat(neighbours)[:, 0]) - own[0, 0]
     height, width = current.frame.shape[-2:]
     return (current.frame + change[:height, :width]).clamp_(0, 1)
 
 
-def trusted(own: Tensor, warped: Tensor) -> Tensor:
-    """Warped neighbours, and the frame in their place where they show something else: what is
-    hidden, moves on its own, or is not where the motion says.
+def fitted(own: Tensor, neighbour: Tensor, motion: Tensor) -> Tensor:
+    """A neighbour warped to fit a frame, and the frame in its place where it shows something else:
+    what is hidden, moves on its own, or is not where the motion says.
 
     Args:
-        own: luma of the frame, (1, 1, H, W), 0..1, H and W multiples of 4.
-        warped: of K neighbours, (K, 1, H, W).
+        own: luma of the frame, (1, 1, H, W), 0..1, H and W multiples of 8.
+        neighbour: likewise.
+        motion: to the neighbour, (1, 2, H / 8, W / 8), pixels.
 
     Returns:
-        (K, 1, H, W).
+        As the frame.
     """
-    difference = warped - own
-    # Detail may differ, as that is what is lent.
+    even = smoothed(motion)
+    difference = warp(neighbour, even) - own
+    # Detail may differ, as that is what is lent. What is thin leaves no trace in this: hair that
+    # flies past a wall. But there the motion is torn.
     coarse = _averaged(functional.avg_pool2d(difference, _SHRINK))
-    disagreement = _averaged(coarse.square()) / _DISAGREEMENT**2
-    trust = functional.interpolate(
-        torch.exp(-disagreement), scale_factor=_SHRINK, mode="bilinear", align_corners=False
-    )
-    return own + trust * difference
+    doubt = _averaged(coarse.square()) / _DISAGREEMENT**2
+    torn = _averaged((motion - even).square().sum(dim=1, keepdim=True)) / _TORN**2
+    doubt = doubt + _enlarged(torn, CELL // _SHRINK)
+    return own + _enlarged(torch.exp(-doubt), _SHRINK) * difference
+
+
+def _enlarged(x: Tensor, times: int) -> Tensor:
+    return functional.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
 
 
 def _averaged(x: Tensor) -> Tensor:
-    """(K, 1, h, w) by a tent of 5x5."""
+    """(1, 1, h, w) by a tent of 5x5."""
     for _ in range(2):
         x = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return x
@@ -192,7 +198,9 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
         neighbours: that fit it, (K, H, W).
 
     Returns:
-        (H, W). Each value depends on less than a window around it.
+        (H, W). Each value depends on less than a window around it, and lies between those of the
+        frame and its neighbours, or next to nothing beyond: an edge that does not quite fit rings
+        through all of its window.
     """
     height, width = own.shape
     stack = torch.cat((own[None], neighbours))
@@ -211,7 +219,9 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
         parts = joined.flatten(0, 1).flatten(1).t()[None]  # (1, pixels of a window, windows)
         strip = out[rows]
         strip += functional.fold(parts, strip.shape, _WINDOW, stride=_HOP)[0, 0]
-    return out[_HOP : _HOP + height, _HOP : _HOP + width]
+    joined = out[_HOP : _HOP + height, _HOP : _HOP + width]
+    least, most = stack.aminmax(dim=0)
+    return joined.clamp(least - _BEYOND, most + _BEYOND)
 
 
 def _joined(spectra: Tensor) -> Tensor:
