@@ -73,8 +73,8 @@ def test_windows_equal_a_plain_loop(height, width, neighbours, seed):
                     for column in range(power.shape[1]):
                         mean[row, column] = power[
                             max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2
-                        ].mean()
-                powers.append(mean + 2.5e-5)
+                        ].sum()
+                powers.append(mean / 9 + 2.5e-5)
             weights = [np.full_like(powers[0], np.exp(2))]
             weights += [np.minimum(one / powers[0], 1e6) ** 5 for one in powers[1:]]
             joined = sum(w * s for w, s in zip(weights, spectra, strict=True)) / sum(weights)

@@ -227,10 +227,8 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
 def _joined(spectra: Tensor) -> Tensor:
     """(1 + K, ..., h, w) complex, the frame's first -> (..., h, w)."""
     power = spectra.real.square() + spectra.imag.square()
-    flat = power.flatten(0, -3)[:, None]
     # One frequency alone says little: its power is as much chance as blur.
-    flat = functional.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=False)
-    power = flat[:, 0].view_as(power).add_(_FLOOR)
+    power = _with_next(_with_next(power, -1), -2).add_(9 * _FLOOR)
     total, weights = spectra[0] * _OWN, torch.full_like(power[0], _OWN)
     for one, much in zip(spectra[1:], power[1:], strict=True):
         ratio = (much / power[0]).clamp_max_(_MOST_RATIO)
@@ -238,3 +236,12 @@ def _joined(spectra: Tensor) -> Tensor:
         total += one * weight
         weights += weight
     return total / weights
+
+
+def _with_next(x: Tensor, dim: int) -> Tensor:
+    """Each value plus the ones before and after it."""
+    inner = x.shape[dim] - 1
+    out = x.clone()
+    out.narrow(dim, 1, inner).add_(x.narrow(dim, 0, inner))
+    out.narrow(dim, 0, inner).add_(x.narrow(dim, 1, inner))
+    return out
