@@ -12,6 +12,7 @@ from unsmear.display import err, out
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, OutputError
 from unsmear.models import DEFAULT_MODEL
+from unsmear.restoration import DEFAULT_BURST
 
 
 def quantize(
@@ -104,6 +105,7 @@ def bench(
     device: Device = "auto",
     rounds: int = 5,
     frames: int = 24,
+    burst: int = DEFAULT_BURST,
     threads: int | None = None,
     json: Path | None = None,
 ) -> None:
@@ -117,6 +119,7 @@ def bench(
         device: Where to work.
         rounds: Times that each engine is measured, in turn; the median counts.
         frames: Of the clip that is restored from file to file; 0: none is.
+        burst: As for restoring; of the clip alone.
         threads: CPU threads. Default: all.
         json: Also write the figures into this file.
     """
@@ -136,12 +139,14 @@ def bench(
     from unsmear.device import pick_device
     from unsmear.evaluate.origin import origin_of
     from unsmear.models.zoo import ZOO, load_model, random_model
+    from unsmear.restoration.burst import check_burst
 
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if match is None or min(int(match[1]), int(match[2])) < 16:
         raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
     if rounds < 1 or frames < 0 or (threads is not None and threads < 1):
         raise ConfigError("rounds and threads must be at least 1, frames 0 or more")
+    check_burst(burst)
     width, height = int(match[1]), int(match[2])
     if threads is not None:
         torch.set_num_threads(threads)
@@ -168,7 +173,7 @@ def bench(
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
                 opened[fastest.engine], loaded.window, width, height, frames=frames,
-                rounds=max(rounds // 2, 1),
+                rounds=max(rounds // 2, 1), burst=burst,
             )  # fmt: skip
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)

@@ -22,7 +22,6 @@ from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import LoadedModel
-from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
@@ -80,7 +79,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def network_seconds(engine: Engine, window: int, frames: Sequence[Tensor], burst: int = 0) -> float:
+def seconds_each(engine: Engine, window: int, frames: Sequence[Tensor], burst: int = 0) -> float:
     """For one frame of a stream; see `restore_stream`."""
 
     def work() -> None:
@@ -129,7 +128,7 @@ def time_engines(
     taken: dict[EngineName, list[float]] = {name: [] for name in engines}
     for number in range(-1, rounds):
         for name, engine in engines.items():
-            seconds = network_seconds(engine, model.window, frames)
+            seconds = seconds_each(engine, model.window, frames)
             if number >= 0:
                 taken[name].append(seconds)
         on_round(number + 1)
@@ -148,22 +147,22 @@ def time_engines(
 
 
 def time_end_to_end(
-    engine: Engine, window: int, width: int, height: int, *, frames: int, rounds: int
+    engine: Engine, window: int, width: int, height: int, *, frames: int, rounds: int, burst: int
 ) -> EndToEnd:
-    """Restore a clip from file to file, in turn with the network alone, on as many frames: where
+    """Restore a clip from file to file, in turn with restoring alone, on as many frames: where
     two are worked on at a time, there is no one beside the last.
     """
+    settings = Settings(burst=burst, overwrite=True)
     pictures = panning_frames(frames, width, height)
-    whole, network = [], []
+    whole, alone = [], []
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "clip.mp4", Path(folder) / "sharp.mp4"
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
-            network.append(network_seconds(engine, window, pictures, DEFAULT_BURST))
+            alone.append(seconds_each(engine, window, pictures, burst))
             with cores_left_to(engine):
                 seconds = _seconds(
-                    lambda: restore_file(source, target, engine, window, Settings(overwrite=True)),
-                    engine.device,
+                    lambda: restore_file(source, target, engine, window, settings), engine.device
                 )
             whole.append(seconds / frames)
-    return EndToEnd(engine.name, frames, median(whole), median(network))
+    return EndToEnd(engine.name, frames, median(whole), median(alone), burst)

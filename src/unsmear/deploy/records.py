@@ -37,18 +37,21 @@ class EndToEnd:
         engine: its name.
         frames: of the clip.
         seconds: for one frame, loading and start left out.
-        network_seconds: of the network alone, for one frame, in turn with it in the same run.
+        restoring_seconds: of restoring alone (the network, and what frames lend each other), for
+            one frame, in turn with it in the same run.
+        burst: restored frames on each side that lend to a frame.
     """
 
     engine: str
     frames: int
     seconds: float
-    network_seconds: float
+    restoring_seconds: float
+    burst: int = 0
 
     @property
     def overhead(self) -> float:
-        """Share of the time that is not the network's."""
-        return 1 - self.network_seconds / self.seconds
+        """Share of the time that is not restoring's."""
+        return 1 - self.restoring_seconds / self.seconds
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,9 @@ def bench_lines(record: BenchRecord) -> list[str]:
     if whole is not None:
         lines += [
             "",
-            f"From file to file with {whole.engine}, {whole.frames} frames: "
+            f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}: "
             f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
-            "is not the network's (its own time taken in turn, in the same run).",
+            "is not restoring's (its own time taken in turn, in the same run).",
         ]
     return lines
 
