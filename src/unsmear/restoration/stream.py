@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -183,7 +183,12 @@ def restore_stream(
         def restored(run: SceneStream, scene: Iterable[Tensor]) -> Iterator[Tensor]:
             lend = min(max(wanted - first, 0), burst)  # frames before those that are wanted
             made = run.restore(scene, wanted - lend)
-            return accumulate_bursts(made, burst, workers, lend) if burst else made
+            one = next(made, None) if burst else None
+            if one is not None:
+                share = tiler.workers_for(*one.shape[-2:])
+                made = accumulate_bursts(chain((one,), made), burst, share, lend)
+            del one  # or it would stay as long as its scene lasts
+            yield from made
 
         if window != "all":
             for scene in split_scenes(checked):
