@@ -50,8 +50,8 @@ def test_a_stretch_is_what_the_whole_would_be(tmp_path, weights_file):
         whole = [frame for frame in reader if 1 <= frame.pts < Fraction(3, 2)]
     with VideoReader(tmp_path / "part.mkv") as reader:
         part = list(reader)
-    # Its frames are numbered otherwise, so sums are rounded otherwise; and what that makes of motion
-    # shows in a pixel here and there.
+    # Its frames are numbered otherwise, so sums are rounded otherwise; what the motion between
+    # restored frames makes of that shows in a pixel here and there.
     for one, other in zip(whole, part, strict=True):
         apart = (one.planes.y.int() - other.planes.y.int()).abs()
         assert apart.max() <= 1
