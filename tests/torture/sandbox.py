@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +14,12 @@ import torch
 from unsmear.cli import main
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+# Children are forked by a process that has imported everything and computed nothing: where threads
+# have worked before a fork, those of the child may wait for them for ever.
+_CLEAN = multiprocessing.get_context("forkserver")
+_CLEAN.set_forkserver_preload(
+    ["tests.torture.sandbox", "unsmear.engines.choice", "unsmear.restoration.files"]
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Ended:
 
 
 def run(arguments: list[str], log: Path, *, limit: float, kill_after: float | None = None) -> Ended:
-    """Run `unsmear` with arguments in a forked child; nothing needs importing again.
+    """Run `unsmear` with arguments in a child.
 
     Args:
         arguments: of the command line.
@@ -43,22 +49,19 @@ def run(arguments: list[str], log: Path, *, limit: float, kill_after: float | No
         kill_after: seconds after which it is killed on purpose.
     """
     began, peak = time.monotonic(), 0
-    child = os.fork()
-    if child == 0:
-        _child(arguments, log)
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        passed = time.monotonic() - began
-        if done:
-            break
-        peak = max(peak, _resident(child))
-        if passed > (limit if kill_after is None else kill_after):
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
+    child = _CLEAN.Process(target=_child, args=(arguments, log))
+    child.start()
+    assert child.pid is not None
+    while child.is_alive():
+        peak = max(peak, _resident(child.pid))
+        if time.monotonic() - began > (limit if kill_after is None else kill_after):
+            child.kill()
             break
         time.sleep(0.002 if kill_after is not None else 0.01)
-    code = os.waitstatus_to_exitcode(status)
-    return Ended(code, passed, peak, log.read_text(errors="replace") if log.exists() else "")
+    child.join()
+    assert child.exitcode is not None
+    shown = log.read_text(errors="replace") if log.exists() else ""
+    return Ended(child.exitcode, time.monotonic() - began, peak, shown)
 
 
 def _child(arguments: list[str], log: Path) -> None:
