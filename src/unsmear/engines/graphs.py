@@ -147,8 +147,8 @@ def _features(config: NetworkConfig, level: int, channels: int | None = None) ->
     return torch.zeros(1, channels or config.widths[level], side, side)
 
 
-def _triplet(config: NetworkConfig) -> tuple[Tensor, ...]:
-    return (torch.cat((_frame(config),) * 3, dim=1),)
+def _triplet(config: NetworkConfig) -> Tensor:
+    return torch.cat((_frame(config),) * 3, dim=1)
 
 
 def _context(config: NetworkConfig, level: int) -> Tensor:
@@ -171,7 +171,7 @@ def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
         coarser = min(level + 1, last)
         inputs += [_features(config, coarser, count) for count in config.channels_below(level)]
         if level in config.aligned_levels:
-            inputs += _triplet(config)
+            inputs.append(_triplet(config))
         if level in config.attention_levels:
             inputs.append(_context(config, level))
         yield Graph(decode_name(level), DecodeLevel(network, level), tuple(inputs))
@@ -199,7 +199,7 @@ def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
             *(_features(config, level) for level in levels),
             *(_context(config, level) for level in config.attention_levels),
             *(_features(config, levels[-1], count) for count in config.channels_below(levels[-1])),
-            *(_triplet(config) if config.aligned_levels else ()),
+            *((_triplet(config),) if config.aligned_levels else ()),
         ),
         (
             "frame",

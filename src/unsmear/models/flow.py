@@ -26,12 +26,16 @@ _SMALLEST = 16  # pixels of shrunken luma; with less DIS has no scale to start f
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
+def luma_of(frames: Tensor) -> Tensor:
+    """RGB frames (B, 3, H, W) -> luma (B, 1, H, W), in the same unit."""
+    # No product of matrices: autocast would round it to half precision.
+    return (frames * frames.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+
+
 def shrunken_luma(frames: Tensor) -> np.ndarray:
     """Frames (B, 3, H, W), 0..1, H and W multiples of 8 -> luma (B, H / 4, W / 4) uint8."""
     small = functional.avg_pool2d(frames.float().clamp(0, 1), _SHRINK)
-    # No product of matrices: autocast would round it to half precision.
-    luma = (small * small.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1)
-    return luma.mul_(255).round_().byte().cpu().numpy()
+    return luma_of(small)[:, 0].mul_(255).round_().byte().cpu().numpy()
 
 
 def motion_between(

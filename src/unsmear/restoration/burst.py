@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from unsmear.errors import ConfigError
 from unsmear.models.align import smoothed, warp
-from unsmear.models.flow import motion_between, shrunken_luma
+from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
@@ -35,7 +35,6 @@ from unsmear.restoration.overlap import ALONE, Workers
 MOST_BURST = 4
 """Frames on each side; further ones have moved too far to fit."""
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _WINDOW = 64  # pixels; 32 gain less, in larger ones blur is not even
 _HOP = _WINDOW // 2
 _ROWS = 4  # of windows that are worked on at a time
@@ -80,7 +79,7 @@ class _Restored(NamedTuple):
     @classmethod
     def of(cls, frame: Tensor) -> _Restored:
         padded = pad_to_multiple(frame[None], CELL)
-        luma = (padded * padded.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+        luma = luma_of(padded)
         sound = bool(luma.isfinite().all())
         return cls(frame, luma, shrunken_luma(padded)[0] if sound else None)
 
@@ -121,10 +120,10 @@ def accumulate_bursts(
         yield making.popleft().result()
 
 
-Pairs = list[tuple[_Restored | None, _Restored | None]]
+_Pairs = list[tuple[_Restored | None, _Restored | None]]
 
 
-def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restored, Pairs]:
+def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restored, _Pairs]:
     """The frame at a place, and those before and after it, nearest first."""
 
     def at(number: int) -> _Restored | None:
@@ -134,7 +133,7 @@ def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restore
     return held[place], [(at(place - far), at(place + far)) for far in range(1, burst + 1)]
 
 
-def _made(current: _Restored, pairs: Pairs) -> Tensor:
+def _made(current: _Restored, pairs: _Pairs) -> Tensor:
     if current.small is None:
         return current.frame
     own = current.luma

@@ -195,32 +195,28 @@ _LITE = TrainConfig(
     validate_every=750,
     synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
 )
+# Fewer but larger crops: where a crop is not much larger than a trail is long, neighbouring frames
+# hardly show the same.
+_TRAIL = dataclasses.replace(
+    _LITE,
+    model="trail",
+    stages=(
+        Stage(steps=5_400, clips=4, frames=3, crop=192),
+        Stage(steps=1_200, clips=4, frames=4, crop=256),
+    ),
+    shards=4,
+    # What people have went through a coder, which took the noise that a network else learns to gain
+    # from, and left blocks.
+    synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
+)
 PRESETS: dict[str, TrainConfig] = {
     "lite": _LITE,
-    # Fewer but larger crops: where a crop is not much larger than a trail is long, neighbouring
-    # frames hardly show the same.
-    "trail": dataclasses.replace(
-        _LITE,
-        model="trail",
-        stages=(
-            Stage(steps=5_400, clips=4, frames=3, crop=192),
-            Stage(steps=1_200, clips=4, frames=4, crop=256),
-        ),
-        shards=4,
-        # What people have went through a coder, which took the noise that a network else learns
-        # to gain from, and left blocks.
-        synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
-    ),
+    "trail": _TRAIL,
     # More frames a clip: of the first and of the last the network sees but one neighbour.
     "align": dataclasses.replace(
-        _LITE,
+        _TRAIL,
         model="align",
-        stages=(
-            Stage(steps=5_400, clips=4, frames=4, crop=176),
-            Stage(steps=1_200, clips=4, frames=4, crop=256),
-        ),
-        shards=4,
-        synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
+        stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
     ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
