@@ -196,6 +196,7 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
         (["--strength", "1.5"], "strength is 1.5"),
         (["--strength", "nan"], "strength is nan"),
         (["--burst", "5"], "burst is 5"),
+        (["--ensemble", "3"], "ensemble is 3: must be 1"),
         (["--burst", "many"], "many"),
         (["--start", "2", "--end", "1"], "end is 1 s"),
         (["--start", "soon"], "'soon' is not a time"),

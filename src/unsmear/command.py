@@ -48,6 +48,7 @@ def restore(
     engine: EngineName = "auto",
     window: str | None = None,
     tile: str = "auto",
+    ensemble: int = 1,
     burst: int = DEFAULT_BURST,
     strength: float = 1.0,
     start: str | None = None,
@@ -79,6 +80,8 @@ def restore(
             twice. Scenes never mix. Default: the model's own.
         tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
             The result is the same, memory is not.
+        ensemble: Take the mean over so many views of each frame (as it is, upside down, ...): 1, 2,
+            4 or 8. A little sharper, and each view takes as long again.
         burst: Restored frames on each side that lend each frame what they show sharper, 0 to 4.
             0 is fastest.
         strength: How much of the change is applied, from 0 (none) to 1.
@@ -109,6 +112,7 @@ def restore(
     hand_memory_back()
     settings = Settings(
         tiling=parse_tiling(tile),
+        ensemble=ensemble,
         burst=burst,
         strength=strength,
         span=Span(

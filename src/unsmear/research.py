@@ -189,6 +189,7 @@ def evaluate(
     layout: str | None = None,
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     window: str | None = None,
+    ensemble: int = 1,
     burst: int = DEFAULT_BURST,
     protocol: str = "basicsr2d",
     table1: Annotated[bool, Parameter(negative="")] = False,
@@ -215,6 +216,7 @@ def evaluate(
         layout: gopro, gopro-gamma, dvd, bsd or reds. Default: all but gopro-gamma.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         window: As for restoring. Default: the model's own.
+        ensemble: As for restoring.
         burst: As for restoring.
         protocol: basicsr2d, matlab3d, cdvd or estrnn: published numbers differ in what they count.
         table1: Also print Table 1 of the paper with the measured row.
@@ -243,7 +245,7 @@ def evaluate(
     keep_freed_memory()
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
-    work = find_work(data, restored, sharp, layout, model, chosen, device, engine, burst)
+    work = find_work(data, restored, sharp, layout, model, chosen, device, engine, ensemble, burst)
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
         pristine = load_pristine() if niqe else None

@@ -164,12 +164,15 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         ["--window", "all", "--burst", "0"],
         ["--layout", "gopro-gamma"],
         [],
+        ["--window", "all", "--ensemble", "2"],
     ):
         main([*base, *extra])
         shown.append(capsys.readouterr().out.splitlines())
     assert shown[0][1:] == shown[1][1:]  # five frames at most: a window of 9 would see all
     assert "(gopro-gamma)" in shown[2][0]
     assert shown[2][-1] != shown[3][-1] != shown[0][-1]
+    assert "(ensemble of 2)" in shown[4][0]
+    assert shown[4][-1] != shown[3][-1]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
         (["--data", ".", "--window", "2"], "window is 2"),
         (["--data", ".", "--burst", "9"], "burst is 9"),
+        (["--data", ".", "--ensemble", "5"], "ensemble is 5"),
         (["--data", "."], "no blurry and sharp frames"),
     ],
 )

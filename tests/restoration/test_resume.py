@@ -74,6 +74,19 @@ def test_a_video_goes_on(tmp_path, network, window, container):
         assert not work_path(target).exists()
 
 
+@pytest.mark.parametrize("window", [3, "all"])
+def test_an_ensemble_goes_on(tmp_path, network, window):
+    source = write_video(tmp_path / "in.mkv", frames=FRAMES)
+    settings, whole = Settings(ensemble=2), tmp_path / "whole.mkv"
+    restore_file(source, whole, network, window, settings)
+    target = tmp_path / "out.mkv"
+    broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))
+    assert restore_file(source, target, network, window, settings) == Outcome(FRAMES, resumed=8)
+    assert contents(target) == contents(whole)
+    restore_file(source, tmp_path / "alone.mkv", network, window)
+    assert contents(tmp_path / "alone.mkv") != contents(whole)
+
+
 def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
     source = write_video(tmp_path / "in.mp4", frames=FRAMES)
     settings = Settings(compare="wipe")

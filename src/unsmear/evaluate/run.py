@@ -16,6 +16,7 @@ from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, f
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.burst import check_burst
 from unsmear.restoration.stream import Window, describe_scenes, restore_stream
+from unsmear.restoration.views import views_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class DatasetWork:
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
+    ensemble: int
     burst: int
 
     @property
@@ -39,10 +41,14 @@ class DatasetWork:
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
             if self.window != "all":
-                return restore_stream(engine, blurry, self.window, burst=self.burst)
+                return restore_stream(
+                    engine, blurry, self.window, ensemble=self.ensemble, burst=self.burst
+                )
             held = list(blurry)  # two passes; sequences of data sets are short
-            scenes = describe_scenes(engine, held)
-            return restore_stream(engine, held, "all", scenes=scenes, burst=self.burst)
+            scenes = describe_scenes(engine, held, ensemble=self.ensemble)
+            return restore_stream(
+                engine, held, "all", scenes=scenes, ensemble=self.ensemble, burst=self.burst
+            )
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
@@ -75,15 +81,17 @@ def find_work(
     window: Window | None,
     device: str,
     engine: EngineName = "torch",
+    ensemble: int = 1,
     burst: int = DEFAULT_BURST,
 ) -> DatasetWork | FolderWork:
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
     Raises:
-        ConfigError: burst is out of bounds; or neither, both, or half of one is given.
+        ConfigError: ensemble or burst is out of bounds; or neither, both, or half of one is given.
         InputError: nothing is found there.
         ModelError: see `open_model`.
     """
+    views_of(ensemble)
     check_burst(burst)
     if data is None and restored is not None and sharp is not None:
         return FolderWork(restored.name, find_comparisons(restored, sharp))
@@ -102,6 +110,7 @@ def find_work(
             f"{', '.join(one.name for one in layouts)}"
         )
     loaded = open_model(model, device, engine)
-    title = f"{loaded.name} on {data.name}" + (f" ({layout})" if layout else "")
+    name = loaded.name if ensemble == 1 else f"{loaded.name} (ensemble of {ensemble})"
+    title = f"{name} on {data.name}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
-    return DatasetWork(title, sequences, loaded, chosen, burst)
+    return DatasetWork(title, sequences, loaded, chosen, ensemble, burst)

@@ -43,6 +43,7 @@ def measure(
     window: int,
     *,
     with_ssim: bool,
+    ensemble: int = 1,
     burst: int = 0,
 ) -> list[SequenceScore]:
     """Restore and compare: RGB, rounded to 8 bits, no crop, mean over all frames.
@@ -52,12 +53,13 @@ def measure(
         sequences: what to measure on.
         window: frames, odd.
         with_ssim: SSIM too; it takes about as long as `lite` itself.
+        ensemble: see `restore_stream`.
         burst: see `restore_stream`; by default the network is measured alone.
     """
     scores = []
     for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
-        stream = restore_stream(model, blurry, window, burst=burst)
+        stream = restore_stream(model, blurry, window, ensemble=ensemble, burst=burst)
         restored = [round_to_8_bit(frame.cpu()) for frame in stream]
         after_before = [restored, list(blurry)]
         psnrs = [mean_score(psnr, side, sharp) for side in after_before]

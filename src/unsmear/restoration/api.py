@@ -22,6 +22,7 @@ from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiling
+from unsmear.restoration.views import views_of
 from unsmear.video.images import integer_from_unit, unit_from_integer
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
@@ -35,6 +36,7 @@ def restore(
     engine: EngineName = "auto",
     window: Window | None = None,
     tiling: Tiling = "auto",
+    ensemble: int = 1,
     burst: int = DEFAULT_BURST,
 ) -> Iterator[Picture]:
     """Restore frames one after the other; the last ones come when the input ends.
@@ -49,6 +51,8 @@ def restore(
         window: frames that contribute to each one, odd; default: the model's own. `all`: every
             frame of the scene; the frames are then gone through twice.
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        ensemble: views of each frame (as it is, upside down, ...) whose mean is taken: 1, 2, 4 or
+            8. A little better, and each takes as long again.
         burst: restored frames on each side that lend each frame what they show sharper, 0 to 4;
             0 leaves frames as the network makes them.
 
@@ -58,25 +62,31 @@ def restore(
     Raises:
         InputError: a frame is of another kind, shape or type (when it is reached); the window
             is `all` and frames can be gone through only once.
-        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1, or
-            burst out of bounds.
+        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1,
+            ensemble or burst out of bounds.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
     loaded = open_model(model, device, engine) if isinstance(model, str) else model
     chosen = check_window(loaded.window if window is None else window)
+    views_of(ensemble)
     check_burst(burst)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(
             "window 'all' goes through the frames twice: give a list or another collection, "
             "not an iterator"
         )
-    return _restored(frames, loaded, chosen, tiling, burst)
+    return _restored(frames, loaded, chosen, tiling, ensemble, burst)
 
 
 def _restored(
-    frames: Iterable[Picture], loaded: OpenedModel, window: Window, tiling: Tiling, burst: int
+    frames: Iterable[Picture],
+    loaded: OpenedModel,
+    window: Window,
+    tiling: Tiling,
+    ensemble: int,
+    burst: int,
 ) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
 
@@ -87,10 +97,16 @@ def _restored(
 
     scenes: Sequence[Scene] = ()
     if window == "all":
-        scenes = describe_scenes(loaded.engine, _tensors(frames), tiling=tiling)
+        scenes = describe_scenes(loaded.engine, _tensors(frames), tiling=tiling, ensemble=ensemble)
     tensors = _tensors(remembered())
     stream = restore_stream(
-        loaded.engine, tensors, window, scenes=scenes, tiling=tiling, burst=burst
+        loaded.engine,
+        tensors,
+        window,
+        scenes=scenes,
+        tiling=tiling,
+        ensemble=ensemble,
+        burst=burst,
     )
     for out in stream:
         original = kinds.popleft()

@@ -266,7 +266,11 @@ class _Run:
             with ExitStack() as while_watching:
                 pictures = self.watched(self.open_reader(while_watching))
                 found = describe_scenes(
-                    self.engine, pictures, tiling=self.settings.tiling, store=store
+                    self.engine,
+                    pictures,
+                    tiling=self.settings.tiling,
+                    ensemble=self.settings.ensemble,
+                    store=store,
                 )
             save_scenes(path, found)
         return load_scenes(path, self.engine.device), store
@@ -305,7 +309,8 @@ class _Run:
         lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.burst)
         results = restore_frames(
             self.engine, frames, self.window, scenes=scenes, store=store,
-            tiling=self.settings.tiling, burst=self.settings.burst, strength=self.settings.strength,
+            tiling=self.settings.tiling, ensemble=self.settings.ensemble,
+            burst=self.settings.burst, strength=self.settings.strength,
             first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip

@@ -45,6 +45,7 @@ def restore_frames(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
+    ensemble: int = 1,
     burst: int = 0,
     strength: float = 1.0,
     first: int = 0,
@@ -72,8 +73,8 @@ def restore_frames(
                 yield frame.rgb
 
     stream = restore_stream(
-        model, pictures(), window, scenes=scenes, store=store, tiling=tiling, burst=burst,
-        first=first, lead=lead,
+        model, pictures(), window, scenes=scenes, store=store, tiling=tiling,
+        ensemble=ensemble, burst=burst, first=first, lead=lead,
     )  # fmt: skip
     with closing(ahead(stream) if overlap else stream) as restored:
         for out in restored:

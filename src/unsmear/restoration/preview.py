@@ -44,7 +44,7 @@ def write_preview(
         target: .png file.
         model: an engine, or a network in evaluation mode, on the device of the work.
         window: frames that contribute; instead of `all`, those near by.
-        settings: burst, strength, stretch and tiling are used.
+        settings: ensemble, burst, strength, stretch and tiling are used.
         on_note: called with what the user should know.
 
     Raises:
@@ -108,8 +108,9 @@ def _restore_at(
             raise InputError(f"'{source}' has no frame to show")
         after = list(islice(frames, around))
         stream = restore_frames(
-            model, (*lead, current, *after), window, tiling=settings.tiling, burst=settings.burst,
-            strength=settings.strength, first=0, lead=len(lead),
+            model, (*lead, current, *after), window, tiling=settings.tiling,
+            ensemble=settings.ensemble, burst=settings.burst, strength=settings.strength,
+            first=0, lead=len(lead),
         )  # fmt: skip
         with closing(stream):
             return next(stream)

@@ -11,6 +11,7 @@ from unsmear.errors import ConfigError
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.burst import check_burst
 from unsmear.restoration.tiles import Tiling
+from unsmear.restoration.views import views_of
 from unsmear.video.encoding import EncodeChoice
 
 Comparison = Literal["side", "wipe"]
@@ -69,6 +70,7 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        ensemble: views of each frame whose mean is taken: 1, 2, 4 or 8, each as long again.
         burst: restored frames on each side that lend each frame what they show sharper.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video.
@@ -79,6 +81,7 @@ class Settings:
     """
 
     tiling: Tiling = "auto"
+    ensemble: int = 1
     burst: int = DEFAULT_BURST
     strength: float = 1.0
     span: Span = Span()
@@ -88,6 +91,7 @@ class Settings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        views_of(self.ensemble)
         check_burst(self.burst)
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")

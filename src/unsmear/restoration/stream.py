@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from unsmear.restoration.scene import SceneStream, looked_at
 from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, Tiling
+from unsmear.restoration.views import mean_of, seen_in, views_of
 from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
@@ -63,11 +64,11 @@ class Scene:
 
     Attributes:
         frames: how many.
-        contexts: G_st over the whole scene.
+        contexts: G_st over the whole scene, for each view of the ensemble.
     """
 
     frames: int
-    contexts: Contexts
+    contexts: tuple[Contexts, ...]
 
 
 @torch.no_grad()
@@ -76,6 +77,7 @@ def describe_scenes(
     frames: Iterable[Tensor],
     *,
     tiling: Tiling = "auto",
+    ensemble: int = 1,
     store: FeatureStore | None = None,
 ) -> list[Scene]:
     """First pass over a video whose window is `all`: what stays of a frame is its sums and, where
@@ -85,48 +87,62 @@ def describe_scenes(
         model: an engine, or a network in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        store: empty; for models on the CPU.
+        ensemble: see `restore_stream`.
+        store: empty; for models on the CPU. Keeps features of frames as they are.
 
     Raises:
+        ConfigError: the ensemble has a number of views that there is not.
         ValueError: the frames differ in size.
     """
+    views = views_of(ensemble)
     engine = as_engine(model)
     scenes = []
     with Workers(engine.workers) as workers:
-        tiler = Tiler(engine, tiling, workers)
+        tilers = [Tiler(engine, tiling, workers) for _ in views]
         for scene in split_scenes(_of_one_size(frames)):
-            sums: TemporalSums | None = None
+            sums: list[TemporalSums] = []
             count = 0
-            for seen in looked_at(tiler, scene):
-                assert seen.sums is not None
+            looks = map(looked_at, tilers, seen_in(views, scene))
+            for frame in zip(*looks, strict=True):
                 if store is not None:
-                    store.put(seen.encoded.features)
-                sums = seen.sums if sums is None else merge(sums, seen.sums)
+                    store.put(frame[0].encoded.features)
+                own = [seen.sums for seen in frame if seen.sums is not None]
+                sums = [merge(*two) for two in zip(sums, own, strict=True)] if sums else own
                 count += 1
-            assert sums is not None  # a scene has at least one frame
-            scenes.append(Scene(count, contexts_of(sums)))
+                del frame  # or its features would stay while the next one's are made
+            scenes.append(Scene(count, tuple(contexts_of(one) for one in sums)))
     return scenes
 
 
 def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
     """Write what a first pass found; the file is whole or not there."""
     tensors = {
-        f"{number}.{level}": context.contiguous().cpu()
+        f"{number}.{view}.{level}": context.contiguous().cpu()
         for number, scene in enumerate(scenes)
-        for level, context in enumerate(scene.contexts)
+        for view, contexts in enumerate(scene.contexts)
+        for level, context in enumerate(contexts)
     }
     partial = path.with_suffix(".part")
-    save_file(tensors, partial, {"frames": json.dumps([scene.frames for scene in scenes])})
+    counts = {
+        "frames": json.dumps([scene.frames for scene in scenes]),
+        "views": str(len(scenes[0].contexts) if scenes else 1),
+    }
+    save_file(tensors, partial, counts)
     os.replace(partial, path)
 
 
 def load_scenes(path: Path, device: torch.device) -> list[Scene]:
     """Read what `save_scenes` wrote."""
     with safe_open(path, framework="pt", device=str(device)) as file:
-        counts = json.loads(file.metadata()["frames"])
-        levels = len(file.keys()) // max(len(counts), 1)
+        metadata = file.metadata()
+        counts, views = json.loads(metadata["frames"]), int(metadata["views"])
+        levels = len(file.keys()) // max(views * len(counts), 1)
+
+        def contexts(number: int, view: int) -> Contexts:
+            return tuple(file.get_tensor(f"{number}.{view}.{level}") for level in range(levels))
+
         return [
-            Scene(count, tuple(file.get_tensor(f"{number}.{level}") for level in range(levels)))
+            Scene(count, tuple(contexts(number, view) for view in range(views)))
             for number, count in enumerate(counts)
         ]
 
@@ -140,6 +156,7 @@ def restore_stream(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
+    ensemble: int = 1,
     burst: int = 0,
     first: int = 0,
     lead: int = 0,
@@ -157,6 +174,8 @@ def restore_stream(
         scenes: `describe_scenes` of the whole clip, where the window is `all`.
         store: what `describe_scenes` kept there is not encoded again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
+        ensemble: views of a frame whose mean is taken, see `unsmear.restoration.views`; 1: each is
+            restored once.
         burst: restored frames on each side that lend a frame what they show sharper, see
             `unsmear.restoration.burst`; 0: frames as the network makes them.
         first: number of the first of `frames` in the clip.
@@ -169,42 +188,52 @@ def restore_stream(
         worker of the engine.
 
     Raises:
-        ConfigError: window is even or below 1, or burst is out of bounds.
-        ValueError: the frames differ in size, or in number from the scenes.
+        ConfigError: window is even or below 1, burst is out of bounds, or the ensemble has a
+            number of views that there is not.
+        ValueError: the frames differ in size, or in number from the scenes, or these are not of
+            such an ensemble.
     """
     check_window(window)
     check_burst(burst)
+    views = views_of(ensemble)
+    if any(len(scene.contexts) != len(views) for scene in scenes):
+        raise ValueError(f"scenes were described for another ensemble than one of {len(views)}")
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
     with Workers(engine.workers) as workers:
-        tiler = Tiler(engine, tiling, workers)
+        tilers = [Tiler(engine, tiling, workers) for _ in views]  # sizes differ where one is turned
 
-        def restored(run: SceneStream, scene: Iterable[Tensor]) -> Iterator[Tensor]:
+        def restored(runs: Sequence[SceneStream], scene: Iterable[Tensor]) -> Iterator[Tensor]:
             lend = min(max(wanted - first, 0), burst)  # frames before those that are wanted
-            made = run.restore(scene, wanted - lend)
+            sides = zip(runs, seen_in(views, scene), strict=True)
+            made = mean_of(views, [run.restore(seen, wanted - lend) for run, seen in sides])
             one = next(made, None) if burst else None
             if one is not None:
-                share = tiler.workers_for(*one.shape[-2:])
+                share = tilers[0].workers_for(*one.shape[-2:])
                 made = accumulate_bursts(chain((one,), made), burst, share, lend)
             del one  # or it would stay as long as its scene lasts
             yield from made
 
         if window != "all":
             for scene in split_scenes(checked):
-                run = SceneStream(tiler, window // 2, None, first)
-                yield from restored(run, scene)
-                first += run.taken
+                runs = [SceneStream(tiler, window // 2, None, first) for tiler in tilers]
+                yield from restored(runs, scene)
+                first += runs[0].taken
             return
         start = 0
         for known in scenes:
             start, ends = start + known.frames, start + known.frames
             if ends <= first:
                 continue
-            run = SceneStream(tiler, 0, known.contexts, first, store)
-            yield from restored(run, islice(checked, ends - first))
-            if first + run.taken != ends:
-                raise ValueError(f"a scene of {known.frames} frames ended after {run.taken}")
+            stores = chain((store,), repeat(None))  # it knows frames as they are
+            runs = [
+                SceneStream(tiler, 0, contexts, first, kept)
+                for tiler, contexts, kept in zip(tilers, known.contexts, stores, strict=False)
+            ]
+            yield from restored(runs, islice(checked, ends - first))
+            if first + runs[0].taken != ends:
+                raise ValueError(f"a scene of {known.frames} frames ended after {runs[0].taken}")
             first = ends
     if next(checked, None) is not None:
         raise ValueError("more frames follow than the scenes hold")

@@ -1,0 +1,148 @@
+"""An ensemble is the mean over restoring each view by itself, streamed or not."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import TRAILS, awake, one_scene
+from unsmear.engines.base import TorchEngine
+from unsmear.errors import ConfigError
+from unsmear.restoration.burst import accumulate_bursts
+from unsmear.restoration.store import FeatureStore
+from unsmear.restoration.stream import (
+    describe_scenes,
+    frames_before,
+    load_scenes,
+    restore_stream,
+    save_scenes,
+)
+from unsmear.restoration.tiles import TileSize
+from unsmear.restoration.views import AS_IT_IS, ENSEMBLES, views_of
+
+
+def one_by_one(network, clip, ensemble, window):
+    """Whole clips of one scene, each view of them restored in a run of its own."""
+    total = torch.zeros_like(clip)
+    for view in views_of(ensemble):
+        seen = view.of(clip)
+        scenes = describe_scenes(network, seen) if window == "all" else ()
+        restored = torch.stack(list(restore_stream(network, seen, window, scenes=scenes)))
+        total += view.back(restored)
+    return total / ensemble
+
+
+def test_the_eight_views_are_all_there_are():
+    frame = torch.arange(12.0).view(1, 3, 4)
+    seen = [view.of(frame) for view in views_of(8)]
+    assert len({tuple(one.flatten().tolist()) for one in seen}) == 8
+    for view, one in zip(views_of(8), seen, strict=True):
+        assert torch.equal(view.back(one), frame)
+    assert torch.equal(seen[0], frame)
+    assert torch.equal(seen[1], frame.flip(-1, -2))
+    assert views_of(1) == (AS_IT_IS,)
+    for small, large in pairwise(ENSEMBLES):
+        assert views_of(large)[:small] == views_of(small)
+
+
+@settings(max_examples=10)
+@given(
+    lengths=st.lists(st.integers(1, 4), min_size=1, max_size=2),
+    ensemble=st.sampled_from([2, 4, 8]),
+    window=st.sampled_from([1, 5, "all"]),
+    burst=st.integers(0, 2),
+    first=st.integers(0, 7),
+)
+def test_streamed_equals_each_view_by_itself(lengths, ensemble, window, burst, first):
+    """Bit for bit, wherever the stream begins; scenes never mix."""
+    network = awake(TRAILS)
+    parts = [one_scene(length, 16, 24) for length in lengths]
+    clip = torch.cat(parts)
+    scenes = describe_scenes(network, clip, ensemble=ensemble)
+    parts = clip.split([scene.frames for scene in scenes])
+    expected = [
+        frame
+        for part in parts
+        for frame in accumulate_bursts(one_by_one(network, part, ensemble, window), burst)
+    ]
+    first = min(first, len(clip) - 1)
+    lead = min(first, frames_before(network, window, burst))
+    found = restore_stream(
+        network, clip[first - lead :], window, scenes=scenes if window == "all" else (),
+        ensemble=ensemble, burst=burst, first=first - lead, lead=lead,
+    )  # fmt: skip
+    torch.testing.assert_close(list(found), expected[first:], rtol=0, atol=1e-6 if burst else 0)
+
+
+@pytest.mark.parametrize("ensemble", [4, 8])
+def test_what_is_turned_is_restored_alike(either, ensemble):
+    """Which a network by itself does not know how to do."""
+    clip = one_scene(4, 16, 24)
+    turned = views_of(4)[2]
+
+    def difference(views):
+        upright = torch.stack(list(restore_stream(either, clip, 3, ensemble=views)))
+        other = torch.stack(list(restore_stream(either, turned.of(clip), 3, ensemble=views)))
+        return float((turned.back(other) - upright).abs().max())
+
+    assert difference(1) > 1e-3
+    assert difference(ensemble) < 1e-5
+
+
+@pytest.mark.parametrize("window", [3, "all"])
+def test_tiles_workers_and_kept_features_change_nothing(either, tmp_path, window):
+    clip = one_scene(5, 70, 90)
+
+    def restored(model, tiling, store=None):
+        scenes = ()
+        if window == "all":
+            scenes = describe_scenes(model, clip, tiling=tiling, ensemble=4, store=store)
+        stream = restore_stream(
+            model, clip, window, scenes=scenes, store=store, tiling=tiling, ensemble=4
+        )
+        return torch.stack(list(stream))
+
+    whole = restored(either, "off")
+    with FeatureStore.opened(tmp_path) as store:
+        tiled = restored(TorchEngine(either, workers=3), TileSize(64, 64), store)
+        assert len(store) == (5 if window == "all" else 0)
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-4)
+
+
+def test_views_go_side_by_side(network):
+    taken = 0
+
+    def frames():
+        nonlocal taken
+        for frame in one_scene(12, 16, 16):
+            taken += 1
+            yield frame
+
+    for done, _ in enumerate(restore_stream(network, frames(), 5, ensemble=8), start=1):
+        assert taken <= done + 2
+    assert done == 12
+
+
+def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
+    clip = one_scene(4, 16, 24)
+    scenes = describe_scenes(network, clip, ensemble=4)
+    save_scenes(tmp_path / "scenes.safetensors", scenes)
+    loaded = load_scenes(tmp_path / "scenes.safetensors", torch.device("cpu"))
+    torch.testing.assert_close(
+        [scene.contexts for scene in loaded], [scene.contexts for scene in scenes], rtol=0, atol=0
+    )
+    assert not torch.equal(loaded[0].contexts[0][0], loaded[0].contexts[1][0])
+    with pytest.raises(ValueError, match="described for another ensemble than one of 2"):
+        list(restore_stream(network, clip, "all", scenes=loaded, ensemble=2))
+
+
+@pytest.mark.parametrize("ensemble", [-1, 0, 3, 16])
+def test_there_are_one_two_four_or_eight(ensemble):
+    with pytest.raises(ConfigError, match=f"ensemble is {ensemble}: must be 1"):
+        views_of(ensemble)
+    with pytest.raises(ConfigError, match="ensemble"):
+        list(restore_stream(awake(), one_scene(3, 16, 16), 1, ensemble=ensemble))
