@@ -10,6 +10,7 @@ import argparse
 import csv
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -23,6 +24,7 @@ from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
 from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.views import ENSEMBLES
 
 # The sharp videos that brought real motion: name, source, licence.
 CLIPS = (
@@ -62,6 +64,20 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
         f"| {ssim_before:.4f} | {ssim_after:.4f} |"
         for name, count, before, network, after, ssim_before, ssim_after in rows
     ]
+    return lines
+
+
+def ensemble_table(ensembles: Mapping[int, list[SequenceScore]]) -> list[str]:
+    """Markdown: gains by the number of views, restored as by default.
+
+    Args:
+        ensembles: scores by the number of views.
+    """
+    names = [score.name for score in ensembles[1]]
+    lines = ["| views | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for views, scores in ensembles.items():
+        gains = (f"{score.psnr_after - score.psnr_before:+.2f}" for score in scores)
+        lines.append(f"| {views} | " + " | ".join(gains) + " |")
     return lines
 
 
@@ -162,6 +178,13 @@ def main() -> None:
     sequences = find_pairs(arguments.val)
     alone = measure(network, sequences, loaded.window, with_ssim=False)
     scores = measure(network, sequences, loaded.window, with_ssim=True, burst=DEFAULT_BURST)
+    ensembles = {
+        views: measure(
+            network, sequences, loaded.window,
+            with_ssim=False, ensemble=views, burst=DEFAULT_BURST,
+        )
+        for views in ENSEMBLES[1:]
+    }  # fmt: skip
     lines = [
         f"# {arguments.model}",
         "",
@@ -179,6 +202,11 @@ def main() -> None:
         "",
         f"Restored as by default: {DEFAULT_BURST} frames on each side lend what they show sharper "
         "(`--burst`); the network alone is `--burst 0`.",
+        "",
+        "The mean over several views of each frame (`--ensemble`), which takes as many times as "
+        "long, gains, in dB:",
+        "",
+        *ensemble_table({1: scores, **ensembles}),
         "",
         f"Written by `scripts/model_card.py` on {where.date}, in "
         f"{time.monotonic() - began:.0f} s on {where.machine}, {where.versions}.",

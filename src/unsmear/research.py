@@ -38,6 +38,7 @@ def train(
     weights: str | None = None,
     pair_share: float | None = None,
     coder_share: float | None = None,
+    relief_share: float | None = None,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     stop_after: int | None = None,
     threads: int | None = None,
@@ -55,7 +56,7 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: lite, paper, pro or trail.
+        preset: align, lite, paper, pro or trail.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -72,6 +73,8 @@ def train(
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
         coder_share: Share of synthesised clips that go through a real video coder, as what people
             have did. Needs PyAV. Default: the preset's.
+        relief_share: Share of clips made from photographs in which near parts smear further, as
+            they do where a camera moves past them. Default: the preset's.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
         stop_after: Leave off at this step; the same command without it goes on from there.
@@ -103,6 +106,7 @@ def train(
         compile=compile,
         pair_share=pair_share,
         coder_share=coder_share,
+        relief_share=relief_share,
         weights=weights,
         stop_after=stop_after,
         threads=threads,
@@ -154,7 +158,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: lite, paper, pro or trail.
+        preset: align, lite, paper, pro or trail.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

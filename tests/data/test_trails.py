@@ -129,7 +129,7 @@ def test_synthesis_blurs_along_its_trails(monkeypatch):
     the trails are, whichever way its clip was turned.
     """
 
-    def slide(lengths, frames, size, logs, share, random):
+    def slide(lengths, frames, size, logs, share, random, further):
         homographies = sliding(9.0, 9.0, frames, 15).expand(len(lengths), -1, -1, -1, -1)
         return Motion(homographies, exposure_times(frames, 15, torch.ones(len(lengths))))
 

@@ -61,13 +61,16 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     sequence(tmp_path / "val", "a")
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
-        frequency_weight=0.1, compile="off", coder_share=0.25, weights=str(weights_file),
+        frequency_weight=0.1, compile="off", coder_share=0.25, relief_share=0.5,
+        weights=str(weights_file),
     )  # fmt: skip
     plan = prepare(asked, processes=2)
     config = plan.config
     assert (config.steps, config.seed, config.learning_rate) == (8, 3, 1e-3)
     assert (config.loss, config.frequency_weight, config.compile) == ("l1", 0.1, "off")
-    assert config.synthesis == dataclasses.replace(CONFIG.synthesis, coder_share=0.25)
+    assert config.synthesis == dataclasses.replace(
+        CONFIG.synthesis, coder_share=0.25, relief_share=0.5
+    )
     assert [pair.name for pair in plan.validation] == ["a"]
     assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
     assert len(plan.files.photographs) == 2

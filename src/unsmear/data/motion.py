@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,7 @@ def draw_motion(
     logs: Sequence[OrientationLog],
     recorded_share: float,
     random: Generators,
+    further: float = 0.0,
 ) -> Motion:
     """Draw a shaking hand for each clip, scaled so that its mean blur has the wanted length.
 
@@ -88,11 +90,13 @@ def draw_motion(
         logs: recorded hands, may be empty.
         recorded_share: clips moved by a recorded hand, where there is one.
         random: choices.
+        further: pixels by which anything before the camera smears of its own.
     """
     count = len(lengths)
     # Enough samples that neighbouring ones lie a pixel and a half apart, three where a frame is
-    # blurred twice as much as its clip: wider gaps would show as combs.
-    samples = int(lengths.max().div(1.5).ceil().clamp(6, 32)) // 2 * 2 + 1
+    # blurred twice as much as its clip: wider gaps would show as combs. What moves on its own
+    # covers less of the frame: two pixels.
+    samples = math.ceil(min(max(float(lengths.max()) / 1.5, further / 2, 6), 32)) // 2 * 2 + 1
     times = exposure_times(frames, samples, random.uniform(0.35, 1.0, count))
     focal = 640 * random.uniform(0.7, 1.4, count)
     # The frame is a crop: the optical axis lies somewhere in the whole picture around it.

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.models.trails import CELL
+
 
 def pixel_axes(
     height: int, width: int, device: torch.device | None = None
@@ -18,6 +20,17 @@ def pixel_axes(
     y = torch.arange(height, dtype=torch.float32, device=device) - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float32, device=device) - (width - 1) / 2
     return y, x
+
+
+def cell_centres(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Centres of the cells of a frame, from the top left, in pixels from its centre, (x, y):
+    (h, w, 2) with h = ceil(H / CELL); the last row and column may lie beyond the frame.
+    """
+    y, x = (
+        (torch.arange(-(-size // CELL), device=device) + 0.5) * CELL - size / 2
+        for size in (height, width)
+    )
+    return torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
 
 
 def frame_points(homographies: Tensor, height: int, width: int) -> Tensor:

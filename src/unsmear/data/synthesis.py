@@ -22,7 +22,15 @@ from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import Generators, Motion, draw_motion
-from unsmear.data.render import composite, expose, frame_points, pixel_axes, render
+from unsmear.data.relief import draw_relief
+from unsmear.data.render import (
+    composite,
+    expose,
+    frame_points,
+    pixel_axes,
+    render,
+    sample_canvas,
+)
 from unsmear.data.shake import OrientationLog, smooth_path, transform_points
 from unsmear.data.sources import Shot
 from unsmear.data.trails import Trails, fit_trails, trails_under_layer
@@ -38,6 +46,8 @@ class SynthesisConfig:
         blur_most: longest blur.
         sharp_share: clips with a blur of less than a pixel, so that the network learns to
             leave sharp frames alone.
+        relief_share: clips made from photographs whose near parts smear beside the rest
+            (`unsmear.data.relief`).
         object_share: clips with a layer that moves on its own.
         video_share: clips made from video rather than photographs, where there is video.
         recorded_share: clips shaken by a recorded log rather than a random path, where
@@ -52,6 +62,7 @@ class SynthesisConfig:
     blur_mean: float = 7.0
     blur_most: float = 32.0
     sharp_share: float = 0.15
+    relief_share: float = 0.0
     object_share: float = 0.3
     video_share: float = 0.3
     recorded_share: float = 0.4
@@ -181,9 +192,11 @@ class Synthesizer:
             return False
         return not self.photographs or random.chance(self.config.video_share)
 
-    def _motion(self, lengths: Tensor, frames: int, size: int, random: Generators) -> Motion:
+    def _motion(
+        self, lengths: Tensor, frames: int, size: int, random: Generators, further: float = 0.0
+    ) -> Motion:
         share = self.config.recorded_share
-        return draw_motion(lengths, frames, size, self.logs, share, random)
+        return draw_motion(lengths, frames, size, self.logs, share, random, further)
 
     def _light(self, canvas: Tensor, random: Generators) -> Tensor:
         """To linear light, with a random exposure and white balance, and highlights that a
@@ -210,35 +223,52 @@ class Synthesizer:
         self, lengths: Tensor, frames: int, size: int, random: Generators
     ) -> Clips:
         """In linear light, B clips for B blur lengths."""
-        count = len(lengths)
-        motion = self._motion(lengths, frames, size, random)
+        count, share = len(lengths), self.config.object_share
+        moving = [index for index in range(count) if random.chance(share)]
+        own_lengths = draw_blur_lengths(self.config, len(moving), random)
+        depths = self._depths(count, random)
+        further = torch.cat((own_lengths, depths)).max()
+        motion = self._motion(lengths, frames, size, random, float(further))
         side = _canvas_side(motion.homographies, size)
+        relief = draw_relief(motion.times, depths, side, random) if depths.any() else None
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
         canvas = self._light(canvas, random)
-        subframes = render(canvas, motion.homographies.to(self.device), size, size)
+        points = frame_points(motion.homographies.to(self.device), size, size)
+        if relief is not None:
+            shifts = relief.shifts(motion.homographies, size, size)
+            points += shifts.to(self.device)
+        subframes = sample_canvas(canvas, points).unflatten(-1, (size, size))
         # Fitted where the motion was drawn: few numbers.
-        vectors = fit_trails(motion.homographies, size, size).to(self.device)
+        vectors = fit_trails(motion.homographies, size, size, relief).to(self.device)
         known = torch.ones_like(vectors[:, :, :1])
-        moving = [index for index in range(count) if random.chance(self.config.object_share)]
         if moving:
-            layer, own = self._layer(motion, moving, size, random)
+            layer, own = self._layer(motion, moving, own_lengths, size, random)
             subframes[moving] = composite(layer, subframes[moving])
             apart = fit_trails(own, size, size).to(self.device)
             vectors[moving], known[moving] = trails_under_layer(vectors[moving], apart, layer[:, 3])
         return Clips(*expose(subframes), Trails(vectors, known))
 
+    def _depths(self, count: int, random: Generators) -> Tensor:
+        """How far the nearest parts of each clip smear beside the rest, in pixels, (count,)."""
+        deep = random.uniform(0, 1, count) < self.config.relief_share
+        return deep * draw_blur_lengths(self.config, count, random)
+
     def _layer(
-        self, motion: Motion, moving: list[int], size: int, random: Generators
+        self,
+        motion: Motion,
+        moving: list[int],
+        lengths: Tensor,
+        size: int,
+        random: Generators,
     ) -> tuple[Tensor, Tensor]:
-        """Cut-outs with a motion of their own, premultiplied: (n, 4, T, S, H, W); and their
-        homographies (n, T, S, 3, 3).
+        """Cut-outs with a motion of their own, which smears them by lengths (n,), premultiplied:
+        (n, 4, T, S, H, W); and their homographies (n, T, S, 3, 3).
         """
         count = len(moving)
         times = motion.times[moving]
         path = smooth_path(times, 3, random.host, fastest=0.2)
         travelled = path[..., :2].diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=1)  # (n,)
-        wanted = draw_blur_lengths(self.config, count, random)
-        scale = (wanted / travelled.clamp_min(1e-6))[:, None, None]
+        scale = (lengths / travelled.clamp_min(1e-6))[:, None, None]
         angle = 0.03 * torch.tanh(path[..., 2])
         own = torch.eye(3).repeat(*times.shape, 1, 1)
         own[..., 0, 0] = own[..., 1, 1] = torch.cos(angle)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.data.relief import Relief
+from unsmear.data.render import cell_centres
 from unsmear.data.shake import transform_points
 from unsmear.models.trails import CELL
 
@@ -33,7 +35,9 @@ class Trails(NamedTuple):
     known: Tensor
 
 
-def fit_trails(homographies: Tensor, height: int, width: int) -> Tensor:
+def fit_trails(
+    homographies: Tensor, height: int, width: int, relief: Relief | None = None
+) -> Tensor:
     """Trails at the centres of the cells of a frame.
 
     Args:
@@ -41,6 +45,7 @@ def fit_trails(homographies: Tensor, height: int, width: int) -> Tensor:
             moments evenly over the exposure, the middle one at mid-exposure.
         height: H of the frame in pixels.
         width: W of the frame in pixels.
+        relief: of the canvas, where it is no plane.
 
     Returns:
         (B, T, 2, h, w), (x, y) in pixels.
@@ -51,20 +56,22 @@ def fit_trails(homographies: Tensor, height: int, width: int) -> Tensor:
     samples = homographies.shape[2]
     if samples < 3 or samples % 2 == 0:
         raise ValueError(f"homographies has {samples} moments a frame: must be odd, 3 at least")
-    h, w = -(-height // CELL), -(-width // CELL)
-    y, x = (
-        (torch.arange(cells, device=homographies.device) + 0.5) * CELL - size / 2
-        for cells, size in ((h, height), (w, width))
-    )
-    centres = torch.stack((x.expand(h, w), y[:, None].expand(h, w)), dim=-1).flatten(0, 1)
+    cells = cell_centres(height, width, homographies.device)
+    centres = cells.flatten(0, 1)
     middle = samples // 2
-    to_middle = torch.linalg.inv(homographies[:, :, middle : middle + 1]) @ homographies
-    ways = transform_points(to_middle, centres) - centres  # (B, T, S, hw, 2)
+    from_canvas = torch.linalg.inv(homographies[:, :, middle : middle + 1])
+    if relief is None:
+        places = transform_points(from_canvas @ homographies, centres)  # (B, T, S, hw, 2)
+    else:
+        flat = transform_points(homographies, centres)
+        seen = flat + relief.shift(flat)
+        places = transform_points(from_canvas, relief.flattened(seen, middle))
+    ways = places - centres
     times = torch.linspace(-0.5, 0.5, samples, device=homographies.device)
     # Least squares in t. Over a symmetric exposure t and t^2 are orthogonal, so that a bend of the
     # way changes nothing.
     slopes = torch.einsum("s,btspc->btcp", times / times.square().sum(), ways)
-    return slopes.unflatten(-1, (h, w))
+    return slopes.unflatten(-1, cells.shape[:2])
 
 
 def trails_under_layer(camera: Tensor, layer: Tensor, alpha: Tensor) -> Trails:

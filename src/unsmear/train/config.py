@@ -206,8 +206,8 @@ _TRAIL = dataclasses.replace(
     ),
     shards=4,
     # What people have went through a coder, which took the noise that a network else learns to gain
-    # from, and left blocks.
-    synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4),
+    # from, and left blocks. And what is near smears further than what is far.
+    synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4, relief_share=0.4),
 )
 PRESETS: dict[str, TrainConfig] = {
     "lite": _LITE,
@@ -247,7 +247,7 @@ PRESETS: dict[str, TrainConfig] = {
         shards=8,
         validate_every=5_000,
         checkpoint_every=1_000,
-        synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
+        synthesis=dataclasses.replace(_LITE.synthesis, relief_share=0.4),
     ),
 }
 

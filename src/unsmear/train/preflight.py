@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +52,7 @@ class Request:
         compile: whether the network is compiled.
         pair_share: of recorded pairs.
         coder_share: of synthesised clips that go through a video coder.
+        relief_share: of clips made from photographs that have nearer and farther parts.
         weights: to start from, a row of the zoo or a file.
         stop_after: step to leave off at.
         threads: of a CPU.
@@ -70,6 +72,7 @@ class Request:
     compile: CompileChoice | None = None
     pair_share: float | None = None
     coder_share: float | None = None
+    relief_share: float | None = None
     weights: str | None = None
     stop_after: int | None = None
     threads: int | None = None
@@ -151,15 +154,19 @@ def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
-    if (share := request.coder_share) is not None:
-        synthesis = mistakes.attempt(
-            lambda: dataclasses.replace(config.synthesis, coder_share=share)
-        )
-        start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
-    names = ("seed", "learning_rate", "loss", "frequency_weight", "compile", "pair_share")
-    changes = {name: getattr(request, name) for name in names}
-    wanted = {name: value for name, value in changes.items() if value is not None}
-    return mistakes.attempt(lambda: dataclasses.replace(start, **wanted)) or start
+    shares = _wanted(request, "coder_share", "relief_share")
+    synthesis = mistakes.attempt(lambda: dataclasses.replace(config.synthesis, **shares))
+    start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
+    changes = _wanted(
+        request, "seed", "learning_rate", "loss", "frequency_weight", "compile", "pair_share"
+    )
+    return mistakes.attempt(lambda: dataclasses.replace(start, **changes)) or start
+
+
+def _wanted(request: Request, *names: str) -> dict[str, Any]:
+    """What the user named, of these."""
+    values = {name: getattr(request, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_fit(
