@@ -5,10 +5,11 @@
 
 Broken off, the same command goes on where it was. The weights are those of the last run,
 OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
-commands. What made the released `lite` differs in two settings that have changed since (the largest
-gradient, and the synthesis of the time), see model_cards/LADDER.md. `trail` starts from the
-released weights of `lite`, `align` from those of `trail`; the first run of `trail` had three clips
-a step where the preset has four now.
+commands. What made the released `lite` differs in two settings that have changed since (the
+largest gradient, and the synthesis of the time), see model_cards/LADDER.md; and since 2026-11-26
+layers that smear far get more sub-frames, so that seeds give other clips than they gave the runs
+before. `trail` starts from the released weights of `lite`, `align` from those of `trail`; the first
+run of `trail` had three clips a step where the preset has four now.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from pathlib import Path
 from unsmear.models.zoo import ZOO
 from unsmear.train.loop import WEIGHTS_FILE
 
+# Settings of a preset that came later.
+_UNCODED = ("--coder-share", "0")
+_FLAT = ("--relief-share", "0")
+
 # What each run of a row adds to `unsmear train --preset ROW`; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "lite": (
@@ -31,14 +36,14 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--steps", "2000", "--learning-rate", "3e-4", "--loss", "charbonnier"),
         ("--steps", "5000"),
     ),
-    "align": (("--weights", "trail", "--steps", "3000", "--seed", "10"),),
+    "align": (("--weights", "trail", "--steps", "3000", "--seed", "10", *_FLAT),),
     "paper": ((),),
     "pro": ((),),
     "trail": (
-        ("--weights", "lite", "--steps", "1200", "--coder-share", "0"),
-        ("--seed", "7", "--steps", "6000", "--stop-after", "2000", "--coder-share", "0"),
-        ("--seed", "8", "--steps", "3000"),
-        ("--seed", "9", "--steps", "3400"),
+        ("--weights", "lite", "--steps", "1200", *_UNCODED, *_FLAT),
+        ("--seed", "7", "--steps", "6000", "--stop-after", "2000", *_UNCODED, *_FLAT),
+        ("--seed", "8", "--steps", "3000", *_FLAT),
+        ("--seed", "9", "--steps", "3400", *_FLAT),
     ),
 }
 
