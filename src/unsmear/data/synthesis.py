@@ -233,10 +233,10 @@ class Synthesizer:
         relief = draw_relief(motion.times, depths, side, random) if depths.any() else None
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
         canvas = self._light(canvas, random)
-        points = frame_points(motion.homographies.to(self.device), size, size)
+        placed = motion.homographies.to(self.device)
+        points = frame_points(placed, size, size)
         if relief is not None:
-            shifts = relief.shifts(motion.homographies, size, size)
-            points += shifts.to(self.device)
+            points += relief.to(self.device).shifts(placed, size, size)
         subframes = sample_canvas(canvas, points).unflatten(-1, (size, size))
         # Fitted where the motion was drawn: few numbers.
         vectors = fit_trails(motion.homographies, size, size, relief).to(self.device)
