@@ -46,12 +46,12 @@ class Case(NamedTuple):
         return cls(*(int(part) for part in match.groups()))
 
 
-def restore(folder: Path, case: Case, model: str, engine: str) -> ClipRun:
+def restore(folder: Path, case: Case, model: str, engine: str, ensemble: int) -> ClipRun:
     """Run the command line and ask the operating system for its peak memory."""
     source, target = folder / "clip.mp4", folder / "sharp.mp4"
     write_panning_clip(source, case.frames, case.width, case.height)
     command = [sys.executable, "-m", "unsmear", str(source), "-o", str(target), "--overwrite"]
-    command += ["-m", model, "--engine", engine, "--device", "cpu"]
+    command += ["-m", model, "--engine", engine, "--ensemble", str(ensemble), "--device", "cpu"]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -66,16 +66,20 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", type=Case.parse, default=[Case.parse(c) for c in CASES])
     parser.add_argument("--model", default="lite")
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--ensemble", type=int, default=1, help="views of each frame")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for case in arguments.cases:
-            runs.append(restore(Path(folder), case, arguments.model, arguments.engine))
+            runs.append(
+                restore(Path(folder), case, arguments.model, arguments.engine, arguments.ensemble)
+            )
             print(runs[-1], file=sys.stderr, flush=True)
     record = MemoryRecord(
-        arguments.model, arguments.engine, tuple(runs), origin_of(torch.device("cpu"))
-    )
+        arguments.model, arguments.engine, tuple(runs), origin_of(torch.device("cpu")),
+        arguments.ensemble,
+    )  # fmt: skip
     print("\n".join(memory_lines(record)))
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")

@@ -149,24 +149,28 @@ class MemoryRecord:
         engine: as asked for.
         runs: shorter clips of a size before longer ones.
         origin: machine, versions, command, date.
+        ensemble: views of each frame.
     """
 
     model: str
     engine: str
     runs: tuple[ClipRun, ...]
     origin: Origin
+    ensemble: int = 1
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> MemoryRecord:
         """What `asdict` gave."""
         runs = tuple(ClipRun(**run) for run in record["runs"])
-        return cls(record["model"], record["engine"], runs, Origin(**record["origin"]))
+        origin, ensemble = Origin(**record["origin"]), record.get("ensemble", 1)
+        return cls(record["model"], record["engine"], runs, origin, ensemble)
 
 
 def memory_lines(record: MemoryRecord) -> list[str]:
     """The record as Markdown."""
+    views = "" if record.ensemble == 1 else f" and an ensemble of {record.ensemble}"
     lines = [
-        f"{record.model} with engine {record.engine}, from file to file.",
+        f"{record.model} with engine {record.engine}{views}, from file to file.",
         "",
         "| size | frames | peak MiB | against the shorter clip | frames a second |",
         "|---|---|---|---|---|",
