@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -125,6 +126,23 @@ def test_views_go_side_by_side(network):
     for done, _ in enumerate(restore_stream(network, frames(), 5, ensemble=8), start=1):
         assert taken <= done + 2
     assert done == 12
+
+
+@pytest.mark.parametrize("ensemble", [1, 4])
+def test_frames_are_let_go_of_as_soon_as_all_views_had_them(network, ensemble):
+    given = []
+
+    def frames():
+        for number in range(40):
+            frame = torch.full((3, 16, 16), number / 40)
+            given.append(weakref.ref(frame))
+            yield frame
+
+    most = 0
+    for _ in restore_stream(network, frames(), 5, ensemble=ensemble, burst=1):
+        most = max(most, sum(one() is not None for one in given))
+    assert len(given) == 40
+    assert most <= 7
 
 
 def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):

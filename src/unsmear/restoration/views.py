@@ -10,8 +10,8 @@ section 3.3 (geometric self-ensemble, all eight views).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import tee
 from typing import NamedTuple
 
 import torch
@@ -67,11 +67,27 @@ def views_of(ensemble: int) -> tuple[View, ...]:
 
 
 def seen_in(views: Sequence[View], frames: Iterable[Tensor]) -> list[Iterator[Tensor]]:
-    """The frames (3, H, W) in each view; go through all of them side by side, or what one is ahead
-    of another stays in memory.
+    """The frames (3, H, W) in each view. Go through all of them side by side: a frame stays in
+    memory until the last view has had it.
     """
-    copies = tee(frames, len(views))
-    return [map(view.of, copy) for view, copy in zip(views, copies, strict=True)]
+    source = iter(frames)
+    # Not itertools.tee, which lets go of frames 57 at a time.
+    waiting: list[deque[Tensor]] = [deque() for _ in views]
+
+    def seen(view: View, own: deque[Tensor]) -> Iterator[Tensor]:
+        while own or _pass_on(source, waiting):
+            yield view.of(own.popleft())
+
+    return [seen(view, own) for view, own in zip(views, waiting, strict=True)]
+
+
+def _pass_on(source: Iterator[Tensor], waiting: Sequence[deque[Tensor]]) -> bool:
+    """Put the next frame in every queue; whether there was one."""
+    for frame in source:
+        for queue in waiting:
+            queue.append(frame)
+        return True
+    return False
 
 
 def mean_of(views: Sequence[View], streams: Sequence[Iterable[Tensor]]) -> Iterator[Tensor]:
