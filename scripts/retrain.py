@@ -8,8 +8,8 @@ OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` o
 commands. What made the released `lite` differs in two settings that have changed since (the
 largest gradient, and the synthesis of the time), see model_cards/LADDER.md; and since 2026-11-26
 layers that smear far get more sub-frames, so that seeds give other clips than they gave the runs
-before. `trail` starts from the released weights of `lite`, `align` from those of `trail`; the first
-run of `trail` had three clips a step where the preset has four now.
+before. `trail` starts from the released weights of `lite`, `align` from those of `trail` (as they
+were before run 13); the first run of `trail` had three clips a step where the preset has four now.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--seed", "7", "--steps", "6000", "--stop-after", "2000", *_UNCODED, *_FLAT),
         ("--seed", "8", "--steps", "3000", *_FLAT),
         ("--seed", "9", "--steps", "3400", *_FLAT),
+        ("--seed", "13", "--steps", "5000"),
     ),
 }
 
