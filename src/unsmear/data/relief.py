@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from unsmear.data.motion import Generators
 from unsmear.data.render import cell_centres, sample_canvas
-from unsmear.data.shake import smooth_path, transform_points
+from unsmear.data.shake import smooth_path, transform_points, way_length
 from unsmear.models.trails import CELL
 
 _CELLS = (3, 6)  # knots across the canvas, at least and at most
@@ -95,9 +95,8 @@ def draw_relief(times: Tensor, lengths: Tensor, side: int, random: Generators) -
     nearness = torch.stack(fields)
     path = smooth_path(times, 2, random.host, fastest=0.25)  # people walk evenly
     path = path - (path.amax(dim=(1, 2), keepdim=True) + path.amin(dim=(1, 2), keepdim=True)) / 2
-    travelled = path.diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=1)
     slopes = [nearness.diff(dim=dim).abs().amax(dim=(1, 2, 3)) for dim in (-2, -1)]
     farthest = path.norm(dim=-1).amax(dim=(1, 2))
     most = _STEEPEST / (torch.stack(slopes).norm(dim=0) * farthest).clamp_min(1e-9)
-    scale = torch.minimum(lengths / travelled.clamp_min(1e-6), most)
+    scale = torch.minimum(lengths / way_length(path).clamp_min(1e-6), most)
     return Relief(nearness, path * scale[:, None, None, None])

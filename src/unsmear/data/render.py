@@ -80,7 +80,15 @@ def sample_canvas(canvas: Tensor, points: Tensor, *, outside: str = "reflection"
     return values.reshape(*canvas.shape[:2], *points.shape[1:-1])
 
 
-def render(canvas: Tensor, homographies: Tensor, height: int, width: int, **outside: str) -> Tensor:
+def render(
+    canvas: Tensor,
+    homographies: Tensor,
+    height: int,
+    width: int,
+    *,
+    shifts: Tensor | None = None,
+    outside: str = "reflection",
+) -> Tensor:
     """See a canvas through homographies.
 
     Args:
@@ -88,13 +96,16 @@ def render(canvas: Tensor, homographies: Tensor, height: int, width: int, **outs
         homographies: frame pixels to canvas pixels, (B, T, S, 3, 3).
         height: of the frames.
         width: of the frames.
+        shifts: of every pixel on the canvas beside that, (B, T, S, H * W, 2), pixels; None: none.
         outside: see `sample_canvas`.
 
     Returns:
         Sub-frames (B, C, T, S, H, W).
     """
     points = frame_points(homographies, height, width)  # (B, T, S, HW, 2)
-    return sample_canvas(canvas, points, **outside).unflatten(-1, (height, width))
+    if shifts is not None:
+        points += shifts
+    return sample_canvas(canvas, points, outside=outside).unflatten(-1, (height, width))
 
 
 def composite(foreground: Tensor, background: Tensor) -> Tensor:

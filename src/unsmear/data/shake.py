@@ -76,6 +76,11 @@ def smooth_path(
     return path.sum(dim=2).reshape(*times.shape, dimensions)
 
 
+def way_length(path: Tensor) -> Tensor:
+    """How long a path (B, T, S, D) is during an exposure, mean over the frames: (B,)."""
+    return path.diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=1)
+
+
 def rotation_matrices(vectors: Tensor) -> Tensor:
     """Rotation vectors (..., 3), radians -> rotation matrices (..., 3, 3)."""
     x, y, z = vectors.unbind(-1)

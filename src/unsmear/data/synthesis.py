@@ -1,9 +1,9 @@
 """Blurry and sharp clips made from sharp photographs and videos, on the device that trains.
 
-A virtual camera shakes before a photograph (or a video made continuous by optical flow),
-cut-out layers may move over it, the open shutter averages sub-frames in linear light, and
-the camera adds noise, rounding and compression; a video coder may follow. The sharp frame is
-what stood before the camera at mid-exposure.
+A virtual camera shakes before a photograph (or a video made continuous by optical flow), whose near
+parts may smear further than far ones, cut-out layers may move over it, the open shutter averages
+sub-frames in linear light, and the camera adds noise, rounding and compression; a video coder may
+follow. The sharp frame is what stood before the camera at mid-exposure.
 """
 
 from __future__ import annotations
@@ -23,15 +23,8 @@ from unsmear.data.flow import between
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import Generators, Motion, draw_motion
 from unsmear.data.relief import draw_relief
-from unsmear.data.render import (
-    composite,
-    expose,
-    frame_points,
-    pixel_axes,
-    render,
-    sample_canvas,
-)
-from unsmear.data.shake import OrientationLog, smooth_path, transform_points
+from unsmear.data.render import composite, expose, frame_points, pixel_axes, render
+from unsmear.data.shake import OrientationLog, smooth_path, transform_points, way_length
 from unsmear.data.sources import Shot
 from unsmear.data.trails import Trails, fit_trails, trails_under_layer
 from unsmear.errors import ConfigError
@@ -234,10 +227,8 @@ class Synthesizer:
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
         canvas = self._light(canvas, random)
         placed = motion.homographies.to(self.device)
-        points = frame_points(placed, size, size)
-        if relief is not None:
-            points += relief.to(self.device).shifts(placed, size, size)
-        subframes = sample_canvas(canvas, points).unflatten(-1, (size, size))
+        near = None if relief is None else relief.to(self.device).shifts(placed, size, size)
+        subframes = render(canvas, placed, size, size, shifts=near)
         # Fitted where the motion was drawn: few numbers.
         vectors = fit_trails(motion.homographies, size, size, relief).to(self.device)
         known = torch.ones_like(vectors[:, :, :1])
@@ -267,8 +258,7 @@ class Synthesizer:
         count = len(moving)
         times = motion.times[moving]
         path = smooth_path(times, 3, random.host, fastest=0.2)
-        travelled = path[..., :2].diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=1)  # (n,)
-        scale = (lengths / travelled.clamp_min(1e-6))[:, None, None]
+        scale = (lengths / way_length(path[..., :2]).clamp_min(1e-6))[:, None, None]
         angle = 0.03 * torch.tanh(path[..., 2])
         own = torch.eye(3).repeat(*times.shape, 1, 1)
         own[..., 0, 0] = own[..., 1, 1] = torch.cos(angle)
