@@ -229,13 +229,13 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
-    # For GPUs, and not run yet: what served `lite`, with more clips, and crops that grow until they
+    # For GPUs: what served `trail`, with more clips and frames, and crops that grow until they
     # are half of a 720p frame high and half wide, since descriptors are taken over what is seen.
     "pro": TrainConfig(
         model="pro",
         stages=(
-            Stage(steps=140_000, clips=16, frames=5, crop=192),
-            Stage(steps=45_000, clips=8, frames=7, crop=288),
+            Stage(steps=140_000, clips=8, frames=5, crop=192),
+            Stage(steps=45_000, clips=8, frames=5, crop=288),
             Stage(steps=15_000, clips=8, frames=7, crop=384),
         ),
         optimizer="muon",
@@ -247,7 +247,7 @@ PRESETS: dict[str, TrainConfig] = {
         shards=8,
         validate_every=5_000,
         checkpoint_every=1_000,
-        synthesis=dataclasses.replace(_LITE.synthesis, relief_share=0.4),
+        synthesis=_TRAIL.synthesis,
     ),
 }
 

@@ -54,6 +54,7 @@ class Request:
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
         weights: to start from, a row of the zoo or a file.
+        workers: processes that draw batches.
         stop_after: step to leave off at.
         threads: of a CPU.
     """
@@ -74,6 +75,7 @@ class Request:
     coder_share: float | None = None
     relief_share: float | None = None
     weights: str | None = None
+    workers: int | None = None
     stop_after: int | None = None
     threads: int | None = None
 
@@ -124,9 +126,13 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     initial = None
     if (weights := request.weights) is not None:
         initial = mistakes.attempt(lambda: load_model(weights))
-    for name, value in (("threads", request.threads), ("stop_after", request.stop_after)):
-        if value is not None and value < 1:
-            mistakes.add(ConfigError(f"{name} is {value}: at least 1"))
+    for name, value, least in (
+        ("threads", request.threads, 1),
+        ("stop_after", request.stop_after, 1),
+        ("workers", request.workers, 0),
+    ):
+        if value is not None and value < least:
+            mistakes.add(ConfigError(f"{name} is {value}: at least {least}"))
     mistakes.attempt(check_log)
     if config is not None:
         _check_fit(config, files, initial, device, processes, workers, mistakes)

@@ -77,8 +77,8 @@ class TrainState:
     def update_average(self, decay: float) -> None:
         """Move the average towards the weights; faster at the start, when both are young."""
         share = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(value, share)
+        means, values = (list(one.parameters()) for one in (self.average, self.network))
+        torch._foreach_lerp_(means, values, share)
 
     def save(self, path: Path, config: TrainConfig) -> None:
         """Write beside the target, then rename."""
