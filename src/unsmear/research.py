@@ -34,7 +34,7 @@ def train(
     learning_rate: float | None = None,
     loss: Literal["charbonnier", "charbonnier_mse", "l1", "psnr"] | None = None,
     frequency_weight: float | None = None,
-    compile: Literal["auto", "on", "off"] | None = None,
+    compile: Literal["auto", "graph", "on", "off"] | None = None,
     weights: str | None = None,
     pair_share: float | None = None,
     coder_share: float | None = None,
@@ -68,7 +68,8 @@ def train(
         loss: Default: the preset's.
         frequency_weight: Of the spectrum of the difference, added to the loss. Default: the
             preset's.
-        compile: Compile the network with torch.compile; auto does on a CUDA GPU that can.
+        compile: How steps are made faster: graph records them as CUDA graphs, which auto does where
+            one process trains on a GPU; on compiles the network with torch.compile; off: plain.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file of the same network.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.

@@ -81,7 +81,7 @@ class Muon(Optimizer):
                 self._update(parameters, group["lr"], group["momentum"])
         return loss
 
-    def _update(self, parameters: list[Tensor], lr: float, momentum: float) -> None:
+    def _update(self, parameters: list[Tensor], lr: float | Tensor, momentum: float) -> None:
         gradients, buffers = [], []
         for parameter in parameters:
             state: dict[str, Any] = self.state[parameter]
@@ -94,12 +94,20 @@ class Muon(Optimizer):
         ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum)).flatten(2)
         # An orthogonal (R, S) matrix has a root mean square of 1 / sqrt(max(R, S)).
         size = _STEP_SIZE * max(ahead.shape[1:]) ** 0.5
-        steps = orthogonalize(ahead).unflatten(2, parameters[0].shape[1:])
-        torch._foreach_add_(parameters, list(steps.unbind()), alpha=-lr * size)
+        steps = (orthogonalize(ahead) * (-lr * size)).unflatten(2, parameters[0].shape[1:])
+        torch._foreach_add_(parameters, list(steps.unbind()))
 
 
-def build_optimizers(network: nn.Module, config: TrainConfig) -> tuple[Optimizer, ...]:
-    """The config's optimisers, each parameter of the network in exactly one of them."""
+def build_optimizers(
+    network: nn.Module, config: TrainConfig, *, recorded: bool = False
+) -> tuple[Optimizer, ...]:
+    """The config's optimisers, each parameter of the network in exactly one of them.
+
+    Args:
+        network: on its device.
+        config: which, and how.
+        recorded: whether steps will be, as CUDA graphs: then all that they count is on the device.
+    """
     hidden = [
         parameter
         for name, parameter in network.named_parameters()
@@ -107,7 +115,7 @@ def build_optimizers(network: nn.Module, config: TrainConfig) -> tuple[Optimizer
     ]
     taken = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
-    adam = Adam(rest, lr=config.learning_rate, eps=_EPSILON)
+    adam = Adam(rest, lr=config.learning_rate, eps=_EPSILON, capturable=recorded)
     return (Muon(hidden, lr=config.learning_rate), adam) if hidden else (adam,)
 
 

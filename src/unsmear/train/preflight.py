@@ -49,7 +49,7 @@ class Request:
         learning_rate: at its peak.
         loss: by name.
         frequency_weight: of the spectrum in the loss.
-        compile: whether the network is compiled.
+        compile: how steps are made faster.
         pair_share: of recorded pairs.
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
@@ -201,7 +201,7 @@ def _check_fit(
     if config.synthesis.coder_share:
         mistakes.attempt(check_coders)
     if device is not None:
-        mistakes.attempt(lambda: check_compiler(config.compile, device))
+        mistakes.attempt(lambda: check_compiler(config.compile, device, processes))
     if files is not None:
         for error in unfit_pairs(files.pairs, config, workers):
             mistakes.add(error)
@@ -226,12 +226,18 @@ def unfit_pairs(
     return mistakes.errors
 
 
-def check_compiler(choice: CompileChoice, device: torch.device) -> None:
-    """Whether what torch.compile needs is there, where it is asked for.
+def check_compiler(choice: CompileChoice, device: torch.device, processes: int = 1) -> None:
+    """Whether what makes steps faster is there, where it is asked for.
 
     Raises:
-        ConfigError: there is no C++ compiler (CPU) or no Triton (CUDA).
+        ConfigError: torch.compile has no C++ compiler (CPU) or no Triton (CUDA), or CUDA graphs no
+            CUDA GPU of their own.
     """
+    if choice == "graph" and (device.type != "cuda" or processes > 1):
+        raise ConfigError(
+            f"compile is 'graph' on {device} in {processes} processes: CUDA graphs are for one "
+            "process on a CUDA GPU; use 'auto'"
+        )
     if choice != "on":
         return
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:

@@ -1,9 +1,9 @@
 """Batches drawn by processes of their own, for GPUs that learn faster than one interpreter draws.
 
 Synthesis is some thousand small operations a batch. The device works them out in no time, but
-one interpreter takes longer to ask for them than a GPU to learn from the result, and shares its lock
-with the training loop. Every batch depends on nothing but its step (`unsmear.train.batches`), so
-that with n processes each draws every n-th.
+one interpreter takes longer to ask for them than a GPU to learn from the result, and shares its
+lock with the training loop. Every batch depends on nothing but its step (`unsmear.train.batches`),
+so that with n processes each draws every n-th.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import cv2
 import torch
@@ -70,9 +70,7 @@ class DrawingProcesses(AbstractContextManager["DrawingProcesses"]):
         count: how many processes.
     """
 
-    def __init__(
-        self, batches: PackedBatches, last: int, device: torch.device, count: int
-    ) -> None:
+    def __init__(self, batches: PackedBatches, last: int, device: torch.device, count: int) -> None:
         self._batches, self._last, self._device, self._count = batches, last, device, count
         # A process that was forked can use no GPU that was used before.
         self._context = get_context("spawn")

@@ -45,15 +45,20 @@ class TrainState:
 
     @classmethod
     def start(
-        cls, network_config: NetworkConfig, config: TrainConfig, device: torch.device
+        cls,
+        network_config: NetworkConfig,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        recorded: bool = False,
     ) -> TrainState:
-        """Fresh weights from the config's seed."""
+        """Fresh weights from the config's seed; `recorded` where steps will be, as CUDA graphs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = DeblurNetwork(network_config)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).requires_grad_(False).eval()
-        optimizers = build_optimizers(network, config)
+        optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)
 
     def take_weights(self, initial: LoadedModel) -> None:
@@ -77,7 +82,8 @@ class TrainState:
     def update_average(self, decay: float) -> None:
         """Move the average towards the weights; faster at the start, when both are young."""
         share = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        means, values = (list(one.parameters()) for one in (self.average, self.network))
+        means: list[Tensor] = list(self.average.parameters())
+        values: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(means, values, share)
 
     def save(self, path: Path, config: TrainConfig) -> None:
@@ -135,10 +141,13 @@ class TrainState:
         for key, value in tensors.items():
             moment, name = key.split(".", 1)
             parameter = parameters[name]
-            # Adam counts its steps on the CPU; moments lie as their parameter does.
+            owner = owners[id(parameter)]
+            # Adam counts its steps on the CPU, if no graph must; moments lie as their parameter.
             if value.dim():
                 value = torch.empty_like(parameter).copy_(value)
-            owners[id(parameter)].state[parameter][moment] = value
+            elif owner.defaults.get("capturable"):
+                value = value.to(parameter.device)
+            owner.state[parameter][moment] = value
 
 
 def check_resumable(path: Path, config: TrainConfig) -> None:
