@@ -91,7 +91,6 @@ ZOO: dict[str, Entry] = {
                 encoder_blocks=(2, 3, 4),
                 decoder_blocks=(5, 4, 4),
                 attention_levels=(1, 2),
-                spatial_maps=16,
                 neighbours=2,
                 trail_levels=(0, 1),
                 aligned_levels=(0, 1),

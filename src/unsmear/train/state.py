@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from unsmear.errors import ModelError
 from unsmear.models.config import NetworkConfig
+from unsmear.models.growth import take_over
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
@@ -62,21 +63,18 @@ class TrainState:
         return cls(network, average, optimizers)
 
     def take_weights(self, initial: LoadedModel) -> None:
-        """Start from trained weights.
-
-        Those of a network without trails are a start for the like one with them.
+        """Start from trained weights; those of a smaller network are a start too, see
+        `unsmear.models.growth`.
 
         Raises:
             ModelError: they are of another network.
         """
-        given, wanted = initial.network.config, self.network.config
-        if not wanted.goes_on_from(given):
+        if not self.network.config.goes_on_from(initial.network.config):
             raise ModelError(
                 f"the weights '{initial.name}' are of another network than the one to be trained"
             )
         for module in (self.network, self.average):
-            # The average keeps its own fresh modules, which are those of the network.
-            module.load_state_dict(initial.network.state_dict(), strict=given == wanted)
+            take_over(module, initial.network)
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
