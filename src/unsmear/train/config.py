@@ -233,8 +233,8 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
-    # For GPUs: what served `trail`, with more and longer clips. From random weights a rate of 8e-4
-    # led it astray within 300 steps.
+    # For GPUs: what served `trail`, with more and longer clips, and a lower rate, as more blocks move
+    # at once: from random weights 8e-4 led it astray within 300 steps.
     "pro": TrainConfig(
         model="pro",
         stages=(
@@ -242,7 +242,7 @@ PRESETS: dict[str, TrainConfig] = {
             Stage(steps=40_000, clips=8, frames=5, crop=256),
         ),
         optimizer="muon",
-        learning_rate=5e-4,
+        learning_rate=3e-4,
         warmup=6_000,
         loss="charbonnier_mse",
         clip_norm=0.1,
