@@ -233,8 +233,8 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
-    # For GPUs: what served `trail`, with more and longer clips, and a lower rate, as more blocks move
-    # at once: from random weights 8e-4 led it astray within 300 steps.
+    # For GPUs: what served `trail`, with more and longer clips, and a lower rate, as more blocks
+    # move at once: from random weights 8e-4 led it astray within 300 steps.
     "pro": TrainConfig(
         model="pro",
         stages=(
