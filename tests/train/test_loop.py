@@ -190,9 +190,11 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Stepper, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(CONFIG, data, tmp_path / "run")
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 5  # to look at
     monkeypatch.undo()
     monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
     run(CONFIG, data, tmp_path / "run")
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == CONFIG.steps
     run(CONFIG, data, tmp_path / "whole")
     one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "run"))
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -118,13 +118,13 @@ def train(
     except KeyboardInterrupt:
         if team.leads:
             state.save(out / STATE_FILE, config)
+            _save_weights(weights, config, state, device, team, (), initial)
         raise
     finally:
         if writer is not None:
             writer.close()
     if team.leads:
-        origin = _provenance(config, state, device, team, scores, initial)
-        save_weights(weights, entry.config, state.average.state_dict(), origin)
+        _save_weights(weights, config, state, device, team, scores, initial)
     return weights
 
 
@@ -182,20 +182,22 @@ def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
         writer.add_scalar("val/mean", mean, line.step)
 
 
-def _provenance(
+def _save_weights(
+    path: Path,
     config: TrainConfig,
     state: TrainState,
     device: torch.device,
     team: Team,
     scores: Sequence[SequenceScore],
     initial: LoadedModel | None,
-) -> Provenance:
+) -> None:
+    """The moving average, and how it came to be."""
     values: dict[str, dict[str, float]] = {}
     for score in scores:
         fields: dict[str, Any] = {k: v for k, v in vars(score).items() if k != "name"}
         values[score.name] = {k: round(float(v), 4) for k, v in fields.items() if v is not None}
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Provenance(
+    origin = Provenance(
         model=config.model,
         steps=state.step,
         seed=config.seed,
@@ -206,3 +208,4 @@ def _provenance(
         scores=values,
         parent=dataclasses.asdict(initial.provenance) if initial else None,
     )
+    save_weights(path, state.average.config, state.average.state_dict(), origin)
