@@ -85,7 +85,9 @@ class Batches:
         return twin
 
     def packed(self) -> PackedBatches:
-        """A copy that can be sent to other processes; all that it holds lies in shared memory."""
+        """They in a form that can be sent to other processes. What they hold goes into shared
+        memory, from where these too have it then.
+        """
         twin = copy.copy(self)
         twin._synthesizer, synthesizer = None, self._synthesizer
         if synthesizer is None:
@@ -93,7 +95,9 @@ class Batches:
         photographs, shots = pack(synthesizer.photographs), pack_shots(synthesizer.shots)
         for part in (photographs, *shots):
             part.values.share_memory_()
-        return PackedBatches(twin, photographs, shots, synthesizer.logs)
+        packed = PackedBatches(twin, photographs, shots, synthesizer.logs)
+        self._synthesizer = packed.unpacked(self._device)._synthesizer
+        return packed
 
     def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
         """The batch of a step, always the same for the same step.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import queue
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
@@ -147,6 +148,9 @@ def _draw_all(
     done: Event,
 ) -> None:
     """What each process does."""
+    # A terminal's Ctrl-C reaches every process: the one that trains ends the others, once it needs
+    # no more of them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()
@@ -169,8 +173,6 @@ def _draw_all(
             if not wanted():
                 break
             hand_over([tensor.cpu() for tensor in batches.draw(step, shards).tensors])
-    except KeyboardInterrupt:
-        pass  # reaches every process of a terminal; the one that trains tells
     except BaseException as error:
         hand_over(_pickled(error))
     # What was handed over lies in memory of this process until it is taken.
