@@ -34,12 +34,13 @@ def train(
     learning_rate: float | None = None,
     loss: Literal["charbonnier", "charbonnier_mse", "l1", "psnr"] | None = None,
     frequency_weight: float | None = None,
-    compile: Literal["auto", "on", "off"] | None = None,
+    compile: Literal["auto", "graph", "on", "off"] | None = None,
     weights: str | None = None,
     pair_share: float | None = None,
     coder_share: float | None = None,
     relief_share: float | None = None,
     ahead: Annotated[bool, Parameter(negative="")] = False,
+    workers: int | None = None,
     stop_after: int | None = None,
     threads: int | None = None,
 ) -> None:
@@ -67,7 +68,8 @@ def train(
         loss: Default: the preset's.
         frequency_weight: Of the spectrum of the difference, added to the loss. Default: the
             preset's.
-        compile: Compile the network with torch.compile; auto does on a CUDA GPU that can.
+        compile: How steps are made faster: graph records them as CUDA graphs, which auto does where
+            one process trains on a GPU; on compiles the network with torch.compile; off: plain.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file of the same network.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
@@ -77,6 +79,8 @@ def train(
             they do where a camera moves past them. Default: the preset's.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
+        workers: Processes that draw batches, beside the one that learns; 0: none. Default: on a GPU
+            one for every two cores, at most 8; on a CPU none.
         stop_after: Leave off at this step; the same command without it goes on from there.
         threads: CPU threads. Default: all.
     """
@@ -87,10 +91,11 @@ def train(
     from unsmear.train.display import TrainDisplay
     from unsmear.train.loop import train as run
     from unsmear.train.preflight import Request, prepare
+    from unsmear.train.processes import drawing, workers_on
     from unsmear.train.team import join_team, launched_team
 
     keep_freed_memory()
-    workers = os.cpu_count() or 1
+    cores = os.cpu_count() or 1
     request = Request(
         data=data,
         preset=preset,
@@ -108,28 +113,34 @@ def train(
         coder_share=coder_share,
         relief_share=relief_share,
         weights=weights,
+        workers=workers,
         stop_after=stop_after,
         threads=threads,
     )
     launched = launched_team()
     _err.quiet = not launched.leads  # all processes see the same mistakes
-    plan = prepare(request, launched.size, workers)
+    plan = prepare(request, launched.size, cores)
     _err.quiet = False
     if threads is not None:
         torch.set_num_threads(threads)
     with join_team(plan.device) as (team, where):
         if not team.leads:
             _out.quiet = True
+        drawers = workers_on(where, cores // team.size) if workers is None else workers
+        source = torch.device("cpu") if drawers else where  # where the processes take it from
         with _err.status("loading training data") if team.leads else nullcontext():
-            batches = Batches(plan.config, plan.files, request.shake, where, workers)
+            batches = Batches(plan.config, plan.files, request.shake, source, cores)
         crew = f" in {team.size} processes" if team.size > 1 else ""
         _out.print(
             f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}", highlight=False
         )
-        with TrainDisplay(_out, plan.config.steps) as display:
+        with (
+            TrainDisplay(_out, plan.config.steps) as display,
+            drawing(batches, plan.config.steps, where, drawers) as draws,
+        ):
             result = run(
                 plan.config,
-                batches,
+                draws,
                 plan.validation,
                 plan.out,
                 where,
@@ -137,7 +148,7 @@ def train(
                 team=team,
                 initial=plan.initial,
                 stop_after=stop_after,
-                ahead=ahead,
+                ahead=ahead or drawers > 0,
             )
     _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
 

@@ -104,7 +104,7 @@ def test_batches_have_the_promised_shape_range_and_steps():
     )
     random = Generators.seeded(1, CPU)
     for _ in range(3):
-        blurry, sharp, _ = synthesizer.batch(4, 3, 48, random)
+        blurry, sharp, *_ = synthesizer.batch(4, 3, 48, random)
         assert blurry.shape == sharp.shape == (4, 3, 3, 48, 48)
         assert torch.isfinite(blurry).all()
         for side in (blurry, sharp):
@@ -118,7 +118,7 @@ def test_batches_have_the_promised_shape_range_and_steps():
 def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
     shots, pictures = ([shot()], []) if video else ([], photographs())
     config = dataclasses.replace(PLAIN, blur_mean=10, video_share=float(video))
-    blurry, sharp, _ = Synthesizer(config, pictures, shots, [], CPU).batch(
+    blurry, sharp, *_ = Synthesizer(config, pictures, shots, [], CPU).batch(
         8, 3, 64, Generators.seeded(2, CPU)
     )
     assert sharpness(blurry) < 0.85 * sharpness(sharp)
@@ -129,7 +129,7 @@ def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
 
 def test_without_motion_and_noise_nothing_is_lost():
     config = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
-    blurry, sharp, _ = Synthesizer(config, photographs(), [], [], CPU).batch(
+    blurry, sharp, *_ = Synthesizer(config, photographs(), [], [], CPU).batch(
         4, 2, 48, Generators.seeded(0, CPU)
     )
     assert psnrs(blurry, sharp).min() > 50  # 8-bit rounding alone
@@ -172,7 +172,7 @@ def test_moving_layers_are_there():
         torch.full((3, 200, 260), 40, dtype=torch.uint8),
         torch.full((3, 200, 260), 220, dtype=torch.uint8),
     ]
-    blurry, _, _ = Synthesizer(with_layers, pictures, [], [], CPU).batch(
+    blurry, *_ = Synthesizer(with_layers, pictures, [], [], CPU).batch(
         8, 1, 64, Generators.seeded(1, CPU)
     )
     spread = blurry.flatten(1).std(dim=1)
@@ -198,7 +198,7 @@ def test_half_canvas_averages():
 
 def test_turns_treat_both_sides_alike():
     clip = torch.rand(6, 3, 3, 8, 8)
-    blurry, sharp, _ = turn_clips(unknown_clips(clip, clip.clone()), Generators.seeded(0, CPU))
+    blurry, sharp, *_ = turn_clips(unknown_clips(clip, clip.clone()), Generators.seeded(0, CPU))
     assert torch.equal(blurry, sharp)
     assert not torch.equal(blurry, clip)
     torch.testing.assert_close(blurry.sum(dim=(1, 2, 3, 4)), clip.sum(dim=(1, 2, 3, 4)))

@@ -75,7 +75,7 @@ def test_windows_equal_a_plain_loop(height, width, neighbours, seed):
                             max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2
                         ].sum()
                 powers.append(mean / 9 + 2.5e-5)
-            weights = [np.full_like(powers[0], np.exp(2))]
+            weights = [np.full_like(powers[0], np.exp(2.5))]
             weights += [np.minimum(one / powers[0], 1e6) ** 5 for one in powers[1:]]
             joined = sum(w * s for w, s in zip(weights, spectra, strict=True)) / sum(weights)
             out[place] += np.fft.irfft2(joined, s=(64, 64), norm="ortho") * taper

@@ -24,7 +24,7 @@ from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train import loop, losses
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
-from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train, wants_compiling
+from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
 from unsmear.train.meter import Report
 from unsmear.video.images import write_image
 
@@ -190,9 +190,11 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Stepper, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(CONFIG, data, tmp_path / "run")
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 5  # to look at
     monkeypatch.undo()
     monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
     run(CONFIG, data, tmp_path / "run")
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == CONFIG.steps
     run(CONFIG, data, tmp_path / "whole")
     one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "run"))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -261,17 +263,6 @@ def test_compiling_changes_neither_files_nor_numbers_beyond_rounding(data, tmp_p
         assert one.keys() == two.keys()
         for key, value in one.items():
             torch.testing.assert_close(two[key], value, rtol=0, atol=1e-4, msg=key)
-
-
-def test_compiling_is_chosen_by_device(monkeypatch):
-    cuda = torch.device("cuda")
-    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: name == "triton")
-    for capability, wanted in (((9, 0), True), ((6, 1), False)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
-        assert wants_compiling("auto", cuda) == wanted
-    assert wants_compiling("on", CPU)
-    assert not wants_compiling("auto", CPU)
-    assert not wants_compiling("off", cuda)
 
 
 def test_a_broken_state_file_is_named(data, tmp_path):
@@ -407,7 +398,7 @@ def test_the_batch_has_trails_for_all_its_clips(data, pairs):
     )
     batches = Batches(config, find_training_files([data, pairs]), [], CPU, 1)
     clips = batches.draw(0)
-    assert [part.shape[:2] for part in clips.tensors] == [(6, 2)] * 4
+    assert [part.shape[:2] for part in clips.tensors[:4]] == [(6, 2)] * 4
     assert clips.trails.vectors.shape == (6, 2, 2, 5, 5)
     known = clips.trails.known.flatten(1).amax(dim=1)
     assert 0 < known.sum() < 6  # both synthesis and pairs

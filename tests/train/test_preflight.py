@@ -127,7 +127,9 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     prepare(request(stills, tmp_path))
     prepare(request(stills, tmp_path, compile="on"))
     with pytest.raises(CombinedError, match=r"threads is 0.*other settings \(seed\)"):
-        prepare(request(stills, tmp_path, seed=5, threads=0))
+        prepare(request(stills, tmp_path, seed=5, threads=0, workers=0))
+    with pytest.raises(ConfigError, match="workers is -1: at least 0"):
+        prepare(request(stills, tmp_path, workers=-1))
 
 
 def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
@@ -165,6 +167,13 @@ def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):
         with pytest.raises(ConfigError, match=message):
             preflight.check_compiler("on", device)
         preflight.check_compiler("auto", device)
+
+
+def test_graphs_need_a_gpu_of_their_own():
+    preflight.check_compiler("graph", torch.device("cuda"))
+    for device, processes in ((CPU, 1), (torch.device("cuda"), 2)):
+        with pytest.raises(ConfigError, match="CUDA graphs are for one process on a CUDA GPU"):
+            preflight.check_compiler("graph", device, processes)
 
 
 def train_by_command(data, out, *extra):

@@ -20,11 +20,14 @@ class Clips(NamedTuple):
         blurry: (B, T, 3, H, W).
         sharp: likewise.
         trails: of the blur.
+        motion: `unsmear.models.flow.clip_motion` of the blurry side, (B * T, 4, H / 8, W / 8); None
+            where nobody measured it yet.
     """
 
     blurry: Tensor
     sharp: Tensor
     trails: Trails
+    motion: Tensor | None = None
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -34,7 +37,14 @@ class Clips(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that is held."""
-        return self.blurry, self.sharp, *self.trails
+        motion = () if self.motion is None else (self.motion,)
+        return self.blurry, self.sharp, *self.trails, *motion
+
+    def to(self, device: torch.device) -> Clips:
+        """The same on another device, without waiting for what can be copied meanwhile."""
+        if self.blurry.device == device:
+            return self
+        return clips_of([tensor.to(device, non_blocking=True) for tensor in self.tensors])
 
 
 def unknown_clips(blurry: Tensor, sharp: Tensor) -> Clips:
@@ -42,12 +52,15 @@ def unknown_clips(blurry: Tensor, sharp: Tensor) -> Clips:
     return Clips(blurry, sharp, unknown_trails(blurry))
 
 
+def clips_of(tensors: Sequence[Tensor]) -> Clips:
+    """Clips of their `Clips.tensors`."""
+    blurry, sharp, vectors, known, *motion = tensors
+    return Clips(blurry, sharp, Trails(vectors, known), *motion)
+
+
 def join_clips(parts: Sequence[Clips]) -> Clips:
     """Clips of one shape, one part after the other."""
-    blurry, sharp, vectors, known = (
-        torch.cat(side) for side in zip(*(part.tensors for part in parts), strict=True)
-    )
-    return Clips(blurry, sharp, Trails(vectors, known))
+    return clips_of([torch.cat(side) for side in zip(*(p.tensors for p in parts), strict=True)])
 
 
 class Turn(NamedTuple):

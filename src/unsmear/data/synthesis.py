@@ -123,8 +123,8 @@ class Synthesizer:
 
     Args:
         config: what the virtual camera does.
-        photographs: each (3, H, W) uint8, on `device`.
-        shots: sharp video with its flow, on `device`; may be empty.
+        photographs: each (3, H, W) uint8.
+        shots: sharp video with its flow; may be empty.
         logs: recorded hands; may be empty.
         device: where batches are made.
 
@@ -145,8 +145,8 @@ class Synthesizer:
         if config.coder_share:
             check_coders()
         self.config = config
-        self.photographs = photographs
-        self.shots = shots
+        self.photographs = [picture.to(device) for picture in photographs]
+        self.shots = [shot.to(device) for shot in shots]
         self.logs = logs
         self.device = device
 

@@ -60,7 +60,8 @@ def smoothed(motion: Tensor) -> Tensor:
     that is a little off, evenly, serves better than a torn one.
     """
     channels = motion.shape[1]
-    bell = motion.new_tensor(_BINOMIAL)
+    # Filled in where it is wanted: a copy from the host would be waited for.
+    bell = torch.stack([motion.new_full((), share) for share in _BINOMIAL])
     padded = functional.pad(motion, (2, 2, 2, 2), mode="replicate")
     rows = functional.conv2d(padded, bell.expand(channels, 1, 1, -1), groups=channels)
     return functional.conv2d(rows, bell.view(-1, 1).expand(channels, 1, -1, -1), groups=channels)

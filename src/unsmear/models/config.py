@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from unsmear.errors import ConfigError
@@ -113,13 +113,30 @@ class NetworkConfig:
         return int(self.stem * 2 ** (len(self.widths) - 1))
 
     def goes_on_from(self, other: NetworkConfig) -> bool:
-        """Whether weights of the other shape are a start for this one: it is the same, or the same
-        but for trails or aligned neighbours, whose fresh modules change nothing until they have
-        learned something.
+        """Whether weights of the other shape are a start for this one: it is the same or a smaller
+        one, in channels, blocks, neighbours and modules, see `unsmear.models.growth`.
         """
-        alone = replace(self, aligned_levels=(), aligned_channels=other.aligned_channels)
-        plain = replace(alone, trail_levels=(), trail_channels=other.trail_channels)
-        return other in (self, alone, plain)
+        if self == other:
+            return True
+        alike = ["block", "stem", "spatial_maps", "temporal_maps"]
+        alike += ["trail_channels"] if other.trail_levels else []
+        alike += ["aligned_channels"] if other.aligned_levels else []
+        return (
+            self.block == "residual"
+            and all(getattr(self, name) == getattr(other, name) for name in alike)
+            and len(self.widths) == len(other.widths)
+            and all(
+                ours >= theirs
+                for name in ("widths", "encoder_blocks", "decoder_blocks")
+                for ours, theirs in zip(getattr(self, name), getattr(other, name), strict=True)
+            )
+            # Without neighbours there is no fusion of theirs that more could be added to.
+            and (self.neighbours >= other.neighbours > 0 or self.neighbours == other.neighbours)
+            and all(
+                set(getattr(self, name)) >= set(getattr(other, name))
+                for name in ("attention_levels", "trail_levels", "aligned_levels")
+            )
+        )
 
     def hands_on_trails(self, level: int) -> bool:
         """Whether `decode_level` gives trails for a finer level, after its features."""

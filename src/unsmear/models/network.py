@@ -340,16 +340,22 @@ class DeblurNetwork(nn.Module):
         return contexts[levels.index(level)] if level in levels else None
 
     @overload
-    def forward(self, clip: Tensor) -> Tensor: ...
+    def forward(self, clip: Tensor, *, motion: Tensor | None = None) -> Tensor: ...
 
     @overload
-    def forward(self, clip: Tensor, *, with_trails: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, clip: Tensor, *, motion: Tensor | None = None, with_trails: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
 
-    def forward(self, clip: Tensor, *, with_trails: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, clip: Tensor, *, motion: Tensor | None = None, with_trails: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Restore every frame of a clip, the whole clip being each one's window.
 
         Args:
             clip: (B, T, 3, H, W), any H and W.
+            motion: `unsmear.models.flow.clip_motion` of the clip, where it was measured before;
+                None: a network that follows trails measures it now.
             with_trails: also return them, for training.
 
         Returns:
@@ -361,8 +367,8 @@ class DeblurNetwork(nn.Module):
         """
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.size_multiple)
-        # First of all: a compiler has to leave its graph for it.
-        motion = clip_motion(padded) if self.config.trail_levels else None
+        if motion is None and self.config.trail_levels:
+            motion = clip_motion(padded)  # first of all: a compiler has to leave its graph for it
         encoded = self.encode(padded.flatten(0, 1))  # B*T frames
         window = tuple(  # (B*T, 1, ...) -> (B, T, ...) -> every frame gets its clip's window
             Descriptor(

@@ -81,18 +81,19 @@ ZOO: dict[str, Entry] = {
             ),
             window=5,
         ),
-        # Most of its work is at half resolution, where detail is; most of its weights at 1/8,
-        # which sees far. Two frames on each side reach it by the local path.
+        # All that served the small ones, at two levels: along the blur and beside it detail is
+        # looked at in halves of the frame too. Most of its weights are at 1/8, which sees far.
         Entry(
             name="pro",
-            summary="best quality, for a GPU: wide and deep, attention at two levels, local path",
+            summary="best quality, for a GPU or patience: align, wide and deep, at two levels",
             config=NetworkConfig(
-                widths=(80, 112, 144),
-                encoder_blocks=(4, 3, 4),
-                decoder_blocks=(8, 5, 4),
+                widths=(64, 96, 128),
+                encoder_blocks=(2, 3, 4),
+                decoder_blocks=(5, 4, 4),
                 attention_levels=(1, 2),
-                spatial_maps=16,
                 neighbours=2,
+                trail_levels=(0, 1),
+                aligned_levels=(0, 1),
             ),
             window=7,
         ),

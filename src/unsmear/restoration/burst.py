@@ -39,7 +39,7 @@ _WINDOW = 64  # pixels; 32 gain less, in larger ones blur is not even
 _HOP = _WINDOW // 2
 _ROWS = 4  # of windows that are worked on at a time
 # Chosen on synthetic clips and by eye on real ones; around them it is flat (model_cards/LADDER.md).
-_OWN = float(np.exp(2))  # how much a frame is preferred to a neighbour with as much power
+_OWN = float(np.exp(2.5))  # how much a frame is preferred to a neighbour with as much power
 _FLOOR = 2.5e-5  # power of a frequency that is as good as nothing
 _MOST_RATIO = 1e6
 _SHRINK = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.motion import Generators
+from unsmear.data.packing import Packed, PackedShots, pack, pack_shots, unpack, unpack_shots
 from unsmear.data.pairs import PairedSequence
-from unsmear.data.shake import read_orientation_log
+from unsmear.data.shake import OrientationLog, read_orientation_log
 from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
 from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import InputError
+from unsmear.models.flow import clip_motion
+from unsmear.models.zoo import find_entry
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.video.images import unit_from_integer
 
@@ -48,6 +52,7 @@ class Batches:
     ) -> None:
         self._config = config
         self._device = device
+        self._measures_motion = bool(find_entry(config.model).config.trail_levels)
         self._pairs = files.pairs
         self._workers = workers
         photographs = load_all(
@@ -64,13 +69,7 @@ class Batches:
                 )
             shots = []
         self._synthesizer = (
-            Synthesizer(
-                config.synthesis,
-                [picture.to(device) for picture in photographs],
-                [shot.to(device) for shot in shots],
-                logs,
-                device,
-            )
+            Synthesizer(config.synthesis, photographs, shots, logs, device)
             if photographs or shots
             else None
         )
@@ -85,6 +84,21 @@ class Batches:
         twin._config = dataclasses.replace(self._config, seed=seed)
         return twin
 
+    def packed(self) -> PackedBatches:
+        """They in a form that can be sent to other processes. What they hold goes into shared
+        memory, from where these too have it then.
+        """
+        twin = copy.copy(self)
+        twin._synthesizer, synthesizer = None, self._synthesizer
+        if synthesizer is None:
+            return PackedBatches(twin)
+        photographs, shots = pack(synthesizer.photographs), pack_shots(synthesizer.shots)
+        for part in (photographs, *shots):
+            part.values.share_memory_()
+        packed = PackedBatches(twin, photographs, shots, synthesizer.logs)
+        self._synthesizer = packed.unpacked(self._device)._synthesizer
+        return packed
+
     def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
         """The batch of a step, always the same for the same step.
 
@@ -93,8 +107,9 @@ class Batches:
             shards: which of the config's shards; default: all.
 
         Returns:
-            Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, and the trails of their
-            blur, on the device, where B is the stage's clips, or the wanted shards' part of them.
+            Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, the trails of their
+            blur, and the motion where the network looks at it, on the device; B is the stage's
+            clips, or the wanted shards' part of them.
         """
         stage, seed = self._config.stage_at(step), self._config.seed
         wanted = range(self._config.shards) if shards is None else shards
@@ -102,7 +117,9 @@ class Batches:
             self._shard(stage, Generators.of_shard(seed, step, shard, self._device))
             for shard in wanted
         ]
-        return join_clips(parts)
+        clips = join_clips(parts)
+        # Here rather than in the network: OpenCV works on the host, for which a GPU had to wait.
+        return clips._replace(motion=clip_motion(clips.blurry)) if self._measures_motion else clips
 
     def _shard(self, stage: Stage, random: Generators) -> Clips:
         clips = stage.clips // self._config.shards
@@ -128,6 +145,37 @@ class Batches:
         top, left = random.index(height - stage.crop + 1), random.index(width - stage.crop + 1)
         rows, columns = slice(top, top + stage.crop), slice(left, left + stage.crop)
         return blurry[..., rows, columns], sharp[..., rows, columns]
+
+
+@dataclass(frozen=True)
+class PackedBatches:
+    """`Batches` on their way to another process.
+
+    Attributes:
+        batches: without sources to synthesise from.
+        photographs: these sources, where there are any.
+        shots: likewise.
+        logs: likewise.
+    """
+
+    batches: Batches
+    photographs: Packed | None = None
+    shots: PackedShots | None = None
+    logs: Sequence[OrientationLog] = ()
+
+    def unpacked(self, device: torch.device) -> Batches:
+        """They themselves, on a device; on a CPU they share the memory of the packed ones."""
+        twin = copy.copy(self.batches)
+        twin._device = device
+        if self.photographs is not None and self.shots is not None:
+            twin._synthesizer = Synthesizer(
+                twin._config.synthesis,
+                unpack(self.photographs),
+                unpack_shots(self.shots),
+                self.logs,
+                device,
+            )
+        return twin
 
 
 def check_length(pair: PairedSequence, frames: int) -> None:

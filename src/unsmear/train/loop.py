@@ -11,22 +11,20 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from unsmear import __version__
-from unsmear.data.clips import Clips
 from unsmear.data.pairs import PairedSequence
-from unsmear.errors import ConfigError, MissingExtraError, UnsmearError
+from unsmear.errors import ConfigError, MissingExtraError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.trails import CELL
 from unsmear.models.zoo import LoadedModel, find_entry
-from unsmear.train.config import CompileChoice, TrainConfig
-from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
+from unsmear.train.config import TrainConfig
 from unsmear.train.meter import Meter, Report
 from unsmear.train.prefetch import Draws, drawn
 from unsmear.train.state import TrainState
+from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
-_MOST_BAD_STEPS = 20
 
 
 def train(
@@ -78,7 +75,8 @@ def train(
     check_crops(config, entry.config)
     shards = team.share(range(config.shards))
     out.mkdir(parents=True, exist_ok=True)
-    state = TrainState.start(entry.config, config, device)
+    graphs = wants_graphs(config.compile, device, team)
+    state = TrainState.start(entry.config, config, device, recorded=graphs)
     if initial is not None:
         state.take_weights(initial)
     if (out / STATE_FILE).exists():
@@ -120,77 +118,14 @@ def train(
     except KeyboardInterrupt:
         if team.leads:
             state.save(out / STATE_FILE, config)
+            _save_weights(weights, config, state, device, team, (), initial)
         raise
     finally:
         if writer is not None:
             writer.close()
     if team.leads:
-        origin = _provenance(config, state, device, team, scores, initial)
-        save_weights(weights, entry.config, state.average.state_dict(), origin)
+        _save_weights(weights, config, state, device, team, scores, initial)
     return weights
-
-
-class Stepper:
-    """One optimiser step at a time.
-
-    Args:
-        config: how.
-        state: what each step changes.
-        device: where the state lies.
-        team: whose gradients are averaged.
-    """
-
-    def __init__(
-        self, config: TrainConfig, state: TrainState, device: torch.device, team: Team
-    ) -> None:
-        self._config, self._state = config, state
-        if wants_compiling(config.compile, device):
-            # In place, before it is wrapped: keys of weights and checkpoints stay as they are.
-            # Each stage has one shape, and gets a program of its own.
-            state.network.compile(dynamic=False)
-        self._network = team.wrap(state.network)
-        self._loss = build_loss(config)
-        self._trail_weight = trail_weight_of(state.network, config)
-        half = config.precision == "bfloat16" or (
-            config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
-        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
-        self._bad = 0
-
-    def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Learn from clips: this process's part of the batch.
-
-        Returns:
-            Loss, PSNR after and PSNR before, as tensors on the device; frames learned from.
-        """
-        state, config = self._state, self._config
-        for optimizer in state.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at(state.step)
-        blurry, sharp = clips.pair
-        with self._autocast:
-            restored, loss = restore_and_compare(
-                self._network, clips, self._loss, self._trail_weight
-            )
-        state.network.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
-        if torch.isfinite(norm):
-            for optimizer in state.optimizers:
-                optimizer.step()
-            self._bad = 0
-        else:
-            self._bad += 1
-            if self._bad == _MOST_BAD_STEPS:
-                raise UnsmearError(
-                    f"the gradient was not finite for {self._bad} steps on end: lower the "
-                    f"learning rate ({config.learning_rate}) or check the data"
-                )
-        state.step += 1
-        state.update_average(config.ema_decay)
-        with torch.no_grad():
-            after, before = _batch_psnr(restored, sharp), _batch_psnr(blurry, sharp)
-        return loss.detach(), after, before, blurry.shape[0] * blurry.shape[1]
 
 
 def check_shards(config: TrainConfig, processes: int) -> None:
@@ -212,23 +147,6 @@ def check_crops(config: TrainConfig, network: NetworkConfig) -> None:
                 f"crop is {stage.crop}: '{config.model}' follows trails, which needs a multiple of "
                 f"{CELL}"
             )
-
-
-def wants_compiling(choice: CompileChoice, device: torch.device) -> bool:
-    """Whether a network is to be compiled. Triton, which writes the programs for a CUDA GPU,
-    needs compute capability 7. On a CPU plain convolutions gain nothing: a step of `lite` took
-    0.24 s rather than 0.21, after 98 s of compiling.
-    """
-    if choice != "auto" or device.type != "cuda":
-        return choice == "on"
-    has_triton = importlib.util.find_spec("triton") is not None
-    return has_triton and torch.cuda.get_device_capability(device) >= (7, 0)
-
-
-def _batch_psnr(clips: Tensor, sharp: Tensor) -> Tensor:
-    """Mean PSNR of the frames of (B, T, 3, H, W), dB, as a tensor; perfect frames count 60."""
-    error = (clips.clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1)
-    return -10 * torch.log10(error.clamp_min(1e-6)).mean()
 
 
 def check_log() -> None:
@@ -264,20 +182,22 @@ def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
         writer.add_scalar("val/mean", mean, line.step)
 
 
-def _provenance(
+def _save_weights(
+    path: Path,
     config: TrainConfig,
     state: TrainState,
     device: torch.device,
     team: Team,
     scores: Sequence[SequenceScore],
     initial: LoadedModel | None,
-) -> Provenance:
+) -> None:
+    """The moving average, and how it came to be."""
     values: dict[str, dict[str, float]] = {}
     for score in scores:
         fields: dict[str, Any] = {k: v for k, v in vars(score).items() if k != "name"}
         values[score.name] = {k: round(float(v), 4) for k, v in fields.items() if v is not None}
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Provenance(
+    origin = Provenance(
         model=config.model,
         steps=state.step,
         seed=config.seed,
@@ -288,3 +208,4 @@ def _provenance(
         scores=values,
         parent=dataclasses.asdict(initial.provenance) if initial else None,
     )
+    save_weights(path, state.average.config, state.average.state_dict(), origin)

@@ -100,7 +100,7 @@ def restore_and_compare(
 
     Args:
         network: restores clips (B, T, 3, H, W). Where `trail_weight` is not zero it follows trails
-            and takes `with_trails`, as `DeblurNetwork` does.
+            and takes `motion` and `with_trails`, as `DeblurNetwork` does.
         clips: to restore, and what they should become.
         loss: see `build_loss`.
         trail_weight: of `trail_loss`.
@@ -108,7 +108,7 @@ def restore_and_compare(
     if trail_weight == 0:
         restored = network(clips.blurry).float()
         return restored, loss(restored, clips.sharp)
-    restored, trails = network(clips.blurry, with_trails=True)
+    restored, trails = network(clips.blurry, motion=clips.motion, with_trails=True)
     restored = restored.float()
     apart = trail_loss(trails.float(), clips.trails)
     return restored, loss(restored, clips.sharp) + trail_weight * apart

@@ -22,23 +22,23 @@ _STEP_SIZE = 0.6
 _EPSILON = 1e-12
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """The nearest matrix with orthonormal rows or columns, roughly: U V' of its U S V'.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """The nearest matrices with orthonormal rows or columns, roughly: U V' of each one's U S V'.
 
     Args:
-        matrix: (R, S), float32.
+        matrices: (..., R, S), float32.
 
     Returns:
-        (R, S), singular values about 1 (0.7 to 1.2); zero for a zero matrix.
+        (..., R, S), singular values about 1 (0.7 to 1.2); zero for a zero matrix.
     """
     a, b, c = _NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + _EPSILON)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + _EPSILON)
     for _ in range(_NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Muon(Optimizer):
@@ -71,25 +71,43 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            # Those of one shape together: a GPU waits for the host, who starts each product of
+            # matrices, longer than it takes to work them out.
+            alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group["lr"], group["momentum"])
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for parameters in alike.values():
+                self._update(parameters, group["lr"], group["momentum"])
         return loss
 
-    def _update(self, parameter: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
-        state: dict[str, Any] = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer: Tensor = state["momentum_buffer"]
-        buffer.lerp_(gradient, 1 - momentum)
-        ahead = torch.lerp(gradient, buffer, momentum).flatten(1)
+    def _update(self, parameters: list[Tensor], lr: float | Tensor, momentum: float) -> None:
+        gradients, buffers = [], []
+        for parameter in parameters:
+            state: dict[str, Any] = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            assert parameter.grad is not None
+            gradients.append(parameter.grad)
+            buffers.append(state["momentum_buffer"])
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum)).flatten(2)
         # An orthogonal (R, S) matrix has a root mean square of 1 / sqrt(max(R, S)).
-        size = _STEP_SIZE * max(ahead.shape) ** 0.5
-        parameter.add_(orthogonalize(ahead).view(parameter.shape), alpha=-lr * size)
+        size = _STEP_SIZE * max(ahead.shape[1:]) ** 0.5
+        steps = (orthogonalize(ahead) * (-lr * size)).unflatten(2, parameters[0].shape[1:])
+        torch._foreach_add_(parameters, list(steps.unbind()))
 
 
-def build_optimizers(network: nn.Module, config: TrainConfig) -> tuple[Optimizer, ...]:
-    """The config's optimisers, each parameter of the network in exactly one of them."""
+def build_optimizers(
+    network: nn.Module, config: TrainConfig, *, recorded: bool = False
+) -> tuple[Optimizer, ...]:
+    """The config's optimisers, each parameter of the network in exactly one of them.
+
+    Args:
+        network: on its device.
+        config: which, and how.
+        recorded: whether steps will be, as CUDA graphs: then all that they count is on the device.
+    """
     hidden = [
         parameter
         for name, parameter in network.named_parameters()
@@ -97,7 +115,7 @@ def build_optimizers(network: nn.Module, config: TrainConfig) -> tuple[Optimizer
     ]
     taken = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
-    adam = Adam(rest, lr=config.learning_rate, eps=_EPSILON)
+    adam = Adam(rest, lr=config.learning_rate, eps=_EPSILON, capturable=recorded)
     return (Muon(hidden, lr=config.learning_rate), adam) if hidden else (adam,)
 
 

@@ -49,11 +49,12 @@ class Request:
         learning_rate: at its peak.
         loss: by name.
         frequency_weight: of the spectrum in the loss.
-        compile: whether the network is compiled.
+        compile: how steps are made faster.
         pair_share: of recorded pairs.
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
         weights: to start from, a row of the zoo or a file.
+        workers: processes that draw batches.
         stop_after: step to leave off at.
         threads: of a CPU.
     """
@@ -74,6 +75,7 @@ class Request:
     coder_share: float | None = None
     relief_share: float | None = None
     weights: str | None = None
+    workers: int | None = None
     stop_after: int | None = None
     threads: int | None = None
 
@@ -124,9 +126,13 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     initial = None
     if (weights := request.weights) is not None:
         initial = mistakes.attempt(lambda: load_model(weights))
-    for name, value in (("threads", request.threads), ("stop_after", request.stop_after)):
-        if value is not None and value < 1:
-            mistakes.add(ConfigError(f"{name} is {value}: at least 1"))
+    for name, value, least in (
+        ("threads", request.threads, 1),
+        ("stop_after", request.stop_after, 1),
+        ("workers", request.workers, 0),
+    ):
+        if value is not None and value < least:
+            mistakes.add(ConfigError(f"{name} is {value}: at least {least}"))
     mistakes.attempt(check_log)
     if config is not None:
         _check_fit(config, files, initial, device, processes, workers, mistakes)
@@ -195,7 +201,7 @@ def _check_fit(
     if config.synthesis.coder_share:
         mistakes.attempt(check_coders)
     if device is not None:
-        mistakes.attempt(lambda: check_compiler(config.compile, device))
+        mistakes.attempt(lambda: check_compiler(config.compile, device, processes))
     if files is not None:
         for error in unfit_pairs(files.pairs, config, workers):
             mistakes.add(error)
@@ -220,12 +226,18 @@ def unfit_pairs(
     return mistakes.errors
 
 
-def check_compiler(choice: CompileChoice, device: torch.device) -> None:
-    """Whether what torch.compile needs is there, where it is asked for.
+def check_compiler(choice: CompileChoice, device: torch.device, processes: int = 1) -> None:
+    """Whether what makes steps faster is there, where it is asked for.
 
     Raises:
-        ConfigError: there is no C++ compiler (CPU) or no Triton (CUDA).
+        ConfigError: torch.compile has no C++ compiler (CPU) or no Triton (CUDA), or CUDA graphs no
+            CUDA GPU of their own.
     """
+    if choice == "graph" and (device.type != "cuda" or processes > 1):
+        raise ConfigError(
+            f"compile is 'graph' on {device} in {processes} processes: CUDA graphs are for one "
+            "process on a CUDA GPU; use 'auto'"
+        )
     if choice != "on":
         return
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:

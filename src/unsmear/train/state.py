@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from unsmear.errors import ModelError
 from unsmear.models.config import NetworkConfig
+from unsmear.models.growth import take_over
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
@@ -45,40 +46,43 @@ class TrainState:
 
     @classmethod
     def start(
-        cls, network_config: NetworkConfig, config: TrainConfig, device: torch.device
+        cls,
+        network_config: NetworkConfig,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        recorded: bool = False,
     ) -> TrainState:
-        """Fresh weights from the config's seed."""
+        """Fresh weights from the config's seed; `recorded` where steps will be, as CUDA graphs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = DeblurNetwork(network_config)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).requires_grad_(False).eval()
-        optimizers = build_optimizers(network, config)
+        optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)
 
     def take_weights(self, initial: LoadedModel) -> None:
-        """Start from trained weights.
-
-        Those of a network without trails are a start for the like one with them.
+        """Start from trained weights; those of a smaller network are a start too, see
+        `unsmear.models.growth`.
 
         Raises:
             ModelError: they are of another network.
         """
-        given, wanted = initial.network.config, self.network.config
-        if not wanted.goes_on_from(given):
+        if not self.network.config.goes_on_from(initial.network.config):
             raise ModelError(
                 f"the weights '{initial.name}' are of another network than the one to be trained"
             )
         for module in (self.network, self.average):
-            # The average keeps its own fresh modules, which are those of the network.
-            module.load_state_dict(initial.network.state_dict(), strict=given == wanted)
+            take_over(module, initial.network)
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
         """Move the average towards the weights; faster at the start, when both are young."""
         share = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(value, share)
+        means: list[Tensor] = list(self.average.parameters())
+        values: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(means, values, share)
 
     def save(self, path: Path, config: TrainConfig) -> None:
         """Write beside the target, then rename."""
@@ -135,10 +139,13 @@ class TrainState:
         for key, value in tensors.items():
             moment, name = key.split(".", 1)
             parameter = parameters[name]
-            # Adam counts its steps on the CPU; moments lie as their parameter does.
+            owner = owners[id(parameter)]
+            # Adam counts its steps on the CPU, if no graph must; moments lie as their parameter.
             if value.dim():
                 value = torch.empty_like(parameter).copy_(value)
-            owners[id(parameter)].state[parameter][moment] = value
+            elif owner.defaults.get("capturable"):
+                value = value.to(parameter.device)
+            owner.state[parameter][moment] = value
 
 
 def check_resumable(path: Path, config: TrainConfig) -> None:

@@ -1,0 +1,59 @@
+"""Many tensors in one, to hand them to other processes: each tensor that is shared takes a file
+descriptor, of which a process has some hundreds, and a training folder holds thousands of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unsmear.data.sources import Shot
+
+
+class Packed(NamedTuple):
+    """Tensors of one type, one after the other.
+
+    Attributes:
+        values: of all of them, flat.
+        shapes: one for each.
+    """
+
+    values: Tensor
+    shapes: tuple[torch.Size, ...]
+
+
+def pack(tensors: Sequence[Tensor]) -> Packed:
+    """A copy of all in one; they must be of one type and on one device."""
+    values = torch.cat([tensor.flatten() for tensor in tensors]) if tensors else torch.empty(0)
+    return Packed(values, tuple(tensor.shape for tensor in tensors))
+
+
+def unpack(packed: Packed) -> list[Tensor]:
+    """The tensors again, as views."""
+    parts = packed.values.split([shape.numel() for shape in packed.shapes])
+    return [part.view(shape) for part, shape in zip(parts, packed.shapes, strict=True)]
+
+
+class PackedShots(NamedTuple):
+    """`Shot`s, field by field."""
+
+    frames: Packed
+    forth: Packed
+    back: Packed
+
+
+def pack_shots(shots: Sequence[Shot]) -> PackedShots:
+    """A copy of all."""
+    return PackedShots(
+        pack([shot.frames for shot in shots]),
+        pack([shot.forth for shot in shots]),
+        pack([shot.back for shot in shots]),
+    )
+
+
+def unpack_shots(packed: PackedShots) -> list[Shot]:
+    """The shots again, as views."""
+    return [Shot(*sides) for sides in zip(*(unpack(side) for side in packed), strict=True)]

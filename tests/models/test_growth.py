@@ -1,0 +1,98 @@
+"""A trained network as the start of a larger one: nothing changes until something is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import ALIGNED, SMALL, TRAILS, awake
+from unsmear.models.growth import take_over
+from unsmear.models.network import DeblurNetwork
+
+PLAIN = dataclasses.replace(SMALL, attention_levels=(2,))
+LARGER = {
+    "same": {},
+    "wider": {"widths": (9, 16, 20)},
+    "deeper": {"encoder_blocks": (1, 2, 3), "decoder_blocks": (3, 1, 2)},
+    "more neighbours": {"neighbours": 3},
+    "another attention": {"attention_levels": (1, 2)},
+    "all": {
+        "widths": (12, 12, 24), "encoder_blocks": (2, 1, 1), "decoder_blocks": (1, 2, 1),
+        "neighbours": 2, "attention_levels": (0, 1, 2),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [PLAIN, TRAILS, ALIGNED], ids=["plain", "trails", "aligned"])
+@pytest.mark.parametrize("changes", LARGER.values(), ids=LARGER)
+def test_a_larger_network_restores_as_the_one_it_goes_on_from(shape, changes):
+    shape = dataclasses.replace(shape, attention_levels=(2,))
+    trained = awake(shape)
+    larger = DeblurNetwork(dataclasses.replace(shape, **changes)).eval()
+    take_over(larger, trained)
+    clip = torch.rand(2, 4, 3, 24, 32)
+    torch.testing.assert_close(larger(clip), trained(clip), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("small", [PLAIN, TRAILS], ids=["plain", "trails"])
+def test_a_larger_network_may_also_look_along_trails_and_at_neighbours(small):
+    trained = awake(dataclasses.replace(small, attention_levels=(2,)))
+    larger = DeblurNetwork(dataclasses.replace(ALIGNED, widths=(10, 14, 18), neighbours=2)).eval()
+    take_over(larger, trained)
+    clip = torch.rand(1, 3, 3, 32, 24)
+    torch.testing.assert_close(larger(clip), trained(clip), rtol=0, atol=1e-5)
+
+
+def test_what_was_added_can_learn():
+    """A branch whose both ends were zero would stay so for ever."""
+    larger = DeblurNetwork(dataclasses.replace(ALIGNED, widths=(12, 16, 24), neighbours=2))
+    take_over(larger, awake(PLAIN))
+    clip = torch.rand(1, 3, 3, 32, 24)
+    for _ in range(3):  # what lies behind a zero gets its gradient once that has moved
+        larger.zero_grad()
+        restored, trails = larger(clip, with_trails=True)
+        ((restored - 0.5).square().mean() + 1e-3 * trails.square().mean()).backward()
+        with torch.no_grad():
+            for parameter in larger.parameters():
+                parameter -= 0.005 * torch.sign(parameter.grad)
+    for name, parameter in larger.named_parameters():
+        # A softmax cancels what is equal everywhere; M and N of SMALL are few.
+        if "f_t" not in name:
+            assert parameter.grad.flatten(1 if parameter.dim() > 1 else 0).abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"widths": (8, 12, 15)},
+        {"widths": (8, 32), "encoder_blocks": (1, 1), "decoder_blocks": (1, 1)},
+        {"encoder_blocks": (1, 1, 0)},
+        {"neighbours": 0},
+        {"attention_levels": (1,)},
+        {"spatial_maps": 4},
+        {"temporal_maps": 3},
+        {"block": "dense"},
+        {"stem": 1},
+    ],
+    ids=str,
+)
+def test_networks_that_hold_no_place_for_the_trained_one_are_refused(changes):
+    other = dataclasses.replace(SMALL, **{"attention_levels": (1,)} | changes)
+    if "attention_levels" not in changes and "widths" not in changes:
+        other = dataclasses.replace(SMALL, **changes)
+    assert not other.goes_on_from(SMALL)
+    with pytest.raises(ValueError, match="goes_on_from"):
+        take_over(DeblurNetwork(other), awake(SMALL))
+
+
+def test_networks_that_look_at_neighbours_otherwise_are_refused():
+    assert not dataclasses.replace(TRAILS, trail_channels=5).goes_on_from(TRAILS)
+    assert not dataclasses.replace(ALIGNED, aligned_channels=5).goes_on_from(ALIGNED)
+    assert dataclasses.replace(TRAILS, trail_channels=5).goes_on_from(SMALL)
+    assert not TRAILS.goes_on_from(ALIGNED)
+    single = dataclasses.replace(SMALL, neighbours=0)
+    assert not SMALL.goes_on_from(single)  # which has no fusion that others could join
+    dense = dataclasses.replace(SMALL, block="dense")
+    assert dense.goes_on_from(dense)

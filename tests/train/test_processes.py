@@ -1,0 +1,127 @@
+"""Batches drawn by processes: the same as in this one, in order; errors, deaths and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from tests.conftest import ALIGNED, picture
+from unsmear.data.clips import Clips
+from unsmear.data.sources import find_training_files
+from unsmear.data.trails import Trails
+from unsmear.errors import InputError, UnsmearError
+from unsmear.models import zoo
+from unsmear.models.flow import clip_motion
+from unsmear.models.zoo import Entry
+from unsmear.train.batches import Batches
+from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.processes import DrawingProcesses, drawing, workers_on
+from unsmear.video.images import write_image
+
+CPU = torch.device("cpu")
+
+
+class TellsNobodyError(Exception):
+    """Cannot be pickled: made of two arguments, it tells its base one."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class Numbers:
+    """Stands in for packed batches: batches that are their step, and who drew them."""
+
+    def unpacked(self, device):
+        return self
+
+    def draw(self, step, shards=None):
+        value = torch.tensor([step, os.getpid(), *(shards or ())])
+        return Clips(value, -value, Trails(value, value))
+
+
+class Trouble(Numbers):
+    """Each step ends another way."""
+
+    def draw(self, step, shards=None):
+        if step == 1:
+            raise InputError("damaged")
+        if step == 2:
+            raise TellsNobodyError("a", "b")
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().draw(step, shards)
+
+
+def test_processes_take_turns_and_end_with_the_run():
+    with (
+        pytest.raises(KeyboardInterrupt),
+        DrawingProcesses(Numbers(), 9, CPU, 2) as draws,
+    ):
+        found = [draws.draw(step, [4, 5]).blurry.tolist() for step in range(3, 6)]
+        for process in draws._processes:
+            os.kill(process.pid, signal.SIGINT)  # as a terminal does: only the one that trains ends
+        found += [draws.draw(step, [4, 5]).blurry.tolist() for step in range(6, 9)]
+        with pytest.raises(ValueError, match="step 3 is asked for: the next"):
+            draws.draw(3)
+        processes = draws._processes
+        assert all(process.is_alive() for process in processes)
+        draws._done.set()  # as a process that trains and is gone: they look from time to time
+        began = time.monotonic()
+        processes[0].join(20)
+        assert not processes[0].is_alive()
+        assert time.monotonic() - began < 15
+        raise KeyboardInterrupt
+    assert [(step, rest) for step, _, *rest in found] == [(step, [4, 5]) for step in range(3, 9)]
+    drawers = [pid for _, pid, *_ in found]
+    assert drawers == [processes[0].pid, processes[1].pid] * 3
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_what_goes_wrong_is_told_where_the_batch_is_wanted():
+    with DrawingProcesses(Trouble(), 9, CPU, 4) as draws:
+        assert draws.draw(0).blurry[0] == 0
+        with pytest.raises(InputError, match="damaged"):
+            draws.draw(1)
+        with pytest.raises(UnsmearError, match="TellsNobodyError: a and b"):
+            draws.draw(2)
+        with pytest.raises(UnsmearError, match=r"gone \(exit code -9\).*fewer --workers"):
+            draws.draw(3)
+
+
+def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):
+    """Photographs, a clip and its flow, trails and the motion that the network looks at."""
+    entry = Entry(name="finder", summary="", config=ALIGNED, window=3)
+    monkeypatch.setitem(zoo.ZOO, "finder", entry)
+    for index in range(3):
+        image = torch.from_numpy(picture(90, 120 + index, index).transpose(2, 0, 1).copy())
+        write_image(tmp_path / f"{index}.png", image)
+    (tmp_path / "clips" / "a").mkdir(parents=True)
+    for index in range(7):
+        image = torch.from_numpy(picture(60, 80, 9)[:, index:].transpose(2, 0, 1).copy())
+        write_image(tmp_path / "clips" / "a" / f"{index}.png", image[..., :60])
+    config = TrainConfig(
+        model="finder", stages=(Stage(steps=4, clips=4, frames=2, crop=32),), shards=2
+    )
+    batches = Batches(config, find_training_files([tmp_path]), [], CPU, 1)
+    with drawing(batches, 4, CPU, 0) as draws:
+        assert draws is batches
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with drawing(batches, 4, CPU, 2) as draws:
+        for step in range(1, 4):
+            here, there = batches.draw(step), draws.draw(step)
+            assert len(there.tensors) == 5
+            for one, other in zip(here.tensors, there.tensors, strict=True):
+                assert torch.equal(one, other)
+            assert torch.equal(here.motion, clip_motion(here.blurry))
+    torch.set_num_threads(threads)
+
+
+def test_a_gpu_has_a_process_for_every_two_cores():
+    cuda = torch.device("cuda")
+    assert [workers_on(cuda, cores) for cores in (1, 4, 16, 64)] == [1, 2, 8, 8]
+    assert workers_on(CPU, 16) == 0

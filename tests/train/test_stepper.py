@@ -1,0 +1,141 @@
+"""Steps in two halves, recorded as CUDA graphs where there is a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import ALIGNED
+from unsmear.data.clips import Clips
+from unsmear.data.trails import Trails
+from unsmear.models import zoo
+from unsmear.models.flow import clip_motion
+from unsmear.models.zoo import Entry
+from unsmear.train import stepper
+from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.state import TrainState
+from unsmear.train.stepper import Learned, Recorder, Stepper, wants_graphs
+from unsmear.train.team import Team
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CONFIG = TrainConfig(
+    model="finder",
+    stages=(Stage(steps=99, clips=2, frames=3, crop=32),),
+    optimizer="muon",
+    learning_rate=1e-3,
+    warmup=2,
+    precision="float32",
+)
+
+
+@pytest.fixture(autouse=True)
+def _row(monkeypatch):
+    entry = Entry(name="finder", summary="", config=ALIGNED, window=3)
+    monkeypatch.setitem(zoo.ZOO, "finder", entry)
+
+
+def clips_like(value, size=32, device=CPU):
+    blurry = torch.rand(2, 3, 3, size, size, generator=torch.Generator().manual_seed(value))
+    trails = Trails(torch.ones(2, 3, 2, size // 8, size // 8), torch.ones(2, 3, 1, 4, 4))
+    clips = Clips(blurry, blurry.flip(-1), trails, clip_motion(blurry))
+    return clips.to(device)
+
+
+def test_graphs_are_for_one_process_on_a_gpu():
+    assert wants_graphs("auto", CUDA, Team())
+    assert not wants_graphs("auto", CUDA, Team(rank=1, size=2))
+    assert not wants_graphs("auto", CPU, Team())
+    assert not wants_graphs("off", CUDA, Team())
+    assert not wants_graphs("on", CUDA, Team())
+    assert wants_graphs("graph", CUDA, Team())
+
+
+class FakeGraph:
+    """Counts replays; what is done under `recorded` is done once and noted."""
+
+    def __init__(self):
+        self.replays, self.recordings = 0, 0
+
+    def replay(self):
+        assert self.recordings == 1
+        self.replays += 1
+
+
+@contextlib.contextmanager
+def recorded(graph, capture_error_mode):
+    assert capture_error_mode == "thread_local"
+    graph.recordings += 1
+    yield
+
+
+class FakeStream:
+    def wait_stream(self, other):
+        pass
+
+
+def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatch):
+    monkeypatch.setattr(stepper.torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(stepper.torch.cuda, "current_stream", FakeStream)
+    monkeypatch.setattr(stepper.torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(stepper.torch.cuda, "graph", recorded)
+    seen, moves, made = [], [], []
+
+    def make():
+        made.append(FakeGraph())
+        return made[-1]
+
+    monkeypatch.setattr(stepper.torch.cuda, "CUDAGraph", make)
+
+    def differentiate(clips):
+        seen.append(clips)
+        return Learned(*torch.zeros(4))
+
+    recorder = Recorder(differentiate, lambda: moves.append(1))
+    for value in range(6):
+        recorder.differentiate(clips_like(value))
+        recorder.move()
+    assert len(seen) == len(moves) == 3 + 1  # set up, and recorded
+    first, second = made
+    assert (first.replays, second.replays) == (3, 3)
+    for kept, last in zip(seen[-1].tensors, clips_like(5).tensors, strict=True):
+        assert torch.equal(kept, last)  # where the graph looks
+    recorder.differentiate(clips_like(0, size=40))
+    recorder.move()
+    assert len(seen) == len(moves) == 5
+    assert (first.replays, second.replays) == (3, 3)
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing():
+    state = TrainState.start(ALIGNED, CONFIG, CPU)
+    own = Stepper(CONFIG, state, CPU, Team())
+    own.step(clips_like(0))
+    before = [parameter.detach().clone() for parameter in state.network.parameters()]
+    broken = clips_like(1)
+    own.step(broken._replace(sharp=broken.sharp / 0))
+    for parameter, was in zip(state.network.parameters(), before, strict=True):
+        assert torch.equal(parameter, was)
+    assert state.step == 2
+    own.step(clips_like(2))
+    assert any(
+        not torch.equal(parameter, was)
+        for parameter, was in zip(state.network.parameters(), before, strict=True)
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_recorded_steps_are_plain_steps_but_for_rounding():
+    def weights(choice):
+        config = dataclasses.replace(CONFIG, compile=choice)
+        graphs = wants_graphs(choice, CUDA, Team())
+        state = TrainState.start(ALIGNED, config, CUDA, recorded=graphs)
+        own = Stepper(config, state, CUDA, Team())
+        for value in range(8):
+            own.step(clips_like(value, device=CUDA))
+        return state.network.state_dict()
+
+    plain, graphs = weights("off"), weights("graph")
+    for key, value in plain.items():
+        torch.testing.assert_close(graphs[key], value, rtol=0, atol=1e-3, msg=key)
