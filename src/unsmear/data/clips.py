@@ -42,8 +42,6 @@ class Clips(NamedTuple):
 
     def to(self, device: torch.device) -> Clips:
         """The same on another device, without waiting for what can be copied meanwhile."""
-        if self.blurry.device == device:
-            return self
         return clips_of([tensor.to(device, non_blocking=True) for tensor in self.tensors])
 
 

@@ -81,8 +81,8 @@ ZOO: dict[str, Entry] = {
             ),
             window=5,
         ),
-        # All that served the small ones, at two levels: along the blur and beside it detail is
-        # looked at in halves of the frame too. Most of its weights are at 1/8, which sees far.
+        # All that served the small ones, at two levels: trails and neighbours are looked at in half
+        # of the size too, where detail is. Most of its weights are at 1/8, which sees far.
         Entry(
             name="pro",
             summary="best quality, for a GPU or patience: align, wide and deep, at two levels",

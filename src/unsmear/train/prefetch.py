@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 
 from unsmear.data.clips import Clips
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue as MultiprocessingQueue
+
+Item = TypeVar("Item")
 
 _PATIENCE = 0.2  # seconds between looks at whether anybody still wants batches
 
@@ -49,6 +54,21 @@ def drawn(
         worker.stop()
 
 
+def hand_over(
+    ready: queue.Queue[Item] | MultiprocessingQueue[Item], item: Item, wanted: Callable[[], bool]
+) -> bool:
+    """Put an item into a queue once there is room, for as long as anybody wants it. Whether
+    anybody did.
+    """
+    while wanted():
+        try:
+            ready.put(item, timeout=_PATIENCE)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
 class _Worker(threading.Thread):
     """Draws one batch ahead: one is waiting while the next is made."""
 
@@ -77,19 +97,13 @@ class _Worker(threading.Thread):
                     if self._stream is not None:
                         event = torch.cuda.Event()
                         event.record(self._stream)
-                if not self._hand_over((batch, event)):
+                if not hand_over(self._ready, (batch, event), self._wanted):
                     return
         except BaseException as error:
-            self._hand_over(error)
+            hand_over(self._ready, error, self._wanted)
 
-    def _hand_over(self, item: tuple[Clips, torch.cuda.Event | None] | BaseException) -> bool:
-        while not self._unwanted.is_set():
-            try:
-                self._ready.put(item, timeout=_PATIENCE)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def _wanted(self) -> bool:
+        return not self._unwanted.is_set()
 
     def taken(self) -> Iterator[Clips]:
         """The batches, as they are wanted."""

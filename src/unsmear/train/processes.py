@@ -25,6 +25,7 @@ from torch.multiprocessing import get_context
 from unsmear.data.clips import Clips, clips_of
 from unsmear.errors import UnsmearError
 from unsmear.train.batches import Batches, PackedBatches
+from unsmear.train.prefetch import Draws, hand_over
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -41,9 +42,7 @@ def workers_on(device: torch.device, cores: int) -> int:
 
 
 @contextmanager
-def drawing(
-    batches: Batches, last: int, device: torch.device, count: int
-) -> Iterator[Batches | DrawingProcesses]:
+def drawing(batches: Batches, last: int, device: torch.device, count: int) -> Iterator[Draws]:
     """What draws the batches of a run.
 
     Args:
@@ -159,22 +158,14 @@ def _draw_all(
     def wanted() -> bool:
         return not done.is_set() and parent.is_alive()
 
-    def hand_over(item: list[Tensor] | bytes) -> None:
-        while wanted():
-            try:
-                ready.put(item, timeout=_PATIENCE)
-                return
-            except queue.Full:
-                continue
-
     try:
         batches = packed.unpacked(device)
         for step in steps:
-            if not wanted():
+            tensors = [tensor.cpu() for tensor in batches.draw(step, shards).tensors]
+            if not hand_over(ready, tensors, wanted):
                 break
-            hand_over([tensor.cpu() for tensor in batches.draw(step, shards).tensors])
     except BaseException as error:
-        hand_over(_pickled(error))
+        hand_over(ready, _pickled(error), wanted)
     # What was handed over lies in memory of this process until it is taken.
     while wanted():
         done.wait(_PATIENCE)

@@ -9,7 +9,8 @@ and replayed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -68,12 +69,13 @@ class Stepper:
         )
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
         self._rates = [group for o in state.optimizers for group in o.param_groups]
-        self._recorder: Recorder | None = None
+        self._halves = (self._differentiate, self._move)
         if wants_graphs(config.compile, device, team):
             # What is recorded reads its rate from the device.
             for group in self._rates:
                 group["lr"] = torch.tensor(config.learning_rate, device=device)
-            self._recorder = Recorder(self._differentiate, self._move)
+            recorder = Recorder(*self._halves)
+            self._halves = (recorder.differentiate, recorder.move)
         self._bad = 0
 
     def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -92,10 +94,10 @@ class Stepper:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        by = self._recorder
-        learned = self._differentiate(clips) if by is None else by.differentiate(clips)
+        differentiate, move = self._halves
+        learned = differentiate(clips)
         if torch.isfinite(learned.norm):
-            self._move() if by is None else by.move()
+            move()
             self._bad = 0
         else:
             self._bad += 1
@@ -188,26 +190,16 @@ class Recorder:
                 self._move()
         self._second.replay()
 
-    def _aside(self) -> _Aside:
-        return _Aside(self._stream)
-
-
-class _Aside:
-    """Work in another stream than the usual one, in order with it: what was begun in the usual one
-    cannot be recorded later.
-    """
-
-    def __init__(self, stream: torch.cuda.Stream) -> None:
-        self._stream, self._usual = stream, torch.cuda.current_stream()
-        self._context = torch.cuda.stream(stream)
-
-    def __enter__(self) -> None:
-        self._stream.wait_stream(self._usual)
-        self._context.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._context.__exit__(*error)
-        self._usual.wait_stream(self._stream)
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Work in another stream than the usual one, in order with it: what was begun in the usual
+        one cannot be recorded later.
+        """
+        usual = torch.cuda.current_stream()
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
+            yield
+        usual.wait_stream(self._stream)
 
 
 def wants_graphs(choice: CompileChoice, device: torch.device, team: Team) -> bool:
