@@ -9,8 +9,10 @@ commands. What made the released `lite` differs in two settings that have change
 largest gradient, and the synthesis of the time), see model_cards/LADDER.md; and since 2026-11-26
 layers that smear far get more sub-frames, so that seeds give other clips than they gave the runs
 before. `trail` starts from the released weights of `lite`, `align` from those of `trail` (as they
-were before run 13), `pro` from those of `align`; the first run of `trail` had three clips a step
-where the preset has four now. `pro` took a GPU eight minutes; on two cores it takes weeks.
+were before run 13), `pro` from those of `align`, `plus` from the part of `pro` that matters most;
+the first run of `trail` had three clips a step where the preset has four now. `pro` took a GPU
+eight minutes; on two cores it takes weeks. `plus` learned in bfloat16, which is slow on a CPU
+without instructions for it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "align": (("--weights", "trail", "--steps", "3000", "--seed", "10", *_FLAT),),
     "paper": ((),),
+    "plus": (("--weights", "pro", "--steps", "2100", "--seed", "15", "--precision", "bfloat16"),),
     "pro": (("--weights", "align", "--steps", "6000", "--seed", "14"),),
     "trail": (
         ("--weights", "lite", "--steps", "1200", *_UNCODED, *_FLAT),

@@ -71,11 +71,6 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
         capsys, "quantize", weights_file, "--clips", clip, "--val", val, "-o", tmp_path / "a" / "b"
     )
     assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
-    assert "GPUs" in fails(
-        capsys, clip, "-o", tmp_path / "x.mp4", "-m", weights_file, "--engine", "torch-half",
-        "--device", "cpu",
-    )  # fmt: skip
-    assert not (tmp_path / "x.mp4").exists()
 
 
 def test_another_engine_does_not_go_on_with_what_one_began(

@@ -157,7 +157,13 @@ def bench(
     network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loaded = dataclasses.replace(loaded, network=network)
     if where.type == "cpu":
-        usual: list[EngineName] = ["torch", "openvino", "openvino-int8", "onnxruntime"]
+        usual: list[EngineName] = [
+            "torch",
+            "torch-half",
+            "openvino",
+            "openvino-int8",
+            "onnxruntime",
+        ]
     else:
         usual = ["torch", "torch-half", "torch-compile"]
     with err.status("measuring the processor") as status:

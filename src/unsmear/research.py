@@ -30,11 +30,14 @@ def train(
     shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
     device: Device = "auto",
     steps: int | None = None,
+    clips: int | None = None,
+    frames: int | None = None,
     seed: int | None = None,
     learning_rate: float | None = None,
     loss: Literal["charbonnier", "charbonnier_mse", "l1", "psnr"] | None = None,
     frequency_weight: float | None = None,
     compile: Literal["auto", "graph", "on", "off"] | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
     weights: str | None = None,
     pair_share: float | None = None,
     coder_share: float | None = None,
@@ -57,12 +60,14 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: align, lite, paper, pro or trail.
+        preset: align, lite, paper, plus, pro or trail.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
         device: Where to train.
         steps: Optimiser steps, schedule in proportion. Default: the preset's.
+        clips: In a batch, of all processes together. Default: the preset's, stage by stage.
+        frames: In a clip. Default: the preset's, stage by stage.
         seed: Of weights and data. Default: the preset's.
         learning_rate: Peak. Default: the preset's.
         loss: Default: the preset's.
@@ -70,8 +75,10 @@ def train(
             preset's.
         compile: How steps are made faster: graph records them as CUDA graphs, which auto does where
             one process trains on a GPU; on compiles the network with torch.compile; off: plain.
+        precision: Of convolutions while learning: auto is bfloat16 on a GPU that has it, float32
+            elsewhere. CPUs with AMX learn about twice as fast in bfloat16.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
-            file of the same network.
+            file. A smaller network grows; of a larger one the channels that matter most are kept.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
         coder_share: Share of synthesised clips that go through a real video coder, as what people
             have did. Needs PyAV. Default: the preset's.
@@ -89,9 +96,11 @@ def train(
     from unsmear.allocator import keep_freed_memory
     from unsmear.train.batches import Batches
     from unsmear.train.display import TrainDisplay
+    from unsmear.train.loop import STATE_FILE
     from unsmear.train.loop import train as run
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import drawing, workers_on
+    from unsmear.train.pruning import needs_pruning, pruned
     from unsmear.train.team import join_team, launched_team
 
     keep_freed_memory()
@@ -104,11 +113,14 @@ def train(
         shake=shake or [],
         device=device,
         steps=steps,
+        clips=clips,
+        frames=frames,
         seed=seed,
         learning_rate=learning_rate,
         loss=loss,
         frequency_weight=frequency_weight,
         compile=compile,
+        precision=precision,
         pair_share=pair_share,
         coder_share=coder_share,
         relief_share=relief_share,
@@ -134,6 +146,11 @@ def train(
         _out.print(
             f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}", highlight=False
         )
+        initial = plan.initial
+        begins = not (plan.out / STATE_FILE).exists()
+        if initial is not None and begins and needs_pruning(initial, plan.config):
+            with _err.status("looking for what matters") if team.leads else nullcontext():
+                initial = pruned(initial, plan.config, batches, where)
         with (
             TrainDisplay(_out, plan.config.steps) as display,
             drawing(batches, plan.config.steps, where, drawers) as draws,
@@ -146,7 +163,7 @@ def train(
                 where,
                 display.show,
                 team=team,
-                initial=plan.initial,
+                initial=initial,
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
             )
@@ -169,7 +186,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: align, lite, paper, pro or trail.
+        preset: align, lite, paper, plus, pro or trail.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

@@ -117,7 +117,7 @@ def test_a_network_is_run_by_torch(network):
 
 
 def test_half_precision_is_near_and_not_the_same():
-    """The path of a GPU; a CPU runs it too, slowly."""
+    """On a CPU in bfloat16; without instructions for it slowly."""
     network = awake(NetworkConfig(
         widths=(6, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
     ))  # fmt: skip
@@ -125,4 +125,5 @@ def test_half_precision_is_near_and_not_the_same():
     full = torch.stack(list(restore_stream(network, clip, 3)))
     half = torch.stack(list(restore_stream(TorchEngine(network, half=True), clip, 3)))
     assert half.dtype == torch.float32
-    assert 0 < (half - full).abs().max() < 0.02
+    change = (full - clip).abs().mean()
+    assert 0 < (half - full).abs().mean() < 0.02 * change

@@ -94,7 +94,7 @@ def test_all_mistakes_are_named_at_once():
 
 
 def test_crops_grow_to_the_largest_at_the_end():
-    for name in ("align", "lite", "pro", "trail"):
+    for name in ("align", "lite", "plus", "pro", "trail"):
         crops = [stage.crop for stage in preset(name).stages]
         assert crops == sorted(set(crops))
 
@@ -107,10 +107,24 @@ def test_presets_of_networks_that_follow_trails_can_be_turned():
             assert all(stage.crop % 8 == 0 for stage in config.stages)
 
 
+def test_other_batches_in_all_stages():
+    """Eight processes can share a batch, where its clips can be parted so."""
+    start = preset("pro")
+    larger = start.with_batches(48, 7)
+    assert [(s.clips, s.frames) for s in larger.stages] == [(48, 7)] * len(start.stages)
+    assert [(s.steps, s.crop) for s in larger.stages] == [(s.steps, s.crop) for s in start.stages]
+    assert larger.shards == 8
+    assert start.with_batches(6, None).shards == 2
+    assert start.with_batches(None, None) == start
+    assert start.with_batches(None, 3).shards == start.shards
+    with pytest.raises(ConfigError, match="at least 1"):
+        start.with_batches(0, None)
+
+
 def test_impossible_stages_and_presets():
     with pytest.raises(ConfigError, match="crop"):
         Stage(steps=1, clips=1, frames=1, crop=8)
-    with pytest.raises(ConfigError, match="lite, paper, pro, trail"):
+    with pytest.raises(ConfigError, match="lite, paper, plus, pro, trail"):
         preset("huge")
     with pytest.raises(ConfigError, match="at least 2"):
         preset("lite").scaled_to(1)

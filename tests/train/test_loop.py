@@ -175,7 +175,7 @@ def test_weights_without_trails_are_a_start_for_a_network_with_them(data, tmp_pa
     clip = torch.rand(1, 3, 3, 32, 40)
     torch.testing.assert_close(following.network(clip), plain.network(clip), rtol=0, atol=1e-5)
     monkeypatch.setitem(zoo.ZOO, CONFIG.model, row)
-    with pytest.raises(ModelError, match="another network"):  # but not the other way round
+    with pytest.raises(ModelError, match="another network"):  # a part of it has to be taken first
         run(CONFIG, data, tmp_path / "back", initial=following)
 
 

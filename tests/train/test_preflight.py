@@ -61,13 +61,17 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     sequence(tmp_path / "val", "a")
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
-        frequency_weight=0.1, compile="off", coder_share=0.25, relief_share=0.5,
-        weights=str(weights_file),
+        frequency_weight=0.1, compile="off", precision="bfloat16",
+        coder_share=0.25, relief_share=0.5,
+        weights=str(weights_file), clips=12, frames=2,
     )  # fmt: skip
     plan = prepare(asked, processes=2)
     config = plan.config
     assert (config.steps, config.seed, config.learning_rate) == (8, 3, 1e-3)
     assert (config.loss, config.frequency_weight, config.compile) == ("l1", 0.1, "off")
+    assert config.precision == "bfloat16"
+    assert [(stage.clips, stage.frames) for stage in config.stages] == [(12, 2)]
+    assert config.shards == 4
     assert config.synthesis == dataclasses.replace(
         CONFIG.synthesis, coder_share=0.25, relief_share=0.5
     )
@@ -88,13 +92,14 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
         stills, tmp_path, data=[tmp_path / "gone", tmp_path / "lost"], out=tmp_path / "file",
         val=tmp_path / "nowhere", shake=[tmp_path / "log.txt", tmp_path / "no.txt"],
         device="cuda:77", steps=0, learning_rate=-1.0, frequency_weight=-1.0,
-        weights=str(other_weights), threads=0,
+        weights=str(other_weights), threads=0, clips=0,
     )  # fmt: skip
     with pytest.raises(CombinedError) as caught:
         prepare(asked, processes=3)
     told = [str(error) for error in caught.value.errors]
     wanted = [
-        "steps is 0", "learning_rate is -1.0", "frequency_weight is -1.0", "'cuda:77'", "gone'",
+        "steps is 0", "clips=0",
+        "learning_rate is -1.0", "frequency_weight is -1.0", "'cuda:77'", "gone'",
         "lost'", "is a file; choose another --out", "log.txt' is no orientation log",
         "cannot read", "nowhere' is not a folder", "threads is 0", "another network",
         "3 processes cannot share the 2 shards",
@@ -103,8 +108,8 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
         assert sum(text in line for line in told) == 1, (text, told)
     assert len(told) == len(wanted) - 1  # both of TrainConfig are in one
     shown = str(caught.value)
-    assert shown.startswith("12 mistakes: (1) ")
-    assert shown.endswith("and 2 more")
+    assert shown.startswith("13 mistakes: (1) ")
+    assert shown.endswith("and 3 more")
 
 
 def test_one_mistake_is_told_as_itself(stills, tmp_path):

@@ -66,9 +66,10 @@ class TorchEngine(Engine):
 
     Args:
         network: in evaluation mode.
-        half: convolutions in half precision; what leaves a level, the attention's softmax and
-            its sums stay in float32. Meant for GPUs, on none of which it was measured; many
-            times slower on CPUs.
+        half: convolutions in half precision: bfloat16 on a CPU, float16 elsewhere. What leaves a
+            level, the attention's softmax and its sums stay in float32, and so do the frames, to
+            which the network adds. A gain on CPUs with instructions for it, such as AMX; others may
+            lose (`unsmear bench` tells). On a GPU it was not measured.
         workers: that call it at a time.
     """
 
@@ -77,8 +78,9 @@ class TorchEngine(Engine):
     def __init__(self, network: DeblurNetwork, *, half: bool = False, workers: int = 1) -> None:
         super().__init__(network, workers)
         self.name = "torch-half" if half else "torch"
-        # float16 holds 11 bits of a number from 0 to 1, bfloat16 8: fewer than the frames have.
-        self._autocast = torch.autocast(self.device.type, torch.float16, enabled=half)
+        # float16 holds 11 bits of a number, bfloat16 8; but hardly a CPU computes in float16.
+        dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
+        self._autocast = torch.autocast(self.device.type, dtype, enabled=half)
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
         """As `DeblurNetwork.encode_level`."""

@@ -75,7 +75,8 @@ def open_engine(
     Args:
         model: its network in evaluation mode, on the device of the work.
         name: `auto` is the fastest in float32: OpenVINO for networks of dense blocks on a CPU,
-            where it is installed; torch elsewhere. Eight bits are taken by name alone.
+            where it is installed; torch elsewhere. Half precision and eight bits are taken by
+            name alone.
         side_by_side: on a CPU of two or more threads, two frames are worked on at a time, each by
             half of them: what decodes and encodes then holds up one of them, not both. Use it in
             `cores_left_to`.
@@ -96,9 +97,7 @@ def open_engine(
     if name == "torch":
         return TorchEngine(network, workers=workers)
     if name == "torch-half":
-        if device.type == "cpu":
-            raise ConfigError("engine torch-half is for GPUs: on a CPU it is many times slower")
-        return TorchEngine(network, half=True)
+        return TorchEngine(network, half=True, workers=workers)
     if name == "torch-compile":
         return CompiledEngine(network)
     if device.type != "cpu":

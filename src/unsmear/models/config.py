@@ -138,6 +138,28 @@ class NetworkConfig:
             )
         )
 
+    def is_part_of(self, other: NetworkConfig) -> bool:
+        """Whether a part of weights of the other shape is a start for this one: it has the same or
+        fewer channels, blocks and modules, see `unsmear.models.pruning`.
+        """
+        alike = ["block", "stem", "spatial_maps", "temporal_maps", "neighbours"]
+        return (
+            self.block == "residual"
+            and all(getattr(self, name) == getattr(other, name) for name in alike)
+            and len(self.widths) == len(other.widths)
+            and all(
+                ours <= theirs
+                for name in ("widths", "encoder_blocks", "decoder_blocks")
+                for ours, theirs in zip(getattr(self, name), getattr(other, name), strict=True)
+            )
+            and (not self.trail_levels or self.trail_channels <= other.trail_channels)
+            and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
+            and all(
+                set(getattr(self, name)) <= set(getattr(other, name))
+                for name in ("attention_levels", "trail_levels", "aligned_levels")
+            )
+        )
+
     def hands_on_trails(self, level: int) -> bool:
         """Whether `decode_level` gives trails for a finer level, after its features."""
         return any(finer < level for finer in self.trail_levels)

@@ -24,7 +24,7 @@ MOTION_CHANNELS = 4
 TRAIL_CHANNELS = 2
 # Shares of the trail's length, each way: a box blur is undone by what lies at its ends (1/2) and
 # at odd multiples of them; in between lies what says how much of that to trust.
-_PLACES = (0.25, 0.5, 0.75, 1.0, 1.5)
+PLACES = (0.25, 0.5, 0.75, 1.0, 1.5)
 _PRIOR = 0.6  # of the motion between frames happens while the shutter is open: training draws that
 _HIDDEN = 64
 
@@ -104,7 +104,7 @@ class AlongTrail(nn.Module):
 
     def __init__(self, channels: int, sampled: int) -> None:
         super().__init__()
-        self._split = (channels, *(sampled for _ in _PLACES))
+        self._split = (channels, *(sampled for _ in PLACES))
         self.enter = nn.Conv2d(channels, sampled, kernel_size=1)
         self.mix = nn.Conv2d(sum(self._split), 2 * channels, kernel_size=1)
         self.leave = conv3x3(2 * channels, channels)
@@ -123,7 +123,7 @@ class AlongTrail(nn.Module):
         own, *along = self.mix.weight.flatten(1).split(self._split, dim=1)
         assert self.mix.bias is not None
         mixed = torch.baddbmm(self.mix.bias, _by_pixel(features), _of_each(own, features))
-        for place, weight in zip(_PLACES, along, strict=True):
+        for place, weight in zip(PLACES, along, strict=True):
             part = sample_at(sampled, trail * place) + sample_at(sampled, trail * -place)
             part = part.to(mixed.dtype)  # autocast leaves what works in place alone
             mixed.baddbmm_(_by_pixel(part), _of_each(weight.to(mixed.dtype), part))
@@ -134,7 +134,7 @@ class AlongTrail(nn.Module):
     @staticmethod
     def reach(stride: int) -> int:
         """How far beyond its own pixels it looks, in pixels of the features."""
-        furthest = _PLACES[-1] * LONGEST / stride
+        furthest = PLACES[-1] * LONGEST / stride
         return int(furthest) + 2 + 1  # between two pixels; a 3x3 convolution
 
 

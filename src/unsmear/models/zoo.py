@@ -68,6 +68,24 @@ ZOO: dict[str, Entry] = {
             config=replace(_LITE, trail_levels=(1,), aligned_levels=(1,)),
             window=5,
         ),
+        # The part of `pro` that matters most, see `unsmear.models.pruning`: of its blocks those at
+        # half of the size all do, and hardly one of those that are coarser.
+        Entry(
+            name="plus",
+            summary="the part of pro that matters most: half of its time, for those who can wait",
+            config=NetworkConfig(
+                widths=(48, 64, 96),
+                encoder_blocks=(2, 1, 1),
+                decoder_blocks=(5, 3, 1),
+                attention_levels=(2,),
+                neighbours=2,
+                trail_levels=(0, 1),
+                trail_channels=16,
+                aligned_levels=(0,),
+                aligned_channels=32,
+            ),
+            window=7,
+        ),
         Entry(
             name="paper",
             summary="faithful to arXiv 2201.00169: densely connected modules, attention alone",

@@ -13,8 +13,11 @@ from unsmear.errors import ConfigError
 LossName = Literal["charbonnier", "charbonnier_mse", "l1", "psnr"]
 OptimizerName = Literal["adam", "muon"]
 CompileChoice = Literal["auto", "graph", "on", "off"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LOSS_NAMES: tuple[LossName, ...] = ("charbonnier", "charbonnier_mse", "l1", "psnr")
 COMPILE_CHOICES: tuple[CompileChoice, ...] = ("auto", "graph", "on", "off")
+
+_MOST_SHARDS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class TrainConfig:
     ema_decay: float = 0.999
     shards: int = 1
     pair_share: float = 0.5
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: PrecisionChoice = "auto"
     compile: CompileChoice = "auto"
     seed: int = 0
     log_every: int = 50
@@ -173,6 +176,22 @@ class TrainConfig:
             halve_every=max(round(self.halve_every * share), 1) if self.halve_every else 0,
         )
 
+    def with_batches(self, clips: int | None, frames: int | None) -> TrainConfig:
+        """The same with other batches in all stages.
+
+        Args:
+            clips: a batch, of all processes together; drawn in as many equal parts as up to eight
+                processes can share. None: as before.
+            frames: a clip; None: as before.
+
+        Raises:
+            ConfigError: clips or frames are below 1.
+        """
+        changes = {name: n for name, n in (("clips", clips), ("frames", frames)) if n is not None}
+        stages = tuple(dataclasses.replace(stage, **changes) for stage in self.stages)
+        shards = self.shards if clips is None else math.gcd(clips, _MOST_SHARDS)
+        return dataclasses.replace(self, stages=stages, shards=shards)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for records and checkpoints."""
         return dataclasses.asdict(self)
@@ -221,6 +240,13 @@ PRESETS: dict[str, TrainConfig] = {
         _TRAIL,
         model="align",
         stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
+    ),
+    # Starts from `pro`.
+    "plus": dataclasses.replace(
+        _TRAIL,
+        model="plus",
+        stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
+        learning_rate=4e-4,
     ),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.

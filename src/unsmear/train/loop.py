@@ -77,10 +77,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     graphs = wants_graphs(config.compile, device, team)
     state = TrainState.start(entry.config, config, device, recorded=graphs)
-    if initial is not None:
-        state.take_weights(initial)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config)
+    elif initial is not None:
+        state.take_weights(initial)
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
     if state.step >= last and weights.exists():

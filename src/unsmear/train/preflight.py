@@ -28,7 +28,13 @@ from unsmear.errors import (
 )
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
-from unsmear.train.config import CompileChoice, LossName, TrainConfig, preset
+from unsmear.train.config import (
+    CompileChoice,
+    LossName,
+    PrecisionChoice,
+    TrainConfig,
+    preset,
+)
 from unsmear.train.loop import STATE_FILE, check_log, check_shards
 from unsmear.train.state import check_resumable
 
@@ -45,11 +51,14 @@ class Request:
         shake: orientation logs.
         device: as `unsmear.device.pick_device` takes it.
         steps: of the whole run.
+        clips: a batch, in all stages.
+        frames: a clip, in all stages.
         seed: of weights and data.
         learning_rate: at its peak.
         loss: by name.
         frequency_weight: of the spectrum in the loss.
         compile: how steps are made faster.
+        precision: of convolutions.
         pair_share: of recorded pairs.
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
@@ -66,11 +75,14 @@ class Request:
     shake: Sequence[Path] = ()
     device: str = "auto"
     steps: int | None = None
+    clips: int | None = None
+    frames: int | None = None
     seed: int | None = None
     learning_rate: float | None = None
     loss: LossName | None = None
     frequency_weight: float | None = None
     compile: CompileChoice | None = None
+    precision: PrecisionChoice | None = None
     pair_share: float | None = None
     coder_share: float | None = None
     relief_share: float | None = None
@@ -160,11 +172,20 @@ def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
+    clips, frames = request.clips, request.frames
+    start = mistakes.attempt(lambda: start.with_batches(clips, frames)) or start
     shares = _wanted(request, "coder_share", "relief_share")
     synthesis = mistakes.attempt(lambda: dataclasses.replace(config.synthesis, **shares))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
-        request, "seed", "learning_rate", "loss", "frequency_weight", "compile", "pair_share"
+        request,
+        "seed",
+        "learning_rate",
+        "loss",
+        "frequency_weight",
+        "compile",
+        "precision",
+        "pair_share",
     )
     return mistakes.attempt(lambda: dataclasses.replace(start, **changes)) or start
 
@@ -190,6 +211,7 @@ def _check_fit(
         entry is not None
         and initial is not None
         and not entry.config.goes_on_from(initial.network.config)
+        and not entry.config.is_part_of(initial.network.config)
     ):
         mistakes.add(
             ModelError(

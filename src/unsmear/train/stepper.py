@@ -64,10 +64,7 @@ class Stepper:
         self._network = team.wrap(state.network)
         self._loss = build_loss(config)
         self._trail_weight = trail_weight_of(state.network, config)
-        half = config.precision == "bfloat16" or (
-            config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
-        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+        self._autocast = half_precision(config, device)
         self._rates = [group for o in state.optimizers for group in o.param_groups]
         self._halves = (self._differentiate, self._move)
         if wants_graphs(config.compile, device, team):
@@ -200,6 +197,14 @@ class Recorder:
         with torch.cuda.stream(self._stream):
             yield
         usual.wait_stream(self._stream)
+
+
+def half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Where a network learns: convolutions in bfloat16, if the configuration wants it there."""
+    half = config.precision == "bfloat16" or (
+        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
 def wants_graphs(choice: CompileChoice, device: torch.device, team: Team) -> bool:

@@ -1,0 +1,180 @@
+"""A trained network as the start of a smaller one: what matters most is kept.
+
+Channels that are added to one another are kept or dropped together: the features of a level are one
+group, and so are the channels between two convolutions of a module. Of the blocks of a level the
+last ones are kept: in `pro` the first ones of coarse levels do next to nothing. Source: first-order
+Taylor importance (Molchanov et al. 2019, arXiv 1906.10771), summed over all weights that write or
+read a channel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unsmear.models.config import NetworkConfig
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.trails import PLACES
+
+
+class Run(NamedTuple):
+    """Outputs or inputs of a convolution that lie one after the other.
+
+    Attributes:
+        group: whose channels they are; None: nobody's, and all are kept.
+        repeats: how many there are for each channel of the group, next to each other.
+    """
+
+    group: str | None
+    repeats: int = 1
+
+
+class Importance:
+    """How much each weight of a network matters: sums over batches of (weight * gradient)**2.
+
+    Args:
+        network: trained, with gradients.
+    """
+
+    def __init__(self, network: DeblurNetwork) -> None:
+        self._network = network
+        self.of_weights: dict[str, Tensor] = {
+            name: torch.zeros_like(value) for name, value in network.named_parameters()
+        }
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Count the gradients that lie at the parameters."""
+        for name, value in self._network.named_parameters():
+            if value.grad is not None:
+                self.of_weights[name] += (value * value.grad).square()
+
+
+@torch.no_grad()
+def take_part(
+    network: DeblurNetwork, trained: DeblurNetwork, importance: Mapping[str, Tensor]
+) -> None:
+    """Start a network from the part of a trained one that matters most.
+
+    Args:
+        network: the smaller one.
+        trained: the larger one.
+        importance: of its weights, by their names.
+
+    Raises:
+        ValueError: the one is no part of the other, see `NetworkConfig.is_part_of`.
+    """
+    if not network.config.is_part_of(trained.config):
+        raise ValueError("the network is no part of the trained one, see is_part_of")
+    ours = dict(network.named_parameters())
+    sources = {name: _source(name, network.config, trained.config) for name in ours}
+    theirs = dict(trained.named_parameters())
+    layouts = {name: _layout(name, network.config) for name in ours}
+    sizes = _sizes({name: theirs[source] for name, source in sources.items()}, layouts)
+    wanted = _sizes(ours, layouts)
+    scores = {group: torch.zeros(size) for group, size in sizes.items()}
+    for name, source in sources.items():
+        for axis, runs in enumerate(layouts[name]):
+            along = importance[source].cpu().movedim(axis, 0)
+            along = along.reshape(len(along), -1).sum(dim=1)
+            for run, start, length in _spans(runs, len(along), sizes):
+                if run.group is not None:
+                    part = along[start : start + length]
+                    scores[run.group] += part.unflatten(0, (-1, run.repeats)).sum(dim=1)
+    kept = {
+        group: scores[group].topk(count).indices.sort().values for group, count in wanted.items()
+    }
+    for name, parameter in ours.items():
+        value = theirs[sources[name]]
+        for axis, runs in enumerate(layouts[name]):
+            picked = [
+                start + _places(run, length, kept)
+                for run, start, length in _spans(runs, value.shape[axis], sizes)
+            ]
+            value = value.index_select(axis, torch.cat(picked).to(value.device))
+        parameter.copy_(value)
+
+
+def _source(name: str, small: NetworkConfig, large: NetworkConfig) -> str:
+    """The trained parameter that one starts from."""
+    room, *rest = name.split(".")
+    if room not in ("encoder", "decoder"):
+        return name
+    level, block, *rest = rest
+    counts = [getattr(shape, f"{room}_blocks")[int(level)] for shape in (small, large)]
+    return ".".join((room, level, str(int(block) + counts[1] - counts[0]), *rest))
+
+
+def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
+    """What lies along the axes of a parameter that channels are kept of: outputs, then inputs."""
+    room, *rest, kind = name.split(".")
+    levels = [Run(f"level {number}") for number in range(len(config.widths))]
+    number = int(rest[0]) if rest and rest[0].isdigit() else 0
+    own, coarser = levels[number], levels[min(number + 1, len(levels) - 1)]
+    between = Run(".".join((room, *rest[:-1])))
+    nobody = Run(None)
+    # Where a module has more convolutions than one, by the name of the convolution.
+    block = {"first": (between, (own,)), "second": (own, (between,))}
+    hidden, sampled = Run(f"{room} {number}"), Run(f"{room} {number} sampled")
+    tables: dict[str, dict[str, tuple[Run, tuple[Run, ...]]]] = {
+        "encoder": block,
+        "decoder": block,
+        "trail_head": {"enter": (nobody, (levels[-1], nobody))},
+        "trails": {
+            "enter": (sampled, (own,)),
+            "mix": (hidden, (own, *[sampled] * len(PLACES))),
+            "leave": (own, (hidden,)),
+        },
+        "aligned": {
+            "enter": (hidden, (own, nobody)),
+            "first": (between, (hidden,)),
+            "second": (hidden, (between,)),
+            "leave": (own, (hidden,)),
+        },
+    }
+    alone: dict[str, tuple[Run, tuple[Run, ...]]] = {
+        "stem": (levels[0], (nobody,)),
+        "downs": (coarser, (own,)),
+        "ups": (own._replace(repeats=4), (coarser,)),  # a pixel shuffle makes squares of them
+        "attentions": (nobody, (own,)),
+        "merges": (own, (own,)),
+        "local_fusion": (levels[-1], (levels[-1],) * (2 * config.neighbours + 1)),
+        "head": (nobody, (levels[0],)),
+    }
+    if room in tables:
+        outputs, inputs = tables[room].get(rest[-1], (nobody, (nobody,)))
+    else:
+        outputs, inputs = alone[room]
+    return ((outputs,), inputs) if kind == "weight" else ((outputs,),)
+
+
+def _sizes(
+    parameters: Mapping[str, Tensor], layouts: Mapping[str, tuple[tuple[Run, ...], ...]]
+) -> dict[str, int]:
+    """Channels of each group: as many as are written."""
+    outputs = ((layouts[name][0][0], len(value)) for name, value in parameters.items())
+    return {run.group: count // run.repeats for run, count in outputs if run.group is not None}
+
+
+def _spans(
+    runs: tuple[Run, ...], size: int, sizes: Mapping[str, int]
+) -> Iterator[tuple[Run, int, int]]:
+    """Each run along an axis of a size, where it begins, how long it is."""
+    lengths = [0 if run.group is None else sizes[run.group] * run.repeats for run in runs]
+    rest = size - sum(lengths)  # of nobody, one run at most
+    lengths = [
+        rest if run.group is None else length for run, length in zip(runs, lengths, strict=True)
+    ]
+    starts = itertools.accumulate(lengths, initial=0)
+    return zip(runs, starts, lengths, strict=False)
+
+
+def _places(run: Run, length: int, kept: Mapping[str, Tensor]) -> Tensor:
+    """Which of a run stay, from its beginning."""
+    if run.group is None:
+        return torch.arange(length)
+    return (kept[run.group][:, None] * run.repeats + torch.arange(run.repeats)).flatten()

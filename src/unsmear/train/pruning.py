@@ -1,0 +1,53 @@
+"""Weights of a larger network for the start of a smaller one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import torch
+
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.pruning import Importance, take_part
+from unsmear.models.zoo import LoadedModel, find_entry
+from unsmear.train.config import TrainConfig
+from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
+from unsmear.train.prefetch import Draws
+from unsmear.train.stepper import half_precision
+
+_BATCHES = 16
+
+
+def needs_pruning(initial: LoadedModel, config: TrainConfig) -> bool:
+    """Whether weights are of a larger network than the one to be trained."""
+    return not find_entry(config.model).config.goes_on_from(initial.network.config)
+
+
+def pruned(
+    initial: LoadedModel, config: TrainConfig, batches: Draws, device: torch.device
+) -> LoadedModel:
+    """The part of trained weights that matters most to the loss, as weights of the network that
+    a configuration trains.
+
+    Args:
+        initial: of a larger network.
+        config: of the training; its first batches are what importance is measured on.
+        batches: where they come from.
+        device: to measure on.
+
+    Raises:
+        ValueError: the network to be trained is no part of it.
+    """
+    large = copy.deepcopy(initial.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    large.requires_grad_(True)
+    importance = Importance(large)
+    loss, trail_weight = build_loss(config), trail_weight_of(large, config)
+    for step in range(_BATCHES):
+        with half_precision(config, device):
+            _, error = restore_and_compare(large, batches.draw(step).to(device), loss, trail_weight)
+        large.zero_grad(set_to_none=True)
+        error.backward()
+        importance.add()
+    small = DeblurNetwork(find_entry(config.model).config)
+    take_part(small, initial.network, importance.of_weights)
+    return dataclasses.replace(initial, network=small.eval().requires_grad_(False))

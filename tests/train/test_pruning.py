@@ -1,0 +1,83 @@
+"""A run of a small network may start from the part of a large one that matters most."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, TRAILS, awake, picture
+from unsmear.cli import main
+from unsmear.data.sources import find_training_files
+from unsmear.models import zoo
+from unsmear.models.checkpoint import Provenance, load_weights, save_weights
+from unsmear.models.zoo import Entry, LoadedModel
+from unsmear.train import pruning
+from unsmear.train.batches import Batches
+from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.loop import WEIGHTS_FILE
+from unsmear.train.pruning import needs_pruning, pruned
+from unsmear.video.images import write_image
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(model="tiny", stages=(Stage(steps=6, clips=2, frames=2, crop=32),))
+ORIGIN = Provenance(model="large", steps=7, seed=0, hours=0, device="cpu", version="test")
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
+    monkeypatch.setitem(PRESETS, "tiny", CONFIG)
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for index in range(3):
+        still = torch.from_numpy(picture(120, 160, index).transpose(2, 0, 1).copy())
+        write_image(folder / f"{index}.png", still)
+    return folder
+
+
+def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
+    data, tmp_path, monkeypatch
+):
+    wide = dataclasses.replace(TRAILS, widths=(10, 14, 20), encoder_blocks=(2, 1, 2))
+    network, path = awake(wide), tmp_path / "large.safetensors"
+    save_weights(path, wide, network.state_dict(), ORIGIN)
+    taken = []
+    original = pruning.take_part
+
+    def noted(small, large, importance):
+        original(small, large, importance)
+        taken.append(copy.deepcopy(small))
+
+    monkeypatch.setattr(pruning, "take_part", noted)
+    command = ["train", "--preset", "tiny", "--data", str(data), "--weights", str(path)]
+    command += ["-o", str(tmp_path / "run"), "--device", "cpu", "--learning-rate", "1e-12"]
+    main([*command, "--stop-after", "4"])
+    first, _ = load_weights(tmp_path / "run" / WEIGHTS_FILE)
+    assert first.config == SMALL
+    for name, value in taken[0].named_parameters():
+        there = dict(first.named_parameters())[name]
+        torch.testing.assert_close(there, value, rtol=1e-3, atol=1e-4)  # half precision on disk
+    main(command)  # goes on, without looking for what matters again
+    assert len(taken) == 1
+    _, provenance = load_weights(tmp_path / "run" / WEIGHTS_FILE)
+    assert provenance.total_steps == CONFIG.steps + 7
+
+
+def test_importance_depends_on_the_batches_and_not_on_the_number_of_processes(data):
+    """Each process measures for itself: all must come to the same."""
+    batches = Batches(CONFIG, find_training_files([data]), [], CPU, 1)
+    wide = dataclasses.replace(SMALL, widths=(10, 14, 20))
+    large = LoadedModel("large", awake(wide), 3, ORIGIN)
+    assert needs_pruning(large, CONFIG)
+    one, two = (pruned(large, CONFIG, batches, CPU).network for _ in range(2))
+    other = pruned(large, CONFIG, batches.reseeded(5), CPU).network
+    assert all(map(torch.equal, one.parameters(), two.parameters()))
+    assert not all(map(torch.equal, one.parameters(), other.parameters()))
+    assert not any(parameter.requires_grad for parameter in large.network.parameters())
