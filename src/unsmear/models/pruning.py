@@ -33,6 +33,10 @@ class Run(NamedTuple):
     repeats: int = 1
 
 
+Ends = dict[str, tuple[Run, tuple[Run, ...]]]
+"""Outputs and inputs of convolutions, by their names."""
+
+
 class Importance:
     """How much each weight of a network matters: sums over batches of (weight * gradient)**2.
 
@@ -76,20 +80,12 @@ def take_part(
     layouts = {name: _layout(name, network.config) for name in ours}
     sizes = _sizes({name: theirs[source] for name, source in sources.items()}, layouts)
     wanted = _sizes(ours, layouts)
-    scores = {group: torch.zeros(size) for group, size in sizes.items()}
-    for name, source in sources.items():
-        for axis, runs in enumerate(layouts[name]):
-            along = importance[source].cpu().movedim(axis, 0)
-            along = along.reshape(len(along), -1).sum(dim=1)
-            for run, start, length in _spans(runs, len(along), sizes):
-                if run.group is not None:
-                    part = along[start : start + length]
-                    scores[run.group] += part.unflatten(0, (-1, run.repeats)).sum(dim=1)
+    scores = _scores({name: importance[source] for name, source in sources.items()}, layouts, sizes)
     kept = {
         group: scores[group].topk(count).indices.sort().values for group, count in wanted.items()
     }
     for name, parameter in ours.items():
-        value = theirs[sources[name]]
+        value: Tensor = theirs[sources[name]]
         for axis, runs in enumerate(layouts[name]):
             picked = [
                 start + _places(run, length, kept)
@@ -118,9 +114,9 @@ def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
     between = Run(".".join((room, *rest[:-1])))
     nobody = Run(None)
     # Where a module has more convolutions than one, by the name of the convolution.
-    block = {"first": (between, (own,)), "second": (own, (between,))}
+    block: Ends = {"first": (between, (own,)), "second": (own, (between,))}
     hidden, sampled = Run(f"{room} {number}"), Run(f"{room} {number} sampled")
-    tables: dict[str, dict[str, tuple[Run, tuple[Run, ...]]]] = {
+    tables: dict[str, Ends] = {
         "encoder": block,
         "decoder": block,
         "trail_head": {"enter": (nobody, (levels[-1], nobody))},
@@ -136,7 +132,7 @@ def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
             "leave": (own, (hidden,)),
         },
     }
-    alone: dict[str, tuple[Run, tuple[Run, ...]]] = {
+    alone: Ends = {
         "stem": (levels[0], (nobody,)),
         "downs": (coarser, (own,)),
         "ups": (own._replace(repeats=4), (coarser,)),  # a pixel shuffle makes squares of them
@@ -150,6 +146,23 @@ def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
     else:
         outputs, inputs = alone[room]
     return ((outputs,), inputs) if kind == "weight" else ((outputs,),)
+
+
+def _scores(
+    importance: Mapping[str, Tensor],
+    layouts: Mapping[str, tuple[tuple[Run, ...], ...]],
+    sizes: Mapping[str, int],
+) -> dict[str, Tensor]:
+    """How much each channel of each group matters: all weights that write or read it."""
+    scores = {group: torch.zeros(size) for group, size in sizes.items()}
+    for name, value in importance.items():
+        for axis, runs in enumerate(layouts[name]):
+            along = value.cpu().movedim(axis, 0).reshape(value.shape[axis], -1).sum(dim=1)
+            for run, start, length in _spans(runs, len(along), sizes):
+                if run.group is not None:
+                    part = along[start : start + length].unflatten(0, (-1, run.repeats))
+                    scores[run.group] += part.sum(dim=1)
+    return scores
 
 
 def _sizes(
