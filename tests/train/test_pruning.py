@@ -70,8 +70,8 @@ def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
     assert provenance.total_steps == CONFIG.steps + 7
 
 
-def test_importance_depends_on_the_batches_and_not_on_the_number_of_processes(data):
-    """Each process measures for itself: all must come to the same."""
+def test_the_same_batches_give_the_same_part(data):
+    """Each process of a team measures for itself: all must come to the same."""
     batches = Batches(CONFIG, find_training_files([data]), [], CPU, 1)
     wide = dataclasses.replace(SMALL, widths=(10, 14, 20))
     large = LoadedModel("large", awake(wide), 3, ORIGIN)
