@@ -124,18 +124,9 @@ class NetworkConfig:
         return (
             self.block == "residual"
             and all(getattr(self, name) == getattr(other, name) for name in alike)
-            and len(self.widths) == len(other.widths)
-            and all(
-                ours >= theirs
-                for name in ("widths", "encoder_blocks", "decoder_blocks")
-                for ours, theirs in zip(getattr(self, name), getattr(other, name), strict=True)
-            )
+            and other._fits_into(self)
             # Without neighbours there is no fusion of theirs that more could be added to.
             and (self.neighbours >= other.neighbours > 0 or self.neighbours == other.neighbours)
-            and all(
-                set(getattr(self, name)) >= set(getattr(other, name))
-                for name in ("attention_levels", "trail_levels", "aligned_levels")
-            )
         )
 
     def is_part_of(self, other: NetworkConfig) -> bool:
@@ -146,14 +137,20 @@ class NetworkConfig:
         return (
             self.block == "residual"
             and all(getattr(self, name) == getattr(other, name) for name in alike)
-            and len(self.widths) == len(other.widths)
+            and self._fits_into(other)
+            and (not self.trail_levels or self.trail_channels <= other.trail_channels)
+            and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
+        )
+
+    def _fits_into(self, other: NetworkConfig) -> bool:
+        """Whether it has as many levels, and at each no more channels, blocks or modules."""
+        return (
+            len(self.widths) == len(other.widths)
             and all(
                 ours <= theirs
                 for name in ("widths", "encoder_blocks", "decoder_blocks")
                 for ours, theirs in zip(getattr(self, name), getattr(other, name), strict=True)
             )
-            and (not self.trail_levels or self.trail_channels <= other.trail_channels)
-            and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
             and all(
                 set(getattr(self, name)) <= set(getattr(other, name))
                 for name in ("attention_levels", "trail_levels", "aligned_levels")

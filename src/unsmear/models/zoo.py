@@ -44,6 +44,17 @@ _LITE = NetworkConfig(
     attention_levels=(2,),
     neighbours=1,
 )
+# All that served the small ones, at two levels: trails and neighbours are looked at in half of the
+# size too, where detail is. Most of its weights are at 1/8, which sees far.
+_PRO = NetworkConfig(
+    widths=(64, 96, 128),
+    encoder_blocks=(2, 3, 4),
+    decoder_blocks=(5, 4, 4),
+    attention_levels=(1, 2),
+    neighbours=2,
+    trail_levels=(0, 1),
+    aligned_levels=(0, 1),
+)
 ZOO: dict[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -73,13 +84,12 @@ ZOO: dict[str, Entry] = {
         Entry(
             name="plus",
             summary="the part of pro that matters most: half of its time, for those who can wait",
-            config=NetworkConfig(
+            config=replace(
+                _PRO,
                 widths=(48, 64, 96),
                 encoder_blocks=(2, 1, 1),
                 decoder_blocks=(5, 3, 1),
                 attention_levels=(2,),
-                neighbours=2,
-                trail_levels=(0, 1),
                 trail_channels=16,
                 aligned_levels=(0,),
                 aligned_channels=32,
@@ -99,20 +109,10 @@ ZOO: dict[str, Entry] = {
             ),
             window=5,
         ),
-        # All that served the small ones, at two levels: trails and neighbours are looked at in half
-        # of the size too, where detail is. Most of its weights are at 1/8, which sees far.
         Entry(
             name="pro",
             summary="best quality, for a GPU or patience: align, wide and deep, at two levels",
-            config=NetworkConfig(
-                widths=(64, 96, 128),
-                encoder_blocks=(2, 3, 4),
-                decoder_blocks=(5, 4, 4),
-                attention_levels=(1, 2),
-                neighbours=2,
-                trail_levels=(0, 1),
-                aligned_levels=(0, 1),
-            ),
+            config=_PRO,
             window=7,
         ),
     )

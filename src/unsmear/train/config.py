@@ -232,22 +232,18 @@ _TRAIL = dataclasses.replace(
     # from, and left blocks. And what is near smears further than what is far.
     synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4, relief_share=0.4),
 )
+# More frames a clip: of the first and of the last the network sees but one neighbour.
+_ALIGN = dataclasses.replace(
+    _TRAIL,
+    model="align",
+    stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
+)
 PRESETS: dict[str, TrainConfig] = {
     "lite": _LITE,
     "trail": _TRAIL,
-    # More frames a clip: of the first and of the last the network sees but one neighbour.
-    "align": dataclasses.replace(
-        _TRAIL,
-        model="align",
-        stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
-    ),
+    "align": _ALIGN,
     # Starts from `pro`.
-    "plus": dataclasses.replace(
-        _TRAIL,
-        model="plus",
-        stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
-        learning_rate=4e-4,
-    ),
+    "plus": dataclasses.replace(_ALIGN, model="plus", learning_rate=4e-4),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
     "paper": TrainConfig(

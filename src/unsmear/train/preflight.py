@@ -28,13 +28,7 @@ from unsmear.errors import (
 )
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
-from unsmear.train.config import (
-    CompileChoice,
-    LossName,
-    PrecisionChoice,
-    TrainConfig,
-    preset,
-)
+from unsmear.train.config import CompileChoice, LossName, PrecisionChoice, TrainConfig, preset
 from unsmear.train.loop import STATE_FILE, check_log, check_shards
 from unsmear.train.state import check_resumable
 
