@@ -70,6 +70,17 @@ def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
     assert provenance.total_steps == CONFIG.steps + 7
 
 
+def test_what_matters_is_measured_in_half_precision_but_synthesised_in_full(data):
+    """Synthesis under autocast mixes precisions, which it refuses where clips are compressed."""
+    synthesis = dataclasses.replace(CONFIG.synthesis, compressed_share=1.0, coder_share=0.0)
+    config = dataclasses.replace(CONFIG, precision="bfloat16", synthesis=synthesis)
+    batches = Batches(config, find_training_files([data]), [], CPU, 1)
+    wide = dataclasses.replace(SMALL, widths=(10, 14, 20))
+    network = pruned(LoadedModel("large", awake(wide), 3, ORIGIN), config, batches, CPU).network
+    assert network.config == SMALL
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
 def test_the_same_batches_give_the_same_part(data):
     """Each process of a team measures for itself: all must come to the same."""
     batches = Batches(CONFIG, find_training_files([data]), [], CPU, 1)

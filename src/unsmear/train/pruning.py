@@ -43,8 +43,9 @@ def pruned(
     importance = Importance(large)
     loss, trail_weight = build_loss(config), trail_weight_of(large, config)
     for step in range(_BATCHES):
+        batch = batches.draw(step).to(device)
         with half_precision(config, device):
-            _, error = restore_and_compare(large, batches.draw(step).to(device), loss, trail_weight)
+            _, error = restore_and_compare(large, batch, loss, trail_weight)
         large.zero_grad(set_to_none=True)
         error.backward()
         importance.add()
