@@ -1,4 +1,4 @@
-"""Trails: the doubled angle and back, sampling against a naive loop, no sign anywhere."""
+"""Trails: the doubled angle and back, no sign anywhere, what is seen along them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsmear.models.trails import (
-    LONGEST,
-    AlongTrail,
-    TrailHead,
-    doubled,
-    enlarged,
-    halved,
-    sample_at,
-)
+from unsmear.models.sampling import sample_at
+from unsmear.models.trails import LONGEST, AlongTrail, TrailHead, doubled, enlarged, halved
 
 components = st.floats(-60, 60)
 
@@ -55,31 +48,6 @@ def test_doubling_and_halving_have_gradients_at_zero():
     assert torch.isfinite(vector.grad).all()
 
 
-def naive_sample(plane: torch.Tensor, x: float, y: float) -> float:
-    """Bilinear, edges repeated, one number at a time."""
-    height, width = plane.shape
-    x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
-    left, top = int(x), int(y)
-    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-    across, down = x - left, y - top
-    upper = (1 - across) * plane[top, left] + across * plane[top, right]
-    lower = (1 - across) * plane[bottom, left] + across * plane[bottom, right]
-    return float((1 - down) * upper + down * lower)
-
-
-def test_sampling_agrees_with_a_naive_loop():
-    features = torch.rand(2, 3, 5, 7)
-    displacement = 6 * torch.rand(2, 2, 5, 7) - 3
-    found = sample_at(features, displacement)
-    for index in range(2):
-        for channel in range(3):
-            for y in range(5):
-                for x in range(7):
-                    dx, dy = displacement[index, :, y, x].tolist()
-                    wanted = naive_sample(features[index, channel], x + dx, y + dy)
-                    assert float(found[index, channel, y, x]) == pytest.approx(wanted, abs=1e-5)
-
-
 def test_looking_along_starts_as_the_identity_and_has_no_sign():
     module = AlongTrail(6, 4)
     features, vectors = torch.rand(1, 6, 9, 11), 20 * torch.rand(1, 2, 9, 11) - 10
@@ -88,17 +56,6 @@ def test_looking_along_starts_as_the_identity_and_has_no_sign():
     seen = module(features, doubled(vectors), 4)
     assert not torch.allclose(seen, features)
     torch.testing.assert_close(module(features, doubled(-vectors), 4), seen)
-
-
-def test_turning_the_picture_turns_what_is_seen():
-    """Along a trail everything looks alike: sampling commutes with a turn of the picture."""
-    features = torch.rand(1, 2, 8, 8)
-    vectors = 3 * torch.rand(1, 2, 8, 8)
-    turned = torch.rot90(torch.stack((vectors[:, 1], -vectors[:, 0]), 1), 1, (-2, -1))
-    torch.testing.assert_close(
-        sample_at(torch.rot90(features, 1, (-2, -1)), turned),
-        torch.rot90(sample_at(features, vectors), 1, (-2, -1)),
-    )
 
 
 @pytest.mark.parametrize("stride", [2, 4])

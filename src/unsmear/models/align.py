@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unsmear.models.layers import ResidualBlock, conv3x3
-from unsmear.models.trails import CELL, sample_at
+from unsmear.models.sampling import sample_at
+from unsmear.models.trails import CELL
 
 TRIPLET_CHANNELS = 9
 """Of a triplet: RGB of the frame before, of the current one, and of the one after."""

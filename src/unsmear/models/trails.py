@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unsmear.models.layers import ResidualBlock, conv3x3
+from unsmear.models.sampling import by_pixel, sum_at
 
 CELL = 8
 """Pixels of the frame that share a trail, each way."""
@@ -47,21 +48,6 @@ def halved(doubled_vectors: Tensor) -> Tensor:
     smaller = sine / (2 * larger)
     along_x = torch.cat((larger, smaller), dim=1)
     return torch.where(cosine >= 0, along_x, along_x.flip(1)) * length
-
-
-def sample_at(features: Tensor, displacement: Tensor) -> Tensor:
-    """Features (B, C, H, W) at each pixel plus a displacement (B, 2, H, W) in pixels of theirs:
-    bilinear; beyond the edge lies what is at the edge.
-    """
-    height, width = features.shape[-2:]
-    displacement = displacement.float()  # half precision knows no places between far pixels
-    x = torch.arange(width, device=displacement.device) + displacement[:, 0]
-    y = torch.arange(height, device=displacement.device)[:, None] + displacement[:, 1]
-    # grid_sample counts from -1 (left edge of the first pixel) to 1 (right edge of the last).
-    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
-    return functional.grid_sample(
-        features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
 
 
 class TrailHead(nn.Module):
@@ -122,11 +108,11 @@ class AlongTrail(nn.Module):
         # from planes, which is how they come, and that takes as long as all the rest.
         own, *along = self.mix.weight.flatten(1).split(self._split, dim=1)
         assert self.mix.bias is not None
-        mixed = torch.baddbmm(self.mix.bias, _by_pixel(features), _of_each(own, features))
+        mixed = torch.baddbmm(self.mix.bias, by_pixel(features), _of_each(own, features))
         for place, weight in zip(PLACES, along, strict=True):
-            part = sample_at(sampled, trail * place) + sample_at(sampled, trail * -place)
+            part = sum_at(sampled, (trail * place, trail * -place))
             part = part.to(mixed.dtype)  # autocast leaves what works in place alone
-            mixed.baddbmm_(_by_pixel(part), _of_each(weight.to(mixed.dtype), part))
+            mixed.baddbmm_(part, _of_each(weight.to(mixed.dtype), part))
         mixed = torch.relu_(mixed).transpose(1, 2).unflatten(2, features.shape[-2:])
         out: Tensor = self.leave(mixed) + features
         return out
@@ -136,11 +122,6 @@ class AlongTrail(nn.Module):
         """How far beyond its own pixels it looks, in pixels of the features."""
         furthest = PLACES[-1] * LONGEST / stride
         return int(furthest) + 2 + 1  # between two pixels; a 3x3 convolution
-
-
-def _by_pixel(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H * W, C)."""
-    return x.flatten(2).transpose(1, 2)
 
 
 def _of_each(weight: Tensor, batch: Tensor) -> Tensor:
