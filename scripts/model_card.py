@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -128,6 +129,11 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
     return lines
 
 
+def commands_of(card: str) -> list[str]:
+    """The commands that a card gives for its runs, in order."""
+    return re.findall(r"^Run \d+:[^\n]*\n\n```\n(.+?)\n```$", card, re.MULTILINE)
+
+
 def eight_bit_lines(model: str) -> list[str]:
     """What the graphs in eight bits lose, as `unsmear quantize` measured it; nothing where there
     are none.
@@ -168,8 +174,13 @@ def main() -> None:
     parser.add_argument(
         "--command", required=True, nargs="+", help="those that trained the weights, in order"
     )
+    parser.add_argument(
+        "--after", type=Path, help="card of the weights they started from: its commands come first"
+    )
     parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
     arguments = parser.parse_args()
+    commands = commands_of(arguments.after.read_text()) if arguments.after else []
+    commands += arguments.command
     where = origin_of(torch.device("cpu"))
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
     origin = loaded.provenance
@@ -216,7 +227,7 @@ def main() -> None:
         "",
         "## Training",
         "",
-        *training_runs(origin, arguments.command),
+        *training_runs(origin, commands),
         f"`python scripts/retrain.py {arguments.model} --data DATA/train --val DATA/val` trains "
         "the row anew, in as many runs.",
         "",
