@@ -60,7 +60,7 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: align, lite, paper, plus, pro or trail.
+        preset: align, core, lite, paper, plus, pro or trail.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -78,7 +78,7 @@ def train(
         precision: Of convolutions while learning: auto is bfloat16 on a GPU that has it, float32
             elsewhere. CPUs with AMX learn about twice as fast in bfloat16.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
-            file. A smaller network grows; of a larger one the channels that matter most are kept.
+            file. A smaller network grows; of what is larger the channels that matter most are kept.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
         coder_share: Share of synthesised clips that go through a real video coder, as what people
             have did. Needs PyAV. Default: the preset's.
@@ -186,7 +186,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: align, lite, paper, plus, pro or trail.
+        preset: align, core, lite, paper, plus, pro or trail.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

@@ -6,8 +6,12 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, awake
+from unsmear.errors import ConfigError
+from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import take_over
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.pruning import Importance, take_part
@@ -142,3 +146,60 @@ def test_fewer_channels_of_modules_are_a_part():
     assert not dataclasses.replace(ALIGNED, trail_channels=5).is_part_of(ALIGNED)
     assert not dataclasses.replace(ALIGNED, aligned_channels=7).is_part_of(ALIGNED)
     assert SMALL.is_part_of(ALIGNED)  # which has no such modules, whatever their channels
+
+
+def shapes() -> st.SearchStrategy[NetworkConfig]:
+    """Networks of three levels, all their parts by chance."""
+
+    def levels(most: int) -> st.SearchStrategy[tuple[int, ...]]:
+        return st.sets(st.integers(0, most)).map(lambda chosen: tuple(sorted(chosen)))
+
+    def made(attention, trails, aligned, **others) -> NetworkConfig:
+        return dataclasses.replace(
+            SMALL,
+            attention_levels=attention,
+            trail_levels=trails,
+            aligned_levels=aligned if trails else (),
+            **others,
+        )
+
+    three = st.tuples(*[st.integers(1, 3)] * 3)
+    return st.builds(
+        made,
+        levels(2),
+        levels(1),
+        levels(1),
+        widths=st.tuples(*[st.integers(4, 12)] * 3),
+        encoder_blocks=three,
+        decoder_blocks=three,
+        trail_channels=st.integers(2, 5),
+        aligned_channels=st.integers(2, 5),
+    )
+
+
+@given(shapes(), shapes(), st.integers(1, 3))
+def test_a_shape_goes_on_from_what_it_has_in_common_with_any_other(wanted, trained, neighbours):
+    wanted = dataclasses.replace(wanted, neighbours=neighbours)
+    common = wanted.common_part(trained)
+    assert common.is_part_of(trained)
+    assert wanted.goes_on_from(common)
+    assert trained.common_part(trained) == trained
+
+
+@settings(max_examples=10)
+@given(shapes(), shapes())
+def test_the_common_part_takes_its_weights_and_hands_them_on(wanted, trained):
+    network = awake(trained)
+    common = DeblurNetwork(wanted.common_part(trained)).eval()
+    take_part(common, network, {name: p.square() for name, p in network.named_parameters()})
+    larger = DeblurNetwork(wanted).eval()
+    take_over(larger, common)
+    clip = torch.rand(1, 3, 3, 16, 24)
+    torch.testing.assert_close(larger(clip), common(clip), rtol=0, atol=1e-5)
+
+
+def test_networks_of_other_blocks_have_nothing_in_common():
+    dense = dataclasses.replace(SMALL, block="dense")
+    with pytest.raises(ConfigError, match="no part in common"):
+        dense.common_part(SMALL)
+    assert dense.common_part(dense) == dense

@@ -70,6 +70,18 @@ def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
     assert provenance.total_steps == CONFIG.steps + 7
 
 
+def test_weights_of_a_network_with_more_here_and_less_there_are_a_start_too(data, tmp_path):
+    """Cut down to what both have, and grown from there."""
+    other = dataclasses.replace(TRAILS, widths=(10, 8, 14), attention_levels=(1,))
+    path = tmp_path / "other.safetensors"
+    save_weights(path, other, awake(other).state_dict(), ORIGIN)
+    command = ["train", "--preset", "tiny", "--data", str(data), "--weights", str(path)]
+    main([*command, "-o", str(tmp_path / "run"), "--device", "cpu"])
+    network, provenance = load_weights(tmp_path / "run" / WEIGHTS_FILE)
+    assert network.config == SMALL
+    assert provenance.total_steps == CONFIG.steps + 7
+
+
 def test_what_matters_is_measured_in_half_precision_but_synthesised_in_full(data):
     """Synthesis under autocast mixes precisions, which it refuses where clips are compressed."""
     synthesis = dataclasses.replace(CONFIG.synthesis, compressed_share=1.0, coder_share=0.0)

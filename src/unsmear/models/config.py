@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from unsmear.errors import ConfigError
@@ -112,41 +112,69 @@ class NetworkConfig:
         """Height and width that `encode` takes are multiples of this."""
         return int(self.stem * 2 ** (len(self.widths) - 1))
 
-    def goes_on_from(self, other: NetworkConfig) -> bool:
-        """Whether weights of the other shape are a start for this one: it is the same or a smaller
-        one, in channels, blocks, neighbours and modules, see `unsmear.models.growth`.
+    def starts_from(self, trained: NetworkConfig) -> bool:
+        """Whether weights of the other shape are a start for this one: it is the same, or both have
+        a part in common, see `common_part`.
         """
-        if self == other:
-            return True
-        alike = ["block", "stem", "spatial_maps", "temporal_maps"]
-        alike += ["trail_channels"] if other.trail_levels else []
-        alike += ["aligned_channels"] if other.aligned_levels else []
-        return (
+        alike = ("block", "stem", "spatial_maps", "temporal_maps")
+        return self == trained or (
             self.block == "residual"
-            and all(getattr(self, name) == getattr(other, name) for name in alike)
-            and other._fits_into(self)
+            and all(getattr(self, name) == getattr(trained, name) for name in alike)
+            and len(self.widths) == len(trained.widths)
             # Without neighbours there is no fusion of theirs that more could be added to.
-            and (self.neighbours >= other.neighbours > 0 or self.neighbours == other.neighbours)
+            and (self.neighbours >= trained.neighbours > 0 or self.neighbours == trained.neighbours)
         )
 
-    def is_part_of(self, other: NetworkConfig) -> bool:
-        """Whether a part of weights of the other shape is a start for this one: it has the same or
-        fewer channels, blocks and modules, see `unsmear.models.pruning`.
+    def goes_on_from(self, trained: NetworkConfig) -> bool:
+        """Whether all of the other shape has its place in this one: it is the same or a smaller
+        one, in channels, blocks, neighbours and modules, see `unsmear.models.growth`.
         """
-        alike = ["block", "stem", "spatial_maps", "temporal_maps", "neighbours"]
+        return self == trained or (self.starts_from(trained) and trained._fits_into(self))
+
+    def is_part_of(self, trained: NetworkConfig) -> bool:
+        """Whether all of this shape has its place in the other one: it has the same or fewer
+        channels, blocks and modules, see `unsmear.models.pruning`.
+        """
         return (
             self.block == "residual"
-            and all(getattr(self, name) == getattr(other, name) for name in alike)
-            and self._fits_into(other)
-            and (not self.trail_levels or self.trail_channels <= other.trail_channels)
-            and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
+            and self.starts_from(trained)
+            and self.neighbours == trained.neighbours
+            and self._fits_into(trained)
+        )
+
+    def common_part(self, trained: NetworkConfig) -> NetworkConfig:
+        """What this shape and a trained one have in common: the trained network is cut down to
+        that, and this one goes on from there.
+
+        Raises:
+            ConfigError: there is nothing, see `starts_from`.
+        """
+        if not self.starts_from(trained):
+            raise ConfigError("NetworkConfig: the shapes have no part in common")
+
+        def least(name: str) -> tuple[int, ...]:
+            return tuple(map(min, getattr(self, name), getattr(trained, name)))
+
+        def shared(name: str) -> tuple[int, ...]:
+            return tuple(level for level in getattr(self, name) if level in getattr(trained, name))
+
+        trails = shared("trail_levels")
+        return replace(
+            trained,
+            widths=least("widths"),
+            encoder_blocks=least("encoder_blocks"),
+            decoder_blocks=least("decoder_blocks"),
+            attention_levels=shared("attention_levels"),
+            trail_levels=trails,
+            trail_channels=min(self.trail_channels, trained.trail_channels),
+            aligned_levels=shared("aligned_levels") if trails else (),  # these need trails
+            aligned_channels=min(self.aligned_channels, trained.aligned_channels),
         )
 
     def _fits_into(self, other: NetworkConfig) -> bool:
-        """Whether it has as many levels, and at each no more channels, blocks or modules."""
+        """Whether at each level it has no more channels, blocks or modules."""
         return (
-            len(self.widths) == len(other.widths)
-            and all(
+            all(
                 ours <= theirs
                 for name in ("widths", "encoder_blocks", "decoder_blocks")
                 for ours, theirs in zip(getattr(self, name), getattr(other, name), strict=True)
@@ -155,6 +183,8 @@ class NetworkConfig:
                 set(getattr(self, name)) <= set(getattr(other, name))
                 for name in ("attention_levels", "trail_levels", "aligned_levels")
             )
+            and (not self.trail_levels or self.trail_channels <= other.trail_channels)
+            and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
         )
 
     def hands_on_trails(self, level: int) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
+from unsmear.models.trails import PLACES
 
 Parts = Sequence[tuple[int, int, int]]
 """Which inputs of a convolution are which of a larger one: first of the small one, first of the
@@ -70,7 +71,13 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
     if rest and rest[-1] == beside.get(room):  # first the features, then what is looked at too
         level = int(rest[0]) if len(rest) > 1 else -1
         ours, theirs = large.widths[level], small.widths[level]
-        return [(0, 0, theirs), (theirs, ours, weight.shape[1] - theirs)]
+        if room == "trails":  # at each of the places
+            more, less = large.trail_channels, small.trail_channels
+            places = range(len(PLACES))
+            seen = [(theirs + n * less, ours + n * more, less) for n in places]
+        else:
+            seen = [(theirs, ours, weight.shape[1] - theirs)]
+        return [(0, 0, theirs), *seen]
     return [(0, 0, weight.shape[1])]
 
 

@@ -204,8 +204,7 @@ def _check_fit(
     if (
         entry is not None
         and initial is not None
-        and not entry.config.goes_on_from(initial.network.config)
-        and not entry.config.is_part_of(initial.network.config)
+        and not entry.config.starts_from(initial.network.config)
     ):
         mistakes.add(
             ModelError(

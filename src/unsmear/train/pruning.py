@@ -1,4 +1,4 @@
-"""Weights of a larger network for the start of a smaller one."""
+"""Weights of another network for the start of one: what both have in common, as it matters most."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _BATCHES = 16
 
 
 def needs_pruning(initial: LoadedModel, config: TrainConfig) -> bool:
-    """Whether weights are of a larger network than the one to be trained."""
+    """Whether weights are of a network that has more of anything than the one to be trained."""
     return not find_entry(config.model).config.goes_on_from(initial.network.config)
 
 
 def pruned(
     initial: LoadedModel, config: TrainConfig, batches: Draws, device: torch.device
 ) -> LoadedModel:
-    """The part of trained weights that matters most to the loss, as weights of the network that
-    a configuration trains.
+    """The part of trained weights that matters most to the loss, no larger in anything than the
+    network that a configuration trains; that network goes on from there.
 
     Args:
-        initial: of a larger network.
+        initial: of another network.
         config: of the training; its first batches are what importance is measured on.
         batches: where they come from.
         device: to measure on.
 
     Raises:
-        ValueError: the network to be trained is no part of it.
+        ConfigError: the network to be trained has nothing in common with it.
     """
     large = copy.deepcopy(initial.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     large.requires_grad_(True)
@@ -49,6 +49,7 @@ def pruned(
         large.zero_grad(set_to_none=True)
         error.backward()
         importance.add()
-    small = DeblurNetwork(find_entry(config.model).config)
+    wanted = find_entry(config.model).config
+    small = DeblurNetwork(wanted.common_part(initial.network.config))
     take_part(small, initial.network, importance.of_weights)
     return dataclasses.replace(initial, network=small.eval().requires_grad_(False))

@@ -64,7 +64,7 @@ class TrainState:
 
     def take_weights(self, initial: LoadedModel) -> None:
         """Start from trained weights; those of a smaller network are a start too, see
-        `unsmear.models.growth`. Of a larger one take the part first: `unsmear.train.pruning`.
+        `unsmear.models.growth`. Of any other take a part first: `unsmear.train.pruning`.
 
         Raises:
             ModelError: they are of another network.
