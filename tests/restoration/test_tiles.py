@@ -14,6 +14,7 @@ from tests.conftest import SMALL, TRAILS, awake, one_scene
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.layers import DenseBlock, ResidualBlock, conv3x3, receptive_radius
+from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import tiles
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import (
@@ -194,6 +195,25 @@ def test_auto_takes_tiles_on_a_cpu_and_on_a_gpu_that_is_too_small(network, monke
     for free, whole in ((3 * need, True), (need, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (int(free), 1 << 40))
         assert (auto_tile(network, OnGpu()) is None) == whole
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "near", "far"),
+    [(720, 1280, 640, None), (1080, 1920, 640, 640), (2160, 3840, 320, 640)],
+)
+def test_on_a_cpu_the_halo_stays_a_small_part_of_the_work(height, width, near, far):
+    """A network that follows trails at 1/2 looks 100 pixels beyond a tile at its finest level."""
+
+    class Frames:
+        device = torch.device("cpu")
+        shape = (1, 3, height, width)
+
+    def side(config) -> int | None:
+        size = auto_tile(DeblurNetwork(config), Frames())
+        return None if size is None else size.width
+
+    assert side(dataclasses.replace(TRAILS, trail_levels=(1,))) == near
+    assert side(TRAILS) == far
 
 
 def test_odd_tile_sizes_are_rounded_to_what_the_network_takes(network):

@@ -24,6 +24,7 @@ from unsmear.restoration.overlap import ALONE, Workers
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
 _CPU_TILE = 640
+_SMALL = 1280 * 768  # pixels; up to here a layer of a whole frame is a block that glibc keeps
 _LARGE = 2560 * 1440  # pixels; beyond, tiles are smaller: some engines keep room for one a graph
 _GPU_TILE = 1024
 _TILE_AFTER_OUT_OF_MEMORY = 512
@@ -294,8 +295,9 @@ def prepared(frame: Tensor, engine: Engine) -> Tensor:
 def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
     """Tile for frames (B, 3, H, W): None for whole frames.
 
-    On a CPU, tiles cost nothing and keep every intermediate small: they are always used. On a
-    GPU they are used where a whole frame would take more than half of what is free.
+    On a CPU tiles keep every intermediate small, and cost nothing where the halo is narrow: they
+    are always used, but for small frames of a network that looks far at its finest level. On a GPU
+    they are used where a whole frame would take more than half of what is free.
     """
     batch, _, height, width = frames.shape
     if frames.device.type == "cuda":
@@ -303,7 +305,10 @@ def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
         if batch * height * width * peak_bytes_per_pixel(network) < free // 2:
             return None
         return TileSize(_GPU_TILE, _GPU_TILE)
-    side = _CPU_TILE if height * width <= _LARGE else _CPU_TILE // 2
+    far = 10 * network.decode_reach(0) > _CPU_TILE
+    if far and height * width <= _SMALL:
+        return None
+    side = _CPU_TILE if far or height * width <= _LARGE else _CPU_TILE // 2
     return TileSize(side, side)
 
 
