@@ -9,10 +9,10 @@ commands. What made the released `lite` differs in two settings that have change
 largest gradient, and the synthesis of the time), see model_cards/LADDER.md; and since 2026-11-26
 layers that smear far get more sub-frames, so that seeds give other clips than they gave the runs
 before. `trail` starts from the released weights of `lite`, `align` from those of `trail` (as they
-were before run 13), `pro` from those of `align`, `plus` from the part of `pro` that matters most;
-the first run of `trail` had three clips a step where the preset has four now. `pro` took a GPU
-eight minutes; on two cores it takes weeks. `plus` learned in bfloat16, which is slow on a CPU
-without instructions for it.
+were before run 13), `pro` from those of `align`, `plus` from the part of `pro` that matters most,
+`core` from that of `plus`; the first run of `trail` had three clips a step where the preset has
+four now. `pro` took a GPU eight minutes; on two cores it takes weeks. `plus` and `core` learned in
+bfloat16, which is slow on a CPU without instructions for it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _FLAT = ("--relief-share", "0")
 
 # What each run of a row adds to `unsmear train --preset ROW`; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "core": (("--weights", "plus", "--steps", "6600", "--seed", "16", "--precision", "bfloat16"),),
     "lite": (
         ("--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
         ("--steps", "3500", "--loss", "charbonnier"),

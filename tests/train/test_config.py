@@ -94,7 +94,7 @@ def test_all_mistakes_are_named_at_once():
 
 
 def test_crops_grow_to_the_largest_at_the_end():
-    for name in ("align", "lite", "plus", "pro", "trail"):
+    for name in ("align", "core", "lite", "plus", "pro", "trail"):
         crops = [stage.crop for stage in preset(name).stages]
         assert crops == sorted(set(crops))
 

@@ -68,8 +68,8 @@ class TorchEngine(Engine):
         network: in evaluation mode.
         half: convolutions in half precision: bfloat16 on a CPU, float16 elsewhere. What leaves a
             level, the attention's softmax and its sums stay in float32, and so do the frames, to
-            which the network adds. A gain on CPUs with instructions for it, such as AMX; others may
-            lose (`unsmear bench` tells). On a GPU it was not measured.
+            which the network adds. A gain on CPUs with instructions for it (AMX, AVX-512 BF16);
+            others may lose (`unsmear bench` tells). On a GPU it was not measured.
         workers: that call it at a time.
     """
 

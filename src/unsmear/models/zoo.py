@@ -55,6 +55,18 @@ _PRO = NetworkConfig(
     trail_levels=(0, 1),
     aligned_levels=(0, 1),
 )
+# The part of `pro` that matters most, see `unsmear.models.pruning`: of its blocks those at half of
+# the size all do, and hardly one of those that are coarser.
+_PLUS = replace(
+    _PRO,
+    widths=(48, 64, 96),
+    encoder_blocks=(2, 1, 1),
+    decoder_blocks=(5, 3, 1),
+    attention_levels=(2,),
+    trail_channels=16,
+    aligned_levels=(0,),
+    aligned_channels=32,
+)
 ZOO: dict[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -68,32 +80,33 @@ ZOO: dict[str, Entry] = {
         # what undoes it.
         Entry(
             name="trail",
-            summary="lite that looks along the blur of each pixel: for most clips",
+            summary="lite that looks along the blur of each pixel: nearly as fast",
             config=replace(_LITE, trail_levels=(1,)),
             window=5,
         ),
         # What one frame has lost to the shaking hand its neighbours may have kept.
         Entry(
             name="align",
-            summary="trail that also looks at its neighbours, moved to fit: for shaky clips",
+            summary="trail that also looks at its neighbours, moved to fit: what pro grew from",
             config=replace(_LITE, trail_levels=(1,), aligned_levels=(1,)),
             window=5,
         ),
-        # The part of `pro` that matters most, see `unsmear.models.pruning`: of its blocks those at
-        # half of the size all do, and hardly one of those that are coarser.
+        # The part of `plus` that matters most, at hardly more cost than `trail`.
+        Entry(
+            name="core",
+            summary="the part of plus that matters most: for most clips",
+            config=replace(
+                _PLUS,
+                widths=(32, 48, 64),
+                decoder_blocks=(4, 2, 1),
+                aligned_channels=16,
+            ),
+            window=7,
+        ),
         Entry(
             name="plus",
             summary="the part of pro that matters most: half of its time, for those who can wait",
-            config=replace(
-                _PRO,
-                widths=(48, 64, 96),
-                encoder_blocks=(2, 1, 1),
-                decoder_blocks=(5, 3, 1),
-                attention_levels=(2,),
-                trail_channels=16,
-                aligned_levels=(0,),
-                aligned_channels=32,
-            ),
+            config=_PLUS,
             window=7,
         ),
         Entry(

@@ -242,8 +242,9 @@ PRESETS: dict[str, TrainConfig] = {
     "lite": _LITE,
     "trail": _TRAIL,
     "align": _ALIGN,
-    # Starts from `pro`.
+    # Start from `pro`, and from `plus`.
     "plus": dataclasses.replace(_ALIGN, model="plus", learning_rate=4e-4),
+    "core": dataclasses.replace(_ALIGN, model="core", learning_rate=5e-4),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
     "paper": TrainConfig(
