@@ -76,7 +76,7 @@ def train(
         compile: How steps are made faster: graph records them as CUDA graphs, which auto does where
             one process trains on a GPU; on compiles the network with torch.compile; off: plain.
         precision: Of convolutions while learning: auto is bfloat16 on a GPU that has it, float32
-            elsewhere. CPUs with AMX or AVX-512 BF16 learn about twice as fast in bfloat16.
+            elsewhere. CPUs with AMX learn about twice as fast in bfloat16.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file. A smaller network grows; of what is larger the channels that matter most are kept.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.

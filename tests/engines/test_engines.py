@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -127,3 +128,8 @@ def test_half_precision_is_near_and_not_the_same():
     assert half.dtype == torch.float32
     change = (full - clip).abs().mean()
     assert 0 < (half - full).abs().mean() < 0.02 * change
+
+
+def test_converting_tells_users_nothing_of_what_it_passes_through(caplog):
+    onnx.convert_levels(awake(ALIGNED))
+    assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []

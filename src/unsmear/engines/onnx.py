@@ -24,16 +24,20 @@ except ModuleNotFoundError as error:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx speaks of what it passes through, such as packages that are not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """torch.onnx and onnxscript speak of what they pass through, such as packages that are not
+    installed and what they do not fold.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def convert(
