@@ -91,7 +91,7 @@ ZOO: dict[str, Entry] = {
             config=replace(_LITE, trail_levels=(1,), aligned_levels=(1,)),
             window=5,
         ),
-        # The part of `plus` that matters most, at hardly more cost than `trail`.
+        # The part of `plus` that matters most: as much gain by two fifths of its arithmetic.
         Entry(
             name="core",
             summary="the part of plus that matters most: for most clips",
