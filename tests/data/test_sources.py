@@ -36,6 +36,19 @@ def test_layout_tells_what_is_what(tmp_path):
     assert [p.name for p in files.pairs] == ["GOPRO/GOPR0001", "DVD/720p"]
 
 
+def test_linked_folders_are_gone_into_but_not_in_circles(tmp_path):
+    save(tmp_path / "disk" / "PHOTOS" / "a.png")
+    pair_folder(tmp_path / "disk" / "GOPRO" / "train", "seq")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "photos").symlink_to(tmp_path / "disk" / "PHOTOS")
+    (data / "gopro").symlink_to(tmp_path / "disk" / "GOPRO")
+    (tmp_path / "disk" / "GOPRO" / "train" / "again").symlink_to(data)  # and so on for ever
+    files = find_training_files([data])
+    assert files.photographs == (data / "photos" / "a.png",)
+    assert [pair.name for pair in files.pairs] == ["gopro/train/seq"]
+
+
 def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
     pair_folder(tmp_path, "seq")
     pair_folder(tmp_path, "seq", ("blur_gamma", "sharp"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import InputError, Mistakes
-from unsmear.video.images import list_images, read_image
+from unsmear.video.images import list_images, paths_below, read_image
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
     """
     found = []
     mistakes = Mistakes()
+    below = paths_below(root)
     for layout in layouts:
-        for blurry_folder, sharp_folder, sequence in _folders(root, layout):
+        for blurry_folder, sharp_folder, sequence in _folders(below, layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)
             if [path.name for path in blurry] != [path.name for path in sharp]:
                 mistakes.add(
@@ -136,24 +137,15 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
     return found
 
 
-def _folders(root: Path, layout: PairLayout) -> list[tuple[Path, Path, Path]]:
+def _folders(below: Sequence[Path], layout: PairLayout) -> list[tuple[Path, Path, Path]]:
     """Blurry folder, sharp folder and sequence (what its name is taken from)."""
-    if layout.split:
-        blurry_folders = sorted(root.rglob(f"*{layout.blurry}/*"))
-        candidates = [
-            (
-                folder,
-                folder.parent.with_name(
-                    folder.parent.name.removesuffix(layout.blurry) + layout.sharp
-                )
-                / folder.name,
-                folder,
-            )
-            for folder in blurry_folders
-        ]
-    else:
-        candidates = []
-        for blurry in sorted(root.rglob(layout.blurry)):
+    candidates = []
+    pattern = f"*{layout.blurry}/*" if layout.split else layout.blurry
+    for blurry in (path for path in below if path.match(pattern)):
+        if layout.split:
+            tree = blurry.parent.name.removesuffix(layout.blurry) + layout.sharp
+            candidates.append((blurry, blurry.parent.with_name(tree) / blurry.name, blurry))
+        else:
             sequence = blurry.parents[layout.blurry.count("/")]
             candidates.append((blurry, sequence / layout.sharp, sequence))
     return [found for found in candidates if found[0].is_dir() and found[1].is_dir()]

@@ -25,7 +25,7 @@ from torch import Tensor
 from unsmear.data.flow import is_continuous, optical_flow
 from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, find_pairs
 from unsmear.errors import InputError, Mistakes
-from unsmear.video.images import IMAGE_SUFFIXES, list_images, read_image
+from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
 
 _Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
@@ -66,7 +66,7 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         if found is None:
             continue
         pairs += find_pairs(root)
-        for path in sorted(root.rglob("*")):
+        for path in paths_below(root):
             suffix = path.suffix.lower()
             if path.name.startswith(".") or path.parent in found or _is_never_sharp(path, root):
                 continue

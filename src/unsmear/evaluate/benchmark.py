@@ -20,7 +20,7 @@ from unsmear.evaluate.metrics import temporal_error
 from unsmear.evaluate.niqe import PristineModel, niqe
 from unsmear.evaluate.protocol import Protocol
 from unsmear.evaluate.vmaf import VmafMeter
-from unsmear.video.images import list_images, read_image, unit_from_integer
+from unsmear.video.images import list_images, paths_below, read_image, unit_from_integer
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
     for folder in (restored, sharp):
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
-    folders = sorted({path.parent for path in sharp.rglob("*") if path.is_file()})
+    folders = sorted({path.parent for path in paths_below(sharp) if path.is_file()})
     found = []
     for folder in folders:
         truth = list_images(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,28 @@ def list_images(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+
+
+def paths_below(root: Path) -> list[Path]:
+    """All files and folders below a folder, sorted. Linked folders are gone into, since data sets
+    are large and lie elsewhere; but not one that leads back to where it lies.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+
+    def complain(error: OSError) -> None:
+        raise InputError(f"cannot read '{error.filename}': {error.strerror or error}") from None
+
+    found: list[Path] = []
+    above = {str(root): {os.path.realpath(root)}}
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=complain):
+        found += (Path(folder, name) for name in folders + files)
+        passed = above.pop(folder)
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name in folders if places[name] not in passed]
+        above |= {os.path.join(folder, name): passed | {places[name]} for name in folders}
+    return sorted(found)
 
 
 def read_image(path: Path) -> Tensor:
