@@ -183,7 +183,7 @@ def main() -> None:
     """Train, measure, print tables, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("variants", nargs="+", help="FIELD=JSON,FIELD=JSON ...")
-    parser.add_argument("--row", default="lite", help="of the zoo")
+    parser.add_argument("--row", default="plain", help="of the zoo")
     parser.add_argument("--balance", action="store_true", help="even out multiply-accumulates")
     parser.add_argument("--title", default="Ablation")
     arguments = add_arguments(parser)

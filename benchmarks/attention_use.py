@@ -2,7 +2,7 @@
 `benchmarks/fusion.py --keep KEPT` left behind, fresh and learned, on synthetic clips that none of
 them has learned from, and into released ones.
 
-    python benchmarks/attention_use.py KEPT --data PHOTOS --shake LOG --released lite
+    python benchmarks/attention_use.py KEPT --data PHOTOS --shake LOG --released core
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     stage = Stage(steps=10**9, clips=2, frames=5, crop=arguments.crop)
-    plan = dataclasses.replace(preset("lite"), stages=(stage,), shards=1, seed=10**6)
+    plan = dataclasses.replace(preset("plain"), stages=(stage,), shards=1, seed=10**6)
     drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
     clips = [drawn.draw(step).pair for step in range(arguments.batches)]
     found: dict[tuple[str, str], list[dict[str, float]]] = {}

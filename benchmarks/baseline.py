@@ -2,10 +2,10 @@
 same seeds, measured after equal steps and after equal time.
 
     python benchmarks/baseline.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
-    python benchmarks/baseline.py lite paper recurrent ...
+    python benchmarks/baseline.py plain paper recurrent ...
 
 See `unsmear.train.contest` for the rules. All learn with the optimiser and the loss of the preset
-`lite`: what is compared are networks, not the schedules of their papers.
+`plain`: what is compared are networks, not the schedules of their papers.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
 def main() -> None:
     """Train, measure, print tables, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("networks", nargs="*", default=[], help="default: paper lite recurrent")
+    parser.add_argument("networks", nargs="*", default=[], help="default: paper plain recurrent")
     parser.add_argument("--title", default="Against a recurrent network of the ESTRNN kind")
     arguments = add_arguments(parser)
-    builds = {label: build_of(label) for label in arguments.networks or ("paper", "lite", BASELINE)}
+    builds = {label: build_of(label) for label in arguments.networks or ("paper", "plain", BASELINE)}
 
     def compete(
         plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device

@@ -1,6 +1,6 @@
 """What models gain on clips that went through a video coder, at several rates.
 
-    python benchmarks/coded.py lite trail --val DATA/val
+    python benchmarks/coded.py lite core --val DATA/val
 
 Codes the blurry frames of paired sequences as training does (`unsmear.data.coder`), restores what
 comes back, and compares with the sharp frames.

@@ -5,13 +5,14 @@
 
 Broken off, the same command goes on where it was. The weights are those of the last run,
 OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
-commands. What made the released `lite` differs in two settings that have changed since (the
-largest gradient, and the synthesis of the time), see model_cards/LADDER.md; and since 2026-11-26
-layers that smear far get more sub-frames, so that seeds give other clips than they gave the runs
-before. `trail` starts from the released weights of `lite`, `align` from those of `trail` (as they
-were before run 13), `pro` from those of `align`, `plus` from the part of `pro` that matters most,
-`core` from that of `plus`; the first run of `trail` had three clips a step where the preset has
-four now. `pro` took a GPU eight minutes; on two cores it takes weeks. `plus` and `core` learned in
+commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
+`plus` starts from the part of the released `pro` that matters most, `core` from that of `plus`,
+`lite` from that of `core`.
+
+What made the released `pro` differs in what has changed since: the largest gradient and the
+synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and
+since 2026-11-26 more sub-frames for layers that smear far, so that seeds give other clips. The last
+run took a GPU eight minutes; on two cores it takes weeks. `plus`, `core` and `lite` learned in
 bfloat16, which is slow on a CPU without instructions for it.
 """
 
@@ -31,25 +32,25 @@ from unsmear.train.loop import WEIGHTS_FILE
 _UNCODED = ("--coder-share", "0")
 _FLAT = ("--relief-share", "0")
 
-# What each run of a row adds to `unsmear train --preset ROW`; each starts from the one before.
+_HALF = ("--precision", "bfloat16")
+
+# The preset of each run, and what it adds; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "core": (("--weights", "plus", "--steps", "6600", "--seed", "16", "--precision", "bfloat16"),),
-    "lite": (
-        ("--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
-        ("--steps", "3500", "--loss", "charbonnier"),
-        ("--steps", "2000", "--learning-rate", "3e-4", "--loss", "charbonnier"),
-        ("--steps", "5000"),
-    ),
-    "align": (("--weights", "trail", "--steps", "3000", "--seed", "10", *_FLAT),),
-    "paper": ((),),
-    "plus": (("--weights", "pro", "--steps", "2100", "--seed", "15", "--precision", "bfloat16"),),
-    "pro": (("--weights", "align", "--steps", "6000", "--seed", "14"),),
-    "trail": (
-        ("--weights", "lite", "--steps", "1200", *_UNCODED, *_FLAT),
-        ("--seed", "7", "--steps", "6000", "--stop-after", "2000", *_UNCODED, *_FLAT),
-        ("--seed", "8", "--steps", "3000", *_FLAT),
-        ("--seed", "9", "--steps", "3400", *_FLAT),
-        ("--seed", "13", "--steps", "5000"),
+    "core": (("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_HALF),),
+    "lite": (("lite", "--weights", "core", "--steps", "6000", "--seed", "17", *_HALF),),
+    "paper": (("paper",),),
+    "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_HALF),),
+    "pro": (
+        ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
+        ("plain", "--steps", "3500", "--loss", "charbonnier"),
+        ("plain", "--steps", "2000", "--learning-rate", "3e-4", "--loss", "charbonnier"),
+        ("plain", "--steps", "5000"),
+        ("trail", "--steps", "1200", *_UNCODED, *_FLAT),
+        ("trail", "--seed", "7", "--steps", "6000", "--stop-after", "2000", *_UNCODED, *_FLAT),
+        ("trail", "--seed", "8", "--steps", "3000", *_FLAT),
+        ("trail", "--seed", "9", "--steps", "3400", *_FLAT),
+        ("align", "--steps", "3000", "--seed", "10", *_FLAT),
+        ("pro", "--steps", "6000", "--seed", "14"),
     ),
 }
 
@@ -79,8 +80,8 @@ def commands(
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     found: list[list[str]] = []
-    for number, changes in enumerate(RECIPES[row], start=1):
-        line = [*start, "-m", "unsmear", "train", "--preset", row, "--data", *map(str, data)]
+    for number, (preset, *changes) in enumerate(RECIPES[row], start=1):
+        line = [*start, "-m", "unsmear", "train", "--preset", preset, "--data", *map(str, data)]
         line += ["--val", str(val)] if val else []
         line += ["--shake", *map(str, shake)] if shake else []
         line += ["--out", str(out / f"run{number}"), *changes]

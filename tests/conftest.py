@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import av
 import numpy as np
@@ -47,6 +50,18 @@ def _reproducible() -> Iterator[None]:
     torch.set_num_threads(min(threads, 2))
     yield
     torch.set_num_threads(threads)
+
+
+def load_script(path: str) -> ModuleType:
+    """A file of scripts/ or benchmarks/ as a module, by its path in the repository."""
+    file = Path(__file__).parent.parent / path
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def one_scene(frames: int, height: int, width: int) -> torch.Tensor:

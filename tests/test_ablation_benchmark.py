@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, awake, load_script, one_scene
 from unsmear.errors import ConfigError
 from unsmear.models.count import count_macs
-from unsmear.models.zoo import ZOO
+from unsmear.models.zoo import find_entry
 from unsmear.restoration.stream import restore_stream
-
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "ablation.py"
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("ablation_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/ablation.py")
 
 
 def test_variants_are_parsed(bench):
@@ -43,15 +33,15 @@ def test_variants_are_parsed(bench):
      "attention_levels=[0,1,2]", "encoder_blocks=[1,1,9]"],
 )  # fmt: skip
 def test_budgets_are_evened_out(bench, change):
-    lite = ZOO["lite"].config
-    budget = count_macs(lite)
-    changed = bench.parse_variant(change, bench.Variant(lite, 5)).config
+    plain = find_entry("plain").config
+    budget = count_macs(plain)
+    changed = bench.parse_variant(change, bench.Variant(plain, 5)).config
     even = bench.balanced(changed, budget)
     blocks = even.encoder_blocks[-1] + even.decoder_blocks[-1]
-    one_block = count_macs(lite) * 0.08  # a block of its coarsest level, or less
+    one_block = count_macs(plain) * 0.08  # a block of its coarsest level, or less
     assert abs(count_macs(even) - budget) < abs(count_macs(changed) - budget) + 1
     assert abs(count_macs(even) - budget) <= one_block or blocks == 0
-    assert bench.balanced(lite, budget) == lite
+    assert bench.balanced(plain, budget) == plain
 
 
 @pytest.mark.parametrize("window", [1, 3, 9])

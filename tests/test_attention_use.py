@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import awake
+from tests.conftest import awake, load_script
 from tests.test_fusion_benchmark import CPU, bench, plan, small
 from unsmear.models.fusion import FusionNetwork
 from unsmear.video.images import integer_from_unit, write_image
 
 __all__ = ["bench"]
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "attention_use.py"
 
 
 @pytest.fixture(scope="module")
 def use():
-    spec = importlib.util.spec_from_file_location("attention_use", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/attention_use.py")
 
 
 def lively(name="factorised"):

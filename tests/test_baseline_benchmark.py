@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, load_script
 from unsmear.data.clips import unknown_clips
 from unsmear.errors import ModelError
 from unsmear.evaluate.comparison import ComparisonRecord, Score
 from unsmear.evaluate.origin import origin_of
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.zoo import ZOO
+from unsmear.models.zoo import find_entry
 from unsmear.train.contest import plan_of
-
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "baseline.py"
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("baseline_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/baseline.py")
 
 
 class Judge:
@@ -43,8 +36,8 @@ class Batches:
 def test_rows_of_the_zoo_and_the_baseline_take_part(bench):
     with torch.device("meta"):
         assert isinstance(bench.build_of("recurrent")(), RecurrentNetwork)
-        assert bench.build_of("lite")().config == ZOO["lite"].config
-    assert bench.macs_of("recurrent") > bench.macs_of("lite")
+        assert bench.build_of("plain")().config == find_entry("plain").config
+    assert bench.macs_of("recurrent") > bench.macs_of("plain")
     with pytest.raises(ModelError, match="unknown model"):
         bench.build_of("estrnn")
 
@@ -67,6 +60,6 @@ def test_each_learns_and_gets_a_row(bench, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", command)
     bench.main()
     shown = capsys.readouterr().out
-    for label in ("paper", "lite", "recurrent"):
+    for label in ("paper", "plain", "recurrent"):
         assert f"| {label} | 30.000" in shown
     assert "against recurrent" in shown

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "failures.py"
+from tests.conftest import load_script
 
 
 @pytest.fixture(scope="module")
 def failures():
-    spec = importlib.util.spec_from_file_location("failures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/failures.py")
 
 
 def test_the_place_with_the_largest_error_is_found(failures):

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, load_script
 from unsmear.data.clips import unknown_clips
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Score
 from unsmear.models.fusion import FUSIONS, FusionConfig
 from unsmear.train.config import Stage, preset
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "fusion.py"
 CPU = torch.device("cpu")
 BACKBONE = dataclasses.replace(SMALL, attention_levels=(), neighbours=0)
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("fusion_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/fusion.py")
 
 
 def plan(seed=0):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import load_script
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
 
 ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "scripts" / "model_card.py"
 FIRST = Provenance(model="a", steps=1000, seed=0, hours=1, device="cpu", version="1")
 SECOND = Provenance(
     model="b", steps=20, seed=1, hours=2, device="cpu", version="1", parent=FIRST.__dict__
@@ -20,10 +19,7 @@ SECOND = Provenance(
 
 @pytest.fixture(scope="module")
 def model_card():
-    spec = importlib.util.spec_from_file_location("model_card", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/model_card.py")
 
 
 def test_commands_come_back_from_the_card_that_was_written(model_card):

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.conftest import load_script
 from unsmear.evaluate.camera import MEASURES
 from unsmear.evaluate.report import TABLE_1
-
-SCRIPT = Path(__file__).parent.parent / "scripts" / "results.py"
 
 
 @pytest.fixture(scope="module")
 def results():
-    spec = importlib.util.spec_from_file_location("results_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/results.py")
 
 
 def test_the_page_is_what_the_records_say(results):

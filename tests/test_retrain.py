@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from itertools import pairwise
@@ -11,23 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL, picture
+from tests.conftest import SMALL, load_script, picture
 from unsmear.cli import main
 from unsmear.models import zoo
 from unsmear.models.checkpoint import read_provenance
-from unsmear.models.zoo import ZOO, Entry
+from unsmear.models.zoo import ANCESTORS, ZOO, Entry
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.video.images import write_image
-
-SCRIPT = Path(__file__).parent.parent / "scripts" / "retrain.py"
 
 
 @pytest.fixture(scope="module")
 def retrain():
-    spec = importlib.util.spec_from_file_location("retrain_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/retrain.py")
 
 
 def test_every_row_has_a_recipe(retrain):
@@ -39,10 +33,12 @@ def test_every_row_has_a_recipe(retrain):
 
 
 def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
-    """Each command in this process, with a network and stages small enough for a test."""
-    monkeypatch.setitem(ZOO, "lite", Entry(name="lite", summary="", config=SMALL, window=3))
+    """Each command in this process, with networks and stages small enough for a test."""
     stages = (Stage(steps=2, clips=1, frames=2, crop=16),)
-    monkeypatch.setitem(PRESETS, "lite", TrainConfig(model="lite", stages=stages))
+    for table, names in ((ANCESTORS, ("plain", "trail", "align")), (ZOO, ("pro",))):
+        for name in names:
+            monkeypatch.setitem(table, name, Entry(name=name, summary="", config=SMALL, window=3))
+            monkeypatch.setitem(PRESETS, name, TrainConfig(model=name, stages=stages))
     (tmp_path / "stills").mkdir()
     image = torch.from_numpy(picture(48, 64).transpose(2, 0, 1).copy())
     write_image(tmp_path / "stills" / "0.png", image)
@@ -50,28 +46,35 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
 
     def run(line, check):
         ran.append(line)
-        short = ["2" if before == "--steps" else part for before, part in pairwise(line)]
+        counts = ("--steps", "--stop-after")
+        short = ["2" if before in counts else part for before, part in pairwise(line)]
         main(short[2:])  # without the interpreter's -m unsmear
         return subprocess.CompletedProcess(line, 0)
 
     monkeypatch.setattr(retrain.subprocess, "run", run)
     out = tmp_path / "runs"
-    command = ["lite", "--data", str(tmp_path / "stills"), "--out", str(out), "--device", "cpu"]
+    command = ["pro", "--data", str(tmp_path / "stills"), "--out", str(out), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["retrain.py", *command])
     retrain.main()
-    assert len(ran) == len(retrain.RECIPES["lite"])
+    assert len(ran) == len(retrain.RECIPES["pro"])
     origin = read_provenance(out / f"run{len(ran)}" / "weights.safetensors")
     assert origin.total_steps == 2 * len(ran)
-    losses = []
-    while origin.parent:
-        losses.append(origin.config["loss"])
+    made = []
+    while True:
+        made.append((origin.model, origin.config["loss"]))
+        if origin.parent is None:
+            break
         origin = type(origin)(**origin.parent)
-    assert [*losses, origin.config["loss"]][::-1] == [
-        "psnr", "charbonnier", "charbonnier", "charbonnier",
-    ]  # fmt: skip  # the last is the test preset's
+    assert made[::-1] == [
+        ("plain", "psnr"),
+        *[("plain", "charbonnier")] * 3,  # of the last: of the test's preset, like the following
+        *[("trail", "charbonnier")] * 4,
+        ("align", "charbonnier"),
+        ("pro", "charbonnier"),
+    ]
     monkeypatch.setattr(sys, "argv", ["retrain.py", *command, "--print"])
     retrain.main()
-    assert len(ran) == len(retrain.RECIPES["lite"])
+    assert len(ran) == len(retrain.RECIPES["pro"])
     assert zoo.WEIGHTS_FOLDER not in out.parents
 
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import write_video
+from tests.conftest import load_script, write_video
 from tests.restoration.test_sharpness import dead_leaves
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.camera import CROP, MEASURES, CameraRecord
 from unsmear.train.config import PRESETS
 from unsmear.video.images import integer_from_unit, write_image
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "synthesis.py"
-
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("synthesis_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/synthesis.py")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +71,9 @@ def test_a_run_prints_a_table_and_writes_a_record_without_folders(
 ):
     record = tmp_path / "synthesis-lite.json"
     arguments = ["--data", str(photographs), "--clips", str(clip), "--json", str(record)]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--pieces", "6", "--quality", "5"])
+    monkeypatch.setattr(
+        sys, "argv", ["synthesis.py", *arguments, "--pieces", "6", "--quality", "5"]
+    )
     bench.main()
     table = capsys.readouterr().out
     coded = "synthesised, coded at quality 5"
@@ -92,6 +86,6 @@ def test_a_run_prints_a_table_and_writes_a_record_without_folders(
     assert blocks[coded] > 1.5 > blocks["synthesised"]
     assert all(tuple(measures) == MEASURES for measures in read.sides.values())
     assert read.sides["moving"]["step"].middle == pytest.approx(4, abs=0.5)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--pieces", "0"])
+    monkeypatch.setattr(sys, "argv", ["synthesis.py", *arguments, "--pieces", "0"])
     with pytest.raises(ConfigError, match="at least one a clip"):
         bench.main()

@@ -60,7 +60,7 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: align, core, lite, paper, plus, pro or trail.
+        preset: lite, core, plus, paper or pro; plain, trail or align, from which pro grew.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -186,7 +186,7 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: align, core, lite, paper, plus, pro or trail.
+        preset: lite, core, plus, paper or pro; plain, trail or align, from which pro grew.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -17,7 +16,7 @@ from scipy import ndimage, optimize, special
 from skimage import data
 from torch.nn import functional
 
-from tests.conftest import write_video
+from tests.conftest import load_script, write_video
 from unsmear.cli import main
 from unsmear.errors import InputError
 from unsmear.evaluate.niqe import (
@@ -35,7 +34,6 @@ from unsmear.evaluate.niqe import (
 )
 from unsmear.video.images import integer_from_unit, write_image
 
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "fit_niqe.py"
 MODEL = load_model()
 
 
@@ -204,9 +202,7 @@ def test_only_the_sharpest_patches_teach():
 
 
 def test_the_script_fits_and_checks(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("fit_niqe", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("scripts/fit_niqe.py")
     (tmp_path / "photos").mkdir()
     for name in ("astronaut", "coffee", "chelsea"):
         write_image(tmp_path / "photos" / f"{name}.png", integer_from_unit(photograph(name)))

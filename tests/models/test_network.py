@@ -225,7 +225,7 @@ def test_a_neighbour_is_seen_where_the_current_frame_shows_the_same():
 
 
 def test_a_network_that_follows_no_trails_yet_is_the_plain_one():
-    """Fresh modules are the identity: trained weights of `lite` are where `trail` can start."""
+    """Fresh modules are the identity: trained weights of `plain` are where `trail` can start."""
     plain, following = awake(), DeblurNetwork(TRAILS).eval()
     missing, unexpected = following.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from unsmear.errors import ConfigError
-from unsmear.models.zoo import ZOO
+from unsmear.models.zoo import ANCESTORS, ZOO, find_entry
 from unsmear.train.config import PRESETS, Stage, TrainConfig, preset
 
 STAGE = Stage(steps=10, clips=1, frames=1, crop=32)
@@ -14,7 +14,7 @@ STAGE = Stage(steps=10, clips=1, frames=1, crop=32)
 
 def test_every_preset_trains_a_row_of_the_zoo():
     for config in PRESETS.values():
-        assert config.model in ZOO
+        assert config.model in ZOO | ANCESTORS
         assert json.loads(json.dumps(config.to_json()))["model"] == config.model
 
 
@@ -94,7 +94,7 @@ def test_all_mistakes_are_named_at_once():
 
 
 def test_crops_grow_to_the_largest_at_the_end():
-    for name in ("align", "core", "lite", "plus", "pro", "trail"):
+    for name in ("align", "core", "lite", "plain", "plus", "pro", "trail"):
         crops = [stage.crop for stage in preset(name).stages]
         assert crops == sorted(set(crops))
 
@@ -102,7 +102,7 @@ def test_crops_grow_to_the_largest_at_the_end():
 def test_presets_of_networks_that_follow_trails_can_be_turned():
     """See `unsmear.data.clips.turn_clips`: other crops would teach no trails."""
     for config in PRESETS.values():
-        if ZOO[config.model].config.trail_levels:
+        if find_entry(config.model).config.trail_levels:
             assert config.trail_weight > 0
             assert all(stage.crop % 8 == 0 for stage in config.stages)
 
@@ -124,7 +124,7 @@ def test_other_batches_in_all_stages():
 def test_impossible_stages_and_presets():
     with pytest.raises(ConfigError, match="crop"):
         Stage(steps=1, clips=1, frames=1, crop=8)
-    with pytest.raises(ConfigError, match="lite, paper, plus, pro, trail"):
+    with pytest.raises(ConfigError, match="lite, paper, plain, plus, pro, trail"):
         preset("huge")
     with pytest.raises(ConfigError, match="at least 2"):
         preset("lite").scaled_to(1)

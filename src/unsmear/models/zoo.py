@@ -37,15 +37,9 @@ class Entry:
         return WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
 
-_LITE = NetworkConfig(
-    widths=(24, 48, 96),
-    encoder_blocks=(1, 1, 3),
-    decoder_blocks=(1, 1, 3),
-    attention_levels=(2,),
-    neighbours=1,
-)
-# All that served the small ones, at two levels: trails and neighbours are looked at in half of the
-# size too, where detail is. Most of its weights are at 1/8, which sees far.
+# How the picture moves between frames says whither it is blurred, and along the blur lies what
+# undoes it; what one frame has lost to the shaking hand its neighbours may have kept. Both are
+# looked at in half of the size, where detail is. Most of the weights are at 1/8, which sees far.
 _PRO = NetworkConfig(
     widths=(64, 96, 128),
     encoder_blocks=(2, 3, 4),
@@ -67,83 +61,97 @@ _PLUS = replace(
     aligned_levels=(0,),
     aligned_channels=32,
 )
-ZOO: dict[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        Entry(
-            name="lite",
-            summary="fastest on a CPU: plain convolutions from half resolution down",
-            config=_LITE,
-            window=5,
+# And of that in turn: as much gain by two fifths of its arithmetic.
+_CORE = replace(_PLUS, widths=(32, 48, 64), decoder_blocks=(4, 2, 1), aligned_channels=16)
+_PLAIN = NetworkConfig(
+    widths=(24, 48, 96),
+    encoder_blocks=(1, 1, 3),
+    decoder_blocks=(1, 1, 3),
+    attention_levels=(2,),
+    neighbours=1,
+)
+
+
+def _by_name(*entries: Entry) -> dict[str, Entry]:
+    return {entry.name: entry for entry in entries}
+
+
+ZOO = _by_name(
+    Entry(
+        name="lite",
+        summary="half of the channels of core: where time counts",
+        config=replace(_CORE, widths=(16, 32, 48)),
+        window=7,
+    ),
+    Entry(
+        name="core",
+        summary="the part of plus that matters most: for most clips",
+        config=_CORE,
+        window=7,
+    ),
+    Entry(
+        name="plus",
+        summary="the part of pro that matters most: half of its time, for those who can wait",
+        config=_PLUS,
+        window=7,
+    ),
+    Entry(
+        name="paper",
+        summary="faithful to arXiv 2201.00169: densely connected modules, attention alone",
+        config=NetworkConfig(
+            widths=(24, 48, 96, 160),
+            encoder_blocks=(1, 1, 2, 2),
+            decoder_blocks=(1, 1, 2, 2),
+            block="dense",
+            stem=1,
+            attention_levels=(2, 3),
         ),
-        # How the picture moves between frames says whither it is blurred, and along the blur lies
-        # what undoes it.
-        Entry(
-            name="trail",
-            summary="lite that looks along the blur of each pixel: nearly as fast",
-            config=replace(_LITE, trail_levels=(1,)),
-            window=5,
-        ),
-        # What one frame has lost to the shaking hand its neighbours may have kept.
-        Entry(
-            name="align",
-            summary="trail that also looks at its neighbours, moved to fit: what pro grew from",
-            config=replace(_LITE, trail_levels=(1,), aligned_levels=(1,)),
-            window=5,
-        ),
-        # The part of `plus` that matters most: as much gain by two fifths of its arithmetic.
-        Entry(
-            name="core",
-            summary="the part of plus that matters most: for most clips",
-            config=replace(
-                _PLUS,
-                widths=(32, 48, 64),
-                decoder_blocks=(4, 2, 1),
-                aligned_channels=16,
-            ),
-            window=7,
-        ),
-        Entry(
-            name="plus",
-            summary="the part of pro that matters most: half of its time, for those who can wait",
-            config=_PLUS,
-            window=7,
-        ),
-        Entry(
-            name="paper",
-            summary="faithful to arXiv 2201.00169: densely connected modules, attention alone",
-            config=NetworkConfig(
-                widths=(24, 48, 96, 160),
-                encoder_blocks=(1, 1, 2, 2),
-                decoder_blocks=(1, 1, 2, 2),
-                block="dense",
-                stem=1,
-                attention_levels=(2, 3),
-            ),
-            window=5,
-        ),
-        Entry(
-            name="pro",
-            summary="best quality, for a GPU or patience: align, wide and deep, at two levels",
-            config=_PRO,
-            window=7,
-        ),
-    )
-}
+        window=5,
+    ),
+    Entry(
+        name="pro",
+        summary="best quality, for a GPU or patience: wide and deep, at two levels",
+        config=_PRO,
+        window=7,
+    ),
+)
+# What `pro` grew from, one from the other, for `scripts/retrain.py` and for comparisons from
+# scratch. Without weights of their own: the rows above do more in the same time.
+ANCESTORS = _by_name(
+    Entry(
+        name="plain",
+        summary="plain convolutions from half resolution down",
+        config=_PLAIN,
+        window=5,
+    ),
+    Entry(
+        name="trail",
+        summary="plain, and looks along the blur of each pixel",
+        config=replace(_PLAIN, trail_levels=(1,)),
+        window=5,
+    ),
+    Entry(
+        name="align",
+        summary="trail, and looks at its neighbours, moved to fit",
+        config=replace(_PLAIN, trail_levels=(1,), aligned_levels=(1,)),
+        window=5,
+    ),
+)
 
 
 def find_entry(name: str) -> Entry:
-    """The row of a name.
+    """The row of a name; an ancestor's too.
 
     Raises:
         ModelError: there is none.
     """
-    if name not in ZOO:
+    rows = ZOO | ANCESTORS
+    if name not in rows:
         raise ModelError(
             f"unknown model '{name}': there are {', '.join(ZOO)}, or give the path of a "
             ".safetensors file"
         )
-    return ZOO[name]
+    return rows[name]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class TrainConfig:
             `unsmear.train.stepper`, which `auto` means where one process trains on a CUDA GPU,
             and `off` elsewhere. `on` has the network compiled by torch.compile, for long runs:
             with `pro` more than 90 s passed before the first step, on an H200 (on a CPU a step of
-            `lite` took 0.24 s rather than 0.21). Only rounding depends on it.
+            `plain` took 0.24 s rather than 0.21). Only rounding depends on it.
         seed: of initial weights and data.
         log_every: steps.
         validate_every: steps.
@@ -199,8 +199,8 @@ class TrainConfig:
 
 # Two hours of a small CPU: small crops first, wide ones at the end. Where there is a GPU,
 # ask for more steps.
-_LITE = TrainConfig(
-    model="lite",
+_PLAIN = TrainConfig(
+    model="plain",
     stages=(
         Stage(steps=5_400, clips=6, frames=3, crop=128),
         Stage(steps=1_800, clips=2, frames=4, crop=208),
@@ -221,7 +221,7 @@ _LITE = TrainConfig(
 # Fewer but larger crops: where a crop is not much larger than a trail is long, neighbouring frames
 # hardly show the same.
 _TRAIL = dataclasses.replace(
-    _LITE,
+    _PLAIN,
     model="trail",
     stages=(
         Stage(steps=5_400, clips=4, frames=3, crop=192),
@@ -230,7 +230,7 @@ _TRAIL = dataclasses.replace(
     shards=4,
     # What people have went through a coder, which took the noise that a network else learns to gain
     # from, and left blocks. And what is near smears further than what is far.
-    synthesis=dataclasses.replace(_LITE.synthesis, coder_share=0.4, relief_share=0.4),
+    synthesis=dataclasses.replace(_PLAIN.synthesis, coder_share=0.4, relief_share=0.4),
 )
 # More frames a clip: of the first and of the last the network sees but one neighbour.
 _ALIGN = dataclasses.replace(
@@ -239,12 +239,13 @@ _ALIGN = dataclasses.replace(
     stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
 )
 PRESETS: dict[str, TrainConfig] = {
-    "lite": _LITE,
+    "plain": _PLAIN,
     "trail": _TRAIL,
     "align": _ALIGN,
-    # Start from `pro`, and from `plus`.
+    # Each starts from the larger one: `plus` from `pro`, `core` from `plus`, `lite` from `core`.
     "plus": dataclasses.replace(_ALIGN, model="plus", learning_rate=4e-4),
     "core": dataclasses.replace(_ALIGN, model="core", learning_rate=5e-4),
+    "lite": dataclasses.replace(_ALIGN, model="lite", learning_rate=6e-4),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
     "paper": TrainConfig(

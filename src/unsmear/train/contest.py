@@ -261,10 +261,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
-    """The preset `lite` with the wanted shape of batches, without a schedule's end."""
+    """The preset `plain` with the wanted shape of batches, without a schedule's end."""
     stage = Stage(steps=10**9, clips=arguments.clips, frames=arguments.frames, crop=arguments.crop)
     return dataclasses.replace(
-        preset("lite"),
+        preset("plain"),
         stages=(stage,),
         shards=1,
         warmup=arguments.warmup,

@@ -14,7 +14,7 @@ from unsmear.train.config import TrainConfig
 # Quintic iteration of Jordan et al. 2024: drives singular values into 0.7..1.2, in five steps.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
-# Root mean square of a step, in learning rates. Measured on `lite` at 1e-3: 0.6 gains most in
+# Root mean square of a step, in learning rates. Measured on `plain` at 1e-3: 0.6 gains most in
 # the first 200 steps, 1.6 diverges.
 _STEP_SIZE = 0.6
 # The head starts at zero and its gradient feeds all others: while it is small, theirs are far

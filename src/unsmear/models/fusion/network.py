@@ -24,8 +24,8 @@ from unsmear.models.fusion.convolutional import (
 from unsmear.models.layers import ResidualBlock
 from unsmear.models.network import DeblurNetwork, pad_to_multiple
 
-# `lite` with half of its channels, and no way from frame to frame of its own.
-HALF_LITE = NetworkConfig(
+# `plain` with half of its channels, and no way from frame to frame of its own.
+HALF_PLAIN = NetworkConfig(
     widths=(12, 24, 48),
     encoder_blocks=(1, 1, 3),
     decoder_blocks=(1, 1, 3),
@@ -53,7 +53,7 @@ class FusionConfig:
     """
 
     fusion: str
-    backbone: NetworkConfig = HALF_LITE
+    backbone: NetworkConfig = HALF_PLAIN
     window: int = 5
     current: int | None = None
     level: int = 2
