@@ -42,6 +42,7 @@ def train(
     pair_share: float | None = None,
     coder_share: float | None = None,
     relief_share: float | None = None,
+    night_share: float | None = None,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     workers: int | None = None,
     stop_after: int | None = None,
@@ -84,6 +85,8 @@ def train(
             have did. Needs PyAV. Default: the preset's.
         relief_share: Share of clips made from photographs in which near parts smear further, as
             they do where a camera moves past them. Default: the preset's.
+        night_share: Share of clips made from photographs that are dim, with lamps that smear into
+            white streaks. Default: the preset's.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
         workers: Processes that draw batches, beside the one that learns; 0: none. Default: on a GPU
@@ -124,6 +127,7 @@ def train(
         pair_share=pair_share,
         coder_share=coder_share,
         relief_share=relief_share,
+        night_share=night_share,
         weights=weights,
         workers=workers,
         stop_after=stop_after,

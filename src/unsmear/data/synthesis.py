@@ -22,6 +22,7 @@ from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import Generators, Motion, draw_motion
+from unsmear.data.night import add_lamps, draw_dimming, draw_lamps
 from unsmear.data.relief import draw_relief
 from unsmear.data.render import composite, expose, frame_points, pixel_axes, render
 from unsmear.data.shake import OrientationLog, smooth_path, transform_points, way_length
@@ -41,6 +42,8 @@ class SynthesisConfig:
             leave sharp frames alone.
         relief_share: clips made from photographs whose near parts smear beside the rest
             (`unsmear.data.relief`).
+        night_share: clips made from photographs that are dim, before which lamps shine
+            (`unsmear.data.night`).
         object_share: clips with a layer that moves on its own.
         video_share: clips made from video rather than photographs, where there is video.
         recorded_share: clips shaken by a recorded log rather than a random path, where
@@ -56,6 +59,7 @@ class SynthesisConfig:
     blur_most: float = 32.0
     sharp_share: float = 0.15
     relief_share: float = 0.0
+    night_share: float = 0.0
     object_share: float = 0.3
     video_share: float = 0.3
     recorded_share: float = 0.4
@@ -226,6 +230,10 @@ class Synthesizer:
         relief = draw_relief(motion.times, depths, side, random) if depths.any() else None
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
         canvas = self._light(canvas, random)
+        dimming = self._dimming(count, random)
+        for index in (dimming < 1).nonzero()[:, 0].tolist():
+            dim = canvas[index] * dimming[index]
+            canvas[index] = add_lamps(dim, draw_lamps(side, random))
         placed = motion.homographies.to(self.device)
         near = None if relief is None else relief.to(self.device).shifts(placed, size, size)
         subframes = render(canvas, placed, size, size, shifts=near)
@@ -234,6 +242,7 @@ class Synthesizer:
         known = torch.ones_like(vectors[:, :, :1])
         if moving:
             layer, own = self._layer(motion, moving, own_lengths, size, random)
+            layer[:, :3] *= dimming[moving].to(self.device)[:, None, None, None, None, None]
             subframes[moving] = composite(layer, subframes[moving])
             apart = fit_trails(own, size, size).to(self.device)
             vectors[moving], known[moving] = trails_under_layer(vectors[moving], apart, layer[:, 3])
@@ -243,6 +252,11 @@ class Synthesizer:
         """How far the nearest parts of each clip smear beside the rest, in pixels, (count,)."""
         deep = random.uniform(0, 1, count) < self.config.relief_share
         return deep * draw_blur_lengths(self.config, count, random)
+
+    def _dimming(self, count: int, random: Generators) -> Tensor:
+        """What is left of the light of each clip, (count,)."""
+        share = self.config.night_share
+        return draw_dimming(count, share, random) if share else torch.ones(count)
 
     def _layer(
         self,

@@ -36,13 +36,14 @@ def paths_below(root: Path) -> list[Path]:
         raise InputError(f"cannot read '{error.filename}': {error.strerror or error}") from None
 
     found: list[Path] = []
-    above = {str(root): {os.path.realpath(root)}}
+    above = {root: {root.resolve()}}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=complain):
-        found += (Path(folder, name) for name in folders + files)
-        passed = above.pop(folder)
-        places = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        here = Path(folder)
+        found += (here / name for name in folders + files)
+        passed = above.pop(here)
+        places = {name: (here / name).resolve() for name in folders}
         folders[:] = [name for name in folders if places[name] not in passed]
-        above |= {os.path.join(folder, name): passed | {places[name]} for name in folders}
+        above |= {here / name: passed | {places[name]} for name in folders}
     return sorted(found)
 
 

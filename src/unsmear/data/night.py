@@ -1,0 +1,85 @@
+"""Night: scenes that are dim, and lamps far brighter than a sensor can hold.
+
+Where the shutter stays open long, hands smear most; and a lamp that passes a pixel for a tenth of
+the time still fills it: its streak is as white as itself, as no blur of a picture would leave it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unsmear.data.motion import Generators
+
+_DIM = (0.03, 0.4)  # of the light of day
+_MOST_LAMPS = 8 / 176**2  # a pixel
+_RADII = (0.8, 5.0)  # pixels
+_LIGHT = (1.0, 40.0)  # 1 fills the sensor in the whole exposure
+_GLOW = 0.04  # of a lamp's light, at most, around it
+_REACH = 24  # pixels, as far as glow is added
+
+
+class Lamps(NamedTuple):
+    """Discs of light.
+
+    Attributes:
+        places: centres in pixels from the top left one, x and y, (N, 2).
+        radii: pixels, (N,).
+        light: linear light of each, beyond 1 too, (N, 3).
+        glow: share of it that is seen around, (N,).
+    """
+
+    places: Tensor
+    radii: Tensor
+    light: Tensor
+    glow: Tensor
+
+
+def draw_dimming(count: int, share: float, random: Generators) -> Tensor:
+    """What is left of the light of each of `count` clips, a share of which are at night: (count,),
+    1 by day.
+    """
+    low, high = (math.log(end) for end in _DIM)
+    dim = torch.exp(random.uniform(low, high, count))
+    return torch.where(random.uniform(0, 1, count) < share, dim, torch.ones(()))
+
+
+def draw_lamps(side: int, random: Generators) -> Lamps:
+    """Lamps of one canvas of side x side pixels; there may be none."""
+    most = _MOST_LAMPS * side**2
+    count = round(float(random.uniform(0, 1)) ** 2 * most)
+    places = random.uniform(0, side - 1, count, 2)
+    radii = torch.exp(random.uniform(math.log(_RADII[0]), math.log(_RADII[1]), count))
+    light = torch.exp(random.uniform(math.log(_LIGHT[0]), math.log(_LIGHT[1]), count, 1))
+    # From sodium over white to sky blue: red and blue against each other, green between them.
+    warm = random.uniform(-0.5, 0.9, count, 1)
+    colour = torch.exp(warm * torch.tensor([0.4, 0.0, -1.0]))
+    return Lamps(places, radii, light * colour, random.uniform(0, _GLOW, count))
+
+
+def add_lamps(linear: Tensor, lamps: Lamps) -> Tensor:
+    """Lamps before a canvas.
+
+    Args:
+        linear: linear light, (3, P, P).
+        lamps: on any device.
+
+    Returns:
+        (3, P, P), beyond 1 where lamps are.
+    """
+    height, width = linear.shape[-2:]
+    places, radii, light, glow = (part.to(linear.device) for part in lamps)
+    window = torch.arange(-_REACH, _REACH + 1, device=linear.device)
+    middle = places.round().long()
+    x, y = middle[:, :1] + window, middle[:, 1:] + window  # (N, K) each
+    away = torch.hypot((y - places[:, 1:])[:, :, None], (x - places[:, :1])[:, None])
+    disc = (radii[:, None, None] + 0.5 - away).clamp(0, 1)  # an edge of one pixel
+    around = glow[:, None, None] * torch.exp(-away / (1 + radii[:, None, None]))
+    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
+    values = light[..., None, None] * torch.maximum(disc, around)[:, None] * inside[:, None]
+    where = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None]
+    flat = linear.flatten(1)
+    return flat.index_add(1, where.flatten(), values.movedim(1, 0).flatten(1)).view_as(linear)
