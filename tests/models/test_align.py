@@ -13,6 +13,7 @@ from unsmear.models.align import (
     TripletFusion,
     aligned_triplet,
     clip_triplets,
+    on_pixels,
     smoothed,
     warp,
 )
@@ -85,3 +86,27 @@ def test_fusion_starts_as_the_identity_and_then_looks_at_all_three(stride):
         other = triplet.clone()
         other[:, 3 * part : 3 * part + 3] = 0.5
         assert not torch.allclose(module(features, other), seen)
+
+
+@given(
+    stride=st.integers(1, 4),
+    channels=st.integers(1, 5),
+    outputs=st.integers(1, 5),
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 6),
+)
+def test_convolving_pixels_is_convolving_what_they_become(stride, channels, outputs, rows, columns):
+    weight = torch.randn(outputs, channels * stride**2, 3, 3)
+    x = torch.randn(2, channels, rows * stride, columns * stride)
+    found = functional.conv2d(x, on_pixels(weight, stride), stride=stride, padding=stride)
+    wanted = functional.conv2d(functional.pixel_unshuffle(x, stride), weight, padding=1)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_fusion_enters_by_one_convolution_of_features_and_pixels():
+    module = TripletFusion(6, 8, 2)
+    torch.nn.init.normal_(module.leave.weight)
+    features, triplet = torch.rand(1, 6, 8, 10), torch.rand(1, 9, 16, 20)
+    joined = torch.cat((features, functional.pixel_unshuffle(triplet, 2)), dim=1)
+    wanted = module.leave(module.blocks(module.enter(joined))) + features
+    torch.testing.assert_close(module(features, triplet), wanted, rtol=0, atol=1e-5)

@@ -88,6 +88,7 @@ class TripletFusion(nn.Module):
     def __init__(self, channels: int, hidden: int, stride: int) -> None:
         super().__init__()
         self._stride = stride
+        self._channels = channels
         # No activation on the straight way: with one, units that an early step kills stay dead.
         self.enter = conv3x3(channels + TRIPLET_CHANNELS * stride**2, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(3)))
@@ -100,8 +101,23 @@ class TripletFusion(nn.Module):
         """Features (B, C, H / stride, W / stride), `aligned_triplet` (B, 9, H, W) -> (B, C, H /
         stride, W / stride).
         """
-        # Pixels become channels: warped at full size, and none lost where features are coarser.
-        pixels = functional.pixel_unshuffle(triplet, self._stride)
-        seen = self.blocks(self.enter(torch.cat((features, pixels), dim=1)))
+        # `enter` of features and pixels, part by part: on a CPU joining them takes longer than all
+        # the rest of it. The pixels of a feature are channels of its weights: warped at full size,
+        # none are lost where features are coarser.
+        weight, stride = self.enter.weight, self._stride
+        own = functional.conv2d(features, weight[:, : self._channels], self.enter.bias, padding=1)
+        around = functional.conv2d(
+            triplet, on_pixels(weight[:, self._channels :], stride), stride=stride, padding=stride
+        )
+        seen = self.blocks(own.add_(around))
         out: Tensor = self.leave(seen) + features
         return out
+
+
+def on_pixels(weight: Tensor, stride: int) -> Tensor:
+    """Weight of a 3x3 convolution of `pixel_unshuffle(x, stride)` -> of the same convolution of x,
+    whose kernel is `stride` times as large and moves on by as much: (O, C * stride**2, 3, 3) ->
+    (O, C, 3 * stride, 3 * stride).
+    """
+    parts = weight.unflatten(1, (-1, stride, stride))  # (O, C, rows, columns, 3, 3)
+    return parts.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
