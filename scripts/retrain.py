@@ -31,13 +31,18 @@ from unsmear.train.loop import WEIGHTS_FILE
 # Settings of a preset that came later.
 _UNCODED = ("--coder-share", "0")
 _FLAT = ("--relief-share", "0")
+_BY_DAY = ("--night-share", "0")
 
 _HALF = ("--precision", "bfloat16")
 
 # The preset of each run, and what it adds; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "core": (("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_HALF),),
-    "lite": (("lite", "--weights", "core", "--steps", "6000", "--seed", "17", *_HALF),),
+    "lite": (
+        ("lite", "--weights", "core", "--seed", "17", "--steps", "6000", "--stop-after", "793",
+         *_BY_DAY, *_HALF),
+        ("lite", "--seed", "18", "--steps", "5200", *_HALF),
+    ),
     "paper": (("paper",),),
     "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_HALF),),
     "pro": (

@@ -1,0 +1,62 @@
+"""What the pages tell people to type is what the program takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from unsmear.cli import app
+from unsmear.train.config import PRESETS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
+         *sorted((ROOT / "model_cards").glob("*.md"))]  # fmt: skip
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """What follows `unsmear` on each line of the page's blocks, torchrun's too."""
+    lines = [line for kind, block in FENCED.findall(page.read_text()) if not kind
+             for line in block.splitlines()]  # fmt: skip
+    found = []
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["unsmear"]:
+            found.append(words[1:])
+        elif words[:1] == ["torchrun"]:
+            found.append(words[words.index("-m") + 2 :])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_a_page_are_understood(page):
+    for words in commands(page):
+        _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        if "preset" in bound.arguments:
+            assert bound.arguments["preset"] in PRESETS
+
+
+def test_commands_are_found():
+    assert len(commands(ROOT / "README.md")) > 25
+    assert ["models"] in commands(ROOT / "README.md")
+    assert any("--clips" in words for words in commands(ROOT / "docs" / "research.md"))
+
+
+def test_python_for_researchers_runs():
+    """Block by block, each on its own, as somebody would paste it."""
+    from unsmear.models.fusion import FUSIONS
+
+    blocks = [block for kind, block in FENCED.findall((ROOT / "docs/research.md").read_text())
+              if kind == "python"]  # fmt: skip
+    assert len(blocks) == 3
+    before = dict(FUSIONS)
+    try:
+        for block in blocks:
+            exec(compile(block, "docs/research.md", "exec"), {"__name__": "page"})
+        assert set(FUSIONS) - set(before) == {"max"}
+    finally:
+        FUSIONS.clear()
+        FUSIONS.update(before)
