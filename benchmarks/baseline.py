@@ -64,7 +64,9 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=[], help="default: paper plain recurrent")
     parser.add_argument("--title", default="Against a recurrent network of the ESTRNN kind")
     arguments = add_arguments(parser)
-    builds = {label: build_of(label) for label in arguments.networks or ("paper", "plain", BASELINE)}
+    builds = {
+        label: build_of(label) for label in arguments.networks or ("paper", "plain", BASELINE)
+    }
 
     def compete(
         plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device

@@ -32,32 +32,32 @@ from unsmear.train.loop import WEIGHTS_FILE
 _UNCODED = ("--coder-share", "0")
 _FLAT = ("--relief-share", "0")
 _BY_DAY = ("--night-share", "0")
-
 _HALF = ("--precision", "bfloat16")
 
 # The preset of each run, and what it adds; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "core": (("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_HALF),),
+    "core": (("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_BY_DAY, *_HALF),),
     "lite": (
-        ("lite", "--weights", "core", "--seed", "17", "--steps", "6000", "--stop-after", "793",
+        ("lite", "--weights", "core", "--steps", "6000", "--stop-after", "793", "--seed", "17",
          *_BY_DAY, *_HALF),
-        ("lite", "--seed", "18", "--steps", "5200", *_HALF),
+        ("lite", "--steps", "5200", "--seed", "18", *_HALF),
     ),
     "paper": (("paper",),),
-    "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_HALF),),
+    "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),),
     "pro": (
         ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
         ("plain", "--steps", "3500", "--loss", "charbonnier"),
         ("plain", "--steps", "2000", "--learning-rate", "3e-4", "--loss", "charbonnier"),
         ("plain", "--steps", "5000"),
-        ("trail", "--steps", "1200", *_UNCODED, *_FLAT),
-        ("trail", "--seed", "7", "--steps", "6000", "--stop-after", "2000", *_UNCODED, *_FLAT),
-        ("trail", "--seed", "8", "--steps", "3000", *_FLAT),
-        ("trail", "--seed", "9", "--steps", "3400", *_FLAT),
-        ("align", "--steps", "3000", "--seed", "10", *_FLAT),
-        ("pro", "--steps", "6000", "--seed", "14"),
+        ("trail", "--steps", "1200", *_UNCODED, *_FLAT, *_BY_DAY),
+        ("trail", "--seed", "7", "--steps", "6000", "--stop-after", "2000",
+         *_UNCODED, *_FLAT, *_BY_DAY),
+        ("trail", "--seed", "8", "--steps", "3000", *_FLAT, *_BY_DAY),
+        ("trail", "--seed", "9", "--steps", "3400", *_FLAT, *_BY_DAY),
+        ("align", "--steps", "3000", "--seed", "10", *_FLAT, *_BY_DAY),
+        ("pro", "--steps", "6000", "--seed", "14", *_BY_DAY),
     ),
-}
+}  # fmt: skip
 
 
 def commands(

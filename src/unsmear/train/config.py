@@ -229,8 +229,11 @@ _TRAIL = dataclasses.replace(
     ),
     shards=4,
     # What people have went through a coder, which took the noise that a network else learns to gain
-    # from, and left blocks. And what is near smears further than what is far.
-    synthesis=dataclasses.replace(_PLAIN.synthesis, coder_share=0.4, relief_share=0.4),
+    # from, and left blocks. What is near smears further than what is far. And where it is dark,
+    # lamps leave streaks.
+    synthesis=dataclasses.replace(
+        _PLAIN.synthesis, coder_share=0.4, relief_share=0.4, night_share=0.15
+    ),
 )
 # More frames a clip: of the first and of the last the network sees but one neighbour.
 _ALIGN = dataclasses.replace(
