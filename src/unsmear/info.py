@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unsmear.video.describe import FileDescription
 
 BLURRED = 4.0  # pixels
-# Estimated lengths in pixels, by `scripts/calibrate_blur.py gain` with the released `lite` weights:
+# Estimated lengths in pixels, by `scripts/calibrate_blur.py gain` with weights of `plain`:
 # below the first the median gain is 0.3 dB, from 3 pixels on about 1 dB whatever the length; above
 # the second the estimate still says 12 pixels and more afterwards.
 SHARP_BELOW = 2.0

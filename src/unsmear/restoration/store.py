@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-MOST_KEPT = 8 << 30  # bytes: 210 frames of 720p in `lite`, 840 of 360p
+MOST_KEPT = 8 << 30  # bytes: 190 frames of 720p in `core`, 770 of 360p
 _SHARE_OF_DISK = 0.25  # of what is free: the result goes there too
 # Frames that the system's cache may hold behind the writing or the reading. Gigabytes would push
 # everything else out of it, and memory that a virtual machine has not touched yet is slow: 28 ms
