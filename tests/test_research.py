@@ -17,7 +17,7 @@ from unsmear.video.images import read_image, write_image
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
     small = dataclasses.replace(
-        PRESETS["lite"], stages=(Stage(steps=3, clips=2, frames=3, crop=32),)
+        PRESETS["lite"], stages=(Stage(steps=3, clips=2, frames=3, crop=32),), shards=2
     )
     monkeypatch.setitem(PRESETS, "lite", small)
     (tmp_path / "photos").mkdir()

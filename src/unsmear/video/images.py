@@ -25,8 +25,9 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def paths_below(root: Path) -> list[Path]:
-    """All files and folders below a folder, sorted. Linked folders are gone into, since data sets
-    are large and lie elsewhere; but not one that leads back to where it lies.
+    """All files and folders below a folder, sorted; nothing where there is none. Linked folders are
+    gone into, since data sets are large and lie elsewhere; but not one that leads back to where it
+    lies.
 
     Raises:
         InputError: a folder cannot be read.
@@ -35,6 +36,8 @@ def paths_below(root: Path) -> list[Path]:
     def complain(error: OSError) -> None:
         raise InputError(f"cannot read '{error.filename}': {error.strerror or error}") from None
 
+    if not root.is_dir():
+        return []
     found: list[Path] = []
     above = {root: {root.resolve()}}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=complain):
