@@ -255,7 +255,7 @@ class Synthesizer:
 
     def _dimming(self, count: int, random: Generators) -> Tensor:
         """What is left of the light of each clip, (count,)."""
-        share = self.config.night_share
+        share = self.config.night_share  # without one nothing is drawn: seeds give what they gave
         return draw_dimming(count, share, random) if share else torch.ones(count)
 
     def _layer(

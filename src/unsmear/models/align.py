@@ -88,7 +88,6 @@ class TripletFusion(nn.Module):
     def __init__(self, channels: int, hidden: int, stride: int) -> None:
         super().__init__()
         self._stride = stride
-        self._channels = channels
         # No activation on the straight way: with one, units that an early step kills stay dead.
         self.enter = conv3x3(channels + TRIPLET_CHANNELS * stride**2, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(3)))
@@ -104,10 +103,11 @@ class TripletFusion(nn.Module):
         # `enter` of features and pixels, part by part: on a CPU joining them takes longer than all
         # the rest of it. The pixels of a feature are channels of its weights: warped at full size,
         # none are lost where features are coarser.
-        weight, stride = self.enter.weight, self._stride
-        own = functional.conv2d(features, weight[:, : self._channels], self.enter.bias, padding=1)
+        stride, channels = self._stride, self.leave.out_channels
+        weight = self.enter.weight
+        own = functional.conv2d(features, weight[:, :channels], self.enter.bias, padding=1)
         around = functional.conv2d(
-            triplet, on_pixels(weight[:, self._channels :], stride), stride=stride, padding=stride
+            triplet, on_pixels(weight[:, channels:], stride), stride=stride, padding=stride
         )
         seen = self.blocks(own.add_(around))
         out: Tensor = self.leave(seen) + features
