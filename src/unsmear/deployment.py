@@ -138,7 +138,7 @@ def bench(
     from unsmear.deploy.records import BenchRecord, bench_lines
     from unsmear.device import pick_device
     from unsmear.evaluate.origin import origin_of
-    from unsmear.models.zoo import ZOO, load_model, random_model
+    from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.burst import check_burst
 
     match = re.fullmatch(r"(\d+)x(\d+)", size)
@@ -152,7 +152,7 @@ def bench(
         torch.set_num_threads(threads)
     hand_memory_back()
     where = pick_device(device)
-    known = ZOO.get(model)
+    known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
     network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loaded = dataclasses.replace(loaded, network=network)

@@ -1,20 +1,16 @@
-"""The file of graphs in eight bits, and the one that is released."""
+"""The file of graphs in eight bits."""
 
 from __future__ import annotations
 
 import pytest
 
-from unsmear.engines.choice import open_engine
 from unsmear.engines.eight_bit import (
     EightBitOrigin,
     SavedGraph,
-    eight_bit_path,
     load_eight_bit,
     save_eight_bit,
 )
 from unsmear.errors import ModelError
-from unsmear.models.checkpoint import digest_of
-from unsmear.models.zoo import ZOO, load_model
 
 ORIGIN = EightBitOrigin(
     digest="abc",
@@ -41,14 +37,3 @@ def test_a_cut_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ModelError, match="damaged"):
         load_eight_bit(path)
-
-
-@pytest.mark.parametrize(
-    "name", [name for name, row in ZOO.items() if eight_bit_path(row.weights).is_file()]
-)
-def test_released_graphs_belong_to_the_released_weights_and_lose_little(name):
-    model = load_model(name)
-    _, origin = load_eight_bit(eight_bit_path(ZOO[name].weights))
-    assert origin.digest == digest_of(model.network)
-    assert origin.loss < 0.1
-    assert open_engine(model, "openvino-int8").name == "openvino-int8"

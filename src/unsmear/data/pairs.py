@@ -117,9 +117,17 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
         InputError: the two folders of a sequence hold different file names (CombinedError: of
             several sequences).
     """
+    return pairs_among(paths_below(root), root, layouts)
+
+
+def pairs_among(
+    below: Sequence[Path], root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS
+) -> list[PairedSequence]:
+    """`find_pairs` where the paths below the folder are known, since large sets take a while to
+    walk through.
+    """
     found = []
     mistakes = Mistakes()
-    below = paths_below(root)
     for layout in layouts:
         for blurry_folder, sharp_folder, sequence in _folders(below, layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from unsmear.data.flow import is_continuous, optical_flow
-from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, find_pairs
+from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among
 from unsmear.errors import InputError, Mistakes
 from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
 
@@ -62,11 +62,14 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
                 InputError(f"'{root}' is not a folder: --data needs folders of training data")
             )
             continue
-        found = mistakes.attempt(partial(_frames_of_pairs, root))
+        below = mistakes.attempt(partial(paths_below, root))
+        if below is None:
+            continue
+        found = mistakes.attempt(partial(_frames_of_pairs, below, root))
         if found is None:
             continue
-        pairs += find_pairs(root)
-        for path in paths_below(root):
+        pairs += pairs_among(below, root)
+        for path in below:
             suffix = path.suffix.lower()
             if path.name.startswith(".") or path.parent in found or _is_never_sharp(path, root):
                 continue
@@ -86,11 +89,11 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     return TrainingFiles(tuple(photographs), tuple(clips), tuple(pairs))
 
 
-def _frames_of_pairs(root: Path) -> set[Path]:
+def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
     """Folders of paired frames, those of layouts that are not trained on (blur_gamma) too."""
     return {
         folder
-        for pair in find_pairs(root, PAIR_LAYOUTS)
+        for pair in pairs_among(below, root, PAIR_LAYOUTS)
         for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
     }
 
