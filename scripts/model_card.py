@@ -68,17 +68,17 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
     return lines
 
 
-def ensemble_table(ensembles: Mapping[int, list[SequenceScore]]) -> list[str]:
-    """Markdown: gains by the number of views, restored as by default.
+def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
+    """Markdown: gains by what is asked for.
 
     Args:
-        ensembles: scores by the number of views.
+        efforts: scores by options of the command line.
     """
-    names = [score.name for score in ensembles[1]]
-    lines = ["| views | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for views, scores in ensembles.items():
+    names = [score.name for score in next(iter(efforts.values()))]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for options, scores in efforts.items():
         gains = (f"{score.psnr_after - score.psnr_before:+.2f}" for score in scores)
-        lines.append(f"| {views} | " + " | ".join(gains) + " |")
+        lines.append(f"| {options} | " + " | ".join(gains) + " |")
     return lines
 
 
@@ -189,13 +189,17 @@ def main() -> None:
     sequences = find_pairs(arguments.val)
     alone = measure(network, sequences, loaded.window, with_ssim=False)
     scores = measure(network, sequences, loaded.window, with_ssim=True, burst=DEFAULT_BURST)
-    ensembles = {
-        views: measure(
+    efforts = {"as by default": scores}
+    for refine in (1, 2) if entry.config.aligned_levels else ():
+        efforts[f"`--refine {refine}`"] = measure(
+            network, sequences, loaded.window,
+            with_ssim=False, refine=refine, burst=DEFAULT_BURST,
+        )  # fmt: skip
+    for views in ENSEMBLES[1:]:
+        efforts[f"`--ensemble {views}`"] = measure(
             network, sequences, loaded.window,
             with_ssim=False, ensemble=views, burst=DEFAULT_BURST,
-        )
-        for views in ENSEMBLES[1:]
-    }  # fmt: skip
+        )  # fmt: skip
     lines = [
         f"# {arguments.model}",
         "",
@@ -214,10 +218,11 @@ def main() -> None:
         f"Restored as by default: {DEFAULT_BURST} frames on each side lend what they show sharper "
         "(`--burst`); the network alone is `--burst 0`.",
         "",
-        "The mean over several views of each frame (`--ensemble`), which takes as many times as "
-        "long, gains, in dB:",
+        "What more time brings, in dB over the blurry frames: the network goes over its own "
+        "results (`--refine`, nearly as long again each time), or the mean over several views of "
+        "each frame (`--ensemble`, as many times as long):",
         "",
-        *ensemble_table({1: scores, **ensembles}),
+        *effort_table(efforts),
         "",
         f"Written by `scripts/model_card.py` on {where.date}, in "
         f"{time.monotonic() - began:.0f} s on {where.machine}, {where.versions}.",

@@ -103,9 +103,18 @@ def either(request: pytest.FixtureRequest) -> DeblurNetwork:
 @pytest.fixture
 def weights_file(tmp_path: Path) -> Path:
     """Small random weights, as a file."""
-    path = tmp_path / "small.safetensors"
-    provenance = Provenance(model="small", steps=0, seed=0, hours=0.0, device="cpu", version="test")
-    save_weights(path, SMALL, mild().state_dict(), provenance)
+    return _weights_of(SMALL, tmp_path / "small.safetensors")
+
+
+@pytest.fixture
+def aligned_file(tmp_path: Path) -> Path:
+    """The same of a network that aligns neighbours."""
+    return _weights_of(ALIGNED, tmp_path / "aligned.safetensors")
+
+
+def _weights_of(config: NetworkConfig, path: Path) -> Path:
+    origin = Provenance(model=path.stem, steps=0, seed=0, hours=0, device="cpu", version="test")
+    save_weights(path, config, mild(config).state_dict(), origin)
     return path
 
 

@@ -49,6 +49,7 @@ def restore(
     window: str | None = None,
     tile: str = "auto",
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = DEFAULT_BURST,
     strength: float = 1.0,
     start: str | None = None,
@@ -82,6 +83,9 @@ def restore(
             The result is the same, memory is not.
         ensemble: Take the mean over so many views of each frame (as it is, upside down, ...): 1, 2,
             4 or 8. A little sharper, and each view takes as long again.
+        refine: Let the network go over its own results so many times, 0 to 3: each frame is
+            restored again, from its neighbours as they were restored before. The first time is
+            worth it; each takes nearly as long again.
         burst: Restored frames on each side that lend each frame what they show sharper, 0 to 4.
             0 is fastest.
         strength: How much of the change is applied, from 0 (none) to 1.
@@ -113,6 +117,7 @@ def restore(
     settings = Settings(
         tiling=parse_tiling(tile),
         ensemble=ensemble,
+        refine=refine,
         burst=burst,
         strength=strength,
         span=Span(

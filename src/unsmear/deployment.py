@@ -105,6 +105,7 @@ def bench(
     device: Device = "auto",
     rounds: int = 5,
     frames: int = 24,
+    refine: int = 0,
     burst: int = DEFAULT_BURST,
     threads: int | None = None,
     json: Path | None = None,
@@ -119,7 +120,8 @@ def bench(
         device: Where to work.
         rounds: Times that each engine is measured, in turn; the median counts.
         frames: Of the clip that is restored from file to file; 0: none is.
-        burst: As for restoring; of the clip alone.
+        refine: As for restoring; of the clip alone.
+        burst: Likewise.
         threads: CPU threads. Default: all.
         json: Also write the figures into this file.
     """
@@ -140,12 +142,14 @@ def bench(
     from unsmear.evaluate.origin import origin_of
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.burst import check_burst
+    from unsmear.restoration.stream import check_refine
 
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if match is None or min(int(match[1]), int(match[2])) < 16:
         raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
     if rounds < 1 or frames < 0 or (threads is not None and threads < 1):
         raise ConfigError("rounds and threads must be at least 1, frames 0 or more")
+    check_refine(refine)
     check_burst(burst)
     width, height = int(match[1]), int(match[2])
     if threads is not None:
@@ -155,6 +159,7 @@ def bench(
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
     network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    check_refine(refine, network)
     loaded = dataclasses.replace(loaded, network=network)
     if where.type == "cpu":
         usual: list[EngineName] = [
@@ -179,7 +184,7 @@ def bench(
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
                 opened[fastest.engine], loaded.window, width, height, frames=frames,
-                rounds=max(rounds // 2, 1), burst=burst,
+                rounds=max(rounds // 2, 1), refine=refine, burst=burst,
             )  # fmt: skip
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)

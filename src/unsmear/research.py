@@ -40,6 +40,7 @@ def train(
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     weights: str | None = None,
     pair_share: float | None = None,
+    refine_share: float | None = None,
     coder_share: float | None = None,
     relief_share: float | None = None,
     night_share: float | None = None,
@@ -81,6 +82,9 @@ def train(
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file. A smaller network grows; of what is larger the channels that matter most are kept.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
+        refine_share: Share of clips whose frames see their neighbours restored already, as they do
+            in what `unsmear CLIP --refine` adds; for networks that align neighbours. Default: the
+            preset's.
         coder_share: Share of synthesised clips that go through a real video coder, as what people
             have did. Needs PyAV. Default: the preset's.
         relief_share: Share of clips made from photographs in which near parts smear further, as
@@ -125,6 +129,7 @@ def train(
         compile=compile,
         precision=precision,
         pair_share=pair_share,
+        refine_share=refine_share,
         coder_share=coder_share,
         relief_share=relief_share,
         night_share=night_share,
@@ -226,6 +231,7 @@ def evaluate(
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     window: str | None = None,
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = DEFAULT_BURST,
     protocol: str = "basicsr2d",
     table1: Annotated[bool, Parameter(negative="")] = False,
@@ -253,6 +259,7 @@ def evaluate(
         model: Name from `unsmear models`, or the path of a .safetensors file.
         window: As for restoring. Default: the model's own.
         ensemble: As for restoring.
+        refine: As for restoring.
         burst: As for restoring.
         protocol: basicsr2d, matlab3d, cdvd or estrnn: published numbers differ in what they count.
         table1: Also print Table 1 of the paper with the measured row.
@@ -281,7 +288,9 @@ def evaluate(
     keep_freed_memory()
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
-    work = find_work(data, restored, sharp, layout, model, chosen, device, engine, ensemble, burst)
+    work = find_work(
+        data, restored, sharp, layout, model, chosen, device, engine, ensemble, refine, burst
+    )
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
         pristine = load_pristine() if niqe else None

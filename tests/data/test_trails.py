@@ -135,7 +135,7 @@ def test_synthesis_blurs_along_its_trails(monkeypatch):
 
     monkeypatch.setattr(synthesis, "draw_motion", slide)
     made = Synthesizer(PLAIN, photographs(), [], [], CPU)
-    blurry, _, trails, _ = made.batch(12, 2, 48, Generators.seeded(0, CPU))
+    blurry, _, trails, *_ = made.batch(12, 2, 48, Generators.seeded(0, CPU))
     assert trails.known.min() == 1
     torch.testing.assert_close(trails.vectors.abs(), torch.full((12, 2, 2, 6, 6), 9.0))
     along = (blurry[..., 1:, 1:] - blurry[..., :-1, :-1]).square().flatten(1).mean(dim=1)

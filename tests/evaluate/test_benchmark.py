@@ -156,6 +156,19 @@ def test_the_command_measures_a_model_and_writes_every_report(
     assert read_image(files[2]).shape[0] == 3
 
 
+def test_refining_reaches_the_work(gopro, aligned_file, tmp_path, capsys):
+    path, shown, scores = tmp_path / "r.json", [], set()
+    for extra in (["--refine", "0"], ["--refine", "1"], ["--refine", "1", "--ensemble", "2"]):
+        base = ["eval", "--data", str(gopro), "-m", str(aligned_file), "--device", "cpu"]
+        main([*base, "--json", str(path), *extra])
+        shown.append(capsys.readouterr().out.splitlines()[0])
+        scores.add(json.dumps(json.loads(path.read_text())["sequences"]))
+    assert "refined" not in shown[0]
+    assert "(refined 1x)" in shown[1]
+    assert "(ensemble of 2, refined 1x)" in shown[2]
+    assert len(scores) == 3
+
+
 def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     base = ["eval", "--data", str(gopro), "-m", str(weights_file), "--device", "cpu"]
     shown = []
@@ -187,6 +200,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", ".", "--window", "2"], "window is 2"),
         (["--data", ".", "--burst", "9"], "burst is 9"),
         (["--data", ".", "--ensemble", "5"], "ensemble is 5"),
+        (["--data", ".", "--refine", "4"], "refine is 4"),
         (["--data", "."], "no blurry and sharp frames"),
     ],
 )

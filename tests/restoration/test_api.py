@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import unsmear
-from tests.conftest import picture, stamps_of, write_video
+from tests.conftest import one_scene, picture, stamps_of, write_video
 from unsmear.errors import ConfigError, InputError, ModelError
+from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.stream import restore_stream
 
 
 def arrays(count=4, height=20, width=28):
@@ -50,6 +52,18 @@ def test_frames_come_while_more_go_in(weights_file):
         next(stream)
         next(stream)
         assert taken == 2 + ahead
+
+
+def test_frames_are_made_again_where_that_is_asked_for(aligned_file, weights_file):
+    model = unsmear.open_model(str(aligned_file), "cpu")
+    frames = one_scene(4, 16, 24)
+    once = torch.stack(list(unsmear.restore(frames, model=model, refine=0)))
+    again = torch.stack(list(unsmear.restore(frames, model=model, refine=1)))
+    wanted = restore_stream(model.engine, frames, model.window, refine=1, burst=DEFAULT_BURST)
+    torch.testing.assert_close(again, torch.stack(list(wanted)))
+    assert not torch.equal(again, once)
+    with pytest.raises(ConfigError, match="looks at no neighbours"):
+        unsmear.restore(frames, model=str(weights_file), refine=1)
 
 
 def test_window_all_takes_collections_and_refuses_iterators(weights_file):

@@ -12,7 +12,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from tests.conftest import SMALL, mild, one_scene, write_video
+from tests.conftest import ALIGNED, SMALL, mild, one_scene, write_video
 from unsmear.errors import EncodeError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.files import Outcome, restore_file
@@ -85,6 +85,20 @@ def test_an_ensemble_goes_on(tmp_path, network, window):
     assert contents(target) == contents(whole)
     restore_file(source, tmp_path / "alone.mkv", network, window)
     assert contents(tmp_path / "alone.mkv") != contents(whole)
+
+
+@pytest.mark.parametrize("window", [3, "all"])
+def test_frames_made_again_go_on(tmp_path, window):
+    network = mild(ALIGNED)
+    source = write_video(tmp_path / "in.mkv", frames=FRAMES)
+    settings, whole = Settings(refine=1), tmp_path / "whole.mkv"
+    restore_file(source, whole, network, window, settings)
+    target = tmp_path / "out.mkv"
+    broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))
+    assert restore_file(source, target, network, window, settings) == Outcome(FRAMES, resumed=8)
+    assert contents(target) == contents(whole)
+    restore_file(source, tmp_path / "once.mkv", network, window)
+    assert contents(tmp_path / "once.mkv") != contents(whole)
 
 
 def test_broken_off_twice_and_with_a_comparison(tmp_path, network):

@@ -62,14 +62,14 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
         frequency_weight=0.1, compile="off", precision="bfloat16",
-        coder_share=0.25, relief_share=0.5, night_share=0.75,
+        coder_share=0.25, relief_share=0.5, night_share=0.75, pair_share=0.75,
         weights=str(weights_file), clips=12, frames=2,
     )  # fmt: skip
     plan = prepare(asked, processes=2)
     config = plan.config
     assert (config.steps, config.seed, config.learning_rate) == (8, 3, 1e-3)
     assert (config.loss, config.frequency_weight, config.compile) == ("l1", 0.1, "off")
-    assert config.precision == "bfloat16"
+    assert (config.precision, config.pair_share) == ("bfloat16", 0.75)
     assert [(stage.clips, stage.frames) for stage in config.stages] == [(12, 2)]
     assert config.shards == 4
     assert config.synthesis == dataclasses.replace(
@@ -151,6 +151,11 @@ def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
     assert len(errors) == len(wanted)
     for error, text in zip(errors, wanted, strict=True):
         assert text in error
+
+
+def test_neighbours_that_are_to_be_restored_must_be_looked_at(stills, tmp_path):
+    with pytest.raises(ConfigError, match=r"refine_share is 0\.5: 'tiny' aligns no neighbours"):
+        prepare(request(stills, tmp_path, refine_share=0.5))
 
 
 def test_coders_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):

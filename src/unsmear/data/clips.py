@@ -22,12 +22,14 @@ class Clips(NamedTuple):
         trails: of the blur.
         motion: `unsmear.models.flow.clip_motion` of the blurry side, (B * T, 4, H / 8, W / 8); None
             where nobody measured it yet.
+        seen: what neighbours show, like `blurry`; None: the blurry side itself.
     """
 
     blurry: Tensor
     sharp: Tensor
     trails: Trails
     motion: Tensor | None = None
+    seen: Tensor | None = None
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -37,8 +39,8 @@ class Clips(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that is held."""
-        motion = () if self.motion is None else (self.motion,)
-        return self.blurry, self.sharp, *self.trails, *motion
+        more = (tensor for tensor in (self.motion, self.seen) if tensor is not None)
+        return self.blurry, self.sharp, *self.trails, *more
 
     def to(self, device: torch.device) -> Clips:
         """The same on another device, without waiting for what can be copied meanwhile."""
@@ -52,8 +54,8 @@ def unknown_clips(blurry: Tensor, sharp: Tensor) -> Clips:
 
 def clips_of(tensors: Sequence[Tensor]) -> Clips:
     """Clips of their `Clips.tensors`."""
-    blurry, sharp, vectors, known, *motion = tensors
-    return Clips(blurry, sharp, Trails(vectors, known), *motion)
+    blurry, sharp, vectors, known, *more = tensors
+    return Clips(blurry, sharp, Trails(vectors, known), *more)
 
 
 def join_clips(parts: Sequence[Clips]) -> Clips:

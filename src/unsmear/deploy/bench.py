@@ -79,11 +79,13 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def seconds_each(engine: Engine, window: int, frames: Sequence[Tensor], burst: int = 0) -> float:
+def seconds_each(
+    engine: Engine, window: int, frames: Sequence[Tensor], *, refine: int = 0, burst: int = 0
+) -> float:
     """For one frame of a stream; see `restore_stream`."""
 
     def work() -> None:
-        for _ in restore_stream(engine, frames, window, burst=burst):
+        for _ in restore_stream(engine, frames, window, refine=refine, burst=burst):
             pass
 
     with cores_left_to(engine):
@@ -147,22 +149,30 @@ def time_engines(
 
 
 def time_end_to_end(
-    engine: Engine, window: int, width: int, height: int, *, frames: int, rounds: int, burst: int
+    engine: Engine,
+    window: int,
+    width: int,
+    height: int,
+    *,
+    frames: int,
+    rounds: int,
+    burst: int,
+    refine: int = 0,
 ) -> EndToEnd:
     """Restore a clip from file to file, in turn with restoring alone, on as many frames: where
     two are worked on at a time, there is no one beside the last.
     """
-    settings = Settings(burst=burst, overwrite=True)
+    settings = Settings(refine=refine, burst=burst, overwrite=True)
     pictures = panning_frames(frames, width, height)
     whole, alone = [], []
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "clip.mp4", Path(folder) / "sharp.mp4"
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
-            alone.append(seconds_each(engine, window, pictures, burst))
+            alone.append(seconds_each(engine, window, pictures, refine=refine, burst=burst))
             with cores_left_to(engine):
                 seconds = _seconds(
                     lambda: restore_file(source, target, engine, window, settings), engine.device
                 )
             whole.append(seconds / frames)
-    return EndToEnd(engine.name, frames, median(whole), median(alone), burst)
+    return EndToEnd(engine.name, frames, median(whole), median(alone), burst, refine)

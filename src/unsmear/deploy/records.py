@@ -40,6 +40,7 @@ class EndToEnd:
         restoring_seconds: of restoring alone (the network, and what frames lend each other), for
             one frame, in turn with it in the same run.
         burst: restored frames on each side that lend to a frame.
+        refine: times that the network went over its own results.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class EndToEnd:
     seconds: float
     restoring_seconds: float
     burst: int = 0
+    refine: int = 0
 
     @property
     def overhead(self) -> float:
@@ -115,8 +117,9 @@ def bench_lines(record: BenchRecord) -> list[str]:
     if whole is not None:
         lines += [
             "",
-            f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}: "
-            f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
+            f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}"
+            + (f", refined {whole.refine}x: " if whole.refine else ": ")
+            + f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
             "is not restoring's (its own time taken in turn, in the same run).",
         ]
     return lines

@@ -15,7 +15,7 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.burst import check_burst
-from unsmear.restoration.stream import Window, describe_scenes, restore_stream
+from unsmear.restoration.stream import Scene, Window, check_refine, describe_scenes, restore_stream
 from unsmear.restoration.views import views_of
 
 
@@ -28,6 +28,7 @@ class DatasetWork:
     model: OpenedModel
     window: Window
     ensemble: int
+    refine: int
     burst: int
 
     @property
@@ -40,15 +41,14 @@ class DatasetWork:
         engine = self.model.engine
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
-            if self.window != "all":
-                return restore_stream(
-                    engine, blurry, self.window, ensemble=self.ensemble, burst=self.burst
-                )
-            held = list(blurry)  # two passes; sequences of data sets are short
-            scenes = describe_scenes(engine, held, ensemble=self.ensemble)
+            scenes: Sequence[Scene] = ()
+            if self.window == "all":
+                blurry = list(blurry)  # two passes; sequences of data sets are short
+                scenes = describe_scenes(engine, blurry, ensemble=self.ensemble)
             return restore_stream(
-                engine, held, "all", scenes=scenes, ensemble=self.ensemble, burst=self.burst
-            )
+                engine, blurry, self.window, scenes=scenes,
+                ensemble=self.ensemble, refine=self.refine, burst=self.burst,
+            )  # fmt: skip
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
@@ -82,16 +82,19 @@ def find_work(
     device: str,
     engine: EngineName = "torch",
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = DEFAULT_BURST,
 ) -> DatasetWork | FolderWork:
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
     Raises:
-        ConfigError: ensemble or burst is out of bounds; or neither, both, or half of one is given.
+        ConfigError: ensemble, refine or burst is out of bounds, or the model looks at no neighbours
+            that could be restored first; or neither, both, or half of one is given.
         InputError: nothing is found there.
         ModelError: see `open_model`.
     """
     views_of(ensemble)
+    check_refine(refine)
     check_burst(burst)
     if data is None and restored is not None and sharp is not None:
         return FolderWork(restored.name, find_comparisons(restored, sharp))
@@ -110,7 +113,9 @@ def find_work(
             f"{', '.join(one.name for one in layouts)}"
         )
     loaded = open_model(model, device, engine)
-    name = loaded.name if ensemble == 1 else f"{loaded.name} (ensemble of {ensemble})"
+    check_refine(refine, loaded.engine)
+    efforts = [f"ensemble of {ensemble}"] * (ensemble > 1) + [f"refined {refine}x"] * (refine > 0)
+    name = loaded.name + (f" ({', '.join(efforts)})" if efforts else "")
     title = f"{name} on {data.name}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
-    return DatasetWork(title, sequences, loaded, chosen, ensemble, burst)
+    return DatasetWork(title, sequences, loaded, chosen, ensemble, refine, burst)

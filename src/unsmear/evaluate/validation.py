@@ -44,6 +44,7 @@ def measure(
     *,
     with_ssim: bool,
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = 0,
 ) -> list[SequenceScore]:
     """Restore and compare: RGB, rounded to 8 bits, no crop, mean over all frames.
@@ -54,12 +55,15 @@ def measure(
         window: frames, odd.
         with_ssim: SSIM too; it takes about as long as `lite` itself.
         ensemble: see `restore_stream`.
+        refine: see `restore_stream`.
         burst: see `restore_stream`; by default the network is measured alone.
     """
     scores = []
     for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
-        stream = restore_stream(model, blurry, window, ensemble=ensemble, burst=burst)
+        stream = restore_stream(
+            model, blurry, window, ensemble=ensemble, refine=refine, burst=burst
+        )
         restored = [round_to_8_bit(frame.cpu()) for frame in stream]
         after_before = [restored, list(blurry)]
         psnrs = [mean_score(psnr, side, sharp) for side in after_before]

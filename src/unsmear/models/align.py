@@ -41,15 +41,16 @@ def aligned_triplet(
     return torch.cat((first, current, last), dim=1)
 
 
-def clip_triplets(clip: Tensor, motion: Tensor) -> Tensor:
+def clip_triplets(clip: Tensor, motion: Tensor, seen: Tensor | None = None) -> Tensor:
     """`aligned_triplet` of every frame of clips (B, T, 3, H, W), by their `clip_motion`:
-    (B * T, 9, H, W).
+    (B * T, 9, H, W). `seen`: what the neighbours show, like the clips, where it is not the same.
     """
+    seen = clip if seen is None else seen
     frames = clip.shape[1]
     back, forth = smoothed(motion).unflatten(0, (-1, frames)).split(2, dim=2)  # (B, T, 2, h, w)
     before, after = clip.clone(), clip.clone()
     if frames > 1:
-        earlier, later = clip[:, :-1].flatten(0, 1), clip[:, 1:].flatten(0, 1)
+        earlier, later = seen[:, :-1].flatten(0, 1), seen[:, 1:].flatten(0, 1)
         inner = (-1, frames - 1)
         before[:, 1:] = warp(earlier, back[:, 1:].flatten(0, 1)).unflatten(0, inner)
         after[:, :-1] = warp(later, forth[:, :-1].flatten(0, 1)).unflatten(0, inner)

@@ -62,7 +62,12 @@ class Neighbourhood(NamedTuple):
 
     @classmethod
     def of_clips(
-        cls, config: NetworkConfig, clip: Tensor, local: Tensor, motion: Tensor | None
+        cls,
+        config: NetworkConfig,
+        clip: Tensor,
+        local: Tensor,
+        motion: Tensor | None,
+        seen: Tensor | None = None,
     ) -> Neighbourhood:
         """Of every frame of clips.
 
@@ -71,6 +76,7 @@ class Neighbourhood(NamedTuple):
             clip: (B, T, 3, H, W), H and W multiples of what the network takes.
             local: `Encoded.local` of all, (B * T, C, h, w).
             motion: `unsmear.models.flow.clip_motion`, or None.
+            seen: what aligned neighbours show, like `clip`; None: the clip itself.
         """
         side, frames = config.neighbours, clip.shape[1]
         clips = local.unflatten(0, (-1, frames))  # (B, T, C, h, w)
@@ -83,7 +89,7 @@ class Neighbourhood(NamedTuple):
         if not config.aligned_levels:
             return cls(shifted, motion)
         assert motion is not None  # see NetworkConfig
-        return cls(shifted, motion, clip_triplets(clip, motion))
+        return cls(shifted, motion, clip_triplets(clip, motion, seen))
 
     def check(self, config: NetworkConfig) -> None:
         """Whether it is what a network takes.

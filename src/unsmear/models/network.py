@@ -340,15 +340,27 @@ class DeblurNetwork(nn.Module):
         return contexts[levels.index(level)] if level in levels else None
 
     @overload
-    def forward(self, clip: Tensor, *, motion: Tensor | None = None) -> Tensor: ...
+    def forward(
+        self, clip: Tensor, *, motion: Tensor | None = None, seen: Tensor | None = None
+    ) -> Tensor: ...
 
     @overload
     def forward(
-        self, clip: Tensor, *, motion: Tensor | None = None, with_trails: Literal[True]
+        self,
+        clip: Tensor,
+        *,
+        motion: Tensor | None = None,
+        seen: Tensor | None = None,
+        with_trails: Literal[True],
     ) -> tuple[Tensor, Tensor]: ...
 
     def forward(
-        self, clip: Tensor, *, motion: Tensor | None = None, with_trails: bool = False
+        self,
+        clip: Tensor,
+        *,
+        motion: Tensor | None = None,
+        seen: Tensor | None = None,
+        with_trails: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Restore every frame of a clip, the whole clip being each one's window.
 
@@ -356,6 +368,7 @@ class DeblurNetwork(nn.Module):
             clip: (B, T, 3, H, W), any H and W.
             motion: `unsmear.models.flow.clip_motion` of the clip, where it was measured before;
                 None: a network that follows trails measures it now.
+            seen: what aligned neighbours show, like `clip`, where they were restored before.
             with_trails: also return them, for training.
 
         Returns:
@@ -367,6 +380,8 @@ class DeblurNetwork(nn.Module):
         """
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.size_multiple)
+        if seen is not None:
+            seen = pad_to_multiple(seen, self.config.size_multiple)
         if motion is None and self.config.trail_levels:
             motion = clip_motion(padded)  # first of all: a compiler has to leave its graph for it
         encoded = self.encode(padded.flatten(0, 1))  # B*T frames
@@ -379,7 +394,7 @@ class DeblurNetwork(nn.Module):
             )
             for level in self.squeeze(encoded)
         )
-        around = Neighbourhood.of_clips(self.config, padded, encoded.local, motion)
+        around = Neighbourhood.of_clips(self.config, padded, encoded.local, motion, seen)
         contexts = self.mix(window)
         trails: Tensor | None = None
         if with_trails:

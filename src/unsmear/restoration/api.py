@@ -20,7 +20,14 @@ from unsmear.restoration.burst import check_burst
 from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
+from unsmear.restoration.stream import (
+    Scene,
+    Window,
+    check_refine,
+    check_window,
+    describe_scenes,
+    restore_stream,
+)
 from unsmear.restoration.tiles import Tiling
 from unsmear.restoration.views import views_of
 from unsmear.video.images import integer_from_unit, unit_from_integer
@@ -37,6 +44,7 @@ def restore(
     window: Window | None = None,
     tiling: Tiling = "auto",
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = DEFAULT_BURST,
 ) -> Iterator[Picture]:
     """Restore frames one after the other; the last ones come when the input ends.
@@ -53,6 +61,9 @@ def restore(
         tiling: see `unsmear.restoration.tiles.Tiler`.
         ensemble: views of each frame (as it is, upside down, ...) whose mean is taken: 1, 2, 4 or
             8. A little better, and each takes as long again.
+        refine: times that the network goes over its own results, 0 to 3: each frame is restored
+            again, from its neighbours as they were restored before. The first is worth it; it takes
+            nearly as long again.
         burst: restored frames on each side that lend each frame what they show sharper, 0 to 4;
             0 leaves frames as the network makes them.
 
@@ -63,7 +74,7 @@ def restore(
         InputError: a frame is of another kind, shape or type (when it is reached); the window
             is `all` and frames can be gone through only once.
         ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1,
-            ensemble or burst out of bounds.
+            ensemble, refine or burst out of bounds, or a model that looks at no neighbours.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
@@ -71,13 +82,14 @@ def restore(
     loaded = open_model(model, device, engine) if isinstance(model, str) else model
     chosen = check_window(loaded.window if window is None else window)
     views_of(ensemble)
+    check_refine(refine, loaded.engine)
     check_burst(burst)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(
             "window 'all' goes through the frames twice: give a list or another collection, "
             "not an iterator"
         )
-    return _restored(frames, loaded, chosen, tiling, ensemble, burst)
+    return _restored(frames, loaded, chosen, tiling, ensemble, refine, burst)
 
 
 def _restored(
@@ -86,6 +98,7 @@ def _restored(
     window: Window,
     tiling: Tiling,
     ensemble: int,
+    refine: int,
     burst: int,
 ) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
@@ -106,6 +119,7 @@ def _restored(
         scenes=scenes,
         tiling=tiling,
         ensemble=ensemble,
+        refine=refine,
         burst=burst,
     )
     for out in stream:

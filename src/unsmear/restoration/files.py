@@ -30,6 +30,7 @@ from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
     Window,
+    check_refine,
     check_window,
     describe_scenes,
     load_scenes,
@@ -116,9 +117,11 @@ def restore_file(
     Raises:
         InputError: the source cannot be used.
         OutputError: the target cannot be written. Nothing is left under its name.
-        ConfigError: window is even or below 1.
+        ConfigError: window is even or below 1, or refine is asked of a network that looks at no
+            neighbours.
     """
     check_window(window)
+    check_refine(settings.refine, model)
     check_paths(source, target, settings)
     run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)
     with ExitStack() as stack:
@@ -306,12 +309,14 @@ class _Run:
         info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
         expected = frames_expected(info, span)
         self.on_progress(Progress(done, expected, info))
-        lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.burst)
+        lead, frames = frames_of(
+            reader, span, done, self.engine, self.window, self.settings.burst, self.settings.refine
+        )
         results = restore_frames(
             self.engine, frames, self.window, scenes=scenes, store=store,
             tiling=self.settings.tiling, ensemble=self.settings.ensemble,
-            burst=self.settings.burst, strength=self.settings.strength,
-            first=done - lead, lead=lead,
+            refine=self.settings.refine, burst=self.settings.burst,
+            strength=self.settings.strength, first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip
         with closing(results):

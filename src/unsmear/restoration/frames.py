@@ -46,6 +46,7 @@ def restore_frames(
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = 0,
     strength: float = 1.0,
     first: int = 0,
@@ -74,7 +75,7 @@ def restore_frames(
 
     stream = restore_stream(
         model, pictures(), window, scenes=scenes, store=store, tiling=tiling,
-        ensemble=ensemble, burst=burst, first=first, lead=lead,
+        ensemble=ensemble, refine=refine, burst=burst, first=first, lead=lead,
     )  # fmt: skip
     with closing(ahead(stream) if overlap else stream) as restored:
         for out in restored:

@@ -1,14 +1,15 @@
 """Restore the frames of one scene, each as soon as enough is known of what follows it.
 
 Every frame is looked at (encoded, and what it contributes to others summed) and, when its window
-has been, made. Workers do both, some frames side by side; what is kept, dropped and summed is
-decided here, in the order of the frames, so that no bit depends on who was quick.
+has been, made; and made again, as often as is wanted, with its neighbours as they were made before.
+Workers do all of this, some frames side by side; what is kept, dropped and summed is decided here,
+in the order of the frames, so that no bit depends on who was quick.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
@@ -68,6 +69,54 @@ def looked_at(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
         yield from workers.map(lambda frame: look_at(tiler, frame), chain((first,), frames))
 
 
+class _Parts(NamedTuple):
+    """What a frame is made of, apart from what its neighbours show.
+
+    Attributes:
+        number: of the frame in the clip.
+        frame: (3, H, W).
+        encoded: of the frame; None where its finest features are to be computed again.
+        coarser: features of all levels but the finest.
+        contexts: of its window.
+        local: of the frames beside, see `Neighbourhood`.
+    """
+
+    number: int
+    frame: Tensor
+    encoded: Encoded | None
+    coarser: tuple[Tensor, ...]
+    contexts: Contexts
+    local: tuple[Tensor, ...]
+
+
+class _Draft(NamedTuple):
+    """A frame that was made.
+
+    Attributes:
+        number: of the frame in the clip.
+        restored: (3, H, W), 0..1.
+        luma: `shrunken_luma` of it; None where no neighbour will look at it.
+        parts: to make it again; None where it will not be.
+    """
+
+    number: int
+    restored: Tensor
+    luma: np.ndarray | None = None
+    parts: _Parts | None = None
+
+
+class _Beside(NamedTuple):
+    """What a frame shows one that stands beside it: itself as it came in, or as it was made.
+
+    Attributes:
+        frame: (3, H, W); None where no network looks at it.
+        luma: `shrunken_luma` of it, likewise.
+    """
+
+    frame: Tensor | None
+    luma: np.ndarray | None
+
+
 @dataclass
 class _Held:
     """A frame on its way; what is not there yet, or not needed any more, is None."""
@@ -93,6 +142,7 @@ class SceneStream:
         contexts: of the window, where it is the same for all frames.
         first: number of the scene's first frame in the clip.
         store: features of the clip's first frames.
+        refine: times that each frame is made again, its neighbours as they were made before.
     """
 
     def __init__(
@@ -102,8 +152,9 @@ class SceneStream:
         contexts: Contexts | None,
         first: int,
         store: FeatureStore | None = None,
+        refine: int = 0,
     ) -> None:
-        self._store = store
+        self._store, self._refine = store, refine
         self._tiler, self._network = tiler, tiler.network
         self._reach, self._contexts = reach, contexts
         self._side = self._network.config.neighbours
@@ -120,8 +171,19 @@ class SceneStream:
 
     def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
         """All frames of the scene from number `wanted` on."""
+        drafts = self._drafts(frames, wanted - self._refine)
+        for further in reversed(range(self._refine)):
+            drafts = self._made_again(drafts, further)
+        for draft in drafts:
+            restored = draft.restored if draft.number >= wanted else None
+            del draft
+            if restored is not None:
+                yield restored
+
+    def _drafts(self, frames: Iterable[Tensor], wanted: int) -> Iterator[_Draft]:
+        """All frames of the scene from number `wanted` on, made for the first time."""
         current = self._start
-        making: deque[Future[Tensor]] = deque()
+        making: deque[Future[_Draft]] = deque()
         for frame in frames:
             self._take(frame)
             if self.taken > self._ahead + self._spare:
@@ -132,7 +194,31 @@ class SceneStream:
         while making:
             yield making.popleft().result()
 
-    def _done(self, current: int, wanted: int, making: deque[Future[Tensor]]) -> Iterator[Tensor]:
+    def _made_again(self, drafts: Iterator[_Draft], further: int) -> Iterator[_Draft]:
+        """Each with its neighbours as they are in `drafts`, but for a first one whose neighbour is
+        missing though the scene has it; `further` times they will be made again.
+        """
+        making: deque[Future[_Draft]] = deque()
+        before: _Beside | None = None
+        current: _Draft | None = None
+        for draft in chain(drafts, (None,)):
+            if current is not None:
+                if before is not None or current.number == self._start:
+                    assert current.parts is not None
+                    after = None if draft is None else _Beside(draft.restored, draft.luma)
+                    beside = (before, current.luma, after)
+                    making.append(
+                        self._workers.submit(self._made, current.parts, beside, further > 0)
+                    )
+                before = _Beside(current.restored, current.luma)
+            current = draft
+            del draft
+            if len(making) > self._spare:
+                yield making.popleft().result()
+        while making:
+            yield making.popleft().result()
+
+    def _done(self, current: int, wanted: int, making: deque[Future[_Draft]]) -> Iterator[_Draft]:
         """Have a frame made, if it is wanted, and give the oldest that is. What only this one
         needed is let go of first: a caller may take its time, and memory, with what it is given.
         """
@@ -171,7 +257,7 @@ class SceneStream:
                     held.keep(encoded, whole=self._ahead == 0 or size <= MOST_KEPT_WHOLE)
         self._unsettled = max(self._unsettled, end)
 
-    def _make(self, current: int) -> Future[Tensor]:
+    def _make(self, current: int) -> Future[_Draft]:
         """Have a frame made of all that is known of its window."""
         self._settle(min(current + self._ahead + 1, self._end))
         contexts = self._contexts
@@ -186,41 +272,51 @@ class SceneStream:
         local = [self._local(number) for number in places]
         neighbours = (*local[: self._side], *local[self._side + 1 :])
         held = self._at(current)
-        beside = [
-            self._at(number) if self._start <= number < self._end else None
-            for number in (current - 1, current, current + 1)
-        ]
-        luma = [None if one is None else one.luma for one in beside]
-        frames = [None if one is None else one.frame for one in beside]
-        return self._workers.submit(
-            self._made, frames, held.encoded, held.coarser, contexts, neighbours, luma
-        )
+        assert held.frame is not None
+        parts = _Parts(current, held.frame, held.encoded, held.coarser, contexts, neighbours)
+        beside = (self._beside(current - 1), held.luma, self._beside(current + 1))
+        return self._workers.submit(self._made, parts, beside, self._refine > 0)
+
+    def _beside(self, number: int) -> _Beside | None:
+        """A frame of the scene as it came in."""
+        if not self._start <= number < self._end:
+            return None
+        held = self._at(number)
+        return _Beside(held.frame, held.luma)
 
     def _made(
         self,
-        frames: Sequence[Tensor | None],
-        encoded: Encoded | None,
-        coarser: tuple[Tensor, ...],
-        contexts: Contexts,
-        neighbours: tuple[Tensor, ...],
-        luma: Sequence[np.ndarray | None],
-    ) -> Tensor:
-        tiler = self._tiler
+        parts: _Parts,
+        beside: tuple[_Beside | None, np.ndarray | None, _Beside | None],
+        again: bool,
+    ) -> _Draft:
+        """A frame of its parts and its neighbours, between which stands its own luma (None for
+        networks that do not look at how the picture moves); `again`: it will be made once more.
+        """
+        before, luma, after = beside
+        engine, config = self._tiler.engine, self._network.config
+        encoded = parts.encoded
         if encoded is None:
-            assert frames[1] is not None
-            ready = prepared(frames[1], tiler.engine)
-            encoded = Encoded(ready, (tiler.encode_finest(ready), *coarser))
-        config, motion = self._network.config, None
-        beside: list[Tensor | None] = [None, None]
-        if luma[1] is not None:
-            motion = motion_between(luma[0], luma[1], luma[2])[None].to(tiler.engine.device)
+            ready = prepared(parts.frame, engine)
+            encoded = Encoded(ready, (self._tiler.encode_finest(ready), *parts.coarser))
+        motion = None
+        if luma is not None:
+            sides = (None if before is None else before.luma, None if after is None else after.luma)
+            motion = motion_between(sides[0], luma, sides[1])[None].to(engine.device)
+        shown: list[Tensor | None] = [None, None]
         if config.aligned_levels:
-            beside = [None if one is None else prepared(one, tiler.engine) for one in frames[::2]]
-        triple = (beside[0], encoded.frame, beside[1])
-        around = Neighbourhood.gathered(config, triple, neighbours, motion)
-        out = tiler.restore(encoded, contexts, around)
+            pictures = (None if one is None else one.frame for one in (before, after))
+            shown = [None if one is None else prepared(one, engine) for one in pictures]
+        triple = (shown[0], encoded.frame, shown[1])
+        around = Neighbourhood.gathered(config, triple, parts.local, motion)
+        out = self._tiler.restore(encoded, parts.contexts, around)
         height, width = self._size
-        return out[0, :, :height, :width].clamp_(0, 1)
+        restored = out[0, :, :height, :width].clamp_(0, 1)
+        if not again:
+            return _Draft(parts.number, restored)
+        if not restored.isfinite().all():
+            restored = parts.frame.to(restored)  # or it would spoil its neighbours
+        return _Draft(parts.number, restored, shrunken_luma(prepared(restored, engine))[0], parts)
 
     def _look_again(self, number: int) -> None:
         """Have the features of a settled frame computed again, if they were dropped."""

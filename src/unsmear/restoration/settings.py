@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from unsmear.errors import ConfigError
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.burst import check_burst
+from unsmear.restoration.stream import check_refine
 from unsmear.restoration.tiles import Tiling
 from unsmear.restoration.views import views_of
 from unsmear.video.encoding import EncodeChoice
@@ -71,6 +72,7 @@ class Settings:
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
         ensemble: views of each frame whose mean is taken: 1, 2, 4 or 8, each as long again.
+        refine: times that the network goes over its own results.
         burst: restored frames on each side that lend each frame what they show sharper.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video.
@@ -82,6 +84,7 @@ class Settings:
 
     tiling: Tiling = "auto"
     ensemble: int = 1
+    refine: int = 0
     burst: int = DEFAULT_BURST
     strength: float = 1.0
     span: Span = Span()
@@ -92,6 +95,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         views_of(self.ensemble)
+        check_refine(self.refine)
         check_burst(self.burst)
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")

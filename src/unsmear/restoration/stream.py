@@ -31,6 +31,9 @@ from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
 
+MOST_REFINE = 3
+"""Times that a network goes over its own results; it has learned from results of the first time."""
+
 
 def check_window(window: Window) -> Window:
     """Return a window that can be centred on a frame, or `all`.
@@ -43,6 +46,29 @@ def check_window(window: Window) -> Window:
             f"window is {window}: must be an odd number of frames, such as 1, 3 or 5, or all"
         )
     return window
+
+
+def check_refine(refine: int, model: Runnable | None = None) -> int:
+    """Return a number of times that a network can go over its own results.
+
+    Args:
+        refine: the number.
+        model: where it is known, it has to look at its neighbours.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not 0 <= refine <= MOST_REFINE:
+        raise ConfigError(
+            f"refine is {refine}: must be from 0 (each frame is restored once) to {MOST_REFINE} "
+            "times more"
+        )
+    if refine and model is not None and not as_engine(model).network.config.aligned_levels:
+        raise ConfigError(
+            f"refine is {refine}, but this network looks at no neighbours that could be restored "
+            "first: use 0, or a model that does, such as core"
+        )
+    return refine
 
 
 def parse_window(text: str) -> Window:
@@ -157,6 +183,7 @@ def restore_stream(
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
     ensemble: int = 1,
+    refine: int = 0,
     burst: int = 0,
     first: int = 0,
     lead: int = 0,
@@ -176,6 +203,9 @@ def restore_stream(
         tiling: see `unsmear.restoration.tiles.Tiler`.
         ensemble: views of a frame whose mean is taken, see `unsmear.restoration.views`; 1: each is
             restored once.
+        refine: times that the network goes over its own results: each frame is made again, from
+            the same features, with its neighbours as they were made before and with the motion
+            between them; for networks that align neighbours.
         burst: restored frames on each side that lend a frame what they show sharper, see
             `unsmear.restoration.burst`; 0: frames as the network makes them.
         first: number of the first of `frames` in the clip.
@@ -184,17 +214,19 @@ def restore_stream(
     Yields:
         Restored frames, (3, H, W), float32, 0..1, on the model's device, as many as came in
         after the lead; the first after window // 2 more have come in (at least
-        `NetworkConfig.neighbours`) and as many as `burst`, and three more for each further
-        worker of the engine.
+        `NetworkConfig.neighbours`) and as many as `refine` and `burst`, and three more, and one
+        for each refinement, for each further worker of the engine.
 
     Raises:
-        ConfigError: window is even or below 1, burst is out of bounds, or the ensemble has a
-            number of views that there is not.
+        ConfigError: window is even or below 1, burst or refine is out of bounds, the network looks
+            at no neighbours that could be made before, or the ensemble has a number of views that
+            there is not.
         ValueError: the frames differ in size, or in number from the scenes, or these are not of
             such an ensemble.
     """
     check_window(window)
     check_burst(burst)
+    check_refine(refine, model)
     views = views_of(ensemble)
     if any(len(scene.contexts) != len(views) for scene in scenes):
         raise ValueError(f"scenes were described for another ensemble than one of {len(views)}")
@@ -217,7 +249,9 @@ def restore_stream(
 
         if window != "all":
             for scene in split_scenes(checked):
-                runs = [SceneStream(tiler, window // 2, None, first) for tiler in tilers]
+                runs = [
+                    SceneStream(tiler, window // 2, None, first, refine=refine) for tiler in tilers
+                ]
                 yield from restored(runs, scene)
                 first += runs[0].taken
             return
@@ -228,7 +262,7 @@ def restore_stream(
                 continue
             stores = chain((store,), repeat(None))  # it knows frames as they are
             runs = [
-                SceneStream(tiler, 0, contexts, first, kept)
+                SceneStream(tiler, 0, contexts, first, kept, refine)
                 for tiler, contexts, kept in zip(tilers, known.contexts, stores, strict=False)
             ]
             yield from restored(runs, islice(checked, ends - first))
@@ -239,15 +273,15 @@ def restore_stream(
         raise ValueError("more frames follow than the scenes hold")
 
 
-def frames_before(model: Runnable, window: Window, burst: int) -> int:
+def frames_before(model: Runnable, window: Window, burst: int, refine: int = 0) -> int:
     """How many frames before a frame decide what it becomes; see `restore_stream`."""
-    return frames_after(model, window, burst) + (0 if window == "all" else MEMORY)
+    return frames_after(model, window, burst, refine) + (0 if window == "all" else MEMORY)
 
 
-def frames_after(model: Runnable, window: Window, burst: int) -> int:
+def frames_after(model: Runnable, window: Window, burst: int, refine: int = 0) -> int:
     """How many frames after a frame decide what it becomes."""
     side = as_engine(model).network.config.neighbours
-    return burst + (side if window == "all" else max(window // 2, side))
+    return burst + refine + (side if window == "all" else max(window // 2, side))
 
 
 def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -58,12 +58,18 @@ def frames_expected(info: ClipInfo, span: Span) -> int | None:
 
 
 def frames_of(
-    reader: Reader, span: Span, done: int, model: Runnable, window: Window, burst: int
+    reader: Reader,
+    span: Span,
+    done: int,
+    model: Runnable,
+    window: Window,
+    burst: int,
+    refine: int = 0,
 ) -> tuple[int, Iterator[Frame]]:
     """Frames from number `done` of the stretch on, after as many as decide what it becomes, and
     how many those are. After the end of the stretch follow those that its last frames look at.
     """
-    before = frames_before(model, window, burst)
+    before = frames_before(model, window, burst, refine)
     number = 0
     if span.start is None:
         number = max(done - before, 0)
@@ -72,7 +78,7 @@ def frames_of(
     frames = iter(reader)
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
-            after = 0 if window == "all" else frames_after(model, window, burst)
+            after = 0 if window == "all" else frames_after(model, window, burst, refine)
             return len(held), chain(held, _until(chain((frame,), frames), span.end, after))
         inside = span.start is None or frame.pts >= span.start
         number += inside

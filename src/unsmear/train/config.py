@@ -65,6 +65,9 @@ class TrainConfig:
         shards: equal parts that a batch is drawn in, each from random numbers of its own. Up to
             as many processes can share the work; the result does not depend on how many do.
         pair_share: shards that are recorded pairs rather than synthesis, where there are both.
+        refine_share: clips of a batch whose frames see their neighbours as the network restores
+            them, which is what it sees when it goes over its own results again; for networks that
+            align neighbours.
         precision: `auto` is bfloat16 on a GPU that has it, float32 elsewhere.
         compile: `graph` has steps recorded as CUDA graphs and replayed, see
             `unsmear.train.stepper`, which `auto` means where one process trains on a CUDA GPU,
@@ -92,6 +95,7 @@ class TrainConfig:
     ema_decay: float = 0.999
     shards: int = 1
     pair_share: float = 0.5
+    refine_share: float = 0.0
     precision: PrecisionChoice = "auto"
     compile: CompileChoice = "auto"
     seed: int = 0
@@ -124,6 +128,8 @@ class TrainConfig:
             problems.append(f"shards is {self.shards}: must divide the clips of every stage")
         if not 0 <= self.pair_share <= 1:
             problems.append(f"pair_share is {self.pair_share}: from 0 to 1")
+        if not 0 <= self.refine_share <= 1:
+            problems.append(f"refine_share is {self.refine_share}: from 0 to 1")
         if self.clip_norm <= 0 or self.warmup < 0:
             problems.append("clip_norm must be above 0, warmup 0 or more")
         if self.precision not in ("auto", "float32", "bfloat16"):

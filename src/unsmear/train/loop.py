@@ -66,13 +66,15 @@ def train(
 
     Raises:
         UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, the
-            initial weights are of another network, the processes cannot share the shards, or the
-            network follows trails and a crop is no multiple of their cell.
+            initial weights are of another network, the processes cannot share the shards, the
+            network follows trails and a crop is no multiple of their cell, or it aligns no
+            neighbours that could be restored first.
     """
     team = team or Team()
     entry = find_entry(config.model)
     check_shards(config, team.size)
     check_crops(config, entry.config)
+    check_drafts(config, entry.config)
     shards = team.share(range(config.shards))
     out.mkdir(parents=True, exist_ok=True)
     graphs = wants_graphs(config.compile, device, team)
@@ -147,6 +149,14 @@ def check_crops(config: TrainConfig, network: NetworkConfig) -> None:
                 f"crop is {stage.crop}: '{config.model}' follows trails, which needs a multiple of "
                 f"{CELL}"
             )
+
+
+def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
+    """Raise ConfigError where neighbours are to be restored that a network does not look at."""
+    if config.refine_share and not network.aligned_levels:
+        raise ConfigError(
+            f"refine_share is {config.refine_share}: '{config.model}' aligns no neighbours; use 0"
+        )
 
 
 def check_log() -> None:

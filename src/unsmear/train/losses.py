@@ -108,7 +108,8 @@ def restore_and_compare(
     if trail_weight == 0:
         restored = network(clips.blurry).float()
         return restored, loss(restored, clips.sharp)
-    restored, trails = network(clips.blurry, motion=clips.motion, with_trails=True)
+    seen = {} if clips.seen is None else {"seen": clips.seen}
+    restored, trails = network(clips.blurry, motion=clips.motion, with_trails=True, **seen)
     restored = restored.float()
     apart = trail_loss(trails.float(), clips.trails)
     return restored, loss(restored, clips.sharp) + trail_weight * apart

@@ -29,7 +29,7 @@ from unsmear.errors import (
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
 from unsmear.train.config import CompileChoice, LossName, PrecisionChoice, TrainConfig, preset
-from unsmear.train.loop import STATE_FILE, check_log, check_shards
+from unsmear.train.loop import STATE_FILE, check_drafts, check_log, check_shards
 from unsmear.train.state import check_resumable
 
 
@@ -54,6 +54,7 @@ class Request:
         compile: how steps are made faster.
         precision: of convolutions.
         pair_share: of recorded pairs.
+        refine_share: of clips whose neighbours are restored first.
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
         night_share: of clips made from photographs that are dim, with lamps.
@@ -79,6 +80,7 @@ class Request:
     compile: CompileChoice | None = None
     precision: PrecisionChoice | None = None
     pair_share: float | None = None
+    refine_share: float | None = None
     coder_share: float | None = None
     relief_share: float | None = None
     night_share: float | None = None
@@ -182,6 +184,7 @@ def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
         "compile",
         "precision",
         "pair_share",
+        "refine_share",
     )
     return mistakes.attempt(lambda: dataclasses.replace(start, **changes)) or start
 
@@ -214,6 +217,8 @@ def _check_fit(
                 "the preset trains"
             )
         )
+    if entry is not None:
+        mistakes.attempt(lambda: check_drafts(config, entry.config))
     mistakes.attempt(lambda: check_shards(config, processes))
     if config.synthesis.coder_share:
         mistakes.attempt(check_coders)

@@ -19,6 +19,7 @@ from torch import Tensor
 from unsmear.data.clips import Clips
 from unsmear.errors import UnsmearError
 from unsmear.train.config import CompileChoice, TrainConfig
+from unsmear.train.drafts import redrafted_places, with_drafts
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.state import TrainState
 from unsmear.train.team import Team
@@ -57,6 +58,7 @@ class Stepper:
         self, config: TrainConfig, state: TrainState, device: torch.device, team: Team
     ) -> None:
         self._config, self._state = config, state
+        self._shards = team.share(range(config.shards))
         if config.compile == "on":
             # In place, before it is wrapped: keys of weights and checkpoints stay as they are.
             # Each stage has one shape, and gets a program of its own.
@@ -91,6 +93,10 @@ class Stepper:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+        places = redrafted_places(config, config.stage_at(state.step), self._shards)
+        if places:
+            with self._autocast:
+                clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
         learned = differentiate(clips)
         if torch.isfinite(learned.norm):

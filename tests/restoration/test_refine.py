@@ -1,0 +1,178 @@
+"""A network that goes over its own results: each frame is made again from restored neighbours."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from unsmear.engines.base import TorchEngine
+from unsmear.errors import ConfigError
+from unsmear.models.flow import clip_motion
+from unsmear.models.neighbourhood import Neighbourhood
+from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
+from unsmear.restoration import scene
+from unsmear.restoration.store import FeatureStore
+from unsmear.restoration.stream import (
+    MOST_REFINE,
+    check_refine,
+    describe_scenes,
+    frames_after,
+    frames_before,
+    restore_stream,
+)
+from unsmear.restoration.tiles import TileSize
+
+ROUNDING = 2e-4  # trails of a network at random, of neighbours that it made before
+
+
+def once_more(network: DeblurNetwork, clip: Tensor, seen: Tensor, window: int) -> Tensor:
+    """Every frame from scratch: its own features, beside it what `seen` shows."""
+    frames, _, height, width = clip.shape
+    multiple, side = network.config.size_multiple, network.config.neighbours
+    blurry, beside = pad_to_multiple(clip, multiple), pad_to_multiple(seen, multiple)
+    motion = clip_motion(beside[None])
+    encoded = [network.encode(frame[None]) for frame in blurry]
+    out = []
+    for index in range(frames):
+        span = range(max(index - window // 2, 0), min(index + window // 2 + 1, frames))
+        context = network.mix(join_frames([network.squeeze(encoded[i]) for i in span]))
+        around = [index + offset for offset in range(-side, side + 1) if offset]
+        local = tuple(encoded[min(max(i, 0), frames - 1)].local for i in around)
+        before = beside[index - 1 : index] if index else None
+        after = beside[index + 1 : index + 2] if index + 1 < frames else None
+        triple = (before, blurry[index : index + 1], after)
+        moving = motion[index : index + 1]
+        found = Neighbourhood.gathered(network.config, triple, local, moving)
+        out.append(network.restore(encoded[index], context, found)[0, :, :height, :width])
+    return torch.stack(out).clamp(0, 1)
+
+
+@given(
+    frames=st.integers(1, 6),
+    height=st.integers(3, 30),
+    width=st.integers(3, 30),
+    window=st.sampled_from([1, 3, 9]),
+    refine=st.integers(1, 2),
+    workers=st.integers(1, 3),
+)
+def test_streamed_equals_all_at_once(frames, height, width, window, refine, workers):
+    network = awake(ALIGNED)
+    clip = one_scene(frames, height, width)
+    expected = torch.stack(list(restore_stream(network, clip, window)))
+    for _ in range(refine):
+        expected = once_more(network, clip, expected, window)
+    engine = TorchEngine(network, workers=workers)
+    found = torch.stack(list(restore_stream(engine, clip, window, refine=refine)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING)
+
+
+def test_what_training_shows_is_what_is_shown():
+    """`forward` with what was restored before, over the whole clip."""
+    network = awake(ALIGNED)
+    clip = one_scene(5, 16, 24)
+    once = network(clip[None]).clamp(0, 1)
+    again = network(clip[None], motion=clip_motion(once), seen=once)[0].clamp(0, 1)
+    found = torch.stack(list(restore_stream(network, clip, 9, refine=1)))
+    torch.testing.assert_close(found, again, rtol=0, atol=ROUNDING)
+    assert (found - once[0]).abs().max() > 1e-3
+
+
+@given(
+    lengths=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    refine=st.integers(1, 3),
+    burst=st.integers(0, 2),
+    first=st.integers(0, 20),
+    window=st.sampled_from([1, 5, "all"]),
+)
+def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, refine, burst, first, window):
+    """Bit for bit, given as many frames before as `frames_before` says; and scenes never mix."""
+    network = awake(ALIGNED)
+    clip = torch.cat([one_scene(length, 16, 24) for length in lengths])
+    scenes = describe_scenes(network, clip)
+    expected = []
+    for part, known in zip(clip.split([one.frames for one in scenes]), scenes, strict=True):
+        of_all = (known,) if window == "all" else ()
+        expected += restore_stream(network, part, window, scenes=of_all, refine=refine, burst=burst)
+    first = min(first, len(clip) - 1)
+    lead = min(first, frames_before(network, window, burst, refine))
+    found = list(
+        restore_stream(
+            network, clip[first - lead :], window, scenes=scenes if window == "all" else (),
+            refine=refine, burst=burst, first=first - lead, lead=lead,
+        )
+    )  # fmt: skip
+    assert len(found) == len(clip) - first
+    for one, other in zip(found, expected[first:], strict=True):
+        assert torch.equal(one, other)
+
+
+@given(refine=st.integers(0, 3), window=st.sampled_from([1, 5]), last=st.integers(0, 6))
+def test_frames_after_decide_and_no_others(refine, window, last):
+    network = awake(ALIGNED)
+    clip = one_scene(16, 16, 16)
+    whole = list(restore_stream(network, clip, window, refine=refine))
+    after = frames_after(network, window, 0, refine)
+    part = list(restore_stream(network, clip[: last + 1 + after], window, refine=refine))
+    assert torch.equal(part[last], whole[last])
+
+
+def test_tiles_and_features_that_are_made_again_change_nothing(monkeypatch, tmp_path):
+    network = awake(ALIGNED)
+    clip = one_scene(5, 70, 90)
+    whole = torch.stack(list(restore_stream(network, clip, 3, refine=1, tiling="off")))
+    tiled = restore_stream(network, clip, 3, refine=1, tiling=TileSize(64, 64))
+    torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=2e-3)
+    with FeatureStore.opened(tmp_path, 1 << 30) as store:
+        scenes = describe_scenes(network, clip, store=store, tiling="off")
+        kept = restore_stream(
+            network, clip, "all", scenes=scenes, store=store, refine=1, tiling="off"
+        )
+        wide = restore_stream(network, clip, 9, refine=1, tiling="off")
+        expected = torch.stack(list(wide))
+        torch.testing.assert_close(torch.stack(list(kept)), expected, rtol=0, atol=ROUNDING)
+    monkeypatch.setattr(scene, "MOST_KEPT", 0)
+    monkeypatch.setattr(scene, "MOST_KEPT_WHOLE", 0)
+    dropped = torch.stack(list(restore_stream(network, clip, 3, refine=1, tiling="off")))
+    torch.testing.assert_close(dropped, whole, rtol=0, atol=ROUNDING)
+
+
+def test_a_broken_frame_does_not_spoil_its_neighbours():
+    class Broken(TorchEngine):
+        """Gives no numbers for a frame that is all white."""
+
+        def decode_level(self, level, features, below, context):
+            out = super().decode_level(level, features, below, context)
+            return out * torch.nan if level == 0 and below[-1][:, 3:6].min() == 1 else out
+
+    clip = one_scene(5, 16, 16)
+    clip[2] = 1.0
+    found = list(restore_stream(Broken(awake(ALIGNED)), clip, 3, refine=2))
+    assert [bool(frame.isfinite().all()) for frame in found] == [True, True, False, True, True]
+
+
+def test_memory_does_not_grow_with_the_length():
+    taken = 0
+
+    def frames():
+        nonlocal taken
+        for frame in one_scene(24, 16, 16):
+            taken += 1
+            yield frame
+
+    engine = TorchEngine(awake(ALIGNED), workers=2)
+    for done, _ in enumerate(restore_stream(engine, frames(), 5, refine=2, burst=1), 1):
+        assert taken <= done + 2 + 2 + 1 + 3 + 2
+    assert done == 24
+
+
+def test_what_cannot_be_asked_for():
+    for refine in (-1, MOST_REFINE + 1):
+        with pytest.raises(ConfigError, match=f"refine is {refine}: must be from 0"):
+            check_refine(refine)
+    with pytest.raises(ConfigError, match="looks at no neighbours that could be restored"):
+        list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, refine=1))
+    assert check_refine(1, awake(ALIGNED)) == 1
