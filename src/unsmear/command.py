@@ -168,8 +168,14 @@ def _restore_one(
 ) -> None:
     from unsmear.restoration.files import restore_file
     from unsmear.restoration.preview import write_preview
+    from unsmear.restoration.stream import check_refine
 
     chosen = model.window if window is None else window
+    if check_refine(settings.refine, model.engine) and not model.provenance.has_refined:
+        reporter.note(
+            f"model '{model.name}' has not learned from its own results: with --refine frames may "
+            "become worse"
+        )
     if preview:
         outcome = write_preview(
             source, target, model.engine, chosen, settings, on_note=reporter.note

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ALIGNED, mild, one_scene
+from tests.conftest import one_scene
 from unsmear.deploy import export as exporting
 from unsmear.deploy.export import export
 from unsmear.deploy.exported import ExportedModel
 from unsmear.errors import ModelError, OutputError
-from unsmear.models.checkpoint import Provenance, save_weights
+from unsmear.models.flow import clip_motion
+from unsmear.models.network import pad_to_multiple
 from unsmear.models.zoo import load_model
 
 
@@ -40,19 +41,20 @@ def test_graphs_restore_clips_of_any_size(loaded, tmp_path, kind):
         export(loaded, kind, folder)
 
 
-def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(tmp_path):
+def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(aligned_file, tmp_path):
     """In OpenVINO, which converts them in seconds; tests/engines runs those of ONNX too."""
-    path = tmp_path / "trails.safetensors"
-    provenance = Provenance(model="trails", steps=0, seed=0, hours=0, device="cpu", version="test")
-    save_weights(path, ALIGNED, mild(ALIGNED).state_dict(), provenance)
-    loaded = load_model(str(path))
+    loaded = load_model(str(aligned_file))
     assert export(loaded, "openvino", tmp_path / "graphs") < 1e-4
     exported = ExportedModel(tmp_path / "graphs")
     assert exported.about["graphs"]["restore"]["inputs"][-2:] == ["motion", "triplet"]
-    clip = one_scene(3, 40, 56)
-    found = exported.restore_clip(clip.numpy())
-    wanted = loaded.network(clip[None])[0].numpy()
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+    clip = one_scene(3, 40, 50)
+    once = loaded.network(clip[None])
+    again = loaded.network(
+        clip[None], motion=clip_motion(pad_to_multiple(once.clamp(0, 1), 8)), seen=once.clamp(0, 1)
+    )
+    for refine, wanted in enumerate((once, again)):
+        found = exported.restore_clip(clip.numpy(), refine)
+        np.testing.assert_allclose(found, wanted[0].numpy(), rtol=0, atol=1e-4)
 
 
 def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):

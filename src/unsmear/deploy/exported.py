@@ -89,11 +89,13 @@ class ExportedModel:
         self._encode = open_graph(folder / f"encode{suffix}")
         self._restore = open_graph(folder / f"restore{suffix}")
 
-    def restore_clip(self, clip: np.ndarray) -> np.ndarray:
+    def restore_clip(self, clip: np.ndarray, refine: int = 0) -> np.ndarray:
         """Restore every frame, the whole clip being each one's window.
 
         Args:
             clip: (T, 3, H, W), float32, RGB, 0..1.
+            refine: times that frames are restored again, their neighbours as they were restored
+                before; for networks that align neighbours.
 
         Returns:
             The same shape, not clamped.
@@ -109,20 +111,25 @@ class ExportedModel:
         total = windows[0]
         for others in windows[1:]:
             total = [one.merge(other) for one, other in zip(total, others, strict=True)]
-        moving = self._moving(frames)
-        restored = [
-            self._restored(frame, features, number, total, moving)
-            for number, frame in enumerate(frames)
-        ]
-        return np.concatenate(restored)[..., :height, :width]
+        seen = frames
+        for _ in range(refine + 1):
+            moving = self._moving(frames, seen)
+            restored = [
+                self._restored(frame, features, number, total, moving)[..., :height, :width]
+                for number, frame in enumerate(frames)
+            ]
+            seen = [np.pad(frame.clip(0, 1), edges[1:], mode="edge") for frame in restored]
+        return np.concatenate(restored)
 
     @staticmethod
     def _windows(parts: Sequence[np.ndarray]) -> list[Window]:
         return [Window(*parts[start : start + 3]) for start in range(0, len(parts), 3)]
 
-    def _moving(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """What the network asks for of each frame and those beside it: the motion, (T, 4, H' / 8,
-        W' / 8), and the triplets, (T, 9, H', W').
+    def _moving(
+        self, frames: Sequence[np.ndarray], seen: Sequence[np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """What the network asks for of each frame and those beside it, as `seen` shows them: the
+        motion, (T, 4, H' / 8, W' / 8), and the triplets, (T, 9, H', W').
         """
         network = self.about["network"]  # older folders lack some entries
         if not network.get("trail_levels"):
@@ -132,11 +139,11 @@ class ExportedModel:
         from unsmear.models.align import clip_triplets
         from unsmear.models.flow import clip_motion
 
-        clip = torch.from_numpy(np.concatenate(frames)[None])
-        motion = clip_motion(clip)
+        clip, shown = (torch.from_numpy(np.concatenate(side)[None]) for side in (frames, seen))
+        motion = clip_motion(shown)
         moving = {"motion": motion.numpy()}
         if network.get("aligned_levels"):
-            moving["triplet"] = clip_triplets(clip, motion).numpy()
+            moving["triplet"] = clip_triplets(clip, motion, shown).numpy()
         return moving
 
     def _restored(
