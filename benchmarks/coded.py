@@ -21,7 +21,7 @@ from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
 from unsmear.models.zoo import load_model
-from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.effort import Effort
 
 CODINGS = (
     None,
@@ -46,7 +46,7 @@ def measured(names: list[str], val: Path, title: str) -> CodedRecord:
         raise InputError(f"no paired sequences below '{val}': expected folders blur and sharp")
     loaded = [load_model(name) for name in names]
     models = {model.name: (model.network.eval(), model.window) for model in loaded}
-    scores = measure_coded(models, sequences, CODINGS, DEFAULT_BURST)
+    scores = measure_coded(models, sequences, CODINGS, Effort())
     return CodedRecord(title, scores, origin_of(torch.device("cpu")))
 
 

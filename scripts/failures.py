@@ -22,7 +22,7 @@ from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linea
 from unsmear.demo import shaky_clip
 from unsmear.evaluate.metrics import psnr
 from unsmear.models.zoo import ZOO, load_model
-from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import integer_from_unit, write_image
 
@@ -89,7 +89,7 @@ def draw(model: str) -> Tensor:
     loaded = load_model(model)
     rows = []
     for case, (blurry, sharp) in cases().items():
-        restored = list(restore_stream(loaded.network, blurry, loaded.window, burst=DEFAULT_BURST))
+        restored = list(restore_stream(loaded.network, blurry, loaded.window, effort=Effort()))
         middle = FRAMES // 2
         rows.append(row(case, blurry[middle], restored[middle], sharp[middle]))
     sheet = np.concatenate(rows)

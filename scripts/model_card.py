@@ -24,7 +24,7 @@ from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
-from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.views import ENSEMBLES
 
 # The sharp videos that brought real motion: name, source, licence.
@@ -188,18 +188,16 @@ def main() -> None:
     began = time.monotonic()
     sequences = find_pairs(arguments.val)
     alone = measure(network, sequences, loaded.window, with_ssim=False)
-    scores = measure(network, sequences, loaded.window, with_ssim=True, burst=DEFAULT_BURST)
+    scores = measure(network, sequences, loaded.window, with_ssim=True, effort=Effort())
     efforts = {"as by default": scores}
     for refine in (1, 2) if entry.config.aligned_levels else ():
         efforts[f"`--refine {refine}`"] = measure(
-            network, sequences, loaded.window,
-            with_ssim=False, refine=refine, burst=DEFAULT_BURST,
-        )  # fmt: skip
+            network, sequences, loaded.window, with_ssim=False, effort=Effort(refine=refine)
+        )
     for views in ENSEMBLES[1:]:
         efforts[f"`--ensemble {views}`"] = measure(
-            network, sequences, loaded.window,
-            with_ssim=False, ensemble=views, burst=DEFAULT_BURST,
-        )  # fmt: skip
+            network, sequences, loaded.window, with_ssim=False, effort=Effort(ensemble=views)
+        )
     lines = [
         f"# {arguments.model}",
         "",
@@ -215,7 +213,7 @@ def main() -> None:
         "",
         *score_table(scores, alone),
         "",
-        f"Restored as by default: {DEFAULT_BURST} frames on each side lend what they show sharper "
+        f"Restored as by default: {Effort().burst} frames on each side lend what they show sharper "
         "(`--burst`); the network alone is `--burst 0`.",
         "",
         "What more time brings, in dB over the blurry frames: the network goes over its own "

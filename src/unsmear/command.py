@@ -106,6 +106,7 @@ def restore(
     from unsmear.allocator import hand_memory_back
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
+    from unsmear.restoration.effort import Effort
     from unsmear.restoration.paths import check_paths
     from unsmear.restoration.settings import Settings, Span, parse_time
     from unsmear.restoration.stream import parse_window
@@ -116,9 +117,7 @@ def restore(
     hand_memory_back()
     settings = Settings(
         tiling=parse_tiling(tile),
-        ensemble=ensemble,
-        refine=refine,
-        burst=burst,
+        effort=Effort(ensemble=ensemble, refine=refine, burst=burst),
         strength=strength,
         span=Span(
             start=None if start is None else parse_time(start),
@@ -168,10 +167,10 @@ def _restore_one(
 ) -> None:
     from unsmear.restoration.files import restore_file
     from unsmear.restoration.preview import write_preview
-    from unsmear.restoration.stream import check_refine
 
     chosen = model.window if window is None else window
-    if check_refine(settings.refine, model.engine) and not model.provenance.has_refined:
+    settings.effort.check(model.engine)
+    if settings.effort.refine and not model.provenance.has_refined:
         reporter.note(
             f"model '{model.name}' has not learned from its own results: with --refine frames may "
             "become worse"

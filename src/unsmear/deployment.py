@@ -141,16 +141,14 @@ def bench(
     from unsmear.device import pick_device
     from unsmear.evaluate.origin import origin_of
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
-    from unsmear.restoration.burst import check_burst
-    from unsmear.restoration.stream import check_refine
+    from unsmear.restoration.effort import Effort
 
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if match is None or min(int(match[1]), int(match[2])) < 16:
         raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
     if rounds < 1 or frames < 0 or (threads is not None and threads < 1):
         raise ConfigError("rounds and threads must be at least 1, frames 0 or more")
-    check_refine(refine)
-    check_burst(burst)
+    effort = Effort(refine=refine, burst=burst)
     width, height = int(match[1]), int(match[2])
     if threads is not None:
         torch.set_num_threads(threads)
@@ -159,7 +157,7 @@ def bench(
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
     network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    check_refine(refine, network)
+    effort.check(network)
     loaded = dataclasses.replace(loaded, network=network)
     if where.type == "cpu":
         usual: list[EngineName] = [
@@ -184,7 +182,7 @@ def bench(
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
                 opened[fastest.engine], loaded.window, width, height, frames=frames,
-                rounds=max(rounds // 2, 1), refine=refine, burst=burst,
+                rounds=max(rounds // 2, 1), effort=effort,
             )  # fmt: skip
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)

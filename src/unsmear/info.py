@@ -132,13 +132,13 @@ def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeE
     """
     from contextlib import ExitStack
 
-    from unsmear.restoration import DEFAULT_BURST
+    from unsmear.restoration.effort import Effort
     from unsmear.restoration.stream import frames_after, restore_stream
     from unsmear.video.folder import FolderReader
     from unsmear.video.reader import VideoReader
 
     # So many frames go in before the first comes out; then one comes for each that goes in.
-    ahead = frames_after(model.engine, model.window, DEFAULT_BURST)
+    ahead = frames_after(model.engine, model.window, Effort())
     began = time.perf_counter()
     taken = 0
     stamps: list[tuple[int, float]] = []
@@ -153,7 +153,7 @@ def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeE
                 taken += 1
                 yield frame.rgb
 
-        stream = restore_stream(model.engine, pictures(), model.window, burst=DEFAULT_BURST)
+        stream = restore_stream(model.engine, pictures(), model.window, effort=Effort())
         for restored in stream:
             restored.cpu()  # waits for the GPU
             stamps.append((taken, time.perf_counter()))

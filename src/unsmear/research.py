@@ -283,14 +283,14 @@ def evaluate(
     from unsmear.evaluate.report import remarks, save_reports, table_1_lines, table_rows
     from unsmear.evaluate.run import find_work
     from unsmear.evaluate.vmaf import find_vmaf
+    from unsmear.restoration.effort import Effort
     from unsmear.restoration.stream import parse_window
 
     keep_freed_memory()
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
-    work = find_work(
-        data, restored, sharp, layout, model, chosen, device, engine, ensemble, refine, burst
-    )
+    effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
+    work = find_work(data, restored, sharp, layout, model, chosen, device, engine, effort)
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
         pristine = load_pristine() if niqe else None

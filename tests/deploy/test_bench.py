@@ -18,6 +18,7 @@ from unsmear.deploy.records import BenchRecord, bench_lines
 from unsmear.engines.base import as_engine
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import load_model, random_model
+from unsmear.restoration.effort import Effort
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def test_a_convolution_has_a_speed():
 
 
 def test_end_to_end_restores_a_whole_clip(loaded):
-    whole = time_end_to_end(as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, burst=1)
+    whole = time_end_to_end(
+        as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, effort=Effort(burst=1)
+    )
     assert whole.frames == 5
     assert whole.engine == "torch"
     assert whole.overhead == pytest.approx(1 - whole.restoring_seconds / whole.seconds)

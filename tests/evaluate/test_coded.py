@@ -17,6 +17,7 @@ from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
 from unsmear.models.network import DeblurNetwork
+from unsmear.restoration.effort import NETWORK_ALONE
 from unsmear.video.images import write_image
 
 
@@ -46,7 +47,7 @@ def unchanging():
 
 def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
     codings = [Coding("libx264", 20), Coding("libx264", 34), Coding("mpeg4", 8)]
-    scores = measure_coded({"same": (unchanging, 3)}, find_pairs(val), codings, 0)
+    scores = measure_coded({"same": (unchanging, 3)}, find_pairs(val), codings, NETWORK_ALONE)
     assert [(s.sequence, s.coding) for s in scores[:3]] == [
         ("one", "libx264, crf 20"), ("one", "libx264, crf 34"), ("one", "mpeg4, quantiser 8"),
     ]  # fmt: skip
@@ -61,7 +62,7 @@ def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging)
         {"a": (unchanging, 1), "b": (unchanging, 3)},
         find_pairs(val),
         [None, Coding("mpeg4", 4)],
-        0,
+        NETWORK_ALONE,
     )
     record = CodedRecord("Coded", scores, origin_of(torch.device("cpu"), ["coded.py"]))
     header, _, first, second = coded_lines(record)[2:]

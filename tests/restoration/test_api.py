@@ -7,7 +7,7 @@ import torch
 import unsmear
 from tests.conftest import one_scene, picture, stamps_of, write_video
 from unsmear.errors import ConfigError, InputError, ModelError
-from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
 
 
@@ -59,7 +59,7 @@ def test_frames_are_made_again_where_that_is_asked_for(aligned_file, weights_fil
     frames = one_scene(4, 16, 24)
     once = torch.stack(list(unsmear.restore(frames, model=model, refine=0)))
     again = torch.stack(list(unsmear.restore(frames, model=model, refine=1)))
-    wanted = restore_stream(model.engine, frames, model.window, refine=1, burst=DEFAULT_BURST)
+    wanted = restore_stream(model.engine, frames, model.window, effort=Effort(refine=1))
     torch.testing.assert_close(again, torch.stack(list(wanted)))
     assert not torch.equal(again, once)
     with pytest.raises(ConfigError, match="looks at no neighbours"):

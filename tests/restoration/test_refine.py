@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,10 +15,9 @@ from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.restoration import scene
+from unsmear.restoration.effort import MOST_REFINE, Effort
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
-    MOST_REFINE,
-    check_refine,
     describe_scenes,
     frames_after,
     frames_before,
@@ -27,6 +26,11 @@ from unsmear.restoration.stream import (
 from unsmear.restoration.tiles import TileSize
 
 ROUNDING = 2e-4  # trails of a network at random, of neighbours that it made before
+
+
+def alone(refine: int) -> Effort:
+    """The network, again and again, and nothing else."""
+    return Effort(refine=refine, burst=0)
 
 
 def once_more(network: DeblurNetwork, clip: Tensor, seen: Tensor, window: int) -> Tensor:
@@ -51,6 +55,7 @@ def once_more(network: DeblurNetwork, clip: Tensor, seen: Tensor, window: int) -
     return torch.stack(out).clamp(0, 1)
 
 
+@settings(max_examples=12)
 @given(
     frames=st.integers(1, 6),
     height=st.integers(3, 30),
@@ -66,7 +71,7 @@ def test_streamed_equals_all_at_once(frames, height, width, window, refine, work
     for _ in range(refine):
         expected = once_more(network, clip, expected, window)
     engine = TorchEngine(network, workers=workers)
-    found = torch.stack(list(restore_stream(engine, clip, window, refine=refine)))
+    found = torch.stack(list(restore_stream(engine, clip, window, effort=alone(refine))))
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING)
 
 
@@ -76,67 +81,82 @@ def test_what_training_shows_is_what_is_shown():
     clip = one_scene(5, 16, 24)
     once = network(clip[None]).clamp(0, 1)
     again = network(clip[None], motion=clip_motion(once), seen=once)[0].clamp(0, 1)
-    found = torch.stack(list(restore_stream(network, clip, 9, refine=1)))
+    found = torch.stack(list(restore_stream(network, clip, 9, effort=alone(1))))
     torch.testing.assert_close(found, again, rtol=0, atol=ROUNDING)
     assert (found - once[0]).abs().max() > 1e-3
 
 
+@settings(max_examples=10)
 @given(
-    lengths=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    lengths=st.lists(st.integers(1, 8), min_size=1, max_size=2),
     refine=st.integers(1, 3),
     burst=st.integers(0, 2),
-    first=st.integers(0, 20),
+    first=st.integers(0, 14),
     window=st.sampled_from([1, 5, "all"]),
 )
-def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, refine, burst, first, window):
-    """Bit for bit, given as many frames before as `frames_before` says; and scenes never mix."""
-    network = awake(ALIGNED)
+def test_a_stream_is_the_same_wherever_it_begins(lengths, refine, burst, first, window):
+    """Bit for bit, given as many frames before as `frames_before` says."""
+    network, effort = awake(ALIGNED), Effort(refine=refine, burst=burst)
     clip = torch.cat([one_scene(length, 16, 24) for length in lengths])
-    scenes = describe_scenes(network, clip)
-    expected = []
-    for part, known in zip(clip.split([one.frames for one in scenes]), scenes, strict=True):
-        of_all = (known,) if window == "all" else ()
-        expected += restore_stream(network, part, window, scenes=of_all, refine=refine, burst=burst)
+    scenes = describe_scenes(network, clip) if window == "all" else ()
+    whole = list(restore_stream(network, clip, window, scenes=scenes, effort=effort))
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, burst, refine))
-    found = list(
-        restore_stream(
-            network, clip[first - lead :], window, scenes=scenes if window == "all" else (),
-            refine=refine, burst=burst, first=first - lead, lead=lead,
-        )
+    lead = min(first, frames_before(network, window, effort))
+    part = restore_stream(
+        network, clip[first - lead :], window,
+        scenes=scenes, effort=effort, first=first - lead, lead=lead,
     )  # fmt: skip
+    found = list(part)
     assert len(found) == len(clip) - first
-    for one, other in zip(found, expected[first:], strict=True):
+    for one, other in zip(found, whole[first:], strict=True):
         assert torch.equal(one, other)
 
 
-@given(refine=st.integers(0, 3), window=st.sampled_from([1, 5]), last=st.integers(0, 6))
+@pytest.mark.parametrize("window", [5, "all"])
+def test_scenes_never_mix(window):
+    network, effort = awake(ALIGNED), Effort(refine=2, burst=1)
+    first, *others = (one_scene(4, 16, 24) for _ in range(3))
+
+    def restored(clip):
+        scenes = describe_scenes(network, clip)
+        assert scenes[0].frames == 4
+        known = scenes if window == "all" else ()
+        return list(restore_stream(network, clip, window, scenes=known, effort=effort))[:4]
+
+    alone = restored(first)
+    for other in others:
+        for one, same in zip(restored(torch.cat((first, other))), alone, strict=True):
+            assert torch.equal(one, same)
+
+
+@settings(max_examples=6)
+@given(refine=st.integers(1, 2), window=st.sampled_from([1, 5]), last=st.integers(0, 3))
 def test_frames_after_decide_and_no_others(refine, window, last):
     network = awake(ALIGNED)
-    clip = one_scene(16, 16, 16)
-    whole = list(restore_stream(network, clip, window, refine=refine))
-    after = frames_after(network, window, 0, refine)
-    part = list(restore_stream(network, clip[: last + 1 + after], window, refine=refine))
+    clip = one_scene(9, 16, 16)
+    whole = list(restore_stream(network, clip, window, effort=alone(refine)))
+    after = frames_after(network, window, alone(refine))
+    part = list(restore_stream(network, clip[: last + 1 + after], window, effort=alone(refine)))
     assert torch.equal(part[last], whole[last])
 
 
 def test_tiles_and_features_that_are_made_again_change_nothing(monkeypatch, tmp_path):
     network = awake(ALIGNED)
     clip = one_scene(5, 70, 90)
-    whole = torch.stack(list(restore_stream(network, clip, 3, refine=1, tiling="off")))
-    tiled = restore_stream(network, clip, 3, refine=1, tiling=TileSize(64, 64))
+    whole = torch.stack(list(restore_stream(network, clip, 3, effort=alone(1), tiling="off")))
+    tiled = restore_stream(network, clip, 3, effort=alone(1), tiling=TileSize(64, 64))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=2e-3)
     with FeatureStore.opened(tmp_path, 1 << 30) as store:
         scenes = describe_scenes(network, clip, store=store, tiling="off")
         kept = restore_stream(
-            network, clip, "all", scenes=scenes, store=store, refine=1, tiling="off"
+            network, clip, "all", scenes=scenes, store=store, effort=alone(1), tiling="off"
         )
-        wide = restore_stream(network, clip, 9, refine=1, tiling="off")
+        wide = restore_stream(network, clip, 9, effort=alone(1), tiling="off")
         expected = torch.stack(list(wide))
         torch.testing.assert_close(torch.stack(list(kept)), expected, rtol=0, atol=ROUNDING)
     monkeypatch.setattr(scene, "MOST_KEPT", 0)
     monkeypatch.setattr(scene, "MOST_KEPT_WHOLE", 0)
-    dropped = torch.stack(list(restore_stream(network, clip, 3, refine=1, tiling="off")))
+    dropped = torch.stack(list(restore_stream(network, clip, 3, effort=alone(1), tiling="off")))
     torch.testing.assert_close(dropped, whole, rtol=0, atol=ROUNDING)
 
 
@@ -150,7 +170,7 @@ def test_a_broken_frame_does_not_spoil_its_neighbours():
 
     clip = one_scene(5, 16, 16)
     clip[2] = 1.0
-    found = list(restore_stream(Broken(awake(ALIGNED)), clip, 3, refine=2))
+    found = list(restore_stream(Broken(awake(ALIGNED)), clip, 3, effort=alone(2)))
     assert [bool(frame.isfinite().all()) for frame in found] == [True, True, False, True, True]
 
 
@@ -164,7 +184,9 @@ def test_memory_does_not_grow_with_the_length():
             yield frame
 
     engine = TorchEngine(awake(ALIGNED), workers=2)
-    for done, _ in enumerate(restore_stream(engine, frames(), 5, refine=2, burst=1), 1):
+    for done, _ in enumerate(
+        restore_stream(engine, frames(), 5, effort=Effort(refine=2, burst=1)), 1
+    ):
         assert taken <= done + 2 + 2 + 1 + 3 + 2
     assert done == 24
 
@@ -172,7 +194,7 @@ def test_memory_does_not_grow_with_the_length():
 def test_what_cannot_be_asked_for():
     for refine in (-1, MOST_REFINE + 1):
         with pytest.raises(ConfigError, match=f"refine is {refine}: must be from 0"):
-            check_refine(refine)
+            Effort(refine=refine)
     with pytest.raises(ConfigError, match="looks at no neighbours that could be restored"):
-        list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, refine=1))
-    assert check_refine(1, awake(ALIGNED)) == 1
+        list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, effort=alone(1)))
+    Effort(refine=1).check(awake(ALIGNED))

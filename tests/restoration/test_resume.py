@@ -15,6 +15,7 @@ import torch
 from tests.conftest import ALIGNED, SMALL, mild, one_scene, write_video
 from unsmear.errors import EncodeError, OutputError
 from unsmear.restoration import files, sinks
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.settings import Settings, Span
@@ -77,7 +78,7 @@ def test_a_video_goes_on(tmp_path, network, window, container):
 @pytest.mark.parametrize("window", [3, "all"])
 def test_an_ensemble_goes_on(tmp_path, network, window):
     source = write_video(tmp_path / "in.mkv", frames=FRAMES)
-    settings, whole = Settings(ensemble=2), tmp_path / "whole.mkv"
+    settings, whole = Settings(effort=Effort(ensemble=2)), tmp_path / "whole.mkv"
     restore_file(source, whole, network, window, settings)
     target = tmp_path / "out.mkv"
     broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))
@@ -91,7 +92,7 @@ def test_an_ensemble_goes_on(tmp_path, network, window):
 def test_frames_made_again_go_on(tmp_path, window):
     network = mild(ALIGNED)
     source = write_video(tmp_path / "in.mkv", frames=FRAMES)
-    settings, whole = Settings(refine=1), tmp_path / "whole.mkv"
+    settings, whole = Settings(effort=Effort(refine=1)), tmp_path / "whole.mkv"
     restore_file(source, whole, network, window, settings)
     target = tmp_path / "out.mkv"
     broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))

@@ -18,6 +18,7 @@ from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
 from unsmear.restoration import scene, tiles
+from unsmear.restoration.effort import NETWORK_ALONE
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
@@ -166,7 +167,7 @@ def test_kept_features_change_no_bit(lengths, room, neighbours, first, tmp_path_
     network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
     clip = torch.cat([one_scene(length, 13, 22) for length in lengths])
     first = min(first, len(clip))
-    lead = min(first, frames_before(network, "all", 0))
+    lead = min(first, frames_before(network, "all", NETWORK_ALONE))
     a_frame = sum(4 * x.numel() for x in network.encode(torch.zeros(1, 3, 16, 24)).features)
     with FeatureStore.opened(tmp_path_factory.mktemp("store"), room * a_frame) as store:
         scenes = describe_scenes(network, clip, store=store)

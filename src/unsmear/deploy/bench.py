@@ -22,6 +22,7 @@ from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import LoadedModel
+from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
@@ -80,12 +81,12 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def seconds_each(
-    engine: Engine, window: int, frames: Sequence[Tensor], *, refine: int = 0, burst: int = 0
+    engine: Engine, window: int, frames: Sequence[Tensor], effort: Effort = NETWORK_ALONE
 ) -> float:
     """For one frame of a stream; see `restore_stream`."""
 
     def work() -> None:
-        for _ in restore_stream(engine, frames, window, refine=refine, burst=burst):
+        for _ in restore_stream(engine, frames, window, effort=effort):
             pass
 
     with cores_left_to(engine):
@@ -156,23 +157,22 @@ def time_end_to_end(
     *,
     frames: int,
     rounds: int,
-    burst: int,
-    refine: int = 0,
+    effort: Effort,
 ) -> EndToEnd:
     """Restore a clip from file to file, in turn with restoring alone, on as many frames: where
     two are worked on at a time, there is no one beside the last.
     """
-    settings = Settings(refine=refine, burst=burst, overwrite=True)
+    settings = Settings(effort=effort, overwrite=True)
     pictures = panning_frames(frames, width, height)
     whole, alone = [], []
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "clip.mp4", Path(folder) / "sharp.mp4"
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
-            alone.append(seconds_each(engine, window, pictures, refine=refine, burst=burst))
+            alone.append(seconds_each(engine, window, pictures, effort))
             with cores_left_to(engine):
                 seconds = _seconds(
                     lambda: restore_file(source, target, engine, window, settings), engine.device
                 )
             whole.append(seconds / frames)
-    return EndToEnd(engine.name, frames, median(whole), median(alone), burst, refine)
+    return EndToEnd(engine.name, frames, median(whole), median(alone), effort.burst, effort.refine)

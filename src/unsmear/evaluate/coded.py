@@ -18,6 +18,7 @@ from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
 from unsmear.evaluate.validation import mean_score
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
 
@@ -72,7 +73,7 @@ def measure_coded(
     models: Mapping[str, tuple[Runnable, int]],
     sequences: Sequence[PairedSequence],
     codings: Sequence[Coding | None],
-    burst: int,
+    effort: Effort,
 ) -> tuple[CodedScore, ...]:
     """Code the blurry frames, restore them, compare with the sharp ones: RGB, rounded to 8 bits,
     no crop.
@@ -81,7 +82,7 @@ def measure_coded(
         models: by name: an engine, or a network in evaluation mode, and its window.
         sequences: what to measure on.
         codings: each alike for all sequences; None: as they are.
-        burst: see `restore_stream`.
+        effort: what is spent on each frame.
     """
     scores = []
     for sequence in sequences:
@@ -89,7 +90,7 @@ def measure_coded(
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
-                name: _mean_psnr(restore_stream(model, seen, window, burst=burst), sharp)
+                name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sharp)
                 for name, (model, window) in models.items()
             }
             before = _mean_psnr(seen, sharp)

@@ -13,10 +13,8 @@ from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
-from unsmear.restoration import DEFAULT_BURST
-from unsmear.restoration.burst import check_burst
-from unsmear.restoration.stream import Scene, Window, check_refine, describe_scenes, restore_stream
-from unsmear.restoration.views import views_of
+from unsmear.restoration.effort import Effort
+from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_stream
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,7 @@ class DatasetWork:
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
-    ensemble: int
-    refine: int
-    burst: int
+    effort: Effort
 
     @property
     def frames(self) -> int:
@@ -44,11 +40,8 @@ class DatasetWork:
             scenes: Sequence[Scene] = ()
             if self.window == "all":
                 blurry = list(blurry)  # two passes; sequences of data sets are short
-                scenes = describe_scenes(engine, blurry, ensemble=self.ensemble)
-            return restore_stream(
-                engine, blurry, self.window, scenes=scenes,
-                ensemble=self.ensemble, refine=self.refine, burst=self.burst,
-            )  # fmt: skip
+                scenes = describe_scenes(engine, blurry, ensemble=self.effort.ensemble)
+            return restore_stream(engine, blurry, self.window, scenes=scenes, effort=self.effort)
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
@@ -81,21 +74,16 @@ def find_work(
     window: Window | None,
     device: str,
     engine: EngineName = "torch",
-    ensemble: int = 1,
-    refine: int = 0,
-    burst: int = DEFAULT_BURST,
+    effort: Effort = Effort(),
 ) -> DatasetWork | FolderWork:
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
     Raises:
-        ConfigError: ensemble, refine or burst is out of bounds, or the model looks at no neighbours
-            that could be restored first; or neither, both, or half of one is given.
+        ConfigError: the model cannot do what the effort asks; or neither, both, or half of one is
+            given.
         InputError: nothing is found there.
         ModelError: see `open_model`.
     """
-    views_of(ensemble)
-    check_refine(refine)
-    check_burst(burst)
     if data is None and restored is not None and sharp is not None:
         return FolderWork(restored.name, find_comparisons(restored, sharp))
     if data is None or restored is not None or sharp is not None:
@@ -113,9 +101,10 @@ def find_work(
             f"{', '.join(one.name for one in layouts)}"
         )
     loaded = open_model(model, device, engine)
-    check_refine(refine, loaded.engine)
-    efforts = [f"ensemble of {ensemble}"] * (ensemble > 1) + [f"refined {refine}x"] * (refine > 0)
-    name = loaded.name + (f" ({', '.join(efforts)})" if efforts else "")
+    effort.check(loaded.engine)
+    spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
+    spent += [f"refined {effort.refine}x"] if effort.refine else []
+    name = loaded.name + (f" ({', '.join(spent)})" if spent else "")
     title = f"{name} on {data.name}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
-    return DatasetWork(title, sequences, loaded, chosen, ensemble, refine, burst)
+    return DatasetWork(title, sequences, loaded, chosen, effort)

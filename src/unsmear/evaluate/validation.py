@@ -12,6 +12,7 @@ from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
 
@@ -43,9 +44,7 @@ def measure(
     window: int,
     *,
     with_ssim: bool,
-    ensemble: int = 1,
-    refine: int = 0,
-    burst: int = 0,
+    effort: Effort = NETWORK_ALONE,
 ) -> list[SequenceScore]:
     """Restore and compare: RGB, rounded to 8 bits, no crop, mean over all frames.
 
@@ -54,16 +53,12 @@ def measure(
         sequences: what to measure on.
         window: frames, odd.
         with_ssim: SSIM too; it takes about as long as `lite` itself.
-        ensemble: see `restore_stream`.
-        refine: see `restore_stream`.
-        burst: see `restore_stream`; by default the network is measured alone.
+        effort: what is spent on each frame; by default the network is measured alone.
     """
     scores = []
     for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
-        stream = restore_stream(
-            model, blurry, window, ensemble=ensemble, refine=refine, burst=burst
-        )
+        stream = restore_stream(model, blurry, window, effort=effort)
         restored = [round_to_8_bit(frame.cpu()) for frame in stream]
         after_before = [restored, list(blurry)]
         psnrs = [mean_score(psnr, side, sharp) for side in after_before]

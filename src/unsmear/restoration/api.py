@@ -16,20 +16,18 @@ from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
-from unsmear.restoration.burst import check_burst
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import (
     Scene,
     Window,
-    check_refine,
     check_window,
     describe_scenes,
     restore_stream,
 )
 from unsmear.restoration.tiles import Tiling
-from unsmear.restoration.views import views_of
 from unsmear.video.images import integer_from_unit, unit_from_integer
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
@@ -79,17 +77,16 @@ def restore(
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
+    effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
     loaded = open_model(model, device, engine) if isinstance(model, str) else model
     chosen = check_window(loaded.window if window is None else window)
-    views_of(ensemble)
-    check_refine(refine, loaded.engine)
-    check_burst(burst)
+    effort.check(loaded.engine)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(
             "window 'all' goes through the frames twice: give a list or another collection, "
             "not an iterator"
         )
-    return _restored(frames, loaded, chosen, tiling, ensemble, refine, burst)
+    return _restored(frames, loaded, chosen, tiling, effort)
 
 
 def _restored(
@@ -97,9 +94,7 @@ def _restored(
     loaded: OpenedModel,
     window: Window,
     tiling: Tiling,
-    ensemble: int,
-    refine: int,
-    burst: int,
+    effort: Effort,
 ) -> Iterator[Picture]:
     kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
 
@@ -110,7 +105,9 @@ def _restored(
 
     scenes: Sequence[Scene] = ()
     if window == "all":
-        scenes = describe_scenes(loaded.engine, _tensors(frames), tiling=tiling, ensemble=ensemble)
+        scenes = describe_scenes(
+            loaded.engine, _tensors(frames), tiling=tiling, ensemble=effort.ensemble
+        )
     tensors = _tensors(remembered())
     stream = restore_stream(
         loaded.engine,
@@ -118,9 +115,7 @@ def _restored(
         window,
         scenes=scenes,
         tiling=tiling,
-        ensemble=ensemble,
-        refine=refine,
-        burst=burst,
+        effort=effort,
     )
     for out in stream:
         original = kinds.popleft()

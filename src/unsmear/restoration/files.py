@@ -30,7 +30,6 @@ from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
     Window,
-    check_refine,
     check_window,
     describe_scenes,
     load_scenes,
@@ -121,7 +120,7 @@ def restore_file(
             neighbours.
     """
     check_window(window)
-    check_refine(settings.refine, model)
+    settings.effort.check(model)
     check_paths(source, target, settings)
     run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)
     with ExitStack() as stack:
@@ -272,7 +271,7 @@ class _Run:
                     self.engine,
                     pictures,
                     tiling=self.settings.tiling,
-                    ensemble=self.settings.ensemble,
+                    ensemble=self.settings.effort.ensemble,
                     store=store,
                 )
             save_scenes(path, found)
@@ -309,13 +308,10 @@ class _Run:
         info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
         expected = frames_expected(info, span)
         self.on_progress(Progress(done, expected, info))
-        lead, frames = frames_of(
-            reader, span, done, self.engine, self.window, self.settings.burst, self.settings.refine
-        )
+        lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.effort)
         results = restore_frames(
             self.engine, frames, self.window, scenes=scenes, store=store,
-            tiling=self.settings.tiling, ensemble=self.settings.ensemble,
-            refine=self.settings.refine, burst=self.settings.burst,
+            tiling=self.settings.tiling, effort=self.settings.effort,
             strength=self.settings.strength, first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unsmear.clip import Frame, YuvPlanes
 from unsmear.engines.base import Runnable
+from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.overlap import ahead
 from unsmear.restoration.store import FeatureStore
@@ -45,9 +46,7 @@ def restore_frames(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
-    ensemble: int = 1,
-    refine: int = 0,
-    burst: int = 0,
+    effort: Effort = NETWORK_ALONE,
     strength: float = 1.0,
     first: int = 0,
     lead: int = 0,
@@ -75,7 +74,7 @@ def restore_frames(
 
     stream = restore_stream(
         model, pictures(), window, scenes=scenes, store=store, tiling=tiling,
-        ensemble=ensemble, refine=refine, burst=burst, first=first, lead=lead,
+        effort=effort, first=first, lead=lead,
     )  # fmt: skip
     with closing(ahead(stream) if overlap else stream) as restored:
         for out in restored:

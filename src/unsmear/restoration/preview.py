@@ -18,7 +18,7 @@ from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.stream import Window, check_refine, frames_after
+from unsmear.restoration.stream import Window, frames_after
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import write_image
 from unsmear.video.reader import VideoReader
@@ -44,7 +44,7 @@ def write_preview(
         target: .png file.
         model: an engine, or a network in evaluation mode, on the device of the work.
         window: frames that contribute; instead of `all`, those near by.
-        settings: ensemble, refine, burst, strength, stretch and tiling are used.
+        settings: effort, strength, stretch and tiling are used.
         on_note: called with what the user should know.
 
     Raises:
@@ -52,7 +52,7 @@ def write_preview(
         ConfigError: refine is asked of a network that looks at no neighbours.
         OutputError: the picture exists, or cannot be written.
     """
-    check_refine(settings.refine, model)
+    settings.effort.check(model)
     if target.exists() and not settings.overwrite:
         raise OutputError(f"'{target}' exists: choose another output, or add --overwrite")
     near = _DEFAULT_WINDOW if window == "all" else window
@@ -79,7 +79,7 @@ def _restore_at(
 ) -> Restored:
     """Restore the frame at a share of the clip's stretch."""
     # Scene cuts are judged from these few alone: quick is what counts here.
-    around = frames_after(model, window, settings.burst, settings.refine)
+    around = frames_after(model, window, settings.effort)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
         when = None
@@ -111,8 +111,7 @@ def _restore_at(
         after = list(islice(frames, around))
         stream = restore_frames(
             model, (*lead, current, *after), window, tiling=settings.tiling,
-            ensemble=settings.ensemble, refine=settings.refine, burst=settings.burst,
-            strength=settings.strength, first=0, lead=len(lead),
+            effort=settings.effort, strength=settings.strength, first=0, lead=len(lead),
         )  # fmt: skip
         with closing(stream):
             return next(stream)

@@ -8,11 +8,8 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from unsmear.errors import ConfigError
-from unsmear.restoration import DEFAULT_BURST
-from unsmear.restoration.burst import check_burst
-from unsmear.restoration.stream import check_refine
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.tiles import Tiling
-from unsmear.restoration.views import views_of
 from unsmear.video.encoding import EncodeChoice
 
 Comparison = Literal["side", "wipe"]
@@ -71,9 +68,7 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        ensemble: views of each frame whose mean is taken: 1, 2, 4 or 8, each as long again.
-        refine: times that the network goes over its own results.
-        burst: restored frames on each side that lend each frame what they show sharper.
+        effort: what is spent on each frame.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video.
         encode: how the video is written.
@@ -83,9 +78,7 @@ class Settings:
     """
 
     tiling: Tiling = "auto"
-    ensemble: int = 1
-    refine: int = 0
-    burst: int = DEFAULT_BURST
+    effort: Effort = Effort()
     strength: float = 1.0
     span: Span = Span()
     encode: EncodeChoice = EncodeChoice()
@@ -94,9 +87,6 @@ class Settings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        views_of(self.ensemble)
-        check_refine(self.refine)
-        check_burst(self.burst)
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")
         if self.compare is not None and self.compare not in get_args(Comparison):

@@ -20,7 +20,8 @@ from torch import Tensor
 from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, TemporalSums
-from unsmear.restoration.burst import accumulate_bursts, check_burst
+from unsmear.restoration.burst import accumulate_bursts
+from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.overlap import Workers
 from unsmear.restoration.scene import SceneStream, looked_at
 from unsmear.restoration.scenes import MEMORY, split_scenes
@@ -30,9 +31,6 @@ from unsmear.restoration.views import mean_of, seen_in, views_of
 from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
-
-MOST_REFINE = 3
-"""Times that a network goes over its own results; it has learned from results of the first time."""
 
 
 def check_window(window: Window) -> Window:
@@ -46,29 +44,6 @@ def check_window(window: Window) -> Window:
             f"window is {window}: must be an odd number of frames, such as 1, 3 or 5, or all"
         )
     return window
-
-
-def check_refine(refine: int, model: Runnable | None = None) -> int:
-    """Return a number of times that a network can go over its own results.
-
-    Args:
-        refine: the number.
-        model: where it is known, it has to look at its neighbours.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    if not 0 <= refine <= MOST_REFINE:
-        raise ConfigError(
-            f"refine is {refine}: must be from 0 (each frame is restored once) to {MOST_REFINE} "
-            "times more"
-        )
-    if refine and model is not None and not as_engine(model).network.config.aligned_levels:
-        raise ConfigError(
-            f"refine is {refine}, but this network looks at no neighbours that could be restored "
-            "first: use 0, or a model that does, such as core"
-        )
-    return refine
 
 
 def parse_window(text: str) -> Window:
@@ -113,7 +88,7 @@ def describe_scenes(
         model: an engine, or a network in evaluation mode, on the device of the work.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        ensemble: see `restore_stream`.
+        ensemble: of the `Effort` that follows.
         store: empty; for models on the CPU. Keeps features of frames as they are.
 
     Raises:
@@ -182,9 +157,7 @@ def restore_stream(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
-    ensemble: int = 1,
-    refine: int = 0,
-    burst: int = 0,
+    effort: Effort = NETWORK_ALONE,
     first: int = 0,
     lead: int = 0,
 ) -> Generator[Tensor, None, None]:
@@ -201,33 +174,24 @@ def restore_stream(
         scenes: `describe_scenes` of the whole clip, where the window is `all`.
         store: what `describe_scenes` kept there is not encoded again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        ensemble: views of a frame whose mean is taken, see `unsmear.restoration.views`; 1: each is
-            restored once.
-        refine: times that the network goes over its own results: each frame is made again, from
-            the same features, with its neighbours as they were made before and with the motion
-            between them; for networks that align neighbours.
-        burst: restored frames on each side that lend a frame what they show sharper, see
-            `unsmear.restoration.burst`; 0: frames as the network makes them.
+        effort: what is spent on each.
         first: number of the first of `frames` in the clip.
         lead: so many of `frames`, at the beginning, are looked at and not restored.
 
     Yields:
         Restored frames, (3, H, W), float32, 0..1, on the model's device, as many as came in
         after the lead; the first after window // 2 more have come in (at least
-        `NetworkConfig.neighbours`) and as many as `refine` and `burst`, and three more, and one
-        for each refinement, for each further worker of the engine.
+        `NetworkConfig.neighbours`) and as many as `effort.refine` and `effort.burst`, and three
+        more, and one for each refinement, for each further worker of the engine.
 
     Raises:
-        ConfigError: window is even or below 1, burst or refine is out of bounds, the network looks
-            at no neighbours that could be made before, or the ensemble has a number of views that
-            there is not.
+        ConfigError: window is even or below 1, or the network cannot do what the effort asks.
         ValueError: the frames differ in size, or in number from the scenes, or these are not of
             such an ensemble.
     """
     check_window(window)
-    check_burst(burst)
-    check_refine(refine, model)
-    views = views_of(ensemble)
+    effort.check(model)
+    views, refine, burst = effort.views, effort.refine, effort.burst
     if any(len(scene.contexts) != len(views) for scene in scenes):
         raise ValueError(f"scenes were described for another ensemble than one of {len(views)}")
     engine = as_engine(model)
@@ -273,15 +237,15 @@ def restore_stream(
         raise ValueError("more frames follow than the scenes hold")
 
 
-def frames_before(model: Runnable, window: Window, burst: int, refine: int = 0) -> int:
+def frames_before(model: Runnable, window: Window, effort: Effort) -> int:
     """How many frames before a frame decide what it becomes; see `restore_stream`."""
-    return frames_after(model, window, burst, refine) + (0 if window == "all" else MEMORY)
+    return frames_after(model, window, effort) + (0 if window == "all" else MEMORY)
 
 
-def frames_after(model: Runnable, window: Window, burst: int, refine: int = 0) -> int:
+def frames_after(model: Runnable, window: Window, effort: Effort) -> int:
     """How many frames after a frame decide what it becomes."""
     side = as_engine(model).network.config.neighbours
-    return burst + refine + (side if window == "all" else max(window // 2, side))
+    return effort.burst + effort.refine + (side if window == "all" else max(window // 2, side))
 
 
 def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.engines.base import Runnable
+from unsmear.restoration.effort import Effort
 from unsmear.restoration.settings import Span
 from unsmear.restoration.stream import Window, frames_after, frames_before
 from unsmear.video.folder import FolderReader
@@ -58,18 +59,12 @@ def frames_expected(info: ClipInfo, span: Span) -> int | None:
 
 
 def frames_of(
-    reader: Reader,
-    span: Span,
-    done: int,
-    model: Runnable,
-    window: Window,
-    burst: int,
-    refine: int = 0,
+    reader: Reader, span: Span, done: int, model: Runnable, window: Window, effort: Effort
 ) -> tuple[int, Iterator[Frame]]:
     """Frames from number `done` of the stretch on, after as many as decide what it becomes, and
     how many those are. After the end of the stretch follow those that its last frames look at.
     """
-    before = frames_before(model, window, burst, refine)
+    before = frames_before(model, window, effort)
     number = 0
     if span.start is None:
         number = max(done - before, 0)
@@ -78,7 +73,7 @@ def frames_of(
     frames = iter(reader)
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
-            after = 0 if window == "all" else frames_after(model, window, burst, refine)
+            after = 0 if window == "all" else frames_after(model, window, effort)
             return len(held), chain(held, _until(chain((frame,), frames), span.end, after))
         inside = span.start is None or frame.pts >= span.start
         number += inside

@@ -1,0 +1,62 @@
+"""What is spent on a frame beyond one run of the network, and what it brings, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unsmear.engines.base import Runnable, as_engine
+from unsmear.errors import ConfigError
+from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.burst import check_burst
+from unsmear.restoration.views import View, views_of
+
+MOST_REFINE = 3
+"""Times that a network goes over its own results; it has learned from results of the first time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """Made as by default: one run of the network, then restored frames lend.
+
+    Attributes:
+        ensemble: views of a frame whose mean is taken: 1 (each is restored once), 2, 4 or 8, see
+            `unsmear.restoration.views`. Each takes as long again.
+        refine: times that the network goes over its own results: each frame is made again, of the
+            same features, with its neighbours as they were made before and with the motion between
+            these; for networks that align neighbours. Each takes nearly as long again.
+        burst: restored frames on each side that lend a frame what they show sharper, see
+            `unsmear.restoration.burst`; 0: frames as the network makes them.
+
+    Raises:
+        ConfigError: one is out of bounds.
+    """
+
+    ensemble: int = 1
+    refine: int = 0
+    burst: int = DEFAULT_BURST
+
+    def __post_init__(self) -> None:
+        views_of(self.ensemble)
+        check_burst(self.burst)
+        if not 0 <= self.refine <= MOST_REFINE:
+            raise ConfigError(
+                f"refine is {self.refine}: must be from 0 (each frame is restored once) to "
+                f"{MOST_REFINE} times more"
+            )
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Of the ensemble."""
+        return views_of(self.ensemble)
+
+    def check(self, model: Runnable) -> None:
+        """Raise ConfigError where a network cannot do it."""
+        if self.refine and not as_engine(model).network.config.aligned_levels:
+            raise ConfigError(
+                f"refine is {self.refine}, but this network looks at no neighbours that could be "
+                "restored first: use 0, or a model that does, such as core"
+            )
+
+
+NETWORK_ALONE = Effort(burst=0)
+"""One run of the network, and nothing else."""
