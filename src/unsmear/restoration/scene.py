@@ -89,24 +89,8 @@ class _Parts(NamedTuple):
     local: tuple[Tensor, ...]
 
 
-class _Draft(NamedTuple):
-    """A frame that was made.
-
-    Attributes:
-        number: of the frame in the clip.
-        restored: (3, H, W), 0..1.
-        luma: `shrunken_luma` of it; None where no neighbour will look at it.
-        parts: to make it again; None where it will not be.
-    """
-
-    number: int
-    restored: Tensor
-    luma: np.ndarray | None = None
-    parts: _Parts | None = None
-
-
-class _Beside(NamedTuple):
-    """What a frame shows one that stands beside it: itself as it came in, or as it was made.
+class _Shown(NamedTuple):
+    """What a frame shows itself and those beside it: as it came in, or as it was made.
 
     Attributes:
         frame: (3, H, W); None where no network looks at it.
@@ -115,6 +99,26 @@ class _Beside(NamedTuple):
 
     frame: Tensor | None
     luma: np.ndarray | None
+
+
+_Around = tuple[_Shown | None, _Shown, _Shown | None]
+"""The frame before, the frame itself, the frame after; None where the scene has none."""
+
+
+class _Draft(NamedTuple):
+    """A frame that was made.
+
+    Attributes:
+        number: of the frame in the clip.
+        restored: (3, H, W), 0..1.
+        luma: `shrunken_luma` of it; None where it will not be made again.
+        parts: to make it again, likewise.
+    """
+
+    number: int
+    restored: Tensor
+    luma: np.ndarray | None = None
+    parts: _Parts | None = None
 
 
 @dataclass
@@ -199,19 +203,17 @@ class SceneStream:
         missing though the scene has it; `further` times they will be made again.
         """
         making: deque[Future[_Draft]] = deque()
-        before: _Beside | None = None
-        current: _Draft | None = None
+        before: _Shown | None = None
+        own: _Shown | None = None
+        parts: _Parts | None = None
         for draft in chain(drafts, (None,)):
-            if current is not None:
-                if before is not None or current.number == self._start:
-                    assert current.parts is not None
-                    after = None if draft is None else _Beside(draft.restored, draft.luma)
-                    beside = (before, current.luma, after)
-                    making.append(
-                        self._workers.submit(self._made, current.parts, beside, further > 0)
-                    )
-                before = _Beside(current.restored, current.luma)
-            current = draft
+            after = None if draft is None else _Shown(draft.restored, draft.luma)
+            if own is not None and parts is not None:
+                if before is not None or parts.number == self._start:
+                    around = (before, own, after)
+                    making.append(self._workers.submit(self._made, parts, around, further > 0))
+                before = own
+            own, parts = after, None if draft is None else draft.parts
             del draft
             if len(making) > self._spare:
                 yield making.popleft().result()
@@ -265,8 +267,8 @@ class SceneStream:
             start = max(current - self._reach, self._start)
             end = min(current + self._reach + 1, self._end)
             contexts = contexts_of(self._window.total(start, end))
-        around = range(current - self._side, current + self._side + 1)
-        places = [min(max(number, self._start), self._end - 1) for number in around]
+        span = range(current - self._side, current + self._side + 1)
+        places = [min(max(number, self._start), self._end - 1) for number in span]
         for number in range(places[0], min(places[-1] + self._spare, self._unsettled - 1) + 1):
             self._look_again(number)
         local = [self._local(number) for number in places]
@@ -274,42 +276,32 @@ class SceneStream:
         held = self._at(current)
         assert held.frame is not None
         parts = _Parts(current, held.frame, held.encoded, held.coarser, contexts, neighbours)
-        beside = (self._beside(current - 1), held.luma, self._beside(current + 1))
-        return self._workers.submit(self._made, parts, beside, self._refine > 0)
+        before = self._shown(current - 1) if current > self._start else None
+        after = self._shown(current + 1) if current + 1 < self._end else None
+        around = (before, self._shown(current), after)
+        return self._workers.submit(self._made, parts, around, self._refine > 0)
 
-    def _beside(self, number: int) -> _Beside | None:
-        """A frame of the scene as it came in."""
-        if not self._start <= number < self._end:
-            return None
+    def _shown(self, number: int) -> _Shown:
         held = self._at(number)
-        return _Beside(held.frame, held.luma)
+        return _Shown(held.frame, held.luma)
 
-    def _made(
-        self,
-        parts: _Parts,
-        beside: tuple[_Beside | None, np.ndarray | None, _Beside | None],
-        again: bool,
-    ) -> _Draft:
-        """A frame of its parts and its neighbours, between which stands its own luma (None for
-        networks that do not look at how the picture moves); `again`: it will be made once more.
-        """
-        before, luma, after = beside
+    def _made(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
+        """A frame of its parts and of what is shown around it; `again`: it will be made again."""
+        before, own, after = around
         engine, config = self._tiler.engine, self._network.config
         encoded = parts.encoded
         if encoded is None:
             ready = prepared(parts.frame, engine)
             encoded = Encoded(ready, (self._tiler.encode_finest(ready), *parts.coarser))
-        motion = None
-        if luma is not None:
-            sides = (None if before is None else before.luma, None if after is None else after.luma)
-            motion = motion_between(sides[0], luma, sides[1])[None].to(engine.device)
-        shown: list[Tensor | None] = [None, None]
+        motion, beside = None, [None if one is None else one.frame for one in (before, after)]
+        if own.luma is not None:
+            sides = [None if one is None else one.luma for one in (before, after)]
+            motion = motion_between(sides[0], own.luma, sides[1])[None].to(engine.device)
         if config.aligned_levels:
-            pictures = (None if one is None else one.frame for one in (before, after))
-            shown = [None if one is None else prepared(one, engine) for one in pictures]
-        triple = (shown[0], encoded.frame, shown[1])
-        around = Neighbourhood.gathered(config, triple, parts.local, motion)
-        out = self._tiler.restore(encoded, parts.contexts, around)
+            beside = [None if one is None else prepared(one, engine) for one in beside]
+        triple = (beside[0], encoded.frame, beside[1])
+        neighbourhood = Neighbourhood.gathered(config, triple, parts.local, motion)
+        out = self._tiler.restore(encoded, parts.contexts, neighbourhood)
         height, width = self._size
         restored = out[0, :, :height, :width].clamp_(0, 1)
         if not again:
