@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -46,12 +47,12 @@ class Case(NamedTuple):
         return cls(*(int(part) for part in match.groups()))
 
 
-def restore(folder: Path, case: Case, model: str, engine: str, ensemble: int) -> ClipRun:
+def restore(folder: Path, case: Case, options: Sequence[str]) -> ClipRun:
     """Run the command line and ask the operating system for its peak memory."""
     source, target = folder / "clip.mp4", folder / "sharp.mp4"
     write_panning_clip(source, case.frames, case.width, case.height)
     command = [sys.executable, "-m", "unsmear", str(source), "-o", str(target), "--overwrite"]
-    command += ["-m", model, "--engine", engine, "--ensemble", str(ensemble), "--device", "cpu"]
+    command += ["--device", "cpu", *options]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -67,18 +68,19 @@ def main() -> None:
     parser.add_argument("--model", default="lite")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--ensemble", type=int, default=1, help="views of each frame")
+    parser.add_argument("--refine", type=int, default=0, help="times over its own results")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
+    options = ["-m", arguments.model, "--engine", arguments.engine]
+    options += ["--ensemble", str(arguments.ensemble), "--refine", str(arguments.refine)]
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for case in arguments.cases:
-            runs.append(
-                restore(Path(folder), case, arguments.model, arguments.engine, arguments.ensemble)
-            )
+            runs.append(restore(Path(folder), case, options))
             print(runs[-1], file=sys.stderr, flush=True)
     record = MemoryRecord(
         arguments.model, arguments.engine, tuple(runs), origin_of(torch.device("cpu")),
-        arguments.ensemble,
+        arguments.ensemble, arguments.refine,
     )  # fmt: skip
     print("\n".join(memory_lines(record)))
     if arguments.json:

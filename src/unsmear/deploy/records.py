@@ -153,6 +153,7 @@ class MemoryRecord:
         runs: shorter clips of a size before longer ones.
         origin: machine, versions, command, date.
         ensemble: views of each frame.
+        refine: times that the network went over its own results.
     """
 
     model: str
@@ -160,20 +161,22 @@ class MemoryRecord:
     runs: tuple[ClipRun, ...]
     origin: Origin
     ensemble: int = 1
+    refine: int = 0
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> MemoryRecord:
         """What `asdict` gave."""
         runs = tuple(ClipRun(**run) for run in record["runs"])
-        origin, ensemble = Origin(**record["origin"]), record.get("ensemble", 1)
-        return cls(record["model"], record["engine"], runs, origin, ensemble)
+        efforts = record.get("ensemble", 1), record.get("refine", 0)
+        return cls(record["model"], record["engine"], runs, Origin(**record["origin"]), *efforts)
 
 
 def memory_lines(record: MemoryRecord) -> list[str]:
     """The record as Markdown."""
-    views = "" if record.ensemble == 1 else f" and an ensemble of {record.ensemble}"
+    effort = "" if record.ensemble == 1 else f" and an ensemble of {record.ensemble}"
+    effort += f", refined {record.refine}x" if record.refine else ""
     lines = [
-        f"{record.model} with engine {record.engine}{views}, from file to file.",
+        f"{record.model} with engine {record.engine}{effort}, from file to file.",
         "",
         "| size | frames | peak MiB | against the shorter clip | frames a second |",
         "|---|---|---|---|---|",
