@@ -1,6 +1,6 @@
 """What models gain on clips that went through a video coder, at several rates.
 
-    python benchmarks/coded.py lite core --val DATA/val
+    python benchmarks/coded.py lite core --refined core --val DATA/val
 
 Codes the blurry frames of paired sequences as training does (`unsmear.data.coder`), restores what
 comes back, and compares with the sharp frames.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 
 from unsmear.data.coder import Coding
 from unsmear.data.pairs import find_pairs
+from unsmear.engines.base import Runnable
 from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
@@ -34,8 +36,16 @@ CODINGS = (
 )
 
 
-def measured(names: list[str], val: Path, title: str) -> CodedRecord:
+def measured(
+    names: Sequence[str], val: Path, title: str, refined: Sequence[str] = ()
+) -> CodedRecord:
     """Measure models, by name or path, on all sequences of a folder.
+
+    Args:
+        names: restored as by default.
+        val: the folder.
+        title: of the record.
+        refined: models that also go over their own results once.
 
     Raises:
         InputError: there are no sequences.
@@ -44,9 +54,12 @@ def measured(names: list[str], val: Path, title: str) -> CodedRecord:
     sequences = find_pairs(val) if val.is_dir() else []
     if not sequences:
         raise InputError(f"no paired sequences below '{val}': expected folders blur and sharp")
-    loaded = [load_model(name) for name in names]
-    models = {model.name: (model.network.eval(), model.window) for model in loaded}
-    scores = measure_coded(models, sequences, CODINGS, Effort())
+    models: dict[str, tuple[Runnable, int, Effort]] = {}
+    for refine, asked in enumerate((names, refined)):
+        for one in map(load_model, asked):
+            label = f"{one.name}, refined" if refine else one.name
+            models[label] = one.network.eval(), one.window, Effort(refine=refine)
+    scores = measure_coded(models, sequences, CODINGS)
     return CodedRecord(title, scores, origin_of(torch.device("cpu")))
 
 
@@ -54,11 +67,12 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("models", nargs="+", help="names from `unsmear models`, or files")
+    parser.add_argument("--refined", nargs="*", default=[], help="of these also with --refine 1")
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
     parser.add_argument("--title", default="Gain on coded clips")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
-    record = measured(arguments.models, arguments.val, arguments.title)
+    record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
     print("\n".join(coded_lines(record)))
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")

@@ -47,7 +47,7 @@ def unchanging():
 
 def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
     codings = [Coding("libx264", 20), Coding("libx264", 34), Coding("mpeg4", 8)]
-    scores = measure_coded({"same": (unchanging, 3)}, find_pairs(val), codings, NETWORK_ALONE)
+    scores = measure_coded({"same": (unchanging, 3, NETWORK_ALONE)}, find_pairs(val), codings)
     assert [(s.sequence, s.coding) for s in scores[:3]] == [
         ("one", "libx264, crf 20"), ("one", "libx264, crf 34"), ("one", "mpeg4, quantiser 8"),
     ]  # fmt: skip
@@ -59,10 +59,9 @@ def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
 
 def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging):
     scores = measure_coded(
-        {"a": (unchanging, 1), "b": (unchanging, 3)},
+        {"a": (unchanging, 1, NETWORK_ALONE), "b": (unchanging, 3, NETWORK_ALONE)},
         find_pairs(val),
         [None, Coding("mpeg4", 4)],
-        NETWORK_ALONE,
     )
     record = CodedRecord("Coded", scores, origin_of(torch.device("cpu"), ["coded.py"]))
     header, _, first, second = coded_lines(record)[2:]
@@ -73,8 +72,11 @@ def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging)
     assert CodedRecord.from_json(json.loads(json.dumps(asdict(record)))) == record
 
 
-def test_the_benchmark_measures_by_name_and_wants_sequences(val, weights_file, tmp_path):
-    record = measured([str(weights_file)], val, "Coded")
+def test_the_benchmark_measures_by_name_and_wants_sequences(
+    val, weights_file, aligned_file, tmp_path
+):
+    record = measured([str(weights_file)], val, "Coded", [str(aligned_file)])
+    assert list(record.scores[0].after) == ["small", "aligned, refined"]
     assert {score.sequence for score in record.scores} == {"one", "two"}
     assert len(record.scores) == 14
     with pytest.raises(InputError, match="no paired sequences"):

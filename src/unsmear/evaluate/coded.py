@@ -70,19 +70,17 @@ def name_of(coding: Coding | None) -> str:
 
 
 def measure_coded(
-    models: Mapping[str, tuple[Runnable, int]],
+    models: Mapping[str, tuple[Runnable, int, Effort]],
     sequences: Sequence[PairedSequence],
     codings: Sequence[Coding | None],
-    effort: Effort,
 ) -> tuple[CodedScore, ...]:
     """Code the blurry frames, restore them, compare with the sharp ones: RGB, rounded to 8 bits,
     no crop.
 
     Args:
-        models: by name: an engine, or a network in evaluation mode, and its window.
+        models: by name: an engine, or a network in evaluation mode; its window; what is spent.
         sequences: what to measure on.
         codings: each alike for all sequences; None: as they are.
-        effort: what is spent on each frame.
     """
     scores = []
     for sequence in sequences:
@@ -91,7 +89,7 @@ def measure_coded(
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
                 name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sharp)
-                for name, (model, window) in models.items()
+                for name, (model, window, effort) in models.items()
             }
             before = _mean_psnr(seen, sharp)
             scores.append(CodedScore(sequence.name, name_of(coding), before, after))
