@@ -32,27 +32,18 @@ from unsmear.train.loop import WEIGHTS_FILE
 _UNCODED = ("--coder-share", "0")
 _FLAT = ("--relief-share", "0")
 _BY_DAY = ("--night-share", "0")
-_ONCE = ("--refine-share", "0")
 _HALF = ("--precision", "bfloat16")
 
 # The preset of each run, and what it adds; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "core": (
-        ("core", "--weights", "plus", "--steps", "6600", "--seed", "16",
-         *_BY_DAY, *_ONCE, *_HALF),
-        ("core", "--steps", "6600", "--stop-after", "1401", "--seed", "19", *_ONCE, *_HALF),
-        ("core", "--steps", "4000", "--seed", "20", *_HALF),
-    ),
+    "core": (("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_BY_DAY, *_HALF),),
     "lite": (
         ("lite", "--weights", "core", "--steps", "6000", "--stop-after", "793", "--seed", "17",
-         *_BY_DAY, *_ONCE, *_HALF),
-        ("lite", "--steps", "5200", "--seed", "18", *_ONCE, *_HALF),
+         *_BY_DAY, *_HALF),
+        ("lite", "--steps", "5200", "--seed", "18", *_HALF),
     ),
     "paper": (("paper",),),
-    "plus": (
-        ("plus", "--weights", "pro", "--steps", "2100", "--seed", "15",
-         *_BY_DAY, *_ONCE, *_HALF),
-    ),
+    "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),),
     "pro": (
         ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
         ("plain", "--steps", "3500", "--loss", "charbonnier"),

@@ -227,15 +227,6 @@ def test_contradictions_are_refused_in_one_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_network_that_never_refined_is_told(tmp_path, capsys, aligned_file):
-    source = write_video(tmp_path / "in.mp4", frames=2)
-    for refine, told in ((0, False), (1, True)):
-        target = tmp_path / f"{refine}.mp4"
-        run(source, "-o", target, "--refine", refine, weights=aligned_file)
-        assert ("has not learned from its own results" in capsys.readouterr().err) == told
-        assert target.is_file()
-
-
 def test_pipes_nothing_and_mixed_folders_are_refused(tmp_path, capsys, weights_file):
     assert "pipe" in refused(capsys, "-", weights=weights_file)
     assert "no clip given" in refused(capsys, weights=weights_file)

@@ -84,8 +84,9 @@ def restore(
         ensemble: Take the mean over so many views of each frame (as it is, upside down, ...): 1, 2,
             4 or 8. A little sharper, and each view takes as long again.
         refine: Let the network go over its own results so many times, 0 to 3: each frame is
-            restored again, from its neighbours as they were restored before. The first time is
-            worth it; each takes nearly as long again.
+            restored again, its neighbours as they were restored before, and the mean of both is
+            taken. Blurry clips gain by the first time, sharp ones lose a little; each takes nearly
+            as long again.
         burst: Restored frames on each side that lend each frame what they show sharper, 0 to 4.
             0 is fastest.
         strength: How much of the change is applied, from 0 (none) to 1.
@@ -169,12 +170,6 @@ def _restore_one(
     from unsmear.restoration.preview import write_preview
 
     chosen = model.window if window is None else window
-    settings.effort.check(model.engine)
-    if settings.effort.refine and not model.provenance.has_refined:
-        reporter.note(
-            f"model '{model.name}' has not learned from its own results: with --refine frames may "
-            "become worse"
-        )
     if preview:
         outcome = write_preview(
             source, target, model.engine, chosen, settings, on_note=reporter.note

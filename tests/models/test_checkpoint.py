@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import struct
 
@@ -30,15 +29,6 @@ def test_round_trip_in_half_precision(tmp_path):
         assert loaded.state_dict()[key].dtype == torch.float32
         torch.testing.assert_close(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-6)
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]
-
-
-def test_whether_weights_learned_from_their_own_results():
-    assert not ORIGIN.has_refined
-    learned = dataclasses.replace(ORIGIN, config={"refine_share": 0.5})
-    assert learned.has_refined
-    later = dataclasses.replace(ORIGIN, parent=vars(learned), config={"refine_share": 0.0})
-    assert later.has_refined
-    assert not dataclasses.replace(ORIGIN, parent=vars(ORIGIN)).has_refined
 
 
 def test_float32_round_trip_is_exact(tmp_path):

@@ -95,10 +95,10 @@ class ExportedModel:
         Args:
             clip: (T, 3, H, W), float32, RGB, 0..1.
             refine: times that frames are restored again, their neighbours as they were restored
-                before; for networks that align neighbours.
+                before, and the mean of both taken; for networks that align neighbours.
 
         Returns:
-            The same shape, not clamped.
+            The same shape; not clamped where frames are restored once.
         """
         about, (height, width) = self.about, clip.shape[-2:]
         multiple = about["size_multiple"]
@@ -111,15 +111,19 @@ class ExportedModel:
         total = windows[0]
         for others in windows[1:]:
             total = [one.merge(other) for one, other in zip(total, others, strict=True)]
-        seen = frames
+        seen, result = frames, None
         for _ in range(refine + 1):
             moving = self._moving(frames, seen)
-            restored = [
-                self._restored(frame, features, number, total, moving)[..., :height, :width]
-                for number, frame in enumerate(frames)
-            ]
-            seen = [np.pad(frame.clip(0, 1), edges[1:], mode="edge") for frame in restored]
-        return np.concatenate(restored)
+            made = np.concatenate(
+                [
+                    self._restored(frame, features, number, total, moving)
+                    for number, frame in enumerate(frames)
+                ]
+            )[..., :height, :width]
+            result = made if result is None else (result.clip(0, 1) + made.clip(0, 1)) / 2
+            seen = list(np.pad(result.clip(0, 1)[:, None], edges, mode="edge"))
+        assert result is not None
+        return result
 
     @staticmethod
     def _windows(parts: Sequence[np.ndarray]) -> list[Window]:

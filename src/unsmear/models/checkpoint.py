@@ -60,12 +60,6 @@ class Provenance:
         """Steps of this run and of those before it."""
         return self.steps + (Provenance(**self.parent).total_steps if self.parent else 0)
 
-    @property
-    def has_refined(self) -> bool:
-        """Whether they learned from their own results, in this run or in one before it."""
-        before = Provenance(**self.parent).has_refined if self.parent else False
-        return before or bool(self.config.get("refine_share"))
-
 
 def save_weights(
     path: Path,

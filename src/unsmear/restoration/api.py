@@ -60,8 +60,9 @@ def restore(
         ensemble: views of each frame (as it is, upside down, ...) whose mean is taken: 1, 2, 4 or
             8. A little better, and each takes as long again.
         refine: times that the network goes over its own results, 0 to 3: each frame is restored
-            again, from its neighbours as they were restored before. The first is worth it; it takes
-            nearly as long again.
+            again, its neighbours as they were restored before, and the mean of both is taken.
+            Blurry clips gain by the first, sharp ones lose a little; each takes nearly as long
+            again. Not for `paper`, which looks at no neighbours.
         burst: restored frames on each side that lend each frame what they show sharper, 0 to 4;
             0 leaves frames as the network makes them.
 

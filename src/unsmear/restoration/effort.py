@@ -11,7 +11,7 @@ from unsmear.restoration.burst import check_burst
 from unsmear.restoration.views import View, views_of
 
 MOST_REFINE = 3
-"""Times that a network goes over its own results; it has learned from results of the first time."""
+"""Times that a network goes over its own results; what further ones bring is next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class Effort:
             `unsmear.restoration.views`. Each takes as long again.
         refine: times that the network goes over its own results: each frame is made again, of the
             same features, with its neighbours as they were made before and with the motion between
-            these; for networks that align neighbours. Each takes nearly as long again.
+            these, and the mean of both is taken; for networks that align neighbours. Each takes
+            nearly as long again.
         burst: restored frames on each side that lend a frame what they show sharper, see
             `unsmear.restoration.burst`; 0: frames as the network makes them.
 

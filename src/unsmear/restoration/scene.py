@@ -1,7 +1,8 @@
 """Restore the frames of one scene, each as soon as enough is known of what follows it.
 
 Every frame is looked at (encoded, and what it contributes to others summed) and, when its window
-has been, made; and made again, as often as is wanted, with its neighbours as they were made before.
+has been, made; and made again, as often as is wanted, with its neighbours as they were made before:
+half of what it then becomes is what it was before.
 Workers do all of this, some frames side by side; what is kept, dropped and summed is decided here,
 in the order of the frames, so that no bit depends on who was quick.
 """
@@ -211,7 +212,7 @@ class SceneStream:
             if own is not None and parts is not None:
                 if before is not None or parts.number == self._start:
                     around = (before, own, after)
-                    making.append(self._workers.submit(self._made, parts, around, further > 0))
+                    making.append(self._workers.submit(self._refined, parts, around, further > 0))
                 before = own
             own, parts = after, None if draft is None else draft.parts
             del draft
@@ -281,12 +282,34 @@ class SceneStream:
         around = (before, self._shown(current), after)
         return self._workers.submit(self._made, parts, around, self._refine > 0)
 
+    def _refined(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
+        """A frame made again: the mean of what it was and what it becomes with restored neighbours.
+        The second has more of what neighbours kept, the first less noise, since restored neighbours
+        share theirs; and what either gets wrong partly cancels.
+        """
+        own = around[1].frame
+        assert own is not None
+        made = self._output(parts, around).add_(own).div_(2)
+        return self._draft(parts, made, again)
+
     def _shown(self, number: int) -> _Shown:
         held = self._at(number)
         return _Shown(held.frame, held.luma)
 
     def _made(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
-        """A frame of its parts and of what is shown around it; `again`: it will be made again."""
+        """A frame made for the first time; `again`: it will be made again."""
+        return self._draft(parts, self._output(parts, around), again)
+
+    def _draft(self, parts: _Parts, restored: Tensor, again: bool) -> _Draft:
+        if not again:
+            return _Draft(parts.number, restored)
+        engine = self._tiler.engine
+        if not restored.isfinite().all():
+            restored = parts.frame.to(restored)  # or it would spoil its neighbours
+        return _Draft(parts.number, restored, shrunken_luma(prepared(restored, engine))[0], parts)
+
+    def _output(self, parts: _Parts, around: _Around) -> Tensor:
+        """What the network makes of a frame and of what is shown around it, (3, H, W), 0..1."""
         before, own, after = around
         engine, config = self._tiler.engine, self._network.config
         encoded = parts.encoded
@@ -303,12 +326,7 @@ class SceneStream:
         neighbourhood = Neighbourhood.gathered(config, triple, parts.local, motion)
         out = self._tiler.restore(encoded, parts.contexts, neighbourhood)
         height, width = self._size
-        restored = out[0, :, :height, :width].clamp_(0, 1)
-        if not again:
-            return _Draft(parts.number, restored)
-        if not restored.isfinite().all():
-            restored = parts.frame.to(restored)  # or it would spoil its neighbours
-        return _Draft(parts.number, restored, shrunken_luma(prepared(restored, engine))[0], parts)
+        return out[0, :, :height, :width].clamp_(0, 1)
 
     def _look_again(self, number: int) -> None:
         """Have the features of a settled frame computed again, if they were dropped."""

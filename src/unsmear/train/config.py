@@ -247,17 +247,14 @@ _ALIGN = dataclasses.replace(
     model="align",
     stages=(Stage(steps=5_400, clips=4, frames=4, crop=176), _TRAIL.stages[-1]),
 )
-# Neighbours that are sharp already show more: a network that has seen such ones can go over its own
-# results.
-_PART = dataclasses.replace(_ALIGN, model="core", refine_share=0.5)
 PRESETS: dict[str, TrainConfig] = {
     "plain": _PLAIN,
     "trail": _TRAIL,
     "align": _ALIGN,
     # Each starts from the larger one: `plus` from `pro`, `core` from `plus`, `lite` from `core`.
-    "plus": dataclasses.replace(_PART, model="plus", learning_rate=4e-4),
-    "core": dataclasses.replace(_PART, model="core", learning_rate=5e-4),
-    "lite": dataclasses.replace(_PART, model="lite", learning_rate=6e-4),
+    "plus": dataclasses.replace(_ALIGN, model="plus", learning_rate=4e-4),
+    "core": dataclasses.replace(_ALIGN, model="core", learning_rate=5e-4),
+    "lite": dataclasses.replace(_ALIGN, model="lite", learning_rate=6e-4),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
     # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
     "paper": TrainConfig(
