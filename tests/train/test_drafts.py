@@ -85,6 +85,8 @@ def test_the_loss_is_that_of_frames_made_again():
     torch.testing.assert_close(restored, wanted, rtol=0, atol=2e-4)
     assert (restored - network(blurry)).abs().max() > 1e-3
     torch.testing.assert_close(loss, charbonnier(wanted, sharp), rtol=0, atol=1e-4)
+    untold, _ = restore_and_compare(network, drafted, charbonnier, 0.0)
+    torch.testing.assert_close(untold, restored, rtol=0, atol=2e-4)
 
 
 def test_a_run_with_drafts_is_another_one_and_goes_on_to_the_same_bits(tmp_path):

@@ -105,11 +105,12 @@ def restore_and_compare(
         loss: see `build_loss`.
         trail_weight: of `trail_loss`.
     """
+    drafted = {} if clips.seen is None else {"motion": clips.motion, "seen": clips.seen}
     if trail_weight == 0:
-        restored = network(clips.blurry).float()
+        restored = network(clips.blurry, **drafted).float()
         return restored, loss(restored, clips.sharp)
-    seen = {} if clips.seen is None else {"seen": clips.seen}
-    restored, trails = network(clips.blurry, motion=clips.motion, with_trails=True, **seen)
+    known = {"motion": clips.motion} | drafted
+    restored, trails = network(clips.blurry, with_trails=True, **known)
     restored = restored.float()
     apart = trail_loss(trails.float(), clips.trails)
     return restored, loss(restored, clips.sharp) + trail_weight * apart
