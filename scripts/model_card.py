@@ -217,8 +217,8 @@ def main() -> None:
         "(`--burst`); the network alone is `--burst 0`.",
         "",
         "What more time brings, in dB over the blurry frames: the network goes over its own "
-        "results (`--refine`, nearly as long again each time), or the mean over several views of "
-        "each frame (`--ensemble`, as many times as long):",
+        "results (`--refine`, more than half as long again each time), or the mean over several "
+        "views of each frame (`--ensemble`, as many times as long):",
         "",
         *effort_table(efforts),
         "",

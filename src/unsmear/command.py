@@ -85,8 +85,8 @@ def restore(
             4 or 8. A little sharper, and each view takes as long again.
         refine: Let the network go over its own results so many times, 0 to 3: each frame is
             restored again, its neighbours as they were restored before, and the mean of both is
-            taken. Blurry clips gain by the first time, sharp ones lose a little; each takes nearly
-            as long again.
+            taken. Blurry clips gain by the first time, sharp ones lose a little; each takes more
+            than half as long again.
         burst: Restored frames on each side that lend each frame what they show sharper, 0 to 4.
             0 is fastest.
         strength: How much of the change is applied, from 0 (none) to 1.

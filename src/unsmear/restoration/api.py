@@ -20,13 +20,7 @@ from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.stream import (
-    Scene,
-    Window,
-    check_window,
-    describe_scenes,
-    restore_stream,
-)
+from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiling
 from unsmear.video.images import integer_from_unit, unit_from_integer
 
@@ -61,8 +55,8 @@ def restore(
             8. A little better, and each takes as long again.
         refine: times that the network goes over its own results, 0 to 3: each frame is restored
             again, its neighbours as they were restored before, and the mean of both is taken.
-            Blurry clips gain by the first, sharp ones lose a little; each takes nearly as long
-            again. Not for `paper`, which looks at no neighbours.
+            Blurry clips gain by the first, sharp ones lose a little; each takes more than half as
+            long again. Not for `paper`, which looks at no neighbours.
         burst: restored frames on each side that lend each frame what they show sharper, 0 to 4;
             0 leaves frames as the network makes them.
 

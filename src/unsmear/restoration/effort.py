@@ -11,7 +11,7 @@ from unsmear.restoration.burst import check_burst
 from unsmear.restoration.views import View, views_of
 
 MOST_REFINE = 3
-"""Times that a network goes over its own results; what further ones bring is next to nothing."""
+"""Times that a network goes over its own results; already the second brings nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Effort:
         refine: times that the network goes over its own results: each frame is made again, of the
             same features, with its neighbours as they were made before and with the motion between
             these, and the mean of both is taken; for networks that align neighbours. Each takes
-            nearly as long again.
+            more than half as long again.
         burst: restored frames on each side that lend a frame what they show sharper, see
             `unsmear.restoration.burst`; 0: frames as the network makes them.
 
