@@ -1,6 +1,6 @@
 """Draw where a model fails, for its card: long blur, bright lights, coarse coding.
 
-    python scripts/failures.py lite --out docs/images/failures-lite.png
+    python scripts/failures.py lite --out docs/images/failures-lite.jpg
 
 The clips are those of `unsmear demo` made harder, from scikit-image's public-domain photographs. Of
 the frame in the middle each row shows the place that is furthest from the truth: as the camera saw
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument(
         "model", choices=[name for name, row in ZOO.items() if row.weights.is_file()]
     )
-    parser.add_argument("--out", type=Path, required=True, help="PNG file, replaced if it exists")
+    parser.add_argument("--out", type=Path, required=True, help="picture (.jpg, .png), replaced if it exists")
     arguments = parser.parse_args()
     write_image(arguments.out, draw(arguments.model))
 

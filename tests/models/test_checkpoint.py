@@ -58,6 +58,10 @@ def integers(tensors):
     return {key: value.to(torch.int8) for key, value in tensors.items()}
 
 
+def doubles(tensors):
+    return {key: value.double() for key, value in tensors.items()}
+
+
 def not_finite(tensors):
     return {key: value * float("nan") for key, value in tensors.items()}
 
@@ -67,7 +71,8 @@ def not_finite(tensors):
     [
         (without_first, "does not fit"),
         (reshaped, "does not fit"),
-        (integers, "is not F16"),
+        (integers, "does not fit"),
+        (doubles, "is not F16"),
         (not_finite, "not finite"),
     ],
 )

@@ -22,11 +22,12 @@ from torch import Tensor
 from unsmear.errors import ConfigError, ModelError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
+from unsmear.models.packing import pack, packed_shapes, unpack
 
 FORMAT = "unsmear-weights-1"
 _LARGEST_HEADER = 8 << 20  # bytes; a real one takes some tens of KiB
 _LARGEST_NETWORK = 500_000_000  # values; nothing near it is meant to run
-_FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+_DTYPES = ("F16", "BF16", "F32", "I8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,11 @@ def save_weights(
         config: of the network.
         state: its `state_dict`.
         provenance: kept in the header.
-        dtype: on disk; loading always gives float32.
+        dtype: on disk; loading always gives float32. int8: as `unsmear.models.packing` has it.
     """
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    on_cpu = {key: value.detach().cpu() for key, value in state.items()}
+    stored = pack(on_cpu) if dtype == torch.int8 else {k: v.to(dtype) for k, v in on_cpu.items()}
+    tensors = {key: value.contiguous() for key, value in stored.items()}
     metadata = {
         "format": FORMAT,
         "network": json.dumps(dataclasses.asdict(config)),
@@ -153,7 +156,9 @@ def load_weights(
         raise ModelError(f"'{path}' holds weights of another network than the zoo's row says")
     with torch.device("meta"):
         network = DeblurNetwork(config)
-    wanted = {key: list(value.shape) for key, value in network.state_dict().items()}
+    shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
+    eight_bits = frozenset(key for key, entry in header.items() if entry.get("dtype") == "I8")
+    wanted = packed_shapes(shapes, eight_bits)
     found = {key: entry.get("shape") for key, entry in header.items()}
     if found != wanted:
         wrong = sorted(
@@ -162,11 +167,11 @@ def load_weights(
         raise ModelError(
             f"'{path}' does not fit its network: {len(wrong)} tensors, first '{wrong[0]}'"
         )
-    if odd := [key for key, entry in header.items() if entry.get("dtype") not in _FLOATS]:
-        raise ModelError(f"'{path}': '{odd[0]}' is not {', '.join(_FLOATS)}")
+    if odd := [key for key, entry in header.items() if entry.get("dtype") not in _DTYPES]:
+        raise ModelError(f"'{path}': '{odd[0]}' is not {', '.join(_DTYPES)}")
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key).float() for key in wanted}
+            state = unpack({key: file.get_tensor(key) for key in wanted}, list(shapes))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' is damaged: {error}") from None
     if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:

@@ -266,6 +266,19 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
+    # The same network by the recipe that served the others: synthesis, Muon, hours for weeks.
+    "paper-quick": dataclasses.replace(
+        _PLAIN,
+        model="paper",
+        stages=(
+            Stage(steps=3_600, clips=6, frames=3, crop=128),
+            Stage(steps=900, clips=6, frames=3, crop=192),
+        ),
+        learning_rate=8e-4,
+        # One clip each: features of full resolution fill caches soon.
+        shards=6,
+        synthesis=_TRAIL.synthesis,
+    ),
     # For GPUs: what served `trail`, with more and longer clips, and a lower rate, as more blocks
     # move at once: from random weights 8e-4 led it astray within 300 steps.
     "pro": TrainConfig(

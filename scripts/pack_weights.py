@@ -1,0 +1,60 @@
+"""Write weights in eight bits, half the size of what `unsmear train` saves, to release them.
+
+    python scripts/pack_weights.py runs/paper/weights.safetensors paper.safetensors
+
+What restoring with them gives has to be measured again: `unsmear eval -m paper.safetensors`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from unsmear.errors import UnsmearError
+from unsmear.models.checkpoint import load_weights, save_weights
+
+
+def repack(source: Path, target: Path) -> float:
+    """Write the weights of `source` to `target` in eight bits.
+
+    Returns:
+        The largest change of a weight, as a share of the largest weight of its tensor.
+
+    Raises:
+        ModelError: `source` is not a weights file.
+    """
+    network, provenance = load_weights(source)
+    save_weights(target, network.config, network.state_dict(), provenance, dtype=torch.int8)
+    after = load_weights(target)[0].state_dict()
+    return max(
+        float((after[key] - value).abs().max() / value.abs().max().clamp_min(1e-12))
+        for key, value in network.state_dict().items()
+    )
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    given = parser.parse_args()
+    if given.target.exists():
+        print(f"'{given.target}' exists: name another file, or remove it first", file=sys.stderr)
+        return 2
+    try:
+        change = repack(given.source, given.target)
+    except UnsmearError as error:
+        print(error, file=sys.stderr)
+        return 2
+    sizes = [path.stat().st_size / 1e6 for path in (given.source, given.target)]
+    print(f"{sizes[0]:.1f} MB -> {sizes[1]:.1f} MB, weights change by up to {change:.2%}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
