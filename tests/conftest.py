@@ -24,7 +24,7 @@ from unsmear.models.network import DeblurNetwork
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself
 
 settings.register_profile(
-    "unsmear", deadline=None, max_examples=18, suppress_health_check=[HealthCheck.too_slow]
+    "unsmear", deadline=None, max_examples=14, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("unsmear")
 

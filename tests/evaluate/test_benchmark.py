@@ -160,7 +160,7 @@ def test_refining_reaches_the_work(gopro, aligned_file, tmp_path, capsys):
     path, shown, scores = tmp_path / "r.json", [], set()
     for extra in (["--refine", "0"], ["--refine", "1"], ["--refine", "1", "--ensemble", "2"]):
         base = ["eval", "--data", str(gopro), "-m", str(aligned_file), "--device", "cpu"]
-        main([*base, "--json", str(path), *extra])
+        main([*base, "--burst", "0", "--json", str(path), *extra])
         shown.append(capsys.readouterr().out.splitlines()[0])
         scores.add(json.dumps(json.loads(path.read_text())["sequences"]))
     assert "refined" not in shown[0]

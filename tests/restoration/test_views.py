@@ -51,7 +51,7 @@ def test_the_eight_views_are_all_there_are():
         assert views_of(large)[:small] == views_of(small)
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(
     lengths=st.lists(st.integers(1, 4), min_size=1, max_size=2),
     ensemble=st.sampled_from([2, 4, 8]),
