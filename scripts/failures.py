@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument(
         "model", choices=[name for name, row in ZOO.items() if row.weights.is_file()]
     )
-    parser.add_argument("--out", type=Path, required=True, help="picture (.jpg, .png), replaced if it exists")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="picture (.jpg, .png), replaced if it exists"
+    )
     arguments = parser.parse_args()
     write_image(arguments.out, draw(arguments.model))
 

@@ -47,6 +47,8 @@ COLUMNS = (
     ("PSNR restored", "psnr", "{:.2f}"),
     ("SSIM blurry", "ssim_before", "{:.4f}"),
     ("SSIM restored", "ssim", "{:.4f}"),
+    ("flicker blurry", "flicker_before", "{:.2f}"),
+    ("flicker restored", "flicker", "{:.2f}"),
     ("NIQE blurry", "niqe_before", "{:.2f}"),
     ("NIQE restored", "niqe", "{:.2f}"),
     ("NIQE sharp", "niqe_sharp", "{:.2f}"),
@@ -147,8 +149,10 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
         for row in [*record["sequences"], {"name": "all frames", **record["all"]}]
     ]
     protocol, names = record["protocol"], [name for name, _, _ in columns]
+    units = "; flicker in code values of 255" if "flicker restored" in names else ""
     return [
-        f"{record['title']}; protocol `{protocol['name']}` ({protocol['summary']}); PSNR in dB.",
+        f"{record['title']}; protocol `{protocol['name']}` ({protocol['summary']}); "
+        f"PSNR in dB{units}.",
         "",
         *markdown_table(["sequence", "frames", *names], rows),
         "",

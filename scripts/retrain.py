@@ -7,7 +7,8 @@ Broken off, the same command goes on where it was. The weights are those of the 
 OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
 commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
 `plus` starts from the part of the released `pro` that matters most, `core` from that of `plus`,
-`lite` from that of `core`.
+`lite` from that of `core`. `paper` starts from random weights; `unsmear train --preset paper`
+trains it as the article did.
 
 What made the released `pro` differs in what has changed since: the largest gradient and the
 synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and
@@ -42,7 +43,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
          *_BY_DAY, *_HALF),
         ("lite", "--steps", "5200", "--seed", "18", *_HALF),
     ),
-    "paper": (("paper",),),
+    "paper": (("paper-quick", "--steps", "3000", "--seed", "22", *_HALF),),
     "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),),
     "pro": (
         ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),

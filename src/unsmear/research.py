@@ -62,7 +62,8 @@ def train(
 
     Args:
         data: Folders of training data.
-        preset: lite, core, plus, paper or pro; plain, trail or align, from which pro grew.
+        preset: lite, core, plus, pro, paper (the article's schedule) or paper-quick (ours); plain,
+            trail or align, from which pro grew.
         out: Folder of the run. Default: runs/PRESET.
         val: Folder of paired sequences to validate on.
         shake: Phone orientation logs to shake the camera with.
@@ -195,7 +196,8 @@ def synth(
     Args:
         data: Folders of training data, as for `unsmear train`.
         output: Picture to write, such as sheet.png.
-        preset: lite, core, plus, paper or pro; plain, trail or align, from which pro grew.
+        preset: lite, core, plus, pro, paper (the article's schedule) or paper-quick (ours); plain,
+            trail or align, from which pro grew.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
         overwrite: Replace a picture that exists.

@@ -65,6 +65,15 @@ def test_a_data_set_is_measured_frame_by_frame(gopro):
     )
 
 
+def test_what_changes_nothing_flickers_as_its_input(gopro):
+    for result in Benchmark(BASE).run(find_pairs(gopro), iter):
+        assert result.frames[0].flicker_before is None
+        for score in result.frames[1:]:
+            assert score.flicker_before == score.flicker > 0
+    halved = Benchmark(BASE).run(find_pairs(gopro), lambda frames: (0.5 * x for x in frames))
+    assert all(s.flicker_before != s.flicker for result in halved for s in result.frames[1:])
+
+
 @pytest.mark.parametrize("workers", [1, 7])
 def test_workers_change_nothing(gopro, workers):
     one = Benchmark(BASE).run(find_pairs(gopro), iter)
@@ -96,7 +105,7 @@ def test_folders_are_compared_by_name(gopro, tmp_path):
     (result,) = Benchmark(BASE).compare([flat])
     (direct, _) = Benchmark(BASE).run(find_pairs(gopro), iter)
     assert [frame.psnr for frame in result.frames] == [frame.psnr for frame in direct.frames]
-    assert result.frames[0].psnr_before is None
+    assert result.frames[0].psnr_before is result.frames[1].flicker_before is None
     for name in ("a", "b"):
         save(tmp_path / "made" / name, one_scene(2, 16, 16))
         save(tmp_path / "truth" / name, one_scene(2, 16, 16))

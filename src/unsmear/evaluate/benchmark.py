@@ -34,6 +34,7 @@ class FrameScore:
         flicker: `temporal_error` against the frame before, None where there is none.
         psnr_before: of the blurry frame, None where only restored frames are known.
         ssim_before: likewise.
+        flicker_before: of the blurry frames.
         vmaf: 0..100, see `VmafMeter`; None where it was not asked for.
         niqe: see `unsmear.evaluate.niqe`; None where it was not asked for, or nothing in the frame
             has any texture. Like the two below it is of the whole frame.
@@ -47,6 +48,7 @@ class FrameScore:
     flicker: float | None = None
     psnr_before: float | None = None
     ssim_before: float | None = None
+    flicker_before: float | None = None
     vmaf: float | None = None
     niqe: float | None = None
     niqe_before: float | None = None
@@ -219,7 +221,7 @@ class Benchmark:
         counted = self.protocol.counted(count)
         scores: list[FrameScore] = []
         waiting: deque[Future[FrameScore]] = deque()
-        before: tuple[Tensor, Tensor] | None = None
+        before: tuple[Tensor, Tensor, Tensor | None] | None = None
         meter: VmafMeter | None = None
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self._workers))
@@ -236,7 +238,7 @@ class Benchmark:
                 if index in counted:
                     job = pool.submit(self._score, index, restored, sharp, blurry, before)
                     waiting.append(job)
-                before = (restored, sharp)
+                before = (restored, sharp, blurry)
                 if len(waiting) > 2 * self._workers:
                     scores.append(waiting.popleft().result())
                     self._on_frame(name)
@@ -254,16 +256,18 @@ class Benchmark:
         restored: Tensor,
         sharp: Tensor,
         blurry: Tensor | None,
-        before: tuple[Tensor, Tensor] | None,
+        before: tuple[Tensor, Tensor, Tensor | None] | None,
     ) -> FrameScore:
         psnr, ssim = self.protocol.scores(restored, sharp)
-        flicker = None
+        score = FrameScore(index, psnr, ssim)
+        if blurry is not None:
+            psnr, ssim = self.protocol.scores(blurry, sharp)
+            score = replace(score, psnr_before=psnr, ssim_before=ssim)
         if before is not None:
-            flicker = temporal_error(restored, before[0], sharp, before[1])
-        psnr_before, ssim_before = (
-            (None, None) if blurry is None else self.protocol.scores(blurry, sharp)
-        )
-        score = FrameScore(index, psnr, ssim, flicker, psnr_before, ssim_before)
+            last, true, seen = before
+            score = replace(score, flicker=temporal_error(restored, last, sharp, true))
+            if blurry is not None and seen is not None:
+                score = replace(score, flicker_before=temporal_error(blurry, seen, sharp, true))
         model = self._pristine
         if model is None:
             return score

@@ -30,6 +30,7 @@ _COLUMNS = (
     ("PSNR", "psnr", "{:.2f}"),
     ("SSIM blurry", "ssim_before", "{:.4f}"),
     ("SSIM", "ssim", "{:.4f}"),
+    ("flicker blurry", "flicker_before", "{:.2f}"),
     ("flicker", "flicker", "{:.2f}"),
     ("VMAF", "vmaf", "{:.2f}"),
     ("NIQE blurry", "niqe_before", "{:.2f}"),
