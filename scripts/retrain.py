@@ -43,7 +43,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
          *_BY_DAY, *_HALF),
         ("lite", "--steps", "5200", "--seed", "18", *_HALF),
     ),
-    "paper": (("paper-quick", "--steps", "3000", "--seed", "22", *_HALF),),
+    "paper": (("paper-quick", "--steps", "3000", "--stop-after", "2674", "--seed", "22", *_HALF),),
     "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),),
     "pro": (
         ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
