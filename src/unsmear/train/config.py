@@ -275,8 +275,7 @@ PRESETS: dict[str, TrainConfig] = {
             Stage(steps=900, clips=6, frames=3, crop=192),
         ),
         learning_rate=8e-4,
-        # One clip each: features of full resolution fill caches soon.
-        shards=6,
+        shards=6,  # for one, two, three or six processes
         synthesis=_TRAIL.synthesis,
     ),
     # For GPUs: what served `trail`, with more and longer clips, and a lower rate, as more blocks
