@@ -266,7 +266,7 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
-    # The same network by the recipe that served the others: synthesis, Muon, hours for weeks.
+    # The same network by the recipe that served the others: synthesis, Muon, hours, not weeks.
     "paper-quick": dataclasses.replace(
         _PLAIN,
         model="paper",
