@@ -4,14 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CLIP ?=
 OUT ?= demo-out
+WORKERS ?= 2
 
 .PHONY: demo test coverage check lint types contracts format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/unsmear demo $(if $(CLIP),"$(CLIP)") -o "$(OUT)"
 
+# A test seldom keeps two cores busy, so two are run at a time, of one thread each; those of a file
+# stay together, as they share what it sets up. `pytest` alone runs them one after the other.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # The rooms that people's files go through must stay tested.
 coverage: $(VENV)/.dev
