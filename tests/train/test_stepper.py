@@ -131,7 +131,7 @@ def test_recorded_steps_are_plain_steps_but_for_rounding():
         config = dataclasses.replace(CONFIG, compile=choice)
         graphs = wants_graphs(choice, CUDA, Team())
         state = TrainState.start(ALIGNED, config, CUDA, recorded=graphs)
-        own = Stepper(config, state, CUDA, Team())
+        own = Stepper(config, state, CUDA, Team(), graphs=graphs)
         for value in range(8):
             own.step(clips_like(value, device=CUDA))
         return state.network.state_dict()

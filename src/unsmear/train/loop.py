@@ -87,7 +87,7 @@ def train(
     last = min(config.steps, stop_after or config.steps)
     if state.step >= last and weights.exists():
         return weights  # done before, and measured then
-    stepper = Stepper(config, state, device, team)
+    stepper = Stepper(config, state, device, team, graphs=graphs)
     writer = _open_log(out) if team.leads else None
     meter = Meter(device, team)
     began = time.monotonic() - state.seconds

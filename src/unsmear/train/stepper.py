@@ -52,10 +52,17 @@ class Stepper:
         state: what each step changes.
         device: where the state lies.
         team: whose gradients are averaged.
+        graphs: whether steps are recorded, as the state was made for it, see `wants_graphs`.
     """
 
     def __init__(
-        self, config: TrainConfig, state: TrainState, device: torch.device, team: Team
+        self,
+        config: TrainConfig,
+        state: TrainState,
+        device: torch.device,
+        team: Team,
+        *,
+        graphs: bool = False,
     ) -> None:
         self._config, self._state = config, state
         self._shards = team.share(range(config.shards))
@@ -69,7 +76,7 @@ class Stepper:
         self._autocast = half_precision(config, device)
         self._rates = [group for o in state.optimizers for group in o.param_groups]
         self._halves = (self._differentiate, self._move)
-        if wants_graphs(config.compile, device, team):
+        if graphs:
             # What is recorded reads its rate from the device.
             for group in self._rates:
                 group["lr"] = torch.tensor(config.learning_rate, device=device)
