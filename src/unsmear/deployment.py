@@ -138,7 +138,7 @@ def bench(
         time_engines,
     )
     from unsmear.deploy.records import BenchRecord, bench_lines
-    from unsmear.device import pick_device
+    from unsmear.engines.choice import placed
     from unsmear.evaluate.origin import origin_of
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.effort import Effort
@@ -153,12 +153,11 @@ def bench(
     if threads is not None:
         torch.set_num_threads(threads)
     hand_memory_back()
-    where = pick_device(device)
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
-    network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    effort.check(network)
-    loaded = dataclasses.replace(loaded, network=network)
+    loaded = placed(loaded, device)
+    effort.check(loaded.network)
+    where = next(loaded.network.parameters()).device
     if where.type == "cpu":
         usual: list[EngineName] = [
             "torch",

@@ -10,10 +10,15 @@ if TYPE_CHECKING:
     import torch
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, *, trains: bool = False) -> torch.device:
     """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
 
     `auto` takes a CUDA GPU, else Apple's, else the CPU.
+
+    Args:
+        name: of the device.
+        trains: to train on: `auto` then passes over Apple's, on which torch has learned only lately
+            to differentiate all that is needed.
 
     Raises:
         ConfigError: unknown name, or no such device on this machine.
@@ -23,7 +28,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        apple = not trains and torch.backends.mps.is_available()
+        return torch.device("mps" if apple else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -277,7 +277,6 @@ def evaluate(
             with published ones.
     """
     from unsmear.allocator import keep_freed_memory
-    from unsmear.device import pick_device
     from unsmear.evaluate.benchmark import Benchmark
     from unsmear.evaluate.niqe import load_model as load_pristine
     from unsmear.evaluate.origin import origin_of
@@ -313,7 +312,7 @@ def evaluate(
         json_file=json,
         plot=plot,
         table_1=table1,
-        origin=origin_of(pick_device(device)),
+        origin=origin_of(work.device),
     )
     for path in (markdown, json, plot):
         if path is not None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsmear.models.sampling import by_pixel, sample_at, sum_at
+from unsmear.models.sampling import by_pixel, sample, sample_at, sum_at
 
 
 def naive_sample(plane: torch.Tensor, x: float, y: float) -> float:
@@ -33,6 +33,18 @@ def test_sampling_agrees_with_a_naive_loop():
                     dx, dy = displacement[index, :, y, x].tolist()
                     wanted = naive_sample(features[index, channel], x + dx, y + dy)
                     assert float(found[index, channel, y, x]) == pytest.approx(wanted, abs=1e-5)
+
+
+@given(st.integers(1, 9), st.integers(1, 300))
+def test_places_brought_to_the_edge_show_what_lies_beyond_it(height, width):
+    """For devices whose grid_sample knows no border."""
+    features = torch.rand(1, 2, height, width)
+    x = torch.cat((torch.arange(width).float(), (2 * torch.rand(50) - 0.5) * width))
+    y = (2 * torch.rand(len(x)) - 0.5) * height
+    y[:height] = torch.arange(height)
+    places = x[None, None], y[None, None]
+    found, wanted = sample(features, *places, clamped=True), sample(features, *places)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)  # places are rounded
 
 
 def test_turning_the_picture_turns_what_is_seen():

@@ -73,10 +73,10 @@ class TorchEngine(Engine):
         workers: that call it at a time.
     """
 
-    memory_format = torch.channels_last
-
     def __init__(self, network: DeblurNetwork, *, half: bool = False, workers: int = 1) -> None:
         super().__init__(network, workers)
+        if self.device.type != "mps":  # see `unsmear.engines.trial.laid_out`
+            self.memory_format = torch.channels_last
         self.name = "torch-half" if half else "torch"
         # float16 holds 11 bits of a number, bfloat16 8; but hardly a CPU computes in float16.
         dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -15,10 +16,13 @@ from unsmear.engines import EngineName
 from unsmear.engines.base import Engine, TorchEngine
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.engines.eight_bit import SavedGraph, eight_bit_path, load_eight_bit
+from unsmear.engines.trial import fault_on, laid_out
 from unsmear.errors import ConfigError, ModelError
 from unsmear.models.checkpoint import Provenance, digest_of
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel, load_model
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,40 @@ def open_model(
 
     Args:
         model: name from `unsmear models`, or the path of a .safetensors file.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: as `placed` takes it.
         engine: what runs it, see `open_engine`.
         side_by_side: as there.
 
     Raises:
         ModelError: unknown model, or a file that does not fit.
-        ConfigError: no such device or engine.
+        ConfigError: no such device or engine, or the device does not compute what it should.
         MissingExtraError: the engine is not installed.
     """
-    where = pick_device(device)
-    loaded = load_model(model)
-    network = loaded.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loaded_there = dataclasses.replace(loaded, network=network)
-    ready = open_engine(loaded_there, engine, side_by_side=side_by_side)
+    loaded = placed(load_model(model), device)
+    ready = open_engine(loaded, engine, side_by_side=side_by_side)
     return OpenedModel(loaded.name, ready, loaded.window, loaded.provenance)
+
+
+def placed(model: LoadedModel, device: str) -> LoadedModel:
+    """A model on a device that computes what the CPU does, laid out for speed.
+
+    Args:
+        model: on the CPU; its network is moved.
+        device: auto, cpu, cuda, cuda:N or mps. Where `auto` finds one that fails, it is the CPU,
+            and the log says why.
+
+    Raises:
+        ConfigError: no such device, or one that fails, named by the user.
+    """
+    where = pick_device(device)
+    if where.type != "cpu" and (fault := fault_on(where, model.network)) is not None:
+        if device != "auto":
+            raise ConfigError(
+                f"device '{device}' {fault}: use auto or cpu, or another version of torch"
+            )
+        _LOG.warning("working on the CPU, as device '%s' %s", where, fault)
+        where = torch.device("cpu")
+    return dataclasses.replace(model, network=laid_out(model.network, where))
 
 
 def open_engine(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs
@@ -31,6 +32,11 @@ class DatasetWork:
     def frames(self) -> int:
         """Frames at hand; a protocol may count fewer."""
         return sum(len(sequence.sharp) for sequence in self.sequences)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.engine.device
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
         """Restore and compare."""
@@ -58,6 +64,11 @@ class FolderWork:
     def frames(self) -> int:
         """Frames at hand; a protocol may count fewer."""
         return sum(len(pair.sharp) for pair in self.comparisons)
+
+    @property
+    def device(self) -> torch.device:
+        """Where frames are compared."""
+        return torch.device("cpu")
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
         """Compare."""

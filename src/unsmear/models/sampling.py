@@ -17,10 +17,28 @@ def sample_at(features: Tensor, displacement: Tensor) -> Tensor:
     displacement = displacement.float()  # half precision knows no places between far pixels
     x = torch.arange(width, device=displacement.device) + displacement[:, 0]
     y = torch.arange(height, device=displacement.device)[:, None] + displacement[:, 1]
+    return sample(features.float(), x, y, clamped=features.device.type == "mps")
+
+
+def sample(features: Tensor, x: Tensor, y: Tensor, *, clamped: bool = False) -> Tensor:
+    """Features (B, C, H, W) at places x and y, (B, H', W'), in pixels: (B, C, H', W').
+
+    Args:
+        features: float32, as are the places.
+        x: 0 is the middle of the leftmost pixel.
+        y: 0 is the middle of the uppermost pixel.
+        clamped: bring places to the edge first, with the same result, for devices whose
+            grid_sample cannot (Apple's before torch 2.13, see pytorch/pytorch#125098).
+    """
+    height, width = features.shape[-2:]
+    padding = "border"
+    if clamped:
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+        padding = "reflection"  # of what rounding moves beyond: at the pixel's edge, so the same
     # grid_sample counts from -1 (left edge of the first pixel) to 1 (right edge of the last).
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     return functional.grid_sample(
-        features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        features, grid, mode="bilinear", padding_mode=padding, align_corners=False
     )
 
 

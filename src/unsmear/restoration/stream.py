@@ -179,7 +179,8 @@ def restore_stream(
         lead: so many of `frames`, at the beginning, are looked at and not restored.
 
     Yields:
-        Restored frames, (3, H, W), float32, 0..1, on the model's device, as many as came in
+        Restored frames, (3, H, W), float32, 0..1, on the model's device (the CPU where that is
+        `mps`), as many as came in
         after the lead; the first after window // 2 more have come in (at least
         `NetworkConfig.neighbours`) and as many as `effort.refine` and `effort.burst`, and three
         more, and one for each refinement, for each further worker of the engine.
@@ -204,6 +205,10 @@ def restore_stream(
             lend = min(max(wanted - first, 0), burst)  # frames before those that are wanted
             sides = zip(runs, seen_in(views, scene), strict=True)
             made = mean_of(views, [run.restore(seen, wanted - lend) for run, seen in sides])
+            if engine.device.type == "mps":
+                # Inverse FFTs have been wrong on Apple's GPUs, see pytorch/pytorch#126649; what
+                # lies in their memory lies in the CPU's.
+                made = (frame.cpu() for frame in made)
             one = next(made, None) if burst else None
             if one is not None:
                 share = tilers[0].workers_for(*one.shape[-2:])

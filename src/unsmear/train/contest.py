@@ -311,7 +311,7 @@ def hold_contest(
     """
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
-    device = pick_device(arguments.device)
+    device = pick_device(arguments.device, trains=True)
     plans = [plan_of(arguments, seed) for seed in arguments.seeds]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {

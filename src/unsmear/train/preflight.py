@@ -124,7 +124,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     """
     mistakes = Mistakes()
     config = _config(request, mistakes)
-    device = mistakes.attempt(lambda: pick_device(request.device))
+    device = mistakes.attempt(lambda: pick_device(request.device, trains=True))
     files = mistakes.attempt(lambda: find_training_files(request.data))
     out = request.out or Path("runs") / request.preset
     mistakes.attempt(lambda: _check_out(out))

@@ -1,0 +1,51 @@
+"""Which device `auto` takes, and what is said where one is not there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from unsmear.device import pick_device
+from unsmear.errors import ConfigError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def has(*, cuda, mps):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "restores", "trains"),
+    [
+        (True, False, "cuda", "cuda"),
+        (False, True, "mps", "cpu"),
+        (False, False, "cpu", "cpu"),
+    ],
+)
+def test_auto_takes_what_is_there(machine, cuda, mps, restores, trains):
+    machine(cuda=cuda, mps=mps)
+    assert pick_device("auto").type == restores
+    assert pick_device("auto", trains=True).type == trains
+
+
+def test_apples_gpu_trains_where_it_is_named(machine):
+    machine(cuda=False, mps=True)
+    assert pick_device("mps", trains=True).type == "mps"
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps"])
+def test_a_device_that_is_not_there_is_refused(machine, name):
+    machine(cuda=name == "cuda:1", mps=False)
+    with pytest.raises(ConfigError, match=f"'{name}' is not on this machine"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:x", ""])
+def test_an_unknown_device_is_refused(name):
+    with pytest.raises(ConfigError, match=f"unknown device '{name}'"):
+        pick_device(name)
