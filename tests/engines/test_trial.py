@@ -90,7 +90,7 @@ def test_auto_goes_on_on_the_cpu_and_says_so(weights_file, monkeypatch, caplog):
 
 def test_a_device_that_was_asked_for_is_refused(weights_file, monkeypatch):
     monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
-    with pytest.raises(ConfigError, match="device 'cuda' cannot run .* use auto or cpu"):
+    with pytest.raises(ConfigError, match=r"device 'cuda' cannot run .* use auto or cpu"):
         open_model(str(weights_file), "cuda")
 
 

@@ -164,15 +164,20 @@ def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):
         return original(level, features, below, context)
 
     monkeypatch.setattr(network, "decode_level", tight)
-    monkeypatch.setattr(tiles, "_TILE_AFTER_OUT_OF_MEMORY", 16)
+    monkeypatch.setattr(tiles, "_TILE_AFTER_OUT_OF_MEMORY", 128)
+    monkeypatch.setattr(tiles, "SMALLEST_TILE", 16)
     monkeypatch.setattr(tiles, "auto_tile", lambda *_: None)
     retried = list(restore_stream(network, clip, 3, tiling="auto"))
     torch.testing.assert_close(retried, whole, rtol=0, atol=1e-5)
-    assert failures == [2]  # once; from then on in tiles
-    with pytest.raises(torch.OutOfMemoryError):
+    # Whole, in tiles of 128 (of the finest level: 512 here) and of 64; from then on in those of 32.
+    assert failures == [2, 2, 2]
+    with pytest.raises(ConfigError, match="not suffice for whole frames: use smaller tiles"):
         list(restore_stream(network, clip, 3, tiling="off"))
-    with pytest.raises(torch.OutOfMemoryError):  # tiles as asked for, and still too large
+    with pytest.raises(ConfigError, match="not suffice for tiles of 512x64: use smaller tiles"):
         list(restore_stream(network, clip, 3, tiling=TileSize(64, 512)))
+    monkeypatch.setattr(tiles, "SMALLEST_TILE", 64)
+    with pytest.raises(ConfigError, match="not suffice for tiles of 64x64: use smaller tiles"):
+        list(restore_stream(network, clip, 3, tiling="auto"))
 
 
 def test_tiling_as_users_type_it():

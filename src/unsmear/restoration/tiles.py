@@ -171,7 +171,7 @@ class Tiler:
         model: an engine, or a network in evaluation mode.
         tiling: size of the tiles; `off` for whole frames; `auto` takes whole frames where they
             fit easily and tiles elsewhere. Where a GPU's memory runs out in spite of that, the
-            work goes on in tiles.
+            work goes on in smaller ones.
         workers: share the tiles of a frame that `shares_tiles`.
     """
 
@@ -267,16 +267,37 @@ class Tiler:
         level: int,
         reach: int,
     ) -> Tensor:
-        if self._size is None:
+        while True:
             try:
-                return stage([layer.features for layer in inputs])
-            except torch.OutOfMemoryError:
-                if self._tiling == "off":
-                    raise
-                self._size = TileSize(_TILE_AFTER_OUT_OF_MEMORY, _TILE_AFTER_OUT_OF_MEMORY)
-                torch.cuda.empty_cache()
+                return self._run_in(self._size, stage, inputs, out_stride, level, reach)
+            except torch.OutOfMemoryError as error:
+                self._size = self._smaller(str(error))
+            torch.cuda.empty_cache()  # here, where the error does not hold on to anything
+
+    def _smaller(self, error: str) -> TileSize:
+        """Tiles to go on with where a GPU's memory ran out."""
+        side = _TILE_AFTER_OUT_OF_MEMORY if self._size is None else min(self._size) // 2
+        if self._tiling == "auto" and side >= SMALLEST_TILE:
+            return TileSize(side, side)
+        size = "whole frames" if self._size is None else "tiles of {1}x{0}".format(*self._size)
+        raise ConfigError(
+            f"the GPU's memory does not suffice for {size}: use smaller tiles (--tile) or "
+            f"--device cpu ({error.strip().splitlines()[0]})"
+        )
+
+    def _run_in(
+        self,
+        size: TileSize | None,
+        stage: Callable[[list[Tensor]], Tensor],
+        inputs: Sequence[Layer],
+        out_stride: int,
+        level: int,
+        reach: int,
+    ) -> Tensor:
+        if size is None:
+            return stage([layer.features for layer in inputs])
         multiple = self.network.config.size_multiple
-        size = TileSize(*(-(-(side << level) // multiple) * multiple for side in self._size))
+        size = TileSize(*(-(-(side << level) // multiple) * multiple for side in size))
         halo = -(-reach // multiple) * multiple
         # Pictures are worked on plane by plane by all that follows.
         layout = torch.contiguous_format if out_stride == 1 else self.engine.memory_format
