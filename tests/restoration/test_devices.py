@@ -1,0 +1,70 @@
+"""Restoring on a GPU, of which there is none: all that is computed there, and what comes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.elsewhere import Elsewhere, pretending, sent
+from unsmear.engines import choice, trial
+from unsmear.engines.base import TorchEngine
+from unsmear.restoration.effort import NETWORK_ALONE, Effort
+from unsmear.restoration.stream import describe_scenes, restore_stream
+from unsmear.restoration.tiles import TileSize
+
+
+@pytest.fixture(params=["cuda", "mps"])
+def device(request, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1 << 40, 1 << 40))
+    return torch.device(request.param, 0)
+
+
+def test_two_devices_do_not_mix_and_numpy_sees_neither(device):
+    here = torch.rand(3)
+    with pretending(device):
+        there = here.to(device)
+        assert isinstance(there, Elsewhere)
+        assert there.device == torch.arange(3, device=device).device == device
+        assert torch.equal((there + there).cpu(), here + here)
+        with pytest.raises(RuntimeError, match="two devices"):
+            there + here
+        with pytest.raises(TypeError, match="array"):
+            there.numpy()
+
+
+@pytest.mark.parametrize(
+    ("config", "window", "effort", "tiling"),
+    [
+        (SMALL, 3, NETWORK_ALONE, "auto"),
+        (ALIGNED, "all", Effort(refine=1, burst=1), TileSize(24, 32)),
+    ],
+)
+def test_frames_are_those_of_the_cpu(device, config, window, effort, tiling):
+    network, clip = awake(config), list(one_scene(3, 35, 52))
+
+    def restored(model):
+        scenes = ()
+        if window == "all":
+            scenes = describe_scenes(model, clip, tiling=tiling, ensemble=effort.ensemble)
+        return list(restore_stream(model, clip, window, scenes=scenes, tiling=tiling,
+                                   effort=effort))  # fmt: skip
+
+    wanted = restored(network)
+    with pretending(device):
+        found = restored(TorchEngine(sent(network, device)))
+        # Apple's GPUs do not lend.
+        assert {frame.device.type for frame in found} == {"cpu" if device.type == "mps" else "cuda"}
+        back = [frame.cpu() for frame in found]
+    torch.testing.assert_close(back, wanted, rtol=0, atol=1e-4)
+
+
+def test_auto_takes_a_gpu_that_computes_what_it_should(device, weights_file, monkeypatch):
+    monkeypatch.setattr(choice, "pick_device", lambda _: device)
+    for module in (choice, trial):
+        monkeypatch.setattr(
+            module, "laid_out", lambda network, where: sent(network, where) if where == device
+            else network,
+        )  # fmt: skip
+    with pretending(device):
+        assert choice.open_model(str(weights_file), "auto").engine.device == device
