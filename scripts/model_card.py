@@ -119,7 +119,9 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
         loss, rate = run.config.get("loss"), run.config.get("learning_rate")
         lines += [
             f"Run {number}: {run.steps:,} steps, seed {run.seed}, {run.hours:.2f} hours on "
-            f"{run.device}, loss {loss}, learning rate {rate}, Unsmear {run.version}:",
+            f"{run.device}, loss {loss}, learning rate {rate}, Unsmear {run.version}"
+            + _mixture(run)
+            + ":",
             "",
             "```",
             command,
@@ -127,6 +129,16 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
             "",
         ]
     return lines
+
+
+def _mixture(run: Provenance) -> str:
+    """How far the weights went on the way of a run, where not to its end."""
+    if run.mixed == 1:
+        return ""
+    return (
+        f"; the weights are {run.mixed:.0%} of the way there "
+        f"(`scripts/mix_weights.py --share {run.mixed}`)"
+    )
 
 
 def commands_of(card: str) -> list[str]:

@@ -4,7 +4,8 @@
     python scripts/retrain.py pro --data DATA/train GOPRO/train --val DATA/val --processes 8
 
 Broken off, the same command goes on where it was. The weights are those of the last run,
-OUT/runN/weights.safetensors; `scripts/model_card.py` measures them. `--print` only shows the
+OUT/runN/weights.safetensors, of `core` OUT/weights.safetensors, a mixture of its last two
+(`scripts/mix_weights.py`); `scripts/model_card.py` measures them. `--print` only shows the
 commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
 `plus` starts from the part of the released `pro` that matters most, `core` from that of `plus`,
 `lite` from that of `core`. `paper` starts from random weights; `unsmear train --preset paper`
@@ -14,7 +15,8 @@ What made the released `pro` differs in what has changed since: the largest grad
 synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and
 since 2026-11-26 more sub-frames for layers that smear far, so that seeds give other clips. The last
 run took a GPU eight minutes; on two cores it takes weeks. `plus`, `core` and `lite` learned in
-bfloat16, which is slow on a CPU without instructions for it.
+bfloat16, which is slow on a CPU without instructions for it; `lite` started from the first run of
+`core`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from pathlib import Path
 from unsmear.models.zoo import ZOO
 from unsmear.train.loop import WEIGHTS_FILE
 
+_MIXER = Path(__file__).with_name("mix_weights.py")
+
 # Settings of a preset that came later.
 _UNCODED = ("--coder-share", "0")
 _FLAT = ("--relief-share", "0")
@@ -37,7 +41,10 @@ _HALF = ("--precision", "bfloat16")
 
 # The preset of each run, and what it adds; each starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "core": (("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_BY_DAY, *_HALF),),
+    "core": (
+        ("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_BY_DAY, *_HALF),
+        ("core", "--steps", "4400", "--learning-rate", "3e-4", "--seed", "23", *_HALF),
+    ),
     "lite": (
         ("lite", "--weights", "core", "--steps", "6000", "--stop-after", "793", "--seed", "17",
          *_BY_DAY, *_HALF),
@@ -59,6 +66,9 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("pro", "--steps", "6000", "--seed", "14", *_BY_DAY),
     ),
 }  # fmt: skip
+
+# How far the released weights are on the way from the last run but one to the last.
+SHARES = {"core": 0.33}
 
 
 def commands(
@@ -94,6 +104,10 @@ def commands(
         if number > 1:
             line += ["--weights", str(out / f"run{number - 1}" / WEIGHTS_FILE)]
         found.append([*line, *options])
+    if row in SHARES:
+        ends = [out / f"run{number}" / WEIGHTS_FILE for number in (len(found) - 1, len(found))]
+        files = map(str, (*ends, out / WEIGHTS_FILE))
+        found.append([sys.executable, str(_MIXER), *files, "--share", str(SHARES[row])])
     return found
 
 

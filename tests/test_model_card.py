@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_commands_come_back_from_the_card_that_was_written(model_card):
     assert (
         model_card.commands_of("# b\n\n```\nnone of these\n```\n\n" + "\n".join(lines)) == commands
     )
+
+
+def test_weights_between_two_runs_say_so(model_card):
+    mixed = dataclasses.replace(SECOND, mixed=0.25)
+    commands = ["unsmear train --preset a", "unsmear train --preset b --weights a"]
+    lines = model_card.training_runs(mixed, commands)
+    (told,) = [line for line in lines if "25% of the way" in line]
+    assert told.startswith("Run 2:")
+    assert model_card.commands_of("\n".join(lines)) == commands
 
 
 def test_every_run_needs_its_command(model_card):

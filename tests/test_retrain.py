@@ -27,7 +27,14 @@ def retrain():
 def test_every_row_has_a_recipe(retrain):
     assert set(retrain.RECIPES) == set(ZOO)
     for row in ZOO:
-        for line in retrain.commands(row, [Path("a"), Path("b")], Path("out"), processes=8):
+        lines = retrain.commands(row, [Path("a"), Path("b")], Path("out"), processes=8)
+        if row in retrain.SHARES:
+            *lines, mixing = lines
+            assert mixing[1].endswith("mix_weights.py")
+            assert Path(mixing[1]).is_file()
+            ends = [f"out/run{number}/weights.safetensors" for number in (1, 2)]
+            assert mixing[2:] == [*ends, "out/weights.safetensors", "--share", "0.33"]
+        for line in lines:
             assert "--nproc-per-node=8" in line
             assert line[line.index("--data") + 1 :][:2] == ["a", "b"]
 

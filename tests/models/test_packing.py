@@ -42,6 +42,14 @@ def test_zeros_stay_zeros_and_the_largest_weight_stays():
     assert restored[1, 0] == pytest.approx(-3.0, rel=1e-6)
 
 
+def test_blocks_of_the_finest_level_keep_their_digits():
+    value = torch.randn(4, 3)
+    state = {"encoder.0.0.first.weight": value, "encoder.1.0.first.weight": value}
+    restored = unpack(pack(state), list(state))
+    assert torch.equal(restored["encoder.0.0.first.weight"], value.half().float())
+    assert not torch.equal(restored["encoder.1.0.first.weight"], value.half().float())
+
+
 def test_shapes_are_those_of_what_is_written():
     state = {"a": torch.ones(4, 3, 2), "b": torch.ones(5)}
     shapes = {key: list(value.shape) for key, value in state.items()}

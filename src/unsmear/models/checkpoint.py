@@ -44,6 +44,7 @@ class Provenance:
         config: the whole `TrainConfig`, as plain values.
         scores: validation, as plain values: sequence -> {measure: value}.
         parent: provenance of the weights that training started from, if it did.
+        mixed: share of what this run made in the weights; the rest are those it started from.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Provenance:
     config: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     parent: dict[str, Any] | None = None
+    mixed: float = 1.0
 
     @property
     def total_steps(self) -> int:

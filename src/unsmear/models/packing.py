@@ -1,7 +1,8 @@
 """Weights in eight bits on disk: half the size of float16, for files that are released.
 
 Arithmetic stays in float32. Each output channel of a convolution or projection has a scale of its
-own, so that rounding is off by at most a 254th of the channel's largest weight.
+own, so that rounding is off by at most a 254th of the channel's largest weight. The blocks of the
+finest level keep float16: they hold few of the weights, and nearly all of what rounding costs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor
 
 SCALE = ".scale"  # what the key of a tensor's scales ends in
 _MOST = 127  # symmetric: 0 stays 0, and -128 is not used
+# In `core` 11 % of the weights; eight bits there cost 0.01 dB on nearly sharp clips, elsewhere 0.
+_FINEST = ("encoder.0.", "decoder.0.")
 
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -23,11 +26,12 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Returns:
         Of each tensor of two or more dimensions its values, int8, and under its key and `SCALE`
-        the scale of each output channel (its first dimension), float32; of others, float16.
+        the scale of each output channel (its first dimension), float32; of others and of those of
+        the finest level's blocks, float16.
     """
     packed: dict[str, Tensor] = {}
     for key, value in state.items():
-        if value.ndim < 2:
+        if value.ndim < 2 or key.startswith(_FINEST):
             packed[key] = value.half()
             continue
         largest = value.float().flatten(1).abs().amax(dim=1)

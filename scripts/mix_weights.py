@@ -1,0 +1,60 @@
+"""Go part of the way from weights to what a further run made of them.
+
+    python scripts/mix_weights.py START.safetensors TUNED.safetensors MIXED.safetensors --share 0.4
+
+A run that goes on on other data gains there and may lose elsewhere; weights in between often keep
+most of both. Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from unsmear.errors import ConfigError, UnsmearError
+from unsmear.models.checkpoint import Provenance, load_weights, save_weights
+
+
+def mix(start: Path, tuned: Path, target: Path, share: float) -> None:
+    """Write (1 - share) * start + share * tuned.
+
+    Raises:
+        ModelError: one is not a weights file.
+        ConfigError: the share is not between 0 and 1, or the second was not trained from the first.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"share is {share}: must lie between 0 and 1")
+    first, before = load_weights(start)
+    second, after = load_weights(tuned)
+    follows = after.parent is not None and Provenance(**after.parent) == before
+    if first.config != second.config or not follows:
+        raise ConfigError(f"'{tuned}' was not trained from '{start}': weights between do not mix")
+    weights = second.state_dict()
+    mixed = {key: value.lerp(weights[key], share) for key, value in first.state_dict().items()}
+    save_weights(target, first.config, mixed, dataclasses.replace(after, mixed=share))
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("start", type=Path)
+    parser.add_argument("tuned", type=Path, help="trained with --weights START")
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--share", type=float, required=True, help="of the tuned ones")
+    given = parser.parse_args()
+    try:
+        if given.target.exists():
+            raise ConfigError(f"'{given.target}' exists: name another file, or remove it first")
+        mix(given.start, given.tuned, given.target, given.share)
+    except UnsmearError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
