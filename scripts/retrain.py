@@ -134,6 +134,8 @@ def main() -> None:
     )
     for line in lines:
         print(shlex.join(line), flush=True)
+        if line[1] == str(_MIXER) and Path(line[4]).exists():
+            continue  # mixed before
         if not arguments.print and (code := subprocess.run(line, check=False).returncode):
             raise SystemExit(code)
 

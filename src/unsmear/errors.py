@@ -39,6 +39,13 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write '{path}': {error.strerror or error}")
 
 
+def first_line(error: Exception) -> str:
+    """What another library says went wrong, without the pages that may follow; its kind where it
+    says nothing.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class EncodeError(OutputError):
     """An encoder or a container refuses what it is given: trying again will not help."""
 

@@ -81,6 +81,14 @@ def test_what_cannot_run_says_why_in_one_line():
     assert "\n" not in fault
 
 
+def test_an_error_without_words_is_told_by_its_kind(monkeypatch):
+    def fail(network, device):
+        raise RuntimeError
+
+    monkeypatch.setattr(trial, "laid_out", fail)
+    assert fault_on(CPU, awake()) == "cannot run the network (RuntimeError)"
+
+
 def test_auto_goes_on_on_the_cpu_and_says_so(weights_file, monkeypatch, caplog):
     monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
     opened = open_model(str(weights_file), "auto")

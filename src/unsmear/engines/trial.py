@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from unsmear.errors import first_line
 from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork
 
@@ -48,7 +49,7 @@ def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
             given = None if motion is None else motion.to(device)
             made = there(clip.to(device), motion=given).cpu()
         except (RuntimeError, TypeError) as error:  # the latter: no such numbers there
-            return f"cannot run the network ({str(error).strip().splitlines()[0]})"
+            return f"cannot run the network ({first_line(error)})"
     off = _rms(made - expected) / max(_rms(expected - clip), _LEAST_CHANGE)
     if off < _MOST_OFF:  # not where it is no number
         return None

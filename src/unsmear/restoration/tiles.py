@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
 from unsmear.restoration.overlap import ALONE, Workers
@@ -271,10 +271,10 @@ class Tiler:
             try:
                 return self._run_in(self._size, stage, inputs, out_stride, level, reach)
             except torch.OutOfMemoryError as error:
-                self._size = self._smaller(str(error))
+                self._size = self._smaller(error)
             torch.cuda.empty_cache()  # here, where the error does not hold on to anything
 
-    def _smaller(self, error: str) -> TileSize:
+    def _smaller(self, error: torch.OutOfMemoryError) -> TileSize:
         """Tiles to go on with where a GPU's memory ran out."""
         side = _TILE_AFTER_OUT_OF_MEMORY if self._size is None else min(self._size) // 2
         if self._tiling == "auto" and side >= SMALLEST_TILE:
@@ -282,7 +282,7 @@ class Tiler:
         size = "whole frames" if self._size is None else "tiles of {1}x{0}".format(*self._size)
         raise ConfigError(
             f"the GPU's memory does not suffice for {size}: use smaller tiles (--tile) or "
-            f"--device cpu ({error.strip().splitlines()[0]})"
+            f"--device cpu ({first_line(error)})"
         )
 
     def _run_in(
