@@ -49,9 +49,9 @@ class Change:
     clipping: float
 
 
-# Largest plausible values: 3 times and more what the released weights reach on real and synthetic
-# clips, twice and more what a perfect restoration of 20 pixels of blur does. The truth is the
-# stricter judge: `scripts/calibrate_guard.py` prints both, and what broken networks reach.
+# Largest plausible values: twice and more what `core` (2026-11-27; all but brightness three times),
+# and a perfect restoration of 20 pixels of blur, reach on real and synthetic clips.
+# `scripts/calibrate_guard.py` prints both, and what broken networks reach.
 LIMITS = Change(
     brightness=0.45,
     brightness_rms=0.12,
