@@ -1,4 +1,4 @@
-"""Write weights in eight bits, half the size of what `unsmear train` saves, to release them.
+"""Write weights in eight bits, about half the size of what `unsmear train` saves, to release them.
 
     python scripts/pack_weights.py runs/paper/weights.safetensors paper.safetensors
 

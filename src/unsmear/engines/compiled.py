@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unsmear.engines.graphs import GraphEngine, level_graphs
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, first_line
 from unsmear.models.network import DeblurNetwork
 
 
@@ -47,6 +47,6 @@ class CompiledEngine(GraphEngine):
         except torch._dynamo.exc.BackendCompilerFailed as error:
             raise ConfigError(
                 "engine torch-compile cannot compile here (a CPU needs a C++ compiler, a GPU "
-                f"Triton): use another engine; {str(error).splitlines()[0]}"
+                f"Triton): use another engine; {first_line(error)}"
             ) from None
         return out

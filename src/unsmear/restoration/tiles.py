@@ -267,9 +267,21 @@ class Tiler:
         level: int,
         reach: int,
     ) -> Tensor:
+        multiple = self.network.config.size_multiple
+        halo = -(-reach // multiple) * multiple
+        # Pictures are worked on plane by plane by all that follows.
+        layout = torch.contiguous_format if out_stride == 1 else self.engine.memory_format
+        first = inputs[0]
+        shared = self.shares_tiles(*(side * first.stride for side in first.features.shape[-2:]))
+        workers = self._workers if shared else ALONE
         while True:
             try:
-                return self._run_in(self._size, stage, inputs, out_stride, level, reach)
+                if self._size is None:
+                    return stage([layer.features for layer in inputs])
+                size = TileSize(
+                    *(-(-(side << level) // multiple) * multiple for side in self._size)
+                )
+                return run_tiled(stage, inputs, out_stride, size, halo, layout, workers)
             except torch.OutOfMemoryError as error:
                 self._size = self._smaller(error)
             torch.cuda.empty_cache()  # here, where the error does not hold on to anything
@@ -284,27 +296,6 @@ class Tiler:
             f"the GPU's memory does not suffice for {size}: use smaller tiles (--tile) or "
             f"--device cpu ({first_line(error)})"
         )
-
-    def _run_in(
-        self,
-        size: TileSize | None,
-        stage: Callable[[list[Tensor]], Tensor],
-        inputs: Sequence[Layer],
-        out_stride: int,
-        level: int,
-        reach: int,
-    ) -> Tensor:
-        if size is None:
-            return stage([layer.features for layer in inputs])
-        multiple = self.network.config.size_multiple
-        size = TileSize(*(-(-(side << level) // multiple) * multiple for side in size))
-        halo = -(-reach // multiple) * multiple
-        # Pictures are worked on plane by plane by all that follows.
-        layout = torch.contiguous_format if out_stride == 1 else self.engine.memory_format
-        first = inputs[0]
-        shared = self.shares_tiles(*(side * first.stride for side in first.features.shape[-2:]))
-        workers = self._workers if shared else ALONE
-        return run_tiled(stage, inputs, out_stride, size, halo, layout, workers)
 
 
 def prepared(frame: Tensor, engine: Engine) -> Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 
 import torch
 
+from unsmear.engines.trial import laid_out
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.pruning import Importance, take_part
 from unsmear.models.zoo import LoadedModel, find_entry
@@ -38,7 +39,7 @@ def pruned(
     Raises:
         ConfigError: the network to be trained has nothing in common with it.
     """
-    large = copy.deepcopy(initial.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    large = laid_out(copy.deepcopy(initial.network), device)
     large.requires_grad_(True)
     importance = Importance(large)
     loss, trail_weight = build_loss(config), trail_weight_of(large, config)

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unsmear.engines.trial import laid_out
 from unsmear.errors import ModelError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import take_over
@@ -57,7 +58,7 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = DeblurNetwork(network_config)
-        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = laid_out(network, device)
         average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)
