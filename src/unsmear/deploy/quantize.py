@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
 from unsmear.engines.eight_bit import EightBitOrigin, save_eight_bit
 from unsmear.engines.graphs import GraphEngine, level_graphs
@@ -190,7 +191,7 @@ def quantize_model(
         digest=digest_of(network),
         calibrated_on={name: len(frames) for name, frames in clips.items()},
         scores=scores,
-        versions={name: version(name) for name in ("unsmear", "openvino", "nncf")},
+        versions={"unsmear": __version__, **{name: version(name) for name in ("openvino", "nncf")}},
     )
     graphs = write_graphs({**full, **{name: quantized[name] for name in chosen}})
     save_eight_bit(path, graphs, origin)

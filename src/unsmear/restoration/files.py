@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import av
 import torch
 from torch import Tensor
 
+from unsmear import __version__
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError, EncodeError, InputError
@@ -184,7 +185,7 @@ class _Run:
             "part": each,
             "threads": self.engine.threads,
             "device": str(self.engine.device),
-            "versions": [version(name) for name in ("unsmear", "torch", "av")],
+            "versions": [__version__, str(torch.__version__), av.__version__],
         }
         if is_folder(target):
             dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
