@@ -45,10 +45,15 @@ def main() -> int:
     parser.add_argument("tuned", type=Path, help="trained with --weights START")
     parser.add_argument("target", type=Path)
     parser.add_argument("--share", type=float, required=True, help="of the tuned ones")
+    parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
     given = parser.parse_args()
     try:
         if given.target.exists():
-            raise ConfigError(f"'{given.target}' exists: name another file, or remove it first")
+            inputs = (given.start, given.tuned)
+            if any(path.exists() and given.target.samefile(path) for path in inputs):
+                raise ConfigError(f"'{given.target}' is an input: name another file")
+            if not given.overwrite:
+                raise ConfigError(f"'{given.target}' exists: name another file, or add --overwrite")
         mix(given.start, given.tuned, given.target, given.share)
     except UnsmearError as error:
         print(error, file=sys.stderr)

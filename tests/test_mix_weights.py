@@ -52,8 +52,18 @@ def test_weights_that_do_not_follow_each_other_are_refused(files, monkeypatch, c
     assert not files[2].exists()
 
 
-def test_nothing_is_replaced(files, monkeypatch, capsys):
-    before = files[1].read_bytes()
-    assert run(monkeypatch, files[0], files[1], files[1], "--share", 0.5) == 2
-    assert "exists" in capsys.readouterr().err
-    assert files[1].read_bytes() == before
+def test_nothing_is_replaced_unasked(files, monkeypatch, capsys):
+    files[2].write_text("precious")
+    assert run(monkeypatch, *files, "--share", 0.5) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert files[2].read_text() == "precious"
+    assert run(monkeypatch, *files, "--share", 0.5, "--overwrite") == 0
+    assert read_provenance(files[2]).mixed == 0.5
+
+
+def test_inputs_are_never_replaced(files, monkeypatch, capsys):
+    for path in files[:2]:
+        before = path.read_bytes()
+        assert run(monkeypatch, *files[:2], path, "--share", 0.5, "--overwrite") == 2
+        assert "is an input" in capsys.readouterr().err
+        assert path.read_bytes() == before
