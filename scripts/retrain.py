@@ -13,10 +13,11 @@ trains it as the article did.
 
 What made the released `pro` differs in what has changed since: the largest gradient and the
 synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and
-since 2026-11-26 more sub-frames for layers that smear far, so that seeds give other clips. The last
-run took a GPU eight minutes; on two cores it takes weeks. `plus`, `core` and `lite` learned in
-bfloat16, which is slow on a CPU without instructions for it; `lite` started from the first run of
-`core`.
+since 2026-11-26 more sub-frames for layers that smear far, so that seeds give other clips; its last
+run but one was of a `pro` with fewer blocks at half of the size and more of coarser ones, and
+`plus` started from that. The last two runs took a GPU eight minutes each; on two cores each takes
+weeks. `plus`, `core` and `lite` learned in bfloat16, which is slow on a CPU without instructions
+for it; `lite` started from the first run of `core`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("trail", "--seed", "9", "--steps", "3400", *_FLAT, *_BY_DAY),
         ("align", "--steps", "3000", "--seed", "10", *_FLAT, *_BY_DAY),
         ("pro", "--steps", "6000", "--seed", "14", *_BY_DAY),
+        ("pro", "--steps", "5200", "--stop-after", "5154", "--learning-rate", "3e-4",
+         "--seed", "25"),
     ),
 }  # fmt: skip
 
@@ -107,7 +110,8 @@ def commands(
     if row in SHARES:
         ends = [out / f"run{number}" / WEIGHTS_FILE for number in (len(found) - 1, len(found))]
         files = map(str, (*ends, out / WEIGHTS_FILE))
-        found.append([sys.executable, str(_MIXER), *files, "--share", str(SHARES[row])])
+        share = str(SHARES[row])
+        found.append([sys.executable, str(_MIXER), *files, "--share", share, "--overwrite"])
     return found
 
 
@@ -134,8 +138,6 @@ def main() -> None:
     )
     for line in lines:
         print(shlex.join(line), flush=True)
-        if line[1] == str(_MIXER) and Path(line[4]).exists():
-            continue  # mixed before
         if not arguments.print and (code := subprocess.run(line, check=False).returncode):
             raise SystemExit(code)
 

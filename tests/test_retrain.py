@@ -33,7 +33,13 @@ def test_every_row_has_a_recipe(retrain):
             assert mixing[1].endswith("mix_weights.py")
             assert Path(mixing[1]).is_file()
             ends = [f"out/run{number}/weights.safetensors" for number in (1, 2)]
-            assert mixing[2:] == [*ends, "out/weights.safetensors", "--share", "0.33"]
+            assert mixing[2:] == [
+                *ends,
+                "out/weights.safetensors",
+                "--share",
+                "0.33",
+                "--overwrite",
+            ]
         for line in lines:
             assert "--nproc-per-node=8" in line
             assert line[line.index("--data") + 1 :][:2] == ["a", "b"]
@@ -77,7 +83,7 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
         *[("plain", "charbonnier")] * 3,  # of the last: of the test's preset, like the following
         *[("trail", "charbonnier")] * 4,
         ("align", "charbonnier"),
-        ("pro", "charbonnier"),
+        *[("pro", "charbonnier")] * 2,
     ]
     monkeypatch.setattr(sys, "argv", ["retrain.py", *command, "--print"])
     retrain.main()

@@ -149,7 +149,7 @@ def _read_clip(path: Path) -> Iterator[Tensor]:
 
 
 def load_shots(
-    path: Path, *, short_side: int = 384, most_frames: int = 64, fewest_frames: int = 7
+    path: Path, *, short_side: int = 384, most_frames: int = 128, fewest_frames: int = 7
 ) -> list[Shot]:
     """Read a clip, shrink it (which also hides its compression), split it where motion cannot
     be followed, and compute the flow both ways.
