@@ -15,7 +15,7 @@ What made the released `pro` differs in what has changed since: the largest grad
 synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and
 since 2026-11-26 more sub-frames for layers that smear far, so that seeds give other clips; its last
 run but one was of a `pro` with fewer blocks at half of the size and more of coarser ones, and
-`plus` started from that. The last two runs took a GPU eight minutes each; on two cores each takes
+`plus` started from that. The last two runs took a GPU seven minutes each; on two cores each takes
 weeks. `plus`, `core` and `lite` learned in bfloat16, which is slow on a CPU without instructions
 for it; `lite` started from the first run of `core`.
 """

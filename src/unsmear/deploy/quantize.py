@@ -191,7 +191,7 @@ def quantize_model(
         digest=digest_of(network),
         calibrated_on={name: len(frames) for name, frames in clips.items()},
         scores=scores,
-        versions={"unsmear": __version__, **{name: version(name) for name in ("openvino", "nncf")}},
+        versions={"unsmear": __version__, "openvino": version("openvino"), "nncf": version("nncf")},
     )
     graphs = write_graphs({**full, **{name: quantized[name] for name in chosen}})
     save_eight_bit(path, graphs, origin)

@@ -2,9 +2,9 @@
 
 Channels that are added to one another are kept or dropped together: the features of a level are one
 group, and so are the channels between two convolutions of a module. Of the blocks of a level the
-last ones are kept: in `pro` the first ones of coarse levels do next to nothing. Source: first-order
-Taylor importance (Molchanov et al. 2019, arXiv 1906.10771), summed over all weights that write or
-read a channel.
+last ones are kept: in the first `pro` those before did next to nothing at coarse levels. Source:
+first-order Taylor importance (Molchanov et al. 2019, arXiv 1906.10771), summed over all weights
+that write or read a channel.
 """
 
 from __future__ import annotations

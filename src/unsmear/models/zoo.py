@@ -91,7 +91,7 @@ ZOO = _by_name(
     ),
     Entry(
         name="plus",
-        summary="the part of pro that matters most: half of its time, for those who can wait",
+        summary="the part of pro that matters most: two fifths of its time, for those who can wait",
         config=_PLUS,
         window=7,
     ),

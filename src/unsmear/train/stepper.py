@@ -1,9 +1,9 @@
 """One optimiser step: restore, compare, differentiate, move the weights.
 
 A GPU works out most of a step's some thousand operations faster than the host asks for them: of
-`pro` in 37 ms of the 81 that a step took on an H200, whose host was busy for all of them. So where
-one process trains on a CUDA GPU, a step is recorded once for each shape of batch as CUDA graphs,
-and replayed.
+the first `pro` in 37 ms of the 81 that a step took on an H200, whose host was busy for all of them.
+So where one process trains on a CUDA GPU, a step is recorded once for each shape of batch as CUDA
+graphs, and replayed.
 """
 
 from __future__ import annotations
