@@ -15,6 +15,7 @@ from unsmear.data.synthesis import (
     SynthesisConfig,
     Synthesizer,
     cut_canvas,
+    cut_flow,
     draw_blur_lengths,
 )
 from unsmear.errors import ConfigError
@@ -187,6 +188,28 @@ def test_canvas_of_a_small_picture_is_mirrored():
     assert set(canvas.round().int().flatten().tolist()) == set(range(12))
     torch.testing.assert_close(canvas[0, 3:6, 2:6], small[0].float())
     torch.testing.assert_close(canvas[0, 3:6, 1], small[0, :, 1].float())
+
+
+def test_flow_leads_to_the_next_picture_in_the_mirror_too():
+    """A pan, larger than the picture each way: every pixel is found where its flow says."""
+    wide = torch.randint(0, 256, (3, 20, 40), dtype=torch.uint8)
+    frames = torch.stack((wide[:, 4:16, 10:26], wide[:, 3:15, 12:28]))  # content moves by (-2, +1)
+    flow = torch.tensor([-2.0, 1.0])[None, :, None, None].expand(1, 2, 12, 16).half()
+    first, second = cut_canvas(frames, 24, (0.5, 0.5), half=False)
+    x, y = cut_flow(flow, 24, (0.5, 0.5))[0].int()
+    assert set(x.flatten().tolist()) == {-2, 2}
+    assert set(y.flatten().tolist()) == {-1, 1}
+    found = 0
+    for row in range(24):
+        for column in range(24):
+            to_row, to_column = row + int(y[row, column]), column + int(x[row, column])
+            # What leaves the picture, and so its mirror, is found nowhere.
+            own_row, own_column = (row - 6) % 22, (column - 4) % 30
+            own_row, own_column = min(own_row, 22 - own_row), min(own_column, 30 - own_column)
+            if own_row + 1 < 12 and own_column >= 2 and 0 <= to_row < 24 and 0 <= to_column < 24:
+                assert torch.equal(first[:, row, column], second[:, to_row, to_column])
+                found += 1
+    assert found > 300
 
 
 def test_half_canvas_averages():

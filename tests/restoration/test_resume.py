@@ -76,23 +76,11 @@ def test_a_video_goes_on(tmp_path, network, window, container):
 
 
 @pytest.mark.parametrize("window", [3, "all"])
-def test_an_ensemble_goes_on(tmp_path, network, window):
-    source = write_video(tmp_path / "in.mkv", frames=FRAMES)
-    settings, whole = Settings(effort=Effort(ensemble=2)), tmp_path / "whole.mkv"
-    restore_file(source, whole, network, window, settings)
-    target = tmp_path / "out.mkv"
-    broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))
-    assert restore_file(source, target, network, window, settings) == Outcome(FRAMES, resumed=8)
-    assert contents(target) == contents(whole)
-    restore_file(source, tmp_path / "alone.mkv", network, window)
-    assert contents(tmp_path / "alone.mkv") != contents(whole)
-
-
-@pytest.mark.parametrize("window", [3, "all"])
-def test_frames_made_again_go_on(tmp_path, window):
+@pytest.mark.parametrize("effort", [Effort(ensemble=2), Effort(refine=1)], ids=["views", "again"])
+def test_more_effort_goes_on(tmp_path, window, effort):
     network = mild(ALIGNED)
     source = write_video(tmp_path / "in.mkv", frames=FRAMES)
-    settings, whole = Settings(effort=Effort(refine=1)), tmp_path / "whole.mkv"
+    settings, whole = Settings(effort=effort), tmp_path / "whole.mkv"
     restore_file(source, whole, network, window, settings)
     target = tmp_path / "out.mkv"
     broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
 from unsmear.train.meter import Report
+from unsmear.train.optimizers import Muon
+from unsmear.train.state import TrainState
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -200,6 +203,94 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def interrupted_at(monkeypatch, owner, name, call):
+    """Have Ctrl-C come as a function is called for the n-th time."""
+    original, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Muon, "step"), (torch.optim.Adam, "step"), (TrainState, "update_average")],
+    ids=["before the weights move", "between optimisers", "before the average moves"],
+)
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner, name):
+    config = dataclasses.replace(CONFIG, optimizer="muon")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_at(patch, owner, name, 5)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, data, tmp_path / "run")
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 5
+    run(config, data, tmp_path / "run")
+    run(config, data, tmp_path / "whole")
+    one, two = (load_file(tmp_path / part / STATE_FILE) for part in ("whole", "run"))
+    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+
+
+def test_what_was_not_measured_at_the_end_is_measured_by_the_same_command(data, pairs, tmp_path):
+    out, val = tmp_path / "run", find_pairs(pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_at(patch, loop, "measure", 2)  # the last one
+        with pytest.raises(KeyboardInterrupt):
+            run(CONFIG, data, out, val)
+    origin = load_weights(out / WEIGHTS_FILE)[1]
+    assert (origin.steps, origin.scores) == (9, {})
+    run(CONFIG, data, out, val)
+    run(CONFIG, data, tmp_path / "whole", val)
+    scores = load_weights(out / WEIGHTS_FILE)[1].scores
+    assert scores == load_weights(tmp_path / "whole" / WEIGHTS_FILE)[1].scores
+    assert scores["seq"]["ssim_after"] > 0
+
+
+def test_weights_of_an_earlier_step_do_not_pass_for_the_last(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    run(CONFIG, data, out, stop_after=2)  # leaves weights
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_weights", full)
+        with pytest.raises(OSError, match="No space"):
+            run(CONFIG, data, out)
+    assert load_weights(out / WEIGHTS_FILE)[1].steps == 2
+    run(CONFIG, data, out)
+    assert load_weights(out / WEIGHTS_FILE)[1].steps == 9
+
+
+def test_every_validation_is_told(data, pairs, tmp_path):
+    config = dataclasses.replace(CONFIG, log_every=4, validate_every=3)
+    reports = run(config, data, tmp_path / "run", find_pairs(pairs))
+    assert [(report.step, len(report.scores)) for report in reports] == [
+        (3, 1), (4, 0), (6, 1), (8, 0), (9, 1),
+    ]  # fmt: skip
+
+
+def test_a_resumed_run_knows_what_it_started_from(data, tmp_path):
+    for name, seed in (("first", 0), ("other", 1)):
+        run(dataclasses.replace(CONFIG, seed=seed), data, tmp_path / name)
+    first, other = (loaded(tmp_path / name / WEIGHTS_FILE) for name in ("first", "other"))
+    out = tmp_path / "run"
+    run(CONFIG, data, out, initial=first, stop_after=2)
+    with pytest.raises(ModelError, match="did not start from the weights 'weights'"):
+        run(CONFIG, data, out, initial=other)
+    run(CONFIG, data, out, initial=first, stop_after=4)
+    run(CONFIG, data, out)
+    origin = load_weights(out / WEIGHTS_FILE)[1]
+    assert origin.parent == dataclasses.asdict(first.provenance)
+    assert origin.total_steps == 18
+    run(CONFIG, data, tmp_path / "fresh", stop_after=2)
+    with pytest.raises(ModelError, match="did not start"):
+        run(CONFIG, data, tmp_path / "fresh", initial=first)
+
+
 def test_training_lowers_the_loss(data, tmp_path):
     """Learn to brighten: pairs whose sharp side is the blurry one plus a constant."""
     folder = tmp_path / "pairs"
@@ -233,12 +324,15 @@ def test_a_state_older_than_a_setting_goes_on_with_its_default(data, tmp_path):
     with safe_open(out / STATE_FILE, framework="pt") as file:
         metadata = file.metadata()
     settings = json.loads(metadata["config"])
-    del settings["frequency_weight"]
+    del settings["frequency_weight"], settings["synthesis"]["night_share"]
     metadata["config"] = json.dumps(settings)
     save_file(load_file(out / STATE_FILE), out / STATE_FILE, metadata)
     weighted = dataclasses.replace(CONFIG, frequency_weight=0.1)
     with pytest.raises(ModelError, match=r"other settings \(frequency_weight\)"):
         run(weighted, data, out)
+    nights = dataclasses.replace(CONFIG.synthesis, night_share=0.1)
+    with pytest.raises(ModelError, match=r"other settings \(synthesis\)"):
+        run(dataclasses.replace(CONFIG, synthesis=nights), data, out)
     assert run(CONFIG, data, out)[-1].step == 9
 
 

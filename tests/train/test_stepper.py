@@ -106,6 +106,9 @@ def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatc
     recorder.move()
     assert len(seen) == len(moves) == 5
     assert (first.replays, second.replays) == (3, 3)
+    for value in range(4):  # gradients that are not finite move nothing, so no moments are there
+        recorder.differentiate(clips_like(value, size=48))
+    assert len(made) == 2
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing():

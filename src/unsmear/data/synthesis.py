@@ -106,20 +106,43 @@ def cut_canvas(picture: Tensor, side: int, centre: tuple[float, float], half: bo
         (..., 3, side, side).
     """
     need = 2 * side if half else side
-    height, width = picture.shape[-2:]
-    top = round(centre[0] * max(height - need, 0))
-    left = round(centre[1] * max(width - need, 0))
-    piece = picture[..., top : top + need, left : left + need].float() / 255
-    rows, columns = (_mirrored(need, size, piece.device) for size in piece.shape[-2:])
-    piece = piece[..., rows, :][..., columns]
+    (rows, _), (columns, _) = _mirrored(picture, need, centre)
+    piece = picture[..., rows, :][..., columns].float() / 255
     return functional.avg_pool2d(piece, 2) if half else piece
 
 
-def _mirrored(need: int, have: int, device: torch.device) -> Tensor:
-    """Indices that centre `have` pixels in `need`, mirrored to and fro beyond the ends."""
-    period = max(2 * have - 2, 1)
-    index = (torch.arange(need, device=device) - (need - have) // 2) % period
-    return torch.minimum(index, period - index)
+def cut_flow(flow: Tensor, side: int, centre: tuple[float, float]) -> Tensor:
+    """The square of optical flow that belongs to that of `cut_canvas`: what is seen in a mirror
+    moves the other way.
+
+    Args:
+        flow: (N, 2, H, W), x and y in pixels.
+        side: height and width of the canvas.
+        centre: as there.
+
+    Returns:
+        (N, 2, side, side), float.
+    """
+    (rows, upside_down), (columns, turned) = _mirrored(flow, side, centre)
+    x, y = flow[..., rows, :][..., columns].float().unbind(dim=-3)
+    return torch.stack((torch.where(turned, -x, x), torch.where(upside_down[:, None], -y, y)), -3)
+
+
+def _mirrored(
+    picture: Tensor, need: int, centre: tuple[float, float]
+) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Rows and columns (need,) of the square of a picture (..., H, W), mirrored to and fro beyond
+    its ends where it is too small; and which of them run backwards.
+    """
+    ways = []
+    for length, share in zip(picture.shape[-2:], centre, strict=True):
+        have = min(length, need)
+        first = round(share * (length - have))
+        period = max(2 * have - 2, 1)
+        index = (torch.arange(need, device=picture.device) - (need - have) // 2) % period
+        back = period - index
+        ways.append((first + torch.minimum(index, back), index > back))
+    return tuple(ways)
 
 
 class Synthesizer:
@@ -323,10 +346,8 @@ class Synthesizer:
             run = slice(start, start + frames + 2)
             pictures.append(cut_canvas(shot.frames[run], side, (y, x), False))
             gaps = slice(start, start + frames + 1)
-            # cut_canvas takes pictures of 0..255; mirrored flow beyond the edge is never wrong
-            # enough to matter, the crop lies inside.
-            forths.append(255 * cut_canvas(shot.forth[gaps], side, (y, x), False))
-            backs.append(255 * cut_canvas(shot.back[gaps], side, (y, x), False))
+            forths.append(cut_flow(shot.forth[gaps], side, (y, x)))
+            backs.append(cut_flow(shot.back[gaps], side, (y, x)))
         linear = self._light(torch.stack(pictures), random)  # (B, T+2, 3, P, P)
         forth, back = torch.stack(forths), torch.stack(backs)  # (B, T+1, 2, P, P)
         homographies, times = motion.homographies.to(self.device), motion.times.to(self.device)

@@ -130,10 +130,19 @@ class TrainConfig:
             problems.append(f"pair_share is {self.pair_share}: from 0 to 1")
         if not 0 <= self.refine_share <= 1:
             problems.append(f"refine_share is {self.refine_share}: from 0 to 1")
+        elif self.refine_share and self.stages:
+            fewest = min(stage.clips for stage in self.stages)
+            if not round(self.refine_share * fewest):
+                problems.append(
+                    f"refine_share is {self.refine_share}: none of {fewest} clips; 0, or at least "
+                    f"{1 / fewest:.3g}"
+                )
         if self.clip_norm <= 0 or self.warmup < 0:
             problems.append("clip_norm must be above 0, warmup 0 or more")
         if self.precision not in ("auto", "float32", "bfloat16"):
             problems.append(f"precision is {self.precision!r}: auto, float32 or bfloat16")
+        if not 0 <= self.seed < 1 << 63:
+            problems.append(f"seed is {self.seed}: 0 or more, below 2 to the 63rd")
         if self.compile not in COMPILE_CHOICES:
             allowed = ", ".join(COMPILE_CHOICES)
             problems.append(f"compile is {self.compile!r}: allowed are {allowed}")

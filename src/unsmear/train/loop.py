@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError, MissingExtraError
 from unsmear.evaluate.validation import SequenceScore, measure
-from unsmear.models.checkpoint import Provenance, save_weights
+from unsmear.models.checkpoint import Provenance, read_provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.trails import CELL
 from unsmear.models.zoo import LoadedModel, find_entry
@@ -55,7 +54,8 @@ def train(
         validation: paired sequences to measure on, may be empty.
         out: folder for the state, the weights and the TensorBoard log.
         device: where to train.
-        report: called every `log_every` steps, in the process that leads.
+        report: called every `log_every` steps and after each validation, in the process that
+            leads.
         team: the processes that train together; each calls this with the same arguments.
         initial: weights to start from rather than random ones.
         stop_after: leave off at this step as if interrupted, for runs in several sittings.
@@ -65,10 +65,10 @@ def train(
         The weights file: the moving average.
 
     Raises:
-        UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, the
-            initial weights are of another network, the processes cannot share the shards, the
-            network follows trails and a crop is no multiple of their cell, or it aligns no
-            neighbours that could be restored first.
+        UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, or one
+            from other initial weights, these are of another network, the processes cannot share
+            the shards, the network follows trails and a crop is no multiple of their cell, or it
+            aligns no neighbours that could be restored first.
     """
     team = team or Team()
     entry = find_entry(config.model)
@@ -80,18 +80,23 @@ def train(
     graphs = wants_graphs(config.compile, device, team)
     state = TrainState.start(entry.config, config, device, recorded=graphs)
     if (out / STATE_FILE).exists():
-        state.load(out / STATE_FILE, config)
+        state.load(out / STATE_FILE, config, initial)
     elif initial is not None:
         state.take_weights(initial)
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
-    if state.step >= last and weights.exists():
-        return weights  # done before, and measured then
+    if state.step >= last and _is_of(state, weights, measured=bool(validation)):
+        return weights
     stepper = Stepper(config, state, device, team, graphs=graphs)
     writer = _open_log(out) if team.leads else None
     meter = Meter(device, team)
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
+
+    def validate(*, done: bool) -> list[SequenceScore]:
+        own = measure(state.average, team.share(validation), entry.window, with_ssim=done)
+        return team.gather(own)
+
     try:
         with drawn(batches, range(state.step, last), shards, device, ahead=ahead) as draws:
             while state.step < last:
@@ -104,30 +109,37 @@ def train(
                 state.seconds = time.monotonic() - began
                 step = state.step
                 done = step == last
+                scores = []
                 if validation and (step % config.validate_every == 0 or done):
-                    own = measure(
-                        state.average, team.share(validation), entry.window, with_ssim=done
-                    )
-                    scores = team.gather(own)
-                if step % config.log_every == 0 or done:
-                    fresh = tuple(scores) if step % config.validate_every == 0 or done else ()
-                    line = meter.report(step, config.steps, fresh)
+                    scores = validate(done=done)
+                if step % config.log_every == 0 or scores or done:
+                    line = meter.report(step, config.steps, tuple(scores))
                     if writer is not None:
                         _log(writer, line, config.learning_rate_at(step - 1))
                         report(line)
                 if team.leads and (step % config.checkpoint_every == 0 or done):
                     state.save(out / STATE_FILE, config)
+        if validation and not scores:  # left off when only this was left to do
+            scores = validate(done=True)
     except KeyboardInterrupt:
         if team.leads:
             state.save(out / STATE_FILE, config)
-            _save_weights(weights, config, state, device, team, (), initial)
+            _save_weights(weights, config, state, device, team, ())
         raise
     finally:
         if writer is not None:
             writer.close()
     if team.leads:
-        _save_weights(weights, config, state, device, team, scores, initial)
+        _save_weights(weights, config, state, device, team, scores)
     return weights
+
+
+def _is_of(state: TrainState, weights: Path, *, measured: bool) -> bool:
+    """Whether a file holds the weights of a state, and what they were measured to be."""
+    if not weights.exists():
+        return False
+    made = read_provenance(weights)
+    return made.steps == state.step and (bool(made.scores) or not measured)
 
 
 def check_shards(config: TrainConfig, processes: int) -> None:
@@ -199,7 +211,6 @@ def _save_weights(
     device: torch.device,
     team: Team,
     scores: Sequence[SequenceScore],
-    initial: LoadedModel | None,
 ) -> None:
     """The moving average, and how it came to be."""
     values: dict[str, dict[str, float]] = {}
@@ -216,6 +227,6 @@ def _save_weights(
         version=__version__,
         config=config.to_json(),
         scores=values,
-        parent=dataclasses.asdict(initial.provenance) if initial else None,
+        parent=state.parent,
     )
     save_weights(path, state.average.config, state.average.state_dict(), origin)

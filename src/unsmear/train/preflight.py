@@ -147,7 +147,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     if config is not None:
         _check_fit(config, files, initial, device, processes, workers, mistakes)
         if (out / STATE_FILE).is_file():
-            mistakes.attempt(lambda: check_resumable(out / STATE_FILE, config))
+            mistakes.attempt(lambda: check_resumable(out / STATE_FILE, config, initial))
     mistakes.tell()
     assert config is not None
     assert device is not None

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unsmear.data.synthesis import SynthesisConfig
 from unsmear.engines.trial import laid_out
 from unsmear.errors import ModelError
 from unsmear.models.config import NetworkConfig
@@ -37,6 +38,7 @@ class TrainState:
         optimizers: see `unsmear.train.optimizers`.
         step: optimiser steps taken.
         seconds: spent so far, over all sittings.
+        parent: provenance of the weights that the run started from, if it did.
     """
 
     network: DeblurNetwork
@@ -44,6 +46,7 @@ class TrainState:
     optimizers: tuple[Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
+    parent: dict[str, Any] | None = None
 
     @classmethod
     def start(
@@ -76,6 +79,7 @@ class TrainState:
             )
         for module in (self.network, self.average):
             take_over(module, initial.network)
+        self.parent = dataclasses.asdict(initial.provenance)
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -98,6 +102,7 @@ class TrainState:
             "step": str(self.step),
             "seconds": repr(self.seconds),
             "config": json.dumps(config.to_json()),
+            "parent": json.dumps(self.parent),
         }
         partial = path.with_name(f".{path.name}.part")
         # Tensors may be views of one storage or channels_last: safetensors wants plain ones.
@@ -107,18 +112,25 @@ class TrainState:
         save_file(plain, partial, metadata)
         os.replace(partial, path)
 
-    def load(self, path: Path, config: TrainConfig) -> None:
+    def load(self, path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
         """Go on from a saved state.
 
+        Args:
+            path: of the state.
+            config: of the run.
+            initial: weights that it is said to have started from.
+
         Raises:
-            ModelError: unreadable, of another network, or of a run with other settings.
+            ModelError: unreadable, of another network, or of a run with other settings or other
+                initial weights.
         """
-        check_resumable(path, config)
+        check_resumable(path, config, initial)
         try:
             with safe_open(path, framework="pt") as file:
                 metadata: Mapping[str, str] = file.metadata()
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             step, seconds = int(metadata["step"]), float(metadata["seconds"])
+            parent = _parent_in(metadata, initial)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ModelError(f"cannot resume from '{path}': {error}") from None
         try:
@@ -127,7 +139,7 @@ class TrainState:
             self._load_moments(_below(tensors, "optimizer."))
         except (RuntimeError, KeyError) as error:
             raise ModelError(f"'{path}' is the state of another network: {error}") from None
-        self.step, self.seconds = step, seconds
+        self.step, self.seconds, self.parent = step, seconds, parent
 
     def _load_moments(self, tensors: Mapping[str, Tensor]) -> None:
         parameters = dict(self.network.named_parameters())
@@ -149,22 +161,30 @@ class TrainState:
             owner.state[parameter][moment] = value
 
 
-def check_resumable(path: Path, config: TrainConfig) -> None:
+def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
     """Whether a state is of a run with the same settings. Its tensors are not read.
 
     Settings that only say how often to report, or how to compute the same, may differ; all others
     decide the result. One that is younger than the file had its default.
 
+    Args:
+        path: of the state.
+        config: of the run.
+        initial: weights that it is said to have started from; None: whichever it did.
+
     Raises:
-        ModelError: unreadable, or of a run with other settings.
+        ModelError: unreadable, or of a run with other settings or other initial weights.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            saved = json.loads((file.metadata() or {})["config"])
+            metadata: Mapping[str, str] = file.metadata() or {}
+        saved = json.loads(metadata["config"])
+        parent = _parent_in(metadata, initial)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(f"cannot resume from '{path}': {error}") from None
     free = {"log_every", "validate_every", "checkpoint_every", "compile"}
     before = _plain_defaults() | saved
+    before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
     now = json.loads(json.dumps(config.to_json()))
     other = [key for key in now if key not in free and before.get(key) != now[key]]
     if other:
@@ -172,6 +192,19 @@ def check_resumable(path: Path, config: TrainConfig) -> None:
             f"'{path}' is of a run with other settings ({', '.join(other)}): "
             "use the same ones, or another --out"
         )
+    if initial is not None and parent != dataclasses.asdict(initial.provenance):
+        raise ModelError(
+            f"'{path}' did not start from the weights '{initial.name}': leave --weights out to go "
+            "on, or use another --out"
+        )
+
+
+def _parent_in(metadata: Mapping[str, str], initial: LoadedModel | None) -> dict[str, Any] | None:
+    """What a run started from; states from before this was kept are taken at the user's word."""
+    if "parent" not in metadata:
+        return dataclasses.asdict(initial.provenance) if initial else None
+    parent: dict[str, Any] | None = json.loads(metadata["parent"])
+    return parent
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from unsmear.data.clips import Clips
 from unsmear.errors import UnsmearError
 from unsmear.train.config import CompileChoice, TrainConfig
 from unsmear.train.drafts import redrafted_places, with_drafts
+from unsmear.train.interrupts import held_back
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.state import TrainState
 from unsmear.train.team import Team
@@ -106,18 +107,18 @@ class Stepper:
                 clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
         learned = differentiate(clips)
-        if torch.isfinite(learned.norm):
-            move()
-            self._bad = 0
-        else:
-            self._bad += 1
-            if self._bad == _MOST_BAD_STEPS:
-                raise UnsmearError(
-                    f"the gradient was not finite for {self._bad} steps on end: lower the "
-                    f"learning rate ({config.learning_rate}) or check the data"
-                )
-        state.step += 1
-        state.update_average(config.ema_decay)
+        finite = bool(torch.isfinite(learned.norm))
+        self._bad = 0 if finite else self._bad + 1
+        if self._bad == _MOST_BAD_STEPS:
+            raise UnsmearError(
+                f"the gradient was not finite for {self._bad} steps on end: lower the "
+                f"learning rate ({config.learning_rate}) or check the data"
+            )
+        with held_back():
+            if finite:
+                move()
+            state.step += 1
+            state.update_average(config.ema_decay)
         frames = clips.blurry.shape[0] * clips.blurry.shape[1]
         return learned.loss, learned.after, learned.before, frames
 
@@ -156,7 +157,7 @@ class Recorder:
     def __init__(self, differentiate: Callable[[Clips], Learned], move: Callable[[], None]) -> None:
         self._differentiate, self._move = differentiate, move
         self._shape: torch.Size | None = None
-        self._steps = 0  # with this shape, before recording
+        self._moves = 0  # with this shape, before recording
         self._stream = torch.cuda.Stream()
         self._clips: Clips | None = None
         self._learned: Learned | None = None
@@ -166,10 +167,9 @@ class Recorder:
     def differentiate(self, clips: Clips) -> Learned:
         """The first half of a step."""
         if clips.blurry.shape != self._shape:
-            self._shape, self._steps = clips.blurry.shape, 0
+            self._shape, self._moves = clips.blurry.shape, 0
             self._clips = self._learned = self._first = self._second = None
-        if self._steps < _BEFORE_RECORDING:
-            self._steps += 1
+        if self._moves < _BEFORE_RECORDING:
             with self._aside():
                 return self._differentiate(clips)
         if self._clips is None:
@@ -193,6 +193,7 @@ class Recorder:
                 # Adam wonders why it is not being recorded: it will be.
                 warnings.simplefilter("ignore", UserWarning)
                 self._move()
+            self._moves += 1
             return
         if self._second is None:
             self._second = torch.cuda.CUDAGraph()
