@@ -8,8 +8,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from tests.conftest import audio_packets, picture, stamps_of, write_video
+from tests.conftest import audio_packets, stamps_of, write_video
 from unsmear.cli import main
+from unsmear.restoration import frames, preview
 from unsmear.video.images import read_image, write_image
 from unsmear.video.reader import VideoReader
 
@@ -140,14 +141,23 @@ def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
     assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
 
 
-def test_preview_of_a_folder(tmp_path, weights_file):
+def test_preview_of_a_folder(tmp_path, weights_file, monkeypatch):
     folder = tmp_path / "frames"
     folder.mkdir()
-    for number in range(4):
-        image = torch.from_numpy(picture(32, 48, number).transpose(2, 0, 1).copy())
-        write_image(folder / f"{number}.png", image)
+    leads = []
+
+    def restore(*args, lead, **options):
+        leads.append(lead)
+        return frames.restore_frames(*args, lead=lead, **options)
+
+    monkeypatch.setattr(preview, "restore_frames", restore)
+    for number in range(12):
+        image = torch.full((3, 32, 48), 20 * number, dtype=torch.uint8)
+        write_image(folder / f"{number:02d}.png", image)
     run(folder, "--preview", "-o", tmp_path / "p.png", weights=weights_file)
-    assert read_image(tmp_path / "p.png").shape[0] == 3
+    shown = read_image(tmp_path / "p.png")
+    assert [int(shown[0, row, 0]) for row in (0, 70, 140)] == [40, 120, 200]  # 2, 6 and 10
+    assert leads == [2, 4, 4]  # all that is there, and what window and lending reach
 
 
 def test_wipe_moves_a_line_over_the_picture(tmp_path, weights_file):

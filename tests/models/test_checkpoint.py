@@ -87,6 +87,11 @@ def huge_network(metadata):
     return metadata | {"network": json.dumps(network)}
 
 
+def deep_network(metadata):
+    network = json.loads(metadata["network"]) | {"encoder_blocks": [1, 10**6, 1]}
+    return metadata | {"network": json.dumps(network)}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -95,6 +100,7 @@ def huge_network(metadata):
         (lambda m: m | {"network": "not json"}, "describes no network"),
         (lambda m: m | {"network": json.dumps({"widths": "x"})}, "describes no network"),
         (huge_network, "refused"),
+        (deep_network, "blocks in"),
         (lambda m: m | {"provenance": "[]"}, "provenance"),
     ],
 )

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from tests.conftest import SMALL
 from unsmear.errors import ModelError
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, save_weights
@@ -68,6 +69,25 @@ def test_a_weights_file_loads_by_path(weights_file):
     assert model.name == "small"
     assert not model.network.training
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("name", ["lite", "paper"])
+def test_a_row_has_its_window_by_path_too(name):
+    path = zoo.find_entry(name).weights
+    assert zoo.load_model(str(path)).window == zoo.load_model(name).window
+
+
+def test_weights_of_no_row_have_a_window_of_five(tmp_path, weights_file, monkeypatch):
+    assert zoo.load_model(str(weights_file)).window == 5
+    odd = zoo.Entry(name="small", summary="", config=SMALL, window=9)
+    origin = Provenance(model="small", steps=0, seed=0, hours=0, device="cpu", version="test")
+    path = tmp_path / "w.safetensors"
+    save_weights(path, SMALL, DeblurNetwork(SMALL).state_dict(), origin)
+    monkeypatch.setitem(zoo.ZOO, "small", odd)
+    assert zoo.load_model(str(path)).window == 9
+    other = dataclasses.replace(odd, config=dataclasses.replace(SMALL, spatial_maps=5))
+    monkeypatch.setitem(zoo.ZOO, "small", other)
+    assert zoo.load_model(str(path)).window == 5
 
 
 def test_weights_of_another_shape_do_not_pass_for_a_row(monkeypatch, weights_file):

@@ -177,7 +177,7 @@ def test_output_inside_the_input_folder_is_refused(tmp_path, network):
     source.mkdir()
     write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8)))
     (source / "out").mkdir()
-    for target in (source, source / "out"):
+    for target in (source, source / "out", source / "new"):
         with pytest.raises(OutputError, match="choose another output"):
             restore_file(source, target, network, 1, Settings(overwrite=True))
 

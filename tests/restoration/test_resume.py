@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
-from tests.conftest import ALIGNED, SMALL, mild, one_scene, write_video
+from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, write_video
 from unsmear.errors import EncodeError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.effort import Effort
@@ -88,6 +90,30 @@ def test_more_effort_goes_on(tmp_path, window, effort):
     assert contents(target) == contents(whole)
     restore_file(source, tmp_path / "once.mkv", network, window)
     assert contents(tmp_path / "once.mkv") != contents(whole)
+
+
+@pytest.mark.parametrize("after", [6, 9, FRAMES])
+def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
+    source, notes = write_video(tmp_path / "in.mkv", frames=FRAMES), []
+    wild, target = awake(), tmp_path / "out.mkv"  # its changes are far from a restoration's
+    broken_off(source, target, wild, 3, Settings(), after)
+    outcome = restore_file(source, target, wild, 3, on_note=notes.append)
+    assert outcome == Outcome(FRAMES, resumed=after // 4 * 4, untouched=FRAMES)
+    assert any(f"{FRAMES} frames are given as they came in" in note for note in notes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+def test_a_lock_is_gone_before_it_is_free(tmp_path, monkeypatch):
+    """Or a run that waited for it would hold a file that the next one does not find."""
+    there, original = [], FileLock.release
+
+    def release(lock, force=False):
+        there.append(Path(lock.lock_file).exists())
+        original(lock, force)
+
+    with WorkFolder(tmp_path / "out.mkv", {}):
+        monkeypatch.setattr(FileLock, "release", release)
+    assert there[0] is False
 
 
 def test_broken_off_twice_and_with_a_comparison(tmp_path, network):

@@ -115,9 +115,12 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return header, metadata
 
 
-def _parse_network(path: Path, metadata: dict[str, str]) -> NetworkConfig:
+def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> NetworkConfig:
     try:
         config = NetworkConfig(**json.loads(metadata["network"]))
+        blocks = sum(config.encoder_blocks) + sum(config.decoder_blocks)
+        if blocks > tensors:  # each has some; modules take memory, if not their weights
+            raise ModelError(f"'{path}' describes {blocks:,} blocks in {tensors:,} tensors")
         with torch.device("meta"):
             values = sum(p.numel() for p in DeblurNetwork(config).parameters())
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
@@ -153,7 +156,7 @@ def load_weights(
         ModelError: no such file, not Unsmear weights, or keys, shapes or types that do not fit.
     """
     header, metadata = _read_header(path)
-    config = _parse_network(path, metadata)
+    config = _parse_network(path, metadata, len(header))
     if expected is not None and config != expected:
         raise ModelError(f"'{path}' holds weights of another network than the zoo's row says")
     with torch.device("meta"):

@@ -12,6 +12,7 @@ from unsmear.models.checkpoint import Provenance, load_weights, read_provenance
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 
+_WINDOW = 5  # of networks that are in no row
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 
@@ -174,7 +175,8 @@ class LoadedModel:
 
 
 def load_model(name: str) -> LoadedModel:
-    """Load a row of the zoo by name, or a weights file by path.
+    """Load a row of the zoo by name, or a weights file by path, which has the window of the row
+    that it is of.
 
     Raises:
         ModelError: unknown name, no weights released yet, or a file that does not fit.
@@ -182,7 +184,9 @@ def load_model(name: str) -> LoadedModel:
     if name.endswith(".safetensors"):
         path = Path(name)
         network, provenance = load_weights(path)
-        return LoadedModel(path.stem, network, 5, provenance, path)
+        row = (ZOO | ANCESTORS).get(provenance.model)
+        window = row.window if row and row.config == network.config else _WINDOW
+        return LoadedModel(path.stem, network, window, provenance, path)
     entry = find_entry(name)
     if not entry.weights.is_file():
         ready = ", ".join(row.name for row in ZOO.values() if row.weights.is_file()) or "none yet"

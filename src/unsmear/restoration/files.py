@@ -233,11 +233,11 @@ class _Run:
     def work(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
         each = self.part_frames(reader.info)
         done = _done_before(sinks)
-        frames, untouched = sum(done), 0
+        frames = sum(done)
         if not done or done[-1] == each:  # a part that is short is the last
             with ExitStack() as stack:
                 scenes, store = self.scenes(stack, work) if self.window == "all" else ((), None)
-                frames, untouched = self.make(reader, sinks, frames, each, scenes, store)
+                frames = self.make(reader, work, sinks, frames, each, scenes, store)
         parts = -(-frames // each)
         if not frames:
             raise InputError(
@@ -246,7 +246,7 @@ class _Run:
         if isinstance(reader, VideoReader):
             for note in reader.damage.notes():
                 self.on_note(note)
-        if untouched:
+        if untouched := work.untouched(parts):
             self.on_note(
                 f"{untouched} frames are given as they came in: what the network made of them "
                 "was not plausible"
@@ -297,16 +297,21 @@ class _Run:
     def make(
         self,
         reader: Reader,
+        work: WorkFolder,
         sinks: Sequence[Sink],
         done: int,
         each: int,
         scenes: Sequence[Scene],
         store: FeatureStore | None,
-    ) -> tuple[int, int]:
-        """Make all frames from number `done` on; how many there are then, and how many of them
-        were left as they came in.
-        """
+    ) -> int:
+        """Make all frames from number `done` on; how many there are then."""
         info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
+
+        def end_part() -> None:
+            work.note_untouched((done - 1) // each, untouched)
+            for sink in sinks:
+                sink.end()
+
         expected = frames_expected(info, span)
         self.on_progress(Progress(done, expected, info))
         lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.effort)
@@ -327,14 +332,13 @@ class _Run:
                 done += 1
                 untouched += not restored.plausible
                 if done % each == 0:
-                    for sink in sinks:
-                        sink.end()
+                    end_part()
+                    untouched = 0
                 del restored  # or it would stay while the next one is made
                 self.on_progress(Progress(done, expected, info))
         if done % each:
-            for sink in sinks:
-                sink.end()
-        return done, untouched
+            end_part()
+        return done
 
 
 def _target_of(target: Path, kind: object) -> Path:

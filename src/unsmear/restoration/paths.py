@@ -56,15 +56,13 @@ def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> 
             f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
             f"such as '{path.with_suffix('')}', not '{path.name}'"
         )
-    if path.exists():
-        if path.samefile(source) or (
-            source.is_dir() and source.resolve() in path.resolve().parents
-        ):
-            raise OutputError(f"'{path}' is (in) the input: choose another output")
-        if path.is_dir() != folder:
-            raise OutputError(
-                f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
-            )
+    inside = source.is_dir() and source.resolve() in path.resolve().parents
+    if inside or (path.exists() and path.samefile(source)):
+        raise OutputError(f"'{path}' is (in) the input: choose another output")
+    if path.exists() and path.is_dir() != folder:
+        raise OutputError(
+            f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
+        )
     if folder:
         if not path.parent.is_dir():
             raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")

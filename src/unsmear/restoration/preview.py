@@ -82,11 +82,12 @@ def _restore_at(
     around = frames_after(model, window, settings.effort)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
-        when = None
         reader: VideoReader | FolderReader
         if source.is_dir():
             reader = FolderReader(source)
-            reader.skip(max(int((reader.info.frames or 1) * place) - around, 0))
+            number = int((reader.info.frames or 1) * place)
+            reader.skip(max(number - around, 0))
+            when = Fraction(number)
         else:
             duration = stack.enter_context(VideoReader(source, deinterlace=True)).duration
             begin = settings.span.offset
@@ -104,7 +105,7 @@ def _restore_at(
             if current is not None:
                 lead.append(current)
             current = frame
-            if when is None or frame.pts >= when:
+            if frame.pts >= when:
                 break
         if current is None:
             raise InputError(f"'{source}' has no frame to show")

@@ -90,6 +90,22 @@ class WorkFolder:
         """Results are whole and about to get their names."""
         (self.path / _PUBLISHING).touch()
 
+    def note_untouched(self, part: int, frames: int) -> None:
+        """How many frames of a part, about to be whole, are given as they came in.
+
+        Raises:
+            OutputError: the disk is full, or its rights say no.
+        """
+        try:
+            (self.path / f"{part}.untouched").write_text(str(frames))
+        except OSError as error:
+            raise cannot_write(self._target, error) from None
+
+    def untouched(self, parts: int) -> int:
+        """How many of the first parts are, whichever run made them."""
+        files = (self.path / f"{part}.untouched" for part in range(parts))
+        return sum(int(file.read_text()) for file in files if file.exists())
+
     def keep(self) -> None:
         """Leave what is done for the next run, if anything is."""
         self._keep = self.any_done
@@ -107,9 +123,10 @@ class WorkFolder:
     ) -> None:
         if not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.release()
+        # Gone before it is released: whoever comes next must not hold what others cannot find.
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
+        self._lock.release()
 
 
 def _plain(value: object) -> str:
