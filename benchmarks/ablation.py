@@ -90,11 +90,14 @@ class WindowedNetwork(nn.Module):
         """Of the network."""
         return self.network.config
 
-    def encode(self, clip: Tensor) -> list[Seen]:
-        """Clip (B, L, 3, H, W) -> what is known of each frame."""
+    def encode(self, clip: Tensor, motion: Tensor | None = None) -> list[Seen]:
+        """Clip (B, L, 3, H, W), and its motion where it was measured before -> what is known of
+        each frame.
+        """
         batch, frames = clip.shape[:2]
         padded = pad_to_multiple(clip, self.config.size_multiple)
-        motion = clip_motion(padded) if self.config.trail_levels else None
+        if motion is None and self.config.trail_levels:
+            motion = clip_motion(padded)
         encoded = [self.network.encode(padded[:, frame]) for frame in range(frames)]
         local = torch.stack([one.local for one in encoded], dim=1).flatten(0, 1)
         around = Neighbourhood.of_clips(self.config, padded, local, motion)
@@ -127,9 +130,13 @@ class WindowedNetwork(nn.Module):
         restored = self.network.restore(one.encoded, context, one.around)
         return restored[..., : clip.shape[-2], : clip.shape[-1]]
 
-    def forward(self, clip: Tensor, *, with_trails: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Every frame of (B, L, 3, H, W), and the trails where they are asked for."""
-        seen, frames = self.encode(clip), range(clip.shape[1])
+    def forward(
+        self, clip: Tensor, *, motion: Tensor | None = None, with_trails: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Every frame of (B, L, 3, H, W), and the trails where they are asked for; `motion` as
+        `DeblurNetwork` takes it.
+        """
+        seen, frames = self.encode(clip, motion), range(clip.shape[1])
         if not with_trails:
             return torch.stack([self.restore(clip, seen, frame) for frame in frames], dim=1)
         both = [

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+
 import pytest
 import torch
 
 from tests.conftest import ALIGNED, SMALL, awake, load_script, one_scene
+from unsmear.data.clips import unknown_clips
 from unsmear.errors import ConfigError
 from unsmear.models.count import count_macs
+from unsmear.models.flow import clip_motion
+from unsmear.models.network import pad_to_multiple
 from unsmear.models.zoo import find_entry
 from unsmear.restoration.stream import restore_stream
+from unsmear.train.config import preset
+from unsmear.train.contest import Learner
 
 
 @pytest.fixture(scope="module")
@@ -63,4 +71,18 @@ def test_trails_are_those_of_the_network(bench):
     clip = torch.rand(2, 3, 3, 18, 26)
     with torch.no_grad():
         found, wanted = (one(clip, with_trails=True) for one in (wrapped, wrapped.network))
+        known = wrapped(clip, with_trails=True, motion=clip_motion(pad_to_multiple(clip, 8)))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(known, found)
+
+
+def test_variants_that_follow_trails_can_learn(bench):
+    """From a batch as `Batches` draws it, with its motion."""
+    plan = dataclasses.replace(preset("plain"), shards=1)
+    build = partial(bench.WindowedNetwork, bench.Variant(ALIGNED, 3))
+    learner = Learner.start("one", build, plan, torch.device("cpu"))
+    blurry = torch.rand(1, 3, 3, 32, 32)
+    clips = unknown_clips(blurry, blurry / 2)._replace(motion=clip_motion(blurry))
+    before = learner.network.network.head.weight.clone()
+    learner.learn(clips)
+    assert not torch.equal(learner.network.network.head.weight, before)

@@ -76,8 +76,8 @@ def train(
         loss: Default: the preset's.
         frequency_weight: Of the spectrum of the difference, added to the loss. Default: the
             preset's.
-        compile: How steps are made faster: graph records them as CUDA graphs, which auto does where
-            one process trains on a GPU; on compiles the network with torch.compile; off: plain.
+        compile: How steps are made faster: graph records them as CUDA graphs, which auto does on
+            a GPU; on compiles the network with torch.compile; off: plain.
         precision: Of convolutions while learning: auto is bfloat16 on a GPU that has it, float32
             elsewhere. CPUs with AMX learn about twice as fast in bfloat16.
         weights: Start from these rather than from random ones: a model's name or a .safetensors

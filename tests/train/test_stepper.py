@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import ALIGNED
-from unsmear.data.clips import Clips
+from unsmear.data.clips import Clips, join_clips
 from unsmear.data.trails import Trails
 from unsmear.models import zoo
 from unsmear.models.flow import clip_motion
@@ -44,13 +44,12 @@ def clips_like(value, size=32, device=CPU):
     return clips.to(device)
 
 
-def test_graphs_are_for_one_process_on_a_gpu():
-    assert wants_graphs("auto", CUDA, Team())
-    assert not wants_graphs("auto", CUDA, Team(rank=1, size=2))
-    assert not wants_graphs("auto", CPU, Team())
-    assert not wants_graphs("off", CUDA, Team())
-    assert not wants_graphs("on", CUDA, Team())
-    assert wants_graphs("graph", CUDA, Team())
+def test_graphs_are_for_gpus():
+    assert wants_graphs("auto", CUDA)
+    assert not wants_graphs("auto", CPU)
+    assert not wants_graphs("off", CUDA)
+    assert not wants_graphs("on", CUDA)
+    assert wants_graphs("graph", CUDA)
 
 
 class FakeGraph:
@@ -91,7 +90,7 @@ def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatc
 
     def differentiate(clips):
         seen.append(clips)
-        return Learned(*torch.zeros(4))
+        return Learned(*torch.zeros(3))
 
     recorder = Recorder(differentiate, lambda: moves.append(1))
     for value in range(6):
@@ -128,11 +127,36 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     )
 
 
+def test_shards_are_learned_from_by_themselves_and_add_up_to_the_batch(monkeypatch):
+    """On a CPU: as many passes as shards, whose mean gradients are those of all clips together."""
+    config = dataclasses.replace(
+        CONFIG, stages=(Stage(steps=9, clips=6, frames=3, crop=32),), shards=3, clip_norm=1e6
+    )
+    clips = join_clips([clips_like(value) for value in range(3)])
+    original, sizes, found = stepper.restore_and_compare, [], []
+
+    def watched(network, part, *rest):
+        sizes.append(len(part.blurry))
+        return original(network, part, *rest)
+
+    monkeypatch.setattr(stepper, "restore_and_compare", watched)
+    for parts in (3, 1):
+        state = TrainState.start(ALIGNED, config, CPU)
+        own = Stepper(config, state, CPU, Team())
+        own._parts = parts
+        told = own.step(clips)
+        gradients = [parameter.grad for parameter in state.network.parameters()]
+        found.append((told[:3], [g for g in gradients if g is not None]))
+    assert sizes == [2, 2, 2, 6]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    assert sum(float(gradient.norm()) for gradient in found[0][1]) > 1e-3
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_recorded_steps_are_plain_steps_but_for_rounding():
     def after(choice):
         config = dataclasses.replace(CONFIG, compile=choice)
-        graphs = wants_graphs(choice, CUDA, Team())
+        graphs = wants_graphs(choice, CUDA)
         state = TrainState.start(ALIGNED, config, CUDA, recorded=graphs)
         own = Stepper(config, state, CUDA, Team(), graphs=graphs)
         return [float(own.step(clips_like(value, device=CUDA))[1]) for value in range(8)]

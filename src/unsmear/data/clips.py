@@ -42,6 +42,11 @@ class Clips(NamedTuple):
         more = (tensor for tensor in (self.motion, self.seen) if tensor is not None)
         return self.blurry, self.sharp, *self.trails, *more
 
+    def parts(self, count: int) -> list[Clips]:
+        """As many parts of equally many clips, in their order."""
+        chunks = (tensor.chunk(count) for tensor in self.tensors)
+        return [clips_of(part) for part in zip(*chunks, strict=True)]
+
     def to(self, device: torch.device) -> Clips:
         """The same on another device, without waiting for what can be copied meanwhile."""
         return clips_of([tensor.to(device, non_blocking=True) for tensor in self.tensors])

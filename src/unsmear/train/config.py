@@ -70,10 +70,10 @@ class TrainConfig:
             align neighbours.
         precision: `auto` is bfloat16 on a GPU that has it, float32 elsewhere.
         compile: `graph` has steps recorded as CUDA graphs and replayed, see
-            `unsmear.train.stepper`, which `auto` means where one process trains on a CUDA GPU,
-            and `off` elsewhere. `on` has the network compiled by torch.compile, for long runs:
-            with `pro` more than 90 s passed before the first step, on an H200 (on a CPU a step of
-            `plain` took 0.24 s rather than 0.21). Only rounding depends on it.
+            `unsmear.train.stepper`, which `auto` means on a CUDA GPU, and `off` elsewhere. `on` has
+            the network compiled by torch.compile, for long runs: with `pro` more than 90 s passed
+            before the first step, on an H200 (on a CPU a step of `plain` took 0.24 s rather than
+            0.21). Only rounding depends on it.
         seed: of initial weights and data.
         log_every: steps.
         validate_every: steps.

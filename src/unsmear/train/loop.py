@@ -77,7 +77,7 @@ def train(
     check_drafts(config, entry.config)
     shards = team.share(range(config.shards))
     out.mkdir(parents=True, exist_ok=True)
-    graphs = wants_graphs(config.compile, device, team)
+    graphs = wants_graphs(config.compile, device)
     state = TrainState.start(entry.config, config, device, recorded=graphs)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config, initial)

@@ -223,7 +223,7 @@ def _check_fit(
     if config.synthesis.coder_share:
         mistakes.attempt(check_coders)
     if device is not None:
-        mistakes.attempt(lambda: check_compiler(config.compile, device, processes))
+        mistakes.attempt(lambda: check_compiler(config.compile, device))
     if files is not None:
         for error in unfit_pairs(files.pairs, config, workers):
             mistakes.add(error)
@@ -248,17 +248,16 @@ def unfit_pairs(
     return mistakes.errors
 
 
-def check_compiler(choice: CompileChoice, device: torch.device, processes: int = 1) -> None:
+def check_compiler(choice: CompileChoice, device: torch.device) -> None:
     """Whether what makes steps faster is there, where it is asked for.
 
     Raises:
         ConfigError: torch.compile has no C++ compiler (CPU) or no Triton (CUDA), or CUDA graphs no
-            CUDA GPU of their own.
+            CUDA GPU.
     """
-    if choice == "graph" and (device.type != "cuda" or processes > 1):
+    if choice == "graph" and device.type != "cuda":
         raise ConfigError(
-            f"compile is 'graph' on {device} in {processes} processes: CUDA graphs are for one "
-            "process on a CUDA GPU; use 'auto'"
+            f"compile is 'graph' on {device}: CUDA graphs are for CUDA GPUs; use 'auto'"
         )
     if choice != "on":
         return

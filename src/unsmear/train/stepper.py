@@ -1,15 +1,18 @@
-"""One optimiser step: restore, compare, differentiate, move the weights.
+"""One optimiser step: restore, compare, differentiate, average over the team, move the weights.
 
 A GPU works out most of a step's some thousand operations faster than the host asks for them: of
 the first `pro` in 37 ms of the 81 that a step took on an H200, whose host was busy for all of them.
-So where one process trains on a CUDA GPU, a step is recorded once for each shape of batch as CUDA
-graphs, and replayed.
+So on a CUDA GPU a step is recorded once for each shape of batch as CUDA graphs, and replayed.
+
+On a CPU, which has nothing to gain from large batches, each shard is learned from by itself, and
+gradients are added up in pairs, so that one process comes to the sums of two, or four, to the last
+bit. (Muon makes full steps along the smallest gradients: what starts as rounding does not stay it.)
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -36,13 +39,11 @@ class Learned(NamedTuple):
         loss: a scalar.
         after: mean PSNR of the restored frames, dB.
         before: of the blurry ones.
-        norm: of the gradient, before it was clipped.
     """
 
     loss: Tensor
     after: Tensor
     before: Tensor
-    norm: Tensor
 
 
 class Stepper:
@@ -65,13 +66,15 @@ class Stepper:
         *,
         graphs: bool = False,
     ) -> None:
-        self._config, self._state = config, state
+        self._config, self._state, self._team = config, state, team
         self._shards = team.share(range(config.shards))
+        self._parts = len(self._shards) if device.type == "cpu" else 1
         if config.compile == "on":
             # In place, before it is wrapped: keys of weights and checkpoints stay as they are.
             # Each stage has one shape, and gets a program of its own.
             state.network.compile(dynamic=False)
-        self._network = team.wrap(state.network)
+        for module in (state.network, state.average):
+            team.follow(list(module.state_dict().values()))
         self._loss = build_loss(config)
         self._trail_weight = trail_weight_of(state.network, config)
         self._autocast = half_precision(config, device)
@@ -107,7 +110,9 @@ class Stepper:
                 clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
         learned = differentiate(clips)
-        finite = bool(torch.isfinite(learned.norm))
+        self._team.average(self._gradients())
+        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
+        finite = bool(torch.isfinite(norm))
         self._bad = 0 if finite else self._bad + 1
         if self._bad == _MOST_BAD_STEPS:
             raise UnsmearError(
@@ -123,19 +128,41 @@ class Stepper:
         return learned.loss, learned.after, learned.before, frames
 
     def _differentiate(self, clips: Clips) -> Learned:
-        """Clipped gradients, left at the parameters."""
+        """Mean gradients of this process's clips, left at the parameters."""
+        learned = self._learn(clips.parts(self._parts))
+        if self._parts == 1:
+            return learned
+        for gradient in self._gradients():
+            gradient.div_(self._parts)
+        return Learned(*(value / self._parts for value in learned))
+
+    def _learn(self, parts: Sequence[Clips]) -> Learned:
+        """Sums of the gradients of parts of a batch, left at the parameters, and of what they tell.
+        Every second part is summed up apart, as is what two processes share.
+        """
+        network = self._state.network
+        if len(parts) > 1:
+            one = self._learn(parts[::2])
+            kept = [parameter.grad for parameter in network.parameters()]
+            two = self._learn(parts[1::2])
+            for parameter, gradient in zip(network.parameters(), kept, strict=True):
+                if parameter.grad is not None and gradient is not None:
+                    parameter.grad.add_(gradient)
+            return Learned(*(a + b for a, b in zip(one, two, strict=True)))
+        (clips,) = parts
         blurry, sharp = clips.pair
         with self._autocast:
-            restored, loss = restore_and_compare(
-                self._network, clips, self._loss, self._trail_weight
-            )
-        self._state.network.zero_grad(set_to_none=True)
+            restored, loss = restore_and_compare(network, clips, self._loss, self._trail_weight)
+        network.zero_grad(set_to_none=True)
         loss.backward()
-        parameters = self._state.network.parameters()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self._config.clip_norm)
         with torch.no_grad():
             after, before = _batch_psnr(restored, sharp), _batch_psnr(blurry, sharp)
-        return Learned(loss.detach(), after, before, norm)
+        return Learned(loss.detach(), after, before)
+
+    def _gradients(self) -> list[Tensor]:
+        """Those that there are: what a loss does not reach has none."""
+        parameters = self._state.network.parameters()
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def _move(self) -> None:
         for optimizer in self._state.optimizers:
@@ -221,9 +248,9 @@ def half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
-def wants_graphs(choice: CompileChoice, device: torch.device, team: Team) -> bool:
-    """Whether steps are to be recorded: `auto` where one process trains on a CUDA GPU."""
-    return choice == "graph" or (choice == "auto" and device.type == "cuda" and team.size == 1)
+def wants_graphs(choice: CompileChoice, device: torch.device) -> bool:
+    """Whether steps are to be recorded: `auto` on a CUDA GPU."""
+    return choice == "graph" or (choice == "auto" and device.type == "cuda")
 
 
 def _batch_psnr(clips: Tensor, sharp: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ the shards: the same configuration gives the same training for any number of pro
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from unsmear.errors import ConfigError
 
@@ -43,11 +42,25 @@ class Team:
         """What this process does of a list of equal jobs."""
         return items[self.rank :: self.size]
 
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """The network with gradients averaged over the team at each backward pass."""
-        if self.size == 1:
-            return network
-        return nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
+    def follow(self, tensors: Sequence[Tensor]) -> None:
+        """Give these, in place, the values that they have in the process that leads."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Make these, in place, their means over the team: in one message, since what takes time
+        between GPUs is how many there are. DistributedDataParallel would send them in the midst of
+        the backward pass, which cannot then be recorded (`unsmear.train.stepper`) nor be put
+        together of parts.
+        """
+        if self.size == 1 or not tensors:
+            return
+        message = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(message)
+        parts = (message / self.size).split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the team of each value."""
@@ -100,9 +113,6 @@ def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        with warnings.catch_warnings():
-            # Of 1x1 convolutions, where the stride of a side of one pixel means nothing.
-            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-            yield Team(distributed.get_rank(), size), device
+        yield Team(distributed.get_rank(), size), device
     finally:
         distributed.destroy_process_group()
