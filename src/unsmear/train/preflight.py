@@ -58,6 +58,7 @@ class Request:
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
         night_share: of clips made from photographs that are dim, with lamps.
+        curve_share: of synthesised clips whose camera encodes light otherwise than sRGB.
         weights: to start from, a row of the zoo or a file.
         workers: processes that draw batches.
         stop_after: step to leave off at.
@@ -84,6 +85,7 @@ class Request:
     coder_share: float | None = None
     relief_share: float | None = None
     night_share: float | None = None
+    curve_share: float | None = None
     weights: str | None = None
     workers: int | None = None
     stop_after: int | None = None
@@ -172,7 +174,7 @@ def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
     clips, frames = request.clips, request.frames
     start = mistakes.attempt(lambda: start.with_batches(clips, frames)) or start
-    shares = _wanted(request, "coder_share", "relief_share", "night_share")
+    shares = _wanted(request, "coder_share", "relief_share", "night_share", "curve_share")
     synthesis = mistakes.attempt(lambda: dataclasses.replace(config.synthesis, **shares))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
