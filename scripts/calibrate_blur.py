@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.data.canvas import cut_canvas
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import Generators, draw_motion
@@ -32,7 +33,6 @@ from unsmear.data.pairs import find_pairs
 from unsmear.data.render import expose, render
 from unsmear.data.shake import OrientationLog, read_orientation_log, transform_points
 from unsmear.data.sources import find_training_files, load_photograph
-from unsmear.data.synthesis import cut_canvas
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.evaluate.metrics import psnr
 from unsmear.restoration import sharpness

@@ -2,24 +2,30 @@
 
 python scripts/model_card.py lite --val DATA/val --photographs DATA/train/stills.tsv \
         --command "unsmear train --preset lite ..." > model_cards/lite.md
+python scripts/model_card.py lite --worst-of benchmarks/results/eval-lite.json
+
+The second one measures nothing: it adds the worst frames that `unsmear eval` has found to a card
+written before cards had them.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
 from unsmear.data.pairs import find_pairs
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
-from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.origin import Origin, origin_of
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
@@ -27,6 +33,10 @@ from unsmear.models.zoo import ZOO, load_model
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.views import ENSEMBLES
 
+CARDS = Path(__file__).resolve().parent.parent / "model_cards"
+ALL = "**all frames**"
+WORST = "The worst frame is the one that gains least"
+LENDING = "Restored as by default:"  # the line below the table begins so
 # The sharp videos that brought real motion: name, source, licence.
 CLIPS = (
     ("androidx_* (test clips)", "androidx/media", "Apache-2.0"),
@@ -45,13 +55,13 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
         alone: of the network without what restored frames lend each other.
     """
     lines = [
-        "| sequence | frames | PSNR blurry | network alone | restored | gain | SSIM blurry "
-        "| SSIM restored |",
-        "|---|---|---|---|---|---|---|---|",
+        "| sequence | frames | PSNR blurry | network alone | restored | gain | worst frame "
+        "| SSIM blurry | SSIM restored |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     rows = [
         (s.name, s.frames, s.psnr_before, network.psnr_after, s.psnr_after,
-         s.ssim_before or 0.0, s.ssim_after or 0.0)
+         s.worst_gain, s.ssim_before or 0.0, s.ssim_after or 0.0)
         for s, network in zip(scores, alone, strict=True)
     ]  # fmt: skip
     frames = sum(row[1] for row in rows)
@@ -59,13 +69,62 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
     def mean(column: int) -> float:
         return fmean(float(row[column]) for row in rows for _ in range(row[1]))
 
-    rows.append(("**all frames**", frames, *(mean(column) for column in range(2, 7))))  # type: ignore[arg-type]
+    means = [mean(column) for column in range(2, 8)]
+    means[3] = min(score.worst_gain for score in scores)
+    rows.append((ALL, frames, *means))  # type: ignore[arg-type]
     lines += [
         f"| {name} | {count} | {before:.2f} | {network:.2f} | {after:.2f} | {after - before:+.2f} "
-        f"| {ssim_before:.4f} | {ssim_after:.4f} |"
-        for name, count, before, network, after, ssim_before, ssim_after in rows
+        f"| {worst:+.2f} | {ssim_before:.4f} | {ssim_after:.4f} |"
+        for name, count, before, network, after, worst, ssim_before, ssim_after in rows
     ]
     return lines
+
+
+def with_worst_frames(card: str, evaluation: dict[str, Any]) -> str:
+    """A card that has no worst frames, with those of an evaluation of the same network.
+
+    Args:
+        card: Markdown.
+        evaluation: record of `unsmear eval`.
+
+    Raises:
+        SystemExit: the card has worst frames, or its gains are not those of the record.
+    """
+    if WORST in card:
+        raise SystemExit("the card has its worst frames already")
+    gains = {row["name"]: _gain(row) for row in evaluation["sequences"]} | {
+        ALL: _gain(evaluation["all"])
+    }
+    worst = {row["name"]: min(map(_gain, row["scores"])) for row in evaluation["sequences"]}
+    worst[ALL] = min(worst.values())
+    lines = []
+    in_table = False
+    for line in card.splitlines():
+        cells = line.split(" | ")
+        if line.startswith("| sequence | frames |") and "gain" in cells:
+            in_table, column = True, cells.index("gain") + 1
+            cells.insert(column, "worst frame")
+        elif in_table and line.startswith("|---"):
+            cells = [line + "---|"]
+        elif in_table and line.startswith("|"):
+            name = cells[0].removeprefix("| ")
+            if name not in gains:
+                raise SystemExit(f"'{name}' is not in the record")
+            if abs(float(cells[column - 1]) - gains[name]) > 0.02:
+                raise SystemExit(f"'{name}' gains {gains[name]:+.2f} dB in the record: {line}")
+            cells.insert(column, f"{worst[name]:+.2f}")
+        else:
+            in_table = False
+        lines.append(" | ".join(cells))
+        if line.startswith(LENDING):
+            origin = Origin(**evaluation["origin"])
+            lines[-1] += f" {WORST}, as measured by {origin.line}."
+    return "\n".join(lines) + "\n"
+
+
+def _gain(score: Mapping[str, float]) -> float:
+    """In PSNR, dB, of a sequence or frame of a record."""
+    return score["psnr"] - score["psnr_before"]
 
 
 def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
@@ -181,16 +240,24 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", choices=list(ZOO))
-    parser.add_argument("--val", type=Path, required=True, help="paired sequences")
-    parser.add_argument("--photographs", type=Path, required=True, help="table of credits, TSV")
-    parser.add_argument(
-        "--command", required=True, nargs="+", help="those that trained the weights, in order"
-    )
+    parser.add_argument("--val", type=Path, help="paired sequences")
+    parser.add_argument("--photographs", type=Path, help="table of credits, TSV")
+    parser.add_argument("--command", nargs="+", help="those that trained the weights, in order")
     parser.add_argument(
         "--after", type=Path, help="card of the weights they started from: its commands come first"
     )
     parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
+    parser.add_argument(
+        "--worst-of", type=Path, help="add the worst frames of this record to the card; no more"
+    )
     arguments = parser.parse_args()
+    if arguments.worst_of:
+        path = CARDS / f"{arguments.model}.md"
+        record = json.loads(arguments.worst_of.read_text())
+        path.write_text(with_worst_frames(path.read_text(), record))
+        return
+    if not (arguments.val and arguments.photographs and arguments.command):
+        parser.error("to measure, give --val, --photographs and --command")
     commands = commands_of(arguments.after.read_text()) if arguments.after else []
     commands += arguments.command
     where = origin_of(torch.device("cpu"))
@@ -225,8 +292,8 @@ def main() -> None:
         "",
         *score_table(scores, alone),
         "",
-        f"Restored as by default: {Effort().burst} frames on each side lend what they show sharper "
-        "(`--burst`); the network alone is `--burst 0`.",
+        f"{LENDING} {Effort().burst} frames on each side lend what they show sharper "
+        f"(`--burst`); the network alone is `--burst 0`. {WORST}.",
         "",
         "What more time brings, in dB over the blurry frames: the network goes over its own "
         "results (`--refine`, more than half as long again each time), or the mean over several "

@@ -9,16 +9,24 @@ attention_use.py); what to make of one, in words, may lie beside it as a `.md` o
 `synthesis-*.json` and `coded-*.json` come from the benchmarks of these names, words beside them
 likewise.
 `bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the
-benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1.
+benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1; those of one
+network with several windows, `eval-NAME-window-N.json`, make one table together. What is released
+is set side by side from `eval-NAME.json` and the `bench-*.json` of 1280x720.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+import torch
 
 from unsmear.deploy.records import (
     BenchRecord,
@@ -31,9 +39,16 @@ from unsmear.deploy.records import (
 from unsmear.evaluate.camera import CameraRecord, camera_lines
 from unsmear.evaluate.coded import CodedRecord, coded_lines
 from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
+from unsmear.evaluate.front import FrontRow, front_lines
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table, measured_row, table_1
+from unsmear.models.count import count_macs, count_parameters
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import ZOO
 
+WINDOWED = re.compile(r"eval-(?P<name>.+)-window-(?P<window>\d+)")
+MOVING, STILL = ("walk_a", "walk_b"), "dog"  # sequences
+TIMED_SIZE = (1280, 720)
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
@@ -61,6 +76,11 @@ def page(records: Path = RECORDS) -> str:
         path: json.loads(path.read_text()) for path in sorted(records.glob("eval-*.json"))
     }
     of_gopro = [path for path in evaluations if path.name.startswith("eval-gopro-")]
+    by_window = {path: WINDOWED.fullmatch(path.stem) for path in evaluations}
+    benches = {
+        path: BenchRecord.from_json(json.loads(path.read_text()))
+        for path in sorted(records.glob("bench-*.json"))
+    }
     lines = [
         "# Results",
         "",
@@ -68,10 +88,20 @@ def page(records: Path = RECORDS) -> str:
         "",
         "## Released weights",
         "",
+        *front_section({path.stem: one for path, one in evaluations.items()}, benches.values()),
     ]
     for path, evaluation in evaluations.items():
-        if path not in of_gopro:
+        if path not in of_gopro and not by_window[path]:
             lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
+    for name in sorted({found["name"] for found in by_window.values() if found}):
+        lines += window_section(
+            {
+                int(found["window"]): evaluations[path]
+                for path, found in by_window.items()
+                if found and found["name"] == name
+            },
+            name,
+        )
     for path in in_order(records.glob("coded-*.json")):
         coded = CodedRecord.from_json(json.loads(path.read_text()))
         lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
@@ -113,8 +143,7 @@ def page(records: Path = RECORDS) -> str:
         lines += [f"### {cameras.title}", "", *camera_lines(cameras), ""]
         lines += [measured_by(cameras.origin), "", *words_beside(path)]
     lines += ["## Speed and memory", ""]
-    for path in sorted(records.glob("bench-*.json")):
-        bench = BenchRecord.from_json(json.loads(path.read_text()))
+    for bench in benches.values():
         lines += [*bench_lines(bench), "", measured_by(bench.origin), ""]
     for path in sorted(records.glob("windows-*.json")):
         windows = WindowRecord.from_json(json.loads(path.read_text()))
@@ -123,6 +152,116 @@ def page(records: Path = RECORDS) -> str:
         memory = MemoryRecord.from_json(json.loads(path.read_text()))
         lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def front_section(
+    evaluations: Mapping[str, dict[str, Any]], benches: Iterable[BenchRecord]
+) -> list[str]:
+    """Released networks side by side: what they take, what they gain, and which no other beats.
+
+    Args:
+        evaluations: by the names of their records, without the suffix.
+        benches: all there are.
+    """
+    machine, seconds = frame_times(benches)
+    rows = [
+        front_row(name, evaluations[f"eval-{name}"], seconds.get(name))
+        for name in ZOO
+        if f"eval-{name}" in evaluations
+    ]
+    if not rows:
+        return []
+    where = f", on {machine}, by the quickest of the records below" if machine else ""
+    return [
+        "### Gain against time",
+        "",
+        *front_lines(rows),
+        "",
+        "Gains are those of the evaluations below, restored as by default; time is that of the "
+        f"network alone in float32 with torch{where}. A row is on the front where no other gains "
+        "at least as much on the mean of `walk_a` and `walk_b` for less time; where one of two was "
+        "not timed at 1280x720, for less arithmetic.",
+        "",
+    ]
+
+
+def front_row(name: str, evaluation: dict[str, Any], seconds: float | None) -> FrontRow:
+    """A network of the zoo with what an evaluation of it found."""
+    gains = sequence_gains(evaluation)
+    macs, parameters = network_size(name)
+    return FrontRow(
+        name=name,
+        macs=macs,
+        parameters=parameters,
+        seconds=seconds,
+        walks=fmean(gains[sequence] for sequence in MOVING),
+        still=gains[STILL],
+    )
+
+
+@functools.cache  # counting runs each network on torch's meta device, seconds of a busy machine
+def network_size(name: str) -> tuple[int, int]:
+    """Multiply-accumulates at 256x256, and parameters, of a row of the zoo."""
+    with torch.device("meta"):
+        network = DeblurNetwork(ZOO[name].config)
+    return count_macs(ZOO[name].config), count_parameters(network)
+
+
+def frame_times(benches: Iterable[BenchRecord]) -> tuple[str, dict[str, float]]:
+    """Seconds that networks take for a frame of 1280x720 with torch, the quickest of several
+    records, on the machine that has timed most of them; and its name.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for bench in benches:
+        for row in bench.engines:
+            size = bench.width, bench.height
+            if row.engine == "torch" and row.seconds is not None and size == TIMED_SIZE:
+                key = bench.origin.machine, bench.model
+                found[key] = min(row.seconds, found.get(key, row.seconds))
+    counts = Counter(machine for machine, _ in found)
+    if not counts:
+        return "", {}
+    machine = max(sorted(counts), key=counts.__getitem__)
+    return machine, {model: seconds for (on, model), seconds in found.items() if on == machine}
+
+
+def sequence_gains(evaluation: dict[str, Any]) -> dict[str, float]:
+    """Gain in PSNR by sequence, dB."""
+    return {row["name"]: row["psnr"] - row["psnr_before"] for row in evaluation["sequences"]}
+
+
+def window_section(evaluations: Mapping[int, dict[str, Any]], name: str) -> list[str]:
+    """What a network gains by its window: a row for each.
+
+    Args:
+        evaluations: by frames that contribute to each.
+        name: of the network.
+    """
+    windows = sorted(evaluations)
+    gains = {window: sequence_gains(evaluations[window]) for window in windows}
+    sequences = list(gains[windows[0]])
+    rows = [
+        [
+            str(window),
+            *(f"{gains[window][sequence]:+.3f}" for sequence in sequences),
+            f"{evaluations[window]['all']['ssim']:.4f}",
+        ]
+        for window in windows
+    ]
+    return [
+        f"### `{name}` by window",
+        "",
+        *markdown_table(
+            ["frames", *(f"gain on {sequence}, dB" for sequence in sequences), "SSIM, all frames"],
+            rows,
+        ),
+        "",
+        *(
+            line
+            for window in windows
+            for line in (measured_by(Origin(**evaluations[window]["origin"])), "")
+        ),
+    ]
 
 
 def measured_by(origin: Origin) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import load_script
+from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
 
@@ -53,3 +56,55 @@ def test_released_cards_have_a_command_for_each_run(model_card, name):
     commands = model_card.commands_of((ROOT / "model_cards" / f"{name}.md").read_text())
     model_card.training_runs(origin, commands)  # as many as there were runs
     assert all("unsmear train --preset" in command for command in commands)
+
+
+def score(name, gain, worst):
+    return SequenceScore(
+        name=name, frames=12, psnr_before=30.0, psnr_after=30.0 + gain, ssim_before=0.9,
+        ssim_after=0.95, worst_gain=worst,
+    )  # fmt: skip
+
+
+def test_the_table_has_the_frame_that_gains_least(model_card):
+    scores = [score("dog", 1.0, -0.26), score("walk", 3.0, 1.7)]
+    heading, _, dog, _, whole = model_card.score_table(scores, scores)
+    assert heading.split(" | ")[5:7] == ["gain", "worst frame"]
+    assert dog == "| dog | 12 | 30.00 | 31.00 | 31.00 | +1.00 | -0.26 | 0.9000 | 0.9500 |"
+    assert "| +2.00 | -0.26 |" in whole
+
+
+def record(*, gain=1.0):
+    psnrs = [(30.0, 30.0 + gain + 0.5), (30.0, 30.0 + gain - 0.5)]
+    scores = [{"psnr_before": before, "psnr": after} for before, after in psnrs]
+    whole = {"psnr_before": 30.0, "psnr": 30.0 + gain}
+    origin = {"machine": "m", "versions": "v", "command": "unsmear eval", "date": "d"}
+    return {
+        "origin": origin, "all": whole, "sequences": [{"name": "dog", **whole, "scores": scores}],
+    }  # fmt: skip
+
+
+def test_worst_frames_of_a_record_join_a_card_without_any_other_change(model_card):
+    lines = model_card.score_table([score("dog", 1.0, 0.5)], [score("dog", 1.0, 0.5)])
+    wide = "\n".join(["# lite", "", *lines, "", "Restored as by default: 2 lend. {}", "", "| a |"])
+    narrow = wide.replace(" | worst frame", "").replace(" | +0.50", "").replace("---|", "", 1)
+    told = "The worst frame is the one that gains least, as measured by `unsmear eval`, d, m, v."
+    card = narrow.format("").replace("lend. ", "lend.") + "\n"
+    found = model_card.with_worst_frames(card, record())
+    assert found == wide.format(told) + "\n"
+    with pytest.raises(SystemExit, match="already"):
+        model_card.with_worst_frames(found, record())
+    with pytest.raises(SystemExit, match=r"'dog' gains \+1\.50 dB"):
+        model_card.with_worst_frames(card, record(gain=1.5))
+    with pytest.raises(SystemExit, match="'cat' is not in the record"):
+        model_card.with_worst_frames(card.replace("| dog", "| cat"), record())
+
+
+@pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])
+def test_released_cards_tell_the_worst_frames_that_records_have(model_card, name):
+    card = (ROOT / "model_cards" / f"{name}.md").read_text()
+    evaluation = json.loads((ROOT / "benchmarks/results" / f"eval-{name}.json").read_text())
+    assert "| gain | worst frame |" in card
+    for row in evaluation["sequences"]:
+        (told,) = re.findall(rf"^\| {row['name']} \| 12 .*", card, re.MULTILINE)
+        least = min(frame["psnr"] - frame["psnr_before"] for frame in row["scores"])
+        assert float(told.split(" | ")[6]) == pytest.approx(least, abs=0.02)

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from tests.conftest import load_script
+from unsmear.deploy.records import BenchRecord, EngineTime
 from unsmear.evaluate.camera import MEASURES
+from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import TABLE_1
 
 
@@ -68,6 +70,58 @@ def test_what_training_is_fed_has_a_section_with_words_beside(results, tmp_path)
     assert "| blur, px | 2.00 (1.00 to 3.00), of 50 % |" in section
     assert section.index("Measured by `c`") < section.index("It moves too little.")
     assert "What training is fed" not in results.page(tmp_path / "empty")
+
+
+def bench(model, seconds, *, machine="m", size=(1280, 720), engine="torch"):
+    return BenchRecord(
+        model, *size, 2, 100.0, (EngineTime(engine, seconds),), None,
+        Origin(machine=machine, versions="v", command="c", date="d"),
+    )  # fmt: skip
+
+
+def test_times_are_the_quickest_of_the_machine_that_has_most(results):
+    benches = [
+        bench("lite", 0.6), bench("lite", 0.5), bench("core", 1.0),
+        bench("core", 0.1, engine="onnx"), bench("pro", 2.0, machine="fast"),
+        bench("core", 0.2, machine="fast"),
+        bench("pro", 0.3, size=(640, 360)), bench("plus", None), bench("plus", 3.0),
+    ]  # fmt: skip
+    assert results.frame_times(benches) == ("m", {"lite": 0.5, "core": 1.0, "plus": 3.0})
+    assert results.frame_times([]) == ("", {})
+
+
+def evaluation(gains, window=None):
+    return {
+        "title": "lite on val",
+        "origin": {"machine": "m", "versions": "v", "command": f"w{window}", "date": "d"},
+        "all": {"ssim": 0.9},
+        "sequences": [
+            {"name": name, "psnr": 30.0 + gain, "psnr_before": 30.0} for name, gain in gains.items()
+        ],
+    }
+
+
+def test_released_networks_are_set_side_by_side(results):
+    gains = {"dog": -0.5, "walk_a": 1.0, "walk_b": 2.0}
+    found = {"eval-lite": evaluation(gains), "eval-lite-half": {}, "eval-other": {}}
+    lines = results.front_section(found, [bench("lite", 0.5)])
+    assert "| `lite` | 1.87 | 0.62 | 2.00 | +1.50 | -0.50 | yes |" in lines
+    assert any("on m, by the quickest" in line for line in lines)
+    assert sum(line.startswith("| `") for line in lines) == 1
+    assert results.front_section({}, [bench("lite", 0.5)]) == []
+
+
+def test_windows_of_a_network_make_one_table_in_order(results, tmp_path):
+    (real,) = [p for p in results.RECORDS.glob("eval-*.json") if "gopro" not in p.name][:1]
+    record = json.loads(real.read_text())
+    for window in (15, 3):
+        record["origin"]["command"] = f"with window {window}"
+        (tmp_path / f"eval-core-window-{window}.json").write_text(json.dumps(record))
+    page = results.page(tmp_path)
+    section = page[page.index("### `core` by window") : page.index("## Table 1")]
+    assert section.index("\n| 3 | ") < section.index("\n| 15 | ")
+    assert section.index("`with window 3`") < section.index("`with window 15`")
+    assert "PSNR restored" not in page  # no table of its own for each
 
 
 def test_check_fails_for_a_page_that_was_touched(results, tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ def train(
     coder_share: float | None = None,
     relief_share: float | None = None,
     night_share: float | None = None,
+    curve_share: float | None = None,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     workers: int | None = None,
     stop_after: int | None = None,
@@ -92,6 +93,8 @@ def train(
             they do where a camera moves past them. Default: the preset's.
         night_share: Share of clips made from photographs that are dim, with lamps that smear into
             white streaks. Default: the preset's.
+        curve_share: Share of synthesised clips whose camera encodes light by a curve of its own
+            rather than that of sRGB. Default: the preset's, which is 0.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
         workers: Processes that draw batches, beside the one that learns; 0: none. Default: on a GPU
@@ -134,6 +137,7 @@ def train(
         coder_share=coder_share,
         relief_share=relief_share,
         night_share=night_share,
+        curve_share=curve_share,
         weights=weights,
         workers=workers,
         stop_after=stop_after,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import picture
+from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import turn_clips, unknown_clips
 from unsmear.data.motion import Generators, draw_motion
 from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices
@@ -14,8 +15,6 @@ from unsmear.data.sources import Shot
 from unsmear.data.synthesis import (
     SynthesisConfig,
     Synthesizer,
-    cut_canvas,
-    cut_flow,
     draw_blur_lengths,
 )
 from unsmear.errors import ConfigError
@@ -163,6 +162,50 @@ def test_a_seed_gives_what_it_gave_before():
     # As many numbers were drawn.
     assert float(random.uniform(0, 1)) == pytest.approx(0.7092087, abs=1e-6)
     assert float(torch.rand((), generator=random.device)) == pytest.approx(0.8319810, abs=1e-6)
+
+
+def test_curves_change_pictures_and_without_any_not_a_bit():
+    config = SynthesisConfig(video_share=0.5, object_share=0.8)
+    found = {}
+    for share in (None, 0.0, 1.0):
+        wanted = {} if share is None else {"curve_share": share}
+        synthesizer = Synthesizer(
+            dataclasses.replace(config, **wanted), photographs(), [shot()], [hand()], CPU
+        )
+        random = Generators.seeded(5, CPU)
+        clips = synthesizer.batch(6, 2, 48, random)
+        found[share] = (
+            *clips.tensors,
+            random.uniform(0, 1),
+            torch.rand(1, generator=random.device),
+        )
+    for one, two in zip(found[None], found[0.0], strict=True):
+        assert torch.equal(one, two)
+    assert all(not torch.equal(found[0.0][side], found[1.0][side]) for side in (0, 1))
+
+
+def test_a_curve_is_on_both_sides_and_nothing_is_lost_by_it():
+    """A still picture comes out as it went in but for its exposure, blurry and sharp alike."""
+    config = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4, curve_share=1.0)
+    blurry, sharp, *_ = Synthesizer(config, photographs(), [], [], CPU).batch(
+        8, 2, 48, Generators.seeded(0, CPU)
+    )
+    assert psnrs(blurry, sharp).min() > 50  # 8-bit rounding alone
+
+
+def test_a_share_of_the_clips_has_curves_whichever_group_made_them():
+    """What curves do not touch stays: their draws come before all that makes the pictures."""
+    config = dataclasses.replace(PLAIN, video_share=0.5, curve_share=0.5)
+    synthesizer = Synthesizer(config, photographs(), [shot()], [], CPU)
+    seen = []
+    whole = synthesizer._light
+    synthesizer._light = lambda canvas, curves, random: (
+        seen.append(curves.other) or whole(canvas, curves, random)
+    )
+    random = Generators.seeded(1, CPU)
+    synthesizer.batch(24, 2, 32, random)
+    assert sum(map(len, seen)) == 24
+    assert 4 < int(torch.cat(seen).sum()) < 20
 
 
 def test_moving_layers_are_there():

@@ -190,10 +190,12 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     ):
         main([*base, *extra])
         shown.append(capsys.readouterr().out.splitlines())
-    assert shown[0][1:] == shown[1][1:]  # five frames at most: a window of 9 would see all
+    assert shown[0][-3:] == shown[1][-3:]  # five frames at most: a window of 9 would see all
     assert "(gopro-gamma)" in shown[2][0]
     assert shown[2][-1] != shown[3][-1] != shown[0][-1]
-    assert "(ensemble of 2)" in shown[4][0]
+    assert "(window 5)" in shown[0][0]
+    assert "window" not in shown[3][0]
+    assert "(ensemble of 2, window all)" in shown[4][0]
     assert shown[4][-1] != shown[3][-1]
 
 

@@ -26,6 +26,7 @@ def test_a_network_that_does_nothing_scores_what_it_got(sequences):
         assert score.frames == 3
         assert score.psnr_after == pytest.approx(score.psnr_before)
         assert score.ssim_after == pytest.approx(score.ssim_before)
+        assert score.worst_gain == pytest.approx(0)
 
 
 def test_scores_are_means_over_rounded_whole_frames(sequences):
@@ -37,6 +38,8 @@ def test_scores_are_means_over_rounded_whole_frames(sequences):
     assert scores[0].psnr_after == pytest.approx(sum(psnr(a, b) for a, b in pairs) / 3, abs=1e-3)
     assert scores[0].ssim_after == pytest.approx(sum(ssim(a, b) for a, b in pairs) / 3, abs=1e-4)
     assert scores[0].name == "one"
+    gains = [psnr(a, b) - psnr(c, b) for (a, b), c in zip(pairs, blurry, strict=True)]
+    assert scores[0].worst_gain == pytest.approx(min(gains), abs=1e-3)
 
 
 def test_ssim_only_when_asked(sequences):

@@ -62,7 +62,7 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
         frequency_weight=0.1, compile="off", precision="bfloat16",
-        coder_share=0.25, relief_share=0.5, night_share=0.75, pair_share=0.75,
+        coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1, pair_share=0.75,
         weights=str(weights_file), clips=12, frames=2,
     )  # fmt: skip
     plan = prepare(asked, processes=2)
@@ -73,7 +73,7 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     assert [(stage.clips, stage.frames) for stage in config.stages] == [(12, 2)]
     assert config.shards == 4
     assert config.synthesis == dataclasses.replace(
-        CONFIG.synthesis, coder_share=0.25, relief_share=0.5, night_share=0.75
+        CONFIG.synthesis, coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1
     )
     assert [pair.name for pair in plan.validation] == ["a"]
     assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
@@ -123,6 +123,46 @@ def test_one_mistake_is_told_as_itself(stills, tmp_path):
     ):
         with pytest.raises(kind, match=message):
             prepare(request(stills, tmp_path, **changes))
+
+
+def test_an_unknown_preset_hides_no_other_mistake(stills, tmp_path, monkeypatch):
+    def missing(*_):
+        raise ConfigError("no compiler")
+
+    monkeypatch.setattr(preflight, "check_compiler", missing)
+    asked = request(
+        stills, tmp_path, preset="huge", learning_rate=-1.0, steps=0, clips=0, night_share=2.0,
+        threads=0, val=tmp_path / "no",
+    )  # fmt: skip
+    with pytest.raises(CombinedError) as caught:
+        prepare(asked)
+    told = [str(error) for error in caught.value.errors]
+    wanted = [
+        "unknown preset 'huge'", "steps is 0", "clips=0", "night_share is 2.0",
+        "learning_rate is -1.0", "is not a folder", "threads is 0", "no compiler",
+    ]  # fmt: skip
+    for text in wanted:
+        assert sum(text in line for line in told) == 1, (text, told)
+    assert len(told) == len(wanted)
+
+
+def test_what_depends_on_the_preset_is_not_told_of_another(tmp_path):
+    """Crops of the default preset would not fit these frames, nor its network these weights."""
+    sequence(tmp_path / "data", "small", size=(24, 40))
+    asked = request(tmp_path / "data", tmp_path, preset="huge", weights="paper")
+    with pytest.raises(ConfigError, match="unknown preset"):
+        prepare(asked, processes=3)
+
+
+def test_crops_must_fit_the_cells_of_trails(stills, tmp_path, monkeypatch):
+    shape = dataclasses.replace(SMALL, neighbours=1, trail_levels=(0,))
+    entry = Entry(name="trailing", summary="", config=shape, window=3)
+    monkeypatch.setitem(zoo.ZOO, "trailing", entry)
+    stages = (Stage(steps=4, clips=2, frames=3, crop=36),)
+    config = dataclasses.replace(CONFIG, model="trailing", stages=stages)
+    monkeypatch.setitem(PRESETS, "trailing", config)
+    with pytest.raises(ConfigError, match="crop is 36: 'trailing' follows trails"):
+        prepare(request(stills, tmp_path, preset="trailing"))
 
 
 def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):

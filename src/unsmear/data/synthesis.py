@@ -14,13 +14,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.coder import check_coders, code_clips, draw_codings
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
-from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
+from unsmear.data.light import (
+    ResponseCurves,
+    draw_curves,
+    encode_light,
+    linear_light,
+    round_to_8_bit,
+)
 from unsmear.data.motion import Generators, Motion, draw_motion
 from unsmear.data.night import add_lamps, draw_dimming, draw_lamps
 from unsmear.data.relief import draw_relief
@@ -44,6 +50,8 @@ class SynthesisConfig:
             (`unsmear.data.relief`).
         night_share: clips made from photographs that are dim, before which lamps shine
             (`unsmear.data.night`).
+        curve_share: clips exposed under a response curve other than that of sRGB
+            (`unsmear.data.light`).
         object_share: clips with a layer that moves on its own.
         video_share: clips made from video rather than photographs, where there is video.
         recorded_share: clips shaken by a recorded log rather than a random path, where
@@ -60,6 +68,7 @@ class SynthesisConfig:
     sharp_share: float = 0.15
     relief_share: float = 0.0
     night_share: float = 0.0
+    curve_share: float = 0.0
     object_share: float = 0.3
     video_share: float = 0.3
     recorded_share: float = 0.4
@@ -91,58 +100,6 @@ def draw_blur_lengths(config: SynthesisConfig, count: int, random: Generators) -
     faint = random.uniform(0, 1, count)
     sharp = random.uniform(0, 1, count) < config.sharp_share
     return torch.where(sharp, faint, long.clamp_max(config.blur_most))
-
-
-def cut_canvas(picture: Tensor, side: int, centre: tuple[float, float], half: bool) -> Tensor:
-    """A square of a picture, edges mirrored beyond it, float 0..1.
-
-    Args:
-        picture: (3, H, W) or (N, 3, H, W) uint8.
-        side: height and width of the canvas.
-        centre: of the square, as shares 0..1 of the room that the picture leaves.
-        half: take a square of twice the side and shrink it by averaging.
-
-    Returns:
-        (..., 3, side, side).
-    """
-    need = 2 * side if half else side
-    (rows, _), (columns, _) = _mirrored(picture, need, centre)
-    piece = picture[..., rows, :][..., columns].float() / 255
-    return functional.avg_pool2d(piece, 2) if half else piece
-
-
-def cut_flow(flow: Tensor, side: int, centre: tuple[float, float]) -> Tensor:
-    """The square of optical flow that belongs to that of `cut_canvas`: what is seen in a mirror
-    moves the other way.
-
-    Args:
-        flow: (N, 2, H, W), x and y in pixels.
-        side: height and width of the canvas.
-        centre: as there.
-
-    Returns:
-        (N, 2, side, side), float.
-    """
-    (rows, upside_down), (columns, turned) = _mirrored(flow, side, centre)
-    x, y = flow[..., rows, :][..., columns].float().unbind(dim=-3)
-    return torch.stack((torch.where(turned, -x, x), torch.where(upside_down[:, None], -y, y)), -3)
-
-
-def _mirrored(
-    picture: Tensor, need: int, centre: tuple[float, float]
-) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Rows and columns (need,) of the square of a picture (..., H, W), mirrored to and fro beyond
-    its ends where it is too small; and which of them run backwards.
-    """
-    ways = []
-    for length, share in zip(picture.shape[-2:], centre, strict=True):
-        have = min(length, need)
-        first = round(share * (length - have))
-        period = max(2 * have - 2, 1)
-        index = (torch.arange(need, device=picture.device) - (need - have) // 2) % period
-        back = period - index
-        ways.append((first + torch.minimum(index, back), index > back))
-    return tuple(ways)
 
 
 class Synthesizer:
@@ -193,14 +150,19 @@ class Synthesizer:
         """
         lengths = draw_blur_lengths(self.config, clips, random)
         from_shot = torch.tensor([self._takes_shot(frames, random) for _ in range(clips)])
+        curves = self._curves(clips, random)
         parts: list[Clips] = []
+        made = 0
         for make, share in ((self._from_photographs, ~from_shot), (self._from_shots, from_shot)):
             # Short blurs need fewer samples: make them apart from the long ones.
             ordered = lengths[share].sort().values
             groups = ordered.tensor_split(2) if len(ordered) > 1 else (ordered,)
-            parts += [make(group, frames, size, random) for group in groups if len(group)]
+            for group in filter(len, groups):
+                whose = None if curves is None else curves.of(range(made, made + len(group)))
+                parts.append(make(group, frames, size, whose, random))
+                made += len(group)
         light = join_clips(parts)
-        taken = turn_clips(Clips(*self._camera(*light.pair, random), light.trails), random)
+        taken = turn_clips(Clips(*self._camera(*light.pair, curves, random), light.trails), random)
         if not self.config.coder_share:
             return taken
         # After the turns: coders know what comes first, and see no more of their grid than anybody.
@@ -218,13 +180,20 @@ class Synthesizer:
         share = self.config.recorded_share
         return draw_motion(lengths, frames, size, self.logs, share, random, further)
 
-    def _light(self, canvas: Tensor, random: Generators) -> Tensor:
+    def _curves(self, count: int, random: Generators) -> ResponseCurves | None:
+        """Of each clip; None where all are sRGB: nothing is drawn then, and seeds give what they
+        gave.
+        """
+        share = self.config.curve_share
+        return draw_curves(count, share, random) if share else None
+
+    def _light(self, canvas: Tensor, curves: ResponseCurves | None, random: Generators) -> Tensor:
         """To linear light, with a random exposure and white balance, and highlights that a
         display cannot show: in linear light they smear into bright streaks. (B, ..., 3, P, P)
         """
         count = len(canvas)
         inner = (slice(None),) + (None,) * (canvas.dim() - 4)
-        linear = linear_from_srgb(canvas)
+        linear = linear_light(canvas, curves)
         gain = torch.exp(random.uniform(math.log(0.45), math.log(1.2), count, 1, 1, 1))
         balance = torch.exp(random.uniform(-0.1, 0.1, count, 3, 1, 1))
         peak = random.uniform(0, 6, count, 1, 1, 1) * (random.uniform(0, 1, count, 1, 1, 1) < 0.4)
@@ -240,7 +209,12 @@ class Synthesizer:
         return max((cut_canvas(picture, side, (y, x), half) for y, x in places), key=_detail)
 
     def _from_photographs(
-        self, lengths: Tensor, frames: int, size: int, random: Generators
+        self,
+        lengths: Tensor,
+        frames: int,
+        size: int,
+        curves: ResponseCurves | None,
+        random: Generators,
     ) -> Clips:
         """In linear light, B clips for B blur lengths."""
         count, share = len(lengths), self.config.object_share
@@ -252,7 +226,7 @@ class Synthesizer:
         side = _canvas_side(motion.homographies, size)
         relief = draw_relief(motion.times, depths, side, random) if depths.any() else None
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
-        canvas = self._light(canvas, random)
+        canvas = self._light(canvas, curves, random)
         dimming = self._dimming(count, random)
         for index in (dimming < 1).nonzero()[:, 0].tolist():
             dim = canvas[index] * dimming[index]
@@ -264,7 +238,8 @@ class Synthesizer:
         vectors = fit_trails(motion.homographies, size, size, relief).to(self.device)
         known = torch.ones_like(vectors[:, :, :1])
         if moving:
-            layer, own = self._layer(motion, moving, own_lengths, size, random)
+            whose = None if curves is None else curves.of(moving)
+            layer, own = self._layer(motion, moving, own_lengths, size, whose, random)
             layer[:, :3] *= dimming[moving].to(self.device)[:, None, None, None, None, None]
             subframes[moving] = composite(layer, subframes[moving])
             apart = fit_trails(own, size, size).to(self.device)
@@ -287,6 +262,7 @@ class Synthesizer:
         moving: list[int],
         lengths: Tensor,
         size: int,
+        curves: ResponseCurves | None,
         random: Generators,
     ) -> tuple[Tensor, Tensor]:
         """Cut-outs with a motion of their own, which smears them by lengths (n,), premultiplied:
@@ -306,7 +282,7 @@ class Synthesizer:
         side = 2 * size
         texture = torch.stack([self._cutout_texture(side, random) for _ in moving])
         alpha = torch.stack([self._cutout_shape(side, size, random) for _ in moving])
-        premultiplied = torch.cat((self._light(texture, random) * alpha, alpha), dim=1)
+        premultiplied = torch.cat((self._light(texture, curves, random) * alpha, alpha), dim=1)
         placed = homographies.to(self.device)
         return render(premultiplied, placed, size, size, outside="zeros"), homographies
 
@@ -330,7 +306,14 @@ class Synthesizer:
             )
         return (outline - torch.hypot(y[:, None], x)).clamp(0, 1)[None]
 
-    def _from_shots(self, lengths: Tensor, frames: int, size: int, random: Generators) -> Clips:
+    def _from_shots(
+        self,
+        lengths: Tensor,
+        frames: int,
+        size: int,
+        curves: ResponseCurves | None,
+        random: Generators,
+    ) -> Clips:
         """As `_from_photographs`, over video made continuous by its flow. The camera shakes
         less here: the video brings motion of its own.
         """
@@ -348,7 +331,7 @@ class Synthesizer:
             gaps = slice(start, start + frames + 1)
             forths.append(cut_flow(shot.forth[gaps], side, (y, x)))
             backs.append(cut_flow(shot.back[gaps], side, (y, x)))
-        linear = self._light(torch.stack(pictures), random)  # (B, T+2, 3, P, P)
+        linear = self._light(torch.stack(pictures), curves, random)  # (B, T+2, 3, P, P)
         forth, back = torch.stack(forths), torch.stack(backs)  # (B, T+1, 2, P, P)
         homographies, times = motion.homographies.to(self.device), motion.times.to(self.device)
         points = frame_points(homographies, size, size)  # (B, T, S, HW, 2)
@@ -373,9 +356,11 @@ class Synthesizer:
         subframes = torch.cat((before, after), dim=3).unflatten(-1, (size, size))
         return unknown_clips(*expose(subframes))  # what the video moves by is known but roughly
 
-    def _camera(self, blurry: Tensor, sharp: Tensor, random: Generators) -> tuple[Tensor, Tensor]:
-        """Linear light -> what a file holds: noise, sRGB, compression, 8 bits. The sharp frame
-        gets none of these but sRGB.
+    def _camera(
+        self, blurry: Tensor, sharp: Tensor, curves: ResponseCurves | None, random: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """Linear light -> what a file holds: noise, the response curve, compression, 8 bits. The
+        sharp frame gets none of these but the curve.
         """
         count = len(blurry)
         level = random.uniform(0, 1, count) ** 2  # most cameras have light enough
@@ -385,12 +370,12 @@ class Synthesizer:
         noisy = sensor_noise(clipped, shot.to(self.device), read.to(self.device), random.device)
         grain = random.uniform(0, 1, count) * (random.uniform(0, 1, count) < 0.5)
         noisy = soften_noise(noisy, clipped, grain.to(self.device))
-        encoded = srgb_from_linear(noisy)
+        encoded = encode_light(noisy, curves)
         squeezed = [index for index in range(count) if random.chance(self.config.compressed_share)]
         if squeezed:
             quality = random.uniform(35, 95, len(squeezed)).to(self.device)
             encoded[squeezed] = compress(round_to_8_bit(encoded[squeezed]), quality)
-        return round_to_8_bit(encoded), srgb_from_linear(sharp)
+        return round_to_8_bit(encoded), encode_light(sharp, curves)
 
 
 def _detail(canvas: Tensor) -> float:

@@ -115,6 +115,7 @@ def find_work(
     effort.check(loaded.engine)
     spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
     spent += [f"refined {effort.refine}x"] if effort.refine else []
+    spent += [f"window {window}"] if window is not None else []
     name = loaded.name + (f" ({', '.join(spent)})" if spent else "")
     title = f"{name} on {data.name}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window

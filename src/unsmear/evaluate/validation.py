@@ -28,6 +28,7 @@ class SequenceScore:
         psnr_after: of the restored ones, dB.
         ssim_before: of the blurry frames; None where SSIM was not asked for.
         ssim_after: of the restored ones; likewise.
+        worst_gain: PSNR after over PSNR before of the frame that gains least, dB.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SequenceScore:
     psnr_after: float
     ssim_before: float | None
     ssim_after: float | None
+    worst_gain: float
 
 
 def measure(
@@ -61,10 +63,18 @@ def measure(
         stream = restore_stream(model, blurry, window, effort=effort)
         restored = [round_to_8_bit(frame.cpu()) for frame in stream]
         after_before = [restored, list(blurry)]
-        psnrs = [mean_score(psnr, side, sharp) for side in after_before]
+        after, before = (frame_scores(psnr, side, sharp) for side in after_before)
         ssims = [mean_score(ssim, side, sharp) if with_ssim else None for side in after_before]
         scores.append(
-            SequenceScore(sequence.name, len(restored), psnrs[1], psnrs[0], ssims[1], ssims[0])
+            SequenceScore(
+                name=sequence.name,
+                frames=len(restored),
+                psnr_before=fmean(before),
+                psnr_after=fmean(after),
+                ssim_before=ssims[1],
+                ssim_after=ssims[0],
+                worst_gain=min(one - other for one, other in zip(after, before, strict=True)),
+            )
         )
     return scores
 
@@ -73,4 +83,11 @@ def mean_score(
     metric: Callable[[Tensor, Tensor], float], frames: Sequence[Tensor], sharp: Tensor
 ) -> float:
     """The mean of a metric over frames (3, H, W) and their truth, (T, 3, H, W)."""
-    return fmean(metric(frame, target) for frame, target in zip(frames, sharp, strict=True))
+    return fmean(frame_scores(metric, frames, sharp))
+
+
+def frame_scores(
+    metric: Callable[[Tensor, Tensor], float], frames: Sequence[Tensor], sharp: Tensor
+) -> list[float]:
+    """A metric of each frame (3, H, W) and its truth, (T, 3, H, W)."""
+    return [metric(frame, target) for frame, target in zip(frames, sharp, strict=True)]

@@ -29,7 +29,7 @@ from unsmear.errors import (
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
 from unsmear.train.config import CompileChoice, LossName, PrecisionChoice, TrainConfig, preset
-from unsmear.train.loop import STATE_FILE, check_drafts, check_log, check_shards
+from unsmear.train.loop import STATE_FILE, check_crops, check_drafts, check_log, check_shards
 from unsmear.train.state import check_resumable
 
 
@@ -58,6 +58,7 @@ class Request:
         coder_share: of synthesised clips that go through a video coder.
         relief_share: of clips made from photographs that have nearer and farther parts.
         night_share: of clips made from photographs that are dim, with lamps.
+        curve_share: of synthesised clips whose camera encodes light otherwise than sRGB.
         weights: to start from, a row of the zoo or a file.
         workers: processes that draw batches.
         stop_after: step to leave off at.
@@ -84,6 +85,7 @@ class Request:
     coder_share: float | None = None
     relief_share: float | None = None
     night_share: float | None = None
+    curve_share: float | None = None
     weights: str | None = None
     workers: int | None = None
     stop_after: int | None = None
@@ -123,7 +125,9 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         UnsmearError: something is wrong (CombinedError: all that is).
     """
     mistakes = Mistakes()
-    config = _config(request, mistakes)
+    named = mistakes.attempt(lambda: preset(request.preset))
+    # Where there is no such preset, what was asked for beside it can still be wrong.
+    config = _config(named or preset(Request.preset), request, mistakes)
     device = mistakes.attempt(lambda: pick_device(request.device, trains=True))
     files = mistakes.attempt(lambda: find_training_files(request.data))
     out = request.out or Path("runs") / request.preset
@@ -144,12 +148,15 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         if value is not None and value < least:
             mistakes.add(ConfigError(f"{name} is {value}: at least {least}"))
     mistakes.attempt(check_log)
-    if config is not None:
-        _check_fit(config, files, initial, device, processes, workers, mistakes)
+    if config.synthesis.coder_share:
+        mistakes.attempt(check_coders)
+    if device is not None:
+        mistakes.attempt(lambda: check_compiler(config.compile, device))
+    if named is not None:
+        _check_fit(config, files, initial, processes, workers, mistakes)
         if (out / STATE_FILE).is_file():
             mistakes.attempt(lambda: check_resumable(out / STATE_FILE, config, initial))
     mistakes.tell()
-    assert config is not None
     assert device is not None
     assert files is not None
     return Plan(
@@ -162,17 +169,14 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     )
 
 
-def _config(request: Request, mistakes: Mistakes) -> TrainConfig | None:
-    """The preset with the wanted changes, as far as they make sense."""
-    config = mistakes.attempt(lambda: preset(request.preset))
-    if config is None:
-        return None
+def _config(config: TrainConfig, request: Request, mistakes: Mistakes) -> TrainConfig:
+    """A preset with the wanted changes, as far as they make sense."""
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
     clips, frames = request.clips, request.frames
     start = mistakes.attempt(lambda: start.with_batches(clips, frames)) or start
-    shares = _wanted(request, "coder_share", "relief_share", "night_share")
+    shares = _wanted(request, "coder_share", "relief_share", "night_share", "curve_share")
     synthesis = mistakes.attempt(lambda: dataclasses.replace(config.synthesis, **shares))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
@@ -199,12 +203,11 @@ def _check_fit(
     config: TrainConfig,
     files: TrainingFiles | None,
     initial: LoadedModel | None,
-    device: torch.device | None,
     processes: int,
     workers: int,
     mistakes: Mistakes,
 ) -> None:
-    """Whether what was found fits the configuration."""
+    """Whether what was found fits the configuration of the preset that was named."""
     entry = mistakes.attempt(lambda: find_entry(config.model))
     if (
         entry is not None
@@ -218,12 +221,9 @@ def _check_fit(
             )
         )
     if entry is not None:
+        mistakes.attempt(lambda: check_crops(config, entry.config))
         mistakes.attempt(lambda: check_drafts(config, entry.config))
     mistakes.attempt(lambda: check_shards(config, processes))
-    if config.synthesis.coder_share:
-        mistakes.attempt(check_coders)
-    if device is not None:
-        mistakes.attempt(lambda: check_compiler(config.compile, device))
     if files is not None:
         for error in unfit_pairs(files.pairs, config, workers):
             mistakes.add(error)
