@@ -127,6 +127,23 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     )
 
 
+class Mate(Team):
+    """A team whose other process has a gradient that is not finite."""
+
+    def average(self, tensors):
+        assert all(torch.isfinite(tensor).all() for tensor in tensors)
+        tensors[0].fill_(float("inf"))
+
+
+def test_a_gradient_that_is_not_finite_in_another_process_moves_nothing_here():
+    state = TrainState.start(ALIGNED, CONFIG, CPU)
+    before = [parameter.detach().clone() for parameter in state.network.parameters()]
+    Stepper(CONFIG, state, CPU, Mate()).step(clips_like(0))
+    for parameter, was in zip(state.network.parameters(), before, strict=True):
+        assert torch.equal(parameter, was)
+    assert state.step == 1
+
+
 def test_shards_are_learned_from_by_themselves_and_add_up_to_the_batch(monkeypatch):
     """On a CPU: as many passes as shards, whose mean gradients are those of all clips together."""
     config = dataclasses.replace(
