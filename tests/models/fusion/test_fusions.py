@@ -33,6 +33,7 @@ from unsmear.models.fusion.convolutional import (
     NoFusion,
     RecurrentFusion,
 )
+from unsmear.models.fusion.shifted import ShiftFusion
 
 
 def close(actual, expected):
@@ -83,7 +84,7 @@ def test_conv3d_is_a_sum_of_plane_convolutions():
     assert len(Conv3dFusion(4, frames=7, hidden=5).layers) == 3
 
 
-@pytest.mark.parametrize("fusion", [ConcatFusion(4, 3), Conv3dFusion(4, 3, 5)])
+@pytest.mark.parametrize("fusion", [ConcatFusion(4, 3), Conv3dFusion(4, 3, 5), ShiftFusion(4, 3)])
 def test_fixed_windows_refuse_others(fusion):
     with pytest.raises(ValueError, match="5 frames given: this fusion takes 3"):
         fusion.fuse(torch.rand(1, 5, 4, 6, 6), 2)

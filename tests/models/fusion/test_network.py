@@ -152,6 +152,7 @@ def test_muon_takes_hidden_convolutions_and_no_others(name):
         ({"level": 3}, "level is 3: from 0 to 2"),
         ({"current": 5}, "current is 5: from 0 to 4"),
         ({"focus": 0.0}, "focus is 0.0: above 0"),
+        ({"keep": 0}, "keep is 0: at least 1"),
         ({"hidden": 0}, "at least 1"),
         ({"extra_blocks": -1}, "0 or more"),
     ],
@@ -170,7 +171,7 @@ def test_all_techniques_start_from_the_same_backbone():
         assert all(torch.equal(state[key], states[0][key]) for key in states[0])
 
 
-@pytest.mark.parametrize("name", ["concat", "conv3d", "factorised"])
+@pytest.mark.parametrize("name", ["concat", "conv3d", "factorised", "chosen", "shifts"])
 @torch.no_grad()
 def test_the_current_frame_may_be_any_of_its_window(name):
     for current, seen in ((0, {2, 3, 4}), (2, {0, 1, 2}), (None, {1, 2, 3})):
@@ -182,6 +183,26 @@ def test_the_current_frame_may_be_any_of_its_window(name):
             other[:, frame] = torch.rand(1, 3, 16, 16)
             changed = not torch.allclose(network(other)[:, 2], before, atol=1e-7)
             assert changed == (frame in seen)
+
+
+@pytest.mark.parametrize(("window", "keep", "kept"), [(3, None, 2), (5, None, 3), (9, 4, 4)])
+def test_how_many_frames_are_chosen(window, keep, kept):
+    network = FusionNetwork(config_of("chosen", window=window, keep=keep))
+    assert network.fusion.keep == network.config.kept == kept
+
+
+@torch.no_grad()
+def test_once_trained_a_network_looks_at_the_frames_chosen_alone():
+    network = awake(config_of("chosen", window=5)).eval()
+    features = 10 * torch.rand(1, 5, 16, 8, 8)
+    chosen = network.fusion.log_weights(features, 2)[0] == 0
+    for frame in range(5):
+        # Half of the channels upside down: the same means and spreads, so the same choice; but
+        # what a place shows is another.
+        other = features.clone()
+        other[:, frame, :8] = features[:, frame, :8].flip(-2)
+        changed = not torch.allclose(network.fuse(other), network.fuse(features), rtol=0, atol=1e-5)
+        assert changed == chosen[frame]
 
 
 def test_focus_makes_fresh_logits_larger_and_nothing_else():

@@ -85,7 +85,8 @@ class NonLocalFusion(Fusion):
         return here + added
 
 
-def _focused(attention: FactorizedAttention, focus: float) -> FactorizedAttention:
+def focused(attention: FactorizedAttention, focus: float) -> FactorizedAttention:
+    """The attention with its fresh weights of f_s and f_p times a factor."""
     with torch.no_grad():
         attention.f_s.weight.mul_(focus)
         attention.f_p.weight.mul_(focus)
@@ -110,7 +111,7 @@ class FactorizedFusion(Fusion):
         self, channels: int, spatial_maps: int, temporal_maps: int, focus: float = 1.0
     ) -> None:
         super().__init__()
-        self.attention = _focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
+        self.attention = focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
         self.merge = nn.Conv2d(channels, channels, kernel_size=1)
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
@@ -129,7 +130,7 @@ class GatedFusion(Fusion):
     Our reading of what is left open: the mask comes from two convolutions on each frame's
     features, without supervision; weights are normalised again, so that a descriptor stays
     a mean; and what a frame loses by that, the mean of 1 - mask, multiplies its temporal weight.
-    Leaves out: the choice of key frames by reinforcement learning. All sums over pixels and
+    Leaves out: the choice of key frames, which `ChosenFusion` has. All sums over pixels and
     frames still merge, so streaming and tiles would stay exact.
 
     Args:
@@ -149,7 +150,7 @@ class GatedFusion(Fusion):
         focus: float = 1.0,
     ) -> None:
         super().__init__()
-        self.attention = _focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
+        self.attention = focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
         self.gate = nn.Sequential(
             conv3x3(channels, hidden), nn.ReLU(), nn.Conv2d(hidden, 1, kernel_size=1)
         )

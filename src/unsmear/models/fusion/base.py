@@ -25,6 +25,16 @@ class Fusion(nn.Module, ABC):
         return self.fuse(features, current)
 
 
+def check_length(features: Tensor, frames: int) -> None:
+    """Refuse a window (B, T, C, H, W) whose T is not that of a fusion's weights.
+
+    Raises:
+        ValueError: T is not `frames`.
+    """
+    if features.shape[1] != frames:
+        raise ValueError(f"{features.shape[1]} frames given: this fusion takes {frames}")
+
+
 def quiet(conv: nn.Conv2d | nn.Conv3d) -> nn.Conv2d | nn.Conv3d:
     """Scale fresh weights to a tenth: a fusion starts close to the current frame alone, as the
     residual blocks do, and every technique with the same reserve.

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from unsmear.models.fusion.base import Fusion, quiet
+from unsmear.models.fusion.base import Fusion, check_length, quiet
 from unsmear.models.layers import conv3x3
 
 
@@ -42,7 +42,7 @@ class ConcatFusion(Fusion):
         Raises:
             ValueError: T is not `frames`.
         """
-        _check_length(features, self.frames)
+        check_length(features, self.frames)
         return features[:, current] + self.mix(features.flatten(1, 2))
 
 
@@ -77,7 +77,7 @@ class Conv3dFusion(Fusion):
         Raises:
             ValueError: T is not `frames`.
         """
-        _check_length(features, self.frames)
+        check_length(features, self.frames)
         x = features.transpose(1, 2)  # (B, C, T, H, W)
         for index, layer in enumerate(self.layers):
             x = layer(x if index == 0 else torch.relu(x))
@@ -129,8 +129,3 @@ class RecurrentFusion(Fusion):
         for index in range(current + 1):
             state = self.step(features[:, index], state)
         return self.give(features[:, current], state)
-
-
-def _check_length(features: Tensor, frames: int) -> None:
-    if features.shape[1] != frames:
-        raise ValueError(f"{features.shape[1]} frames given: this fusion takes {frames}")

@@ -15,12 +15,14 @@ from unsmear.models.config import NetworkConfig
 from unsmear.models.fusion.aligned import DeformableFusion, FilterAdaptiveFusion, FlowFusion
 from unsmear.models.fusion.attentive import FactorizedFusion, GatedFusion, NonLocalFusion
 from unsmear.models.fusion.base import Fusion
+from unsmear.models.fusion.chosen import ChosenFusion
 from unsmear.models.fusion.convolutional import (
     ConcatFusion,
     Conv3dFusion,
     NoFusion,
     RecurrentFusion,
 )
+from unsmear.models.fusion.shifted import ShiftFusion
 from unsmear.models.layers import ResidualBlock
 from unsmear.models.network import DeblurNetwork, pad_to_multiple
 
@@ -44,10 +46,12 @@ class FusionConfig:
         current: which of them is restored; default: the middle one.
         level: of the backbone, where frames meet; 0 is the finest.
         hidden: channels inside a fusion that has its own.
-        spatial_maps: M, of factorised and gated.
+        spatial_maps: M, of factorised, gated and chosen.
         temporal_maps: N, likewise.
-        focus: of factorised and gated: factor on fresh weights of f_s and f_p. At 1 the maps
-            start nearly flat, see `benchmarks/attention_use.py`.
+        keep: of chosen: frames that are fused, the current one included; `window` or more are
+            all. Default: half of the window, the current one beside them.
+        focus: of factorised, gated and chosen: factor on fresh weights of f_s and f_p. At 1 the
+            maps start nearly flat, see `benchmarks/attention_use.py`.
         extra_blocks: residual blocks behind the fusion that even out the budget, see
             `balanced`.
     """
@@ -60,6 +64,7 @@ class FusionConfig:
     hidden: int = 24
     spatial_maps: int = 8
     temporal_maps: int = 4
+    keep: int | None = None
     focus: float = 1.0
     extra_blocks: int = 0
 
@@ -74,6 +79,8 @@ class FusionConfig:
             problems.append(f"window is {self.window}: odd, at least 3")
         if not 0 <= self.place < self.window:
             problems.append(f"current is {self.current}: from 0 to {self.window - 1}")
+        if self.kept < 1:
+            problems.append(f"keep is {self.keep}: at least 1")
         if not 0 < self.focus < math.inf:
             problems.append(f"focus is {self.focus}: above 0")
         if not 0 <= self.level < levels:
@@ -89,6 +96,11 @@ class FusionConfig:
     def place(self) -> int:
         """Of the current frame in its window."""
         return self.window // 2 if self.current is None else self.current
+
+    @property
+    def kept(self) -> int:
+        """Frames that a fusion fuses which chooses."""
+        return (self.window + 1) // 2 if self.keep is None else self.keep
 
     @property
     def channels(self) -> int:
@@ -107,6 +119,10 @@ FUSIONS: dict[str, Callable[[FusionConfig], Fusion]] = {
     "nonlocal": lambda c: NonLocalFusion(c.channels, c.hidden),
     "factorised": lambda c: FactorizedFusion(c.channels, c.spatial_maps, c.temporal_maps, c.focus),
     "gated": lambda c: GatedFusion(c.channels, c.hidden, c.spatial_maps, c.temporal_maps, c.focus),
+    "chosen": lambda c: ChosenFusion(
+        c.channels, c.hidden, c.spatial_maps, c.temporal_maps, c.kept, c.focus
+    ),
+    "shifts": lambda c: ShiftFusion(c.channels, c.window),
 }
 """The table: a new technique is one class and one row."""
 
