@@ -353,6 +353,8 @@ def test_names_may_look_like_lists_and_numbers(tmp_path, monkeypatch, weights_fi
     ("arguments", "message"),
     [
         (["-o", "."], "'.' is a folder"),
+        (["-o", "circle"], "leads nowhere"),
+        (["circle"], "no such file"),
         (["-o", ""], "an argument is empty"),
         (["-o="], "an argument is empty"),
         ([""], "an argument is empty"),
@@ -377,6 +379,7 @@ def test_slips_are_one_line_or_one_event(
     for name in ("in.mp4", "b.mp4"):
         write_video(tmp_path / name, frames=1)
     (tmp_path / "plain").touch()
+    (tmp_path / "circle").symlink_to("circle")
     before = sorted(tmp_path.iterdir())
     weights = [] if "-m" in arguments else ["-m", str(weights_file)]
     with pytest.raises(SystemExit) as stop:

@@ -57,6 +57,14 @@ def test_what_a_stream_cannot_show_is_escaped():
     assert held.getvalue() == rb"\xe9 \udcff.mp4"
 
 
+def test_where_there_is_no_stream_nothing_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with lasting_streams():
+        print("nobody hears")
+        assert not sys.stdout.isatty()
+    assert sys.stdout is None
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes differ there")
 def test_a_reader_that_leaves_does_not_stop_the_restoration(tmp_path, weights_file):
     source = write_video(tmp_path / "in.mp4", frames=3)

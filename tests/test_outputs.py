@@ -63,6 +63,7 @@ def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
     (tmp_path / "link.png").symlink_to(clip)
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     inputs = [folder, clip, None, tmp_path / "circle"]
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
     for path, message in (
         (tmp_path / "no" / "p.png", "no folder"),
         (clip / "p.png", "no folder"),
@@ -71,6 +72,7 @@ def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
         (folder / "p.png", r"in\) the input"),
         (folder / "deep" / ".." / "p.png", r"in\) the input"),
         (tmp_path / "link.png", r"in\) the input"),
+        (tmp_path / "nowhere.png", "leads nowhere"),
         (tmp_path / ("x" * 300 + ".png"), "cannot write"),
     ):
         with pytest.raises(OutputError, match=message):

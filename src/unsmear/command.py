@@ -237,10 +237,12 @@ def plan_jobs(
     for clip in clips:
         sources += _sources(clip)
     many = len(sources) > 1 or sources[0] != clips[0]
-    if many and output is not None and not is_folder(output):
-        raise OutputError(
-            f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
-        )
+    if many and output is not None:
+        with writing(output):
+            if not is_folder(output):
+                raise OutputError(
+                    f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
+                )
     if preview and output is not None and not many and output.suffix.lower() != ".png":
         raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
     jobs = []
@@ -277,9 +279,12 @@ def _sources(clip: Path) -> list[Path]:
 
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
+    from unsmear.outputs import real_path
+
     mark = "" if folder else ".sharp"
-    where = source.resolve().parent if folder is None else folder
-    name = source.resolve().name if source.is_dir() else source.stem
+    real = real_path(source)
+    where = real.parent if folder is None else folder
+    name = real.name if source.is_dir() else source.stem
     if preview:
         return where / f"{name}.preview.png"
     if source.is_dir():

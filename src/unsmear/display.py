@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import sys
@@ -181,19 +182,27 @@ def show_error(text: str) -> None:
     err.print(f"[bold red]unsmear:[/] {message}", highlight=False, soft_wrap=True)
 
 
+class _Nowhere(io.StringIO):
+    """Keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 class LastingStream:
     """A standard stream that may end before the work does: `head` has seen enough, or the disk that
     it goes to is full. What follows is dropped. Characters that it cannot show become escapes.
 
     Args:
-        stream: the text stream that is written to; everything else is asked of it.
+        stream: the text stream that is written to; everything else is asked of it. None, which
+            Python gives where there is none: what would go there is dropped from the start.
 
     Attributes:
         error: why the stream ended, None while it has not.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = _Nowhere() if stream is None else stream
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:

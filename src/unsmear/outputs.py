@@ -97,9 +97,13 @@ def check_file(
 
 
 def check_named(path: Path) -> None:
-    """Raise OutputError where a path says in which folder, and not what is to be there."""
+    """Raise OutputError where a path says in which folder, and not what is to be there; or is a
+    link to what is not there.
+    """
     if path.name in ("", ".."):
         raise OutputError(f"'{path}' is a folder: add the name of what is written there")
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"'{path}' is a link that leads nowhere: remove it, or choose another")
 
 
 def check_folder_of(path: Path) -> None:

@@ -121,8 +121,10 @@ def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> 
     """Whether a result of a source may go there, as a folder or as a file.
 
     Raises:
+        InputError: there is no such source, or no right to read it.
         OutputError: the path is the source, exists, or cannot be written.
     """
+    check_source(source)
     with writing(path):
         check_named(path)
         if source.is_dir() and not folder:
