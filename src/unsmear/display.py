@@ -210,9 +210,9 @@ class LastingStream:
         if self.error is None:
             try:
                 return self._stream.write(text)
-            except UnicodeEncodeError as error:
-                shown = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
-                return self.write(shown)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding
+                return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
             except OSError as error:
                 self._end(error)
         return len(text)

@@ -55,7 +55,9 @@ def test_end_to_end_restores_a_whole_clip(loaded):
     assert whole.overhead == pytest.approx(1 - whole.restoring_seconds / whole.seconds)
 
 
-@pytest.mark.parametrize(("alone", "words"), [(0.9, "10 % of the time"), (1.57, "cannot be told")])
+@pytest.mark.parametrize(
+    ("alone", "words"), [(0.9, "10 % of the time"), (1.57, "less than this measure can tell")]
+)
 def test_what_cannot_be_told_of_the_rest_of_the_time_is_no_number(alone, words):
     whole = EndToEnd("torch", 2, seconds=1.0, restoring_seconds=alone)
     origin = origin_of(torch.device("cpu"))

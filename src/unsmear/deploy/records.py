@@ -126,8 +126,7 @@ def bench_lines(record: BenchRecord) -> list[str]:
                 f"{100 * whole.overhead:.0f} % of the time is not restoring's (its own time taken "
                 "in turn, in the same run)."
                 if whole.overhead >= 0
-                else "how much of the time is not restoring's cannot be told from so few frames or "
-                "rounds."
+                else "the time that is not restoring's is less than this measure can tell."
             ),
         ]
     return lines
