@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
 from unsmear.cli import main
+from unsmear.errors import cannot_write
 from unsmear.restoration import frames, preview
 from unsmear.video.images import read_image, write_image
 from unsmear.video.reader import VideoReader
@@ -269,3 +272,153 @@ def test_an_interrupt_is_one_line_and_exit_130(tmp_path, capsys, weights_file, m
     assert stop.value.code == 130
     assert capsys.readouterr().err.strip() == "unsmear: interrupted"
     assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".safetensors"]
+
+
+def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, capsys, weights_file):
+    clips = [write_video(tmp_path / name, frames=2) for name in ("a.mp4", "a.sharp.mp4", "b.mp4")]
+    contents = [clip.read_bytes() for clip in clips]
+    before = sorted(tmp_path.iterdir())
+    out = tmp_path / "o"
+    for arguments, message in (
+        ((*clips, "--overwrite"), "a.sharp.mp4', which is given too"),
+        ((tmp_path, "--overwrite"), "a.sharp.mp4', which is given too"),
+        ((*clips, "-o", tmp_path, "--overwrite"), "is (in) the input"),
+    ):
+        assert message in refused(capsys, *arguments, weights=weights_file)
+    other = write_video(tmp_path / "a.compare.mp4", frames=2)
+    shown = refused(capsys, clips[0], other, "-o", out, "--compare", "side", weights=weights_file)
+    assert "would both become" in shown
+    other.unlink()
+    assert [clip.read_bytes() for clip in clips] == contents
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_preview_goes_over_no_input_and_leaves_nothing_on_a_full_disk(
+    tmp_path, capsys, weights_file, monkeypatch
+):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    write_image(folder / "0.png", torch.full((3, 32, 48), 99, dtype=torch.uint8))
+    contents = (folder / "0.png").read_bytes()
+    (tmp_path / "dir.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for target, message in (
+        (folder / "0.png", "(in) the input"),
+        (folder / "new.png", "(in) the input"),
+        (tmp_path / "dir.png", "is a folder"),
+        (tmp_path / "no" / "p.png", "no folder"),
+    ):
+        arguments = (folder, "--preview", "-o", target, "--overwrite")
+        assert message in refused(capsys, *arguments, weights=weights_file)
+
+    def full(path, image):
+        path.write_bytes(b"half")
+        raise cannot_write(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(preview, "write_image", full)
+    arguments = (folder, "--preview", "-o", tmp_path / "p.png")
+    assert f"'{tmp_path / 'p.png'}': No space left" in refused(
+        capsys, *arguments, weights=weights_file
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (folder / "0.png").read_bytes() == contents
+
+
+def test_a_preview_shows_a_frame_once(tmp_path, capsys, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=1)
+    run(source, "--preview", weights=weights_file)
+    assert "1 frame restored" in capsys.readouterr().out
+    assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
+
+
+def test_names_may_look_like_lists_and_numbers(tmp_path, monkeypatch, weights_file):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "[Group] Show - 01.mp4", frames=1)
+    run("[Group] Show - 01.mp4", "-o", "[1].mp4", weights=weights_file)
+    assert (tmp_path / "[1].mp4").is_file()
+    (tmp_path / "v1.0").mkdir()
+    write_image(tmp_path / "v1.0" / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
+    (tmp_path / "link").symlink_to("nowhere")  # of no picture
+    (tmp_path / "v1.0" / "notes.txt").symlink_to("nowhere")
+    run("v1.0", weights=weights_file)
+    run("v1.0", "[1].mp4", "-o", "both.d", weights=weights_file)
+    assert [file.name for file in (tmp_path / "v1.0_sharp").iterdir()] == ["0.png"]
+    assert sorted(file.name for file in (tmp_path / "both.d").iterdir()) == ["[1].mp4", "v1.0"]
+    long = "x" * 245 + ".mp4"  # beside it grows what has a longer name
+    run("[1].mp4", "-o", long, weights=weights_file)
+    assert (tmp_path / long).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "."], "'.' is a folder"),
+        (["-o", "circle"], "leads nowhere"),
+        (["circle"], "no such file"),
+        (["-o", ""], "an argument is empty"),
+        (["-o="], "an argument is empty"),
+        ([""], "an argument is empty"),
+        (["b.mp4", "-o", "no/such"], "there is no folder 'no'"),
+        (["b.mp4", "-o", "plain"], "'plain' is a file"),
+        (["b.mp4", "-o", "new", "-m", "nope"], "unknown model"),
+        (["x" * 300], "name too long"),
+        (["-o", "x" * 300 + ".mp4"], "name too long"),
+        (["--crf", "1.5"], "'1.5' is not a whole number"),
+        (["--crf", "many", "--json"], "'many' is not a whole number"),
+        (["nowhere.mp4", "--json"], "no such file or folder: 'nowhere.mp4'"),
+        (["--json", "-o", "out.gif"], "suffix must be one of"),
+        (["--json", "--strength", "2"], "strength is 2"),
+        (["--json", "-m", "nope"], "unknown model"),
+        (["--json", "-o", ""], "an argument is empty"),
+    ],
+)
+def test_slips_are_one_line_or_one_event(
+    tmp_path, capsys, weights_file, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mp4", "b.mp4"):
+        write_video(tmp_path / name, frames=1)
+    (tmp_path / "plain").touch()
+    (tmp_path / "circle").symlink_to("circle")
+    before = sorted(tmp_path.iterdir())
+    weights = [] if "-m" in arguments else ["-m", str(weights_file)]
+    with pytest.raises(SystemExit) as stop:
+        main(["in.mp4", *arguments, *weights])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    if "--json" in arguments:
+        (line,) = shown.out.splitlines()
+        event = json.loads(line)
+        assert (event["event"], event["input"], shown.err) == ("error", None, "")
+        assert message in event["text"]
+    else:
+        (line,) = shown.err.splitlines()
+        assert message.lower() in line.lower()
+        assert shown.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path, capsys, weights_file, monkeypatch):
+    """Root may do everything, so the system's answer is made up."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    source = write_video(tmp_path / "in.mp4", frames=1)
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", denied)
+        assert "cannot read" in refused(capsys, folder, weights=weights_file)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", lambda path, **options: denied(path))
+        several = (source, source.with_name("b.mp4"), "-o", tmp_path / "out")
+        assert "cannot write" in refused(capsys, *several, weights=weights_file)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "unsmear.restoration.files.fingerprint", denied
+        )  # where nobody thinks of it
+        assert "Permission denied" in refused(capsys, source, weights=weights_file)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "in.mp4", "locked", "small.safetensors",
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ from tests.conftest import SMALL, awake, write_video
 from unsmear import demo
 from unsmear.engines.base import as_engine
 from unsmear.engines.choice import OpenedModel
+from unsmear.errors import InputError, OutputError
 from unsmear.models.checkpoint import Provenance
 from unsmear.video.images import read_image
 from unsmear.video.reader import VideoReader
@@ -52,3 +53,19 @@ def test_demo_with_a_clip_of_ones_own(tmp_path, model):
     assert result.restored.name == "mine.sharp.mp4"
     assert result.picture.is_file()
     assert clip.is_file()
+
+
+def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):
+    clip = write_video(tmp_path / "mine.mp4", frames=1)
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for out, given, error, message in (
+        ("plain", clip, OutputError, "is a file"),
+        ("plain/x", clip, OutputError, "cannot write"),
+        ("out", tmp_path / "nowhere.mp4", InputError, "no such file"),
+        ("out", tmp_path / "folder", InputError, "shows a video"),
+    ):
+        with pytest.raises(error, match=message):
+            demo.run_demo(tmp_path / out, model, given)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -71,6 +71,22 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
         capsys, "quantize", weights_file, "--clips", clip, "--val", val, "-o", tmp_path / "a" / "b"
     )
     assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
+    contents = clip.read_bytes()
+    assert "(in) the input" in fails(
+        capsys, "quantize", weights_file, "--clips", clip, "--val", val, "-o", clip, "--overwrite"
+    )
+    assert clip.read_bytes() == contents
+
+
+def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("unsmear.deploy.bench.convolution_peak", None)  # nothing is measured
+    for arguments, message in (
+        (["--json", tmp_path / "no" / "b.json"], "there is no folder"),
+        (["--json", weights_file], "(in) the input"),
+        (["--size", "99999999x99999999"], "at most 67,108,864 pixels"),
+        (["--rounds", "1.5"], "not a whole number"),
+    ):
+        assert message in fails(capsys, "bench", "-m", weights_file, *arguments)
 
 
 def test_another_engine_does_not_go_on_with_what_one_began(

@@ -186,7 +186,11 @@ def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
         (["text.mp4"], "cannot be read as a video"),
         (["empty"], "holds no pictures"),
         (["clip.mp4", "-m", "nothing"], "unknown model"),
-        (["clip.mp4", "--plot", "plot.nothing", "--every", "3"], "cannot write the plot"),
+        (["clip.mp4", "--plot", "plot.nothing"], "suffix must be one of .png"),
+        (["clip.mp4", "--plot", "no/p.png"], "there is no folder 'no'"),
+        (["pictures", "--plot", "pictures/0.png", "--overwrite"], "(in) the input"),
+        (["clip.mp4", "--every", "1.5"], "not a whole number"),
+        (["clip.mp4", ""], "an argument is empty"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys, weights_file):
@@ -195,6 +199,10 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys
     (tmp_path / "plot.png").write_text("precious")
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "pictures").mkdir()
+    write_image(tmp_path / "pictures" / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
+    pixels = (tmp_path / "pictures" / "0.png").read_bytes()
+    monkeypatch.setattr("unsmear.restoration.sampling.sample_blur", never_if(arguments, "--plot"))
     before = sorted(tmp_path.iterdir())
     weights = [] if "-m" in arguments else ["-m", str(weights_file)]
     with pytest.raises(SystemExit) as stop:
@@ -205,6 +213,12 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys
     assert len(shown.splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "plot.png").read_text() == "precious"
+    assert (tmp_path / "pictures" / "0.png").read_bytes() == pixels
+
+
+def never_if(arguments, option):
+    """What measures, or nothing that may be called where the option is at fault."""
+    return None if option in arguments else sample_blur
 
 
 def test_clip_info_and_file_agree_on_names():

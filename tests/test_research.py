@@ -1,8 +1,11 @@
-"""`unsmear synth` (train and eval are tried where their parts are tested)."""
+"""`unsmear synth`, and what `unsmear eval` refuses before it measures; the rest is tried where its
+parts are tested.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -62,5 +65,60 @@ def test_synth_overwrites_nothing_unasked_and_knows_its_steps(photographs, tmp_p
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
     assert target.read_bytes() == b"precious"
+    inside = photographs / "0.png"
+    pixels = inside.read_bytes()
+    for output, message in (
+        (tmp_path / "s.txt", "suffix must be one of .bmp"),
+        (tmp_path / "s", "suffix must be one of .bmp"),
+        (tmp_path / "no" / "s.png", "there is no folder"),
+        (inside, "(in) the input"),
+    ):
+        arguments = ["synth", "--data", str(photographs), "-o", str(output), "--overwrite"]
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+    assert inside.read_bytes() == pixels
     main([*base, "--overwrite"])
     assert read_image(target).shape[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "photos/0.png"], "(in) the input"),
+        (["--markdown", "photos/new.md"], "(in) the input"),
+        (["--json", "no/r.json"], "there is no folder"),
+        (["--plot", "p.txt"], "suffix must be one of .png"),
+        (["--plot", "p"], "suffix must be one of .png"),
+        (["--json", "r", "--markdown", "r"], "two reports"),
+        (["--workers", "-1"], "workers is -1"),
+    ],
+)
+def test_eval_says_beforehand_what_cannot_be_written(
+    photographs, tmp_path, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in photographs.iterdir()}
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--restored", "photos", "--sharp", "photos", *arguments])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out == ""  # nothing was measured
+    assert {path: path.read_bytes() for path in photographs.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [photographs]
+
+
+def test_eval_replaces_reports_and_refuses_frames_of_two_sizes(photographs, tmp_path, capsys):
+    report = tmp_path / "r.json"
+    report.write_text("of an earlier run")
+    base = ["eval", "--restored", str(photographs), "--sharp", str(photographs)]
+    main([*base, "--json", str(report)])
+    assert json.loads(report.read_text())["all"]["frames"] == 2
+    write_image(photographs / "2.png", torch.zeros(3, 60, 60, dtype=torch.uint8))
+    with pytest.raises(SystemExit) as stopped:
+        main(base)
+    assert stopped.value.code == 2
+    assert "frame 2 is of another size" in capsys.readouterr().err

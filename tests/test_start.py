@@ -197,3 +197,20 @@ def test_a_picture_larger_than_can_be_is_refused_before_it_is_allocated(tmp_path
     assert done.returncode == 2
     assert "0.png" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_answered_from_the_first_import_on(tmp_path):
+    """As `unsmear` is started: nothing that takes a while is imported before."""
+    code = (
+        "import sys, unsmear.__main__ as start\n"
+        "assert 'cyclopts' not in sys.modules and 'rich' not in sys.modules\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, *_):\n"
+        "        raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "start.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "unsmear: interrupted\n")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["unsmear"] == "unsmear.__main__:main"

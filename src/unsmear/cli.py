@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unsmear import __version__, command, deployment, info, research
+from unsmear import __version__, command, deployment, info, research, training
 from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
 from unsmear.command import USAGE_ERROR
-from unsmear.display import Bar, err, out, show_error
+from unsmear.display import Bar, JsonLines, err, lasting_streams, out, show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, UnsmearError
+from unsmear.errors import ConfigError, OutputError, UnsmearError, mendable
 from unsmear.models import DEFAULT_MODEL
 
 INTERRUPTED = 130
@@ -24,12 +26,14 @@ app = App(
     name="unsmear",
     suppress_keyboard_interrupt=False,  # `main` says what happened
     version=__version__,
+    # Names of files may begin with a bracket, as lists in JSON do.
+    default_parameter=Parameter(json_list=False, json_dict=False),
     help="Make blurry video sharp: `unsmear shaky.mp4 -o sharp.mp4`",
 )
 
 app.default(command.restore)
-app.command(research.train)
-app.command(research.synth)
+app.command(training.train)
+app.command(training.synth)
 app.command(research.evaluate, name="eval")
 app.command(info.info)
 app.command(research.explain)
@@ -88,11 +92,12 @@ def demo(
         engine: What runs the network. `auto` is the fastest in float32 that is installed.
     """
     from unsmear.allocator import hand_memory_back
-    from unsmear.demo import run_demo
+    from unsmear.demo import check_demo, run_demo
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
 
     hand_memory_back()
+    check_demo(output, clip)
     loaded = open_model(model, device, engine, side_by_side=True)
     with Bar(clip.name if clip else "demo clip") as bar, cores_left_to(loaded.engine):
         result = run_demo(output, loaded, clip, bar.progress)
@@ -116,8 +121,19 @@ def main(arguments: list[str] | None = None) -> None:
     # OpenCV would allocate what a damaged header asks for; it looks here when it is loaded.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     try:
-        if "-" in (sys.argv[1:] if arguments is None else arguments):
-            raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")
+        with lasting_streams():
+            code = _answer(sys.argv[1:] if arguments is None else arguments)
+    except OutputError as error:
+        show_error(str(error))
+        code = USAGE_ERROR
+    if code:
+        sys.exit(code)
+
+
+def _answer(arguments: list[str]) -> int:
+    """Do what is asked for; the exit code."""
+    try:
+        _check_arguments(arguments)
         app(
             arguments,
             exit_on_error=False,
@@ -126,11 +142,35 @@ def main(arguments: list[str] | None = None) -> None:
             result_action="return_value",
         )
     except (UnsmearError, CycloptsError) as error:
-        show_error(str(error))
-        sys.exit(USAGE_ERROR)
+        _tell(error, arguments)
+        return USAGE_ERROR
+    except OSError as error:
+        _tell(mendable(error), arguments)
+        return USAGE_ERROR
     except KeyboardInterrupt:
         err.print("unsmear: interrupted", highlight=False)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    return 0
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    if "-" in arguments:
+        raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")
+    if any(re.fullmatch("(-[^=]*=)?", argument) for argument in arguments):
+        raise ConfigError(
+            "an argument is empty (''): give a name, or set the variable that it comes from"
+        )
+
+
+def _tell(error: Exception, arguments: Sequence[str]) -> None:
+    """One line on standard error; one in JSON on standard output where a program listens, which
+    it does with `--json` where that names no file.
+    """
+    verb = arguments[0] if arguments and arguments[0] in app else None
+    if "--json" in arguments and verb in (None, "info"):
+        JsonLines(None).error(" ".join(str(error).split()))
+    else:
+        show_error(str(error))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from unsmear.arguments import Device
+from unsmear.arguments import Device, MaybeWhole, Whole
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, InputError, OutputError, UnsmearError
+from unsmear.errors import (
+    ConfigError,
+    InputError,
+    OutputError,
+    UnsmearError,
+    mendable,
+    reading,
+    writing,
+)
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.video.formats import VIDEO_CONTAINERS
@@ -23,21 +32,6 @@ if TYPE_CHECKING:
     from unsmear.restoration.stream import Window
 
 USAGE_ERROR = 2
-_VIDEOS = frozenset(
-    (
-        *VIDEO_CONTAINERS,
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-    )
-)
 
 
 def restore(
@@ -48,14 +42,14 @@ def restore(
     engine: EngineName = "auto",
     window: str | None = None,
     tile: str = "auto",
-    ensemble: int = 1,
-    refine: int = 0,
-    burst: int = DEFAULT_BURST,
+    ensemble: Whole = 1,
+    refine: Whole = 0,
+    burst: Whole = DEFAULT_BURST,
     strength: float = 1.0,
     start: str | None = None,
     end: str | None = None,
     codec: Literal["auto", "h264", "hevc", "vp9", "av1", "prores", "ffv1"] = "auto",
-    crf: int | None = None,
+    crf: MaybeWhole = None,
     pixel_format: str | None = None,
     lossless: Annotated[bool, Parameter(negative="")] = False,
     deinterlace: Annotated[bool, Parameter(negative="")] = False,
@@ -100,7 +94,7 @@ def restore(
         compare: Also write before and after, side by side or wiped over, named `.compare`.
         preview: Only restore a few frames and show them before and after in a picture.
         overwrite: Replace results that exist.
-        json: Progress and result as JSON lines on standard output.
+        json: Progress, result and errors as JSON lines on standard output.
     """
     if not clips:
         raise ConfigError("no clip given: unsmear clip.mp4 -o sharp.mp4 (see unsmear --help)")
@@ -108,7 +102,6 @@ def restore(
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
     from unsmear.restoration.effort import Effort
-    from unsmear.restoration.paths import check_paths
     from unsmear.restoration.settings import Settings, Span, parse_time
     from unsmear.restoration.stream import parse_window
     from unsmear.restoration.tiles import parse_tiling
@@ -135,25 +128,62 @@ def restore(
         overwrite=overwrite,
     )
     chosen: Window | None = None if window is None else parse_window(window)
-    jobs = plan_jobs(clips, output, preview=preview, lossless=lossless)
-    if not preview:
+    jobs, folder = plan_jobs(clips, output, preview=preview, lossless=lossless)
+    with _made(folder):
+        _check_jobs(jobs, settings, preview=preview)
+        opened = open_model(model, device, engine, side_by_side=True)
+        said: set[str] = set()
+        failures = 0
         for source, target in jobs:
-            check_paths(source, target, settings)
-    opened = open_model(model, device, engine, side_by_side=True)
-    said: set[str] = set()
-    failures = 0
-    for source, target in jobs:
-        reporter: Reporter = JsonLines(source) if json else Bar(source.name, said)
-        with reporter, cores_left_to(opened.engine):
-            try:
-                _restore_one(source, target, opened, chosen, settings, reporter, preview=preview)
-            except UnsmearError as error:
-                if len(jobs) == 1 and not json:
-                    raise
-                reporter.error(str(error))
-                failures += 1
+            reporter: Reporter = JsonLines(source) if json else Bar(source.name, said)
+            with reporter, cores_left_to(opened.engine):
+                try:
+                    _restore_one(
+                        source, target, opened, chosen, settings, reporter, preview=preview
+                    )
+                except UnsmearError as error:
+                    if len(jobs) == 1 and not json:
+                        raise
+                    reporter.error(str(error))
+                    failures += 1
     if failures:
         sys.exit(USAGE_ERROR)
+
+
+@contextlib.contextmanager
+def _made(folder: Path | None) -> Iterator[None]:
+    """The folder that results go into, if it is not there; one that stays empty goes again."""
+    if folder is None:
+        yield
+        return
+    with writing(folder):
+        there = folder.is_dir()
+        if folder.exists() and not there:
+            raise OutputError(f"'{folder}' is a file: name a folder for the results")
+        if not folder.parent.is_dir():
+            raise OutputError(f"cannot write '{folder}': there is no folder '{folder.parent}'")
+        folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _check_jobs(jobs: Sequence[tuple[Path, Path]], settings: Settings, *, preview: bool) -> None:
+    """Whether all can be done, before any of it is."""
+    from unsmear.outputs import check_named
+    from unsmear.restoration.paths import check_apart, check_paths, targets_of
+    from unsmear.restoration.preview import check_preview
+
+    for _, target in jobs:
+        check_named(target)
+    check_apart(
+        [(source, [target] if preview else targets_of(target, settings)) for source, target in jobs]
+    )
+    for source, target in jobs:
+        (check_preview if preview else check_paths)(source, target, settings)
 
 
 def _restore_one(
@@ -170,22 +200,25 @@ def _restore_one(
     from unsmear.restoration.preview import write_preview
 
     chosen = model.window if window is None else window
-    if preview:
-        outcome = write_preview(
-            source, target, model.engine, chosen, settings, on_note=reporter.note
-        )
-    else:
-        outcome = restore_file(
-            source, target, model.engine, chosen, settings,
-            on_progress=reporter.progress, on_note=reporter.note,
-        )  # fmt: skip
+    try:
+        if preview:
+            outcome = write_preview(
+                source, target, model.engine, chosen, settings, on_note=reporter.note
+            )
+        else:
+            outcome = restore_file(
+                source, target, model.engine, chosen, settings,
+                on_progress=reporter.progress, on_note=reporter.note,
+            )  # fmt: skip
+    except OSError as error:
+        raise mendable(error) from None
     reporter.result(target, outcome)
 
 
 def plan_jobs(
     clips: Sequence[Path], output: Path | None, *, preview: bool = False, lossless: bool = False
-) -> list[tuple[Path, Path]]:
-    """What is restored into what.
+) -> tuple[list[tuple[Path, Path]], Path | None]:
+    """What is restored into what, and the folder that several results go into, if one is named.
 
     Args:
         clips: videos, folders of pictures, folders of videos.
@@ -194,20 +227,22 @@ def plan_jobs(
         lossless: results are .mkv.
 
     Raises:
-        InputError: a clip is not there, or a folder holds neither pictures nor videos, or both.
-        OutputError: two results would have one name.
+        InputError: a folder cannot be read, or holds videos and pictures.
+        OutputError: one file is named for several results.
         ConfigError: a preview with another suffix than .png.
     """
+    from unsmear.restoration.paths import is_folder
+
     sources: list[Path] = []
     for clip in clips:
         sources += _sources(clip)
     many = len(sources) > 1 or sources[0] != clips[0]
     if many and output is not None:
-        if output.suffix:
-            raise OutputError(
-                f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
-            )
-        output.mkdir(exist_ok=True)
+        with writing(output):
+            if not is_folder(output):
+                raise OutputError(
+                    f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
+                )
     if preview and output is not None and not many and output.suffix.lower() != ".png":
         raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
     jobs = []
@@ -217,34 +252,39 @@ def plan_jobs(
         else:
             target = output
         jobs.append((source, target))
-    names = [target for _, target in jobs]
-    if double := [name for name in names if names.count(name) > 1]:
-        raise OutputError(f"two clips would both become '{double[0]}': restore them one by one")
-    return jobs
+    return jobs, output if many else None
 
 
 def _sources(clip: Path) -> list[Path]:
     """A clip itself, or the videos of a folder."""
-    if not clip.is_dir():
-        return [clip]
+    from unsmear.restoration.paths import VIDEO_SUFFIXES
     from unsmear.video.images import list_images
 
-    videos = sorted(
-        path
-        for path in clip.iterdir()
-        if path.suffix.lower() in _VIDEOS and path.is_file() and not path.name.startswith(".")
-    )
+    with reading(clip):
+        if not clip.is_dir():
+            return [clip]
+        videos = sorted(
+            path
+            for path in clip.iterdir()
+            if path.suffix.lower() in VIDEO_SUFFIXES
+            and path.is_file()
+            and not path.name.startswith(".")
+        )
+        pictures = list_images(clip)
     if not videos:
         return [clip]
-    if list_images(clip):
+    if pictures:
         raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
     return videos
 
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
+    from unsmear.outputs import real_path
+
     mark = "" if folder else ".sharp"
-    where = source.resolve().parent if folder is None else folder
-    name = source.resolve().name if source.is_dir() else source.stem
+    real = real_path(source)
+    where = real.parent if folder is None else folder
+    name = real.name if source.is_dir() else source.stem
     if preview:
         return where / f"{name}.preview.png"
     if source.is_dir():

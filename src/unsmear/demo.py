@@ -28,10 +28,11 @@ from unsmear.data.shake import (
     smooth_path,
 )
 from unsmear.engines.choice import OpenedModel
-from unsmear.errors import MissingExtraError
+from unsmear.errors import InputError, MissingExtraError, OutputError, writing
 from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.outputs import growing_file
 from unsmear.restoration.files import Progress, restore_file
-from unsmear.restoration.paths import compare_path
+from unsmear.restoration.paths import check_source, compare_path
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.video.color import planes_from_rgb
@@ -145,6 +146,17 @@ class DemoResult:
     ssim: tuple[float, float] | None
 
 
+def check_demo(out: Path, clip: Path | None) -> None:
+    """Whether the demo can begin, before anything is made; see `run_demo`."""
+    if clip is not None:
+        check_source(clip)
+        if clip.is_dir():
+            raise InputError(f"'{clip}' is a folder: the demo shows a video file")
+    with writing(out):
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"'{out}' is a file: choose another folder with -o")
+
+
 def run_demo(
     out: Path,
     model: OpenedModel,
@@ -158,8 +170,15 @@ def run_demo(
         model: engine and window.
         clip: the user's own clip; without one the demo clip is made.
         on_progress: see `restore_file`.
+
+    Raises:
+        InputError: the clip is no video that can be read.
+        OutputError: the folder cannot be made or written.
+        MissingExtraError: scikit-image, whose photographs the demo clip shows, is not installed.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    check_demo(out, clip)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     truth = None
     source = clip
     if source is None:
@@ -173,7 +192,8 @@ def run_demo(
     ).frames
     best, scores = _compare(source, restored, truth)
     picture = out / f"{source.stem}.compare.png"
-    write_image(picture, before_after_picture(*best))
+    with growing_file(picture) as partial:
+        write_image(partial, before_after_picture(*best))
     return DemoResult(restored, compare_path(restored), picture, frames, *scores)
 
 

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unsmear.arguments import Device, Paths
+from unsmear.arguments import Device, MaybeWhole, Paths, Whole, weights_named
+from unsmear.clip import MOST_PIXELS
 from unsmear.display import err, out
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, InputError, OutputError
+from unsmear.errors import ConfigError, InputError
 from unsmear.models import DEFAULT_MODEL
+from unsmear.outputs import check_file, write_text
 from unsmear.restoration import DEFAULT_BURST
 
 
@@ -22,7 +24,7 @@ def quantize(
     clips: Paths,
     val: Path,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    frames: int = 3,
+    frames: Whole = 3,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Make the graphs of a network in eight bits, for the engine openvino-int8.
@@ -48,10 +50,7 @@ def quantize(
     loaded = load_model(model)
     assert loaded.weights is not None
     path = output or eight_bit_path(loaded.weights)
-    if path.exists() and not overwrite:
-        raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
+    check_file(path, inputs=(*clips, val, loaded.weights), overwrite=overwrite)
     sequences = find_pairs(val)
     if not sequences:
         raise InputError(f"no blurry and sharp frames below '{val}'")
@@ -103,11 +102,11 @@ def bench(
         list[EngineName] | None, Parameter(consume_multiple=True, negative="")
     ] = None,
     device: Device = "auto",
-    rounds: int = 5,
-    frames: int = 24,
-    refine: int = 0,
-    burst: int = DEFAULT_BURST,
-    threads: int | None = None,
+    rounds: Whole = 5,
+    frames: Whole = 24,
+    refine: Whole = 0,
+    burst: Whole = DEFAULT_BURST,
+    threads: MaybeWhole = None,
     json: Path | None = None,
 ) -> None:
     """Measure how fast engines run a network on this machine, and what decoding and encoding add.
@@ -146,10 +145,14 @@ def bench(
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if match is None or min(int(match[1]), int(match[2])) < 16:
         raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
+    width, height = int(match[1]), int(match[2])
+    if width * height > MOST_PIXELS:
+        raise ConfigError(f"size is {size}: at most {MOST_PIXELS:,} pixels, such as 7680x4320")
     if rounds < 1 or frames < 0 or (threads is not None and threads < 1):
         raise ConfigError("rounds and threads must be at least 1, frames 0 or more")
     effort = Effort(refine=refine, burst=burst)
-    width, height = int(match[1]), int(match[2])
+    if json is not None:
+        check_file(json, inputs=[weights_named(model)])
     if threads is not None:
         torch.set_num_threads(threads)
     hand_memory_back()
@@ -188,5 +191,5 @@ def bench(
     )
     out.print("\n".join(bench_lines(record)), highlight=False, markup=False, soft_wrap=True)
     if json is not None:
-        json.write_text(json_format.dumps(dataclasses.asdict(record), indent=2) + "\n")
+        write_text(json, json_format.dumps(dataclasses.asdict(record), indent=2) + "\n")
         out.print(f"written: {json}", highlight=False, soft_wrap=True)

@@ -1,14 +1,23 @@
-"""What a run shows while it works: a progress bar for people, JSON lines for programs."""
+"""What a run shows while it works: a progress bar for people, JSON lines for programs; and that
+nobody need listen to the end.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
+
+from unsmear.errors import OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
 
 _FRAMES_BETWEEN_TRIMS = 16
 _SECONDS_BETWEEN_LINES = 0.5
+_NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # the latter on Windows
 out = Console()
 err = Console(stderr=True)
 
@@ -99,8 +109,9 @@ class Bar:
 
     def result(self, target: Path, outcome: Outcome) -> None:
         resumed = f" ({outcome.resumed} by an earlier run)" if outcome.resumed else ""
+        frames = "1 frame" if outcome.frames == 1 else f"{outcome.frames} frames"
         out.print(
-            f"{outcome.frames} frames restored{resumed}: {escape(str(target))}",
+            f"{frames} restored{resumed}: {escape(str(target))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -120,11 +131,11 @@ class JsonLines:
     """One JSON object a line on standard output; `event` says what it is.
 
     Args:
-        source: of the file.
+        source: of the file; None where all that the command does is meant.
     """
 
-    def __init__(self, source: Path) -> None:
-        self._source = str(source)
+    def __init__(self, source: Path | None) -> None:
+        self._source = None if source is None else str(source)
         self._began = self._last = time.monotonic()
 
     def _say(self, event: str, **values: object) -> None:
@@ -169,3 +180,82 @@ def show_error(text: str) -> None:
     """One line on standard error."""
     message = escape(" ".join(text.split()))
     err.print(f"[bold red]unsmear:[/] {message}", highlight=False, soft_wrap=True)
+
+
+class _Nowhere(io.StringIO):
+    """Keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+class LastingStream:
+    """A standard stream that may end before the work does: `head` has seen enough, or the disk that
+    it goes to is full. What follows is dropped. Characters that it cannot show become escapes.
+
+    Args:
+        stream: the text stream that is written to; everything else is asked of it. None, which
+            Python gives where there is none: what would go there is dropped from the start.
+
+    Attributes:
+        error: why the stream ended, None while it has not.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = _Nowhere() if stream is None else stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write while that can be done."""
+        if self.error is None:
+            try:
+                return self._stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding
+                return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            except OSError as error:
+                self._end(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush while that can be done."""
+        if self.error is None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        self.error = error
+        # What waits in the stream's buffer is written once more when Python ends: into nothing.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Let standard output and standard error end before the work does.
+
+    Raises:
+        OutputError: at the end, where standard output could not be written for another reason than
+            that nobody read it any more.
+    """
+    before = sys.stdout, sys.stderr
+    shown, told = LastingStream(sys.stdout), LastingStream(sys.stderr)
+    sys.stdout, sys.stderr = cast(TextIO, shown), cast(TextIO, told)
+    try:
+        yield
+        shown.flush()
+        if shown.error is not None and shown.error.errno not in _NOBODY_READS:
+            raise OutputError(
+                f"cannot write to standard output: {shown.error.strerror or shown.error}"
+            )
+    finally:
+        shown.flush()
+        told.flush()
+        sys.stdout, sys.stderr = before

@@ -14,7 +14,8 @@ Each message names the value, what is allowed and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +38,36 @@ class OutputError(UnsmearError):
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The disk, or its rights, say no."""
     return OutputError(f"cannot write '{path}': {error.strerror or error}")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While an input is looked at: what the system refuses is an InputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While a result is written, or its place looked at: what the system refuses is an OutputError
+    that names it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def mendable(error: OSError) -> UnsmearError:
+    """What the system refused where nobody thought of it, as an error of the tree; an error that
+    another library made up is raised as it is.
+    """
+    if error.errno is None:
+        raise error
+    where = "" if error.filename is None else f"'{error.filename}': "
+    return UnsmearError(f"{where}{error.strerror or error}")
 
 
 def first_line(error: Exception) -> str:

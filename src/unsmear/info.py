@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_format
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from unsmear.arguments import Device
+from unsmear.arguments import Device, MaybeWhole, weights_named
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, InputError, MissingExtraError, OutputError
+from unsmear.errors import ConfigError, MissingExtraError
 from unsmear.models import DEFAULT_MODEL
+from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,12 +179,12 @@ def inspect_clip(
     Raises:
         InputError: the source cannot be read.
     """
+    from unsmear.restoration.paths import check_source
     from unsmear.restoration.sampling import sample_blur
     from unsmear.video.describe import describe_streams
     from unsmear.video.folder import FolderReader
 
-    if not source.exists():
-        raise InputError(f"no such file or folder: '{source}'")
+    check_source(source)
     file = None if source.is_dir() else describe_streams(source)
     about = FolderReader(source).info if file is None else file
     blur = sample_blur(source, every, on_frame=on_frame)
@@ -311,14 +312,8 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         panel.set_ylabel("blur, pixels")
         panel.set_xlabel("picture" if report.file is None else "seconds")
     panels[0].legend(loc="best", fontsize=8)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
+    with growing_file(path) as partial:
         figure.savefig(partial)
-        os.replace(partial, path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write the plot '{path}': {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def info(
@@ -327,7 +322,7 @@ def info(
     *more: Path,
     plot: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    every: int | None = None,
+    every: MaybeWhole = None,
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     device: Device = "auto",
     engine: EngineName = "auto",
@@ -350,14 +345,17 @@ def info(
     """
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
+    from unsmear.restoration.paths import check_source
 
-    if plot is not None and plot.exists() and not overwrite:
-        raise OutputError(f"'{plot}' exists: choose another output, or add --overwrite")
+    if plot is not None:
+        inputs = (clip, *more, weights_named(model))
+        check_file(plot, inputs=inputs, suffixes=PLOT_SUFFIXES, overwrite=overwrite)
+        if find_spec("matplotlib") is None:
+            raise MissingExtraError("matplotlib", "eval", "the plot")
     if every is not None and every < 1:
         raise ConfigError(f"every is {every}: must be 1 (all frames) or more")
     for path in (clip, *more):
-        if not path.exists():
-            raise InputError(f"no such file or folder: '{path}'")
+        check_source(path)
     loaded = open_model(model, device, engine)
     reports = []
     for path in (clip, *more):

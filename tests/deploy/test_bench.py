@@ -14,8 +14,9 @@ from unsmear.deploy.bench import (
     time_end_to_end,
     time_engines,
 )
-from unsmear.deploy.records import BenchRecord, bench_lines
+from unsmear.deploy.records import BenchRecord, EndToEnd, bench_lines
 from unsmear.engines.base import as_engine
+from unsmear.evaluate.origin import origin_of
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import load_model, random_model
 from unsmear.restoration.effort import Effort
@@ -52,6 +53,17 @@ def test_end_to_end_restores_a_whole_clip(loaded):
     assert whole.frames == 5
     assert whole.engine == "torch"
     assert whole.overhead == pytest.approx(1 - whole.restoring_seconds / whole.seconds)
+
+
+@pytest.mark.parametrize(
+    ("alone", "words"), [(0.9, "10 % of the time"), (1.57, "less than this measure can tell")]
+)
+def test_what_cannot_be_told_of_the_rest_of_the_time_is_no_number(alone, words):
+    whole = EndToEnd("torch", 2, seconds=1.0, restoring_seconds=alone)
+    origin = origin_of(torch.device("cpu"))
+    lines = bench_lines(BenchRecord("lite", 64, 48, 2, 10.0, (), whole, origin))
+    assert words in lines[-1]
+    assert "-57" not in lines[-1]
 
 
 def test_the_command_prints_a_table_and_writes_a_record(loaded, tmp_path, capsys):

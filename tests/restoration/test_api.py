@@ -86,6 +86,8 @@ def test_window_all_takes_collections_and_refuses_iterators(weights_file):
         torch.zeros(8, 8),
         torch.zeros(1, 8, 8),
         torch.zeros(3, 8, 8, dtype=torch.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        torch.zeros(3, 8, 0),
         "frame.png",
     ],
 )

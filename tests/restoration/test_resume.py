@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, write_video
 from unsmear.errors import EncodeError, OutputError
@@ -277,3 +279,53 @@ def test_another_process_goes_on(tmp_path, weights_file):
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["frames"] == 280
     assert result["resumed"] >= 128
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_disk_too_full_to_begin_leaves_what_there_was(tmp_path, network, monkeypatch, begun):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    if begun:
+        broken_off(source, target, network, 3, Settings(), 6)
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(path, *arguments, **named):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match=r"out\.mp4': No space left"):
+            restore_file(source, target, network, 3)
+    after = [path for path in sorted(tmp_path.rglob("*")) if path.suffix != ".untouched"]
+    assert [path for path in before if path.suffix != ".untouched"] == after
+    assert restore_file(source, target, network, 3) == Outcome(9, resumed=4 if begun else 0)
+
+
+@pytest.mark.parametrize("step", ["begin", "end", "scenes", "publishing"])
+def test_a_disk_that_fills_up_at_any_step_is_one_error(tmp_path, network, monkeypatch, step):
+    source = tmp_path / "frames"
+    source.mkdir()
+    for number, frame in enumerate(one_scene(3, 24, 32)):
+        write_image(source / f"{number}.png", integer_from_unit(frame))
+    mark = {"begin": "sharp-pictures", "end": ".part", "scenes": "", "publishing": "publishing"}
+    original = {name: getattr(Path, name) for name in ("mkdir", "write_text", "touch")}
+
+    def fills(name):
+        def write(path, *arguments, **named):
+            if step != "scenes" and path.name.endswith(mark[step]) and "job" not in path.name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original[name](path, *arguments, **named)
+
+        return write
+
+    def refuses(*arguments):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        for name in original:
+            patched.setattr(Path, name, fills(name))
+        if step == "scenes":
+            patched.setattr("unsmear.restoration.stream.save_file", refuses)
+        with pytest.raises(OutputError, match=r"out': .*No space left"):
+            restore_file(source, tmp_path / "out", network, "all")
+    assert restore_file(source, tmp_path / "out", network, "all").frames == 3

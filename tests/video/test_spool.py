@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,3 +46,25 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
     (tmp_path / "f" / "a.part").unlink()
     with pytest.raises(OutputError, match="cannot write"):
         writer.finish()
+
+
+def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
+    """What waits in the buffer is tried again when the file is closed: that says nothing new."""
+    writer = SpoolWriter(tmp_path / "a")
+
+    class Full:
+        closed = False
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            self.closed = True
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer._file.close()
+    writer._file = Full()
+    with pytest.raises(OutputError, match="No space left"):
+        writer.write([EncodedPacket(0, 0, 0, True, b"x")])
+    writer.abandon()
+    assert writer._file.closed

@@ -52,7 +52,9 @@ class EndToEnd:
 
     @property
     def overhead(self) -> float:
-        """Share of the time that is not restoring's."""
+        """Share of the time that is not restoring's. Below zero where the machine was busier when
+        restoring alone was timed, or the clip was too short to tell.
+        """
         return 1 - self.restoring_seconds / self.seconds
 
 
@@ -119,8 +121,13 @@ def bench_lines(record: BenchRecord) -> list[str]:
             "",
             f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}"
             + (f", refined {whole.refine}x: " if whole.refine else ": ")
-            + f"{1 / whole.seconds:.2f} frames a second; {100 * whole.overhead:.0f} % of the time "
-            "is not restoring's (its own time taken in turn, in the same run).",
+            + f"{1 / whole.seconds:.2f} frames a second; "
+            + (
+                f"{100 * whole.overhead:.0f} % of the time is not restoring's (its own time taken "
+                "in turn, in the same run)."
+                if whole.overhead >= 0
+                else "the time that is not restoring's is less than this measure can tell."
+            ),
         ]
     return lines
 

@@ -231,6 +231,12 @@ class Benchmark:
                         f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
                         f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
                     )
+                if before is not None and sharp.shape != before[1].shape:
+                    raise InputError(
+                        f"'{name}', frame {index} is of another size than the one before, "
+                        f"{sharp.shape[-1]}x{sharp.shape[-2]} and {before[1].shape[-1]}x"
+                        f"{before[1].shape[-2]}: frames of a sequence must be of one size"
+                    )
                 if self._ffmpeg is not None:
                     if meter is None:
                         meter = stack.enter_context(VmafMeter(self._ffmpeg, *sharp.shape[-2:]))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from unsmear.errors import MissingExtraError, OutputError
 from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of
 from unsmear.evaluate.origin import Origin
+from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file, write_text
 
 GOPRO_TEST_FRAMES = 1111
 # Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
@@ -150,6 +152,31 @@ def _finite(value: Any) -> Any:
     return "inf" if value == float("inf") else value
 
 
+def check_reports(
+    markdown: Path | None, json_file: Path | None, plot: Path | None, inputs: Sequence[Path | None]
+) -> None:
+    """Whether what `save_reports` is to write can be written, before any work is done. Reports of
+    earlier runs may be replaced.
+
+    Args:
+        markdown: file for the tables.
+        json_file: file for all numbers.
+        plot: picture.
+        inputs: what is measured, files or folders; nothing is written there.
+
+    Raises:
+        OutputError: one cannot be written, or two are one file.
+        MissingExtraError: matplotlib is needed and not installed.
+    """
+    paths = [path for path in (markdown, json_file, plot) if path is not None]
+    for path in paths:
+        check_file(path, inputs=inputs, suffixes=PLOT_SUFFIXES if path is plot else ())
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise OutputError(f"'{paths[0]}' is named for two reports: give each a file of its own")
+    if plot is not None and find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "eval", "the plot")
+
+
 def save_reports(
     result: BenchmarkResult,
     *,
@@ -159,21 +186,18 @@ def save_reports(
     table_1: bool,
     origin: Origin | None = None,
 ) -> None:
-    """Write what was asked for. `origin` goes into the JSON.
+    """Write what was asked for, each file whole or not at all. `origin` goes into the JSON.
 
     Raises:
         OutputError: a file cannot be written.
         MissingExtraError: matplotlib is needed and not installed.
     """
-    try:
-        if markdown is not None:
-            markdown.write_text(as_markdown(result, table_1=table_1), encoding="utf-8")
-        if json_file is not None:
-            json_file.write_text(as_json(result, origin), encoding="utf-8")
-        if plot is not None:
-            write_plot(plot, result)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write the report: {error}") from None
+    if markdown is not None:
+        write_text(markdown, as_markdown(result, table_1=table_1))
+    if json_file is not None:
+        write_text(json_file, as_json(result, origin))
+    if plot is not None:
+        write_plot(plot, result)
 
 
 def write_plot(path: Path, result: BenchmarkResult) -> None:
@@ -200,4 +224,5 @@ def write_plot(path: Path, result: BenchmarkResult) -> None:
         panel.set_ylabel("PSNR, dB")
         panel.legend(loc="best", fontsize=8)
     panels[-1].set_xlabel("frame")
-    figure.savefig(path)
+    with growing_file(path) as partial:
+        figure.savefig(partial)

@@ -139,6 +139,7 @@ def _as_tensor(frame: np.ndarray | Tensor) -> Tensor:
             raise InputError(
                 f"a frame is {frame.shape} {frame.dtype}: arrays must be (H, W, 3) uint8 RGB"
             )
+        _check_size(frame.shape[:2])
         return unit_from_integer(torch.from_numpy(frame.transpose(2, 0, 1).copy()))
     if isinstance(frame, Tensor):
         if frame.dim() != 3 or frame.shape[0] != 3 or not frame.is_floating_point():
@@ -146,8 +147,14 @@ def _as_tensor(frame: np.ndarray | Tensor) -> Tensor:
                 f"a frame is {tuple(frame.shape)} {frame.dtype}: tensors must be (3, H, W), "
                 "float, RGB, 0..1"
             )
+        _check_size(frame.shape[1:])
         return frame
     raise InputError(f"a frame is a {type(frame).__name__}: give numpy arrays or torch tensors")
+
+
+def _check_size(size: Sequence[int]) -> None:
+    if 0 in size:
+        raise InputError(f"a frame is {size[0]}x{size[1]} (height, width): both must be 1 or more")
 
 
 def restore_video(

@@ -20,11 +20,12 @@ from torch import Tensor
 from unsmear import __version__
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, EncodeError, InputError
+from unsmear.errors import ConfigError, EncodeError, InputError, writing
 from unsmear.models.checkpoint import digest_of
+from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.overlap import ahead
-from unsmear.restoration.paths import check_free, check_paths, compare_path, is_folder, targets_of
+from unsmear.restoration.paths import check_paths, compare_path, is_folder, targets_of
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.sinks import FolderSink, Sink, VideoSink
 from unsmear.restoration.store import FeatureStore, open_store
@@ -275,7 +276,8 @@ class _Run:
                     ensemble=self.settings.effort.ensemble,
                     store=store,
                 )
-            save_scenes(path, found)
+            with writing(self.target):
+                save_scenes(path, found)
         return load_scenes(path, self.engine.device), store
 
     def watched(self, reader: Reader) -> Iterator[Tensor]:

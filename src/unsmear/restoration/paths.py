@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from unsmear.errors import ConfigError, InputError, OutputError
+from unsmear.errors import ConfigError, InputError, OutputError, reading, writing
+from unsmear.outputs import check_folder_of, check_free, check_named, lies_in, real_path
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
+from unsmear.video.formats import VIDEO_CONTAINERS
+from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
+
+# Of videos that can be read, and not written as well.
+OTHER_VIDEOS = (
+    ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv",
+)  # fmt: skip
+VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
+_OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".gif"}
 
 
 def compare_path(target: Path) -> Path:
@@ -19,25 +30,42 @@ def compare_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}.compare{target.suffix}")
 
 
+def check_source(source: Path) -> None:
+    """Whether there is something to read; a file's contents are not looked at.
+
+    Raises:
+        InputError: there is no such source, or no right to read it.
+    """
+    with reading(source):
+        if not source.exists():
+            raise InputError(f"no such file or folder: '{source}'")
+        if source.is_dir():
+            next(source.iterdir(), None)
+
+
 def check_paths(source: Path, target: Path, settings: Settings) -> None:
     """Whether source and target make sense, before any work is done.
 
     Raises:
-        InputError: there is no such source.
+        InputError: there is no such source, or no right to read it.
         OutputError: the target is the source, exists, or cannot be written.
         ConfigError: a setting that makes no sense for a folder of pictures.
     """
-    if not source.exists():
-        raise InputError(f"no such file or folder: '{source}'")
+    check_source(source)
     if source.is_dir() and not settings.span.whole:
         raise ConfigError("start and end are times of a video: a folder of pictures has none")
-    if target.suffix.lower() not in ("", ".mkv") and settings.encode.lossless:
-        raise OutputError(
-            f"'{target}': lossless video (FFV1) goes into .mkv: choose '{target.stem}.mkv'"
-        )
-    overwrite = settings.overwrite or is_publishing(target)
-    for path in targets_of(target, settings):
-        check_output(source, path, folder=is_folder(target), overwrite=overwrite)
+    with writing(target):
+        check_named(target)
+        if settings.encode.lossless and not is_folder(target) and target.suffix.lower() != ".mkv":
+            raise OutputError(
+                f"'{target}': lossless video (FFV1) goes into .mkv: choose '{target.stem}.mkv'"
+            )
+        overwrite = settings.overwrite or is_publishing(target)
+        folder = is_folder(target)
+        if folder and target.suffix and not (source.is_dir() or target.exists()):
+            check_target(target)  # of a video: a suffix that is none of a file is a slip
+        for path in targets_of(target, settings):
+            check_output(source, path, folder=folder, overwrite=overwrite)
 
 
 def targets_of(target: Path, settings: Settings) -> list[Path]:
@@ -45,39 +73,81 @@ def targets_of(target: Path, settings: Settings) -> list[Path]:
     return [target, compare_path(target)] if settings.compare else [target]
 
 
+def check_apart(jobs: Sequence[tuple[Path, Sequence[Path]]]) -> None:
+    """Whether all that one command does can be done: no result takes the place of another, or of a
+    clip that is given. What becomes of one clip alone is for `check_output`.
+
+    Args:
+        jobs: each clip, and all that is written of it.
+
+    Raises:
+        OutputError: one does.
+    """
+    sources: dict[object, Path] = {}
+    for source, _ in jobs:
+        with reading(source):
+            sources[_identity(source)] = source
+    results: dict[object, tuple[int, Path]] = {}
+    for number, (source, targets) in enumerate(jobs):
+        for path in targets:
+            with writing(path):
+                # A picture in a folder of pictures would be one more of them.
+                shown = path.suffix.lower() in IMAGE_SUFFIXES
+                identities = [_identity(place) for place in (path, path.parent)[: 1 + shown]]
+            for identity in identities:
+                if (other := sources.get(identity)) not in (None, source):
+                    raise OutputError(
+                        f"'{path}', the result of '{source}', would go over or into '{other}', "
+                        "which is given too: leave one of them out, or choose another output"
+                    )
+            first, other = results.setdefault(identities[0], (number, source))
+            if first != number:
+                raise OutputError(
+                    f"'{other}' and '{source}' would both become '{path}': restore each "
+                    "into a folder of its own"
+                )
+
+
+def _identity(path: Path) -> object:
+    """The same for all names of one file or folder; what does not exist yet has its place alone."""
+    if path.exists():
+        status = path.stat()
+        if status.st_ino:  # some file systems number nothing
+            return status.st_dev, status.st_ino
+    return real_path(path)
+
+
 def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
     """Whether a result of a source may go there, as a folder or as a file.
 
     Raises:
+        InputError: there is no such source, or no right to read it.
         OutputError: the path is the source, exists, or cannot be written.
     """
-    if source.is_dir() and not folder:
-        raise OutputError(
-            f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
-            f"such as '{path.with_suffix('')}', not '{path.name}'"
-        )
-    inside = source.is_dir() and source.resolve() in path.resolve().parents
-    if inside or (path.exists() and path.samefile(source)):
-        raise OutputError(f"'{path}' is (in) the input: choose another output")
-    if path.exists() and path.is_dir() != folder:
-        raise OutputError(
-            f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
-        )
-    if folder:
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
-    else:
-        check_target(path)
-    if not overwrite:
-        check_free(path)
-
-
-def check_free(path: Path) -> None:
-    """Raise OutputError if something stands there; an empty folder does not."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
+    check_source(source)
+    with writing(path):
+        check_named(path)
+        if source.is_dir() and not folder:
+            raise OutputError(
+                f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
+                f"such as '{path.with_suffix('')}', not '{path.name}'"
+            )
+        if lies_in(path, source):
+            raise OutputError(f"'{path}' is (in) the input: choose another output")
+        if path.exists() and path.is_dir() != folder:
+            raise OutputError(
+                f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
+            )
+        if folder:
+            check_folder_of(path)
+        else:
+            check_target(path)
+        if not overwrite:
+            check_free(path)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a result there is a folder of pictures."""
-    return path.is_dir() or path.suffix == ""
+    """Whether a result there is a folder of pictures: one that exists, or a name without the suffix
+    of a video or a picture, such as `sharp` and `v1.0_sharp`.
+    """
+    return path.is_dir() or path.suffix.lower() not in _OF_FILES

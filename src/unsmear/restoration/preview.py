@@ -13,9 +13,11 @@ import torch
 
 from unsmear.clip import Frame
 from unsmear.engines.base import Runnable
-from unsmear.errors import InputError, OutputError
+from unsmear.errors import InputError
+from unsmear.outputs import check_file, growing_file
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
+from unsmear.restoration.paths import check_source
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_after
@@ -28,6 +30,17 @@ _DEFAULT_WINDOW = 5
 _GAP = 6
 
 
+def check_preview(source: Path, target: Path, settings: Settings) -> None:
+    """Whether a preview of a source can go there, before any work is done.
+
+    Raises:
+        InputError: there is no such source, or no right to read it.
+        OutputError: the target is (in) the source, no .png, exists, or cannot be written.
+    """
+    check_source(source)
+    check_file(target, inputs=[source], suffixes=(".png",), overwrite=settings.overwrite)
+
+
 def write_preview(
     source: Path,
     target: Path,
@@ -37,7 +50,8 @@ def write_preview(
     *,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Restore three frames, spread over the clip, and draw them before and after.
+    """Restore three frames, spread over the clip, and draw them before and after. A clip of fewer
+    frames is shown with as many as it has.
 
     Args:
         source: video file, or folder of pictures.
@@ -50,22 +64,24 @@ def write_preview(
     Raises:
         InputError: the source cannot be used.
         ConfigError: refine is asked of a network that looks at no neighbours.
-        OutputError: the picture exists, or cannot be written.
+        OutputError: the picture is (in) the source, exists, or cannot be written.
     """
     settings.effort.check(model)
-    if target.exists() and not settings.overwrite:
-        raise OutputError(f"'{target}' exists: choose another output, or add --overwrite")
+    check_preview(source, target, settings)
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
+    shown: set[Fraction] = set()
     for place in _PLACES:
         restored = _restore_at(source, place, model, near, settings, on_note)
+        if restored.frame.pts in shown:
+            continue
+        shown.add(restored.frame.pts)
         untouched += not restored.plausible
         rows.append(before_after_picture(restored.frame.rgb, restored.rgb))
     gap = torch.full((3, _GAP, rows[0].shape[-1]), 255, dtype=torch.uint8)
     parts = [part for row in rows for part in (row, gap)][:-1]
-    partial = target.with_name(f".{target.stem}.part.png")
-    write_image(partial, torch.cat(parts, dim=1))
-    partial.replace(target)
+    with growing_file(target) as partial:
+        write_image(partial, torch.cat(parts, dim=1))
     return Outcome(len(rows), untouched=untouched)
 
 

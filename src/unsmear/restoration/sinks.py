@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
+from unsmear.errors import writing
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.video.color import beside, convert_planes, wipe
@@ -131,7 +132,8 @@ class VideoSink:
             notes = assemble_what_can_be(
                 partial, spools, self._encoding, self._info, self._width, self._origin
             )
-        os.replace(partial, self._whole)
+        with writing(self.target):
+            os.replace(partial, self._whole)
         return notes
 
     def publish(self) -> None:
@@ -168,7 +170,8 @@ class FolderSink:
         return int(mark.read_text()) if mark.exists() else None
 
     def begin(self, part: int) -> None:
-        self._pictures.mkdir(exist_ok=True)
+        with writing(self.target):
+            self._pictures.mkdir(exist_ok=True)
         self._part, self._count = part, part * self._each
 
     def put(self, restored: Restored) -> None:
@@ -185,8 +188,9 @@ class FolderSink:
     def end(self) -> None:
         mark = self._mark(self._part)
         partial = mark.with_suffix(".part")
-        partial.write_text(str(self._count - self._part * self._each))
-        os.replace(partial, mark)
+        with writing(self.target):
+            partial.write_text(str(self._count - self._part * self._each))
+            os.replace(partial, mark)
 
     def abandon(self) -> None:
         """Pictures of a part that is not whole are written again."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -116,7 +116,11 @@ def describe_scenes(
 
 
 def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
-    """Write what a first pass found; the file is whole or not there."""
+    """Write what a first pass found; the file is whole or not there.
+
+    Raises:
+        OSError: the disk is full, or its rights say no.
+    """
     tensors = {
         f"{number}.{view}.{level}": context.contiguous().cpu()
         for number, scene in enumerate(scenes)
@@ -128,7 +132,10 @@ def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
         "frames": json.dumps([scene.frames for scene in scenes]),
         "views": str(len(scenes[0].contexts) if scenes else 1),
     }
-    save_file(tensors, partial, counts)
+    try:
+        save_file(tensors, partial, counts)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
     os.replace(partial, path)
 
 

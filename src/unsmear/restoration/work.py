@@ -17,7 +17,9 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from unsmear.errors import OutputError, cannot_write
+from unsmear.errors import OutputError, cannot_write, reading, writing
+from unsmear.outputs import hidden_name
+from unsmear.video.images import list_images
 
 _JOB = "job.json"
 _PUBLISHING = "publishing"
@@ -25,7 +27,7 @@ _PUBLISHING = "publishing"
 
 def work_path(target: Path) -> Path:
     """Where a result grows: sharp.mp4 -> .sharp.mp4.unsmear, beside it."""
-    return target.with_name(f".{target.name}.unsmear")
+    return target.with_name(hidden_name(target.name, ".unsmear"))
 
 
 class WorkFolder:
@@ -47,7 +49,7 @@ class WorkFolder:
         self.path = work_path(target)
         self._target = target
         self._job = json.dumps(job, sort_keys=True, default=_plain)
-        self._lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
+        self._lock = FileLock(target.with_name(hidden_name(target.name, ".lock")), timeout=0)
         self._keep = False
 
     def __enter__(self) -> WorkFolder:
@@ -58,16 +60,25 @@ class WorkFolder:
         except OSError as error:
             raise cannot_write(self._target, error) from None
         try:
-            if self.path.exists() and self._job_there() != self._job:
-                shutil.rmtree(self.path)
-            self.path.mkdir(exist_ok=True)
-            part = self.path / f"{_JOB}.part"
-            part.write_text(self._job)
-            part.replace(self.path / _JOB)
-        except OSError as error:
-            self._lock.release()
-            raise cannot_write(self._target, error) from None
+            self._begin()
+        except BaseException as error:
+            self.keep()
+            self._leave()
+            if isinstance(error, OSError):
+                raise cannot_write(self._target, error) from None
+            raise
         return self
+
+    def _begin(self) -> None:
+        """What belongs to another job goes; what belongs to this one stays as it is."""
+        if self._job_there() == self._job:
+            return
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir()
+        part = self.path / f"{_JOB}.part"
+        part.write_text(self._job)
+        part.replace(self.path / _JOB)
 
     def _job_there(self) -> str | None:
         try:
@@ -87,8 +98,13 @@ class WorkFolder:
         return (self.path / _PUBLISHING).exists()
 
     def start_publishing(self) -> None:
-        """Results are whole and about to get their names."""
-        (self.path / _PUBLISHING).touch()
+        """Results are whole and about to get their names.
+
+        Raises:
+            OutputError: the disk is full, or its rights say no.
+        """
+        with writing(self._target):
+            (self.path / _PUBLISHING).touch()
 
     def note_untouched(self, part: int, frames: int) -> None:
         """How many frames of a part, about to be whole, are given as they came in.
@@ -96,10 +112,8 @@ class WorkFolder:
         Raises:
             OutputError: the disk is full, or its rights say no.
         """
-        try:
+        with writing(self._target):
             (self.path / f"{part}.untouched").write_text(str(frames))
-        except OSError as error:
-            raise cannot_write(self._target, error) from None
 
     def untouched(self, parts: int) -> int:
         """How many of the first parts are, whichever run made them."""
@@ -121,6 +135,9 @@ class WorkFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         if not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
         # Gone before it is released: whoever comes next must not hold what others cannot find.
@@ -144,8 +161,14 @@ def is_publishing(target: Path) -> bool:
 
 
 def fingerprint(source: Path) -> list[object]:
-    """What tells a file, or a folder of them, from another version of itself."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    return [str(source.resolve())] + [
-        [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files
-    ]
+    """What tells a file, or the pictures of a folder, from another version of itself.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    told: list[object] = [str(source.resolve())]
+    for file in list_images(source) if source.is_dir() else [source]:
+        with reading(file):
+            status = file.stat()
+        told.append([file.name, status.st_size, status.st_mtime_ns])
+    return told

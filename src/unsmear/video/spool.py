@@ -6,6 +6,7 @@ complete. Its container has no time stamps of its own to lose: ticks are kept as
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -73,8 +74,11 @@ class SpoolWriter:
             raise cannot_write(self._path, error) from None
 
     def abandon(self) -> None:
-        """Let go of the file without finishing it."""
-        self._file.close()
+        """Let go of the file without finishing it. What waits to be written may still not fit onto
+        a full disk; that was said when it did not fit the first time.
+        """
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def read_spools(paths: Iterable[Path], *, data: bool = True) -> Iterator[EncodedPacket]:

@@ -1,0 +1,66 @@
+"""Where results may go: never over an input, never over each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unsmear.errors import OutputError
+from unsmear.restoration.paths import check_apart, check_paths, compare_path, is_folder
+from unsmear.restoration.settings import Settings
+
+
+def test_only_suffixes_of_videos_and_pictures_make_a_file(tmp_path):
+    for name in ("sharp", "v1.0_sharp", "out.d"):
+        assert is_folder(tmp_path / name)
+        assert compare_path(tmp_path / name).name == f"{name}_compare"
+    for name in ("a.mp4", "A.MKV", "a.avi", "a.gif", "a.png"):
+        assert not is_folder(tmp_path / name)
+    (tmp_path / "odd.mp4").mkdir()
+    assert is_folder(tmp_path / "odd.mp4")
+
+
+def test_a_slip_in_a_videos_suffix_makes_no_folder(tmp_path):
+    source = tmp_path / "in.mp4"
+    source.touch()
+    with pytest.raises(OutputError, match="suffix must be one of"):
+        check_paths(source, tmp_path / "out.mp5", Settings())
+    (tmp_path / "out.d").mkdir()
+    check_paths(source, tmp_path / "out.d", Settings())
+    pictures = tmp_path / "v1.0"
+    pictures.mkdir()
+    check_paths(pictures, tmp_path / "v1.0_sharp", Settings())
+
+
+@pytest.mark.parametrize("target", [Path(), Path(".."), Path("x/.."), Path("/")])
+def test_a_folder_without_a_name_of_its_own_is_refused(tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    Path("in.mp4").touch()
+    Path("x").mkdir()
+    with pytest.raises(OutputError, match="add the name"):
+        check_paths(Path("in.mp4"), target, Settings(compare="side", overwrite=True))
+
+
+def test_results_stay_apart_from_inputs_and_each_other(tmp_path):
+    a, b, frames = (tmp_path / name for name in ("a.mp4", "b.mp4", "frames"))
+    a.touch()
+    b.touch()
+    frames.mkdir()
+    link, hard = tmp_path / "link.mp4", tmp_path / "hard.mp4"
+    link.symlink_to(b)
+    hard.hardlink_to(b)
+    out = tmp_path / "o.mp4"
+    check_apart([(a, [out]), (b, [tmp_path / "p.mp4", tmp_path / "p.compare.mp4"])])
+    for over in (b, link, hard, tmp_path / "frames" / ".." / "b.mp4"):
+        with pytest.raises(OutputError, match=r"result of '.*a\.mp4', would go over.*'.*b\.mp4'"):
+            check_apart([(a, [over]), (b, [out])])
+        with pytest.raises(OutputError, match="would go over"):
+            check_apart([(a, [out, over]), (b, [tmp_path / "p.mp4"])])
+    with pytest.raises(OutputError, match=r"into '.*frames'"):
+        check_apart([(a, [frames / "a.preview.png"]), (frames, [tmp_path / "frames_sharp"])])
+    for twice in (out, frames / ".." / "o.mp4"):
+        with pytest.raises(OutputError, match=r"a\.mp4' and '.*b\.mp4' would both become"):
+            check_apart([(a, [out]), (b, [tmp_path / "p.mp4", twice])])
+    with pytest.raises(OutputError, match="both become"):
+        check_apart([(a, [out]), (a, [out])])

@@ -1,0 +1,77 @@
+"""Standard streams that end before the work does."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import write_video
+from unsmear.display import LastingStream, lasting_streams
+from unsmear.errors import OutputError
+
+
+class Ends(io.StringIO):
+    """A stream that takes a line."""
+
+    def __init__(self, code):
+        super().__init__()
+        self.code = code
+
+    def write(self, text):
+        if self.getvalue():
+            raise OSError(self.code, os.strerror(self.code))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC])
+def test_a_stream_that_ends_stops_nothing(monkeypatch, code):
+    stream, done = Ends(code), []
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    def work():
+        with lasting_streams():
+            for number in range(3):
+                print(number)
+            done.append(True)
+
+    if code == errno.EPIPE:
+        work()
+    else:
+        with pytest.raises(OutputError, match="standard output: No space left"):
+            work()
+    assert done
+    assert stream.getvalue() == "0"
+    assert sys.stdout is stream
+
+
+def test_what_a_stream_cannot_show_is_escaped():
+    held = io.BytesIO()
+    stream = LastingStream(io.TextIOWrapper(held, encoding="ascii"))
+    stream.write("é \udcff.mp4")
+    stream.flush()
+    assert held.getvalue() == rb"\xe9 \udcff.mp4"
+
+
+def test_where_there_is_no_stream_nothing_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with lasting_streams():
+        print("nobody hears")
+        assert not sys.stdout.isatty()
+    assert sys.stdout is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes differ there")
+def test_a_reader_that_leaves_does_not_stop_the_restoration(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", frames=3)
+    command = [sys.executable, "-m", "unsmear", source, "-m", weights_file, "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 0
+    assert (tmp_path / "in.sharp.mp4").is_file()

@@ -1,0 +1,88 @@
+"""Where files may go, and that they are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from unsmear.errors import OutputError
+from unsmear.outputs import check_file, growing_file, hidden_name, write_text
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "r.json"
+    write_text(target, "first")
+
+    def disk_full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot write '.*r\.json': No space left"):  # noqa: SIM117
+        with growing_file(target) as partial:
+            partial.write_text("sec")
+            assert target.read_text() == "first"
+            disk_full()
+    with pytest.raises(KeyboardInterrupt), growing_file(target) as partial:
+        partial.write_text("sec")
+        raise KeyboardInterrupt
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+    write_text(target, "second")
+    assert target.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files there")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "x" * 251 + ".mp4", "é" * 125 + ".mp4"])
+def test_hidden_names_are_legal_and_each_its_own(tmp_path, name):
+    hidden = hidden_name(name, ".unsmear")
+    assert hidden.startswith("." + name[:4])
+    assert hidden.endswith(".unsmear")
+    (tmp_path / hidden).touch()
+    assert hidden_name(name, ".unsmear") == hidden != hidden_name("y" + name[1:], ".unsmear")
+    assert hidden_name(name[:-5] + "z.mp4", ".unsmear") != hidden
+    write_text(tmp_path / name, "fits")
+
+
+def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
+    folder = tmp_path / "frames"
+    (folder / "deep").mkdir(parents=True)
+    clip = tmp_path / "clip.mp4"
+    clip.write_text("precious")
+    (tmp_path / "link.png").symlink_to(clip)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    inputs = [folder, clip, None, tmp_path / "circle"]
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    for path, message in (
+        (tmp_path / "no" / "p.png", "no folder"),
+        (clip / "p.png", "no folder"),
+        (tmp_path / "p.txt", "suffix must be one of .png"),
+        (tmp_path / "p", "suffix must be one of .png"),
+        (folder / "p.png", r"in\) the input"),
+        (folder / "deep" / ".." / "p.png", r"in\) the input"),
+        (tmp_path / "link.png", r"in\) the input"),
+        (tmp_path / "nowhere.png", "leads nowhere"),
+        (tmp_path / ("x" * 300 + ".png"), "cannot write"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_file(path, inputs=inputs, suffixes=(".png",))
+    for path, message in (
+        (folder, "is a folder"),
+        (tmp_path.relative_to(tmp_path), "is a folder"),
+        (clip, "add --overwrite"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_file(path, overwrite=False)
+    check_file(tmp_path / "p.png", inputs=inputs, suffixes=(".png",))
+    check_file(clip, overwrite=True)
