@@ -271,7 +271,7 @@ def test_what_no_filter_takes_is_one_line(tmp_path, monkeypatch):
         yield next(frames)
         raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(reader_module, "_deinterlaced", refuses)
+    monkeypatch.setattr(reader_module, "deinterlaced", refuses)
     with (
         pytest.raises(InputError, match="cannot be deinterlaced"),
         VideoReader(interlaced(tmp_path / "in.mp4"), deinterlace=True) as reader,

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
-from unsmear.video.reader import is_cover, open_container
+from unsmear.video.opening import is_cover, open_container
 
 # Code points of ITU-T H.273 in words.
 _MATRICES = {

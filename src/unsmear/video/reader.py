@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -20,9 +19,11 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import resolve_matrix, rgb_from_planes
+from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import display_matrix_of, hdr_of, lost_side_data, planes_of, tags_of
 from unsmear.video.images import integer_from_unit
+from unsmear.video.opening import is_cover, open_container
 
 _Stamped = tuple[int, VideoFrame]
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
@@ -128,7 +129,7 @@ class VideoReader:
             self._container.seek(round(target / base), stream=self.stream)
             frames = self._decoded()
             first = next(frames, None)
-        except av.FFmpegError:
+        except (av.FFmpegError, OverflowError):  # later than 64 bits of ticks
             first = None
         if first is None or first.pts is None or first.pts * base > target + _SEEK_MARGIN:
             self._container.seek(0)  # an index that leads astray
@@ -220,7 +221,7 @@ class VideoReader:
 
     def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         try:
-            yield from _deinterlaced(frames, self.stream)
+            yield from deinterlaced(frames, self.stream)
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
@@ -320,61 +321,12 @@ def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
     return round(frame.pts * (frame.time_base or base) / base)
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a file with streams in it.
-
-    Raises:
-        InputError: no such file, or nothing that FFmpeg knows.
-    """
-    if not path.exists():
-        raise InputError(f"no such file: '{path}'")
-    if not path.is_file():
-        raise InputError(f"'{path}' is not a file: give a video file or a folder of pictures")
-    try:
-        return av.open(str(path), mode="r", metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
-
-
-def is_cover(stream: VideoStream) -> bool:
-    """Cover pictures of audio files count as video streams; they are not."""
-    return bool(stream.disposition & stream.disposition.__class__.attached_pic)
-
-
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
         raise InputError(
             f"'{path}' says that its pictures are {width}x{height}: more than {MOST_PIXELS:,} "
             "pixels are refused; scale it down, or repair it if that is wrong"
         )
-
-
-def _deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
-    graph: av.filter.Graph | None = None
-    for frame in frames:
-        if graph is None:
-            graph = av.filter.Graph()
-            graph.link_nodes(
-                graph.add_buffer(template=stream),
-                graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-                graph.add("buffersink"),
-            ).configure()
-        graph.push(frame)
-        yield from _pulled(graph)
-    if graph is not None:
-        graph.push(None)
-        yield from _pulled(graph)
-
-
-def _pulled(graph: av.filter.Graph) -> Iterator[VideoFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        assert isinstance(frame, VideoFrame)
-        yield frame
 
 
 def count_frames(path: Path) -> int:

@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from unsmear.video.reader import is_cover
+from unsmear.video.opening import is_cover
 
 if TYPE_CHECKING:
     from av.container.core import Chapter

@@ -37,7 +37,8 @@ from unsmear.video.encoding import (
     ticks_of,
 )
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
-from unsmear.video.reader import VideoReader, open_container
+from unsmear.video.opening import ffmpeg_name, open_container
+from unsmear.video.reader import VideoReader
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 
@@ -132,7 +133,11 @@ def assemble(
     try:
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(
-                av.open(str(path), "w", container_options=_container_options(path.suffix, origin))
+                av.open(
+                    ffmpeg_name(path),
+                    "w",
+                    container_options=_container_options(path.suffix, origin),
+                )
             )
             target.flags = int(target.flags) | _BITEXACT
             video = _video_stream(target, encoding, info, width, path.suffix)
