@@ -37,6 +37,7 @@ from unsmear.video.encoding import (
     ticks_of,
 )
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
+from unsmear.video.matroska import set_pixel_aspect
 from unsmear.video.opening import ffmpeg_name, open_container
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
@@ -44,6 +45,7 @@ from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadat
 
 _PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
+_SHAPELESS = {"vp9", "av1", "prores", "ffv1"}  # codecs that do not say what shape pixels have
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
 
 
@@ -115,7 +117,7 @@ def assemble(
     *,
     origin: Origin | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> None:
+) -> list[str]:
     """Put a video file together. Same input, same bytes.
 
     Args:
@@ -126,6 +128,9 @@ def assemble(
         width: of the pictures.
         origin: source of other streams, chapters and metadata.
         metadata: of the file, over the source's.
+
+    Returns:
+        What could not be kept, for the user.
 
     Raises:
         OutputError: the disk is full, or the container refuses.
@@ -154,6 +159,7 @@ def assemble(
             restored = _timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
+        return _shaped(path, encoding, info)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
@@ -172,13 +178,13 @@ def assemble_what_can_be(
     """As `assemble`; but where the container refuses, the streams that it refuses are left out.
 
     Returns:
-        What was left out, for the user.
+        What was left out or could not be kept, for the user.
 
     Raises:
         OutputError: the disk is full, or the container refuses the pictures alone.
     """
     try:
-        assemble(path, spools, encoding, info, width, origin=origin)
+        return assemble(path, spools, encoding, info, width, origin=origin)
     except EncodeError:
         kept = []
         for entry in origin.plan:
@@ -187,13 +193,22 @@ def assemble_what_can_be(
                 assemble(path, spools, encoding, info, width, origin=alone)
                 kept.append(entry)
         try:
-            assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
         except EncodeError:  # each alone is taken, together they are not
             kept = []
-            assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
         lost = [entry for entry in origin.plan if entry not in kept]
-        return [f"stream {entry.index} is damaged and was left out" for entry in lost]
-    return []
+        return told + [f"stream {entry.index} is damaged and was left out" for entry in lost]
+
+
+def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
+    """Say the shape of pixels in a container whose muxer cannot be told it."""
+    aspect = info.pixel_aspect or Fraction(1)
+    matroska = path.suffix.lower() in (".mkv", ".webm")
+    if aspect == 1 or not matroska or encoding.encoder.family not in _SHAPELESS:
+        return []
+    kept = set_pixel_aspect(path, aspect)
+    return [] if kept else [f"the shape of pixels, {aspect}, is not kept"]
 
 
 def _container_options(suffix: str, origin: Origin | None) -> dict[str, str]:
