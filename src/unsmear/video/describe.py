@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import av
 from av.codec.context import CodecContext
@@ -20,6 +18,7 @@ from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
 from unsmear.video.opening import is_cover, open_container
+from unsmear.video.sidedata import side_data_of
 
 # Code points of ITU-T H.273 in words.
 _MATRICES = {
@@ -278,9 +277,7 @@ def _hdr(frame: VideoFrame) -> tuple[str, ...]:
         kinds.append("HDR (PQ)")
     elif transfer == 18:
         kinds.append("HDR (HLG)")
-    # Iterating gives the data, not its keys, whatever the annotation says.
-    data: Iterable[Any] = frame.side_data
-    carried = {item.type for item in data}
+    carried = {*side_data_of(frame)}
     if SideDataType.MASTERING_DISPLAY_METADATA in carried and transfer == 16:
         kinds.append("HDR10 mastering data")
     if SideDataType.DYNAMIC_HDR_PLUS in carried:

@@ -21,9 +21,18 @@ from unsmear.errors import InputError
 from unsmear.video.color import resolve_matrix, rgb_from_planes
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
-from unsmear.video.frames import display_matrix_of, hdr_of, lost_side_data, planes_of, tags_of
+from unsmear.video.frames import (
+    bits_of,
+    display_matrix_of,
+    hdr_of,
+    is_opaque,
+    planar_format,
+    planes_of,
+    tags_of,
+)
 from unsmear.video.images import integer_from_unit
 from unsmear.video.opening import is_cover, open_container
+from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
@@ -143,17 +152,22 @@ class VideoReader:
 
     def _check(self, first: VideoFrame) -> None:
         _check_size(self.path, first.width, first.height)
-        alpha = any(component.is_alpha for component in first.format.components)
-        if alpha or self.stream.metadata.get("alpha_mode") == "1":
-            raise InputError(
-                f"'{self.path}' has transparency, which would be lost: flatten it onto a "
-                "background first"
-            )
+        if not is_opaque(first):
+            raise self._transparent("")
+        # VP9 and AV1 hold alpha in a stream of its own, which decoders pass over.
+        if self.stream.metadata.get("alpha_mode") == "1":
+            raise self._transparent("")
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: two fields in one frame move against each other; "
                 "add --deinterlace to make whole frames of them"
             )
+
+    def _transparent(self, where: str) -> InputError:
+        return InputError(
+            f"'{self.path}' has transparency{where}, which would be lost: flatten it onto a "
+            "background first"
+        )
 
     def _describe(self, first: VideoFrame) -> ClipInfo:
         stream = self.stream
@@ -177,8 +191,10 @@ class VideoReader:
 
     def _notes(self, first: VideoFrame) -> list[str]:
         info, notes = self.info, []
-        if PixelFormat.named(first.format.name) is None:
-            notes.append(f"pictures of {first.format.name} are written as YUV")
+        if planar_format(first.format.name) is None:
+            depth = self.pixel_format.depth
+            bits = f" of {depth} bits" if depth < bits_of(first) else ""
+            notes.append(f"pictures of {first.format.name} are written as YUV{bits}")
         elif (guess := resolve_matrix(info.tags, info.width, info.height)) != info.tags.matrix:
             name = _MATRIX_NAMES[guess]
             notes.append(f"the video does not say its colour matrix: taken for {name}")
@@ -276,7 +292,7 @@ class VideoReader:
         """Frames in order of presentation.
 
         Raises:
-            InputError: the picture changes size.
+            InputError: the picture changes size, or is transparent somewhere.
         """
         base = self.stream.time_base or Fraction(1, 1000)
         stamped, self._first = self._first, None
@@ -287,6 +303,8 @@ class VideoReader:
                     f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
                     f"{decoded.width}x{decoded.height}: split it there first"
                 )
+            if not is_opaque(decoded):
+                raise self._transparent(f" at {float(pts * base):.3f} s")
             planes = planes_of(decoded, self.info.tags)
             duration = decoded.duration * (decoded.time_base or base) if decoded.duration else None
             yield Frame(rgb_from_planes(planes), pts * base, planes, duration=duration)
