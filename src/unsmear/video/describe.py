@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
+from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.opening import is_cover, open_container
 from unsmear.video.sidedata import side_data_of
 
@@ -156,8 +158,12 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
         )
     interlaced = bool(first.interlaced_frame) or _field_order(main) is not None
     # Last: it reads on from the start of the file.
-    times, count = _packet_times(container, main)
+    times, count, end = _packet_times(container, main)
     frames = main.frames or count
+    if count is not None and (there := shortfall(path, Extent.of(container, main), count, end)):
+        number = next(n for n, stream in enumerate(container.streams) if stream is main)
+        words = (*streams[number].details, f"the file breaks off: {there}")
+        streams[number], frames = replace(streams[number], details=words), count
     if frames is None and duration and main.average_rate:
         frames = max(round(duration * main.average_rate), 1)
     rate = describe_rate(times, main.average_rate)
@@ -205,15 +211,22 @@ def clock(seconds: float) -> str:
 
 def _packet_times(
     container: InputContainer, stream: VideoStream
-) -> tuple[list[Fraction], int | None]:
-    """Time stamps of the first packets, and how many packets there are if these were all."""
+) -> tuple[list[Fraction], int | None, Fraction]:
+    """Time stamps of the first packets, how many packets there are if these were all, and when the
+    last of these ends.
+    """
     container.seek(0)
-    packets = [p for p in islice(container.demux(stream), _PACKETS_LOOKED_AT) if p.size]
+    packets = []
+    with contextlib.suppress(av.FFmpegError):  # a file that breaks off
+        for packet in islice(container.demux(stream), _PACKETS_LOOKED_AT):
+            if packet.size:
+                packets.append(packet)
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
+    end = max((packet_end(packet) for packet in packets), default=Fraction(0))
     if len(packets) < _PACKETS_LOOKED_AT - 1:
-        return times, len(packets) or None
+        return times, len(packets) or None, end
     # Decoding order differs from that of presentation: the last of these leave gaps.
-    return times[:-16], None
+    return times[:-16], None, end
 
 
 def _codec(stream: Stream) -> str | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import resolve_matrix, rgb_from_planes
+from unsmear.video.damage import Damage, Extent, packet_end, shortfall
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import (
@@ -37,36 +37,6 @@ from unsmear.video.sidedata import lost_side_data
 _Stamped = tuple[int, VideoFrame]
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
 _MATRIX_NAMES = {1: "BT.709", 6: "BT.601"}
-
-
-@dataclass
-class Damage:
-    """What could not be read as it should.
-
-    Attributes:
-        packets: that no decoder made sense of.
-        frames: that the decoder marked as damaged.
-        stamps: time stamps that did not rise and were moved.
-        broke_off: reading ended in an error, not at the end.
-    """
-
-    packets: int = 0
-    frames: int = 0
-    stamps: int = 0
-    broke_off: bool = False
-
-    def notes(self) -> list[str]:
-        """For the user, one line each."""
-        lines = []
-        if self.packets:
-            lines.append(f"{self.packets} packets could not be decoded; their frames are missing")
-        if self.frames:
-            lines.append(f"{self.frames} frames are damaged; the decoder concealed what it could")
-        if self.stamps:
-            lines.append(f"{self.stamps} time stamps did not rise and were moved")
-        if self.broke_off:
-            lines.append("the file breaks off; the frames before are kept")
-        return lines
 
 
 class VideoReader:
@@ -136,7 +106,7 @@ class VideoReader:
             return self._decoded()
         try:
             self._container.seek(round(target / base), stream=self.stream)
-            frames = self._decoded()
+            frames = self._decoded(whole=False)
             first = next(frames, None)
         except (av.FFmpegError, OverflowError):  # later than 64 bits of ticks
             first = None
@@ -231,8 +201,9 @@ class VideoReader:
         """FFmpeg's name of the codec, such as h264."""
         return self.stream.codec_context.codec.canonical_name
 
-    def _decoded(self) -> Iterator[VideoFrame]:
-        frames = self._concealed()
+    def _decoded(self, *, whole: bool = True) -> Iterator[VideoFrame]:
+        """All frames from here on; `whole`: from the beginning."""
+        frames = self._concealed(whole)
         return self._deinterlaced(frames) if self._deinterlace else frames
 
     def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -244,15 +215,21 @@ class VideoReader:
                 f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
             ) from None
 
-    def _concealed(self) -> Iterator[VideoFrame]:
+    def _concealed(self, whole: bool) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
         packets = self._container.demux(self.stream)
+        count, end = 0, Fraction(0)
         while True:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError):
                 self.damage.broke_off = True
                 packet = None
+            if packet is not None and packet.size:
+                count, end = count + 1, max(end, packet_end(packet))
+            elif packet is None:
+                told = Extent.of(self._container, self.stream)
+                self.damage.there = shortfall(self.path, told, count if whole else None, end)
             try:
                 frames = self.stream.decode(packet)
             except av.EOFError:
