@@ -31,6 +31,7 @@ from unsmear.video.frames import (
     tags_of,
 )
 from unsmear.video.images import integer_from_unit
+from unsmear.video.joints import Timeline, find_joints
 from unsmear.video.opening import is_cover, open_container
 from unsmear.video.sidedata import lost_side_data
 
@@ -68,6 +69,7 @@ class VideoReader:
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
+            self.joints = find_joints(path)
             # The first frame settles what the header may leave open (colour, rotation).
             self._frames = self._stamped(self._started(start), finest)
             self._first = next(self._frames, None)
@@ -103,6 +105,8 @@ class VideoReader:
         target = None if start is None else start - _SEEK_MARGIN
         base = self.stream.time_base
         if target is None or base is None or target <= (self.stream.start_time or 0) * base:
+            return self._decoded()
+        if self.joints:  # in which a time may lie in several places
             return self._decoded()
         try:
             self._container.seek(round(target / base), stream=self.stream)
@@ -146,7 +150,7 @@ class VideoReader:
             rate = None  # more frames than ticks: the header is wrong
         frames = stream.frames or None
         if frames is None and stream.duration and rate and base:
-            frames = max(round(stream.duration * base * rate), 1)
+            frames = max(round((stream.duration * base + self._bridged) * rate), 1)
         return ClipInfo(
             width=first.width,
             height=first.height,
@@ -168,6 +172,11 @@ class VideoReader:
         elif (guess := resolve_matrix(info.tags, info.width, info.height)) != info.tags.matrix:
             name = _MATRIX_NAMES[guess]
             notes.append(f"the video does not say its colour matrix: taken for {name}")
+        if self.joints:
+            notes.append(
+                f"{len(self.joints) + 1} recordings are joined in this file: the times of each "
+                "go on where the one before ends"
+            )
         if self._interlaced:
             notes.append("interlaced fields were made into whole frames")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
@@ -188,7 +197,11 @@ class VideoReader:
         """Seconds, as the file says; 0 if it does not."""
         whole = Fraction(self._container.duration or 0, av.time_base)
         own = (self.stream.duration or 0) * (self.stream.time_base or 0)
-        return max(whole, Fraction(own), Fraction(0))
+        return max(whole, Fraction(own), Fraction(0)) + self._bridged
+
+    @property
+    def _bridged(self) -> Fraction:
+        return self.joints[-1].shift if self.joints else Fraction(0)
 
     @property
     def pixel_format(self) -> PixelFormat:
@@ -218,7 +231,7 @@ class VideoReader:
     def _concealed(self, whole: bool) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
         packets = self._container.demux(self.stream)
-        count, end = 0, Fraction(0)
+        timeline, count, end = Timeline(self.joints), 0, Fraction(0)
         while True:
             try:
                 packet = next(packets, None)
@@ -226,6 +239,7 @@ class VideoReader:
                 self.damage.broke_off = True
                 packet = None
             if packet is not None and packet.size:
+                timeline.place(packet)
                 count, end = count + 1, max(end, packet_end(packet))
             elif packet is None:
                 told = Extent.of(self._container, self.stream)

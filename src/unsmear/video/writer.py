@@ -37,6 +37,7 @@ from unsmear.video.encoding import (
     ticks_of,
 )
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
+from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
 from unsmear.video.opening import ffmpeg_name, open_container
 from unsmear.video.reader import VideoReader
@@ -60,6 +61,7 @@ class Origin:
         start: seconds that are cut off at the beginning.
         end: where it is cut off, seconds, None for the end.
         early: seconds of sound before zero, which a container cannot hold that has no such time.
+        joints: where recordings are joined in it.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Origin:
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     early: Fraction = Fraction(0)
+    joints: tuple[Joint, ...] = ()
 
     @classmethod
     def of(
@@ -79,7 +82,8 @@ class Origin:
             plan = plan_streams(source, reader.stream.index, suffix)
         with open_container(reader.path) as source:
             early = _time_before_zero(source, plan, suffix)
-        return cls(reader.path, reader.stream.index, plan, start, end, early)
+        main, joints = reader.stream.index, reader.joints
+        return cls(reader.path, main, plan, start, end, early, joints)
 
     @property
     def notes(self) -> list[str]:
@@ -147,11 +151,13 @@ def assemble(
             target.flags = int(target.flags) | _BITEXACT
             video = _video_stream(target, encoding, info, width, path.suffix)
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
+            carrier: Carrier | None = None
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
                 carrier = Carrier(
-                    source, target, list(origin.plan), start=origin.start, end=origin.end
-                )
+                    source, target, list(origin.plan), start=origin.start, end=origin.end,
+                    joints=origin.joints,
+                )  # fmt: skip
                 target.metadata.update(file_metadata(source.metadata))
                 video.metadata.update(stream_metadata(source.streams[origin.main]))
                 others = carrier.packets()
@@ -159,7 +165,7 @@ def assemble(
             restored = _timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
-        return _shaped(path, encoding, info)
+        return [*(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
