@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import pytest
@@ -13,12 +14,20 @@ from unsmear.restoration.settings import Settings, Span
 from unsmear.video.joints import Joint, Jump, _Watch, find_joints, joined
 from unsmear.video.reader import VideoReader
 
+RATE = Fraction(1001, 30_000)
 
-def recording(path, *, later=0, frames=40):
-    """A transport stream, all its times so many seconds later."""
-    plain = write_video(path.with_name("plain.mp4"), frames=frames, audio=True)
-    options = {"avoid_negative_ts": "disabled"}
-    with av.open(str(plain)) as source, av.open(str(path), "w", container_options=options) as out:
+
+def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
+    """A transport stream (.ts) or program stream (.mpg), all its times so many seconds later."""
+    times = {"pts": [*range(frames)], "time_base": RATE} if codec == "mpeg2video" else {}
+    plain = write_video(path.with_name("plain.mp4"), frames=frames, codec=codec,
+                        sound=(sound, "mono"), **times)  # fmt: skip
+    options = {"avoid_negative_ts": "disabled"} if path.suffix == ".ts" else {}
+    form = None if path.suffix == ".ts" else "vob"
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(path), "w", format=form, container_options=options) as out,
+    ):
         copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
         for packet in source.demux():
             if packet.size:
@@ -61,6 +70,22 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
     gaps = stamps[40] - stamps[39] - frame, sound[half][0] - sound[half - 1][0] - packet
     assert min(gaps) >= -Fraction(1, 44_100)  # a tick
     assert max(gaps) < Fraction(1, 10)
+
+
+def test_program_streams_are_joined_too(tmp_path):
+    one = recording(tmp_path / "one.mpg", codec="mpeg2video", sound="mp2", frames=60)
+    both = join(tmp_path / "both.mpg", one, one)
+    assert len(find_joints(both)) == 1
+    notes = []
+    restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append)
+    assert not any("do not rise" in note or "did not rise" in note for note in notes)
+    stamps = stamps_of(tmp_path / "out.mp4")
+    assert len(stamps) == 120
+    gaps = [late - early for early, late in pairwise(stamps)]
+    assert max(gaps) < Fraction(1, 10)
+    assert min(gaps) > Fraction(1, 40)
+    sound, heard = audio_packets(tmp_path / "out.mp4"), audio_packets(one)
+    assert len(sound) == 2 * len(heard)
 
 
 def test_a_stretch_of_joined_recordings(tmp_path):

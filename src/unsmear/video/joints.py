@@ -77,6 +77,19 @@ def _jumps(end: Fraction, begin: Fraction) -> bool:
     return begin < end - _BACK or begin > end + _FORWARD
 
 
+class _Places:
+    """Where packets stand in a file, bytes. Of several from one piece only the first knows."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def of(self, packet: Packet[Any]) -> int:
+        index = packet.stream.index
+        if packet.pos is not None:
+            self._last[index] = packet.pos
+        return self._last.get(index, 0)
+
+
 def find_joints(path: Path) -> tuple[Joint, ...]:
     """Joints of a file, by one look at all its packets; none in a container that keeps its times
     in an index.
@@ -92,16 +105,16 @@ def find_joints(path: Path) -> tuple[Joint, ...]:
 
 def _jumps_in(container: InputContainer) -> list[Jump]:
     streams = [s for s in container.streams if s.type in ("video", "audio")]
-    watches = {stream.index: _Watch() for stream in streams}
+    watches, places = {stream.index: _Watch() for stream in streams}, _Places()
     packets: Iterable[Packet[Any]] = container.demux(*streams)
     try:
         for packet in packets:
             time = packet.pts if packet.dts is None else packet.dts
-            if time is not None and packet.pos is not None:
+            if time is not None:
                 base, index = packet.time_base, packet.stream.index
                 begin = time * base
                 end = begin + (packet.duration or 0) * base
-                watches[index].see(index, packet.pos, begin, end)
+                watches[index].see(index, places.of(packet), begin, end)
     except (OSError, ValueError):
         pass  # the file breaks off here, as the reader tells
     return [jump for watch in watches.values() for jump in watch.found]
@@ -136,10 +149,11 @@ class Timeline:
     def __init__(self, joints: Sequence[Joint]) -> None:
         self._positions = [joint.position for joint in joints]
         self._shifts = [Fraction(0), *(joint.shift for joint in joints)]
+        self._places = _Places()
 
     def place(self, packet: Packet[Any]) -> None:
         """Give a packet its time, in ticks of its stream."""
-        shift = self._shifts[bisect_right(self._positions, packet.pos or 0)]
+        shift = self._shifts[bisect_right(self._positions, self._places.of(packet))]
         if shift:
             ticks = round(shift / packet.time_base)
             if packet.pts is not None:
