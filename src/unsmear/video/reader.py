@@ -66,6 +66,7 @@ class VideoReader:
         self.path = path
         self.damage = Damage()
         self._deinterlace, self._interlaced = deinterlace, False
+        self._whole = True  # reading begins at the beginning
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
@@ -109,12 +110,14 @@ class VideoReader:
         if self.joints:  # in which a time may lie in several places
             return self._decoded()
         try:
+            self._whole = False
             self._container.seek(round(target / base), stream=self.stream)
-            frames = self._decoded(whole=False)
+            frames = self._decoded()
             first = next(frames, None)
         except (av.FFmpegError, OverflowError):  # later than 64 bits of ticks
             first = None
         if first is None or first.pts is None or first.pts * base > target + _SEEK_MARGIN:
+            self._whole = True
             self._container.seek(0)  # an index that leads astray
             return self._decoded()
 
@@ -214,9 +217,8 @@ class VideoReader:
         """FFmpeg's name of the codec, such as h264."""
         return self.stream.codec_context.codec.canonical_name
 
-    def _decoded(self, *, whole: bool = True) -> Iterator[VideoFrame]:
-        """All frames from here on; `whole`: from the beginning."""
-        frames = self._concealed(whole)
+    def _decoded(self) -> Iterator[VideoFrame]:
+        frames = self._concealed()
         return self._deinterlaced(frames) if self._deinterlace else frames
 
     def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -228,7 +230,7 @@ class VideoReader:
                 f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
             ) from None
 
-    def _concealed(self, whole: bool) -> Iterator[VideoFrame]:
+    def _concealed(self) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
         packets = self._container.demux(self.stream)
         timeline, count, end = Timeline(self.joints), 0, Fraction(0)
@@ -243,7 +245,7 @@ class VideoReader:
                 count, end = count + 1, max(end, packet_end(packet))
             elif packet is None:
                 told = Extent.of(self._container, self.stream)
-                self.damage.there = shortfall(self.path, told, count if whole else None, end)
+                self.damage.there = shortfall(self.path, told, count if self._whole else None, end)
             try:
                 frames = self.stream.decode(packet)
             except av.EOFError:
