@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,13 @@ import pytest
 import torch
 
 from tests.conftest import mild, picture, write_video
+from unsmear.clip import ClipInfo
 from unsmear.errors import InputError, OutputError
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.video.folder import FolderReader
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer, write_image
-from unsmear.video.orientation import orientation_of, turning_notes, upright
+from unsmear.video.orientation import orientation_of, picture_notes, upright
 from unsmear.video.reader import VideoReader
 
 ENDINGS = ["jpg", "png", "webp", "tif"]
@@ -113,7 +115,10 @@ def test_a_folder_says_what_it_turns_and_drops(tmp_path):
         oriented(tmp_path / f"{number}.jpg", orientation, pixels)
     reader = FolderReader(tmp_path)
     assert (reader.info.width, reader.info.height) == (24, 32)
-    assert reader.notes == ["2 of 3 pictures are turned upright, as their EXIF says"]
+    assert reader.notes == [
+        "2 of 3 pictures are turned upright, as their EXIF says",
+        "the EXIF metadata of 3 of 3 pictures are not kept",
+    ]
     assert [frame.rgb.shape for frame in reader] == [(3, 32, 24)] * 3
     for number in range(3):
         file = tmp_path / f"{number}.jpg"
@@ -145,7 +150,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     oriented(tmp_path / "1.tif", 1, shallow if first else deep)
     reader = FolderReader(tmp_path)
     assert reader.dtype == torch.uint16
-    assert reader.notes == ["1 of 2 pictures have 16 bits: all are written with 16"]
+    assert reader.notes[0] == "1 of 2 pictures have 16 bits: all are written with 16"
     out = tmp_path.with_name(f"{tmp_path.name}-out")
     restore_file(tmp_path, out, mild(), 1)
     one = read_image(out / ("0.png" if first else "1.png"))
@@ -186,7 +191,7 @@ def test_a_display_matrix_is_an_orientation(tmp_path, rotation):
     source = write_video(tmp_path / "in.mp4", rotation=rotation, frames=1)
     with VideoReader(source) as reader:
         orientation = orientation_of(reader.info.display_matrix)
-        notes = turning_notes(reader.info.display_matrix)
+        notes = picture_notes(reader.info)
         image = next(iter(reader)).rgb
     assert orientation == {0: 1, 90: 8, 180: 3, -90: 6}[rotation]
     turned = np.rot90(image.permute(1, 2, 0).numpy(), rotation // 90)
@@ -199,7 +204,9 @@ def test_other_matrices_turn_nothing(tmp_path):
     source = write_video(tmp_path / "in.mp4", rotation=30, frames=1)
     with VideoReader(source) as reader:
         assert orientation_of(reader.info.display_matrix) is None
-        assert "not turned" in turning_notes(reader.info.display_matrix)[0]
+        assert "not turned" in picture_notes(reader.info)[0]
+    wide = ClipInfo(width=8, height=8, frames=1, pixel_aspect=Fraction(4, 3))
+    assert picture_notes(wide) == ["the shape of pixels, 4/3, is not kept in pictures"]
     image = torch.rand(3, 4, 6)
     assert upright(image, None) is image
     assert orientation_of(None) == 1

@@ -87,16 +87,21 @@ def _header(file: Path) -> PictureHeader:
 
 
 def _notes(headers: Sequence[PictureHeader]) -> list[str]:
-    notes = []
-    if turned := sum(header.orientation != UPRIGHT for header in headers):
-        notes.append(f"{turned} of {len(headers)} pictures are turned upright, as their EXIF says")
-    if deep := sum(header.deep for header in headers) % len(headers):
-        notes.append(f"{deep} of {len(headers)} pictures have 16 bits: all are written with 16")
-    if profiles := sum(header.profile for header in headers):
-        notes.append(
-            f"the colour profiles (ICC) of {profiles} of {len(headers)} pictures are not kept"
+    """For the user: what becomes of pictures, and what of theirs is not kept."""
+    every = len(headers)
+    turned = sum(header.orientation != UPRIGHT for header in headers)
+    deep = sum(header.deep for header in headers)
+    exif, profiles = (sum(header.exif for header in headers), sum(h.profile for h in headers))
+    return [
+        note
+        for count, note in (
+            (turned, f"{turned} of {every} pictures are turned upright, as their EXIF says"),
+            (deep % every, f"{deep} of {every} pictures have 16 bits: all are written with 16"),
+            (exif, f"the EXIF metadata of {exif} of {every} pictures are not kept"),
+            (profiles, f"the colour profiles (ICC) of {profiles} of {every} pictures are not kept"),
         )
-    return notes
+        if count
+    ]
 
 
 @contextlib.contextmanager

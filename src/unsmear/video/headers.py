@@ -24,6 +24,7 @@ class PictureHeader:
         many: it holds more than one picture: pages, or frames of an animation.
         orientation: how it is to be turned, by EXIF's numbers, see `orientation.py`.
         profile: it carries a colour profile (ICC).
+        exif: it carries EXIF.
         turned_at: where a TIFF file holds its orientation, as two bytes; None in other files.
     """
 
@@ -31,6 +32,7 @@ class PictureHeader:
     many: bool = False
     orientation: int = 1
     profile: bool = False
+    exif: bool = False
     turned_at: int | None = None
 
 
@@ -63,50 +65,50 @@ def _read(file: BinaryIO, count: int) -> bytes:
 
 
 def _png(file: BinaryIO) -> PictureHeader:
-    deep = many = profile = False
+    deep = many = profile = exif = False
     orientation, at = 1, 8
     while True:
         file.seek(at)
         header = file.read(8)
         if len(header) < 8:
-            return PictureHeader(deep, many, orientation, profile)
+            return PictureHeader(deep, many, orientation, profile, exif)
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
         if kind == b"IHDR":
             deep = _read(file, 9)[8] == 16
         many |= kind == b"acTL"
         profile |= kind == b"iCCP"
         if kind == b"eXIf":
-            orientation = _tiff(file, file.tell()).orientation
+            exif, orientation = True, _tiff(file, file.tell()).orientation
         at += 12 + length
 
 
 def _jpeg(file: BinaryIO) -> PictureHeader:
-    orientation, profile, at = 1, False, 2
+    orientation, profile, exif, at = 1, False, False, 2
     while True:
         file.seek(at)
         header = _read(file, 4)
         if header[0] != 0xFF or header[1] == 0xDA:  # the picture itself
-            return PictureHeader(orientation=orientation, profile=profile)
+            return PictureHeader(orientation=orientation, profile=profile, exif=exif)
         begin = file.read(12)
         profile |= header[1] == 0xE2 and begin == b"ICC_PROFILE\0"
         if header[1] == 0xE1 and begin.startswith(b"Exif\0\0"):
-            orientation = _tiff(file, at + 10).orientation
+            exif, orientation = True, _tiff(file, at + 10).orientation
         at += 2 + int.from_bytes(header[2:], "big")
 
 
 def _webp(file: BinaryIO) -> PictureHeader:
-    many = profile = False
+    many = profile = exif = False
     orientation, at = 1, 12
     while True:
         file.seek(at)
         header = file.read(8)
         if len(header) < 8:
-            return PictureHeader(many=many, orientation=orientation, profile=profile)
+            return PictureHeader(False, many, orientation, profile, exif)
         many |= header[:4] == b"ANIM"
         profile |= header[:4] == b"ICCP"
         if header[:4] == b"EXIF":
             lead = 6 if file.read(6) == b"Exif\0\0" else 0
-            orientation = _tiff(file, at + 8 + lead).orientation
+            exif, orientation = True, _tiff(file, at + 8 + lead).orientation
         length = int.from_bytes(header[4:], "little")
         at += 8 + length + length % 2
 

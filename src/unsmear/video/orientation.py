@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from unsmear.clip import ClipInfo
+
 UPRIGHT = 1
 # By the signs of a, b, c and d: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12).
 _BY_SIGNS = {
@@ -52,11 +54,15 @@ def upright(picture: Tensor, orientation: int | None) -> Tensor:
     return picture.flip(_FLIPS[orientation]).contiguous()
 
 
-def turning_notes(matrix: Sequence[int] | None) -> list[str]:
-    """For the user, where pictures come from a video with a display matrix: how they are turned."""
-    orientation = orientation_of(matrix)
+def picture_notes(info: ClipInfo) -> list[str]:
+    """For the user, where pictures are made of a video: how they are turned, and what they do not
+    say.
+    """
+    orientation, notes = orientation_of(info.display_matrix), []
     if orientation is None:
-        return ["the video is shown at an angle: pictures are not turned"]
-    if orientation == UPRIGHT:
-        return []
-    return [f"pictures are {_WORDS[orientation]}, as players show the video"]
+        notes.append("the video is shown at an angle: pictures are not turned")
+    elif orientation != UPRIGHT:
+        notes.append(f"pictures are {_WORDS[orientation]}, as players show the video")
+    if info.pixel_aspect and info.pixel_aspect != 1:
+        notes.append(f"the shape of pixels, {info.pixel_aspect}, is not kept in pictures")
+    return notes
