@@ -128,4 +128,15 @@ def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
         (note,) = reader.damage.notes()
     assert note.endswith("of 10.01 s are there")
     told = Extent(None, None, Fraction(0))
-    assert shortfall(cut(source, 0.9), told, None, None) == "what is there is kept"
+    assert shortfall(cut(source, 0.9), told, None, None, None) == "what is there is kept"
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_break_in_the_middle_of_a_packet_costs_no_frame_before_it(tmp_path, kind):
+    source = faststart(tmp_path / f"in.{kind}", frames=30, size=(128, 96), options={"bf": "0"})
+    with av.open(str(source)) as container:
+        place = [(p.pos, p.size) for p in container.demux(video=0) if p.size][12]
+    share = (place[0] + place[1] / 2) / source.stat().st_size
+    frames, notes = notes_of(cut(source, share))
+    assert frames == 12
+    assert any("breaks off: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)

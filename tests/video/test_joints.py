@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import audio_packets, mild, stamps_of, write_video
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
+from unsmear.video.describe import describe_streams
 from unsmear.video.joints import Joint, Jump, _Watch, find_joints, joined
 from unsmear.video.reader import VideoReader
 
@@ -94,6 +95,7 @@ def test_a_stretch_of_joined_recordings(tmp_path):
     with VideoReader(both) as reader:
         assert reader.info.frames == pytest.approx(600, abs=8)
         assert float(reader.duration) == pytest.approx(20, abs=0.3)
+        assert describe_streams(both).duration == pytest.approx(20, abs=0.3)
         start, whole = reader.start, [frame.pts for frame in reader]
     span = Span(start=Fraction(12), end=Fraction(13))
     restore_file(both, tmp_path / "out.mp4", mild(), 1, Settings(span=span))

@@ -63,3 +63,13 @@ def test_a_start_beyond_all_numbers_is_a_stretch_without_frames(tmp_path):
     settings = Settings(span=Span(start=Fraction(99999999999999999999)))
     with pytest.raises(InputError, match="no frame in this stretch"):
         restore_file(source, tmp_path / "out.mp4", mild(), 1, settings)
+
+
+def test_pages_that_would_be_lost_are_refused(tmp_path):
+    path = tmp_path / "in.tif"
+    cv2.imwritemulti(str(path), [picture(48, 64), picture(48, 64, 1)])
+    with pytest.raises(InputError, match=r"holds more than one picture.*in a folder"):
+        VideoReader(path)
+    cv2.imwritemulti(str(path), [picture(48, 64)])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) == 1

@@ -108,19 +108,22 @@ def packet_end(packet: Packet[VideoStream]) -> Fraction:
     return end + (1 / rate if rate else 0)
 
 
-def shortfall(path: Path, told: Extent, frames: int | None, end: Fraction | None) -> str:
+def shortfall(
+    path: Path, told: Extent, packets: int | None, frames: int | None, end: Fraction | None
+) -> str:
     """What a file that breaks off has of what it should have, in words; empty where it is whole.
 
     Args:
         path: of the file, which was read to its end.
         told: what it says of the stream.
-        frames: how many came, None where reading did not begin at the beginning.
+        packets: how many came, None where reading did not begin at the beginning.
+        frames: decoded from these, None likewise.
         end: when the last one ends, seconds, None if unknown.
     """
     if not _bytes_missing(path):
         return ""
-    if frames is not None and told.frames is not None:
-        missing = frames < told.frames
+    if packets is not None and told.frames is not None:
+        missing = packets < told.frames
         return f"{frames} of {told.frames} frames are there" if missing else ""
     if end is not None and told.end is not None:
         missing = end < told.end - told.slack

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
 from unsmear.video.damage import Extent, packet_end, shortfall
+from unsmear.video.joints import find_joints
 from unsmear.video.opening import is_cover, open_container
 from unsmear.video.sidedata import side_data_of
 
@@ -139,6 +140,8 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     if first is None:
         raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
     duration = container.duration / av.time_base if container.duration else None
+    if duration is not None and (joints := find_joints(path)):
+        duration += float(joints[-1].shift)
     chapters = [
         chapter["metadata"].get("title")
         or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
@@ -160,7 +163,8 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     # Last: it reads on from the start of the file.
     times, count, end = _packet_times(container, main)
     frames = main.frames or count
-    if count is not None and (there := shortfall(path, Extent.of(container, main), count, end)):
+    told = Extent.of(container, main)
+    if count is not None and (there := shortfall(path, told, count, count, end)):
         number = next(n for n, stream in enumerate(container.streams) if stream is main)
         words = (*streams[number].details, f"the file breaks off: {there}")
         streams[number], frames = replace(streams[number], details=words), count
@@ -219,7 +223,7 @@ def _packet_times(
     packets = []
     with contextlib.suppress(av.FFmpegError):  # a file that breaks off
         for packet in islice(container.demux(stream), _PACKETS_LOOKED_AT):
-            if packet.size:
+            if packet.size and not packet.is_corrupt:
                 packets.append(packet)
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
     end = max((packet_end(packet) for packet in packets), default=Fraction(0))

@@ -9,6 +9,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
+from unsmear.video.headers import read_header
 
 # Demuxers that draw any text as pictures of a terminal: a list of notes is no video.
 _TEXT = frozenset({"tty", "bin", "xbin", "adf", "idf"})
@@ -41,10 +42,22 @@ def open_container(path: Path) -> InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
-    if container.format.name in _TEXT:
+    name = container.format.name
+    if name in _TEXT:
         container.close()
         raise InputError(f"'{path}' cannot be read as a video: it is text")
+    if name in ("image2", "tiff_pipe", "webp_pipe") and _holds_many(path):
+        container.close()
+        raise InputError(
+            f"'{path}' holds more than one picture, of which only the first would be read: save "
+            "each as a file of its own, in a folder"
+        )
     return container
+
+
+def _holds_many(path: Path) -> bool:
+    with path.open("rb") as file:
+        return read_header(file).many
 
 
 def is_cover(stream: VideoStream) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -230,35 +231,51 @@ class VideoReader:
                 f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
             ) from None
 
-    def _concealed(self) -> Iterator[VideoFrame]:
-        """All frames that can be decoded; what cannot is counted."""
-        packets = self._container.demux(self.stream)
-        timeline, count, end = Timeline(self.joints), 0, Fraction(0)
+    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
+        """All packets, at the times that they belong to, and None at the end. The last one is left
+        out where the file breaks off in it: the error that it makes costs decoders with several
+        threads whole frames before it.
+        """
+        packets, timeline = self._container.demux(self.stream), Timeline(self.joints)
+        held: Packet[VideoStream] | None = None
         while True:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError):
                 self.damage.broke_off = True
                 packet = None
-            if packet is not None and packet.size:
-                timeline.place(packet)
+            if packet is None or not packet.size:  # the demuxer's mark of the end
+                self.damage.packets += held is not None
+                yield None
+                return
+            timeline.place(packet)
+            if held is not None:
+                yield held
+            held = packet if packet.is_corrupt else None
+            if held is None:
+                yield packet
+
+    def _concealed(self) -> Iterator[VideoFrame]:
+        """All frames that can be decoded; what cannot is counted."""
+        count, decoded, end = 0, 0, Fraction(0)
+        for packet in self._packets():
+            if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
-            elif packet is None:
-                told = Extent.of(self._container, self.stream)
-                self.damage.there = shortfall(self.path, told, count if self._whole else None, end)
             try:
                 frames = self.stream.decode(packet)
             except av.EOFError:
-                return
+                frames = []
             except (av.FFmpegError, ValueError):
                 self.damage.packets += 1
                 frames = []
             for frame in frames:
                 self.damage.frames += frame.is_corrupt
                 self._interlaced |= frame.interlaced_frame
+                decoded += 1
                 yield frame
-            if packet is None:
-                return
+        told = Extent.of(self._container, self.stream)
+        seen = (count, decoded) if self._whole else (None, None)
+        self.damage.there = shortfall(self.path, told, seen[0], seen[1], end)
 
     def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
         """Frames with times that rise, in ticks of the stream."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -56,7 +57,10 @@ def _without(frame: VideoFrame, kind: int) -> VideoFrame:
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or Fraction(1, 1000),
         ),
         graph.add("sidedata", f"mode=delete:type={kind}"),
         graph.add("buffersink"),
