@@ -12,7 +12,7 @@ from tests.conftest import audio_packets, mild, stamps_of, write_video
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video.describe import describe_streams
-from unsmear.video.joints import Joint, Jump, _Watch, find_joints, joined
+from unsmear.video.joints import Joint, Jump, _Watch, joined
 from unsmear.video.reader import VideoReader
 
 RATE = Fraction(1001, 30_000)
@@ -39,6 +39,11 @@ def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
     return path
 
 
+def joints_of(path):
+    with VideoReader(path) as reader:
+        return reader.joints
+
+
 def join(path, *parts):
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
@@ -49,7 +54,7 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
     one = recording(tmp_path / "one.ts", later=first)
     two = recording(tmp_path / "two.ts", later=second)
     both = join(tmp_path / "both.ts", one, two)
-    (joint,) = find_joints(both)
+    (joint,) = joints_of(both)
     assert joint.position > one.stat().st_size - 1
     notes = []
     assert restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append).frames == 80
@@ -76,7 +81,7 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
 def test_program_streams_are_joined_too(tmp_path):
     one = recording(tmp_path / "one.mpg", codec="mpeg2video", sound="mp2", frames=60)
     both = join(tmp_path / "both.mpg", one, one)
-    assert len(find_joints(both)) == 1
+    assert len(joints_of(both)) == 1
     notes = []
     restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append)
     assert not any("do not rise" in note or "did not rise" in note for note in notes)
@@ -107,8 +112,8 @@ def test_a_stretch_of_joined_recordings(tmp_path):
 
 
 def test_single_recordings_have_no_joints(tmp_path):
-    assert find_joints(recording(tmp_path / "one.ts")) == ()
-    assert find_joints(write_video(tmp_path / "in.mp4")) == ()
+    assert joints_of(recording(tmp_path / "one.ts")) == ()
+    assert joints_of(write_video(tmp_path / "in.mp4")) == ()
     with VideoReader(tmp_path / "one.ts") as reader:
         assert reader.notes == []
 

@@ -140,7 +140,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     if first is None:
         raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
     duration = container.duration / av.time_base if container.duration else None
-    if duration is not None and (joints := find_joints(path)):
+    if duration is not None and (joints := find_joints(path, container)):
         duration += float(joints[-1].shift)
     chapters = [
         chapter["metadata"].get("title")

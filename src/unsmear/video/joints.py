@@ -90,16 +90,20 @@ class _Places:
         return self._last.get(index, 0)
 
 
-def find_joints(path: Path) -> tuple[Joint, ...]:
+def find_joints(path: Path, opened: InputContainer) -> tuple[Joint, ...]:
     """Joints of a file, by one look at all its packets; none in a container that keeps its times
     in an index.
+
+    Args:
+        path: of the file, which is opened once more for that look.
+        opened: the same, opened, which is not moved.
 
     Raises:
         InputError: no such file, or nothing that FFmpeg knows.
     """
+    if not opened.format.flags & _TS_DISCONT:
+        return ()
     with open_container(path) as container:
-        if not container.format.flags & _TS_DISCONT:
-            return ()
         return joined(_jumps_in(container))
 
 

@@ -71,7 +71,7 @@ class VideoReader:
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
-            self.joints = find_joints(path)
+            self.joints = find_joints(path, self._container)
             # The first frame settles what the header may leave open (colour, rotation).
             self._frames = self._stamped(self._started(start), finest)
             self._first = next(self._frames, None)
