@@ -237,7 +237,7 @@ def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
     def picky(*arguments, origin=None, **named):
         if origin is not None and any(entry.index == 2 for entry in origin.plan):
             raise writer.EncodeError("Invalid data found")
-        original(*arguments, origin=origin, **named)
+        return original(*arguments, origin=origin, **named)
 
     monkeypatch.setattr(writer, "assemble", picky)
     notes = []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import av
 from av.codec.context import CodecContext
@@ -19,7 +18,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
-from unsmear.video.reader import is_cover, open_container
+from unsmear.video.damage import Extent, packet_end, shortfall
+from unsmear.video.joints import find_joints
+from unsmear.video.opening import is_cover, open_container
+from unsmear.video.sidedata import side_data_of
 
 # Code points of ITU-T H.273 in words.
 _MATRICES = {
@@ -138,6 +140,8 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     if first is None:
         raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
     duration = container.duration / av.time_base if container.duration else None
+    if duration is not None and (joints := find_joints(path, container)):
+        duration += float(joints[-1].shift)
     chapters = [
         chapter["metadata"].get("title")
         or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
@@ -157,8 +161,13 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
         )
     interlaced = bool(first.interlaced_frame) or _field_order(main) is not None
     # Last: it reads on from the start of the file.
-    times, count = _packet_times(container, main)
+    times, count, end = _packet_times(container, main)
     frames = main.frames or count
+    told = Extent.of(container, main)
+    if count is not None and (there := shortfall(path, told, count, count, end)):
+        number = next(n for n, stream in enumerate(container.streams) if stream is main)
+        words = (*streams[number].details, f"the file breaks off: {there}")
+        streams[number], frames = replace(streams[number], details=words), count
     if frames is None and duration and main.average_rate:
         frames = max(round(duration * main.average_rate), 1)
     rate = describe_rate(times, main.average_rate)
@@ -206,15 +215,22 @@ def clock(seconds: float) -> str:
 
 def _packet_times(
     container: InputContainer, stream: VideoStream
-) -> tuple[list[Fraction], int | None]:
-    """Time stamps of the first packets, and how many packets there are if these were all."""
+) -> tuple[list[Fraction], int | None, Fraction]:
+    """Time stamps of the first packets, how many packets there are if these were all, and when the
+    last of these ends.
+    """
     container.seek(0)
-    packets = [p for p in islice(container.demux(stream), _PACKETS_LOOKED_AT) if p.size]
+    packets = []
+    with contextlib.suppress(av.FFmpegError):  # a file that breaks off
+        for packet in islice(container.demux(stream), _PACKETS_LOOKED_AT):
+            if packet.size and not packet.is_corrupt:
+                packets.append(packet)
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
+    end = max((packet_end(packet) for packet in packets), default=Fraction(0))
     if len(packets) < _PACKETS_LOOKED_AT - 1:
-        return times, len(packets) or None
+        return times, len(packets) or None, end
     # Decoding order differs from that of presentation: the last of these leave gaps.
-    return times[:-16], None
+    return times[:-16], None, end
 
 
 def _codec(stream: Stream) -> str | None:
@@ -278,9 +294,7 @@ def _hdr(frame: VideoFrame) -> tuple[str, ...]:
         kinds.append("HDR (PQ)")
     elif transfer == 18:
         kinds.append("HDR (HLG)")
-    # Iterating gives the data, not its keys, whatever the annotation says.
-    data: Iterable[Any] = frame.side_data
-    carried = {item.type for item in data}
+    carried = {*side_data_of(frame)}
     if SideDataType.MASTERING_DISPLAY_METADATA in carried and transfer == 16:
         kinds.append("HDR10 mastering data")
     if SideDataType.DYNAMIC_HDR_PLUS in carried:

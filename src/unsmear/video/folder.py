@@ -6,17 +6,21 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import torch
+
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, cannot_write
+from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
     list_images,
     read_image,
     unit_from_integer,
 )
+from unsmear.video.orientation import UPRIGHT
 
 
 class FolderReader:
@@ -26,7 +30,12 @@ class FolderReader:
         path: of the folder.
 
     Raises:
-        InputError: no pictures, two of one stem, or the first cannot be read.
+        InputError: no pictures, two of one stem, several pictures in one file, or the first cannot
+            be read.
+
+    Attributes:
+        dtype: uint16 if any picture has 16 bits, else uint8.
+        notes: for the user.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,9 +46,15 @@ class FolderReader:
         stems = [file.stem for file in self._files]
         if double := [stem for stem in stems if stems.count(stem) > 1]:
             raise InputError(f"'{path}' holds two pictures named '{double[0]}': keep one")
+        headers = [_header(file) for file in self._files]
+        for file, header in zip(self._files, headers, strict=True):
+            if header.many:
+                raise InputError(
+                    f"'{file}' holds more than one picture: save each as a file of its own"
+                )
         first = read_image(self._files[0])
-        self.dtype = first.dtype
-        self.notes: list[str] = []
+        self.dtype = torch.uint16 if any(header.deep for header in headers) else first.dtype
+        self.notes = _notes(headers)
         self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
 
@@ -61,6 +76,32 @@ class FolderReader:
                     f"{self.info.width}x{self.info.height}: all must be of one size"
                 )
             yield Frame(unit_from_integer(image), Fraction(index), name=file.stem)
+
+
+def _header(file: Path) -> PictureHeader:
+    try:
+        with file.open("rb") as opened:
+            return read_header(opened)
+    except OSError as error:
+        raise InputError(f"cannot read '{file}': {error.strerror or error}") from None
+
+
+def _notes(headers: Sequence[PictureHeader]) -> list[str]:
+    """For the user: what becomes of pictures, and what of theirs is not kept."""
+    every = len(headers)
+    turned = sum(header.orientation != UPRIGHT for header in headers)
+    deep = sum(header.deep for header in headers)
+    exif, profiles = (sum(header.exif for header in headers), sum(h.profile for h in headers))
+    return [
+        note
+        for count, note in (
+            (turned, f"{turned} of {every} pictures are turned upright, as their EXIF says"),
+            (deep % every, f"{deep} of {every} pictures have 16 bits: all are written with 16"),
+            (exif, f"the EXIF metadata of {exif} of {every} pictures are not kept"),
+            (profiles, f"the colour profiles (ICC) of {profiles} of {every} pictures are not kept"),
+        )
+        if count
+    ]
 
 
 @contextlib.contextmanager

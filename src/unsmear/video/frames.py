@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
 import torch
-from av.buffer import Buffer
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from torch import Tensor
@@ -16,45 +15,83 @@ from torch import Tensor
 from unsmear.clip import ColorTags, HdrMetadata, MasteringDisplay, YuvPlanes
 from unsmear.video.color import UNSPECIFIED, planes_from_rgb
 from unsmear.video.formats import PixelFormat
+from unsmear.video.sidedata import side_data_of
 
 _FULL_RANGE = 2
-_SRGB = ColorTags(matrix=1, primaries=1, transfer=13, full_range=False)
+_BT709, _BT2020, _SRGB = 1, 9, 13  # code points of ITU-T H.273
 _RGB_ORDER = {
     "rgb24": (0, 1, 2, 3),
     "bgr24": (2, 1, 0, 3),
     "rgb0": (0, 1, 2, 4),
     "bgr0": (2, 1, 0, 4),
+    "0rgb": (1, 2, 3, 4),
+    "0bgr": (3, 2, 1, 4),
+    "rgba": (0, 1, 2, 4),
+    "bgra": (2, 1, 0, 4),
+    "argb": (1, 2, 3, 4),
+    "abgr": (3, 2, 1, 4),
 }
-_LOST = {
-    Type.DYNAMIC_HDR_PLUS: "HDR10+ dynamic metadata",
-    Type.DOVI_METADATA: "Dolby Vision metadata",
-    Type.DOVI_RPU_BUFFER: "Dolby Vision metadata",
-    Type.STEREO3D: "the note on stereoscopic pictures",
-    Type.SPHERICAL: "the note on spherical pictures",
-    Type.A53_CC: "closed captions inside the pictures",
-}
+_PLANAR_RGB = re.compile(r"gbra?p(\d+)?(le)?")
+_PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(\d+)?(le)?")
+# Depths that RGB of more than 8 bits is written with: those that encoders take.
+_DEEP, _DEEPEST = 10, 12
+
+
+def _is_rgb(frame: VideoFrame) -> bool:
+    form = frame.format
+    return form.is_rgb or form.has_palette or form.name.startswith("xyz")
 
 
 def tags_of(frame: VideoFrame) -> ColorTags:
     """Colour as a frame says it; pictures of RGB get what they will be written with."""
-    name = frame.format.name
-    if name in _RGB_ORDER or name.startswith("gbr"):
-        return _SRGB
+    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
+    if _is_rgb(frame):
+        primaries, transfer = primaries or UNSPECIFIED, transfer or UNSPECIFIED
+        return ColorTags(
+            matrix=_BT2020 if primaries == _BT2020 else _BT709,
+            primaries=_BT709 if primaries == UNSPECIFIED else primaries,
+            transfer=_SRGB if transfer == UNSPECIFIED else transfer,
+            full_range=False,
+        )
     return ColorTags(
         # 0 says that the planes are RGB; where they are not, nobody knows what they are.
         matrix=int(frame.colorspace) or UNSPECIFIED,
-        primaries=int(frame.color_primaries),
-        transfer=int(frame.color_trc),
-        full_range=int(frame.color_range) == _FULL_RANGE or "yuvj" in name,
+        primaries=primaries,
+        transfer=transfer,
+        full_range=int(frame.color_range) == _FULL_RANGE or "yuvj" in frame.format.name,
     )
+
+
+def planar_format(name: str) -> PixelFormat | None:
+    """The planes of a pixel format, with or without one of alpha; None where they are not YUV."""
+    return PixelFormat.named(name.replace("yuva", "yuv", 1))
+
+
+def bits_of(frame: VideoFrame) -> int:
+    """Bits of the deepest component."""
+    return max(component.bits for component in frame.format.components)
+
+
+def is_opaque(frame: VideoFrame) -> bool:
+    """Whether no pixel of a picture is transparent, be it a little."""
+    form = frame.format
+    if not (form.has_palette or any(component.is_alpha for component in form.components)):
+        return True
+    if planar := _PLANAR_ALPHA.fullmatch(form.name):
+        depth = int(planar[1] or 8)
+        return bool((_plane(frame, 3, depth) == (1 << depth) - 1).all())
+    if bits_of(frame) > 8:
+        return bool((_packed(frame.reformat(format="rgba64le"), 4, 16)[3] == 65_535).all())
+    return bool((_packed(frame.reformat(format="rgba"), 4)[3] == 255).all())
 
 
 def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     """Copy the planes out of a decoded frame. Planar YUV is taken as it is, grey and RGB are
-    converted here, exactly; anything else goes through swscale to the nearest planar YUV.
+    converted here, exactly; anything else goes through swscale to the nearest planar YUV. Alpha is
+    left out (see `is_opaque`).
     """
     name = frame.format.name
-    form = PixelFormat.named(name)
+    form = planar_format(name)
     if form is not None:
         first, second, third = (_plane(frame, index, form.depth) for index in range(3))
         return YuvPlanes(first, second, third, form.depth, form.down_x, form.down_y, tags)
@@ -62,18 +99,34 @@ def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
         luma = _plane(frame, 0, 8)
         flat = torch.full_like(luma, 128)
         return YuvPlanes(luma, flat, flat.clone(), 8, 0, 0, tags)
-    if name == "gbrp":
-        rgb = torch.stack([_plane(frame, index, 8) for index in (2, 0, 1)]).float() / 255
-        return planes_from_rgb(rgb, tags, PixelFormat(8, 0, 0))
-    if name in _RGB_ORDER:
-        *order, count = _RGB_ORDER[name]
-        packed = _packed(frame, count)[order].float() / 255
-        return planes_from_rgb(packed, tags, PixelFormat(8, 0, 0))
-    deep = max(component.bits for component in frame.format.components) > 8
+    if _is_rgb(frame):
+        return planes_from_rgb(_rgb(frame), tags, PixelFormat(_written_depth(bits_of(frame)), 0, 0))
+    deep = bits_of(frame) > 8
     down = len(frame.format.components) > 1 and frame.format.chroma_width(2) == 1
     tall = down and frame.format.chroma_height(2) == 1
     nearest = PixelFormat(10 if deep else 8, int(down), int(tall))
     return planes_of(frame.reformat(format=nearest.name), tags)
+
+
+def _written_depth(bits: int) -> int:
+    if bits <= 8:
+        return 8
+    return _DEEP if bits <= _DEEP else _DEEPEST
+
+
+def _rgb(frame: VideoFrame) -> Tensor:
+    """(3, H, W) float, 0..1. What is not laid out in one of the ways known here is laid out anew by
+    swscale, as RGB: asked for YUV it would choose a matrix of its own.
+    """
+    name = frame.format.name
+    if planar := _PLANAR_RGB.fullmatch(name):
+        depth = int(planar[1] or 8)
+        planes = [_plane(frame, index, depth) for index in (2, 0, 1)]
+        return torch.stack(planes).float() / ((1 << depth) - 1)
+    if name in _RGB_ORDER:
+        *order, count = _RGB_ORDER[name]
+        return _packed(frame, count)[order].float() / 255
+    return _rgb(frame.reformat(format="gbrp16le" if bits_of(frame) > 8 else "rgb24"))
 
 
 def _plane(frame: VideoFrame, index: int, depth: int) -> Tensor:
@@ -83,23 +136,24 @@ def _plane(frame: VideoFrame, index: int, depth: int) -> Tensor:
     return torch.from_numpy(rows[:, : plane.width].copy())
 
 
-def _packed(frame: VideoFrame, count: int) -> Tensor:
+def _packed(frame: VideoFrame, count: int, depth: int = 8) -> Tensor:
     plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, -1)
+    dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
+    rows = np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
     pixels = rows[:, : plane.width * count].reshape(plane.height, plane.width, count)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def display_matrix_of(frame: VideoFrame) -> tuple[int, ...] | None:
     """How players turn and mirror the picture, where it says so."""
-    data = _side_data(frame, Type.DISPLAYMATRIX)
+    data = side_data_of(frame).get(Type.DISPLAYMATRIX)
     return struct.unpack("=9i", data[:36]) if data and len(data) >= 36 else None
 
 
 def hdr_of(frame: VideoFrame) -> HdrMetadata:
     """HDR10 metadata of a frame (FFmpeg's AVMasteringDisplayMetadata, AVContentLightMetadata)."""
-    display = None
-    data = _side_data(frame, Type.MASTERING_DISPLAY_METADATA)
+    display, attached = None, side_data_of(frame)
+    data = attached.get(Type.MASTERING_DISPLAY_METADATA)
     if data and len(data) >= 88:
         numbers = struct.unpack("=22i", data[:88])
         values = [
@@ -111,20 +165,6 @@ def hdr_of(frame: VideoFrame) -> HdrMetadata:
                 (values[2 * index], values[2 * index + 1]) for index in range(4)
             )
             display = MasteringDisplay(red, green, blue, white, values[8], values[9])
-    data = _side_data(frame, Type.CONTENT_LIGHT_LEVEL)
+    data = attached.get(Type.CONTENT_LIGHT_LEVEL)
     light = struct.unpack("=2I", data[:8]) if data and len(data) >= 8 else None
     return HdrMetadata(display, light)
-
-
-def lost_side_data(frame: VideoFrame) -> list[str]:
-    """What a frame carries that cannot be written again."""
-    return sorted({name for kind, name in _LOST.items() if _side_data(frame, kind)})
-
-
-def _side_data(frame: VideoFrame, kind: Type) -> bytes | None:
-    # PyAV's annotations give the iteration and the keys of this mapping another type.
-    found: Mapping[Type, Buffer] = frame.side_data  # type: ignore[assignment]
-    try:
-        return bytes(found[kind])
-    except KeyError:
-        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import InputError, OutputError, cannot_write
+from unsmear.video.headers import read_header
+from unsmear.video.orientation import UPRIGHT, upright
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -51,7 +54,8 @@ def paths_below(root: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Tensor:
-    """Read a picture as RGB: (3, H, W), uint8, or uint16 where the file holds 16 bits.
+    """Read a picture as RGB: (3, H, W), uint8, or uint16 where the file holds 16 bits; upright, as
+    its EXIF says. Of several pages the first.
 
     Raises:
         InputError: no such file, not a picture, or a picture with transparency.
@@ -61,7 +65,12 @@ def read_image(path: Path) -> Tensor:
         packed = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
-    flags = cv2.IMREAD_UNCHANGED
+    header = read_header(io.BytesIO(packed.tobytes()))
+    if header.turned_at is not None and header.orientation != UPRIGHT:
+        # Turned here as any other: OpenCV 5 fails on a TIFF file that is turned by 90 degrees.
+        little = packed[0] == ord("I")
+        packed[header.turned_at : header.turned_at + 2] = (1, 0) if little else (0, 1)
+    flags = cv2.IMREAD_UNCHANGED  # which turns nothing
     try:
         pixels = cv2.imdecode(packed, flags) if packed.size else None
     except cv2.error:  # larger than can be, for one
@@ -76,7 +85,8 @@ def read_image(path: Path) -> Tensor:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
     else:
         raise InputError(f"'{path}' has transparent pixels: flatten it onto a background first")
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return upright(image, header.orientation)
 
 
 def write_image(path: Path, image: Tensor) -> None:
@@ -86,11 +96,15 @@ def write_image(path: Path, image: Tensor) -> None:
         OutputError: the file cannot be written.
     """
     bgr = image.cpu().numpy().transpose(1, 2, 0)[..., ::-1]
-    done, packed = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
-    if not done:
-        raise OutputError(f"cannot write a picture as '{path.suffix}': use .png")
     try:
-        packed.tofile(path)
+        done, packed = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
+    except cv2.error:  # it knows no such suffix
+        done, packed = False, np.empty(0, np.uint8)
+    if not done:
+        raise OutputError(f"cannot write '{path}': no picture ends in '{path.suffix}', use .png")
+    try:
+        # Not ndarray.tofile, whose error does not say that the disk is full.
+        path.write_bytes(packed.data)
     except OSError as error:
         raise cannot_write(path, error) from None
 

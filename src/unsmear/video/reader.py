@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
-from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -20,43 +19,26 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import resolve_matrix, rgb_from_planes
+from unsmear.video.damage import Damage, Extent, packet_end, shortfall
+from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
-from unsmear.video.frames import display_matrix_of, hdr_of, lost_side_data, planes_of, tags_of
+from unsmear.video.frames import (
+    bits_of,
+    display_matrix_of,
+    hdr_of,
+    is_opaque,
+    planar_format,
+    planes_of,
+    tags_of,
+)
 from unsmear.video.images import integer_from_unit
+from unsmear.video.joints import Timeline, find_joints
+from unsmear.video.opening import is_cover, open_container
+from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
 _MATRIX_NAMES = {1: "BT.709", 6: "BT.601"}
-
-
-@dataclass
-class Damage:
-    """What could not be read as it should.
-
-    Attributes:
-        packets: that no decoder made sense of.
-        frames: that the decoder marked as damaged.
-        stamps: time stamps that did not rise and were moved.
-        broke_off: reading ended in an error, not at the end.
-    """
-
-    packets: int = 0
-    frames: int = 0
-    stamps: int = 0
-    broke_off: bool = False
-
-    def notes(self) -> list[str]:
-        """For the user, one line each."""
-        lines = []
-        if self.packets:
-            lines.append(f"{self.packets} packets could not be decoded; their frames are missing")
-        if self.frames:
-            lines.append(f"{self.frames} frames are damaged; the decoder concealed what it could")
-        if self.stamps:
-            lines.append(f"{self.stamps} time stamps did not rise and were moved")
-        if self.broke_off:
-            lines.append("the file breaks off; the frames before are kept")
-        return lines
 
 
 class VideoReader:
@@ -85,9 +67,11 @@ class VideoReader:
         self.path = path
         self.damage = Damage()
         self._deinterlace, self._interlaced = deinterlace, False
+        self._whole = True  # reading begins at the beginning
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
+            self.joints = find_joints(path, self._container)
             # The first frame settles what the header may leave open (colour, rotation).
             self._frames = self._stamped(self._started(start), finest)
             self._first = next(self._frames, None)
@@ -124,13 +108,17 @@ class VideoReader:
         base = self.stream.time_base
         if target is None or base is None or target <= (self.stream.start_time or 0) * base:
             return self._decoded()
+        if self.joints:  # in which a time may lie in several places
+            return self._decoded()
         try:
+            self._whole = False
             self._container.seek(round(target / base), stream=self.stream)
             frames = self._decoded()
             first = next(frames, None)
-        except av.FFmpegError:
+        except (av.FFmpegError, OverflowError):  # later than 64 bits of ticks
             first = None
         if first is None or first.pts is None or first.pts * base > target + _SEEK_MARGIN:
+            self._whole = True
             self._container.seek(0)  # an index that leads astray
             return self._decoded()
 
@@ -142,17 +130,22 @@ class VideoReader:
 
     def _check(self, first: VideoFrame) -> None:
         _check_size(self.path, first.width, first.height)
-        alpha = any(component.is_alpha for component in first.format.components)
-        if alpha or self.stream.metadata.get("alpha_mode") == "1":
-            raise InputError(
-                f"'{self.path}' has transparency, which would be lost: flatten it onto a "
-                "background first"
-            )
+        if not is_opaque(first):
+            raise self._transparent("")
+        # VP9 and AV1 hold alpha in a stream of its own, which decoders pass over.
+        if self.stream.metadata.get("alpha_mode") == "1":
+            raise self._transparent("")
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: two fields in one frame move against each other; "
                 "add --deinterlace to make whole frames of them"
             )
+
+    def _transparent(self, where: str) -> InputError:
+        return InputError(
+            f"'{self.path}' has transparency{where}, which would be lost: flatten it onto a "
+            "background first"
+        )
 
     def _describe(self, first: VideoFrame) -> ClipInfo:
         stream = self.stream
@@ -161,7 +154,7 @@ class VideoReader:
             rate = None  # more frames than ticks: the header is wrong
         frames = stream.frames or None
         if frames is None and stream.duration and rate and base:
-            frames = max(round(stream.duration * base * rate), 1)
+            frames = max(round((stream.duration * base + self._bridged) * rate), 1)
         return ClipInfo(
             width=first.width,
             height=first.height,
@@ -176,11 +169,18 @@ class VideoReader:
 
     def _notes(self, first: VideoFrame) -> list[str]:
         info, notes = self.info, []
-        if PixelFormat.named(first.format.name) is None:
-            notes.append(f"pictures of {first.format.name} are written as YUV")
+        if planar_format(first.format.name) is None:
+            depth = self.pixel_format.depth
+            bits = f" of {depth} bits" if depth < bits_of(first) else ""
+            notes.append(f"pictures of {first.format.name} are written as YUV{bits}")
         elif (guess := resolve_matrix(info.tags, info.width, info.height)) != info.tags.matrix:
             name = _MATRIX_NAMES[guess]
             notes.append(f"the video does not say its colour matrix: taken for {name}")
+        if self.joints:
+            notes.append(
+                f"{len(self.joints) + 1} recordings are joined in this file: the times of each "
+                "go on where the one before ends"
+            )
         if self._interlaced:
             notes.append("interlaced fields were made into whole frames")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
@@ -201,7 +201,11 @@ class VideoReader:
         """Seconds, as the file says; 0 if it does not."""
         whole = Fraction(self._container.duration or 0, av.time_base)
         own = (self.stream.duration or 0) * (self.stream.time_base or 0)
-        return max(whole, Fraction(own), Fraction(0))
+        return max(whole, Fraction(own), Fraction(0)) + self._bridged
+
+    @property
+    def _bridged(self) -> Fraction:
+        return self.joints[-1].shift if self.joints else Fraction(0)
 
     @property
     def pixel_format(self) -> PixelFormat:
@@ -220,35 +224,58 @@ class VideoReader:
 
     def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         try:
-            yield from _deinterlaced(frames, self.stream)
+            yield from deinterlaced(frames, self.stream)
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
                 f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
             ) from None
 
-    def _concealed(self) -> Iterator[VideoFrame]:
-        """All frames that can be decoded; what cannot is counted."""
-        packets = self._container.demux(self.stream)
+    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
+        """All packets, at the times that they belong to, and None at the end. The last one is left
+        out where the file breaks off in it: the error that it makes costs decoders with several
+        threads whole frames before it.
+        """
+        packets, timeline = self._container.demux(self.stream), Timeline(self.joints)
+        held: Packet[VideoStream] | None = None
         while True:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError):
                 self.damage.broke_off = True
                 packet = None
+            if packet is None or not packet.size:  # the demuxer's mark of the end
+                self.damage.packets += held is not None
+                yield None
+                return
+            timeline.place(packet)
+            if held is not None:
+                yield held
+            held = packet if packet.is_corrupt else None
+            if held is None:
+                yield packet
+
+    def _concealed(self) -> Iterator[VideoFrame]:
+        """All frames that can be decoded; what cannot is counted."""
+        count, decoded, end = 0, 0, Fraction(0)
+        for packet in self._packets():
+            if packet is not None:
+                count, end = count + 1, max(end, packet_end(packet))
             try:
                 frames = self.stream.decode(packet)
             except av.EOFError:
-                return
+                frames = []
             except (av.FFmpegError, ValueError):
                 self.damage.packets += 1
                 frames = []
             for frame in frames:
                 self.damage.frames += frame.is_corrupt
                 self._interlaced |= frame.interlaced_frame
+                decoded += 1
                 yield frame
-            if packet is None:
-                return
+        told = Extent.of(self._container, self.stream)
+        seen = (count, decoded) if self._whole else (None, None)
+        self.damage.there = shortfall(self.path, told, seen[0], seen[1], end)
 
     def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
         """Frames with times that rise, in ticks of the stream."""
@@ -275,7 +302,7 @@ class VideoReader:
         """Frames in order of presentation.
 
         Raises:
-            InputError: the picture changes size.
+            InputError: the picture changes size, or is transparent somewhere.
         """
         base = self.stream.time_base or Fraction(1, 1000)
         stamped, self._first = self._first, None
@@ -286,6 +313,8 @@ class VideoReader:
                     f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
                     f"{decoded.width}x{decoded.height}: split it there first"
                 )
+            if not is_opaque(decoded):
+                raise self._transparent(f" at {float(pts * base):.3f} s")
             planes = planes_of(decoded, self.info.tags)
             duration = decoded.duration * (decoded.time_base or base) if decoded.duration else None
             yield Frame(rgb_from_planes(planes), pts * base, planes, duration=duration)
@@ -320,61 +349,12 @@ def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
     return round(frame.pts * (frame.time_base or base) / base)
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a file with streams in it.
-
-    Raises:
-        InputError: no such file, or nothing that FFmpeg knows.
-    """
-    if not path.exists():
-        raise InputError(f"no such file: '{path}'")
-    if not path.is_file():
-        raise InputError(f"'{path}' is not a file: give a video file or a folder of pictures")
-    try:
-        return av.open(str(path), mode="r", metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
-
-
-def is_cover(stream: VideoStream) -> bool:
-    """Cover pictures of audio files count as video streams; they are not."""
-    return bool(stream.disposition & stream.disposition.__class__.attached_pic)
-
-
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
         raise InputError(
             f"'{path}' says that its pictures are {width}x{height}: more than {MOST_PIXELS:,} "
             "pixels are refused; scale it down, or repair it if that is wrong"
         )
-
-
-def _deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
-    graph: av.filter.Graph | None = None
-    for frame in frames:
-        if graph is None:
-            graph = av.filter.Graph()
-            graph.link_nodes(
-                graph.add_buffer(template=stream),
-                graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-                graph.add("buffersink"),
-            ).configure()
-        graph.push(frame)
-        yield from _pulled(graph)
-    if graph is not None:
-        graph.push(None)
-        yield from _pulled(graph)
-
-
-def _pulled(graph: av.filter.Graph) -> Iterator[VideoFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        assert isinstance(frame, VideoFrame)
-        yield frame
 
 
 def count_frames(path: Path) -> int:

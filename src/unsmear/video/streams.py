@@ -7,7 +7,7 @@ takes, else left out, and the user is told.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -22,7 +22,8 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from unsmear.video.reader import is_cover
+from unsmear.video.joints import Joint, Timeline
+from unsmear.video.opening import is_cover
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -127,6 +128,7 @@ class Carrier:
         plan: see `plan_streams`.
         start: seconds that are cut off at the beginning; below zero, so much is put before.
         end: time at which the source is cut off, seconds, before `start` is subtracted.
+        joints: where recordings are joined in the source.
     """
 
     def __init__(
@@ -137,9 +139,12 @@ class Carrier:
         *,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
+        joints: Sequence[Joint] = (),
     ) -> None:
         self._source, self._start, self._end = source, start, end
+        self._timeline = Timeline(joints)
         self._routes: dict[int, _Route] = {}
+        self._kinds = {stream.index: stream.type for stream in source.streams}
         for entry in plan:
             stream = source.streams[entry.index]
             if entry.how == "attach":
@@ -167,13 +172,28 @@ class Carrier:
             if packet is None:
                 break
             # Without either stamp it is the demuxer's mark that a stream has ended.
-            if (packet.dts is None and packet.pts is None) or not self._inside(packet):
+            if packet.dts is None and packet.pts is None:
+                continue
+            self._timeline.place(packet)
+            if not self._inside(packet):
                 continue
             for out in self._routes[packet.stream.index].take(packet):
                 yield self._moved(out)
         for route in self._routes.values():
             for out in route.finish():
                 yield self._moved(out)
+
+    def notes(self) -> list[str]:
+        """What was left out, for the user, when all packets have been taken."""
+        found = []
+        for index, route in self._routes.items():
+            if isinstance(route, _Copy) and route.dropped:
+                seconds = f"{float(route.lost):.2f} s"
+                found.append(
+                    f"{self._kinds[index]} stream {index}: {route.dropped} packets ({seconds}) "
+                    "whose times do not rise are left out"
+                )
+        return found
 
     def _inside(self, packet: Packet[Stream]) -> bool:
         base = packet.time_base
@@ -199,12 +219,17 @@ class Carrier:
 class _Copy:
     """Packets as they are, but for damaged ones, whose times do not rise. Matroska may leave the
     first times of decoding open: they count down from the first that is known.
+
+    Attributes:
+        dropped: packets that were left out.
+        lost: seconds that these would have lasted.
     """
 
     def __init__(self, target: Stream) -> None:
         self._target = target
         self._open: list[Packet[Stream]] = []
         self._last: int | None = None
+        self.dropped, self.lost = 0, Fraction(0)
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         packet.stream = self._target
@@ -223,6 +248,9 @@ class _Copy:
                 self._last = packet.dts = dts
                 packet.pts = max(dts, dts if packet.pts is None else packet.pts)
                 yield packet
+            else:
+                self.dropped += 1
+                self.lost += (packet.duration or 0) * packet.time_base
         self._open = []
 
 

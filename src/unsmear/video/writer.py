@@ -37,12 +37,16 @@ from unsmear.video.encoding import (
     ticks_of,
 )
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
-from unsmear.video.reader import VideoReader, open_container
+from unsmear.video.joints import Joint
+from unsmear.video.matroska import set_pixel_aspect
+from unsmear.video.opening import ffmpeg_name, open_container
+from unsmear.video.reader import VideoReader
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 
 _PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
+_SHAPELESS = {"vp9", "av1", "prores", "ffv1"}  # codecs that do not say what shape pixels have
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
 
 
@@ -57,6 +61,7 @@ class Origin:
         start: seconds that are cut off at the beginning.
         end: where it is cut off, seconds, None for the end.
         early: seconds of sound before zero, which a container cannot hold that has no such time.
+        joints: where recordings are joined in it.
     """
 
     path: Path
@@ -65,6 +70,7 @@ class Origin:
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     early: Fraction = Fraction(0)
+    joints: tuple[Joint, ...] = ()
 
     @classmethod
     def of(
@@ -76,7 +82,8 @@ class Origin:
             plan = plan_streams(source, reader.stream.index, suffix)
         with open_container(reader.path) as source:
             early = _time_before_zero(source, plan, suffix)
-        return cls(reader.path, reader.stream.index, plan, start, end, early)
+        main, joints = reader.stream.index, reader.joints
+        return cls(reader.path, main, plan, start, end, early, joints)
 
     @property
     def notes(self) -> list[str]:
@@ -114,7 +121,7 @@ def assemble(
     *,
     origin: Origin | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> None:
+) -> list[str]:
     """Put a video file together. Same input, same bytes.
 
     Args:
@@ -126,22 +133,31 @@ def assemble(
         origin: source of other streams, chapters and metadata.
         metadata: of the file, over the source's.
 
+    Returns:
+        What could not be kept, for the user.
+
     Raises:
         OutputError: the disk is full, or the container refuses.
     """
     try:
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(
-                av.open(str(path), "w", container_options=_container_options(path.suffix, origin))
+                av.open(
+                    ffmpeg_name(path),
+                    "w",
+                    container_options=_container_options(path.suffix, origin),
+                )
             )
             target.flags = int(target.flags) | _BITEXACT
             video = _video_stream(target, encoding, info, width, path.suffix)
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
+            carrier: Carrier | None = None
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
                 carrier = Carrier(
-                    source, target, list(origin.plan), start=origin.start, end=origin.end
-                )
+                    source, target, list(origin.plan), start=origin.start, end=origin.end,
+                    joints=origin.joints,
+                )  # fmt: skip
                 target.metadata.update(file_metadata(source.metadata))
                 video.metadata.update(stream_metadata(source.streams[origin.main]))
                 others = carrier.packets()
@@ -149,6 +165,7 @@ def assemble(
             restored = _timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
+        return [*(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
@@ -167,13 +184,13 @@ def assemble_what_can_be(
     """As `assemble`; but where the container refuses, the streams that it refuses are left out.
 
     Returns:
-        What was left out, for the user.
+        What was left out or could not be kept, for the user.
 
     Raises:
         OutputError: the disk is full, or the container refuses the pictures alone.
     """
     try:
-        assemble(path, spools, encoding, info, width, origin=origin)
+        return assemble(path, spools, encoding, info, width, origin=origin)
     except EncodeError:
         kept = []
         for entry in origin.plan:
@@ -182,13 +199,22 @@ def assemble_what_can_be(
                 assemble(path, spools, encoding, info, width, origin=alone)
                 kept.append(entry)
         try:
-            assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
         except EncodeError:  # each alone is taken, together they are not
             kept = []
-            assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
         lost = [entry for entry in origin.plan if entry not in kept]
-        return [f"stream {entry.index} is damaged and was left out" for entry in lost]
-    return []
+        return told + [f"stream {entry.index} is damaged and was left out" for entry in lost]
+
+
+def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
+    """Say the shape of pixels in a container whose muxer cannot be told it."""
+    aspect = info.pixel_aspect or Fraction(1)
+    matroska = path.suffix.lower() in (".mkv", ".webm")
+    if aspect == 1 or not matroska or encoding.encoder.family not in _SHAPELESS:
+        return []
+    kept = set_pixel_aspect(path, aspect)
+    return [] if kept else [f"the shape of pixels, {aspect}, is not kept"]
 
 
 def _container_options(suffix: str, origin: Origin | None) -> dict[str, str]:

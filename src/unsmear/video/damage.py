@@ -1,0 +1,194 @@
+"""What of a file could not be read as it should, and whether it breaks off.
+
+Demuxers end where a file breaks off as if that were the end. It is called a break where two things
+come together, so that neither edit lists nor wrong headers raise an alarm: the file is shorter than
+its own outermost structure says, and frames are missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+_FRAMES = Fraction(3, 2)  # what a file may be wrong by about the end of one of its streams
+_OTHERS = Fraction(1)  # seconds that sound and subtitles may go on for after the last frame
+_MOVIE_BOXES = frozenset(
+    {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot"}
+)
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+@dataclass
+class Damage:
+    """What could not be read as it should.
+
+    Attributes:
+        packets: that no decoder made sense of.
+        frames: that the decoder marked as damaged.
+        stamps: time stamps that did not rise and were moved.
+        broke_off: reading ended in an error, not at the end.
+        there: what a file that breaks off has of what it should have; empty where it is whole, and
+            while it has not been read to its end.
+    """
+
+    packets: int = 0
+    frames: int = 0
+    stamps: int = 0
+    broke_off: bool = False
+    there: str = ""
+
+    def notes(self) -> list[str]:
+        """For the user, one line each."""
+        lines = []
+        if self.packets:
+            lines.append(f"{self.packets} packets could not be decoded; their frames are missing")
+        if self.frames:
+            lines.append(f"{self.frames} frames are damaged; the decoder concealed what it could")
+        if self.stamps:
+            lines.append(f"{self.stamps} time stamps did not rise and were moved")
+        if self.there:
+            lines.append(f"the file breaks off: {self.there}")
+        elif self.broke_off:
+            lines.append("the file breaks off; the frames before are kept")
+        return lines
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a file says of a stream in it.
+
+    Attributes:
+        frames: how many there are, None if it does not say.
+        end: when the last one ends, seconds, None likewise.
+        slack: seconds that this may be wrong by.
+    """
+
+    frames: int | None
+    end: Fraction | None
+    slack: Fraction
+
+    @classmethod
+    def of(cls, container: InputContainer, stream: VideoStream) -> Extent:
+        """Of a stream of an opened file."""
+        rate = stream.average_rate
+        if (
+            container.format.name == "avi"
+        ):  # counts empty ones, and has no duration without its index
+            return cls(None, None, _OTHERS)
+        slack = _FRAMES / rate if rate else _OTHERS
+        found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+        end = None
+        if found:  # as Matroska has it for each stream
+            end = 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])
+        elif stream.duration and stream.time_base:
+            end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+        elif container.duration:
+            end = Fraction((container.start_time or 0) + container.duration, av.time_base)
+            slack += _OTHERS if len(container.streams) > 1 else 0
+        return cls(stream.frames or None, end, slack)
+
+
+def packet_end(packet: Packet[VideoStream]) -> Fraction:
+    """When what is in a packet ends, seconds; 0 if it does not say."""
+    if packet.pts is None:
+        return Fraction(0)
+    end = packet.pts * packet.time_base
+    if packet.duration:
+        return end + packet.duration * packet.time_base
+    rate = packet.stream.average_rate
+    return end + (1 / rate if rate else 0)
+
+
+def shortfall(
+    path: Path, told: Extent, packets: int | None, frames: int | None, end: Fraction | None
+) -> str:
+    """What a file that breaks off has of what it should have, in words; empty where it is whole.
+
+    Args:
+        path: of the file, which was read to its end.
+        told: what it says of the stream.
+        packets: how many came, None where reading did not begin at the beginning.
+        frames: decoded from these, None likewise.
+        end: when the last one ends, seconds, None if unknown.
+    """
+    if not _bytes_missing(path):
+        return ""
+    if packets is not None and told.frames is not None:
+        missing = packets < told.frames
+        return f"{frames} of {told.frames} frames are there" if missing else ""
+    if end is not None and told.end is not None:
+        missing = end < told.end - told.slack
+        return f"{float(end):.2f} of {float(told.end):.2f} s are there" if missing else ""
+    return "what is there is kept" if frames is None else f"{frames} frames are there"
+
+
+def _bytes_missing(path: Path) -> bool:
+    """Whether a file is shorter than its outermost boxes say (MP4 and its kin, Matroska, AVI)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        walk: Callable[[BinaryIO], Iterator[int]]
+        if start[4:] in _MOVIE_BOXES:
+            walk = _movie_ends
+        elif start[:4] == _EBML:
+            walk = _matroska_ends
+        elif start[:4] == b"RIFF":
+            walk = _riff_ends
+        else:
+            return False
+        return any(end > size for end in walk(file))
+
+
+def _movie_ends(file: BinaryIO) -> Iterator[int]:
+    """Where the boxes of ISO/IEC 14496-12 end."""
+    at = 0
+    while len(header := file.read(16)) >= 8 and header[4:8].isalnum():
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:  # 0: up to the end of the file, however far that is
+            return
+        at += length
+        yield at
+        file.seek(at)
+
+
+def _matroska_ends(file: BinaryIO) -> Iterator[int]:
+    """Where the segment ends, if its size is known (RFC 8794)."""
+
+    def sized(name: bytes) -> int | None:
+        if file.read(4) != name or not (first := file.read(1)) or not first[0]:
+            return None
+        length = 9 - first[0].bit_length()
+        number = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
+        return None if number == (1 << 7 * length) - 1 else number
+
+    header = sized(_EBML)
+    if header is not None:
+        file.seek(header, 1)
+        segment = sized(_SEGMENT)
+        if segment is not None:
+            yield file.tell() + segment
+
+
+def _riff_ends(file: BinaryIO) -> Iterator[int]:
+    """Where the lists of pictures of an AVI file end; a long one has more than one."""
+    at = 0
+    while len(header := file.read(12)) == 12:
+        name, length = header[:4], int.from_bytes(header[4:8], "little")
+        if length in (0, 0xFFFFFFFF):  # never filled in
+            return
+        if name == b"LIST" and header[8:] == b"movi":
+            yield at + 8 + length
+        at += 12 if name == b"RIFF" else 8 + length + length % 2
+        file.seek(at)

@@ -1,0 +1,161 @@
+"""What a picture file says of itself, without decoding it: depth, pages, EXIF orientation, profile.
+
+PNG (third edition), JPEG (Exif 2.3, ICC.1 annex B), TIFF 6.0 and WebP (RFC 9649).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+_SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675  # tags of TIFF
+_SHORT, _LONG = 3, 4  # types of TIFF
+_MOST_PAGES = 1000
+_Order = Literal["little", "big"]
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What there is to know of a picture file before it is decoded.
+
+    Attributes:
+        deep: a channel has 16 bits.
+        many: it holds more than one picture: pages, or frames of an animation.
+        orientation: how it is to be turned, by EXIF's numbers, see `orientation.py`.
+        profile: it carries a colour profile (ICC).
+        exif: it carries EXIF.
+        turned_at: where a TIFF file holds its orientation, as two bytes; None in other files.
+    """
+
+    deep: bool = False
+    many: bool = False
+    orientation: int = 1
+    profile: bool = False
+    exif: bool = False
+    turned_at: int | None = None
+
+
+def read_header(file: BinaryIO) -> PictureHeader:
+    """Of an open file; what is damaged or unknown says nothing.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    start = file.read(12)
+    try:
+        if start.startswith(b"\x89PNG"):
+            return _png(file)
+        if start.startswith(b"\xff\xd8"):
+            return _jpeg(file)
+        if start.startswith((b"II*\0", b"MM\0*")):
+            return _tiff(file, 0)
+        if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+            return _webp(file)
+    except (IndexError, EOFError):
+        pass
+    return PictureHeader()
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def _png(file: BinaryIO) -> PictureHeader:
+    deep = many = profile = exif = False
+    orientation, at = 1, 8
+    while True:
+        file.seek(at)
+        header = file.read(8)
+        if len(header) < 8:
+            return PictureHeader(deep, many, orientation, profile, exif)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        if kind == b"IHDR":
+            deep = _read(file, 9)[8] == 16
+        many |= kind == b"acTL"
+        profile |= kind == b"iCCP"
+        if kind == b"eXIf":
+            exif, orientation = True, _tiff(file, file.tell()).orientation
+        at += 12 + length
+
+
+def _jpeg(file: BinaryIO) -> PictureHeader:
+    orientation, profile, exif, at = 1, False, False, 2
+    while True:
+        file.seek(at)
+        header = _read(file, 4)
+        if header[0] != 0xFF or header[1] == 0xDA:  # the picture itself
+            return PictureHeader(orientation=orientation, profile=profile, exif=exif)
+        begin = file.read(12)
+        profile |= header[1] == 0xE2 and begin == b"ICC_PROFILE\0"
+        if header[1] == 0xE1 and begin.startswith(b"Exif\0\0"):
+            exif, orientation = True, _tiff(file, at + 10).orientation
+        at += 2 + int.from_bytes(header[2:], "big")
+
+
+def _webp(file: BinaryIO) -> PictureHeader:
+    many = profile = exif = False
+    orientation, at = 1, 12
+    while True:
+        file.seek(at)
+        header = file.read(8)
+        if len(header) < 8:
+            return PictureHeader(False, many, orientation, profile, exif)
+        many |= header[:4] == b"ANIM"
+        profile |= header[:4] == b"ICCP"
+        if header[:4] == b"EXIF":
+            lead = 6 if file.read(6) == b"Exif\0\0" else 0
+            exif, orientation = True, _tiff(file, at + 8 + lead).orientation
+        length = int.from_bytes(header[4:], "little")
+        at += 8 + length + length % 2
+
+
+def _tiff(file: BinaryIO, base: int) -> PictureHeader:
+    """Of a TIFF file, or of EXIF, which is one inside of another, from a byte on."""
+    file.seek(base)
+    order: _Order = "little" if _read(file, 8)[:2] == b"II" else "big"
+    pages = _pages(file, base, order)
+    first = next(pages, {})
+    # A smaller version of the picture, as a preview, is no page.
+    many = any(not page.get(_SUBFILE, (0, 0))[0] & 1 for page in pages)
+    orientation, turned_at = first.get(_ORIENTATION, (1, None))
+    bits = first.get(_BITS, (8, 0))[0]
+    return PictureHeader(
+        deep=bits == 16,
+        many=many,
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+        profile=_PROFILE in first,
+        turned_at=turned_at,
+    )
+
+
+def _pages(file: BinaryIO, base: int, order: _Order) -> Iterator[dict[int, tuple[int, int]]]:
+    """Of each page the first number under each tag, and where it stands in the file."""
+
+    def number(data: bytes) -> int:
+        return int.from_bytes(data, order)
+
+    file.seek(base + 4)
+    place = number(_read(file, 4))
+    for _ in range(_MOST_PAGES):
+        if not place:
+            return
+        file.seek(base + place)
+        count = number(_read(file, 2))
+        entries = _read(file, 12 * count)
+        place, begin = number(file.read(4)), base + place + 2
+        found = {}
+        for at in range(0, len(entries), 12):
+            tag, kind = number(entries[at : at + 2]), number(entries[at + 2 : at + 4])
+            size = {_SHORT: 2, _LONG: 4}.get(kind, 1)
+            value, where = number(entries[at + 8 : at + 8 + size]), begin + at + 8
+            if size * number(entries[at + 4 : at + 8]) > 4:
+                where = base + number(entries[at + 8 : at + 12])
+                if tag == _BITS:
+                    file.seek(where)
+                    value = number(file.read(size))
+            found[tag] = (value, where)
+        yield found

@@ -1,0 +1,68 @@
+"""Pictures turned upright: what EXIF and display matrices say, as one of EXIF's eight numbers.
+
+1 is upright; 2, 3 and 4 are mirrored, upside down, and both; 5 to 8 have rows where columns belong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from unsmear.clip import ClipInfo
+
+UPRIGHT = 1
+# By the signs of a, b, c and d: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12).
+_BY_SIGNS = {
+    (1, 0, 0, 1): 1, (-1, 0, 0, 1): 2, (-1, 0, 0, -1): 3, (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5, (0, 1, -1, 0): 6, (0, -1, -1, 0): 7, (0, -1, 1, 0): 8,
+}  # fmt: skip
+_WORDS = {
+    2: "mirrored", 3: "turned by 180 degrees", 4: "turned by 180 degrees and mirrored",
+    5: "turned by 90 degrees and mirrored", 6: "turned by 90 degrees clockwise",
+    7: "turned by 90 degrees and mirrored", 8: "turned by 90 degrees anticlockwise",
+}  # fmt: skip
+_LYING = 5  # from here on rows and columns change places, before what is flipped
+_FLIPS = {2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)}
+_SMALL = 1 << 8  # of 65,536, which is 1: a quarter of a degree
+
+
+def orientation_of(matrix: Sequence[int] | None) -> int | None:
+    """How a display matrix turns a picture, 1 to 8.
+
+    Args:
+        matrix: nine numbers, as in `ClipInfo`; None is upright.
+
+    Returns:
+        None where it turns by anything but a multiple of 90 degrees.
+    """
+    if matrix is None:
+        return UPRIGHT
+    numbers = (matrix[index] for index in (0, 1, 3, 4))
+    signs = tuple(0 if abs(x) < _SMALL else 1 if x > 0 else -1 for x in numbers)
+    return _BY_SIGNS.get(signs)  # type: ignore[arg-type]  # mypy does not count them
+
+
+def upright(picture: Tensor, orientation: int | None) -> Tensor:
+    """A picture (..., H, W) as players show it: (..., H, W), or (..., W, H) from 5 on. What is None
+    or no orientation stays as it is.
+    """
+    if orientation is None or orientation not in _FLIPS:
+        return picture
+    if orientation >= _LYING:
+        picture = picture.transpose(-1, -2)
+    return picture.flip(_FLIPS[orientation]).contiguous()
+
+
+def picture_notes(info: ClipInfo) -> list[str]:
+    """For the user, where pictures are made of a video: how they are turned, and what they do not
+    say.
+    """
+    orientation, notes = orientation_of(info.display_matrix), []
+    if orientation is None:
+        notes.append("the video is shown at an angle: pictures are not turned")
+    elif orientation != UPRIGHT:
+        notes.append(f"pictures are {_WORDS[orientation]}, as players show the video")
+    if info.pixel_aspect and info.pixel_aspect != 1:
+        notes.append(f"the shape of pixels, {info.pixel_aspect}, is not kept in pictures")
+    return notes

@@ -1,0 +1,76 @@
+"""What decoders attach to frames, whether or not PyAV has a name for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+
+_EXIF = 31  # FFmpeg 8.1's AV_FRAME_DATA_EXIF
+_LOST: dict[Type | int, str] = {
+    Type.DYNAMIC_HDR_PLUS: "HDR10+ dynamic metadata",
+    Type.DYNAMIC_HDR_VIVID: "HDR Vivid dynamic metadata",
+    Type.DOVI_METADATA: "Dolby Vision metadata",
+    Type.DOVI_RPU_BUFFER: "Dolby Vision metadata",
+    Type.STEREO3D: "the note on stereoscopic pictures",
+    Type.SPHERICAL: "the note on spherical pictures",
+    Type.A53_CC: "closed captions inside the pictures",
+    Type.ICC_PROFILE: "the colour profile (ICC)",
+    _EXIF: "EXIF metadata inside the pictures",
+}
+_MOST_UNKNOWN = 8  # kinds on one frame
+
+
+def side_data_of(frame: VideoFrame) -> dict[Type | int, bytes]:
+    """All that is attached to a frame, by its kind: PyAV's name, or where it has none FFmpeg's
+    number, of which nothing else is known, so that it is empty here.
+    """
+    unknown: dict[Type | int, bytes] = {}
+    for _ in range(_MOST_UNKNOWN):
+        try:
+            # Iterating gives the data, not its keys, whatever the annotation says.
+            data: Iterable[Any] = frame.side_data
+            return {item.type: bytes(item) for item in data} | unknown
+        except ValueError as error:  # one kind without a name, and PyAV shows none of them
+            number = re.search(r"\d+", str(error))
+            if number is None:
+                break
+            unknown[int(number[0])] = b""
+            try:
+                frame = _without(frame, int(number[0]))
+            except (av.FFmpegError, ValueError):
+                break
+    return unknown
+
+
+def _without(frame: VideoFrame, kind: int) -> VideoFrame:
+    """A frame without one kind of side data; the picture is not copied.
+
+    Raises:
+        FFmpegError, ValueError: the filter does not know it either.
+    """
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or Fraction(1, 1000),
+        ),
+        graph.add("sidedata", f"mode=delete:type={kind}"),
+        graph.add("buffersink"),
+    ).configure()
+    graph.push(frame)
+    out = graph.pull()
+    assert isinstance(out, VideoFrame)
+    return out
+
+
+def lost_side_data(frame: VideoFrame) -> list[str]:
+    """What a frame carries that cannot be written again, in words."""
+    return sorted({name for kind, name in _LOST.items() if kind in side_data_of(frame)})

@@ -1,0 +1,142 @@
+"""Files that break off: said so where frames are missing, and nowhere else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.conftest import mild, write_video
+from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings, Span
+from unsmear.video.damage import Damage, Extent, shortfall
+from unsmear.video.describe import describe_streams
+from unsmear.video.reader import VideoReader
+
+
+def faststart(path, **named):
+    """A clip whose index stands before its frames."""
+    plain = write_video(path.with_name(f"plain{path.suffix}"), **named)
+    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
+    with av.open(str(plain)) as source, av.open(str(path), "w", container_options=options) as out:
+        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    return path
+
+
+def cut(path, share):
+    contents = path.read_bytes()
+    target = path.with_name(f"cut{path.suffix}")
+    target.write_bytes(contents[: int(len(contents) * share)])
+    return target
+
+
+def notes_of(path, **named):
+    with VideoReader(path, **named) as reader:
+        frames = sum(1 for _ in reader)
+        return frames, reader.damage.notes()
+
+
+INTRA = {"codec": "mjpeg", "pixel_format": "yuvj420p", "frames": 30, "size": (128, 96)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("mp4", "{} of 30 frames"),
+        ("mov", "{} of 30 frames"),
+        ("avi", "{} frames"),
+        ("mkv", "of 1.00 s"),
+    ],
+)
+def test_a_file_that_breaks_off_is_named(tmp_path, kind, words):
+    whole = faststart(tmp_path / f"in.{kind}", **INTRA)
+    assert notes_of(whole) == (30, [])
+    broken = cut(whole, 2 / 3)
+    notes = []
+    outcome = restore_file(broken, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
+    assert 10 < outcome.frames < 25
+    (told,) = (note for note in notes if "breaks off" in note)
+    assert words.format(outcome.frames) in told
+    assert told in describe_streams(broken).streams[0].details
+    assert 10 < describe_streams(broken).frames < 25
+    # A stretch that ends before the break, or begins in the middle.
+    settings = Settings(span=Span(end=Fraction(1, 5)))
+    notes.clear()
+    restore_file(broken, tmp_path / "end.mkv", mild(), 1, settings, on_note=notes.append)
+    assert not any("breaks off" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "mov"])
+def test_whole_files_are_not_said_to_break_off(tmp_path, kind):
+    codec = {"webm": "libvpx-vp9", "avi": "mpeg4"}.get(kind, "libx264")
+    uneven = None if kind == "avi" else [0, 1001, 1500, 4000, 9000, 30_000]
+    source = faststart(tmp_path / f"in.{kind}", codec=codec, pts=uneven, frames=6,
+                       sound=("libopus" if kind == "webm" else "libmp3lame", "mono"))  # fmt: skip
+    assert notes_of(source)[1] == []
+    assert not any("breaks" in word for word in describe_streams(source).streams[0].details)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_file_that_lacks_nothing_but_its_last_bytes_is_whole(tmp_path, kind):
+    source = faststart(tmp_path / f"in.{kind}", frames=12)
+    with source.open("ab") as file:
+        file.write(b"\0\0\1\0free" + bytes(9) if kind == "mp4" else b"")
+    broken = cut(source, 1 if kind == "mp4" else 1 - 20 / source.stat().st_size)
+    assert notes_of(broken) == (12, [])
+
+
+def test_trimmed_by_an_edit_list_is_not_broken_off(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=30, options={"g": "30", "bf": "0"})
+    contents = bytearray(source.read_bytes())
+    at = contents.find(b"elst")
+    assert int.from_bytes(contents[at + 8 : at + 12], "big") == 1
+    contents[at + 16 : at + 20] = (15_015).to_bytes(4, "big")  # media time: half of it is left out
+    length = int.from_bytes(contents[at + 12 : at + 16], "big")
+    contents[at + 12 : at + 16] = (length // 2).to_bytes(4, "big")
+    source.write_bytes(contents)
+    frames, notes = notes_of(source)
+    assert frames < 30
+    assert notes == []
+
+
+def test_a_wrong_count_in_a_header_is_no_break(tmp_path):
+    index = faststart(tmp_path / "index.avi", **INTRA)
+    assert notes_of(cut(index, 1 - 100 / index.stat().st_size)) == (30, [])  # its index only
+    source = write_video(tmp_path / "in.avi", codec="mpeg4", frames=8)
+    contents = bytearray(source.read_bytes())
+    at = contents.find(b"strh") + 8 + 32  # length of the stream, in frames
+    contents[at : at + 4] = (100).to_bytes(4, "little")
+    source.write_bytes(contents)
+    assert notes_of(source) == (8, [])
+
+
+def test_what_breaks_off_with_an_error_is_told_too():
+    assert Damage(broke_off=True).notes() == ["the file breaks off; the frames before are kept"]
+    both = Damage(broke_off=True, there="3 of 8 frames are there")
+    assert both.notes() == ["the file breaks off: 3 of 8 frames are there"]
+
+
+def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
+    source = faststart(tmp_path / "in.mp4", frames=300, options={"g": "15"}, size=(128, 96))
+    with VideoReader(cut(source, 0.9), start=Fraction(7)) as reader:
+        assert 0 < sum(1 for _ in reader) < 300
+        (note,) = reader.damage.notes()
+    assert note.endswith("of 10.01 s are there")
+    told = Extent(None, None, Fraction(0))
+    assert shortfall(cut(source, 0.9), told, None, None, None) == "what is there is kept"
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_break_in_the_middle_of_a_packet_costs_no_frame_before_it(tmp_path, kind):
+    source = faststart(tmp_path / f"in.{kind}", frames=30, size=(128, 96), options={"bf": "2"})
+    with av.open(str(source)) as container:
+        place = [(p.pos, p.size) for p in container.demux(video=0) if p.size][12]
+    share = (place[0] + place[1] / 2) / source.stat().st_size
+    frames, notes = notes_of(cut(source, share))
+    assert frames == 12
+    assert any("breaks off: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)

@@ -1,0 +1,88 @@
+"""The shape of pixels in Matroska files, for codecs that do not say it themselves."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.conftest import mild, write_video
+from tests.video.test_files import rewrite
+from tests.video.test_streams import held, packets, rich_video
+from unsmear.clip import ClipInfo
+from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings
+from unsmear.video import writer
+from unsmear.video.encoding import EncodeChoice
+from unsmear.video.formats import parse_pixel_format
+from unsmear.video.matroska import set_pixel_aspect
+from unsmear.video.reader import VideoReader
+from unsmear.video.writer import VideoWriter
+
+
+def shaped(path, aspect, **named):
+    """A clip whose pixels are not square."""
+    plain = write_video(path.with_name(f"plain-{path.name}"), **named)
+    with VideoReader(plain) as reader:
+        info = ClipInfo(**{**vars(reader.info), "pixel_aspect": aspect})
+        with VideoWriter(path, info, info.width) as writer:
+            for frame in reader:
+                writer.write(frame.planes, frame.pts)
+            writer.commit()
+    return path
+
+
+@pytest.mark.parametrize("aspect", [Fraction(16, 15), Fraction(8, 9), Fraction(3, 2)])
+@pytest.mark.parametrize("kind", ["mkv", "webm"])
+@pytest.mark.parametrize("codec", ["vp9", "av1", "prores", "ffv1", "h264", "hevc"])
+def test_pixel_aspect_is_kept_whatever_the_codec(tmp_path, codec, kind, aspect):
+    if kind == "webm" and codec not in ("vp9", "av1"):
+        pytest.skip("a container of two codecs")
+    source = shaped(tmp_path / "in.mp4", aspect, frames=3)
+    form = "yuv422p10le" if codec == "prores" else "yuv420p"
+    choice = EncodeChoice(codec=codec, pixel_format=parse_pixel_format(form))
+    target = tmp_path / f"out.{kind}"
+    rewrite(source, target, choice)
+    with VideoReader(target) as reader:
+        assert reader.info.pixel_aspect == aspect
+        assert (reader.info.width, reader.info.height) == (64, 48)
+        assert sum(1 for _ in reader) == 3
+    with av.open(str(target)) as container:
+        container.seek(40_000)  # the index is where the table of contents says
+        assert next(container.decode(video=0)) is not None
+
+
+def test_nothing_else_of_the_file_changes(tmp_path):
+    source = rich_video(tmp_path / "in.mkv", sound=("flac", "flac"), cover=True)
+    target = tmp_path / "out.mkv"
+    rewrite(source, target, EncodeChoice(codec="ffv1"))
+    before = target.read_bytes()
+    told = held(target), packets(target, "audio"), packets(target, "subtitle")
+    assert set_pixel_aspect(target, Fraction(16, 11))
+    after = target.read_bytes()
+    assert len(after) == len(before)
+    assert (held(target), packets(target, "audio"), packets(target, "subtitle")) == told
+    clusters = before.find(b"\x1f\x43\xb6\x75", 500)
+    assert after[clusters:] == before[clusters:]
+    with VideoReader(target) as reader:
+        assert reader.info.pixel_aspect == Fraction(16, 11)
+    again = after
+    assert set_pixel_aspect(target, Fraction(16, 11))
+    assert target.read_bytes() == again
+
+
+@pytest.mark.parametrize("contents", [b"", b"\x1a\x45\xdf\xa3", b"no Matroska at all" * 9])
+def test_other_files_are_left_as_they_are(tmp_path, contents):
+    (tmp_path / "x.mkv").write_bytes(contents)
+    assert not set_pixel_aspect(tmp_path / "x.mkv", Fraction(4, 3))
+    assert (tmp_path / "x.mkv").read_bytes() == contents
+
+
+def test_what_cannot_be_said_is_told(tmp_path, monkeypatch):
+    source = shaped(tmp_path / "in.mp4", Fraction(4, 3), frames=2)
+    monkeypatch.setattr(writer, "set_pixel_aspect", lambda *_: False)
+    notes = []
+    settings = Settings(encode=EncodeChoice(lossless=True))
+    restore_file(source, tmp_path / "out.mkv", mild(), 1, settings, on_note=notes.append)
+    assert notes == ["the shape of pixels, 4/3, is not kept"]

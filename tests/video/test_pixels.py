@@ -1,0 +1,179 @@
+"""Pixels that are not YUV: RGB of any depth, palettes, alpha; and what is attached to frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import mild, picture, write_video
+from tests.video.test_files import rewrite
+from unsmear.errors import InputError
+from unsmear.restoration.files import Outcome, restore_file
+from unsmear.video.color import rgb_from_planes
+from unsmear.video.describe import describe_streams
+from unsmear.video.encoding import EncodeChoice
+from unsmear.video.frames import display_matrix_of, is_opaque, planes_of, tags_of
+from unsmear.video.reader import VideoReader
+
+
+def rgb_video(path, form, *, codec="ffv1", size=(64, 48), frames=2, alpha=None):
+    """A clip of RGB, and its pictures in 16 bits a channel; alpha is of the last frame."""
+    width, height = size
+    scene = picture(height, width + 8 * frames).astype(np.uint16) * 257
+    wanted = [np.ascontiguousarray(scene[:, 8 * i : 8 * i + width]) for i in range(frames)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, form
+        for index, array in enumerate(wanted):
+            opacity = np.full((height, width, 1), 65_535, np.uint16)
+            if alpha is not None and index == frames - 1:
+                opacity[height // 2 :, width // 2 :] = alpha
+            whole = np.concatenate((array, opacity), axis=2)
+            deep = max(part.bits for part in av.VideoFormat(form).components) > 8
+            kind, whole = ("rgba64le", whole) if deep else ("rgba", (whole >> 8).astype(np.uint8))
+            frame = av.VideoFrame.from_ndarray(whole, format=kind).reformat(format=form)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path, [torch.from_numpy(a.transpose(2, 0, 1) / 65_535).float() for a in wanted]
+
+
+@pytest.mark.parametrize("width", [64, 1280])
+@pytest.mark.parametrize(
+    ("form", "codec", "depth"),
+    [
+        ("gbrp10le", "ffv1", 10),
+        ("gbrp12le", "ffv1", 12),
+        ("gbrp16le", "ffv1", 12),
+        ("rgb48le", "ffv1", 12),
+        ("gbrap12le", "ffv1", 12),
+        ("gbrp", "rawvideo", 8),
+        ("rgb24", "rawvideo", 8),
+        ("bgr0", "ffv1", 8),
+        ("bgra", "ffv1", 8),
+        ("rgb565le", "rawvideo", 5),
+        ("rgb555le", "rawvideo", 5),
+    ],
+)
+def test_rgb_comes_out_in_its_own_colours(tmp_path, form, codec, depth, width):
+    source, wanted = rgb_video(tmp_path / "in.nut", form, codec=codec, size=(width, 48))
+    frames = rewrite(source, tmp_path / "out.mkv", EncodeChoice(lossless=True))
+    with VideoReader(source) as reader:
+        assert any("written as YUV" in note for note in reader.notes)
+    step = 1 / ((1 << depth) - 1)
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        for frame, again, truth in zip(frames, reader, wanted, strict=True):
+            # Means of 8x8, as swscale dithers some of these sources.
+            error = torch.nn.functional.avg_pool2d(frame.rgb - truth, 8)
+            assert error.abs().max() < step
+            assert torch.equal(again.rgb, frame.rgb)
+
+
+def test_depth_of_deep_rgb_is_kept_or_told(tmp_path):
+    for form, depth, told in (("gbrp10le", 10, False), ("gbrp12le", 12, False),
+                              ("gbrp16le", 12, True)):  # fmt: skip
+        source, _ = rgb_video(tmp_path / f"{form}.mkv", form)
+        with VideoReader(source) as reader:
+            assert reader.pixel_format.depth == depth
+            assert any("of 12 bits" in note for note in reader.notes) == told
+
+
+def test_rgb_that_says_its_colours_keeps_them(tmp_path):
+    frame = av.VideoFrame(16, 16, "gbrp10le")
+    frame.color_primaries, frame.color_trc = 9, 16
+    tags = tags_of(frame)
+    assert (tags.matrix, tags.primaries, tags.transfer) == (9, 9, 16)
+
+
+ALPHA = [("rgba", "png", "mov"), ("argb", "qtrle", "mov"), ("yuva444p10le", "prores_ks", "mov"),
+         ("yuva420p", "ffv1", "mkv"), ("gbrap10le", "ffv1", "mkv"), ("ya8", "png", "mov"),
+         ("rgba64be", "png", "mov"), ("bgra", "ffv1", "mkv")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "codec", "kind"), ALPHA)
+def test_transparency_is_refused_and_opaque_alpha_is_not(tmp_path, form, codec, kind):
+    opaque, wanted = rgb_video(tmp_path / f"opaque.{kind}", form, codec=codec)
+    with VideoReader(opaque) as reader:
+        frames = list(reader)
+    assert len(frames) == 2
+    if form != "ya8":
+        for frame, truth in zip(frames, wanted, strict=True):
+            assert (frame.rgb - truth).abs().mean() < 0.03
+    first, _ = rgb_video(tmp_path / f"first.{kind}", form, codec=codec, frames=1, alpha=64_000)
+    with pytest.raises(InputError, match=r"first\.\w+' has transparency"):
+        VideoReader(first)
+    later, _ = rgb_video(tmp_path / f"later.{kind}", form, codec=codec, frames=3, alpha=0)
+    with (
+        VideoReader(later) as reader,
+        pytest.raises(InputError, match=r"has transparency at 0\.080 s.*flatten"),
+    ):
+        list(reader)
+
+
+def test_gifs_are_taken_unless_something_shows_through(tmp_path):
+    path = write_video(tmp_path / "in.gif", codec="gif", pixel_format="rgb8", frames=3,
+                       pts=[0, 4000, 8000])  # fmt: skip
+    assert restore_file(path, tmp_path / "out.mp4", mild(), 1) == Outcome(3)
+    with VideoReader(path) as reader, av.open(str(path)) as container:
+        for frame, raw in zip(reader, container.decode(video=0), strict=True):
+            truth = torch.from_numpy(raw.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
+            assert (frame.rgb - truth).abs().max() < 2 / 255
+    contents = path.read_bytes()
+    control = contents.find(b"\x21\xf9\x04")  # of the first picture: say that colour 0 is clear
+    colour = contents[control + 3] | 1
+    for clear in range(256):
+        changed = contents[: control + 3] + bytes([colour]) + contents[control + 4 : control + 6]
+        (tmp_path / "clear.gif").write_bytes(changed + bytes([clear]) + contents[control + 7 :])
+        try:
+            VideoReader(tmp_path / "clear.gif").close()
+        except InputError as error:
+            assert "has transparency" in str(error)  # noqa: PT017
+            return
+    pytest.fail("no colour of the picture can be made clear")
+
+
+def test_palettes_are_rgb():
+    frame = av.VideoFrame(1280, 2, "pal8")
+    frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+    colours = np.tile(np.array([30, 60, 200, 255], np.uint8), 256)  # blue, green, red, alpha
+    frame.planes[1].update(colours.tobytes())
+    assert is_opaque(frame)
+    planes = planes_of(frame, tags_of(frame))
+    rgb = rgb_from_planes(planes)[:, 0, 0] * 255
+    assert (rgb - torch.tensor([200.0, 60.0, 30.0])).abs().max() < 2
+
+
+def exif_picture(path, orientation):
+    """A picture with EXIF that says how to turn it (big-endian TIFF, one entry)."""
+    body = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
+    packed = cv2.imencode(".jpg", picture(48, 64))[1].tobytes()
+    exif = b"Exif\0\0" + body
+    part = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    path.write_bytes(packed[:2] + part + packed[2:])
+    return path
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (6, -90), (2, None)])
+def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientation, turned):
+    path = exif_picture(tmp_path / "in.jpg", orientation)
+    assert describe_streams(path).width == 64
+    with VideoReader(path) as reader:
+        assert any("EXIF" in note for note in reader.notes)
+        matrix = reader.info.display_matrix
+        assert matrix is not None
+        if turned is None:  # mirrored, which a rotation alone would not tell
+            assert (matrix[0], matrix[4]) == (-65_536, 65_536)
+        else:
+            assert reader.rotation == turned
+    assert restore_file(path, tmp_path / "out.mkv", mild(), 1) == Outcome(1)
+
+
+def test_display_matrix_without_strange_company(tmp_path):
+    source = write_video(tmp_path / "in.mp4", rotation=90, frames=1)
+    with av.open(str(source)) as container:
+        assert display_matrix_of(next(container.decode(video=0))) is not None
