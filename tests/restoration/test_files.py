@@ -14,6 +14,7 @@ from unsmear.restoration import frames, store
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.paths import compare_path
+from unsmear.restoration.preview import write_preview
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.tiles import Tiler, TileSize
 from unsmear.video.folder import FolderReader
@@ -237,3 +238,18 @@ def test_frames_that_cannot_be_right_are_given_as_they_came(tmp_path):
         for before, after in zip(one, two, strict=True):
             assert torch.equal(before.planes.y, after.planes.y)
             assert torch.equal(before.planes.u, after.planes.u)
+
+
+@pytest.mark.parametrize("compare", [None, "side", "wipe"])
+def test_pictures_of_a_turned_video_are_upright(tmp_path, compare):
+    source, notes = write_video(tmp_path / "in.mp4", rotation=90, frames=2), []
+    settings = Settings(compare=compare)
+    restore_file(source, tmp_path / "out", mild(), 1, settings, on_note=notes.append)
+    assert notes[0] == "pictures are turned by 90 degrees anticlockwise, as players show the video"
+    assert read_image(tmp_path / "out" / "000000.png").shape == (3, 64, 48)
+    if compare:
+        shape = read_image(tmp_path / "out_compare" / "000000.png").shape
+        assert shape == (3, 64, 96 if compare == "side" else 48)
+    write_preview(source, tmp_path / "p.png", mild(), 1, Settings())
+    height, width = read_image(tmp_path / "p.png").shape[-2:]
+    assert height > width

@@ -47,6 +47,7 @@ from unsmear.restoration.stretch import (
 from unsmear.restoration.work import WorkFolder, fingerprint
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
+from unsmear.video.orientation import orientation_of, picture_notes
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin, finest_ticks
 
@@ -190,8 +191,11 @@ class _Run:
         }
         if is_folder(target):
             dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
+            turn = orientation_of(info.display_matrix)
+            for note in picture_notes(info):
+                self.on_note(note)
             return job, lambda folder: [
-                FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind)
+                FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind, turn=turn)
                 for kind in kinds
             ]
         assert isinstance(reader, VideoReader)  # check_paths saw to it

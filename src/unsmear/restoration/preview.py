@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_after
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import write_image
+from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
 
 _PLACES = (Fraction(1, 6), Fraction(1, 2), Fraction(5, 6))
@@ -130,5 +132,8 @@ def _restore_at(
             model, (*lead, current, *after), window, tiling=settings.tiling,
             effort=settings.effort, strength=settings.strength, first=0, lead=len(lead),
         )  # fmt: skip
+        turn = orientation_of(reader.info.display_matrix)
         with closing(stream):
-            return next(stream)
+            restored = next(stream)
+        frame = replace(restored.frame, rgb=upright(restored.frame.rgb, turn))
+        return replace(restored, frame=frame, rgb=upright(restored.rgb, turn))

@@ -17,6 +17,7 @@ from unsmear.video.color import beside, convert_planes, wipe
 from unsmear.video.encoding import Encoding, FrameEncoder
 from unsmear.video.folder import store_pictures
 from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.orientation import UPRIGHT, upright
 from unsmear.video.spool import SpoolWriter, read_spools
 from unsmear.video.writer import Origin, assemble, assemble_what_can_be, publish
 
@@ -150,13 +151,14 @@ class FolderSink:
         dtype: uint8 or uint16, of the files.
         frames_a_part: number of the first picture of a part, a part earlier or later.
         compare: before and after in one picture.
+        turn: how pictures are turned upright, see `orientation.py`.
     """
 
     def __init__(
         self, target: Path, folder: Path, dtype: torch.dtype, frames_a_part: int,
-        *, compare: Comparison | None,
+        *, compare: Comparison | None, turn: int | None = UPRIGHT,
     ) -> None:  # fmt: skip
-        self.target = target
+        self.target, self._turn = target, turn
         self._name = compare or "sharp"
         self._folder, self._pictures = folder, folder / f"{self._name}-pictures"
         self._dtype, self._each, self._compare = dtype, frames_a_part, compare
@@ -175,12 +177,14 @@ class FolderSink:
         self._part, self._count = part, part * self._each
 
     def put(self, restored: Restored) -> None:
-        rgb = restored.rgb
-        if self._compare == "side":
-            rgb = torch.cat((restored.frame.rgb, rgb), -1)
-        elif self._compare == "wipe":
-            half = rgb.shape[-1] // 2
-            rgb = torch.cat((restored.frame.rgb[..., :half], rgb[..., half:]), -1)
+        rgb = upright(restored.rgb, self._turn)
+        if self._compare:
+            before = upright(restored.frame.rgb, self._turn)
+            if self._compare == "side":
+                rgb = torch.cat((before, rgb), -1)
+            else:
+                half = rgb.shape[-1] // 2
+                rgb = torch.cat((before[..., :half], rgb[..., half:]), -1)
         name = restored.frame.name or f"{self._count:06d}"
         write_image(self._pictures / f"{name}.png", integer_from_unit(rgb, self._dtype))
         self._count += 1
