@@ -108,7 +108,8 @@ def quantize(model: openvino.Model, seen: Sequence[Inputs]) -> openvino.Model:
         model: float32; it is left as it is.
         seen: inputs that the ranges are taken from.
     """
-    nncf.set_log_level(logging.ERROR)
+    # Not `nncf.set_log_level`, which makes all handlers of the program as deaf.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf.quantize(
         model.clone(),
         nncf.Dataset(seen),
