@@ -203,6 +203,14 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.fixture
+def _interruptible():
+    """A shell that starts a program in the background has it ignore Ctrl-C."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 def interrupted_at(monkeypatch, owner, name, call):
     """Have Ctrl-C come as a function is called for the n-th time."""
     original, calls = getattr(owner, name), []
@@ -221,6 +229,7 @@ def interrupted_at(monkeypatch, owner, name, call):
     [(Muon, "step"), (torch.optim.Adam, "step"), (TrainState, "update_average")],
     ids=["before the weights move", "between optimisers", "before the average moves"],
 )
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner, name):
     config = dataclasses.replace(CONFIG, optimizer="muon")
     with pytest.MonkeyPatch.context() as patch:
@@ -234,6 +243,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner,
     assert {key for key in one if not torch.equal(one[key], two[key])} == set()
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_what_was_not_measured_at_the_end_is_measured_by_the_same_command(data, pairs, tmp_path):
     out, val = tmp_path / "run", find_pairs(pairs)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,68 @@
+"""Ctrl-C waits for the end of a block, whoever listens to it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from unsmear.train.interrupts import held_back
+
+
+@pytest.fixture
+def listen():
+    """Put a handler in place for the test."""
+    usual = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, usual)
+
+
+def test_it_comes_when_all_is_done(listen):
+    listen(signal.default_int_handler)
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest")
+        done.append("never")
+    assert done == ["the rest"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_of_others_hear_it_once_and_late(listen):
+    heard = []
+    listen(lambda number, _: heard.append(number))
+    with held_back():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert heard == []
+    assert heard == [signal.SIGINT]
+
+
+def test_where_it_is_ignored_it_stays_so(listen):
+    listen(signal.SIG_IGN)
+    with held_back():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_an_error_inside_puts_the_handler_back(listen):
+    listen(signal.default_int_handler)
+    with pytest.raises(ValueError, match="inside"), held_back():
+        raise ValueError("inside")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_are_never_interrupted(listen):
+    listen(signal.default_int_handler)
+    seen = []
+
+    def work():
+        with held_back():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
