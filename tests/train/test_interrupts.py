@@ -10,6 +10,13 @@ import pytest
 from unsmear.train.interrupts import held_back
 
 
+def press():
+    """What Ctrl-C does in the end; a real signal would reach whatever runs the tests."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, None)
+
+
 @pytest.fixture
 def listen():
     """Put a handler in place for the test."""
@@ -23,7 +30,7 @@ def test_it_comes_when_all_is_done(listen):
     done = []
     with pytest.raises(KeyboardInterrupt):
         with held_back():
-            signal.raise_signal(signal.SIGINT)
+            press()
             done.append("the rest")
         done.append("never")
     assert done == ["the rest"]
@@ -34,8 +41,8 @@ def test_handlers_of_others_hear_it_once_and_late(listen):
     heard = []
     listen(lambda number, _: heard.append(number))
     with held_back():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        press()
+        press()
         assert heard == []
     assert heard == [signal.SIGINT]
 
@@ -43,7 +50,7 @@ def test_handlers_of_others_hear_it_once_and_late(listen):
 def test_where_it_is_ignored_it_stays_so(listen):
     listen(signal.SIG_IGN)
     with held_back():
-        signal.raise_signal(signal.SIGINT)
+        press()
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 

@@ -30,5 +30,7 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-        if came:
+        if came and callable(usual):  # at once, where a signal would come when it likes
+            usual(signal.SIGINT, None)
+        elif came:
             signal.raise_signal(signal.SIGINT)
