@@ -33,6 +33,25 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
+    """Or a power cut could leave the name with nothing behind it."""
+    target, done = tmp_path / "r.json", []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(handle):
+        done.append(("on disk", os.fstat(handle).st_size))
+        fsync(handle)
+
+    def renamed(source, target):
+        done.append(("named", source.stat().st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_text(target, "whole")
+    assert done == [("on disk", 5), ("named", 5)]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"

@@ -27,6 +27,27 @@ def hidden_name(name: str, ending: str) -> str:
     return f".{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}{ending}"
 
 
+def give_name(partial: Path, path: Path) -> None:
+    """Give a whole file its name, once the disk has all of it: after a power cut there is either
+    the whole file under the name, or what was there before.
+
+    Raises:
+        OSError: the disk or its rights say no.
+    """
+    sync(partial)
+    os.replace(partial, path)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has all of a file.
+
+    Raises:
+        OSError: the disk or its rights say no.
+    """
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def growing_file(path: Path) -> Iterator[Path]:
     """A hidden name beside `path`, of the same suffix, to write to. What is there at the end gets
@@ -43,7 +64,7 @@ def growing_file(path: Path) -> Iterator[Path]:
         partial = path.with_name(hidden_name(path.stem, f".{os.getpid()}.part{path.suffix}"))
         try:
             yield partial
-            os.replace(partial, path)
+            give_name(partial, path)
         except OutputError as error:  # of what was given the hidden name, which says little
             raise OutputError(str(error).replace(str(partial), str(path))) from None
         finally:

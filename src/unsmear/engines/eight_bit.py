@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from unsmear.errors import ModelError
+from unsmear.outputs import give_name
 
 FORMAT = "unsmear-int8-1"
 
@@ -61,7 +61,7 @@ def save_eight_bit(path: Path, graphs: Mapping[str, SavedGraph], origin: EightBi
     }
     partial = path.with_name(f".{path.name}.part")
     save_file(tensors, partial, {"format": FORMAT, "origin": json.dumps(asdict(origin))})
-    os.replace(partial, path)
+    give_name(partial, path)
 
 
 def load_eight_bit(path: Path) -> tuple[dict[str, SavedGraph], EightBitOrigin]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from unsmear.errors import ConfigError, ModelError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.packing import pack, packed_shapes, unpack
+from unsmear.outputs import give_name
 
 FORMAT = "unsmear-weights-1"
 _LARGEST_HEADER = 8 << 20  # bytes; a real one takes some tens of KiB
@@ -90,7 +90,7 @@ def save_weights(
     }
     partial = path.with_name(f".{path.name}.part")
     save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    give_name(partial, path)
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +10,7 @@ import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import writing
+from unsmear.outputs import give_name, sync
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.video.color import beside, convert_planes, wipe
@@ -134,7 +134,7 @@ class VideoSink:
                 partial, spools, self._encoding, self._info, self._width, self._origin
             )
         with writing(self.target):
-            os.replace(partial, self._whole)
+            give_name(partial, self._whole)
         return notes
 
     def publish(self) -> None:
@@ -163,6 +163,7 @@ class FolderSink:
         self._folder, self._pictures = folder, folder / f"{self._name}-pictures"
         self._dtype, self._each, self._compare = dtype, frames_a_part, compare
         self._part = self._count = 0
+        self._of_part: list[Path] = []
 
     def _mark(self, part: int) -> Path:
         return self._folder / f"{self._name}-{part:06d}.done"
@@ -174,7 +175,7 @@ class FolderSink:
     def begin(self, part: int) -> None:
         with writing(self.target):
             self._pictures.mkdir(exist_ok=True)
-        self._part, self._count = part, part * self._each
+        self._part, self._count, self._of_part = part, part * self._each, []
 
     def put(self, restored: Restored) -> None:
         rgb = upright(restored.rgb, self._turn)
@@ -186,15 +187,19 @@ class FolderSink:
                 half = rgb.shape[-1] // 2
                 rgb = torch.cat((before[..., :half], rgb[..., half:]), -1)
         name = restored.frame.name or f"{self._count:06d}"
-        write_image(self._pictures / f"{name}.png", integer_from_unit(rgb, self._dtype))
+        path = self._pictures / f"{name}.png"
+        write_image(path, integer_from_unit(rgb, self._dtype))
+        self._of_part.append(path)
         self._count += 1
 
     def end(self) -> None:
         mark = self._mark(self._part)
         partial = mark.with_suffix(".part")
         with writing(self.target):
+            for picture in self._of_part:
+                sync(picture)
             partial.write_text(str(self._count - self._part * self._each))
-            os.replace(partial, mark)
+            give_name(partial, mark)
 
     def abandon(self) -> None:
         """Pictures of a part that is not whole are written again."""

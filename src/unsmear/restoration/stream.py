@@ -5,7 +5,6 @@ memory does not depend on the length of the stream.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
@@ -20,6 +19,7 @@ from torch import Tensor
 from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError
 from unsmear.models.network import Contexts, TemporalSums
+from unsmear.outputs import give_name
 from unsmear.restoration.burst import accumulate_bursts
 from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.overlap import Workers
@@ -136,7 +136,7 @@ def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
         save_file(tensors, partial, counts)
     except SafetensorError as error:
         raise OSError(str(error)) from None
-    os.replace(partial, path)
+    give_name(partial, path)
 
 
 def load_scenes(path: Path, device: torch.device) -> list[Scene]:

@@ -18,7 +18,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write, reading, writing
-from unsmear.outputs import hidden_name
+from unsmear.outputs import give_name, hidden_name
 from unsmear.video.images import list_images
 
 _JOB = "job.json"
@@ -78,7 +78,7 @@ class WorkFolder:
         self.path.mkdir()
         part = self.path / f"{_JOB}.part"
         part.write_text(self._job)
-        part.replace(self.path / _JOB)
+        give_name(part, self.path / _JOB)
 
     def _job_there(self) -> str | None:
         try:
@@ -112,8 +112,11 @@ class WorkFolder:
         Raises:
             OutputError: the disk is full, or its rights say no.
         """
+        note = self.path / f"{part}.untouched"
+        partial = note.with_name(f"{note.name}.part")
         with writing(self._target):
-            (self.path / f"{part}.untouched").write_text(str(frames))
+            partial.write_text(str(frames))
+            give_name(partial, note)
 
     def untouched(self, parts: int) -> int:
         """How many of the first parts are, whichever run made them."""

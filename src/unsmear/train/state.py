@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import take_over
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
+from unsmear.outputs import give_name
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
 
@@ -110,7 +110,7 @@ class TrainState:
             key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
         }
         save_file(plain, partial, metadata)
-        os.replace(partial, path)
+        give_name(partial, path)
 
     def load(self, path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
         """Go on from a saved state.

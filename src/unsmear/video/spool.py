@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unsmear.errors import cannot_write
+from unsmear.outputs import give_name
 
 _RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame or not, bytes that follow
 
@@ -66,10 +67,8 @@ class SpoolWriter:
     def finish(self) -> None:
         """Every packet is there: on disk first, then under its name."""
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._partial, self._path)
+            give_name(self._partial, self._path)
         except OSError as error:
             raise cannot_write(self._path, error) from None
 
