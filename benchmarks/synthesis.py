@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from unsmear.video.reader import VideoReader, count_frames
 
 SYNTHESISED = "synthesised"
 _CROPS = 3  # of each frame
+_SHARES = ("bright_share", "coarse_share")  # what presets leave out
 _BATCH = 6  # clips made at a time
 
 
@@ -114,12 +115,27 @@ def compare(
     return CameraRecord(title, counts, measured, origin_of(torch.device("cpu")))
 
 
-def open_batches(data: Sequence[Path], shake: Sequence[Path], name: str, seed: int) -> Batches:
+def open_batches(
+    data: Sequence[Path],
+    shake: Sequence[Path],
+    name: str,
+    seed: int,
+    shares: Mapping[str, float] | None = None,
+) -> Batches:
     """What training with a preset draws from these folders, as pieces of two frames: larger ones
     than `lite` learns from, as blur can be told of 128 pixels and more.
+
+    Args:
+        data: of training.
+        shake: orientation logs.
+        name: of the preset.
+        seed: of what is drawn.
+        shares: of the synthesis, in the place of the preset's.
     """
+    config = preset(name)
     config = replace(
-        preset(name),
+        config,
+        synthesis=replace(config.synthesis, **(shares or {})),
         stages=(Stage(steps=1, clips=_BATCH, frames=2, crop=CROP),),
         shards=1,
         seed=seed,
@@ -135,6 +151,9 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="blurred real videos")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
     parser.add_argument("--preset", default="lite")
+    for share in _SHARES:
+        flag = f"--{share.replace('_', '-')}"
+        parser.add_argument(flag, type=float, help="default: the preset's")
     parser.add_argument("--pieces", type=int, default=600, help="of all videos, and of synthesis")
     parser.add_argument(
         "--quality", type=float, nargs="*", default=[], help="also code the synthesis at these"
@@ -144,8 +163,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.pieces < len(arguments.clips):
         raise ConfigError(f"pieces is {arguments.pieces}: at least one a clip")
-    batches = open_batches(arguments.data, arguments.shake, arguments.preset, arguments.seed)
-    title = f"Preset `{arguments.preset}` against real video"
+    asked = {share: getattr(arguments, share) for share in _SHARES}
+    shares = {share: value for share, value in asked.items() if value is not None}
+    batches = open_batches(
+        arguments.data, arguments.shake, arguments.preset, arguments.seed, shares
+    )
+    title = ", ".join(
+        [
+            f"Preset `{arguments.preset}`",
+            *(f"{share.replace('_', ' ')} {value:g}" for share, value in shares.items()),
+        ]
+    )
+    title = f"{title} against real video"
     record = compare(
         arguments.clips,
         batches,

@@ -66,6 +66,14 @@ def test_any_preset_gives_pieces_of_two_frames(bench, photographs, name):
     assert blurry.shape[1:] == (2, 3, CROP, CROP)
 
 
+def test_shares_take_the_place_of_the_presets(bench, photographs):
+    def white(shares):
+        blurry = bench.open_batches([photographs], [], "lite", 0, shares).draw(0).blurry
+        return float((blurry > 0.999).double().mean())
+
+    assert white({"bright_share": 1.0}) > white(None) + 0.03
+
+
 def test_a_run_prints_a_table_and_writes_a_record_without_folders(
     bench, photographs, clip, tmp_path, monkeypatch, capsys
 ):
@@ -86,6 +94,12 @@ def test_a_run_prints_a_table_and_writes_a_record_without_folders(
     assert blocks[coded] > 1.5 > blocks["synthesised"]
     assert all(tuple(measures) == MEASURES for measures in read.sides.values())
     assert read.sides["moving"]["step"].middle == pytest.approx(4, abs=0.5)
+    monkeypatch.setattr(
+        sys, "argv", ["synthesis.py", *arguments, "--pieces", "2", "--coarse-share", "0.5"]
+    )
+    bench.main()
+    read = CameraRecord.from_json(json.loads(record.read_text()))
+    assert read.title == "Preset `lite`, coarse share 0.5 against real video"
     monkeypatch.setattr(sys, "argv", ["synthesis.py", *arguments, "--pieces", "0"])
     with pytest.raises(ConfigError, match="at least one a clip"):
         bench.main()

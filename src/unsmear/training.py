@@ -40,6 +40,8 @@ def train(
     relief_share: float | None = None,
     night_share: float | None = None,
     curve_share: float | None = None,
+    bright_share: float | None = None,
+    coarse_share: float | None = None,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     workers: MaybeWhole = None,
     stop_after: MaybeWhole = None,
@@ -90,6 +92,10 @@ def train(
             white streaks. Default: the preset's.
         curve_share: Share of synthesised clips whose camera encodes light by a curve of its own
             rather than that of sRGB. Default: the preset's, which is 0.
+        bright_share: Share of synthesised clips exposed for what is dark, so that what is bright
+            is white. Default: the preset's, which is 0.
+        coarse_share: Of the clips that go through a coder, the share of those coded more coarsely,
+            as by old phones and messengers. Default: the preset's, which is 0.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
         workers: Processes that draw batches, beside the one that learns; 0: none. Default: on a GPU
@@ -133,6 +139,8 @@ def train(
         relief_share=relief_share,
         night_share=night_share,
         curve_share=curve_share,
+        bright_share=bright_share,
+        coarse_share=coarse_share,
         weights=weights,
         workers=workers,
         stop_after=stop_after,

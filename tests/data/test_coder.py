@@ -82,6 +82,14 @@ def test_codings_are_drawn_in_their_shares():
         assert abs(len(of_it) / len(wanted) - share) < 0.04
     qualities = {coding.quality for coding in wanted if coding.coder == "mpeg4"}
     assert qualities == set(range(2, 15))
+    assert draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU), coarse=0.0) == drawn
+    rough = draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU), coarse=0.3)
+    coarsest = {"libx264": 34, "mpeg4": 14}
+    found = [coding.quality > coarsest[coding.coder] for coding in rough if coding is not None]
+    assert 0.26 < sum(found) / len(found) < 0.34
+    assert {coding.quality for coding in rough if coding and coding.coder == "mpeg4"} == {
+        *range(2, 32)
+    }
     assert draw_codings(50, 0.0, Generators.of_shard(0, 0, 0, CPU)) == [None] * 50
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from unsmear.data.light import (
     ResponseCurves,
     draw_curves,
+    draw_exposures,
     encode_light,
     linear_from_srgb,
     linear_light,
@@ -99,3 +100,22 @@ def test_curves_that_are_drawn_keep_within_their_limits():
     assert 0.45 < (drawn.contrast == 1).float().mean() < 0.55
     assert drawn.contrast.max() <= 1.35
     assert drawn.contrast.min() >= 1
+
+
+def test_exposures_are_drawn_in_their_shares():
+    def drawn(share):
+        random = Generators.seeded(0, torch.device("cpu"))
+        return draw_exposures(4000, share, random), random.uniform(0, 1)
+
+    usual, after = drawn(0.0)
+    assert float(usual.min()) >= 0.45
+    assert float(usual.max()) <= 1.2
+    # Half of the doublings lie below the middle one.
+    assert float((usual < (0.45 * 1.2) ** 0.5).double().mean()) == pytest.approx(0.5, abs=0.03)
+    some, _ = drawn(0.25)
+    assert float((some > 1.2).double().mean()) == pytest.approx(0.25, abs=0.03)
+    assert float(some.max()) <= 3.0
+    assert torch.equal(some[some <= 1.2], usual[some <= 1.2])
+    random = Generators.seeded(0, torch.device("cpu"))
+    random.uniform(0, 1, 4000)
+    assert random.uniform(0, 1) == after  # without a share nothing more is drawn

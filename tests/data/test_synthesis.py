@@ -208,6 +208,17 @@ def test_a_share_of_the_clips_has_curves_whichever_group_made_them():
     assert 4 < int(torch.cat(seen).sum()) < 20
 
 
+def test_bright_clips_are_clipped_on_both_sides():
+    def white(share):
+        config = dataclasses.replace(PLAIN, bright_share=share)
+        clips = Synthesizer(config, photographs(), [], [], CPU).batch(
+            8, 2, 48, Generators.seeded(0, CPU)
+        )
+        return [float((side > 0.999).double().mean()) for side in clips.pair]
+
+    assert all(more > less + 0.05 for more, less in zip(white(1.0), white(0.0), strict=True))
+
+
 def test_moving_layers_are_there():
     """A layer covers part of the picture: some pixels differ from the clip without layers."""
     still = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
@@ -277,6 +288,7 @@ def test_turns_treat_both_sides_alike():
         ({"blur_mean": 0}, "blur_mean"),
         ({"blur_mean": 40.0}, "blur_most"),
         ({"noise_most": -1}, "noise_most"),
+        ({"coarse_share": 0.5}, "no clip goes through a coder; 0, or coder_share above 0"),
     ],
 )
 def test_impossible_configs_raise_when_made(change, message):

@@ -62,7 +62,8 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
         frequency_weight=0.1, compile="off", precision="bfloat16",
-        coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1, pair_share=0.75,
+        coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1,
+        bright_share=0.2, coarse_share=0.3, pair_share=0.75,
         weights=str(weights_file), clips=12, frames=2,
     )  # fmt: skip
     plan = prepare(asked, processes=2)
@@ -73,8 +74,9 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     assert [(stage.clips, stage.frames) for stage in config.stages] == [(12, 2)]
     assert config.shards == 4
     assert config.synthesis == dataclasses.replace(
-        CONFIG.synthesis, coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1
-    )
+        CONFIG.synthesis, coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1,
+        bright_share=0.2, coarse_share=0.3,
+    )  # fmt: skip
     assert [pair.name for pair in plan.validation] == ["a"]
     assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
     assert len(plan.files.photographs) == 2

@@ -28,6 +28,10 @@ _H264_SHARE = 0.75
 # Finest and coarsest: the constant rate factor, for MPEG-4 the quantiser. The finest lose hardly
 # anything, the coarsest are those of clips that were sent through a messenger.
 _QUALITIES: dict[CoderName, tuple[int, int]] = {"libx264": (14, 34), "mpeg4": (2, 14)}
+# Coarser still: videos of old phones at the rate that their cards took, and what was sent on twice.
+# Half of them by MPEG-4, whose blocks nobody smooths.
+_COARSE_H264_SHARE = 0.5
+_COARSE: dict[CoderName, tuple[int, int]] = {"libx264": (35, 42), "mpeg4": (15, 31)}
 _TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
 # Frames before a clip, which take the place of its whole, better coded first frame.
 _LEAD = 2
@@ -54,13 +58,25 @@ def check_coders() -> None:
         )
 
 
-def draw_codings(count: int, share: float, random: Generators) -> list[Coding | None]:
-    """For each of `count` clips how it is coded, or that it is not."""
+def draw_codings(
+    count: int, share: float, random: Generators, *, coarse: float = 0.0
+) -> list[Coding | None]:
+    """For each of `count` clips how it is coded, or that it is not.
+
+    Args:
+        count: of clips.
+        share: probability of a clip to be coded.
+        random: the one of the host is advanced.
+        coarse: probability of a coded clip to be coded more coarsely than most are. With 0 nothing
+            is drawn for it, and seeds give what they gave.
+    """
     codings: list[Coding | None] = []
     for _ in range(count):
         wanted, which, how = random.uniform(0, 1, 3).tolist()
-        coder: CoderName = "libx264" if which < _H264_SHARE else "mpeg4"
-        finest, coarsest = _QUALITIES[coder]
+        rough = coarse > 0 and random.chance(coarse)
+        modern = which < (_COARSE_H264_SHARE if rough else _H264_SHARE)
+        coder: CoderName = "libx264" if modern else "mpeg4"
+        finest, coarsest = (_COARSE if rough else _QUALITIES)[coder]
         quality = finest + int(how * (coarsest - finest + 1))
         codings.append(Coding(coder, quality) if wanted < share else None)
     return codings

@@ -16,6 +16,8 @@ from torch import Tensor
 from unsmear.data.motion import Generators
 
 _GAMMAS = (1.8, 2.6)
+_GAINS = (0.45, 1.2)
+_BRIGHT_GAINS = (1.2, 3.0)
 _MOST_CONTRAST = 1.35  # exponent of the S-curve: the slope in its middle; 1 is a straight line
 
 
@@ -44,6 +46,27 @@ def draw_curves(count: int, share: float, random: Generators) -> ResponseCurves:
     bent = random.uniform(0, 1, count) < 0.5
     contrast = torch.exp(random.uniform(0, math.log(_MOST_CONTRAST), count))
     return ResponseCurves(other, gamma, torch.where(bent, contrast, 1.0))
+
+
+def draw_exposures(count: int, share: float, random: Generators) -> Tensor:
+    """What the light of each clip is multiplied by, (count,), above 0.
+
+    Args:
+        count: of clips.
+        share: probability of a clip to be exposed for what is dark, so that what is bright is
+            white. With 0 nothing is drawn for it, and seeds give what they gave.
+        random: the one of the host is advanced.
+    """
+    gain = _log_uniform(_GAINS, count, random)
+    if not share:
+        return gain
+    bright = random.uniform(0, 1, count) < share
+    return torch.where(bright, _log_uniform(_BRIGHT_GAINS, count, random), gain)
+
+
+def _log_uniform(span: tuple[float, float], count: int, random: Generators) -> Tensor:
+    low, high = span
+    return torch.exp(random.uniform(math.log(low), math.log(high), count))
 
 
 def linear_light(encoded: Tensor, curves: ResponseCurves | None = None) -> Tensor:

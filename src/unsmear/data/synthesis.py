@@ -23,6 +23,7 @@ from unsmear.data.flow import between
 from unsmear.data.light import (
     ResponseCurves,
     draw_curves,
+    draw_exposures,
     encode_light,
     linear_light,
     round_to_8_bit,
@@ -52,6 +53,7 @@ class SynthesisConfig:
             (`unsmear.data.night`).
         curve_share: clips exposed under a response curve other than that of sRGB
             (`unsmear.data.light`).
+        bright_share: clips exposed for what is dark, so that what is bright is white.
         object_share: clips with a layer that moves on its own.
         video_share: clips made from video rather than photographs, where there is video.
         recorded_share: clips shaken by a recorded log rather than a random path, where
@@ -60,6 +62,7 @@ class SynthesisConfig:
         compressed_share: clips with the losses of JPEG.
         coder_share: clips that go through a real video coder (`unsmear.data.coder`; needs PyAV),
             on the CPU.
+        coarse_share: of those, clips that are coded more coarsely than most are.
         noise_most: largest standard deviation of the read noise, of full scale, linear light.
     """
 
@@ -69,12 +72,14 @@ class SynthesisConfig:
     relief_share: float = 0.0
     night_share: float = 0.0
     curve_share: float = 0.0
+    bright_share: float = 0.0
     object_share: float = 0.3
     video_share: float = 0.3
     recorded_share: float = 0.4
     half_share: float = 0.5
     compressed_share: float = 0.25
     coder_share: float = 0.0
+    coarse_share: float = 0.0
     noise_most: float = 0.01
 
     def __post_init__(self) -> None:
@@ -83,6 +88,11 @@ class SynthesisConfig:
             for name, value in vars(self).items()
             if name.endswith("_share") and not 0 <= value <= 1
         ]
+        if self.coarse_share and not self.coder_share:
+            problems.append(
+                f"coarse_share is {self.coarse_share}: no clip goes through a coder; 0, or "
+                "coder_share above 0"
+            )
         if not 0 < self.blur_mean <= self.blur_most:
             problems.append(
                 f"blur_mean is {self.blur_mean}, blur_most {self.blur_most}: "
@@ -166,7 +176,9 @@ class Synthesizer:
         if not self.config.coder_share:
             return taken
         # After the turns: coders know what comes first, and see no more of their grid than anybody.
-        codings = draw_codings(clips, self.config.coder_share, random)
+        codings = draw_codings(
+            clips, self.config.coder_share, random, coarse=self.config.coarse_share
+        )
         return taken._replace(blurry=code_clips(taken.blurry, codings))
 
     def _takes_shot(self, frames: int, random: Generators) -> bool:
@@ -194,7 +206,7 @@ class Synthesizer:
         count = len(canvas)
         inner = (slice(None),) + (None,) * (canvas.dim() - 4)
         linear = linear_light(canvas, curves)
-        gain = torch.exp(random.uniform(math.log(0.45), math.log(1.2), count, 1, 1, 1))
+        gain = draw_exposures(count, self.config.bright_share, random)[:, None, None, None]
         balance = torch.exp(random.uniform(-0.1, 0.1, count, 3, 1, 1))
         peak = random.uniform(0, 6, count, 1, 1, 1) * (random.uniform(0, 1, count, 1, 1, 1) < 0.4)
         bright = linear.amin(dim=-3, keepdim=True).sub(0.85).clamp_min(0) / 0.15

@@ -59,6 +59,8 @@ class Request:
         relief_share: of clips made from photographs that have nearer and farther parts.
         night_share: of clips made from photographs that are dim, with lamps.
         curve_share: of synthesised clips whose camera encodes light otherwise than sRGB.
+        bright_share: of synthesised clips exposed for what is dark.
+        coarse_share: of clips that go through a coder, those it codes coarsely.
         weights: to start from, a row of the zoo or a file.
         workers: processes that draw batches.
         stop_after: step to leave off at.
@@ -86,6 +88,8 @@ class Request:
     relief_share: float | None = None
     night_share: float | None = None
     curve_share: float | None = None
+    bright_share: float | None = None
+    coarse_share: float | None = None
     weights: str | None = None
     workers: int | None = None
     stop_after: int | None = None
@@ -176,7 +180,15 @@ def _config(config: TrainConfig, request: Request, mistakes: Mistakes) -> TrainC
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
     clips, frames = request.clips, request.frames
     start = mistakes.attempt(lambda: start.with_batches(clips, frames)) or start
-    shares = _wanted(request, "coder_share", "relief_share", "night_share", "curve_share")
+    shares = _wanted(
+        request,
+        "coder_share",
+        "relief_share",
+        "night_share",
+        "curve_share",
+        "bright_share",
+        "coarse_share",
+    )
     synthesis = mistakes.attempt(lambda: dataclasses.replace(config.synthesis, **shares))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
