@@ -62,9 +62,11 @@ def conv3d():
     return FusionNetwork(FusionConfig(fusion="conv3d", backbone=backbone, hidden=4, window=3))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("build", [conv3d, *BUILDS.values()])
-def test_a_learner_learns_and_the_average_follows(build):
-    learner = Learner.start("one", build, PLAN, CPU)
+def test_a_learner_learns_and_the_average_follows(build, precision):
+    plan = dataclasses.replace(PLAN, precision=precision)
+    learner = Learner.start("one", build, plan, CPU)
     blurry, sharp = batch(0)
     before = (blurry - sharp).square().mean()
     for _ in range(30):
@@ -72,6 +74,18 @@ def test_a_learner_learns_and_the_average_follows(build):
     assert (learner.average(blurry) - sharp).square().mean() < 0.98 * before
     assert learner.step == 30
     assert learner.seconds > 0
+
+
+def test_learning_is_in_the_precision_of_the_plan():
+    def after_a_step(precision):
+        plan = dataclasses.replace(PLAN, precision=precision)
+        learner = Learner.start("one", BUILDS["recurrent"], plan, CPU)
+        learner.learn(unknown_clips(*batch(0)))
+        return torch.cat([value.flatten() for value in learner.network.state_dict().values()])
+
+    exact, half = after_a_step("float32"), after_a_step("bfloat16")
+    assert torch.equal(exact, after_a_step("auto"))
+    assert not torch.equal(exact, half)
 
 
 def test_all_learn_from_the_same_batches_and_are_measured_once_at_each_limit():

@@ -46,6 +46,7 @@ from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_o
 from unsmear.train.measures import BLURRED, Judge, Measures, gains
 from unsmear.train.optimizers import build_optimizers
 from unsmear.train.prefetch import Draws
+from unsmear.train.stepper import half_precision
 
 FULL_RUN = 100_000  # steps; below, the record says that the run is a reduced one
 
@@ -67,6 +68,7 @@ class Learner:
         self.optimizers = build_optimizers(self.network, self.plan)
         self._loss = build_loss(self.plan)
         self._trail_weight = trail_weight_of(self.network, self.plan)
+        self._autocast = half_precision(self.plan, self.device)
 
     @classmethod
     def start(
@@ -87,7 +89,8 @@ class Learner:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        _, loss = restore_and_compare(self.network, clips, self._loss, self._trail_weight)
+        with self._autocast:
+            _, loss = restore_and_compare(self.network, clips, self._loss, self._trail_weight)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
@@ -248,6 +251,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--crop", type=int, default=96, help="pixels")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
+    parser.add_argument(
+        "--precision", default="auto", help="of learning, as `unsmear train` has it"
+    )
     parser.add_argument("--fresh", type=int, default=40, help="synthetic batches to measure on")
     parser.add_argument("--ssim-every", type=int, default=1, help="frames of val")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -269,6 +275,7 @@ def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
         shards=1,
         warmup=arguments.warmup,
         learning_rate=arguments.learning_rate,
+        precision=arguments.precision,
         seed=seed,
     )
 
@@ -283,7 +290,7 @@ def settings_of(
         "batch": f"{arguments.clips} clips of {arguments.frames} frames, "
         f"{arguments.crop}x{arguments.crop}",
         "optimiser": f"{plan.optimizer}, rate {plan.learning_rate} after {plan.warmup} steps, "
-        f"loss {plan.loss}",
+        f"loss {plan.loss}, precision {plan.precision}",
         "training data": batches.summary,
         "val": f"{len(measures.sequences)} sequences, {frames} frames, SSIM of one in "
         f"{arguments.ssim_every}",
