@@ -1,11 +1,14 @@
 """Unsmear makes blurry video sharp: `unsmear shaky.mp4 -o sharp.mp4`.
 
-In Python: `unsmear.restore` for an iterator of frames, `unsmear.restore_video` for files.
+In Python: `unsmear.restore` for an iterator of frames, `unsmear.restore_video` for files. What they
+raise is an `unsmear.UnsmearError`: one line that names the remedy.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from unsmear.errors import UnsmearError
 
 if TYPE_CHECKING:
     from unsmear.engines.choice import open_model
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from unsmear.restoration.settings import Settings
 
 __version__ = "0.1.0"
-__all__ = ["Settings", "__version__", "open_model", "restore", "restore_video"]
+__all__ = ["Settings", "UnsmearError", "__version__", "open_model", "restore", "restore_video"]
 
 
 def __getattr__(name: str) -> Any:  # torch takes seconds to import: not before it is needed

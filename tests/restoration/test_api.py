@@ -120,6 +120,7 @@ def test_files_from_python(tmp_path, weights_file):
 
 def test_public_names_are_there_and_others_are_not():
     assert set(unsmear.__all__) <= set(dir(unsmear))
+    assert issubclass(InputError, unsmear.UnsmearError)
     for name in unsmear.__all__:
         assert getattr(unsmear, name)
     with pytest.raises(AttributeError):

@@ -19,6 +19,7 @@ from unsmear.video import reader as reader_module
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.reader import VideoReader
 
+GRAYS = ("gray", "gray10le", "gray12le")
 X265 = (
     "log-level=none:hdr10=1:max-cll=1000,400:master-display="
     "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -110,6 +111,55 @@ def test_other_pixel_formats_keep_their_picture(tmp_path, form):
         for frame, raw in zip(frames, container.decode(video=0), strict=True):
             rgb = torch.from_numpy(raw.to_ndarray(format="rgb24").transpose(2, 0, 1).copy()) / 255
             assert (frame.rgb - rgb)[:, 2:-2, 2:-2].abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("form", "said", "full"),
+    [
+        *((form, said, said != 1) for form in GRAYS for said in (0, 1, 2)),
+        ("ya8", 2, True),
+        ("monow", 0, True),
+    ],
+)
+def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
+    """And has the full range where nothing is said, as FFmpeg has it."""
+    codec = {"ya8": "png", "monow": "rawvideo"}.get(form, "ffv1")
+    kind = {"ya8": "mov", "monow": "nut"}.get(form, "mkv")
+    source = write_video(
+        tmp_path / f"in.{kind}", codec=codec, pixel_format=form, tags=(said, 2, 2, 2)
+    )
+    with av.open(str(source)) as container:
+        raw = list(container.decode(video=0))
+    assert raw[0].color_range == said
+    deep = np.uint16 if "gray1" in form else np.uint8
+    with VideoReader(source) as reader:
+        assert reader.info.tags.full_range == full
+        for frame, decoded in zip(reader, raw, strict=True):
+            plain = decoded if form.startswith("gray") else decoded.reformat(format="gray")
+            plane = plain.planes[0]
+            luma = np.frombuffer(plane, deep).reshape(plane.height, -1)[:, : plane.width]
+            assert np.array_equal(frame.planes.y.numpy(), luma)
+            middle = 1 << (frame.planes.depth - 1)
+            assert {*np.unique(frame.planes.u.numpy()), *np.unique(frame.planes.v.numpy())} == {
+                middle
+            }
+            low, high = (0.0, 1.0) if full else (16 / 255, 235 / 255)
+            white = (1 << frame.planes.depth) - 1
+            shown = (luma.astype(np.float64) / white - low) / (high - low)
+            assert np.abs(frame.rgb.numpy() - shown.clip(0, 1)).max() < 0.005
+
+
+def test_gray_of_16_bits_is_written_with_those_that_encoders_take(tmp_path):
+    source = write_video(
+        tmp_path / "in.mkv", codec="ffv1", pixel_format="gray16le", tags=(0, 2, 2, 2)
+    )
+    with VideoReader(source) as reader, av.open(str(source)) as container:
+        assert "pictures of gray16le are written as YUV of 12 bits" in reader.notes
+        for frame, decoded in zip(reader, container.decode(video=0), strict=True):
+            luma = decoded.to_ndarray(format="gray16le").astype(np.float64)
+            assert frame.planes.depth == 12
+            assert np.abs(frame.rgb.numpy() - luma / 65_535).max() < 0.6 / 4095
+    assert restore_file(source, tmp_path / "out.mp4", mild(), 3).frames == 8
 
 
 def test_what_is_not_said_about_colour_is_guessed_and_told(tmp_path):

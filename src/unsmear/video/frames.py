@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from unsmear.clip import ColorTags, HdrMetadata, MasteringDisplay, YuvPlanes
-from unsmear.video.color import UNSPECIFIED, planes_from_rgb
+from unsmear.video.color import UNSPECIFIED, convert_planes, planes_from_rgb
 from unsmear.video.formats import PixelFormat
 from unsmear.video.sidedata import side_data_of
 
@@ -33,7 +33,8 @@ _RGB_ORDER = {
 }
 _PLANAR_RGB = re.compile(r"gbra?p(\d+)?(le)?")
 _PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(\d+)?(le)?")
-# Depths that RGB of more than 8 bits is written with: those that encoders take.
+_GRAY = re.compile(r"gray(\d+)?(le)?")
+# Depths that RGB and grey of more than 8 bits are written with: those that encoders take.
 _DEEP, _DEEPEST = 10, 12
 
 
@@ -42,8 +43,15 @@ def _is_rgb(frame: VideoFrame) -> bool:
     return form.is_rgb or form.has_palette or form.name.startswith("xyz")
 
 
+def _is_gray(frame: VideoFrame) -> bool:
+    form = frame.format
+    return not _is_rgb(frame) and sum(not part.is_alpha for part in form.components) == 1
+
+
 def tags_of(frame: VideoFrame) -> ColorTags:
-    """Colour as a frame says it; pictures of RGB get what they will be written with."""
+    """Colour as a frame says it; pictures of RGB get what they will be written with. Grey ones that
+    say nothing of their range have the full one, as FFmpeg takes and makes them.
+    """
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if _is_rgb(frame):
         primaries, transfer = primaries or UNSPECIFIED, transfer or UNSPECIFIED
@@ -58,7 +66,9 @@ def tags_of(frame: VideoFrame) -> ColorTags:
         matrix=int(frame.colorspace) or UNSPECIFIED,
         primaries=primaries,
         transfer=transfer,
-        full_range=int(frame.color_range) == _FULL_RANGE or "yuvj" in frame.format.name,
+        full_range=int(frame.color_range) == _FULL_RANGE
+        or "yuvj" in frame.format.name
+        or (not frame.color_range and _is_gray(frame)),
     )
 
 
@@ -95,10 +105,8 @@ def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     if form is not None:
         first, second, third = (_plane(frame, index, form.depth) for index in range(3))
         return YuvPlanes(first, second, third, form.depth, form.down_x, form.down_y, tags)
-    if name == "gray":
-        luma = _plane(frame, 0, 8)
-        flat = torch.full_like(luma, 128)
-        return YuvPlanes(luma, flat, flat.clone(), 8, 0, 0, tags)
+    if _is_gray(frame):
+        return _planes_of_gray(frame, tags)
     if _is_rgb(frame):
         return planes_from_rgb(_rgb(frame), tags, PixelFormat(_written_depth(bits_of(frame)), 0, 0))
     deep = bits_of(frame) > 8
@@ -106,6 +114,18 @@ def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     tall = down and frame.format.chroma_height(2) == 1
     nearest = PixelFormat(10 if deep else 8, int(down), int(tall))
     return planes_of(frame.reformat(format=nearest.name), tags)
+
+
+def _planes_of_gray(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
+    found = _GRAY.fullmatch(frame.format.name)
+    if found is None:  # with alpha, of one bit, of floats, the higher byte first
+        wanted = "gray16le" if bits_of(frame) > 8 else "gray"
+        return _planes_of_gray(frame.reformat(format=wanted), tags)
+    depth = int(found[1] or 8)
+    luma = _plane(frame, 0, depth)
+    flat = torch.full_like(luma, 1 << (depth - 1))
+    planes = YuvPlanes(luma, flat, flat.clone(), depth, 0, 0, tags)
+    return convert_planes(planes, PixelFormat(_written_depth(depth), 0, 0))
 
 
 def _written_depth(bits: int) -> int:
