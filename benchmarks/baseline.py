@@ -2,7 +2,7 @@
 same seeds, measured after equal steps and after equal time.
 
     python benchmarks/baseline.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
-    python benchmarks/baseline.py plain paper recurrent ...
+    python benchmarks/baseline.py paper recurrent --precision bfloat16 ...
 
 See `unsmear.train.contest` for the rules. All learn with the optimiser and the loss of the preset
 `plain`: what is compared are networks, not the schedules of their papers.
