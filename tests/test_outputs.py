@@ -8,7 +8,7 @@ import os
 import pytest
 
 from unsmear.errors import OutputError
-from unsmear.outputs import check_file, growing_file, hidden_name, write_text
+from unsmear.outputs import check_file, growing_file, hidden_name, name_text, write_text
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -50,6 +50,11 @@ def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", renamed)
     write_text(target, "whole")
     assert done == [("on disk", 5), ("named", 5)]
+    done.clear()
+    name_text(target, "mark")
+    assert done == [("on disk", 4), ("named", 4)]
+    assert target.read_text() == "mark"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")

@@ -38,6 +38,18 @@ def give_name(partial: Path, path: Path) -> None:
     os.replace(partial, path)
 
 
+def name_text(path: Path, text: str) -> None:
+    """Write a short text of one's own work folder, whole under its name or not there; it grows
+    under NAME.part.
+
+    Raises:
+        OSError: the disk or its rights say no.
+    """
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    give_name(partial, path)
+
+
 def sync(path: Path) -> None:
     """Wait until the disk has all of a file.
 

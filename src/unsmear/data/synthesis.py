@@ -18,6 +18,7 @@ from torch import Tensor
 from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.coder import check_coders, code_clips, draw_codings
+from unsmear.data.cutouts import draw_outline, draw_ways
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
 from unsmear.data.light import (
@@ -31,8 +32,8 @@ from unsmear.data.light import (
 from unsmear.data.motion import Generators, Motion, draw_motion
 from unsmear.data.night import add_lamps, draw_dimming, draw_lamps
 from unsmear.data.relief import draw_relief
-from unsmear.data.render import composite, expose, frame_points, pixel_axes, render
-from unsmear.data.shake import OrientationLog, smooth_path, transform_points, way_length
+from unsmear.data.render import composite, expose, frame_points, render
+from unsmear.data.shake import OrientationLog, transform_points
 from unsmear.data.sources import Shot
 from unsmear.data.trails import Trails, fit_trails, trails_under_layer
 from unsmear.errors import ConfigError
@@ -280,20 +281,11 @@ class Synthesizer:
         """Cut-outs with a motion of their own, which smears them by lengths (n,), premultiplied:
         (n, 4, T, S, H, W); and their homographies (n, T, S, 3, 3).
         """
-        count = len(moving)
-        times = motion.times[moving]
-        path = smooth_path(times, 3, random.host, fastest=0.2)
-        scale = (lengths / way_length(path[..., :2]).clamp_min(1e-6))[:, None, None]
-        angle = 0.03 * torch.tanh(path[..., 2])
-        own = torch.eye(3).repeat(*times.shape, 1, 1)
-        own[..., 0, 0] = own[..., 1, 1] = torch.cos(angle)
-        own[..., 0, 1], own[..., 1, 0] = -torch.sin(angle), torch.sin(angle)
-        place = random.uniform(-size / 3, size / 3, count, 1, 1, 2)
-        own[..., :2, 2] = path[..., :2] * scale[..., None] + place
+        own = draw_ways(motion.times[moving], lengths, size, random)
         homographies = own @ motion.homographies[moving]
         side = 2 * size
         texture = torch.stack([self._cutout_texture(side, random) for _ in moving])
-        alpha = torch.stack([self._cutout_shape(side, size, random) for _ in moving])
+        alpha = torch.stack([draw_outline(side, size, random, self.device) for _ in moving])
         premultiplied = torch.cat((self._light(texture, curves, random) * alpha, alpha), dim=1)
         placed = homographies.to(self.device)
         return render(premultiplied, placed, size, size, outside="zeros"), homographies
@@ -304,19 +296,6 @@ class Synthesizer:
         shot = self.shots[random.index(len(self.shots))]
         y, x = random.uniform(0, 1, 2).tolist()
         return cut_canvas(shot.frames[random.index(len(shot.frames))], side, (y, x), False)
-
-    def _cutout_shape(self, side: int, size: int, random: Generators) -> Tensor:
-        """A random blob with soft edges of about a pixel, (1, side, side), 0..1."""
-        radius = size * float(random.uniform(0.12, 0.5))
-        y, x = pixel_axes(side, side, self.device)
-        angle = torch.atan2(y[:, None], x)
-        outline = torch.full_like(angle, radius)
-        for wave in range(2, 7):
-            strength, phase = random.uniform(0, 1, 2).tolist()
-            outline = outline + 0.6 * radius / wave * strength * torch.cos(
-                wave * angle + 2 * math.pi * phase
-            )
-        return (outline - torch.hypot(y[:, None], x)).clamp(0, 1)[None]
 
     def _from_shots(
         self,

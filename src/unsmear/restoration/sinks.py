@@ -10,7 +10,7 @@ import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import writing
-from unsmear.outputs import give_name, sync
+from unsmear.outputs import give_name, name_text, sync
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.video.color import beside, convert_planes, wipe
@@ -193,13 +193,10 @@ class FolderSink:
         self._count += 1
 
     def end(self) -> None:
-        mark = self._mark(self._part)
-        partial = mark.with_suffix(".part")
         with writing(self.target):
             for picture in self._of_part:
                 sync(picture)
-            partial.write_text(str(self._count - self._part * self._each))
-            give_name(partial, mark)
+            name_text(self._mark(self._part), str(self._count - self._part * self._each))
 
     def abandon(self) -> None:
         """Pictures of a part that is not whole are written again."""

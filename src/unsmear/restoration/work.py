@@ -18,7 +18,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write, reading, writing
-from unsmear.outputs import give_name, hidden_name
+from unsmear.outputs import hidden_name, name_text
 from unsmear.video.images import list_images
 
 _JOB = "job.json"
@@ -76,13 +76,11 @@ class WorkFolder:
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir()
-        part = self.path / f"{_JOB}.part"
-        part.write_text(self._job)
-        give_name(part, self.path / _JOB)
+        name_text(self.path / _JOB, self._job)
 
     def _job_there(self) -> str | None:
         try:
-            return (self.path / _JOB).read_text()
+            return (self.path / _JOB).read_text(encoding="utf-8")
         except OSError:
             return None
 
@@ -112,11 +110,8 @@ class WorkFolder:
         Raises:
             OutputError: the disk is full, or its rights say no.
         """
-        note = self.path / f"{part}.untouched"
-        partial = note.with_name(f"{note.name}.part")
         with writing(self._target):
-            partial.write_text(str(frames))
-            give_name(partial, note)
+            name_text(self.path / f"{part}.untouched", str(frames))
 
     def untouched(self, parts: int) -> int:
         """How many of the first parts are, whichever run made them."""
