@@ -159,6 +159,7 @@ def train(
         source = torch.device("cpu") if drawers else where  # where the processes take it from
         with _err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
+        team.check_same(batches.summary, "what --data holds", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         _out.print(
             f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}", highlight=False

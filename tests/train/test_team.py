@@ -94,13 +94,15 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def launch(root: Path, size: int, out: Path, *extra: str) -> subprocess.Popen[str]:
+def launch(
+    root: Path, size: int, out: Path, *extra: str, program: str = "program.py"
+) -> subprocess.Popen[str]:
     """Start the program in one process or in several."""
     start = [sys.executable]
     if size > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
     return subprocess.Popen(
-        [*start, str(root / "program.py"), str(root / "data"), str(out), *extra],
+        [*start, str(root / program), str(root / "data"), str(out), *extra],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -181,6 +183,32 @@ def test_the_weights_remember_how_many_processes_there_were(runs):
         assert origins[2].scores[name] == pytest.approx(score, abs=2e-4)
 
 
+def test_processes_with_folders_of_their_own_cannot_go_on(root, runs, tmp_path):
+    """As on two machines that share no disk: one would go on, the other begin."""
+    own = tmp_path / "own"
+    program = (root / "program.py").read_text()
+    apart = root / "apart.py"
+    apart.write_text(
+        program.replace("out, device", "outs[team.rank], device")
+        .replace(
+            "data, out, halts =",
+            "outs = [Path(sys.argv[2]), Path(sys.argv[3])]\ndata, out, halts =",
+        )
+        .replace("len(sys.argv) > 3", "False")
+    )
+    held = load_file(runs[2][0] / "weights.safetensors")
+    started = launch(root, 2, runs[2][0], str(own), program="apart.py")
+    errors = started.communicate(timeout=240)[1]
+    assert started.returncode != 0
+    assert f"do not agree on the step to go on from in '{runs[2][0]}': {STEPS}" in errors
+    assert "put --out on a disk that all share" in errors
+    assert not any(own.iterdir())
+    assert all(
+        torch.equal(value, held[key])
+        for key, value in load_file(runs[2][0] / "weights.safetensors").items()
+    )
+
+
 def test_alone_there_is_nothing_to_share():
     with join_team(CPU) as (team, device):
         assert (team, device) == (Team(), CPU)
@@ -190,6 +218,7 @@ def test_alone_there_is_nothing_to_share():
         assert torch.equal(same, values)
         assert list(team.share([1, 2, 3])) == team.gather([1, 2, 3]) == [1, 2, 3]
         assert team.mean(torch.tensor([3.0])).item() == 3
+        team.check_same(1, "it", "share")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
@@ -214,11 +243,16 @@ def meet(rank: int, path: str, told: Queue) -> None:
     Team(rank, 2).average(values)
     Team(rank, 2).average([])
     Team(rank, 2).follow([followed])
-    told.put([*(value.numpy() for value in values), followed.numpy()])
+    Team(rank, 2).check_same("this", "it", "do not")
+    try:
+        Team(rank, 2).check_same(4 * rank, "the step", "share")
+    except ConfigError as error:
+        disagreed = str(error)
+    told.put([*(value.numpy() for value in values), followed.numpy(), disagreed])
     distributed.destroy_process_group()
 
 
-def test_gradients_are_averaged_in_one_message_and_the_leader_is_followed(tmp_path):
+def test_processes_average_in_one_message_follow_the_leader_and_see_where_they_differ(tmp_path):
     context = get_context("spawn")
     told = context.Queue()
     crew = [
@@ -226,10 +260,12 @@ def test_gradients_are_averaged_in_one_message_and_the_leader_is_followed(tmp_pa
     ]
     for one in crew:
         one.start()
-    for same, strided, followed in (told.get(timeout=120) for _ in crew):
+    for same, strided, followed, disagreed in (told.get(timeout=120) for _ in crew):
         assert (same == 0.5).all()
         assert (strided == [[0, 3], [1.5, 4.5]]).all()  # in another order of memory
         assert followed == 7
+        told_both = "do not agree on the step: 0 in process 0, 4 in process 1; share"
+        assert told_both in disagreed
     for one in crew:
         one.join(60)
         assert one.exitcode == 0

@@ -67,8 +67,8 @@ def train(
     Raises:
         UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, or one
             from other initial weights, these are of another network, the processes cannot share
-            the shards, the network follows trails and a crop is no multiple of their cell, or it
-            aligns no neighbours that could be restored first.
+            the shards or find states of different steps, the network follows trails and a crop is
+            no multiple of their cell, or it aligns no neighbours that could be restored first.
     """
     team = team or Team()
     entry = find_entry(config.model)
@@ -83,6 +83,9 @@ def train(
         state.load(out / STATE_FILE, config, initial)
     elif initial is not None:
         state.take_weights(initial)
+    team.check_same(
+        state.step, f"the step to go on from in '{out}'", "put --out on a disk that all share"
+    )
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
     if state.step >= last and _is_of(state, weights, measured=bool(validation)):

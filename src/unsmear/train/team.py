@@ -78,6 +78,20 @@ class Team:
         total = sum(len(part) for part in parts)
         return [parts[index % self.size][index // self.size] for index in range(total)]
 
+    def check_same(self, value: object, what: str, remedy: str) -> None:
+        """Raise ConfigError where a value is not the same in all processes, as where they run on
+        several machines with disks of their own.
+        """
+        values: list[object] = [value] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(values, value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise ConfigError(
+                    f"the processes do not agree on {what}: {values[0]} in process 0, {other} in "
+                    f"process {rank}; {remedy}"
+                )
+
 
 def launched_team() -> Team:
     """What torchrun started, before its processes have met; alone where it did not."""
