@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsmear.models.zoo import ZOO
+from unsmear.train.config import preset
 from unsmear.train.loop import WEIGHTS_FILE
 
 _MIXER = Path(__file__).with_name("mix_weights.py")
@@ -92,15 +93,13 @@ def commands(
         out: folder of all runs.
         val: folder of paired sequences.
         shake: orientation logs.
-        processes: that share each run.
+        processes: that share each run, or as many of them as can.
         options: further ones of `unsmear train`, for all runs.
     """
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     found: list[list[str]] = []
-    for number, (preset, *changes) in enumerate(RECIPES[row], start=1):
-        line = [*start, "-m", "unsmear", "train", "--preset", preset, "--data", *map(str, data)]
+    for number, (name, *changes) in enumerate(RECIPES[row], start=1):
+        line = [sys.executable, *_team(name, processes), "-m", "unsmear", "train"]
+        line += ["--preset", name, "--data", *map(str, data)]
         line += ["--val", str(val)] if val else []
         line += ["--shake", *map(str, shake)] if shake else []
         line += ["--out", str(out / f"run{number}"), *changes]
@@ -113,6 +112,15 @@ def commands(
         share = str(SHARES[row])
         found.append([sys.executable, str(_MIXER), *files, "--share", share, "--overwrite"])
     return found
+
+
+def _team(name: str, processes: int) -> list[str]:
+    """What starts several processes: as many as can share the shards of a preset's batches."""
+    shards = preset(name).shards
+    size = max(count for count in range(1, processes + 1) if shards % count == 0)
+    if size == 1:
+        return []
+    return ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
 
 
 def main() -> None:

@@ -46,6 +46,12 @@ def test_a_share_that_is_no_mixture_is_refused(files, monkeypatch, capsys, share
     assert not files[2].exists()
 
 
+def test_a_start_that_was_measured_since_is_still_the_start(files, monkeypatch):
+    measured = dataclasses.replace(ORIGIN, scores={"walk": {"psnr_after": 30.0}})
+    save_weights(files[0], SMALL, awake().state_dict(), measured, dtype=torch.float32)
+    assert run(monkeypatch, *files, "--share", 0.25) == 0
+
+
 def test_weights_that_do_not_follow_each_other_are_refused(files, monkeypatch, capsys):
     assert run(monkeypatch, files[1], files[0], files[2], "--share", 0.5) == 2
     assert "was not trained from" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import read_provenance
 from unsmear.models.zoo import ANCESTORS, ZOO, Entry
 from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.loop import check_shards
 from unsmear.video.images import write_image
 
 
@@ -41,8 +42,20 @@ def test_every_row_has_a_recipe(retrain):
                 "--overwrite",
             ]
         for line in lines:
-            assert "--nproc-per-node=8" in line
             assert line[line.index("--data") + 1 :][:2] == ["a", "b"]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 5, 8])
+def test_as_many_processes_share_a_run_as_can(retrain, processes):
+    for row in ZOO:
+        for line in retrain.commands(row, [Path("a")], Path("out"), processes=processes):
+            if "--preset" not in line:  # the weights of two runs are mixed
+                continue
+            config = PRESETS[line[line.index("--preset") + 1]]
+            (size,) = [part for part in line if "--nproc-per-node" in part] or ["=1"]
+            used = int(size.split("=")[1])
+            check_shards(config, used)
+            assert not any(config.shards % more == 0 for more in range(used + 1, processes + 1))
 
 
 def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):

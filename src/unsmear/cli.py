@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -120,14 +122,33 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors that users can mend are one line and exit code 2."""
     # OpenCV would allocate what a damaged header asks for; it looks here when it is loaded.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
+    with _gone_at_once():
+        try:
+            with lasting_streams():
+                code = _answer(sys.argv[1:] if arguments is None else arguments)
+        except OutputError as error:
+            show_error(str(error))
+            code = USAGE_ERROR
+        if code:
+            sys.exit(code)
+
+
+@contextmanager
+def _gone_at_once() -> Iterator[None]:
+    """Have a process that cannot go on with training end at once where torchrun started several,
+    which then ends the others. At a graceful end NCCL waits for these, who wait for this process.
+    """
     try:
-        with lasting_streams():
-            code = _answer(sys.argv[1:] if arguments is None else arguments)
-    except OutputError as error:
-        show_error(str(error))
-        code = USAGE_ERROR
-    if code:
-        sys.exit(code)
+        yield
+    except BaseException as error:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            raise
+        code = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _answer(arguments: list[str]) -> int:

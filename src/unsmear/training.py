@@ -113,7 +113,7 @@ def train(
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import drawing, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
-    from unsmear.train.team import join_team, launched_team
+    from unsmear.train.team import join_team, launched_here, launched_team
 
     keep_freed_memory()
     cores = os.cpu_count() or 1
@@ -146,8 +146,8 @@ def train(
         stop_after=stop_after,
         threads=threads,
     )
-    launched = launched_team()
-    _err.quiet = not launched.leads  # all processes see the same mistakes
+    launched, here = launched_team(), launched_here()
+    _err.quiet = not here.leads  # all processes of a machine see the same mistakes
     plan = prepare(request, launched.size, cores)
     _err.quiet = False
     if threads is not None:
@@ -155,7 +155,7 @@ def train(
     with join_team(plan.device) as (team, where):
         if not team.leads:
             _out.quiet = True
-        drawers = workers_on(where, cores // team.size) if workers is None else workers
+        drawers = workers_on(where, cores // here.size) if workers is None else workers
         source = torch.device("cpu") if drawers else where  # where the processes take it from
         with _err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsmear.data.packing import pack, pack_shots, unpack, unpack_shots
+from unsmear.data import packing
+from unsmear.data.packing import pack, pack_shots, share, unpack, unpack_shots
 from unsmear.data.sources import Shot
+from unsmear.errors import UnsmearError
 
 SIZES = st.lists(st.tuples(*(st.integers(1, 5),) * 3), max_size=6)
 
@@ -31,3 +36,20 @@ def test_shots_come_back_as_they_were():
     for one, other in zip(unpack_shots(pack_shots(shots)), shots, strict=True):
         assert all(torch.equal(getattr(one, side), getattr(other, side)) for side in vars(other))
     assert unpack_shots(pack_shots([])) == []
+
+
+def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_path, monkeypatch):
+    """A container's 64 MB: the process that wrote past them would be killed without a word."""
+    packed = [pack([torch.zeros(1000, dtype=torch.uint8)]), pack([torch.zeros(1000)])]
+    free = SimpleNamespace(free=4999)
+    monkeypatch.setattr(packing, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(packing.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(UnsmearError, match="--shm-size"):
+        share(packed)
+    assert not any(part.values.is_shared() for part in packed)
+    free.free = 5000
+    share(packed)
+    assert all(part.values.is_shared() for part in packed)
+    monkeypatch.setattr(packing, "_SHARED_MEMORY", tmp_path / "elsewhere")
+    free.free = 0
+    share(packed)

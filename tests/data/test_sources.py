@@ -81,8 +81,51 @@ def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
     assert find_training_files([tmp_path]).photographs == ()
 
 
+def test_sequences_that_share_a_folder_are_told_apart_by_their_names(tmp_path):
+    """GOPRO as MPRNet and NAFNet lay it out."""
+    for side in ("input", "target"):
+        for name in ("GOPR0372_07_00", "GOPR0374_11_00"):
+            for number in (9, 10, 11):
+                save(tmp_path / "train" / side / f"{name}-{number:06d}.png", seed=number)
+    files = find_training_files([tmp_path])
+    assert files.photographs == ()
+    assert [pair.name for pair in files.pairs] == ["train/GOPR0372_07_00", "train/GOPR0374_11_00"]
+    for pair in files.pairs:
+        assert [path.stem[-6:] for path in pair.blurry] == ["000009", "000010", "000011"]
+        assert [path.name for path in pair.blurry] == [path.name for path in pair.sharp]
+        assert {path.parent.name for path in pair.blurry} == {"input"}
+        assert {path.parent.name for path in pair.sharp} == {"target"}
+    (one, _) = find_pairs(tmp_path / "train", [find_layout("gopro-flat")])
+    assert one.name == "GOPR0372_07_00"
+
+
+def test_frames_without_leading_zeros_are_in_order(tmp_path):
+    for side in ("blur", "sharp"):
+        for index in range(12):
+            save(tmp_path / "seq" / side / f"{index}.png")
+    (pair,) = find_pairs(tmp_path)
+    assert [int(path.stem) for path in pair.blurry] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "BSD_3ms24ms/train/000/Sharp/RAW", "BSD_3ms24ms/train/000/Blur/RAW",
+        "DVD/qualitative_datasets/alley/input", "train/lq", "mine/Blurry",
+        "GoPro/train/input_crops", "GoPro/train/blur_crops",
+        "REDS/train/train_sharp_bicubic/X4/000",
+    ],
+)  # fmt: skip
+def test_pictures_that_published_sets_hold_beside_sharp_ones_are_no_photographs(tmp_path, folder):
+    save(tmp_path / folder / "000.png")
+    save(tmp_path / "photos" / "raw" / "a.png")
+    save(tmp_path / "photos" / "input" / "a.png")
+    found = find_training_files([tmp_path]).photographs
+    assert [path.parent.name for path in found] == ["input", "raw"]
+
+
 def test_unknown_layouts_name_the_known():
-    with pytest.raises(InputError, match="gopro, gopro-gamma, dvd, bsd, reds"):
+    with pytest.raises(InputError, match="gopro, gopro-gamma, gopro-flat, dvd, bsd, reds"):
         find_layout("kitti")
 
 

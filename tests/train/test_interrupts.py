@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from unsmear.train.interrupts import held_back
+from unsmear.train.interrupts import held_back, noted
 
 
 def press():
@@ -73,3 +73,18 @@ def test_other_threads_are_never_interrupted(listen):
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_it_can_be_noted_and_nothing_else(listen):
+    listen(signal.default_int_handler)
+    with noted() as came:
+        assert not came()
+        with held_back():  # a step
+            press()
+        press()
+        assert came()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    listen(signal.SIG_IGN)
+    with noted() as came:
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert not came()

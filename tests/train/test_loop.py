@@ -301,6 +301,39 @@ def test_a_resumed_run_knows_what_it_started_from(data, tmp_path):
         run(CONFIG, data, tmp_path / "fresh", initial=first)
 
 
+def test_weights_that_were_measured_later_are_what_a_run_started_from(data, tmp_path):
+    """`retrain.py` again, with --val: the first run only measures, the second goes on."""
+    run(CONFIG, data, tmp_path / "first")
+    first = loaded(tmp_path / "first" / WEIGHTS_FILE)
+    run(CONFIG, data, tmp_path / "second", initial=first, stop_after=2)
+    for side in ("blur", "sharp"):
+        save(tmp_path / "pairs" / "s" / side / "0.png", picture(64, 64))
+    run(CONFIG, data, tmp_path / "first", find_pairs(tmp_path / "pairs"))
+    again = loaded(tmp_path / "first" / WEIGHTS_FILE)
+    assert again.provenance.scores
+    assert again.provenance != first.provenance
+    run(CONFIG, data, tmp_path / "second", initial=again)
+    third = loaded(tmp_path / "second" / WEIGHTS_FILE)
+    assert third.provenance.steps == 9
+
+
+def test_a_frame_that_cannot_be_read_in_validation_loses_no_step(data, tmp_path):
+    for index in range(2):
+        for side in ("blur", "sharp"):
+            save(tmp_path / "pairs" / "s" / side / f"{index}.png", picture(64, 64))
+    config = dataclasses.replace(CONFIG, validate_every=99)  # at the end alone
+    pairs = find_pairs(tmp_path / "pairs")
+    damaged = tmp_path / "pairs" / "s" / "blur" / "1.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1\.png"):
+        run(config, data, tmp_path / "run", pairs)
+    damaged.write_bytes(whole)
+    reports = run(config, data, tmp_path / "run", pairs)
+    assert reports == []  # nothing was left to learn, only to measure
+    assert loaded(tmp_path / "run" / WEIGHTS_FILE).provenance.scores["s"]
+
+
 def test_training_lowers_the_loss(data, tmp_path):
     """Learn to brighten: pairs whose sharp side is the blurry one plus a constant."""
     folder = tmp_path / "pairs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -210,6 +211,21 @@ def test_coders_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):
         prepare(request(stills, tmp_path, coder_share=0.5))
     with pytest.raises(ConfigError, match=r"coder_share is 1\.5"):
         prepare(request(stills, tmp_path, coder_share=1.5))
+    sequence(tmp_path / "pairs", "s")  # from which nothing is synthesised
+    prepare(request(tmp_path / "pairs", tmp_path, coder_share=0.5))
+
+
+def test_validation_that_cannot_be_read_is_told_before_training(stills, tmp_path):
+    sequence(tmp_path / "val", "good")
+    sequence(tmp_path / "val", "uneven")
+    save(tmp_path / "val" / "uneven" / "sharp" / "0.png", 64, 96)
+    sequence(tmp_path / "val", "damaged")
+    (tmp_path / "val" / "damaged" / "blur" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(CombinedError) as raised:
+        prepare(request(stills, tmp_path, val=tmp_path / "val"))
+    assert "2 mistakes" in str(raised.value)
+    assert "'uneven' of --val has blurry and sharp frames of 80x64 and 96x64" in str(raised.value)
+    assert "damaged" in str(raised.value)
 
 
 def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):
@@ -243,11 +259,57 @@ def test_the_command_tells_all_in_one_line(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+class Gone(BaseException):
+    """A process that ended at once."""
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """As torchrun starts a process on the second of two machines, with two on each."""
+
+    def gone(code):
+        raise Gone(code)
+
+    def launch(local):
+        numbers = {"RANK": 2 + local, "LOCAL_RANK": local, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}
+        for name, value in numbers.items():
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setattr(os, "_exit", gone)
+
+    return launch
+
+
+def test_one_process_of_each_machine_tells_what_is_wrong_there(tmp_path, launched, capsys):
+    for local, lines in ((0, 1), (1, 0)):
+        launched(local)
+        with pytest.raises(Gone) as gone:
+            train_by_command([tmp_path / "gone"], tmp_path / "run")
+        assert gone.value.args == (2,)
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == lines
+        assert ("is not a folder" in shown) is bool(lines)
+
+
+def test_a_process_that_breaks_down_does_not_wait_for_the_others(
+    tmp_path, stills, launched, capsys, monkeypatch
+):
+    def broken(*_):
+        raise RuntimeError("out of memory")
+
+    launched(0)
+    monkeypatch.setattr(preflight, "find_training_files", broken)
+    with pytest.raises(Gone) as gone:
+        train_by_command([stills], tmp_path / "run")
+    assert gone.value.args == (1,)
+    assert "RuntimeError: out of memory" in capsys.readouterr().err
+
+
 # Folders of one sequence as each set lays them out: blurry, sharp, and what lies beside them.
 LAYOUTS = {
     "gopro": ("train/GOPR1/blur", "train/GOPR1/sharp", "train/GOPR1/blur_gamma"),
     "dvd": ("quantitative_datasets/720p/input", "quantitative_datasets/720p/GT", None),
     "bsd": ("BSD_3ms24ms/train/000/Blur/RGB", "BSD_3ms24ms/train/000/Sharp/RGB", None),
+    "gopro-flat": ("test/input", "test/target", None),
     "reds": ("train/train_blur/000", "train/train_sharp/000", "train/train_blur_comp/000"),
 }
 
@@ -283,7 +345,7 @@ def test_all_layouts_and_synthesis_mix(stills, tmp_path, capsys, monkeypatch):
     data = [*roots, stills, tmp_path / "clips"]
     train_by_command(data, tmp_path / "run", "--steps", "8", "--val", str(roots[0]), "--ahead")
     shown = capsys.readouterr().out
-    assert "2 photographs, 1 sharp shots, 0 shake logs, 4 paired sequences" in shown
+    assert "2 photographs, 1 sharp shots, 0 shake logs, 5 paired sequences" in shown
     assert "% learning" in shown
     assert "validation: train/GOPR1" in shown
     assert len(drawn) == 8 * CONFIG.shards

@@ -52,6 +52,16 @@ def test_graphs_are_for_gpus():
     assert wants_graphs("graph", CUDA)
 
 
+current = []
+
+
+@contextlib.contextmanager
+def on_device(device):
+    current.append(device)
+    yield
+    current.pop()
+
+
 class FakeGraph:
     """Counts replays; what is done under `recorded` is done once and noted."""
 
@@ -60,19 +70,27 @@ class FakeGraph:
 
     def replay(self):
         assert self.recordings == 1
+        assert current == [SECOND]  # on another, nothing would happen
         self.replays += 1
 
 
 @contextlib.contextmanager
 def recorded(graph, capture_error_mode):
     assert capture_error_mode == "thread_local"
+    assert current == [SECOND]
     graph.recordings += 1
     yield
 
 
 class FakeStream:
+    def __init__(self, device):
+        assert device == SECOND
+
     def wait_stream(self, other):
         pass
+
+
+SECOND = torch.device("cuda", 1)
 
 
 def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatch):
@@ -80,6 +98,7 @@ def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatc
     monkeypatch.setattr(stepper.torch.cuda, "current_stream", FakeStream)
     monkeypatch.setattr(stepper.torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(stepper.torch.cuda, "graph", recorded)
+    monkeypatch.setattr(stepper.torch.cuda, "device", on_device)
     seen, moves, made = [], [], []
 
     def make():
@@ -92,7 +111,7 @@ def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatc
         seen.append(clips)
         return Learned(*torch.zeros(3))
 
-    recorder = Recorder(differentiate, lambda: moves.append(1))
+    recorder = Recorder(differentiate, lambda: moves.append(1), SECOND)
     for value in range(6):
         recorder.differentiate(clips_like(value))
         recorder.move()
@@ -108,6 +127,22 @@ def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatc
     for value in range(4):  # gradients that are not finite move nothing, so no moments are there
         recorder.differentiate(clips_like(value, size=48))
     assert len(made) == 2
+
+
+def test_gpus_that_imitate_bfloat16_learn_in_float32(monkeypatch):
+    """Volta and Turing: asked in general, torch says that they have it."""
+    config = dataclasses.replace(CONFIG, precision="auto")
+    monkeypatch.setattr(stepper.torch.cuda, "device", lambda _: contextlib.nullcontext())
+    for real in (False, True):
+
+        def has(including_emulation=True, real=real):
+            return including_emulation or real
+
+        monkeypatch.setattr(stepper.torch.cuda, "is_bf16_supported", has)
+        assert stepper.wants_half(config, CUDA) is real
+    assert not stepper.wants_half(CONFIG, CUDA)
+    assert not stepper.wants_half(config, CPU)
+    assert stepper.wants_half(dataclasses.replace(config, precision="bfloat16"), CPU)
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing():

@@ -4,13 +4,18 @@ descriptor, of which a process has some hundreds, and a training folder holds th
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from unsmear.data.sources import Shot
+from unsmear.errors import UnsmearError
+
+_SHARED_MEMORY = Path("/dev/shm")  # where Linux has it; containers are often given 64 MB
 
 
 class Packed(NamedTuple):
@@ -52,6 +57,23 @@ def pack_shots(shots: Sequence[Shot]) -> PackedShots:
         pack([shot.forth for shot in shots]),
         pack([shot.back for shot in shots]),
     )
+
+
+def share(packed: Sequence[Packed]) -> None:
+    """Move all into memory that other processes see.
+
+    Raises:
+        UnsmearError: there is less of it than they take. (Linux would find room for what is asked
+            for, and end the process that writes there.)
+    """
+    wanted = sum(part.values.nbytes for part in packed)
+    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < wanted:
+        raise UnsmearError(
+            f"training data take {wanted / 1e6:,.0f} MB of shared memory, '{_SHARED_MEMORY}' has "
+            f"{free / 1e6:,.0f} MB left: enlarge it (docker run --shm-size), or use --workers 0"
+        )
+    for part in packed:
+        part.values.share_memory_()
 
 
 def unpack_shots(packed: PackedShots) -> list[Shot]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -25,17 +26,20 @@ class PairLayout:
         sharp: likewise.
         split: blurry and sharp sequences lie in two trees (`val_blur/000`, `val_sharp/000`)
             rather than in one (`000/blur`, `000/sharp`).
+        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER.
     """
 
     name: str
     blurry: str
     sharp: str
     split: bool = False
+    flat: bool = False
 
 
 PAIR_LAYOUTS = (
     PairLayout("gopro", "blur", "sharp"),
     PairLayout("gopro-gamma", "blur_gamma", "sharp"),
+    PairLayout("gopro-flat", "input", "target", flat=True),  # as MPRNet and NAFNet have it
     PairLayout("dvd", "input", "GT"),
     PairLayout("bsd", "Blur/RGB", "Sharp/RGB"),
     PairLayout("reds", "_blur", "_sharp", split=True),
@@ -126,7 +130,7 @@ def pairs_among(
     """`find_pairs` where the paths below the folder are known, since large sets take a while to
     walk through.
     """
-    found = []
+    found: list[PairedSequence] = []
     mistakes = Mistakes()
     for layout in layouts:
         for blurry_folder, sharp_folder, sequence in _folders(below, layout):
@@ -139,10 +143,26 @@ def pairs_among(
                     )
                 )
             elif blurry:
-                name = sequence.relative_to(root).as_posix()
-                found.append(PairedSequence(name, tuple(blurry), tuple(sharp)))
+                place = sequence.relative_to(root)
+                found += (
+                    PairedSequence((place / name).as_posix(), *sides)
+                    for name, sides in _sequences(blurry, sharp, layout)
+                )
     mistakes.tell()
     return found
+
+
+def _sequences(
+    blurry: Sequence[Path], sharp: Sequence[Path], layout: PairLayout
+) -> Iterator[tuple[str, tuple[tuple[Path, ...], tuple[Path, ...]]]]:
+    """What two folders hold, by name below the sequence's folder."""
+    if not layout.flat:
+        yield "", (tuple(blurry), tuple(sharp))
+        return
+    both = zip(blurry, sharp, strict=True)
+    for name, frames in groupby(both, lambda pair: pair[0].stem.rpartition("-")[0]):
+        first, second = zip(*frames, strict=True)
+        yield name, (first, second)
 
 
 def _folders(below: Sequence[Path], layout: PairLayout) -> list[tuple[Path, Path, Path]]:

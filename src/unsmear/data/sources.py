@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -31,9 +32,13 @@ _Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
-# GOPRO's blur_gamma, BSD's Blur/RAW, the variants of REDS (train_blur_comp, train_sharp_bicubic):
-# found where their sharp side is not, their pictures must not pass for sharp photographs.
-_NOT_SHARP = ("blur", "blur_*", "*_blur", "*_blur_*", "*_bicubic")
+# GOPRO's blur_gamma, BSD's RAW (mosaics), the variants of REDS (train_blur_comp,
+# train_sharp_bicubic), DVD's clips without a truth, crops made of any of these: found where their
+# sharp side is not, their pictures must not pass for sharp photographs.
+_NOT_SHARP = (
+    "blur", "blur_*", "*_blur", "*_blur_*", "blurry", "blurred", "*_bicubic", "lq", "input_crops",
+    "sharp/raw", "qualitative_datasets",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,9 @@ def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
 
 
 def _is_never_sharp(path: Path, root: Path) -> bool:
-    folders = path.relative_to(root).parts[:-1]
-    return any(fnmatch(name.lower(), pattern) for name in folders for pattern in _NOT_SHARP)
+    folders = [name.lower() for name in path.relative_to(root).parts[:-1]]
+    names = (*folders, *map("/".join, pairwise(folders)))
+    return any(fnmatch(name, pattern) for name in names for pattern in _NOT_SHARP)
 
 
 def load_photograph(path: Path, longest_side: int) -> Tensor:

@@ -24,8 +24,8 @@ def _softmax(logits: Tensor, dim: int) -> Tensor:
     return torch.softmax(logits, dim=dim, dtype=precise)
 
 
-def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Sums over a whole frame or window keep their precision under autocast too."""
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """What keeps its precision under autocast too: sums over a frame or window, and places."""
     if device.type != "meta" and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
@@ -79,7 +79,7 @@ def spatial_squeeze(x: Tensor, logits: Tensor) -> Tensor:
         sums over every pixel of a frame.
     """
     weights = spatial_weights(logits).flatten(-2)  # (B, T, M, HW)
-    with _no_autocast(x.device):
+    with no_autocast(x.device):
         return weights @ x.flatten(-2).to(weights.dtype).transpose(-1, -2)  # (B, T, M, C)
 
 
@@ -94,7 +94,7 @@ def temporal_squeeze(descriptors: Tensor, logits: Tensor) -> Tensor:
         G_st, (B, M, N, C) in float32 or better.
     """
     weights = temporal_weights(logits)  # (B, N, T)
-    with _no_autocast(descriptors.device):
+    with no_autocast(descriptors.device):
         return torch.einsum("btmc,bnt->bmnc", descriptors.to(weights.dtype), weights)
 
 
@@ -137,7 +137,7 @@ def temporal_sum(descriptors: Tensor, logits: Tensor) -> TemporalSum:
     """
     peak = logits.amax(dim=-1)
     weights = torch.exp(logits - peak[..., None])  # (B, N, T)
-    with _no_autocast(descriptors.device):
+    with no_autocast(descriptors.device):
         total = torch.einsum("btmc,bnt->bmnc", descriptors.to(weights.dtype), weights)
     return TemporalSum(peak, weights.sum(dim=-1), total)
 
@@ -202,7 +202,7 @@ class FactorizedAttention(nn.Module):
 
     def temporal_logits(self, pooled: Tensor) -> Tensor:
         """f_t of eq. 3: pooled (B, T, C) -> logits (B, N, T)."""
-        with _no_autocast(pooled.device):
+        with no_autocast(pooled.device):
             logits: Tensor = self.f_t(pooled.transpose(1, 2))
         return logits
 

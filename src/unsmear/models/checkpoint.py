@@ -63,6 +63,12 @@ class Provenance:
         """Steps of this run and of those before it."""
         return self.steps + (Provenance(**self.parent).total_steps if self.parent else 0)
 
+    @property
+    def unmeasured(self) -> Provenance:
+        """Without scores, its own and those before: the same weights can be measured later."""
+        before = dataclasses.asdict(Provenance(**self.parent).unmeasured) if self.parent else None
+        return dataclasses.replace(self, scores={}, parent=before)
+
 
 def save_weights(
     path: Path,

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.motion import Generators
-from unsmear.data.packing import Packed, PackedShots, pack, pack_shots, unpack, unpack_shots
+from unsmear.data.packing import (
+    Packed,
+    PackedShots,
+    pack,
+    pack_shots,
+    share,
+    unpack,
+    unpack_shots,
+)
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import OrientationLog, read_orientation_log
 from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
@@ -93,8 +101,7 @@ class Batches:
         if synthesizer is None:
             return PackedBatches(twin)
         photographs, shots = pack(synthesizer.photographs), pack_shots(synthesizer.shots)
-        for part in (photographs, *shots):
-            part.values.share_memory_()
+        share((photographs, *shots))
         packed = PackedBatches(twin, photographs, shots, synthesizer.logs)
         self._synthesizer = packed.unpacked(self._device)._synthesizer
         return packed

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], bool]]:
+    """Have Ctrl-C (SIGINT) do nothing but be noted, where it is listened to.
+
+    Yields:
+        What tells whether it came.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    came = False
+
+    def remember(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield lambda: came
+        return
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @contextmanager

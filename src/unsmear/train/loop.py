@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from unsmear.models.config import NetworkConfig
 from unsmear.models.trails import CELL
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import TrainConfig
+from unsmear.train.interrupts import noted
 from unsmear.train.meter import Meter, Report
 from unsmear.train.prefetch import Draws, drawn
 from unsmear.train.state import TrainState
@@ -88,11 +90,13 @@ def train(
     )
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
-    if state.step >= last and _is_of(state, weights, measured=bool(validation)):
+    whole = state.step >= last and _is_of(state, weights, measured=bool(validation))
+    if not team.any(not whole):
         return weights
     stepper = Stepper(config, state, device, team, graphs=graphs)
     writer = _open_log(out) if team.leads else None
     meter = Meter(device, team)
+    looks = 1 if device.type == "cpu" else 16  # each has the host wait for the device
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
 
@@ -101,7 +105,10 @@ def train(
         return team.gather(own)
 
     try:
-        with drawn(batches, range(state.step, last), shards, device, ahead=ahead) as draws:
+        with (
+            noted() if team.size > 1 else nullcontext(lambda: False) as interrupted,
+            drawn(batches, range(state.step, last), shards, device, ahead=ahead) as draws,
+        ):
             while state.step < last:
                 meter.clock.mark()
                 clips = next(draws)
@@ -112,6 +119,9 @@ def train(
                 state.seconds = time.monotonic() - began
                 step = state.step
                 done = step == last
+                # Before what may go wrong: a frame of the validation may not be readable.
+                if team.leads and (step % config.checkpoint_every == 0 or done):
+                    state.save(out / STATE_FILE, config)
                 scores = []
                 if validation and (step % config.validate_every == 0 or done):
                     scores = validate(done=done)
@@ -120,8 +130,9 @@ def train(
                     if writer is not None:
                         _log(writer, line, config.learning_rate_at(step - 1))
                         report(line)
-                if team.leads and (step % config.checkpoint_every == 0 or done):
-                    state.save(out / STATE_FILE, config)
+                # All leave off at the same step, or one would wait for gradients of another.
+                if step % looks == 0 and team.any(interrupted()):
+                    raise KeyboardInterrupt
         if validation and not scores:  # left off when only this was left to do
             scores = validate(done=True)
     except KeyboardInterrupt:

@@ -89,6 +89,9 @@ class _Worker(threading.Thread):
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def run(self) -> None:
+        if self._stream is not None:
+            # A thread begins on the first GPU, where it would leave some 500 MB behind.
+            torch.cuda.set_device(self._stream.device)
         try:
             for step in self._steps:
                 event = None

@@ -141,6 +141,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     validation: list[PairedSequence] = []
     if (val := request.val) is not None:
         validation = mistakes.attempt(lambda: _find_validation(val)) or []
+        mistakes.attempt(lambda: load_all(_check_first, validation, workers))
     initial = None
     if (weights := request.weights) is not None:
         initial = mistakes.attempt(lambda: load_model(weights))
@@ -152,7 +153,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         if value is not None and value < least:
             mistakes.add(ConfigError(f"{name} is {value}: at least {least}"))
     mistakes.attempt(check_log)
-    if config.synthesis.coder_share:
+    if config.synthesis.coder_share and (files is None or files.photographs or files.clips):
         mistakes.attempt(check_coders)
     if device is not None:
         mistakes.attempt(lambda: check_compiler(config.compile, device))
@@ -287,6 +288,17 @@ def _find_validation(folder: Path) -> list[PairedSequence]:
     if not sequences:
         raise ConfigError(f"no paired sequences below '{folder}': expected folders blur and sharp")
     return sequences
+
+
+def _check_first(pair: PairedSequence) -> None:
+    """Raise InputError where the first frames of a sequence cannot be read, or differ in size."""
+    blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
+    if blurry.shape != sharp.shape:
+        sizes = " and ".join(f"{side.shape[-1]}x{side.shape[-2]}" for side in (blurry, sharp))
+        raise InputError(
+            f"sequence '{pair.name}' of --val has blurry and sharp frames of {sizes}: both must be "
+            "of one size"
+        )
 
 
 def _check_out(out: Path) -> None:

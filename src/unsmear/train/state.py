@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from unsmear.data.synthesis import SynthesisConfig
 from unsmear.engines.trial import laid_out
 from unsmear.errors import ModelError
+from unsmear.models.checkpoint import Provenance
 from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import take_over
 from unsmear.models.network import DeblurNetwork
@@ -192,11 +193,18 @@ def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None
             f"'{path}' is of a run with other settings ({', '.join(other)}): "
             "use the same ones, or another --out"
         )
-    if initial is not None and parent != dataclasses.asdict(initial.provenance):
+    if initial is not None and not _is_of(initial, parent):
         raise ModelError(
             f"'{path}' did not start from the weights '{initial.name}': leave --weights out to go "
             "on, or use another --out"
         )
+
+
+def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
+    """Whether weights are those that a run started from, whenever they were measured."""
+    if parent is None:
+        return False
+    return Provenance(**parent).unmeasured == initial.provenance.unmeasured
 
 
 def _parent_in(metadata: Mapping[str, str], initial: LoadedModel | None) -> dict[str, Any] | None:

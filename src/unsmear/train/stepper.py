@@ -84,7 +84,7 @@ class Stepper:
             # What is recorded reads its rate from the device.
             for group in self._rates:
                 group["lr"] = torch.tensor(config.learning_rate, device=device)
-            recorder = Recorder(*self._halves)
+            recorder = Recorder(*self._halves, device)
             self._halves = (recorder.differentiate, recorder.move)
         self._bad = 0
 
@@ -179,13 +179,20 @@ class Recorder:
     Args:
         differentiate: clips -> what a step tells; leaves gradients at the parameters.
         move: the parameters, by these.
+        device: that they work on.
     """
 
-    def __init__(self, differentiate: Callable[[Clips], Learned], move: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        differentiate: Callable[[Clips], Learned],
+        move: Callable[[], None],
+        device: torch.device,
+    ) -> None:
         self._differentiate, self._move = differentiate, move
+        self._device = device
         self._shape: torch.Size | None = None
         self._moves = 0  # with this shape, before recording
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
         self._clips: Clips | None = None
         self._learned: Learned | None = None
         self._first: torch.cuda.CUDAGraph | None = None
@@ -206,10 +213,9 @@ class Recorder:
                 kept.copy_(fresh)
         if self._first is None:
             self._first = torch.cuda.CUDAGraph()
-            # Other threads may go on: batches are copied to the device meanwhile.
-            with torch.cuda.graph(self._first, capture_error_mode="thread_local"):
+            with self._recording(self._first):
                 self._learned = self._differentiate(self._clips)
-        self._first.replay()
+        self._replay(self._first)
         assert self._learned is not None
         return self._learned
 
@@ -224,16 +230,32 @@ class Recorder:
             return
         if self._second is None:
             self._second = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._second, capture_error_mode="thread_local"):
+            with self._recording(self._second):
                 self._move()
-        self._second.replay()
+        self._replay(self._second)
+
+    # All of these are about the streams of a device, of which each thread has a current one: on any
+    # other GPU than the first, nothing would be recorded there.
+
+    @contextmanager
+    def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+        # Other threads may go on: batches are copied to the device meanwhile.
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+        ):
+            yield
+
+    def _replay(self, graph: torch.cuda.CUDAGraph) -> None:
+        with torch.cuda.device(self._device):
+            graph.replay()
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Work in another stream than the usual one, in order with it: what was begun in the usual
         one cannot be recorded later.
         """
-        usual = torch.cuda.current_stream()
+        usual = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(usual)
         with torch.cuda.stream(self._stream):
             yield
@@ -242,10 +264,20 @@ class Recorder:
 
 def half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
     """Where a network learns: convolutions in bfloat16, if the configuration wants it there."""
-    half = config.precision == "bfloat16" or (
-        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wants_half(config, device))
+
+
+def wants_half(config: TrainConfig, device: torch.device) -> bool:
+    """Whether that is wanted: `auto` is on a GPU that has such convolutions."""
+    if config.precision == "auto":
+        return device.type == "cuda" and _has_bfloat16(device)
+    return config.precision == "bfloat16"
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has convolutions in bfloat16; older ones imitate them, slowly."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def wants_graphs(choice: CompileChoice, device: torch.device) -> bool:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,10 @@ from torch import Tensor, distributed
 from unsmear.errors import ConfigError
 
 Item = TypeVar("Item")
+
+# The others wait while one measures a longer sequence, or one leads and writes. Where a process
+# ends, torchrun ends the others at once.
+_PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,15 @@ class Team:
         total = sum(len(part) for part in parts)
         return [parts[index % self.size][index // self.size] for index in range(total)]
 
+    def any(self, said: bool) -> bool:
+        """Whether any of the processes says so."""
+        if self.size == 1:
+            return said
+        where = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        count = torch.tensor(float(said), device=where)
+        distributed.all_reduce(count)
+        return bool(count)
+
     def check_same(self, value: object, what: str, remedy: str) -> None:
         """Raise ConfigError where a value is not the same in all processes, as where they run on
         several machines with disks of their own.
@@ -97,6 +111,13 @@ def launched_team() -> Team:
     """What torchrun started, before its processes have met; alone where it did not."""
     rank, size = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE"))
     return Team(int(rank or 0), int(size or 1))
+
+
+def launched_here() -> Team:
+    """Those of them that run on this machine."""
+    rank, size = (os.environ.get(name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    team = launched_team()
+    return Team(int(rank or team.rank), int(size or team.size))
 
 
 @contextmanager
@@ -125,8 +146,7 @@ def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
             )
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Team(distributed.get_rank(), size), device
-    finally:
-        distributed.destroy_process_group()
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    yield Team(distributed.get_rank(), size), device
+    # Not after an error: NCCL would wait here for the others, who wait for this process.
+    distributed.destroy_process_group()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -19,12 +20,21 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Picture files directly in a folder, sorted by name; hidden files are passed over."""
-    return sorted(
+    """Picture files directly in a folder in the order of their names, numbers by their value, as
+    programs write them that count without leading zeros; hidden files are passed over.
+    """
+    pictures = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+    return sorted(pictures, key=counting_order)
+
+
+def counting_order(path: Path) -> tuple[list[str | int], str]:
+    """What paths of one folder are sorted by: text and numbers of the name, which alternate."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if part.isdecimal() else part for part in parts], path.name
 
 
 def paths_below(root: Path) -> list[Path]:
