@@ -42,7 +42,7 @@ from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import train
 from unsmear.train.team import join_team
 
-data, out, halts = Path(sys.argv[1]), Path(sys.argv[2]), len(sys.argv) > 3
+data, out, halts = Path(sys.argv[1]), Path(sys.argv[2]), "halt" in sys.argv
 network = NetworkConfig(
     widths=(8, 8, 8), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), attention_levels=(1,),
     neighbours=1, trail_levels=(0,), trail_channels=4, aligned_levels=(0,), aligned_channels=4,
@@ -70,7 +70,11 @@ torch.set_num_threads(1)
 with join_team(torch.device("cpu")) as (team, device):
     batches = Batches(config, find_training_files([data / "stills"]), [], device, 1)
     pairs = find_pairs(data / "val")
-    shown = lambda line: print(line.step, [s.name for s in line.scores], flush=True)
+
+    def shown(line):
+        print(line.step, [s.name for s in line.scores], flush=True)
+        time.sleep("slow" in sys.argv)
+
     train(config, batches, pairs, out, device, shown, team=team)
 """
 
@@ -159,6 +163,29 @@ def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size)
         assert {key for key in one if not torch.equal(one[key], two[key])} == set()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("to_all", [False, True], ids=["by torchrun", "by the terminal"])
+def test_processes_that_are_interrupted_leave_off_at_one_step(root, runs, to_all):
+    """Ctrl-C reaches all of them, and torchrun, which sends it on once more."""
+    out = root / f"interrupted{to_all}"
+    process = launch(root, 2, out, "slow")
+    workers: list[int] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("process"):
+            workers.append(int(line.split()[1]))
+        elif line.startswith("5 "):
+            break
+    for one in {process.pid, *(workers if to_all else ())}:
+        os.kill(one, signal.SIGINT)
+    process.communicate(timeout=60)
+    with safe_open(out / "state.safetensors", framework="pt") as file:
+        assert 5 <= int(file.metadata()["step"]) < STEPS
+    finish(launch(root, 2, out))
+    one, two = (load_file(folder / "state.safetensors") for folder in (runs[2][0], out))
+    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+
+
 def test_two_processes_train_as_one_does(runs):
     """Not one bit differs: what differed by rounding would grow (see `unsmear.train.stepper`)."""
     one, two = (load_file(runs[size][0] / "state.safetensors") for size in (1, 2))
@@ -189,12 +216,10 @@ def test_processes_with_folders_of_their_own_cannot_go_on(root, runs, tmp_path):
     program = (root / "program.py").read_text()
     apart = root / "apart.py"
     apart.write_text(
-        program.replace("out, device", "outs[team.rank], device")
-        .replace(
+        program.replace("out, device", "outs[team.rank], device").replace(
             "data, out, halts =",
             "outs = [Path(sys.argv[2]), Path(sys.argv[3])]\ndata, out, halts =",
         )
-        .replace("len(sys.argv) > 3", "False")
     )
     held = load_file(runs[2][0] / "weights.safetensors")
     started = launch(root, 2, runs[2][0], str(own), program="apart.py")
