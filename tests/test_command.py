@@ -144,6 +144,13 @@ def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
     assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
 
 
+def test_preview_of_a_stream_that_says_nothing_of_its_length(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.h264", frames=30)
+    run(source, "--preview", weights=weights_file)
+    shown = read_image(tmp_path / "in.preview.png")
+    assert shown.shape[1] == 3 * 2 * 48 + 2 * 6
+
+
 def test_preview_of_a_folder(tmp_path, weights_file, monkeypatch):
     folder = tmp_path / "frames"
     folder.mkdir()

@@ -22,6 +22,7 @@ from unsmear.restoration.paths import check_source
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_after
+from unsmear.video.describe import measured_length
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import write_image
 from unsmear.video.orientation import orientation_of, upright
@@ -108,6 +109,7 @@ def _restore_at(
             when = Fraction(number)
         else:
             duration = stack.enter_context(VideoReader(source, deinterlace=True)).duration
+            duration = duration or measured_length(source)
             begin = settings.span.offset
             last = duration if settings.span.end is None else min(settings.span.end, duration)
             when = begin + max(last - begin, Fraction(0)) * place
