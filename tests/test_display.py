@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
 from rich.console import Console
 
 from tests.conftest import write_video

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from unsmear.video.color import (
     rgb_from_planes,
     rgb_from_yuv_matrix,
     upsample_chroma,
+    wipe,
 )
 from unsmear.video.formats import PixelFormat
 
@@ -169,6 +172,23 @@ def test_beside_holds_both_pictures(height, width, down):
     assert torch.equal(both.y[:, :even], left.y[:, :even])
     assert torch.equal(both.y[:, even:], right.y[:, :even])
     assert both.u.shape[1] == (2 * even) >> down[0]
+
+
+@given(st.integers(2, 13), st.integers(2, 13), formats, st.integers(0, 13))
+def test_one_below_the_other_is_side_by_side_turned(height, width, down, at):
+    """With planes whose rows and columns change places."""
+    first, second = planes_of(height, width, down=down), planes_of(height, width, down=down, seed=1)
+
+    def turned(planes):
+        y, u, v = (plane.T for plane in (planes.y, planes.u, planes.v))
+        return replace(planes, y=y, u=u, v=v, down_x=planes.down_y, down_y=planes.down_x)
+
+    for below, across in (
+        (beside(turned(first), turned(second), below=True), beside(first, second)),
+        (wipe(turned(first), turned(second), at, below=True), wipe(first, second, at)),
+    ):
+        for name in ("y", "u", "v"):
+            assert torch.equal(getattr(turned(below), name), getattr(across, name))
 
 
 def test_planes_from_rgb_come_back():

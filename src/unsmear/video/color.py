@@ -198,41 +198,57 @@ def _coded(luma: Tensor, chroma: Tensor, form: PixelFormat, tags: ColorTags) -> 
     )
 
 
-def beside(left: YuvPlanes, right: YuvPlanes) -> YuvPlanes:
-    """Two pictures of one format side by side, each cut to an even width."""
-    even = left.y.shape[1] // 2 * 2
-    return _joined(left, (0, even), right, (0, even))
-
-
-def wipe(before: YuvPlanes, after: YuvPlanes, column: int) -> YuvPlanes:
-    """One picture: before left of a column (rounded to even), after from there on, and a
-    white line two pixels wide between them.
+def beside(first: YuvPlanes, second: YuvPlanes, *, below: bool = False) -> YuvPlanes:
+    """Two pictures of one format side by side, each cut to an even width; or the second below the
+    first, each cut to an even height.
     """
-    width = before.y.shape[1]
-    split = min(max(column // 2 * 2, 0), width)
+    even = first.y.shape[0 if below else 1] // 2 * 2
+    return _joined(first, (0, even), second, (0, even), below)
+
+
+def wipe(first: YuvPlanes, second: YuvPlanes, at: int, *, below: bool = False) -> YuvPlanes:
+    """One picture: the first left of a column (rounded to even), the second from there on, and a
+    white line two pixels wide between them; or the first above a row, likewise.
+    """
+    length = first.y.shape[0 if below else 1]
+    split = min(max(at // 2 * 2, 0), length)
     # An odd last column belongs to a pair of its own.
-    both = _joined(before, (0, split), after, (split, width + width % 2))
+    both = _joined(first, (0, split), second, (split, length + length % 2), below)
     top = (1 << both.depth) - 1 if both.tags.full_range else 235 << (both.depth - 8)
-    both.y[:, split : split + 2] = top
+    _cut(both.y, split, split + 2, below).fill_(top)
+    down = both.down_y if below else both.down_x
     for plane in (both.u, both.v):
-        plane[:, split >> both.down_x : (split + 2) >> both.down_x] = 128 << (both.depth - 8)
+        _cut(plane, split >> down, (split + 2) >> down, below).fill_(128 << (both.depth - 8))
     return both
 
 
+def _cut(plane: Tensor, begin: int, end: int, below: bool) -> Tensor:
+    """Columns of a plane, or rows."""
+    return plane[begin:end] if below else plane[:, begin:end]
+
+
 def _joined(
-    left: YuvPlanes, of_left: tuple[int, int], right: YuvPlanes, of_right: tuple[int, int]
+    first: YuvPlanes,
+    of_first: tuple[int, int],
+    second: YuvPlanes,
+    of_second: tuple[int, int],
+    below: bool,
 ) -> YuvPlanes:
-    """Columns of one picture, from an even one to before an even one, then those of another."""
+    """Columns of one picture, from an even one to before an even one, then those of another; or
+    rows.
+    """
 
-    def joined(first: Tensor, second: Tensor, down: int) -> Tensor:
-        parts = ((first, of_left), (second, of_right))
-        return torch.cat([plane[:, a >> down : b >> down] for plane, (a, b) in parts], dim=1)
+    def joined(one: Tensor, other: Tensor, down: int) -> Tensor:
+        parts = ((one, of_first), (other, of_second))
+        cut = [_cut(plane, a >> down, b >> down, below) for plane, (a, b) in parts]
+        return torch.cat(cut, dim=0 if below else 1)
 
+    down = first.down_y if below else first.down_x
     return replace(
-        left,
-        y=joined(left.y, right.y, 0),
-        u=joined(left.u, right.u, left.down_x),
-        v=joined(left.v, right.v, left.down_x),
+        first,
+        y=joined(first.y, second.y, 0),
+        u=joined(first.u, second.u, down),
+        v=joined(first.v, second.v, down),
     )
 
 
