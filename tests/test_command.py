@@ -235,6 +235,12 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
         (["--pixel-format", "rgb"], "pixel format is 'rgb'"),
         (["--compare", "both"], "both"),
         (["--preview", "-o", "out.mp4"], ".png"),
+        (["--preview", "--compare", "side", "--lossless"], "leave out --compare and --lossless"),
+        (["--preview", "--crf", "20"], "a picture of before and after: leave out --crf, or"),
+        (["--preview", "--start", "99"], "no frame in this stretch"),
+        (["--preview", "--start", "0.01", "--end", "0.02"], "no frame in this stretch"),
+        (["-o", "pics", "--codec", "hevc", "--crf", "20"], "leave out --codec and --crf, or name"),
+        (["-o", "pics", "--pixel-format", "yuv444p"], "'pics' is a folder, of PNG pictures"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(
@@ -253,8 +259,31 @@ def test_pipes_nothing_and_mixed_folders_are_refused(tmp_path, capsys, weights_f
     write_video(tmp_path / "in.mp4", frames=1)
     write_image(tmp_path / "a.png", torch.zeros(3, 16, 16, dtype=torch.uint8))
     assert "videos and pictures" in refused(capsys, tmp_path, weights=weights_file)
+    (tmp_path / "one").mkdir()
+    write_video(tmp_path / "one" / "a.mp4", frames=1)
+    shown = refused(capsys, tmp_path / "one", "-o", tmp_path / "o.mp4", weights=weights_file)
+    assert "one file, but a folder of clips is given: name a folder" in shown
     two = [write_video(tmp_path / f"{name}.mp4", frames=1) for name in "xy"]
     assert "name a folder" in refused(capsys, *two, "-o", tmp_path / "o.mp4", weights=weights_file)
+
+
+@pytest.mark.parametrize("more", [[], ["--preview"]])
+def test_what_pictures_do_not_have_is_refused(tmp_path, capsys, weights_file, more):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    write_image(folder / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
+    for options, message in (
+        (["--start", "1"], "a folder of pictures has none"),
+        (["--deinterlace"], "leave out --deinterlace"),
+        (["--lossless"], "leave out --lossless"),
+    ):
+        assert message in refused(capsys, folder, *options, *more, weights=weights_file)
+
+
+def test_a_preview_shows_the_last_frame_before_the_end(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", pts=[0, 30_000, 60_000])
+    run(source, "--preview", "--end", "0.9", weights=weights_file)
+    assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
 
 
 def test_a_missing_right_to_write_is_said(tmp_path, capsys, weights_file, monkeypatch):

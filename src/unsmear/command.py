@@ -240,9 +240,8 @@ def plan_jobs(
     if many and output is not None:
         with writing(output):
             if not is_folder(output):
-                raise OutputError(
-                    f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
-                )
+                given = f"{len(sources)} clips are" if len(sources) > 1 else "a folder of clips is"
+                raise OutputError(f"'{output}' is one file, but {given} given: name a folder")
     if preview and output is not None and not many and output.suffix.lower() != ".png":
         raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
     jobs = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from unsmear.errors import ConfigError, InputError, OutputError, reading, writing
 from unsmear.outputs import check_folder_of, check_free, check_named, lies_in, real_path
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
+from unsmear.video.encoding import EncodeChoice
 from unsmear.video.formats import VIDEO_CONTAINERS
 from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
@@ -49,11 +51,10 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
     Raises:
         InputError: there is no such source, or no right to read it.
         OutputError: the target is the source, exists, or cannot be written.
-        ConfigError: a setting that makes no sense for a folder of pictures.
+        ConfigError: a setting that makes no sense for a folder of pictures, read or written.
     """
     check_source(source)
-    if source.is_dir() and not settings.span.whole:
-        raise ConfigError("start and end are times of a video: a folder of pictures has none")
+    check_kind(source, settings)
     with writing(target):
         check_named(target)
         if settings.encode.lossless and not is_folder(target) and target.suffix.lower() != ".mkv":
@@ -64,8 +65,35 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
         folder = is_folder(target)
         if folder and target.suffix and not (source.is_dir() or target.exists()):
             check_target(target)  # of a video: a suffix that is none of a file is a slip
+        if folder and (asked := encoding_asked(settings)):
+            remedy = "" if source.is_dir() else f", or name a video file, such as '{target}.mkv'"
+            raise ConfigError(
+                f"'{target}' is a folder, of PNG pictures: leave out {' and '.join(asked)}{remedy}"
+            )
         for path in targets_of(target, settings):
             check_output(source, path, folder=folder, overwrite=overwrite)
+
+
+def check_kind(source: Path, settings: Settings) -> None:
+    """Whether what is asked for can be done to a video, or to a folder of pictures.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if source.is_dir() and not settings.span.whole:
+        raise ConfigError("start and end are times of a video: a folder of pictures has none")
+    if source.is_dir() and settings.deinterlace:
+        raise ConfigError(
+            f"'{source}' is a folder of pictures, which have no fields: leave out --deinterlace"
+        )
+
+
+def encoding_asked(settings: Settings) -> list[str]:
+    """Options that say how a video is to be written, those that were given."""
+    usual, asked = EncodeChoice(), settings.encode
+    names = (field.name for field in fields(asked))
+    given = (name for name in names if getattr(asked, name) != getattr(usual, name))
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def targets_of(target: Path, settings: Settings) -> list[Path]:
