@@ -121,6 +121,92 @@ def test_several_clips_and_folders_of_clips(tmp_path, capsys, weights_file):
     ]  # fmt: skip
 
 
+def times(folder):
+    return {entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir() if entry.is_file()}
+
+
+@pytest.mark.parametrize("way", ["folder", "names", "out", "compare", "preview"])
+def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
+    """As if a run had been broken off after the first: the same command does the rest, and then
+    nothing.
+    """
+    folder, out = tmp_path / "many", tmp_path / "out"
+    folder.mkdir()
+    for name in "ab":
+        write_video(folder / f"{name}.mp4", frames=2)
+    options = {
+        "out": ["-o", out], "compare": ["--compare", "side"], "preview": ["--preview"],
+    }.get(way, [])  # fmt: skip
+
+    def again(*more):
+        clips = sorted(folder.glob("*.mp4")) if way == "names" else [folder]
+        run(*clips, *options, *more, weights=weights_file)
+        shown = capsys.readouterr()
+        return shown.out.splitlines(), shown.err.splitlines()
+
+    if way == "out":
+        out.mkdir()
+    first = ["-o", out / "a.mp4"] if way == "out" else options
+    run(folder / "a.mp4", *first, weights=weights_file)
+    where = out if way == "out" else folder
+    (made,) = {*times(where)} - {"a.mp4", "b.mp4", "a.sharp.compare.mp4"} or {"a.mp4"}
+    before = times(where)
+    capsys.readouterr()
+    done, notes = again()
+    assert len(done) == 1
+    assert done[0].endswith(str(where / made.replace("a", "b", 1)))
+    assert notes == [
+        f"a.mp4: passed over: '{where / made}' is there, whatever settings it was made with; "
+        "--overwrite makes it again"
+    ]
+    assert before.items() <= times(where).items()
+    whole = times(where)
+    done, notes = again()
+    assert done == []
+    assert [note.split(":")[0] for note in notes] == ["a.mp4", "b.mp4"]
+    assert times(where) == whole
+    if way != "names":  # in which a result would go over what is given
+        assert len(again("--overwrite")[0]) == 2
+        assert {*times(where)} == {*whole}
+        assert times(where)[made] > whole[made]
+
+
+def test_one_clip_is_never_passed_over_nor_is_a_result_without_its_comparison(
+    tmp_path, capsys, weights_file
+):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in "ab":
+        write_video(folder / f"{name}.mp4", frames=1)
+    run(folder, weights=weights_file)
+    before = times(folder)
+    capsys.readouterr()
+    assert "exists: choose another output" in refused(
+        capsys, folder / "a.mp4", weights=weights_file
+    )
+    shown = refused(capsys, folder, "--compare", "side", weights=weights_file)
+    assert "a.sharp.mp4' exists: choose another output, or add --overwrite" in shown
+    shown = refused(capsys, folder, "-o", folder, weights=weights_file)
+    assert "is (in) the input" in shown
+    assert times(folder) == before
+
+
+def test_results_of_other_settings_are_no_clips(tmp_path, capsys, weights_file):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    write_video(folder / "a.mp4", frames=1)
+    run(folder, "--lossless", weights=weights_file)
+    run(folder / "a.mp4", "--preview", weights=weights_file)
+    capsys.readouterr()
+    run(folder, "--json", weights=weights_file)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [event for event in events if event["event"] != "progress"]
+    assert [event["event"] for event in told] == ["note", "result"]
+    assert told[0]["input"].endswith("a.sharp.mkv")
+    assert "its name says that it is a result of 'a.mp4'" in told[0]["text"]
+    assert {*times(folder)} == {"a.mp4", "a.sharp.mkv", "a.sharp.mp4", "a.preview.png"}
+
+
 def test_one_bad_clip_does_not_stop_the_others(tmp_path, capsys, weights_file):
     good = write_video(tmp_path / "good.mp4", frames=2)
     (tmp_path / "bad.mp4").write_text("not a video")
@@ -317,7 +403,6 @@ def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, capsys
     out = tmp_path / "o"
     for arguments, message in (
         ((*clips, "--overwrite"), "a.sharp.mp4', which is given too"),
-        ((tmp_path, "--overwrite"), "a.sharp.mp4', which is given too"),
         ((*clips, "-o", tmp_path, "--overwrite"), "is (in) the input"),
     ):
         assert message in refused(capsys, *arguments, weights=weights_file)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from unsmear.errors import ConfigError, InputError, OutputError, reading, writing
-from unsmear.outputs import check_folder_of, check_free, check_named, lies_in, real_path
+from unsmear.outputs import check_folder_of, check_free, check_named, is_free, lies_in, real_path
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
 from unsmear.video.encoding import EncodeChoice
@@ -20,6 +21,9 @@ OTHER_VIDEOS = (
     ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv",
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
+RESULT_MARK = "sharp"  # in the name of a result, where no other is given
+_RESULT = re.compile(rf"(?P<of>.+)\.{RESULT_MARK}(?:\.compare)?")
+_RESULT_FOLDER = re.compile(rf"(?P<of>.+)_{RESULT_MARK}(?:_compare)?")
 _OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".gif"}
 
 
@@ -30,6 +34,34 @@ def compare_path(target: Path) -> Path:
     if is_folder(target):
         return target.with_name(f"{target.name}_compare")
     return target.with_name(f"{target.stem}.compare{target.suffix}")
+
+
+def results_among(clips: Sequence[Path]) -> dict[Path, Path]:
+    """Clips that are results of others among them, as their names say: a.sharp.mp4 and
+    a.sharp.compare.mp4 beside a.mov, the folder b_sharp beside b. Each with the one that it is of.
+    """
+
+    def named(clip: Path) -> tuple[bool, Path, str]:
+        folder = is_folder(clip)
+        return folder, clip.parent, clip.name if folder else clip.stem
+
+    there, results = {named(clip): clip for clip in clips}, {}
+    for clip in clips:
+        folder, parent, name = named(clip)
+        found = (_RESULT_FOLDER if folder else _RESULT).fullmatch(name)
+        if found is not None and (source := there.get((folder, parent, found["of"]))) is not None:
+            results[clip] = source
+    return results
+
+
+def is_there(targets: Sequence[Path]) -> bool:
+    """Whether a result, and all that is written with it, is there and whole.
+
+    Raises:
+        OutputError: the system does not say.
+    """
+    with writing(targets[0]):
+        return not is_publishing(targets[0]) and not any(is_free(path) for path in targets)
 
 
 def check_source(source: Path) -> None:
