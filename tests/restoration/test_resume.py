@@ -105,7 +105,8 @@ def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
 
 
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
-    def acquire(*_, **__):
+    def acquire(lock, **_):
+        Path(lock.lock_file).touch()
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(FileLock, "acquire", acquire)

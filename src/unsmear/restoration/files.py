@@ -200,13 +200,13 @@ class _Run:
             ]
         assert isinstance(reader, VideoReader)  # check_paths saw to it
         span, suffix = in_presentation_time(self.settings.span, reader), target.suffix.lower()
+        written = [written_info(info, kind) for kind in kinds]
         encodings = [
             choose_encoding(
-                settings.encode, reader.codec, reader.pixel_format, suffix,
-                (written.width, written.height),
+                settings.encode, reader.codec, reader.pixel_format, suffix, (one.width, one.height)
             )
-            for written in (written_info(info, kind) for kind in kinds)
-        ]  # fmt: skip
+            for one in written
+        ]
         # Containers have no time before zero: what begins there is moved, sound and all.
         offset = span.offset if span.start is not None else min(reader.first_pts, Fraction(0))
         # A whole number of ticks, or two frames could fall on one.

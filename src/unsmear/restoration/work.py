@@ -61,6 +61,7 @@ class WorkFolder:
         except OSError as error:
             raise cannot_write(self._target, error) from None
         except NotImplementedError:
+            self._remove_lock()
             raise OutputError(
                 f"cannot write '{self._target}': the file system there knows no locks, which keep "
                 "two runs apart; choose an output on another one"
@@ -145,9 +146,12 @@ class WorkFolder:
         if not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
         # Gone before it is released: whoever comes next must not hold what others cannot find.
+        self._remove_lock()
+        self._lock.release()
+
+    def _remove_lock(self) -> None:
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
-        self._lock.release()
 
 
 def _plain(value: object) -> str:
