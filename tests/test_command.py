@@ -121,6 +121,92 @@ def test_several_clips_and_folders_of_clips(tmp_path, capsys, weights_file):
     ]  # fmt: skip
 
 
+def times(folder):
+    return {entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir() if entry.is_file()}
+
+
+@pytest.mark.parametrize("way", ["folder", "names", "out", "compare", "preview"])
+def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
+    """As if a run had been broken off after the first: the same command does the rest, and then
+    nothing.
+    """
+    folder, out = tmp_path / "many", tmp_path / "out"
+    folder.mkdir()
+    for name in "ab":
+        write_video(folder / f"{name}.mp4", frames=2)
+    options = {
+        "out": ["-o", out], "compare": ["--compare", "side"], "preview": ["--preview"],
+    }.get(way, [])  # fmt: skip
+
+    def again(*more):
+        clips = sorted(folder.glob("*.mp4")) if way == "names" else [folder]
+        run(*clips, *options, *more, weights=weights_file)
+        shown = capsys.readouterr()
+        return shown.out.splitlines(), shown.err.splitlines()
+
+    if way == "out":
+        out.mkdir()
+    first = ["-o", out / "a.mp4"] if way == "out" else options
+    run(folder / "a.mp4", *first, weights=weights_file)
+    where = out if way == "out" else folder
+    (made,) = {*times(where)} - {"a.mp4", "b.mp4", "a.sharp.compare.mp4"} or {"a.mp4"}
+    before = times(where)
+    capsys.readouterr()
+    done, notes = again()
+    assert len(done) == 1
+    assert done[0].endswith(str(where / made.replace("a", "b", 1)))
+    assert notes == [
+        f"a.mp4: passed over: '{where / made}' is there, whatever settings it was made with; "
+        "--overwrite makes it again"
+    ]
+    assert before.items() <= times(where).items()
+    whole = times(where)
+    done, notes = again()
+    assert done == []
+    assert [note.split(":")[0] for note in notes] == ["a.mp4", "b.mp4"]
+    assert times(where) == whole
+    if way != "names":  # in which a result would go over what is given
+        assert len(again("--overwrite")[0]) == 2
+        assert {*times(where)} == {*whole}
+        assert times(where)[made] > whole[made]
+
+
+def test_one_clip_is_never_passed_over_nor_is_a_result_without_its_comparison(
+    tmp_path, capsys, weights_file
+):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in "ab":
+        write_video(folder / f"{name}.mp4", frames=1)
+    run(folder, weights=weights_file)
+    before = times(folder)
+    capsys.readouterr()
+    assert "exists: choose another output" in refused(
+        capsys, folder / "a.mp4", weights=weights_file
+    )
+    shown = refused(capsys, folder, "--compare", "side", weights=weights_file)
+    assert "a.sharp.mp4' exists: choose another output, or add --overwrite" in shown
+    shown = refused(capsys, folder, "-o", folder, weights=weights_file)
+    assert "is (in) the input" in shown
+    assert times(folder) == before
+
+
+def test_results_of_other_settings_are_no_clips(tmp_path, capsys, weights_file):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    write_video(folder / "a.mp4", frames=1)
+    run(folder, "--lossless", weights=weights_file)
+    run(folder / "a.mp4", "--preview", weights=weights_file)
+    capsys.readouterr()
+    run(folder, "--json", weights=weights_file)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [event for event in events if event["event"] != "progress"]
+    assert [event["event"] for event in told] == ["note", "result"]
+    assert told[0]["input"].endswith("a.sharp.mkv")
+    assert "its name says that it is a result of 'a.mp4'" in told[0]["text"]
+    assert {*times(folder)} == {"a.mp4", "a.sharp.mkv", "a.sharp.mp4", "a.preview.png"}
+
+
 def test_one_bad_clip_does_not_stop_the_others(tmp_path, capsys, weights_file):
     good = write_video(tmp_path / "good.mp4", frames=2)
     (tmp_path / "bad.mp4").write_text("not a video")
@@ -142,6 +228,13 @@ def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
     assert (rows[0] - rows[2]).abs().mean() > 2  # from different places of the clip
     right = image[:, 40:64, 102:].float()
     assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
+
+
+def test_preview_of_a_stream_that_says_nothing_of_its_length(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.h264", frames=30)
+    run(source, "--preview", weights=weights_file)
+    shown = read_image(tmp_path / "in.preview.png")
+    assert shown.shape[1] == 3 * 2 * 48 + 2 * 6
 
 
 def test_preview_of_a_folder(tmp_path, weights_file, monkeypatch):
@@ -228,6 +321,12 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
         (["--pixel-format", "rgb"], "pixel format is 'rgb'"),
         (["--compare", "both"], "both"),
         (["--preview", "-o", "out.mp4"], ".png"),
+        (["--preview", "--compare", "side", "--lossless"], "leave out --compare and --lossless"),
+        (["--preview", "--crf", "20"], "a picture of before and after: leave out --crf, or"),
+        (["--preview", "--start", "99"], "no frame in this stretch"),
+        (["--preview", "--start", "0.01", "--end", "0.02"], "no frame in this stretch"),
+        (["-o", "pics", "--codec", "hevc", "--crf", "20"], "leave out --codec and --crf, or name"),
+        (["-o", "pics", "--pixel-format", "yuv444p"], "'pics' is a folder, of PNG pictures"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(
@@ -246,8 +345,31 @@ def test_pipes_nothing_and_mixed_folders_are_refused(tmp_path, capsys, weights_f
     write_video(tmp_path / "in.mp4", frames=1)
     write_image(tmp_path / "a.png", torch.zeros(3, 16, 16, dtype=torch.uint8))
     assert "videos and pictures" in refused(capsys, tmp_path, weights=weights_file)
+    (tmp_path / "one").mkdir()
+    write_video(tmp_path / "one" / "a.mp4", frames=1)
+    shown = refused(capsys, tmp_path / "one", "-o", tmp_path / "o.mp4", weights=weights_file)
+    assert "one file, but a folder of clips is given: name a folder" in shown
     two = [write_video(tmp_path / f"{name}.mp4", frames=1) for name in "xy"]
     assert "name a folder" in refused(capsys, *two, "-o", tmp_path / "o.mp4", weights=weights_file)
+
+
+@pytest.mark.parametrize("more", [[], ["--preview"]])
+def test_what_pictures_do_not_have_is_refused(tmp_path, capsys, weights_file, more):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    write_image(folder / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
+    for options, message in (
+        (["--start", "1"], "a folder of pictures has none"),
+        (["--deinterlace"], "leave out --deinterlace"),
+        (["--lossless"], "leave out --lossless"),
+    ):
+        assert message in refused(capsys, folder, *options, *more, weights=weights_file)
+
+
+def test_a_preview_shows_the_last_frame_before_the_end(tmp_path, weights_file):
+    source = write_video(tmp_path / "in.mp4", pts=[0, 30_000, 60_000])
+    run(source, "--preview", "--end", "0.9", weights=weights_file)
+    assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
 
 
 def test_a_missing_right_to_write_is_said(tmp_path, capsys, weights_file, monkeypatch):
@@ -281,7 +403,6 @@ def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, capsys
     out = tmp_path / "o"
     for arguments, message in (
         ((*clips, "--overwrite"), "a.sharp.mp4', which is given too"),
-        ((tmp_path, "--overwrite"), "a.sharp.mp4', which is given too"),
         ((*clips, "-o", tmp_path, "--overwrite"), "is (in) the input"),
     ):
         assert message in refused(capsys, *arguments, weights=weights_file)

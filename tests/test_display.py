@@ -9,10 +9,14 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from tests.conftest import write_video
-from unsmear.display import LastingStream, lasting_streams
+from unsmear import display
+from unsmear.clip import ClipInfo
+from unsmear.display import Bar, LastingStream, lasting_streams
 from unsmear.errors import OutputError
+from unsmear.restoration.files import Progress
 
 
 class Ends(io.StringIO):
@@ -63,6 +67,17 @@ def test_where_there_is_no_stream_nothing_is_shown(monkeypatch):
         print("nobody hears")
         assert not sys.stdout.isatty()
     assert sys.stdout is None
+
+
+def test_the_bar_shows_names_as_they_are(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(display, "err", terminal)
+    info = ClipInfo(width=64, height=48, frames=2)
+    with Bar("[abc] clip [/b].mp4") as bar:
+        bar.progress(Progress(1, 2, info))
+        bar.progress(Progress(1, 2, info, "watching"))
+    shown = terminal.file.getvalue()
+    assert "[abc] clip [/b].mp4, first pass" in shown
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes differ there")

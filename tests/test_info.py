@@ -85,6 +85,46 @@ def test_every_and_the_default_sample(tmp_path, monkeypatch):
     assert times == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8], abs=0.11)
 
 
+def write_covered(path: Path, plain: Path) -> Path:
+    """A clip with a cover that comes before its pictures, as iTunes writes it."""
+    with av.open(str(plain)) as source, av.open(str(path), mode="w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        cover = target.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.stream = stream
+                target.mux(packet)
+        black = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        target.mux([*cover.encode(black), *cover.encode(None)])
+    contents = path.read_bytes()
+    moov, udta = contents.index(b"moov") - 4, contents.index(b"udta") - 4
+    inside, length = moov + 8, int.from_bytes(contents[udta : udta + 4], "big")
+    contents = (
+        contents[:inside] + contents[udta : udta + length] + contents[inside:udta]
+        + contents[udta + length :]
+    )  # fmt: skip
+    path.write_bytes(contents)
+    return path
+
+
+def test_a_cover_that_comes_first_is_no_clip(tmp_path, small_model):
+    clip = write_moments(tmp_path / "clip.mp4", [False] * 6)
+    covered = write_covered(tmp_path / "covered.mp4", clip)
+    with av.open(str(covered)) as container:
+        assert [stream.width for stream in container.streams.video] == [32, 256]
+    assert sample_blur(covered) == sample_blur(clip)
+
+
+def test_interlaced_clips_are_told_apart(tmp_path, small_model):
+    clip = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
+    report = inspect_clip(clip, small_model)
+    assert report.file is not None
+    assert report.file.interlaced
+    assert "restore it with --deinterlace" in "\n".join(report_lines(report))
+
+
 def test_folders_work_too(tmp_path, small_model):
     folder = tmp_path / "frames"
     folder.mkdir()

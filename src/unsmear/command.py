@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from unsmear.restoration.stream import Window
 
 USAGE_ERROR = 2
+_PREVIEW = ".preview.png"
+Job = tuple[Path, Path]
 
 
 def restore(
@@ -61,7 +64,8 @@ def restore(
     """Restore videos, or folders of pictures in the order of their names.
 
     Every frame keeps its time stamp; sound, subtitles, chapters and the rest are kept. If a run
-    is broken off, the same command goes on where it was.
+    is broken off, the same command goes on where it was; of several clips, those whose results are
+    there are passed over.
 
     Args:
         clips: Video files, folders of pictures, or folders of videos.
@@ -128,21 +132,29 @@ def restore(
         overwrite=overwrite,
     )
     chosen: Window | None = None if window is None else parse_window(window)
-    jobs, folder = plan_jobs(clips, output, preview=preview, lossless=lossless)
-    with _made(folder):
-        _check_jobs(jobs, settings, preview=preview)
+    said: set[str] = set()
+
+    def reporter_of(source: Path) -> Reporter:
+        return JsonLines(source) if json else Bar(source.name, said)
+
+    plan = plan_jobs(clips, output, preview=preview, lossless=lossless, overwrite=overwrite)
+    with _made(plan.folder):
+        done = _check_jobs(plan, settings, preview=preview)
+        for path, note in _passed_over(plan, done, settings):
+            reporter_of(path).note(note)
+        jobs = [job for job in plan.jobs if job not in done]
+        if not jobs:
+            return
         opened = open_model(model, device, engine, side_by_side=True)
-        said: set[str] = set()
         failures = 0
         for source, target in jobs:
-            reporter: Reporter = JsonLines(source) if json else Bar(source.name, said)
-            with reporter, cores_left_to(opened.engine):
+            with reporter_of(source) as reporter, cores_left_to(opened.engine):
                 try:
                     _restore_one(
                         source, target, opened, chosen, settings, reporter, preview=preview
                     )
                 except UnsmearError as error:
-                    if len(jobs) == 1 and not json:
+                    if len(plan.jobs) == 1 and not json:
                         raise
                     reporter.error(str(error))
                     failures += 1
@@ -171,19 +183,38 @@ def _made(folder: Path | None) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _check_jobs(jobs: Sequence[tuple[Path, Path]], settings: Settings, *, preview: bool) -> None:
-    """Whether all can be done, before any of it is."""
+def _check_jobs(plan: Plan, settings: Settings, *, preview: bool) -> list[Job]:
+    """Whether all can be done, before any of it is; those of several that an earlier run did."""
     from unsmear.outputs import check_named
-    from unsmear.restoration.paths import check_apart, check_paths, targets_of
+    from unsmear.restoration.paths import check_apart, check_paths, is_there, targets_of
     from unsmear.restoration.preview import check_preview
 
-    for _, target in jobs:
+    for _, target in plan.jobs:
         check_named(target)
-    check_apart(
-        [(source, [target] if preview else targets_of(target, settings)) for source, target in jobs]
-    )
-    for source, target in jobs:
-        (check_preview if preview else check_paths)(source, target, settings)
+    written = [[to] if preview else targets_of(to, settings) for _, to in plan.jobs]
+    check_apart([(source, to) for (source, _), to in zip(plan.jobs, written, strict=True)])
+    done = []
+    for job, targets in zip(plan.jobs, written, strict=True):
+        asked = settings
+        if plan.several and not settings.overwrite and is_there(targets):
+            done.append(job)
+            asked = replace(settings, overwrite=True)  # nothing is; it must not be an input either
+        (check_preview if preview else check_paths)(*job, asked)
+    return done
+
+
+def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator[tuple[Path, str]]:
+    """For the user: of which clips nothing is made, and why not."""
+    from unsmear.restoration.paths import targets_of
+
+    for source, target in done:
+        there = f"'{target}' is there, whatever settings it was made with"
+        yield source, f"passed over: {there}; --overwrite makes it again"
+    targets = {path for _, target in plan.jobs for path in targets_of(target, settings)}
+    for result, source in plan.results.items():
+        if result not in targets:
+            named = f"its name says that it is a result of '{source.name}'"
+            yield result, f"passed over: {named}; to restore it once more, give it alone"
 
 
 def _restore_one(
@@ -215,34 +246,64 @@ def _restore_one(
     reporter.result(target, outcome)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What one command is to do.
+
+    Attributes:
+        jobs: what is restored into what.
+        folder: that several results go into, if one is named.
+        several: clips are, or a folder of them: a run that was broken off goes on with those that
+            have no result yet.
+        results: clips that are no jobs, being results of others, each with the one that it is of.
+    """
+
+    jobs: list[Job]
+    folder: Path | None
+    several: bool
+    results: dict[Path, Path]
+
+
 def plan_jobs(
-    clips: Sequence[Path], output: Path | None, *, preview: bool = False, lossless: bool = False
-) -> tuple[list[tuple[Path, Path]], Path | None]:
-    """What is restored into what, and the folder that several results go into, if one is named.
+    clips: Sequence[Path],
+    output: Path | None,
+    *,
+    preview: bool = False,
+    lossless: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """What is restored into what.
 
     Args:
         clips: videos, folders of pictures, folders of videos.
         output: what the user named.
         preview: results are pictures.
         lossless: results are .mkv.
+        overwrite: results that exist are replaced.
 
     Raises:
         InputError: a folder cannot be read, or holds videos and pictures.
         OutputError: one file is named for several results.
         ConfigError: a preview with another suffix than .png.
     """
-    from unsmear.restoration.paths import is_folder
+    from unsmear.restoration.paths import is_folder, results_among
 
     sources: list[Path] = []
+    results: dict[Path, Path] = {}
     for clip in clips:
-        sources += _sources(clip)
+        found = _sources(clip)
+        if found != [clip]:
+            results |= results_among(found)
+        sources += found
     many = len(sources) > 1 or sources[0] != clips[0]
+    if output is None and not (preview or overwrite):  # *.mp4 names the results of its last run too
+        results |= results_among(sources)
+    sources = [source for source in sources if source not in results]
     if many and output is not None:
         with writing(output):
             if not is_folder(output):
-                raise OutputError(
-                    f"'{output}' is one file, but {len(sources)} clips are given: name a folder"
-                )
+                given = f"{len(sources)} clips are" if len(sources) > 1 else "a folder of clips is"
+                raise OutputError(f"'{output}' is one file, but {given} given: name a folder")
     if preview and output is not None and not many and output.suffix.lower() != ".png":
         raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
     jobs = []
@@ -252,7 +313,7 @@ def plan_jobs(
         else:
             target = output
         jobs.append((source, target))
-    return jobs, output if many else None
+    return Plan(jobs, output if many else None, many, results)
 
 
 def _sources(clip: Path) -> list[Path]:
@@ -270,7 +331,8 @@ def _sources(clip: Path) -> list[Path]:
             and path.is_file()
             and not path.name.startswith(".")
         )
-        pictures = list_images(clip)
+        previews = {f"{video.stem}{_PREVIEW}" for video in videos}
+        pictures = [file for file in list_images(clip) if file.name not in previews]
     if not videos:
         return [clip]
     if pictures:
@@ -280,16 +342,17 @@ def _sources(clip: Path) -> list[Path]:
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
     from unsmear.outputs import real_path
+    from unsmear.restoration.paths import RESULT_MARK
 
-    mark = "" if folder else ".sharp"
     real = real_path(source)
     where = real.parent if folder is None else folder
     name = real.name if source.is_dir() else source.stem
     if preview:
-        return where / f"{name}.preview.png"
+        return where / f"{name}{_PREVIEW}"
     if source.is_dir():
-        return where / f"{name}{mark.replace('.', '_')}"
-    suffix = source.suffix if source.suffix.lower() in VIDEO_CONTAINERS else ".mkv"
-    return (source.parent if folder is None else folder) / (
-        f"{source.stem}{mark}{'.mkv' if lossless else suffix}"
-    )
+        return where / (f"{name}_{RESULT_MARK}" if folder is None else name)
+    held = source.suffix.lower() in VIDEO_CONTAINERS and not lossless
+    suffix = source.suffix if held else ".mkv"
+    if folder is None:
+        return source.parent / f"{name}.{RESULT_MARK}{suffix}"
+    return folder / f"{name}{suffix}"

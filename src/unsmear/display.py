@@ -76,7 +76,7 @@ class Bar:
         )
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a name may hold brackets
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),

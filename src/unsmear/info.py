@@ -120,13 +120,16 @@ def verdict(lengths: Sequence[float | None]) -> Verdict:
     return Verdict("gain", "likely to gain")
 
 
-def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeEstimate:
+def expected_time(
+    source: Path, model: OpenedModel, frames: int | None, *, deinterlace: bool = False
+) -> TimeEstimate:
     """Restore the first few frames of a clip at their real size and time it.
 
     Args:
         source: video file, or folder of pictures.
         model: on the device of the work.
         frames: of the whole clip.
+        deinterlace: make whole frames of interlaced ones first.
 
     Raises:
         InputError: the source cannot be read.
@@ -145,7 +148,9 @@ def expected_time(source: Path, model: OpenedModel, frames: int | None) -> TimeE
     stamps: list[tuple[int, float]] = []
     with ExitStack() as stack:
         reader = (
-            FolderReader(source) if source.is_dir() else stack.enter_context(VideoReader(source))
+            FolderReader(source)
+            if source.is_dir()
+            else stack.enter_context(VideoReader(source, deinterlace=deinterlace))
         )
 
         def pictures() -> Iterator[Tensor]:
@@ -199,7 +204,9 @@ def inspect_clip(
         blur=(*blur,),
         blurred_share=sum(x > BLURRED for x in known) / len(known) if known else None,
         median_length=median(known) if known else None,
-        time=expected_time(source, model, about.frames),
+        time=expected_time(
+            source, model, about.frames, deinterlace=file is not None and file.interlaced
+        ),
         verdict=verdict(lengths),
     )
 
@@ -241,6 +248,8 @@ def report_lines(report: ClipReport) -> list[str]:
             f"{median(worst):.1f} px; {report.blurred_share:.0%} of frames above {BLURRED:g} px"
         )
     lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
+    if report.file is not None and report.file.interlaced:
+        lines.append("  interlaced: restore it with --deinterlace")
     lines.append(f"  {report.verdict.words}")
     return lines
 

@@ -149,8 +149,17 @@ def check_folder_of(path: Path) -> None:
 
 def check_free(path: Path) -> None:
     """Raise OutputError if something stands there; an empty folder does not."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not is_free(path):
         raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
+
+
+def is_free(path: Path) -> bool:
+    """Whether nothing stands there, or an empty folder.
+
+    Raises:
+        OSError: the system does not say.
+    """
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def lies_in(path: Path, source: Path) -> bool:

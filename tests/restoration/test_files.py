@@ -17,8 +17,10 @@ from unsmear.restoration.paths import compare_path
 from unsmear.restoration.preview import write_preview
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.tiles import Tiler, TileSize
+from unsmear.video.encoding import EncodeChoice
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import integer_from_unit, read_image, write_image
+from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
 
 
@@ -253,3 +255,50 @@ def test_pictures_of_a_turned_video_are_upright(tmp_path, compare):
     write_preview(source, tmp_path / "p.png", mild(), 1, Settings())
     height, width = read_image(tmp_path / "p.png").shape[-2:]
     assert height > width
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+@pytest.mark.parametrize("compare", ["side", "wipe"])
+def test_a_comparison_of_a_turned_video_reads_from_left_to_right(
+    tmp_path, network, rotation, compare
+):
+    """As players show it: before at the left, after at the right, and the same for the line."""
+    source = write_video(tmp_path / "in.mp4", rotation=rotation, size=(66, 50), frames=40)
+    target = tmp_path / "out.mkv"
+    settings = Settings(compare=compare, encode=EncodeChoice(lossless=True))
+    restore_file(source, target, network, 1, settings)
+    shown = [luma_as_shown(path) for path in (source, target, compare_path(target))]
+    lines = []
+    for before, after, both in zip(*shown, strict=True):
+        width = before.shape[1]
+        if compare == "side":
+            assert torch.equal(both[:, :width], before)
+            assert torch.equal(both[:, width:], after)
+            continue
+        line = int((both == 235).all(dim=0).int().argmax())
+        assert torch.equal(both[:, :line], before[:, :line])
+        assert torch.equal(both[:, line + 2 :], after[:, line + 2 :])
+        lines.append(line)
+    assert lines == sorted(lines)
+    assert not lines or lines[-1] - lines[0] > 10
+    assert not torch.equal(shown[0][0], shown[1][0])
+
+
+def luma_as_shown(path):
+    with VideoReader(path) as reader:
+        turn = orientation_of(reader.info.display_matrix)
+        return [upright(frame.planes.y, turn) for frame in reader]
+
+
+def test_a_comparison_of_a_turned_video_of_odd_sides(tmp_path, network):
+    source = write_video(
+        tmp_path / "in.mp4", codec="libvpx-vp9", rotation=90, size=(49, 33), frames=2
+    )
+    settings = Settings(compare="side", encode=EncodeChoice(lossless=True))
+    restore_file(source, tmp_path / "out.mkv", network, 1, settings)
+    (before, *_), (both, *_) = (
+        luma_as_shown(path) for path in (source, tmp_path / "out.compare.mkv")
+    )
+    assert before.shape == (49, 33)
+    assert both.shape == (49, 64)
+    assert torch.equal(both[:, :32], before[:, :32])

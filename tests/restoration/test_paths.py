@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from unsmear.errors import OutputError
-from unsmear.restoration.paths import check_apart, check_paths, compare_path, is_folder
+from unsmear.restoration.paths import (
+    check_apart,
+    check_paths,
+    compare_path,
+    is_folder,
+    is_there,
+    results_among,
+)
 from unsmear.restoration.settings import Settings
+from unsmear.restoration.work import work_path
 
 
 def test_only_suffixes_of_videos_and_pictures_make_a_file(tmp_path):
@@ -31,6 +39,41 @@ def test_a_slip_in_a_videos_suffix_makes_no_folder(tmp_path):
     pictures = tmp_path / "v1.0"
     pictures.mkdir()
     check_paths(pictures, tmp_path / "v1.0_sharp", Settings())
+
+
+def test_results_are_told_by_their_names_where_what_they_are_of_is_there(tmp_path):
+    clips = [
+        Path(name)
+        for name in ("a.mp4", "a.mov", "a.sharp.mp4", "a.sharp.mkv", "a.sharp.compare.mp4",
+                     "a.sharp.sharp.mp4", "x/a.sharp.mp4", "b.sharp.mp4", "a_sharp.mp4", "a.b.mp4",
+                     "c", "c_sharp", "c_sharp_compare", "d_sharp", "c.sharp.mp4")
+    ]  # fmt: skip
+    assert {str(result): str(of) for result, of in results_among(clips).items()} == {
+        "a.sharp.mp4": "a.mov",
+        "a.sharp.mkv": "a.mov",
+        "a.sharp.compare.mp4": "a.mov",
+        "a.sharp.sharp.mp4": "a.sharp.mkv",
+        "c_sharp": "c",
+        "c_sharp_compare": "c",
+    }
+
+
+def test_a_result_is_there_when_all_of_it_has_its_name(tmp_path):
+    target, compared = tmp_path / "a.mp4", tmp_path / "a.compare.mp4"
+    assert not is_there([target])
+    target.touch()
+    assert is_there([target])
+    assert not is_there([target, compared])
+    compared.touch()
+    assert is_there([target, compared])
+    work_path(target).mkdir()
+    assert is_there([target, compared])
+    (work_path(target) / "publishing").touch()
+    assert not is_there([target, compared])
+    (tmp_path / "pictures").mkdir()
+    assert not is_there([tmp_path / "pictures"])
+    (tmp_path / "pictures" / "0.png").touch()
+    assert is_there([tmp_path / "pictures"])
 
 
 @pytest.mark.parametrize("target", [Path(), Path(".."), Path("x/.."), Path("/")])

@@ -104,6 +104,17 @@ def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
     assert any(f"{FRAMES} frames are given as they came in" in note for note in notes)
 
 
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def acquire(lock, **_):
+        Path(lock.lock_file).touch()
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* knows no locks.*choose an output"):
+        WorkFolder(tmp_path / "out.mkv", {}).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
 def test_a_lock_is_gone_before_it_is_free(tmp_path, monkeypatch):
     """Or a run that waited for it would hold a file that the next one does not find."""

@@ -226,3 +226,22 @@ def test_odd_tile_sizes_are_rounded_to_what_the_network_takes(network):
     one, two = Tiler(network, TileSize(13, 21)), Tiler(network, "off")
     for tiled, whole in zip(one.encode(frames).features, two.encode(frames).features, strict=True):
         torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
+
+
+def test_a_worker_that_comes_while_tiles_are_chosen_takes_tiles_too(network, monkeypatch):
+    """It finds either no choice, and makes it, or one that was made to its end."""
+    tiled, tiler, frames = [], Tiler(network), torch.rand(1, 3, 32, 32)
+
+    def chosen(*_):
+        monkeypatch.setattr(tiles, "auto_tile", lambda *_: TileSize(16, 16))
+        tiler.encode(frames)  # of another worker, now
+        return TileSize(16, 16)
+
+    def watched(*arguments):
+        tiled.append(arguments)
+        return run_tiled(*arguments)
+
+    monkeypatch.setattr(tiles, "auto_tile", chosen)
+    monkeypatch.setattr(tiles, "run_tiled", watched)
+    tiler.encode(frames)
+    assert len(tiled) == 2 * len(SMALL.widths)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from unsmear.video.color import (
     rgb_from_planes,
     rgb_from_yuv_matrix,
     upsample_chroma,
+    wipe,
 )
+from unsmear.video.formats import PixelFormat
 
 formats = st.sampled_from([(1, 1), (1, 0), (0, 0)])
 
@@ -40,7 +44,7 @@ def planes_of(height, width, depth=8, down=(1, 1), matrix=1, full_range=False, s
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
+@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 8, 9])
 def test_white_grey_and_black_are_neutral(matrix):
     rgb = rgb_from_yuv_matrix(matrix) @ torch.tensor([[0.0, 0.5, 1.0], [0, 0, 0], [0, 0, 0]])
     torch.testing.assert_close(rgb, torch.tensor([[0.0, 0.5, 1.0]]).expand(3, 3))
@@ -86,7 +90,7 @@ def test_agrees_with_swscale(name, matrix, full_range):
 
 @given(
     st.integers(1, 20), st.integers(1, 20), formats,
-    st.sampled_from([8, 10, 12]), st.sampled_from([1, 5, 9]), st.booleans(),
+    st.sampled_from([8, 10, 12]), st.sampled_from([1, 5, 8, 9]), st.booleans(),
 )  # fmt: skip
 def test_no_change_leaves_every_number_as_decoded(height, width, down, depth, matrix, full):
     planes = planes_of(height, width, depth, down, matrix, full)
@@ -95,9 +99,28 @@ def test_no_change_leaves_every_number_as_decoded(height, width, down, depth, ma
         assert torch.equal(getattr(planes, name), getattr(same, name))
 
 
-@given(st.integers(2, 20), st.integers(2, 20), formats, st.sampled_from([8, 10]))
-def test_an_even_change_arrives_in_rgb(height, width, down, depth):
-    planes = planes_of(height, width, depth, down)
+@pytest.mark.parametrize("full", [False, True])
+def test_ycgco_is_what_the_standard_says(full):
+    """ITU-T H.273, MatrixCoefficients 8, in numbers of 8 bits."""
+    rgb = torch.rand(3, 6, 8, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.1
+    red, green, blue = (rgb * 255 if full else rgb * 219 + 16).round()
+    by_hand = (
+        0.5 * green + 0.25 * (red + blue),
+        0.5 * green - 0.25 * (red + blue) + 128,
+        0.5 * (red - blue) + 128,
+    )
+    planes = planes_from_rgb(rgb, ColorTags(matrix=8, full_range=full), PixelFormat(8, 0, 0))
+    for ours, theirs in zip((planes.y, planes.u, planes.v), by_hand, strict=True):
+        assert (ours.float() - theirs).abs().max() <= 1.25
+    torch.testing.assert_close(rgb_from_planes(planes), rgb, rtol=0, atol=2 / 255)
+
+
+@given(
+    st.integers(2, 20), st.integers(2, 20), formats, st.sampled_from([8, 10]),
+    st.sampled_from([1, 8]),
+)  # fmt: skip
+def test_an_even_change_arrives_in_rgb(height, width, down, depth, matrix):
+    planes = planes_of(height, width, depth, down, matrix)
     change = torch.tensor([0.05, -0.04, 0.03])[:, None, None].expand(3, height, width)
     before, after = rgb_from_planes(planes), rgb_from_planes(add_change(planes, change))
     step = 3 / 255 if depth == 8 else 1 / 255
@@ -129,6 +152,8 @@ def test_chroma_sits_with_the_left_luma_sample():
     [
         (1, (64, 48), 1),
         (9, (64, 48), 9),
+        (8, (64, 48), 8),
+        (14, (64, 48), 6),
         (2, (1280, 720), 1),
         (2, (720, 576), 6),
         (0, (640, 480), 6),
@@ -147,6 +172,23 @@ def test_beside_holds_both_pictures(height, width, down):
     assert torch.equal(both.y[:, :even], left.y[:, :even])
     assert torch.equal(both.y[:, even:], right.y[:, :even])
     assert both.u.shape[1] == (2 * even) >> down[0]
+
+
+@given(st.integers(2, 13), st.integers(2, 13), formats, st.integers(0, 13))
+def test_one_below_the_other_is_side_by_side_turned(height, width, down, at):
+    """With planes whose rows and columns change places."""
+    first, second = planes_of(height, width, down=down), planes_of(height, width, down=down, seed=1)
+
+    def turned(planes):
+        y, u, v = (plane.T for plane in (planes.y, planes.u, planes.v))
+        return replace(planes, y=y, u=u, v=v, down_x=planes.down_y, down_y=planes.down_x)
+
+    for below, across in (
+        (beside(turned(first), turned(second), below=True), beside(first, second)),
+        (wipe(turned(first), turned(second), at, below=True), wipe(first, second, at)),
+    ):
+        for name in ("y", "u", "v"):
+            assert torch.equal(getattr(turned(below), name), getattr(across, name))
 
 
 def test_planes_from_rgb_come_back():

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import write_video
 from unsmear.errors import InputError
-from unsmear.video.describe import clock, describe_rate, describe_streams
+from unsmear.video.describe import clock, describe_rate, describe_streams, measured_length
 
 
 def test_plain_clip(tmp_path):
@@ -59,6 +59,18 @@ def test_interlacing_is_told(tmp_path):
     found = describe_streams(path)
     assert found.interlaced
     assert any("interlaced" in words for words in found.streams[0].details)
+
+
+def test_a_stream_that_cannot_be_sought_in_is_described(tmp_path):
+    path = write_video(tmp_path / "plain.h264", frames=50)
+    found = describe_streams(path)
+    assert (found.width, found.frames, found.duration) == (64, 50, None)
+    assert measured_length(path) == 2  # at 25 frames a second, as FFmpeg takes it
+
+
+def test_a_length_is_measured_where_no_file_says_it(tmp_path):
+    path = write_video(tmp_path / "clip.mkv", pts=[0, 1000, 40_000, 60_000])
+    assert 2 <= measured_length(path) < 2.1
 
 
 def test_chapters_languages_and_untagged_colour(tmp_path):

@@ -19,7 +19,7 @@ from unsmear.restoration.files import Outcome, restore_file
 from unsmear.video.folder import FolderReader
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer, write_image
-from unsmear.video.orientation import orientation_of, picture_notes, upright
+from unsmear.video.orientation import left_as_shown, orientation_of, picture_notes, upright
 from unsmear.video.reader import VideoReader
 
 ENDINGS = ["jpg", "png", "webp", "tif"]
@@ -212,6 +212,15 @@ def test_other_matrices_turn_nothing(tmp_path):
     assert orientation_of(None) == 1
     mirrored = (-65_536, 0, 0, 0, 65_536, 0, 0, 0, 1 << 30)
     assert torch.equal(upright(image, orientation_of(mirrored)), image.flip(-1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_left_is_where_it_is_shown(orientation):
+    marks = torch.arange(4).reshape(2, 2)
+    sides = {"left": marks[:, 0], "right": marks[:, 1], "top": marks[0], "bottom": marks[1]}
+    shown = {*upright(marks, orientation)[:, 0].tolist()}
+    assert shown == {*sides[left_as_shown(orientation)].tolist()}
+    assert left_as_shown(None) == "left"
 
 
 def test_what_a_full_disk_says_is_told(tmp_path, monkeypatch):

@@ -14,8 +14,9 @@ from tests.video.test_files import rewrite
 from unsmear.clip import HdrMetadata, MasteringDisplay
 from unsmear.errors import InputError
 from unsmear.restoration.files import Outcome, restore_file
-from unsmear.restoration.settings import Settings
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video import reader as reader_module
+from unsmear.video.damage import Damage
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.reader import VideoReader
 
@@ -87,6 +88,35 @@ def test_interlaced_video_is_refused_or_made_whole(tmp_path):
     assert outcome.frames == 12
     with av.open(str(tmp_path / "out.mp4")) as out:
         assert not any(frame.interlaced_frame for frame in out.decode(video=0))
+
+
+def joined_of(tmp_path, *parts):
+    """Transport streams, byte by byte."""
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def test_frames_that_are_interlaced_later_are_told(tmp_path):
+    plain = write_video(tmp_path / "plain.ts", frames=6)
+    woven = interlaced(tmp_path / "woven.ts", frames=7)
+    source, notes = joined_of(tmp_path, plain, woven), []
+    outcome = restore_file(source, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
+    assert outcome.frames == 13
+    (note,) = (note for note in notes if "interlaced" in note)
+    assert note.startswith("7 frames are interlaced, though the first is not")
+    assert "add --deinterlace" in note
+    with VideoReader(source, deinterlace=True) as reader:
+        assert len([*reader]) == 13
+        assert reader.damage.interlaced == 0
+
+
+def test_deinterlacing_can_start_in_the_middle(tmp_path):
+    source = interlaced(tmp_path / "in.mp4", frames=420)
+    with VideoReader(source, start=Fraction(15), deinterlace=True) as reader:
+        frames = [frame.pts for frame in reader]
+    assert 5 < frames[0] <= 10  # at a key frame some seconds before
+    assert frames[-1] == Fraction(419, 25)
 
 
 def test_progressive_video_is_not_touched_by_deinterlacing(tmp_path):
@@ -170,6 +200,15 @@ def test_what_is_not_said_about_colour_is_guessed_and_told(tmp_path):
     big = write_video(tmp_path / "big.mp4", tags=(1, 2, 2, 2), size=(1280, 64), frames=1)
     with VideoReader(big) as reader:
         assert any("BT.709" in note for note in reader.notes)
+
+
+def test_a_matrix_that_is_not_known_here_is_named(tmp_path):
+    source = write_video(tmp_path / "in.mp4", tags=(1, 14, 2, 2), frames=2)
+    with VideoReader(source) as reader:
+        (note,) = reader.notes
+        assert "colour matrix, ICtCp, is not supported" in note
+        assert "as if it were BT.601" in note
+        assert reader.info.tags.matrix == 14
 
 
 def test_packets_that_nobody_can_decode_are_counted(tmp_path):
@@ -270,6 +309,17 @@ def test_reading_can_start_in_the_middle(tmp_path):
         assert [frame.pts for frame in reader] == stamps[590:]
 
 
+def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path):
+    """A stream of a Raspberry Pi's camera, without a container: not even the beginning."""
+    source = write_video(tmp_path / "in.h264", frames=180)
+    with VideoReader(source, start=Fraction(11, 2)) as reader:
+        assert reader.first_pts == 0
+        assert len([*reader]) == 180
+        assert reader.damage == Damage()
+    settings = Settings(span=Span(start=Fraction(11, 2)))
+    assert restore_file(source, tmp_path / "out.mp4", mild(), 1, settings).frames > 10
+
+
 def test_one_frame_and_tiny_pictures(tmp_path):
     one = write_video(tmp_path / "one.mp4", frames=1)
     assert restore_file(one, tmp_path / "o.mp4", mild(), 5) == Outcome(1)
@@ -299,7 +349,7 @@ def test_hdr_metadata_that_cannot_be_kept_is_named(tmp_path):
 
 
 def test_every_matrix_that_is_known_is_taken(tmp_path):
-    for matrix in (1, 4, 5, 6, 7, 9):
+    for matrix in (1, 4, 5, 6, 7, 8, 9):
         source = write_video(tmp_path / f"{matrix}.mp4", tags=(1, matrix, 2, 2), frames=2)
         with VideoReader(source) as reader:
             assert reader.info.tags.matrix == matrix

@@ -27,7 +27,7 @@ from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.overlap import ahead
 from unsmear.restoration.paths import check_paths, compare_path, is_folder, targets_of
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.sinks import FolderSink, Sink, VideoSink
+from unsmear.restoration.sinks import FolderSink, Sink, VideoSink, written_info
 from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
@@ -200,13 +200,13 @@ class _Run:
             ]
         assert isinstance(reader, VideoReader)  # check_paths saw to it
         span, suffix = in_presentation_time(self.settings.span, reader), target.suffix.lower()
+        written = [written_info(info, kind) for kind in kinds]
         encodings = [
             choose_encoding(
-                settings.encode, reader.codec, reader.pixel_format, suffix,
-                (2 * (info.width // 2 * 2) if kind == "side" else info.width, info.height),
+                settings.encode, reader.codec, reader.pixel_format, suffix, (one.width, one.height)
             )
-            for kind in kinds
-        ]  # fmt: skip
+            for one in written
+        ]
         # Containers have no time before zero: what begins there is moved, sound and all.
         offset = span.offset if span.start is not None else min(reader.first_pts, Fraction(0))
         # A whole number of ticks, or two frames could fall on one.

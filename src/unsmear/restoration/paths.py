@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from unsmear.errors import ConfigError, InputError, OutputError, reading, writing
-from unsmear.outputs import check_folder_of, check_free, check_named, lies_in, real_path
+from unsmear.outputs import check_folder_of, check_free, check_named, is_free, lies_in, real_path
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
+from unsmear.video.encoding import EncodeChoice
 from unsmear.video.formats import VIDEO_CONTAINERS
 from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
@@ -18,6 +21,9 @@ OTHER_VIDEOS = (
     ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv",
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
+RESULT_MARK = "sharp"  # in the name of a result, where no other is given
+_RESULT = re.compile(rf"(?P<of>.+)\.{RESULT_MARK}(?:\.compare)?")
+_RESULT_FOLDER = re.compile(rf"(?P<of>.+)_{RESULT_MARK}(?:_compare)?")
 _OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".gif"}
 
 
@@ -28,6 +34,34 @@ def compare_path(target: Path) -> Path:
     if is_folder(target):
         return target.with_name(f"{target.name}_compare")
     return target.with_name(f"{target.stem}.compare{target.suffix}")
+
+
+def results_among(clips: Sequence[Path]) -> dict[Path, Path]:
+    """Clips that are results of others among them, as their names say: a.sharp.mp4 and
+    a.sharp.compare.mp4 beside a.mov, the folder b_sharp beside b. Each with the one that it is of.
+    """
+
+    def named(clip: Path) -> tuple[bool, Path, str]:
+        folder = is_folder(clip)
+        return folder, clip.parent, clip.name if folder else clip.stem
+
+    there, results = {named(clip): clip for clip in clips}, {}
+    for clip in clips:
+        folder, parent, name = named(clip)
+        found = (_RESULT_FOLDER if folder else _RESULT).fullmatch(name)
+        if found is not None and (source := there.get((folder, parent, found["of"]))) is not None:
+            results[clip] = source
+    return results
+
+
+def is_there(targets: Sequence[Path]) -> bool:
+    """Whether a result, and all that is written with it, is there and whole.
+
+    Raises:
+        OutputError: the system does not say.
+    """
+    with writing(targets[0]):
+        return not is_publishing(targets[0]) and not any(is_free(path) for path in targets)
 
 
 def check_source(source: Path) -> None:
@@ -49,11 +83,10 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
     Raises:
         InputError: there is no such source, or no right to read it.
         OutputError: the target is the source, exists, or cannot be written.
-        ConfigError: a setting that makes no sense for a folder of pictures.
+        ConfigError: a setting that makes no sense for a folder of pictures, read or written.
     """
     check_source(source)
-    if source.is_dir() and not settings.span.whole:
-        raise ConfigError("start and end are times of a video: a folder of pictures has none")
+    check_kind(source, settings)
     with writing(target):
         check_named(target)
         if settings.encode.lossless and not is_folder(target) and target.suffix.lower() != ".mkv":
@@ -64,8 +97,35 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
         folder = is_folder(target)
         if folder and target.suffix and not (source.is_dir() or target.exists()):
             check_target(target)  # of a video: a suffix that is none of a file is a slip
+        if folder and (asked := encoding_asked(settings)):
+            remedy = "" if source.is_dir() else f", or name a video file, such as '{target}.mkv'"
+            raise ConfigError(
+                f"'{target}' is a folder, of PNG pictures: leave out {' and '.join(asked)}{remedy}"
+            )
         for path in targets_of(target, settings):
             check_output(source, path, folder=folder, overwrite=overwrite)
+
+
+def check_kind(source: Path, settings: Settings) -> None:
+    """Whether what is asked for can be done to a video, or to a folder of pictures.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if source.is_dir() and not settings.span.whole:
+        raise ConfigError("start and end are times of a video: a folder of pictures has none")
+    if source.is_dir() and settings.deinterlace:
+        raise ConfigError(
+            f"'{source}' is a folder of pictures, which have no fields: leave out --deinterlace"
+        )
+
+
+def encoding_asked(settings: Settings) -> list[str]:
+    """Options that say how a video is to be written, those that were given."""
+    usual, asked = EncodeChoice(), settings.encode
+    names = (field.name for field in fields(asked))
+    given = (name for name in names if getattr(asked, name) != getattr(usual, name))
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def targets_of(target: Path, settings: Settings) -> list[Path]:

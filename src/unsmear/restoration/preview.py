@@ -7,21 +7,23 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
 
 from unsmear.clip import Frame
 from unsmear.engines.base import Runnable
-from unsmear.errors import InputError
+from unsmear.errors import ConfigError, InputError
 from unsmear.outputs import check_file, growing_file
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
-from unsmear.restoration.paths import check_source
+from unsmear.restoration.paths import check_kind, check_source, encoding_asked
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_after
+from unsmear.restoration.stretch import in_presentation_time
+from unsmear.video.describe import measured_length
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import write_image
 from unsmear.video.orientation import orientation_of, upright
@@ -38,8 +40,16 @@ def check_preview(source: Path, target: Path, settings: Settings) -> None:
     Raises:
         InputError: there is no such source, or no right to read it.
         OutputError: the target is (in) the source, no .png, exists, or cannot be written.
+        ConfigError: a setting that makes no sense for a picture, or for a folder of pictures.
     """
     check_source(source)
+    check_kind(source, settings)
+    asked = [*(["--compare"] if settings.compare else []), *encoding_asked(settings)]
+    if asked:
+        raise ConfigError(
+            f"a preview is a picture of before and after: leave out {' and '.join(asked)}, "
+            "or --preview"
+        )
     check_file(target, inputs=[source], suffixes=(".png",), overwrite=settings.overwrite)
 
 
@@ -65,7 +75,8 @@ def write_preview(
 
     Raises:
         InputError: the source cannot be used.
-        ConfigError: refine is asked of a network that looks at no neighbours.
+        ConfigError: refine is asked of a network that looks at no neighbours; or see
+            `check_preview`.
         OutputError: the picture is (in) the source, exists, or cannot be written.
     """
     settings.effort.check(model)
@@ -108,25 +119,31 @@ def _restore_at(
             when = Fraction(number)
         else:
             duration = stack.enter_context(VideoReader(source, deinterlace=True)).duration
+            duration = duration or measured_length(source)
             begin = settings.span.offset
-            last = duration if settings.span.end is None else min(settings.span.end, duration)
-            when = begin + max(last - begin, Fraction(0)) * place
+            end = duration if settings.span.end is None else min(settings.span.end, duration)
+            when = begin + max(end - begin, Fraction(0)) * place
             reader = stack.enter_context(
                 VideoReader(source, start=when, deinterlace=settings.deinterlace)
             )
             when += reader.start
         for note in reader.notes:
             on_note(note)
-        frames = iter(reader)
+        span, frames = in_presentation_time(settings.span, reader), iter(reader)
         current: Frame | None = None
         for frame in frames:
+            if current is not None and span.end is not None and frame.pts >= span.end:
+                frames = chain((frame,), frames)  # the one before is the last of the stretch
+                break
             if current is not None:
                 lead.append(current)
             current = frame
             if frame.pts >= when:
                 break
-        if current is None:
-            raise InputError(f"'{source}' has no frame to show")
+        if current is None or not span.holds(current.pts):
+            raise InputError(
+                f"'{source}' has no frame in this stretch: choose another start or end"
+            )
         after = list(islice(frames, around))
         stream = restore_frames(
             model, (*lead, current, *after), window, tiling=settings.tiling,

@@ -19,7 +19,7 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.restoration.sharpness import BlurEstimate, estimate_luma_blur, luma_of
 from unsmear.video.describe import describe_streams
 from unsmear.video.images import list_images, read_image, unit_from_integer
-from unsmear.video.opening import open_container
+from unsmear.video.opening import moving_pictures, open_container
 
 MOST_SAMPLES = 60
 _SEEK_FROM = 1800  # frames; decoding a clip of fewer from start to end takes seconds
@@ -80,7 +80,7 @@ def _video_lumas(source: Path, every: int | None, most: int) -> Iterator[tuple[f
     known = describe_streams(source)
     try:
         with open_container(source) as container:
-            stream = container.streams.video[0]
+            stream = moving_pictures(container)[0]
             stream.thread_type = "AUTO"
             if every or not known.duration or (known.frames or 0) <= _SEEK_FROM:
                 step = every or max(-(-(known.frames or 1) // most), 1)

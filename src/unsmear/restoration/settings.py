@@ -41,6 +41,11 @@ class Span:
         """What is cut off at the beginning, seconds."""
         return self.start or Fraction(0)
 
+    def holds(self, moment: Fraction) -> bool:
+        """Whether a moment, in seconds, lies in it."""
+        begun = self.start is None or moment >= self.start
+        return begun and (self.end is None or moment < self.end)
+
     @property
     def whole(self) -> bool:
         """Nothing is cut off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +18,7 @@ from unsmear.video.color import beside, convert_planes, wipe
 from unsmear.video.encoding import Encoding, FrameEncoder
 from unsmear.video.folder import store_pictures
 from unsmear.video.images import integer_from_unit, write_image
-from unsmear.video.orientation import UPRIGHT, upright
+from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
 from unsmear.video.spool import SpoolWriter, read_spools
 from unsmear.video.writer import Origin, assemble, assemble_what_can_be, publish
 
@@ -53,10 +54,39 @@ class Sink(Protocol):
         """Give the result its name; nothing happens where that was done before."""
 
 
-def _wiped(before: YuvPlanes, after: YuvPlanes, pts: float) -> YuvPlanes:
-    width = before.y.shape[1]
-    way = (pts / _WIPE_SECONDS) % 2
-    return wipe(before, after, round(width * (1 - abs(way - 1))))
+def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
+    """What is known of a clip, with the size of the pictures that are written of it."""
+    if compare != "side":
+        return info
+    if _is_below(info):
+        return replace(info, height=2 * (info.height // 2 * 2))
+    return replace(info, width=2 * (info.width // 2 * 2))
+
+
+def compared(
+    before: YuvPlanes, after: YuvPlanes, info: ClipInfo, compare: Comparison, pts: float
+) -> YuvPlanes:
+    """Before and after in one picture, which has the display matrix of both: turned by a player it
+    shows before at the left and after at the right, and a line that moves from left to right.
+
+    Args:
+        before: as decoded.
+        after: restored.
+        info: of the clip.
+        compare: how.
+        pts: presentation time in the result, seconds.
+    """
+    below, way = _is_below(info), 1 - abs((pts / _WIPE_SECONDS) % 2 - 1)
+    if left_as_shown(orientation_of(info.display_matrix)) in ("right", "bottom"):
+        before, after, way = after, before, 1 - way
+    if compare == "side":
+        return beside(before, after, below=below)
+    return wipe(before, after, round(before.y.shape[0 if below else 1] * way), below=below)
+
+
+def _is_below(info: ClipInfo) -> bool:
+    """Whether what is shown at the left and at the right lies one below the other when coded."""
+    return left_as_shown(orientation_of(info.display_matrix)) in ("top", "bottom")
 
 
 class VideoSink:
@@ -77,9 +107,10 @@ class VideoSink:
         origin: Origin | None, *, offset: Fraction, compare: Comparison | None,
     ) -> None:  # fmt: skip
         self.target = target
-        self._folder, self._encoding, self._info, self._origin = folder, encoding, info, origin
+        self._folder, self._encoding, self._origin = folder, encoding, origin
         self._offset, self._compare = offset, compare
-        self._width = 2 * (info.width // 2 * 2) if compare == "side" else info.width
+        self._info = written_info(info, compare)
+        self._width = self._info.width
         self._whole = folder / f"whole-{compare or 'sharp'}{target.suffix}"
         self._file: SpoolWriter | None = None
         self._encoder: FrameEncoder | None = None
@@ -102,10 +133,9 @@ class VideoSink:
         assert self._file is not None
         assert self._encoder is not None
         frame = restored.frame
-        if self._compare == "side":
-            after = beside(before, after)
-        elif self._compare == "wipe":
-            after = _wiped(before, after, float(frame.pts - self._offset))
+        if self._compare is not None:
+            moment = float(frame.pts - self._offset)
+            after = compared(before, after, self._info, self._compare, moment)
         picture = convert_planes(after, self._encoding.pixel_format)
         packets = self._encoder.encode(picture, frame.pts - self._offset, frame.duration)
         self._file.write(packets)

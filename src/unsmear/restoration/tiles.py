@@ -251,13 +251,13 @@ class Tiler:
     def _choose(self, frames: Tensor) -> None:
         shape = tuple(frames.shape)
         if shape != self._chosen_for:
-            self._chosen_for = shape
             if self._tiling == "auto":
                 self._size = auto_tile(self.network, frames)
             elif self._tiling == "off":
                 self._size = None
             else:
                 self._size = self._tiling
+            self._chosen_for = shape  # last: another worker goes by it
 
     def _run(
         self,

@@ -42,7 +42,8 @@ class WorkFolder:
         path: of the folder.
 
     Raises:
-        OutputError: another run is at work here, or the folder cannot be made.
+        OutputError: another run is at work here, the file system knows no locks, or the folder
+            cannot be made.
     """
 
     def __init__(self, target: Path, job: Mapping[str, object]) -> None:
@@ -59,6 +60,12 @@ class WorkFolder:
             raise OutputError(f"another run is writing '{self._target}': wait for it") from None
         except OSError as error:
             raise cannot_write(self._target, error) from None
+        except NotImplementedError:
+            self._remove_lock()
+            raise OutputError(
+                f"cannot write '{self._target}': the file system there knows no locks, which keep "
+                "two runs apart; choose an output on another one"
+            ) from None
         try:
             self._begin()
         except BaseException as error:
@@ -139,9 +146,12 @@ class WorkFolder:
         if not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
         # Gone before it is released: whoever comes next must not hold what others cannot find.
+        self._remove_lock()
+        self._lock.release()
+
+    def _remove_lock(self) -> None:
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
-        self._lock.release()
 
 
 def _plain(value: object) -> str:

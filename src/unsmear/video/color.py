@@ -16,6 +16,11 @@ from unsmear.clip import ColorTags, YuvPlanes
 from unsmear.video.formats import PixelFormat
 
 UNSPECIFIED = 2
+MATRIX_NAMES = {
+    0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 8: "YCgCo",
+    9: "BT.2020", 10: "BT.2020 constant luminance", 11: "SMPTE 2085", 14: "ICtCp",
+}  # fmt: skip
+_YCGCO = 8
 # Weights of red and blue in luma, by H.273 matrix code.
 _LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),  # BT.709
@@ -23,13 +28,14 @@ _LUMA_WEIGHTS = {
     5: (0.299, 0.114),  # BT.601, 625 lines
     6: (0.299, 0.114),  # BT.601, 525 lines
     7: (0.212, 0.087),  # SMPTE 240M
+    _YCGCO: (0.25, 0.25),
     9: (0.2627, 0.0593),  # BT.2020, non-constant luminance
 }
 
 
 def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
-    """The matrix to use: the tagged one, else the usual guess: BT.709 for high definition,
-    BT.601 below.
+    """The matrix to use: the tagged one, if it is known here, else the usual guess: BT.709 for high
+    definition, BT.601 below.
     """
     if tags.matrix in _LUMA_WEIGHTS:
         return tags.matrix
@@ -38,6 +44,8 @@ def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
 
 def rgb_from_yuv_matrix(matrix: int) -> Tensor:
     """(3, 3): R'G'B' from Y' (0..1) and colour differences (-0.5..0.5)."""
+    if matrix == _YCGCO:  # whose differences are green's from luma, and half of red's from blue
+        return torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, 0.0], [1.0, -1.0, -1.0]])
     red, blue = _LUMA_WEIGHTS[matrix]
     green = 1 - red - blue
     return torch.tensor(
@@ -56,7 +64,9 @@ def _scales(planes: YuvPlanes) -> tuple[float, float, float, float]:
     if planes.tags.full_range:
         top = (1 << planes.depth) - 1
         return 0.0, top, 128.0 * unit, top
-    return 16.0 * unit, 219.0 * unit, 128.0 * unit, 224.0 * unit
+    # Those of YCgCo are made of numbers of red, green and blue that span 219.
+    chroma_span = 219.0 if planes.tags.matrix == _YCGCO else 224.0
+    return 16.0 * unit, 219.0 * unit, 128.0 * unit, chroma_span * unit
 
 
 def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x: int) -> Tensor:
@@ -107,12 +117,14 @@ def rgb_from_planes(planes: YuvPlanes) -> Tensor:
     luma = planes.y.float().sub_(luma_offset).div_(luma_span)
     chroma = torch.stack((planes.u, planes.v)).float().sub_(chroma_offset).div_(chroma_span)
     u, v = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
-    red, green, blue = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height)).tolist()
+    rows = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height)).tolist()
     rgb = torch.empty((3, height, width))
     # Sums plane by plane: a product of 3x3 and 3xHW matrices takes three times as long.
-    torch.add(luma, v, alpha=red[2], out=rgb[0])
-    torch.add(luma, u, alpha=green[1], out=rgb[1]).add_(v, alpha=green[2])
-    torch.add(luma, u, alpha=blue[1], out=rgb[2])
+    for color, (_, *weights) in zip(rgb, rows, strict=True):
+        (one, weight), *more = [(c, w) for c, w in zip((u, v), weights, strict=True) if w]
+        torch.add(luma, one, alpha=weight, out=color)
+        for other, weight in more:
+            color.add_(other, alpha=weight)
     return rgb.clamp_(0, 1)
 
 
@@ -128,23 +140,29 @@ def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
     """
     height, width = planes.y.shape
     _, luma_span, _, chroma_span = _scales(planes)
-    red, blue = _LUMA_WEIGHTS[resolve_matrix(planes.tags, width, height)]
+    matrix = resolve_matrix(planes.tags, width, height)
+    red, blue = _LUMA_WEIGHTS[matrix]
     top = (1 << planes.depth) - 1
 
     def moved(plane: Tensor, by: Tensor, span: float) -> Tensor:
         return by.mul(span).add_(plane).round_().clamp_(0, top).to(plane.dtype)
 
-    def difference(color: Tensor, weight: float) -> Tensor:
-        by = downsample_chroma((color - luma)[None], planes.down_y, planes.down_x)[0]
-        return by.div_(2 - 2 * weight)
+    def difference(color: Tensor, other: Tensor, largest: float) -> Tensor:
+        by = downsample_chroma((color - other)[None], planes.down_y, planes.down_x)[0]
+        return by.div_(largest)
 
     luma = change[0] * red  # plane by plane, as a frame of 8K takes 130 MB a plane
     luma.add_(change[1], alpha=1 - red - blue).add_(change[2], alpha=blue)
+    if matrix == _YCGCO:
+        u, v = difference(change[1], luma, 1), difference(change[0], change[2], 2)
+    else:
+        u = difference(change[2], luma, 2 - 2 * blue)
+        v = difference(change[0], luma, 2 - 2 * red)
     return replace(
         planes,
         y=moved(planes.y, luma, luma_span),
-        u=moved(planes.u, difference(change[2], blue), chroma_span),
-        v=moved(planes.v, difference(change[0], red), chroma_span),
+        u=moved(planes.u, u, chroma_span),
+        v=moved(planes.v, v, chroma_span),
     )
 
 
@@ -180,41 +198,57 @@ def _coded(luma: Tensor, chroma: Tensor, form: PixelFormat, tags: ColorTags) -> 
     )
 
 
-def beside(left: YuvPlanes, right: YuvPlanes) -> YuvPlanes:
-    """Two pictures of one format side by side, each cut to an even width."""
-    even = left.y.shape[1] // 2 * 2
-    return _joined(left, (0, even), right, (0, even))
-
-
-def wipe(before: YuvPlanes, after: YuvPlanes, column: int) -> YuvPlanes:
-    """One picture: before left of a column (rounded to even), after from there on, and a
-    white line two pixels wide between them.
+def beside(first: YuvPlanes, second: YuvPlanes, *, below: bool = False) -> YuvPlanes:
+    """Two pictures of one format side by side, each cut to an even width; or the second below the
+    first, each cut to an even height.
     """
-    width = before.y.shape[1]
-    split = min(max(column // 2 * 2, 0), width)
+    even = first.y.shape[0 if below else 1] // 2 * 2
+    return _joined(first, (0, even), second, (0, even), below)
+
+
+def wipe(first: YuvPlanes, second: YuvPlanes, at: int, *, below: bool = False) -> YuvPlanes:
+    """One picture: the first left of a column (rounded to even), the second from there on, and a
+    white line two pixels wide between them; or the first above a row, likewise.
+    """
+    length = first.y.shape[0 if below else 1]
+    split = min(max(at // 2 * 2, 0), length)
     # An odd last column belongs to a pair of its own.
-    both = _joined(before, (0, split), after, (split, width + width % 2))
+    both = _joined(first, (0, split), second, (split, length + length % 2), below)
     top = (1 << both.depth) - 1 if both.tags.full_range else 235 << (both.depth - 8)
-    both.y[:, split : split + 2] = top
+    _cut(both.y, split, split + 2, below).fill_(top)
+    down = both.down_y if below else both.down_x
     for plane in (both.u, both.v):
-        plane[:, split >> both.down_x : (split + 2) >> both.down_x] = 128 << (both.depth - 8)
+        _cut(plane, split >> down, (split + 2) >> down, below).fill_(128 << (both.depth - 8))
     return both
 
 
+def _cut(plane: Tensor, begin: int, end: int, below: bool) -> Tensor:
+    """Columns of a plane, or rows."""
+    return plane[begin:end] if below else plane[:, begin:end]
+
+
 def _joined(
-    left: YuvPlanes, of_left: tuple[int, int], right: YuvPlanes, of_right: tuple[int, int]
+    first: YuvPlanes,
+    of_first: tuple[int, int],
+    second: YuvPlanes,
+    of_second: tuple[int, int],
+    below: bool,
 ) -> YuvPlanes:
-    """Columns of one picture, from an even one to before an even one, then those of another."""
+    """Columns of one picture, from an even one to before an even one, then those of another; or
+    rows.
+    """
 
-    def joined(first: Tensor, second: Tensor, down: int) -> Tensor:
-        parts = ((first, of_left), (second, of_right))
-        return torch.cat([plane[:, a >> down : b >> down] for plane, (a, b) in parts], dim=1)
+    def joined(one: Tensor, other: Tensor, down: int) -> Tensor:
+        parts = ((one, of_first), (other, of_second))
+        cut = [_cut(plane, a >> down, b >> down, below) for plane, (a, b) in parts]
+        return torch.cat(cut, dim=0 if below else 1)
 
+    down = first.down_y if below else first.down_x
     return replace(
-        left,
-        y=joined(left.y, right.y, 0),
-        u=joined(left.u, right.u, left.down_x),
-        v=joined(left.v, right.v, left.down_x),
+        first,
+        y=joined(first.y, second.y, 0),
+        u=joined(first.u, second.u, down),
+        v=joined(first.v, second.v, down),
     )
 
 

@@ -35,6 +35,7 @@ class Damage:
         packets: that no decoder made sense of.
         frames: that the decoder marked as damaged.
         stamps: time stamps that did not rise and were moved.
+        interlaced: frames of two fields that were taken for whole ones, as the first one is.
         broke_off: reading ended in an error, not at the end.
         there: what a file that breaks off has of what it should have; empty where it is whole, and
             while it has not been read to its end.
@@ -43,6 +44,7 @@ class Damage:
     packets: int = 0
     frames: int = 0
     stamps: int = 0
+    interlaced: int = 0
     broke_off: bool = False
     there: str = ""
 
@@ -55,6 +57,11 @@ class Damage:
             lines.append(f"{self.frames} frames are damaged; the decoder concealed what it could")
         if self.stamps:
             lines.append(f"{self.stamps} time stamps did not rise and were moved")
+        if self.interlaced:
+            lines.append(
+                f"{self.interlaced} frames are interlaced, though the first is not, and were "
+                "restored as if they were whole: add --deinterlace to make whole frames of them"
+            )
         if self.there:
             lines.append(f"the file breaks off: {self.there}")
         elif self.broke_off:

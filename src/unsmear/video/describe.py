@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -12,22 +13,20 @@ from statistics import median
 import av
 from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
+from unsmear.video.color import MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import is_cover, open_container
+from unsmear.video.opening import is_cover, moving_pictures, open_container
 from unsmear.video.sidedata import side_data_of
 
 # Code points of ITU-T H.273 in words.
-_MATRICES = {
-    0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 8: "YCgCo",
-    9: "BT.2020", 10: "BT.2020 constant luminance", 14: "ICtCp",
-}  # fmt: skip
 _PRIMARIES = {
     1: "BT.709", 4: "BT.470 M", 5: "BT.601 (625 lines)", 6: "BT.601 (525 lines)",
     7: "SMPTE 240M", 8: "film", 9: "BT.2020", 10: "CIE XYZ", 11: "DCI-P3", 12: "Display P3",
@@ -132,7 +131,7 @@ def describe_streams(path: Path) -> FileDescription:
 
 
 def _describe(path: Path, container: InputContainer) -> FileDescription:
-    pictures = [s for s in container.streams.video if not is_cover(s)]
+    pictures = moving_pictures(container)
     if not pictures:
         raise InputError(f"'{path}' holds no video stream: give a file with moving pictures")
     main = pictures[0]
@@ -160,8 +159,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
             StreamDescription(stream.index, kind, _codec(stream), _language(stream), (*details,))
         )
     interlaced = bool(first.interlaced_frame) or _field_order(main) is not None
-    # Last: it reads on from the start of the file.
-    times, count, end = _packet_times(container, main)
+    times, count, end = _packet_times(path)
     frames = main.frames or count
     told = Extent.of(container, main)
     if count is not None and (there := shortfall(path, told, count, count, end)):
@@ -213,20 +211,41 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _packet_times(
-    container: InputContainer, stream: VideoStream
-) -> tuple[list[Fraction], int | None, Fraction]:
-    """Time stamps of the first packets, how many packets there are if these were all, and when the
-    last of these ends.
+def measured_length(path: Path) -> Fraction:
+    """Seconds that the pictures of a video last, by a look at all packets, where the file does not
+    say it; what has no time stamps is taken to be of one rate, as the reader takes it.
+
+    Raises:
+        InputError: no such file, or nothing that FFmpeg knows.
     """
-    container.seek(0)
-    packets = []
+    count, begin, end = 0, Fraction(0), Fraction(0)
+    with open_container(path) as container:
+        stream = moving_pictures(container)[0]
+        for packet in _packets(container, stream):
+            if packet.pts is not None:
+                at = packet.pts * packet.time_base
+                begin, end = min(begin, at) if count else at, max(end, packet_end(packet))
+            count += 1
+    return max(end - begin, Fraction(0)) or count / (stream.average_rate or Fraction(25))
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Whole packets of a stream, as far as they can be read."""
     with contextlib.suppress(av.FFmpegError):  # a file that breaks off
-        for packet in islice(container.demux(stream), _PACKETS_LOOKED_AT):
+        for packet in container.demux(stream):
             if packet.size and not packet.is_corrupt:
-                packets.append(packet)
+                yield packet
+
+
+def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
+    """Time stamps of the first packets, how many packets there are if these were all, and when the
+    last of these ends. The file is opened anew: not every one can be sought in.
+    """
+    with open_container(path) as container:
+        stream = moving_pictures(container)[0]
+        packets = [*islice(_packets(container, stream), _PACKETS_LOOKED_AT)]
+        end = max((packet_end(packet) for packet in packets), default=Fraction(0))
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
-    end = max((packet_end(packet) for packet in packets), default=Fraction(0))
     if len(packets) < _PACKETS_LOOKED_AT - 1:
         return times, len(packets) or None, end
     # Decoding order differs from that of presentation: the last of these leave gaps.
@@ -271,7 +290,7 @@ def _color_words(tagged: VideoFrame | av.VideoCodecContext) -> str:
     codes = (
         _PRIMARIES.get(int(tagged.color_primaries)),
         _TRANSFERS.get(int(tagged.color_trc)),
-        _MATRICES.get(int(tagged.colorspace)),
+        MATRIX_NAMES.get(int(tagged.colorspace)),
     )
     span = _RANGES.get(int(tagged.color_range))
     if not any(codes):

@@ -60,6 +60,11 @@ def _holds_many(path: Path) -> bool:
         return read_header(file).many
 
 
+def moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """Streams of video that are more than a cover, in the file's order."""
+    return [stream for stream in container.streams.video if not is_cover(stream)]
+
+
 def is_cover(stream: VideoStream) -> bool:
     """Cover pictures of audio files count as video streams; they are not."""
     return bool(stream.disposition & stream.disposition.__class__.attached_pic)

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 
 from unsmear.clip import ClipInfo
 
+Side = Literal["left", "right", "top", "bottom"]
 UPRIGHT = 1
 # By the signs of a, b, c and d: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12).
 _BY_SIGNS = {
@@ -24,6 +26,10 @@ _WORDS = {
 }  # fmt: skip
 _LYING = 5  # from here on rows and columns change places, before what is flipped
 _FLIPS = {2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)}
+# Where the left side of what is shown lies in the picture as it is coded.
+_LEFT: dict[int, Side] = {
+    1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "bottom", 7: "bottom", 8: "top",
+}  # fmt: skip
 _SMALL = 1 << 8  # of 65,536, which is 1: a quarter of a degree
 
 
@@ -52,6 +58,13 @@ def upright(picture: Tensor, orientation: int | None) -> Tensor:
     if orientation >= _LYING:
         picture = picture.transpose(-1, -2)
     return picture.flip(_FLIPS[orientation]).contiguous()
+
+
+def left_as_shown(orientation: int | None) -> Side:
+    """Which side of a picture as it is coded players show at the left. What is None or no
+    orientation is taken to be upright.
+    """
+    return _LEFT.get(orientation or UPRIGHT, "left")
 
 
 def picture_notes(info: ClipInfo) -> list[str]:

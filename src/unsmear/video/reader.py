@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
-from unsmear.video.color import resolve_matrix, rgb_from_planes
+from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
 from unsmear.video.damage import Damage, Extent, packet_end, shortfall
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
@@ -33,12 +33,11 @@ from unsmear.video.frames import (
 )
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import Timeline, find_joints
-from unsmear.video.opening import is_cover, open_container
+from unsmear.video.opening import moving_pictures, open_container
 from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
-_MATRIX_NAMES = {1: "BT.709", 6: "BT.601"}
 
 
 class VideoReader:
@@ -89,7 +88,7 @@ class VideoReader:
             raise
 
     def _main_stream(self) -> VideoStream:
-        streams = [s for s in self._container.streams.video if not is_cover(s)]
+        streams = moving_pictures(self._container)
         if not streams:
             raise InputError(
                 f"'{self.path}' holds no video stream: give a file with moving pictures"
@@ -117,16 +116,24 @@ class VideoReader:
             first = next(frames, None)
         except (av.FFmpegError, OverflowError):  # later than 64 bits of ticks
             first = None
-        if first is None or first.pts is None or first.pts * base > target + _SEEK_MARGIN:
-            self._whole = True
-            self._container.seek(0)  # an index that leads astray
-            return self._decoded()
+        stamp = None if first is None else _stamp(first, base)
+        if first is None or stamp is None or stamp * base > target + _SEEK_MARGIN:
+            return self._reopened()
 
         def chained(head: VideoFrame) -> Iterator[VideoFrame]:
             yield head
             yield from frames
 
         return chained(first)
+
+    def _reopened(self) -> Iterator[VideoFrame]:
+        """Frames from the beginning: an index leads astray, or nothing can be sought, and then not
+        even the beginning.
+        """
+        self._container.close()
+        self._container, self._whole, self.damage = open_container(self.path), True, Damage()
+        self.stream = self._main_stream()
+        return self._decoded()
 
     def _check(self, first: VideoFrame) -> None:
         _check_size(self.path, first.width, first.height)
@@ -174,8 +181,7 @@ class VideoReader:
             bits = f" of {depth} bits" if depth < bits_of(first) else ""
             notes.append(f"pictures of {first.format.name} are written as YUV{bits}")
         elif (guess := resolve_matrix(info.tags, info.width, info.height)) != info.tags.matrix:
-            name = _MATRIX_NAMES[guess]
-            notes.append(f"the video does not say its colour matrix: taken for {name}")
+            notes.append(_taken_for(info.tags.matrix, MATRIX_NAMES[guess]))
         if self.joints:
             notes.append(
                 f"{len(self.joints) + 1} recordings are joined in this file: the times of each "
@@ -271,6 +277,7 @@ class VideoReader:
             for frame in frames:
                 self.damage.frames += frame.is_corrupt
                 self._interlaced |= frame.interlaced_frame
+                self.damage.interlaced += frame.interlaced_frame and not self._deinterlace
                 decoded += 1
                 yield frame
         told = Extent.of(self._container, self.stream)
@@ -334,6 +341,17 @@ class VideoReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _taken_for(matrix: int, guess: str) -> str:
+    """For the user, where the matrix of a video (ITU-T H.273) cannot be used."""
+    if matrix == UNSPECIFIED:
+        return f"the video does not say its colour matrix: taken for {guess}"
+    name = MATRIX_NAMES.get(matrix, f"number {matrix} of ITU-T H.273")
+    return (
+        f"the video's colour matrix, {name}, is not supported: its changes are computed as if it "
+        f"were {guess}, and it stays tagged as it is"
+    )
 
 
 def _sane_rate(stream: VideoStream) -> Fraction | None:
