@@ -22,6 +22,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
 from unsmear.video.opening import is_cover
 
@@ -37,7 +38,6 @@ _TEXT = {
     ".mkv": "ass",
 }
 _TEXT_KINDS = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm", ".mkv": "matroska"}
 _OPUS_RATE = 48_000
 _PACKETS_TO_TRY = 3
 
@@ -104,7 +104,7 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
     if stream.type == "data" or context is None:
         return False
     try:
-        with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as trial:
+        with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
             if context.codec.canonical_name not in trial.supported_codecs:
                 return False
             copy = _Copy(trial.add_stream_from_template(stream, opaque=True))

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -28,18 +28,18 @@ from av.video.stream import VideoStream
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, cannot_write
 from unsmear.video.color import convert_planes
+from unsmear.video.container import open_target, video_stream
 from unsmear.video.encoding import (
     EncodeChoice,
     Encoding,
     FrameEncoder,
     choose_encoding,
-    configure,
     ticks_of,
 )
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
-from unsmear.video.opening import ffmpeg_name, open_container
+from unsmear.video.opening import open_container
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
@@ -121,6 +121,7 @@ def assemble(
     *,
     origin: Origin | None = None,
     metadata: Mapping[str, str] | None = None,
+    result: Path | None = None,
 ) -> list[str]:
     """Put a video file together. Same input, same bytes.
 
@@ -132,24 +133,20 @@ def assemble(
         width: of the pictures.
         origin: source of other streams, chapters and metadata.
         metadata: of the file, over the source's.
+        result: what errors call the file, where it has another name while it grows.
 
     Returns:
         What could not be kept, for the user.
 
     Raises:
-        OutputError: the disk is full, or the container refuses.
+        OutputError: the disk is full, or (`EncodeError`) the container refuses.
     """
+    name = path if result is None else result
     try:
         with contextlib.ExitStack() as stack:
-            target = stack.enter_context(
-                av.open(
-                    ffmpeg_name(path),
-                    "w",
-                    container_options=_container_options(path.suffix, origin),
-                )
-            )
+            target = stack.enter_context(open_target(path, None if origin is None else origin.path))
             target.flags = int(target.flags) | _BITEXACT
-            video = _video_stream(target, encoding, info, width, path.suffix)
+            video = video_stream(target, encoding, info, width, path.suffix.lower())
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
             carrier: Carrier | None = None
             if origin is not None:
@@ -169,8 +166,8 @@ def assemble(
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
-            raise OutputError(f"cannot write '{path}': {reason}") from None
-        raise EncodeError(f"cannot write '{path}': {reason}") from None
+            raise OutputError(f"cannot write '{name}': {reason}") from None
+        raise EncodeError(f"cannot write '{name}': {reason}") from None
 
 
 def assemble_what_can_be(
@@ -180,6 +177,7 @@ def assemble_what_can_be(
     info: ClipInfo,
     width: int,
     origin: Origin,
+    result: Path,
 ) -> list[str]:
     """As `assemble`; but where the container refuses, the streams that it refuses are left out.
 
@@ -187,22 +185,26 @@ def assemble_what_can_be(
         What was left out or could not be kept, for the user.
 
     Raises:
-        OutputError: the disk is full, or the container refuses the pictures alone.
+        OutputError: the disk is full, or (`EncodeError`) the container refuses the pictures alone.
     """
+
+    def assembled(plan: Sequence[Carried]) -> list[str]:
+        reduced = replace(origin, plan=plan)
+        return assemble(path, spools, encoding, info, width, origin=reduced, result=result)
+
     try:
-        return assemble(path, spools, encoding, info, width, origin=origin)
+        return assembled(origin.plan)
     except EncodeError:
         kept = []
         for entry in origin.plan:
-            alone = replace(origin, plan=[entry])
             with contextlib.suppress(EncodeError):
-                assemble(path, spools, encoding, info, width, origin=alone)
+                assembled([entry])
                 kept.append(entry)
         try:
-            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assembled(kept)
         except EncodeError:  # each alone is taken, together they are not
             kept = []
-            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assembled(kept)
         lost = [entry for entry in origin.plan if entry not in kept]
         return told + [f"stream {entry.index} is damaged and was left out" for entry in lost]
 
@@ -215,30 +217,6 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
         return []
     kept = set_pixel_aspect(path, aspect)
     return [] if kept else [f"the shape of pixels, {aspect}, is not kept"]
-
-
-def _container_options(suffix: str, origin: Origin | None) -> dict[str, str]:
-    if suffix in (".mp4", ".mov", ".m4v") and origin is not None:
-        with open_container(origin.path) as source:
-            if any(key.startswith("com.") for key in source.metadata):
-                return {"movflags": "use_metadata_tags"}
-    return {}
-
-
-def _video_stream(
-    target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
-) -> VideoStream:
-    """A stream for packets encoded elsewhere: its own encoder is opened for its header only."""
-    os.environ.setdefault("SVT_LOG", "1")
-    stream = target.add_stream(encoding.encoder.name, rate=info.rate or Fraction(25))
-    assert isinstance(stream, VideoStream)
-    configure(stream.codec_context, encoding, info, width)
-    stream.time_base = ticks_of(info)
-    if info.display_matrix:
-        stream.set_display_matrix(info.display_matrix)
-    if encoding.encoder.family == "hevc" and suffix in (".mp4", ".mov", ".m4v"):
-        stream.codec_context.codec_tag = "hvc1"  # without it Apple's players refuse
-    return stream
 
 
 def _timed(
@@ -338,8 +316,9 @@ class VideoWriter:
         self._file.finish()
         whole = self._folder / self.path.name
         assemble(
-            whole, [self._spool], self._encoding, self._info, self._width, metadata=self._metadata
-        )
+            whole, [self._spool], self._encoding, self._info, self._width,
+            metadata=self._metadata, result=self.path,
+        )  # fmt: skip
         publish(whole, self.path)
 
     def __enter__(self) -> VideoWriter:
