@@ -175,7 +175,7 @@ def _rows(plane: VideoPlane, depth: int) -> NDArray[np.generic]:
     # memory, and would be read on beyond it.
     begin = plane.buffer_ptr + stride * (plane.height - 1)
     memory = (ctypes.c_uint8 * plane.buffer_size).from_address(begin)
-    return np.frombuffer(memory, dtype=dtype).reshape(plane.height, -1)[::-1]
+    return np.frombuffer(memoryview(memory), dtype=dtype).reshape(plane.height, -1)[::-1]
 
 
 def display_matrix_of(frame: VideoFrame) -> tuple[int, ...] | None:

@@ -206,7 +206,14 @@ def assemble_what_can_be(
             kept = []
             told = assembled(kept)
         lost = [entry for entry in origin.plan if entry not in kept]
-        return told + [f"stream {entry.index} is damaged and was left out" for entry in lost]
+        return told + [_left_out(entry) for entry in lost]
+
+
+def _left_out(entry: Carried) -> str:
+    if entry.how == "convert":
+        codec = entry.codec.removeprefix("lib")
+        return f"stream {entry.index} could not be converted to {codec} and was left out"
+    return f"stream {entry.index} is damaged and was left out"
 
 
 def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
