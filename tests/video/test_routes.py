@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import _write_tone, mild, picture
 from tests.video.test_files import rewrite
+from tests.video.test_streams import _header
 from unsmear.restoration.files import restore_file
 from unsmear.video import streams
 from unsmear.video.reader import VideoReader
@@ -139,3 +140,83 @@ def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
     with VideoReader(source) as reader:
         notes = Origin.of(reader, ".webm").notes
     assert notes == ["audio stream 1 (flac) is left out: opus does not take its 2 channels"]
+
+
+def short_packets(container):
+    """Sound in packets of 0.83 ms, as TrueHD has them, where the ticks of Matroska are 1 ms."""
+    track = container.add_stream("pcm_s16le", rate=48000, layout="stereo")
+
+    def write():
+        for index in range(600):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 80), index, np.int16), "s16", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 40 * index, Fraction(1, 48000)
+            container.mux(track.encode(frame))
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mov"])
+def test_packets_of_sound_shorter_than_a_tick_are_kept(tmp_path, kind):
+    source, notes = clip(tmp_path / "in.mkv", short_packets), []
+    restore_file(source, tmp_path / f"out.{kind}", mild(), 1, on_note=notes.append)
+    assert not any("left out" in note for note in notes)
+    sounds = []
+    for path in (source, tmp_path / f"out.{kind}"):
+        with av.open(str(path)) as container:
+            frames = list(container.decode(audio=0))
+        sounds.append(np.concatenate([frame.to_ndarray() for frame in frames], axis=1))
+        end = frames[-1].pts * frames[-1].time_base
+        assert abs(end - Fraction(1, 2)) < 30 * MS
+    assert np.array_equal(*sounds)
+
+
+def lines(*events, codec="ass"):
+    """Subtitles: when each line begins, how long it is on, both ms, and what it says."""
+
+    def add(container):
+        track = container.add_stream(codec)
+        track.codec_context.subtitle_header, track.time_base = _header(), MS
+
+        def write():
+            for number, (at, duration, text) in enumerate(events):
+                said = f"{number},0,Default,,0,0,0,,{text}" if codec == "ass" else text
+                packet = av.Packet(said.encode())
+                packet.pts = packet.dts = at
+                packet.duration, packet.time_base, packet.stream = duration, MS, track
+                container.mux(packet)
+
+        return write
+
+    return add
+
+
+def shown(path):
+    """When each line begins and ends, ms, and what it says."""
+    with av.open(str(path)) as container:
+        found = []
+        for packet in container.demux(container.streams.subtitles[0]):
+            text = bytes(packet).decode().rpartition(",")[2].lstrip("\0\1\2\3\4\5\6\7\x08\x09")
+            if packet.dts is not None and text:
+                begin = packet.pts * packet.time_base
+                end = begin + packet.duration * packet.time_base
+                found.append((round(begin * 1000), round(end * 1000), text))
+        return found
+
+
+TOGETHER = ((100, 300, "top"), (100, 300, "bottom"), (600, 300, "x"), (600, 200, "y"))
+
+
+def test_lines_that_begin_together_are_kept(tmp_path):
+    source, notes = clip(tmp_path / "in.mkv", lines(*TOGETHER)), []
+    restore_file(source, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
+    assert shown(tmp_path / "out.mkv") == shown(source)
+    assert [text for _, _, text in shown(source)] == ["top", "bottom", "x", "y"]
+    assert not any("left out" in note for note in notes)
+
+
+def test_lines_that_overlap_begin_in_time_in_another_notation(tmp_path):
+    events = ((100, 3000, "long"), (500, 300, "short"), (900, 300, "late"))
+    source = clip(tmp_path / "in.mkv", lines(*events), frames=40)
+    rewrite(source, tmp_path / "out.mp4")
+    begins = {text: begin for begin, _, text in shown(tmp_path / "out.mp4")}
+    assert begins == {text: begin for begin, _, text in events}

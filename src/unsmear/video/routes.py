@@ -20,6 +20,7 @@ _OPUS_RATE = 48_000
 # What FFmpeg takes so many channels for that do not say what they are.
 _UNSAID = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 _USUAL = {"7.1": 8, "5.1": 6, "quad": 4, "stereo": 2}  # layouts, and how many channels they have
+_RISING = ("mp4", "mov")  # muxers that refuse packets of sound whose times are equal
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
@@ -27,16 +28,28 @@ class Copy:
     """Packets as they are, but for damaged ones, whose times do not rise. Matroska may leave the
     first times of decoding open: they count down from the first that is known.
 
+    Lines of subtitles may begin together, and so may packets of sound that are shorter than a tick
+    of their container.
+
+    Args:
+        source: where they come from.
+        target: to write.
+
     Attributes:
         dropped: packets that were left out.
         lost: seconds that these would have lasted.
     """
 
-    def __init__(self, target: Stream) -> None:
+    def __init__(self, source: Stream, target: Stream) -> None:
         self._target = target
         self._open: list[Packet[Stream]] = []
         self._last: int | None = None
         self.dropped, self.lost = 0, Fraction(0)
+        sample, base = _sample_of(source), source.time_base
+        coarse = sample is not None and base is not None and base > sample
+        self._together = coarse or source.type == "subtitle"
+        self._fine = sample if coarse and target.container.format.name in _RISING else None
+        self._written: int | None = None  # last time of decoding, in fine ticks
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         """What becomes of the next packet of the source."""
@@ -53,14 +66,32 @@ class Copy:
     def _closed(self, last: int) -> Iterator[Packet[Stream]]:
         for number, packet in enumerate(self._open):
             dts = last + 1 + number - len(self._open)
-            if self._last is None or dts > self._last:
+            if self._last is None or dts > self._last or (self._together and dts == self._last):
                 self._last = packet.dts = dts
                 packet.pts = max(dts, dts if packet.pts is None else packet.pts)
+                if self._fine is not None:
+                    self._refine(packet, self._fine)
                 yield packet
             else:
                 self.dropped += 1
                 self.lost += (packet.duration or 0) * packet.time_base
         self._open = []
+
+    def _refine(self, packet: Packet[Stream], tick: Fraction) -> None:
+        """Finer times, each later than the one before, for a container that insists on it."""
+        assert packet.dts is not None
+        assert packet.pts is not None
+        scale = packet.time_base / tick
+        dts = round(packet.dts * scale)
+        self._written = packet.dts = dts if self._written is None else max(dts, self._written + 1)
+        packet.pts = max(round(packet.pts * scale), packet.dts)
+        packet.duration, packet.time_base = round((packet.duration or 0) * scale), tick
+
+
+def _sample_of(stream: Stream) -> Fraction | None:
+    """Seconds of a sample of sound; None for what is no sound, or does not say."""
+    rate = stream.rate if isinstance(stream, AudioStream) else 0
+    return Fraction(1, rate) if rate else None
 
 
 @dataclass(frozen=True)
@@ -192,7 +223,7 @@ class Text:
         if not source.codec_context.is_open:
             source.codec_context.open()
         out.codec_context.subtitle_header = source.codec_context.subtitle_header
-        out.time_base = Fraction(1, 1000)
+        out.time_base = _MICROSECOND
         self._source, self.target = source, out
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:

@@ -113,7 +113,7 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
             if context.codec.canonical_name not in trial.supported_codecs:
                 return False
-            copy = Copy(trial.add_stream_from_template(stream, opaque=True))
+            copy = Copy(stream, trial.add_stream_from_template(stream, opaque=True))
             trial.start_encoding()
             source.seek(0)
             for packet in islice(source.demux(stream), _PACKETS_TO_TRY):
@@ -157,7 +157,7 @@ class Carrier:
                 _attach(stream, target)
             elif entry.how == "copy":
                 copy = target.add_stream_from_template(stream, opaque=True)
-                self._routes[entry.index] = Copy(_labelled(copy, stream))
+                self._routes[entry.index] = Copy(stream, _labelled(copy, stream))
             elif entry.how == "convert" and isinstance(stream, AudioStream):
                 sound = self._routes[entry.index] = Sound(stream, target, entry.codec)
                 _labelled(sound.target, stream)
