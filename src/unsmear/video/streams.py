@@ -21,6 +21,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
 from unsmear.video.opening import is_cover
@@ -147,7 +148,7 @@ class Carrier:
         end: Fraction | None = None,
         joints: Sequence[Joint] = (),
     ) -> None:
-        self._source, self._start, self._end = source, start, end
+        self._source, self._cut = source, Cut(start, end)
         self._timeline = Timeline(joints)
         self._routes: dict[int, Route] = {}
         self._kinds = {stream.index: stream.type for stream in source.streams}
@@ -183,17 +184,17 @@ class Carrier:
             if packet.dts is None and packet.pts is None:
                 continue
             self._timeline.place(packet)
-            if not self._inside(packet):
+            if not self._cut.keeps(packet):
                 continue
             for out in self._routes[packet.stream.index].take(packet):
-                yield self._moved(out)
+                yield self._cut.moved(out)
         for route in self._routes.values():
             for out in route.finish():
-                yield self._moved(out)
+                yield self._cut.moved(out)
 
     def notes(self) -> list[str]:
         """What was left out, for the user, when all packets have been taken."""
-        found = []
+        found = self._cut.notes()
         for index, route in self._routes.items():
             if isinstance(route, Copy) and route.dropped:
                 seconds = f"{float(route.lost):.2f} s"
@@ -202,26 +203,6 @@ class Carrier:
                     "whose times do not rise are left out"
                 )
         return found
-
-    def _inside(self, packet: Packet[Stream]) -> bool:
-        base = packet.time_base
-        begin = ((packet.dts or 0) if packet.pts is None else packet.pts) * base
-        until = begin + (packet.duration or 0) * base if packet.stream.type == "subtitle" else begin
-        # Without a start even sound from before zero is kept: players prime their decoders with it.
-        return (self._start <= 0 or until >= self._start) and (
-            self._end is None or begin < self._end
-        )
-
-    def _moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
-        if self._start:
-            shift = round(self._start / packet.time_base)
-            # A subtitle that is on already when the stretch begins is on from its beginning.
-            least = 0 if packet.stream.type == "subtitle" else -(1 << 62)
-            if packet.pts is not None:
-                packet.pts = max(packet.pts - shift, least)
-            if packet.dts is not None:
-                packet.dts = max(packet.dts - shift, least)
-        return (packet.dts or 0) * packet.time_base, packet
 
 
 def _labelled(target: Stream, source: Stream) -> Stream:
