@@ -6,9 +6,6 @@ from fractions import Fraction
 
 from av.packet import Packet
 from av.stream import Stream
-from av.video.stream import VideoStream
-
-from unsmear.video.opening import is_cover
 
 _LEAST = -(1 << 62)  # ticks
 
@@ -32,8 +29,8 @@ class Cut:
         ends is on for as long as it is inside.
         """
         stream = packet.stream
-        if isinstance(stream, VideoStream):
-            return is_cover(stream) or self._decodable(packet)
+        if stream.type == "video":
+            return self._decodable(packet)
         begin, base = _shown(packet), packet.time_base
         inside = self._end is None or begin < self._end
         if stream.type == "subtitle" and packet.duration:

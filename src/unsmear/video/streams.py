@@ -180,13 +180,18 @@ class Carrier:
                 break  # the file breaks off here, as the reader has told
             if packet is None:
                 break
+            route = self._routes[packet.stream.index]
+            if packet.size and _cover(packet.stream):  # which has no time
+                packet.pts = packet.dts = 0
+                yield from ((Fraction(0), out) for out in route.take(packet))
+                continue
             # Without either stamp it is the demuxer's mark that a stream has ended.
             if packet.dts is None and packet.pts is None:
                 continue
             self._timeline.place(packet)
             if not self._cut.keeps(packet):
                 continue
-            for out in self._routes[packet.stream.index].take(packet):
+            for out in route.take(packet):
                 yield self._cut.moved(out)
         for route in self._routes.values():
             for out in route.finish():
