@@ -43,6 +43,7 @@ from unsmear.video.opening import open_container
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
+from unsmear.video.timecode import with_later_time_code
 
 _PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -149,25 +150,46 @@ def assemble(
             video = video_stream(target, encoding, info, width, path.suffix.lower())
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
             carrier: Carrier | None = None
+            notes: list[str] = []
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
                 carrier = Carrier(
                     source, target, list(origin.plan), start=origin.start, end=origin.end,
                     joints=origin.joints,
                 )  # fmt: skip
-                target.metadata.update(file_metadata(source.metadata))
-                video.metadata.update(stream_metadata(source.streams[origin.main]))
+                first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
+                whole, own, notes = _texts(source, origin, first * ticks_of(info), info.rate)
+                target.metadata.update(whole)
+                video.metadata.update(own)
                 others = carrier.packets()
             target.metadata.update(metadata or {})
             restored = _timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
-        return [*(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
+        return [*notes, *(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
             raise OutputError(f"cannot write '{name}': {reason}") from None
         raise EncodeError(f"cannot write '{name}': {reason}") from None
+
+
+def _texts(
+    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """What a source says of itself and of its video, with the time code of the first frame that is
+    written, which comes at `first`, seconds; and what cannot be kept, for the user.
+    """
+    main = source.streams[origin.main]
+    whole, own = file_metadata(source.metadata), stream_metadata(main)
+    if origin.start <= 0:
+        return whole, own, []
+    begin = (main.start_time or 0) * (main.time_base or 0)
+    frames = max(round((origin.start + first - begin) * rate), 0) if rate else 0
+    moved = [with_later_time_code(said, frames, rate) for said in (whole, own)]
+    lost = len(moved[0]) < len(whole) or len(moved[1]) < len(own)
+    told = ["the time code is not kept: it cannot be moved to the new beginning"] if lost else []
+    return moved[0], moved[1], told
 
 
 def assemble_what_can_be(
