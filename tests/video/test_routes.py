@@ -193,9 +193,14 @@ def lines(*events, codec="ass"):
 def shown(path):
     """When each line begins and ends, ms, and what it says."""
     with av.open(str(path)) as container:
-        found = []
-        for packet in container.demux(container.streams.subtitles[0]):
-            text = bytes(packet).decode().rpartition(",")[2].lstrip("\0\1\2\3\4\5\6\7\x08\x09")
+        found, track = [], container.streams.subtitles[0]
+        codec = track.codec_context.codec.canonical_name
+        for packet in container.demux(track):
+            said = bytes(packet)
+            if codec == "mov_text":  # a length before the text
+                text = said[2 : 2 + int.from_bytes(said[:2], "big")].decode()
+            else:
+                text = said.decode().rpartition(",")[2]
             if packet.dts is not None and text:
                 begin = packet.pts * packet.time_base
                 end = begin + packet.duration * packet.time_base
@@ -214,9 +219,36 @@ def test_lines_that_begin_together_are_kept(tmp_path):
     assert not any("left out" in note for note in notes)
 
 
-def test_lines_that_overlap_begin_in_time_in_another_notation(tmp_path):
+def test_lines_that_overlap_are_read_in_time_in_another_notation(tmp_path):
     events = ((100, 3000, "long"), (500, 300, "short"), (900, 300, "late"))
     source = clip(tmp_path / "in.mkv", lines(*events), frames=40)
     rewrite(source, tmp_path / "out.mp4")
-    begins = {text: begin for begin, _, text in shown(tmp_path / "out.mp4")}
-    assert begins == {text: begin for begin, _, text in events}
+    assert shown(tmp_path / "out.mp4") == [
+        (100, 500, "long"), (500, 800, "long\nshort"), (800, 900, "long"),
+        (900, 1200, "long\nlate"), (1200, 3100, "long"),
+    ]  # fmt: skip
+    rewrite(source, tmp_path / "out.webm")
+    assert shown(tmp_path / "out.webm") == shown(source)
+
+
+def test_lines_that_begin_together_are_both_read_in_mp4(tmp_path):
+    source = clip(tmp_path / "in.mkv", lines(*TOGETHER))
+    rewrite(source, tmp_path / "out.mp4")
+    assert shown(tmp_path / "out.mp4") == [
+        (100, 400, "top\nbottom"), (600, 800, "x\ny"), (800, 900, "x"),
+    ]  # fmt: skip
+
+
+def test_the_style_of_a_line_ends_with_it(tmp_path):
+    events = ((100, 300, r"{\b1}heavy"), (100, 300, "light"), (500, 100, r"one\Ntwo, three"))
+    source = clip(tmp_path / "in.mkv", lines(*events))
+    rewrite(source, tmp_path / "out.mp4")
+    rewrite(tmp_path / "out.mp4", tmp_path / "again.mkv")
+    with av.open(str(tmp_path / "again.mkv")) as container:
+        track = container.streams.subtitles[0]
+        said = [
+            bytes(packet).split(b",", 8)[-1].decode()
+            for packet in container.demux(track)
+            if packet.dts is not None
+        ]
+    assert [text for text in said if text] == [r"{\b1}heavy{\r}\Nlight", r"one\Ntwo, three"]

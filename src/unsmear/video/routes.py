@@ -15,6 +15,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 _OPUS_RATE = 48_000
 # What FFmpeg takes so many channels for that do not say what they are.
@@ -209,7 +210,8 @@ class Sound:
 
 
 class Text:
-    """Subtitles in another notation.
+    """Subtitles in another notation. In mov_text there is one text at a time: lines that overlap
+    are written together for as long as they do.
 
     Args:
         source: to be converted.
@@ -225,23 +227,60 @@ class Text:
         out.codec_context.subtitle_header = source.codec_context.subtitle_header
         out.time_base = _MICROSECOND
         self._source, self.target = source, out
+        self._one_at_a_time, self._base = codec == "mov_text", _MICROSECOND
+        self._on: list[tuple[int, bytes]] = []  # until when lines are on, and what they say
+        self._written = 0  # until when, ticks of the source
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         """What becomes of the next packet of the source."""
         try:
             found = self._source.codec_context.decode2(packet)
-            if found is None or not len(found):
-                return
-            out = self.target.codec_context.encode_subtitle(found)
         except (av.FFmpegError, ValueError):
             return  # a line that nobody can read
-        out.pts = out.dts = packet.pts
-        out.duration, out.time_base, out.stream = packet.duration, packet.time_base, self.target
-        yield out
+        if found is None or not len(found):
+            return
+        self._base = packet.time_base
+        if not (self._one_at_a_time and packet.duration and packet.pts is not None):
+            yield from self._encoded(found, packet.pts, packet.duration)
+            return
+        yield from self._until(packet.pts)
+        until = packet.pts + packet.duration
+        self._on += [(until, line.ass) for line in found if isinstance(line, AssSubtitle)]
 
     def finish(self) -> Iterator[Packet[Stream]]:
-        """Nothing: each line is by itself."""
-        yield from ()
+        """What is left when the source has ended."""
+        if self._on:
+            yield from self._until(max(until for until, _ in self._on))
+
+    def _until(self, time: int) -> Iterator[Packet[Stream]]:
+        """Lines that are on, up to a time."""
+        while self._on and self._written < time:
+            end = min(time, *(until for until, _ in self._on))
+            joined = _joined([line for _, line in self._on])
+            yield from self._encoded(joined, self._written, end - self._written)
+            self._written = end
+            self._on = [(until, line) for until, line in self._on if until > end]
+        self._written = max(self._written, time)
+
+    def _encoded(
+        self, lines: SubtitleSet, pts: int | None, duration: int | None
+    ) -> Iterator[Packet[Stream]]:
+        try:
+            out: Packet[Stream] = self.target.codec_context.encode_subtitle(lines)
+        except (av.FFmpegError, ValueError):
+            return  # a line that cannot be said in it
+        out.pts = out.dts = pts
+        out.duration, out.time_base, out.stream = duration, self._base, self.target
+        yield out
+
+
+def _joined(lines: list[bytes]) -> SubtitleSet:
+    """Lines in FFmpeg's ASS, in which eight fields stand before the text, as one."""
+    head = lines[0].split(b",", 8)[:8]
+    texts = [line.split(b",", 8)[-1] for line in lines]
+    # A style that a line sets would go on in the next; mov_text does not know a reset of all.
+    ended = [text + rb"{\b0\i0\u0\r}" if b"{" in text else text for text in texts[:-1]]
+    return SubtitleSet.create(b",".join([*head, rb"\N".join([*ended, texts[-1]])]), 0, 0)
 
 
 Route = Copy | Sound | Text
