@@ -29,6 +29,21 @@ def test_lines_at_the_ends_of_a_stretch_are_on_while_it_lasts(tmp_path, kind):
     assert shown(tmp_path / f"out.{kind}") == [(0, 600, "long"), (800, 1000, "later")]
 
 
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_lines_that_overlap_where_a_stretch_begins(tmp_path, kind):
+    events = ((100, 1900, "long"), (300, 1000, "short"), (1500, 200, "on"))
+    source = clip(tmp_path / "in.mkv", lines(*events), frames=20)
+    stretch(source, tmp_path / f"out.{kind}", Fraction(1), None)
+    found = shown(tmp_path / f"out.{kind}")
+    if kind == "mkv":
+        assert found == [(0, 1000, "long"), (0, 300, "short"), (500, 700, "on")]
+    else:
+        assert found == [
+            (0, 300, "long\nshort"), (300, 500, "long"),
+            (500, 700, "long\non"), (700, 1000, "long"),
+        ]  # fmt: skip
+
+
 def test_a_line_that_ends_where_a_stretch_begins_is_not_on(tmp_path):
     source = clip(tmp_path / "in.mkv", lines((100, 900, "over"), (1000, 300, "on")), frames=20)
     stretch(source, tmp_path / "out.mkv", Fraction(1), None)

@@ -7,8 +7,6 @@ from fractions import Fraction
 from av.packet import Packet
 from av.stream import Stream
 
-_LEAST = -(1 << 62)  # ticks
-
 
 class Cut:
     """Chooses packets, in the order of the file, and gives them their new times.
@@ -26,22 +24,30 @@ class Cut:
 
     def keeps(self, packet: Packet[Stream]) -> bool:
         """Whether a packet belongs to the stretch. A line of subtitles that is on at one of its
-        ends is on for as long as it is inside.
+        ends is shortened to what is inside.
         """
-        stream = packet.stream
-        if stream.type == "video":
+        if packet.stream.type == "video":
             return self._decodable(packet)
-        begin, base = _shown(packet), packet.time_base
+        begin = _shown(packet)
         inside = self._end is None or begin < self._end
-        if stream.type == "subtitle" and packet.duration:
-            until = begin + packet.duration * base
-            if self._start > 0:
-                inside, begin = inside and until > self._start, max(begin, self._start)
-            until = until if self._end is None else min(until, self._end)
-            packet.duration = max(round((until - begin) / base), 0)
-            return inside
+        if packet.stream.type == "subtitle" and packet.duration:
+            return inside and self._shortened(packet)
         # Without a start even sound from before zero is kept: players prime their decoders with it.
         return inside and (self._start <= 0 or begin >= self._start)
+
+    def _shortened(self, packet: Packet[Stream]) -> bool:
+        """Shorten a line of subtitles; whether anything is left."""
+        begin, base = _shown(packet), packet.time_base
+        until = begin + (packet.duration or 0) * base
+        if self._start > 0 and begin < self._start:
+            begin, first = self._start, round(self._start / base)
+            packet.pts = first
+            if packet.dts is not None:
+                packet.dts = max(packet.dts, first)
+        if self._end is not None:
+            until = min(until, self._end)
+        packet.duration = max(round((until - begin) / base), 0)
+        return until > begin
 
     def _decodable(self, packet: Packet[Stream]) -> bool:
         """Video as it is begins at a key frame: nothing before can be decoded, nor what is shown
@@ -66,12 +72,10 @@ class Cut:
         """A packet of the new file, at its time there, and that time in seconds."""
         if self._start:
             shift = round(self._start / packet.time_base)
-            # A subtitle that is on already when the stretch begins is on from its beginning.
-            least = 0 if packet.stream.type == "subtitle" else _LEAST
             if packet.pts is not None:
-                packet.pts = max(packet.pts - shift, least)
+                packet.pts -= shift
             if packet.dts is not None:
-                packet.dts = max(packet.dts - shift, least)
+                packet.dts -= shift
         return (packet.dts or 0) * packet.time_base, packet
 
     def notes(self) -> list[str]:
