@@ -142,10 +142,10 @@ def _layouts(name: str, count: int) -> Iterator[str]:
 def _takes(codec: str, rate: int, layout: str) -> bool:
     context = av.CodecContext.create(codec, "w")
     assert isinstance(context, AudioCodecContext)
-    context.sample_rate, context.layout = rate, layout
     context.format = (context.codec.audio_formats or [])[0]
-    context.time_base = Fraction(1, rate)
     try:
+        context.sample_rate, context.layout = rate, layout
+        context.time_base = Fraction(1, rate)
         context.open()
     except (av.FFmpegError, ValueError):
         return False
@@ -245,7 +245,8 @@ class Text:
             return
         yield from self._until(packet.pts)
         until = packet.pts + packet.duration
-        self._on += [(until, line.ass) for line in found if isinstance(line, AssSubtitle)]
+        if until > self._written:  # else it comes out of order, and too late
+            self._on += [(until, line.ass) for line in found if isinstance(line, AssSubtitle)]
 
     def finish(self) -> Iterator[Packet[Stream]]:
         """What is left when the source has ended."""
