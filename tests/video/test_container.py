@@ -70,7 +70,7 @@ def test_sound_of_all_kinds_goes_into_m4v(tmp_path):
 @pytest.mark.parametrize("suffix", [".mov", ".MOV"])
 def test_what_phones_say_is_kept_whatever_the_case_of_the_suffix(tmp_path, suffix):
     made = {"com.apple.quicktime.make": "Apple"}
-    plain = write_video(tmp_path / "plain.mov", frames=2, codec="libx265",
+    plain = write_video(tmp_path / "plain.mov", codec="libx265",
                         options={"x265-params": "log-level=none"})  # fmt: skip
     with (
         av.open(str(plain)) as source,
