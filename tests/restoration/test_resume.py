@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from filelock import FileLock
@@ -24,6 +26,8 @@ from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.work import WorkFolder, work_path
+from unsmear.video import writer
+from unsmear.video.encoding import ENCODERS, EncodeChoice
 from unsmear.video.images import integer_from_unit, write_image
 
 FRAMES = 23
@@ -254,6 +258,35 @@ def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     monkeypatch.setattr(sinks.FrameEncoder, "encode", refuses)
     with pytest.raises(EncodeError):
         restore_file(source, target, network, "all")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, monkeypatch):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+
+    def refuses(*arguments):
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "video_stream", refuses)
+        with pytest.raises(EncodeError) as told:
+            restore_file(source, target, network, 3)
+    assert str(told.value).startswith(f"cannot write '{target}': Invalid argument; ")
+    assert f"kept in '{work_path(target)}'" in str(told.value)
+    assert restore_file(source, target, network, 3) == Outcome(9, resumed=9)
+    assert not work_path(target).exists()
+
+
+def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, monkeypatch):
+    """A row of the table that is wrong."""
+    row = ENCODERS["vp9"]
+    wrong = dataclasses.replace(row, containers=row.containers | {".mov"})
+    monkeypatch.setitem(ENCODERS, "vp9", wrong)
+    source, target = write_video(tmp_path / "in.mp4", frames=2), tmp_path / "out.mov"
+    done, choice = [], EncodeChoice(codec="vp9")
+    with pytest.raises(EncodeError, match=r"out\.mov'.*do not take vp9.*--codec"):
+        restore_file(source, target, network, 3, Settings(encode=choice), on_progress=done.append)
+    assert done == []
     assert list(tmp_path.iterdir()) == [source]
 
 

@@ -22,7 +22,7 @@ def rewrite(source, target, choice=EncodeChoice()):
     """Read and write again without a change, with all other streams."""
     spool = target.with_name(f"{target.name}.spool")
     with VideoReader(source) as reader:
-        info, suffix = reader.info, target.suffix
+        info, suffix = reader.info, target.suffix.lower()
         size = (info.width, info.height)
         encoding = choose_encoding(choice, reader.codec, reader.pixel_format, suffix, size)
         encoder, file, frames = FrameEncoder(encoding, info, info.width), SpoolWriter(spool), []

@@ -90,6 +90,36 @@ def test_rgb_that_says_its_colours_keeps_them(tmp_path):
     assert (tags.matrix, tags.primaries, tags.transfer) == (9, 9, 16)
 
 
+def bottom_up(path):
+    """The same file with pictures that begin at the bottom, as Windows programs write them."""
+    contents = bytearray(path.read_bytes())
+    height = contents.find(b"strf") + 16  # in a BITMAPINFOHEADER, below zero for top-down
+    rows = abs(int.from_bytes(contents[height : height + 4], "little", signed=True))
+    contents[height : height + 4] = rows.to_bytes(4, "little", signed=True)
+    path.write_bytes(contents)
+    return path
+
+
+@pytest.mark.parametrize("form", ["bgr24", "bgra", "rgb555le"])
+@pytest.mark.parametrize("size", [(64, 48), (36, 21)])
+def test_pictures_that_begin_at_the_bottom_are_read_from_the_top(tmp_path, form, size):
+    source, wanted = rgb_video(tmp_path / "in.avi", form, codec="rawvideo", size=size)
+    with av.open(str(bottom_up(source))) as container:
+        frame = next(container.decode(video=0))
+        assert frame.planes[0].line_size < 0
+        assert is_opaque(frame)
+    with VideoReader(source) as reader:
+        for frame, truth in zip(reader, wanted, strict=True):
+            error = (frame.rgb - truth.flip(1)).abs().mean()
+            assert error < (0.03 if form == "rgb555le" else 0.004)
+
+
+def test_alpha_of_pictures_that_begin_at_the_bottom(tmp_path):
+    source, _ = rgb_video(tmp_path / "in.avi", "bgra", codec="rawvideo", frames=1, alpha=0)
+    with pytest.raises(InputError, match="has transparency"):
+        VideoReader(bottom_up(source))
+
+
 ALPHA = [("rgba", "png", "mov"), ("argb", "qtrle", "mov"), ("yuva444p10le", "prores_ks", "mov"),
          ("yuva420p", "ffv1", "mkv"), ("gbrap10le", "ffv1", "mkv"), ("ya8", "png", "mov"),
          ("rgba64be", "png", "mov"), ("bgra", "ffv1", "mkv")]  # fmt: skip

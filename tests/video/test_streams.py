@@ -12,6 +12,7 @@ from av.stream import Disposition
 from tests.conftest import mild, write_video
 from tests.video.test_files import rewrite
 from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video import writer
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
@@ -188,6 +189,30 @@ def test_a_cover_is_kept(tmp_path):
             covers = [s for s in container.streams.video if _is_cover(s)]
             assert len(covers) == 1
             assert bytes(next(iter(container.demux(covers[0])))) == _jpeg()
+
+
+@pytest.mark.parametrize("start", [None, Fraction(1, 10)])
+def test_a_cover_without_a_time_is_kept(tmp_path, start):
+    """As it is in MP4, beside the streams that have times."""
+    plain, path = write_video(tmp_path / "plain.mp4", frames=6), tmp_path / "in.mp4"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        cover = target.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        image = av.Packet(_jpeg())
+        image.pts = image.dts = 0
+        image.time_base, image.is_keyframe, image.stream = MS, True, cover
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+        target.mux(image)
+    settings = Settings(span=Span(start=start))
+    restore_file(path, tmp_path / "out.mp4", mild(), 1, settings)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        (stream,) = [stream for stream in container.streams.video if _is_cover(stream)]
+        assert bytes(next(iter(container.demux(stream)))) == _jpeg()
 
 
 def test_a_second_video_stream_is_passed_on(tmp_path):

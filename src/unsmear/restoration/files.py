@@ -45,6 +45,7 @@ from unsmear.restoration.stretch import (
     open_reader,
 )
 from unsmear.restoration.work import WorkFolder, fingerprint
+from unsmear.video.container import check_container
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.orientation import orientation_of, picture_notes
@@ -118,7 +119,8 @@ def restore_file(
 
     Raises:
         InputError: the source cannot be used.
-        OutputError: the target cannot be written. Nothing is left under its name.
+        OutputError: the target cannot be written. Nothing is left under its name. What is restored
+            is kept in the hidden folder beside it, unless the encoder refuses pictures.
         ConfigError: window is even or below 1, or refine is asked of a network that looks at no
             neighbours.
     """
@@ -207,6 +209,8 @@ class _Run:
             )
             for one in written
         ]
+        for kind, encoding, one in zip(kinds, encodings, written, strict=True):
+            check_container(_target_of(target, kind), encoding, one, one.width)
         # Containers have no time before zero: what begins there is moved, sound and all.
         offset = span.offset if span.start is not None else min(reader.first_pts, Fraction(0))
         # A whole number of ticks, or two frames could fall on one.
@@ -256,9 +260,16 @@ class _Run:
                 f"{untouched} frames are given as they came in: what the network made of them "
                 "was not plausible"
             )
-        for sink in sinks:
-            for note in sink.finish(parts):
-                self.on_note(note)
+        try:
+            for sink in sinks:
+                for note in sink.finish(parts):
+                    self.on_note(note)
+        except EncodeError as error:  # all frames are there: hours of work, it may be
+            work.keep()
+            raise EncodeError(
+                f"{error}; what was restored is kept in '{work.path}', and the same command tries "
+                "again: where that does not help, remove it and choose an output ending in .mkv"
+            ) from None
         work.start_publishing()
         for sink in sinks:
             sink.publish()

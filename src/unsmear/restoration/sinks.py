@@ -158,11 +158,12 @@ class VideoSink:
         spools = [self._spool(part) for part in range(parts)]
         notes: list[str] = []
         if self._origin is None:
-            assemble(partial, spools, self._encoding, self._info, self._width)
+            assemble(partial, spools, self._encoding, self._info, self._width, result=self.target)
         else:
             notes = assemble_what_can_be(
-                partial, spools, self._encoding, self._info, self._width, self._origin
-            )
+                partial, spools, self._encoding, self._info, self._width, self._origin,
+                self.target,
+            )  # fmt: skip
         with writing(self.target):
             give_name(partial, self._whole)
         return notes

@@ -54,20 +54,21 @@ class Encoder:
         return {form.name for form in av.Codec(self.name, "w").video_formats or ()}
 
 
-_MP4 = frozenset({".mp4", ".m4v", ".mov"})
+_MP4 = frozenset({".mp4", ".m4v"})
+_MOV = frozenset({".mov"})  # has no place for VP9 and AV1
 _MKV = frozenset({".mkv"})
 _WEBM = frozenset({".webm"})
 ENCODERS: dict[Family, Encoder] = {
     row.family: row
     for row in (
-        Encoder("h264", "libx264", _MP4 | _MKV, 16, 51, {"preset": "fast"}, False),
-        Encoder("hevc", "libx265", _MP4 | _MKV, 18, 51, {"preset": "fast"}, False),
+        Encoder("h264", "libx264", _MP4 | _MOV | _MKV, 16, 51, {"preset": "fast"}, False),
+        Encoder("hevc", "libx265", _MP4 | _MOV | _MKV, 18, 51, {"preset": "fast"}, False),
         Encoder(
             "vp9", "libvpx-vp9", _MP4 | _MKV | _WEBM, 20, 63,
             {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}, True,
         ),
         Encoder("av1", "libsvtav1", _MP4 | _MKV | _WEBM, 20, 63, {"preset": "8"}, True),
-        Encoder("prores", "prores_ks", frozenset({".mov", ".mkv"}), None, 0, {}, True),
+        Encoder("prores", "prores_ks", _MOV | _MKV, None, 0, {}, True),
         Encoder("ffv1", "ffv1", _MKV, None, 0, {"level": "3", "slicecrc": "1"}, True),
     )
 }  # fmt: skip

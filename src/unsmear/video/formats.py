@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from unsmear.clip import YuvPlanes
 from unsmear.errors import ConfigError
 
-VIDEO_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")  # suffixes that can be written
+# FFmpeg's muxer for each suffix that can be written. Left to itself it takes one made for iPods for
+# .m4v, which refuses nearly all.
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".m4v": "mp4", ".mkv": "matroska", ".webm": "webm"}
+VIDEO_CONTAINERS = tuple(MUXERS)
 _NAMES = {(1, 1): "yuv420p", (1, 0): "yuv422p", (0, 0): "yuv444p"}
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 

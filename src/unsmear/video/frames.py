@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import struct
 from fractions import Fraction
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unsmear.clip import ColorTags, HdrMetadata, MasteringDisplay, YuvPlanes
@@ -151,17 +154,28 @@ def _rgb(frame: VideoFrame) -> Tensor:
 
 def _plane(frame: VideoFrame, index: int, depth: int) -> Tensor:
     plane = frame.planes[index]
-    dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
-    rows = np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
+    rows = _rows(plane, depth)
     return torch.from_numpy(rows[:, : plane.width].copy())
 
 
 def _packed(frame: VideoFrame, count: int, depth: int = 8) -> Tensor:
     plane = frame.planes[0]
-    dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
-    rows = np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
+    rows = _rows(plane, depth)
     pixels = rows[:, : plane.width * count].reshape(plane.height, plane.width, count)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def _rows(plane: VideoPlane, depth: int) -> NDArray[np.generic]:
+    """(H, numbers of a row), from the top of the picture on; valid as long as its frame is."""
+    dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
+    stride = plane.line_size
+    if stride >= 0:
+        return np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
+    # Bottom-up, as Windows stores pictures: PyAV's buffer begins at the top row, the last in
+    # memory, and would be read on beyond it.
+    begin = plane.buffer_ptr + stride * (plane.height - 1)
+    memory = (ctypes.c_uint8 * plane.buffer_size).from_address(begin)
+    return np.frombuffer(memoryview(memory), dtype=dtype).reshape(plane.height, -1)[::-1]
 
 
 def display_matrix_of(frame: VideoFrame) -> tuple[int, ...] | None:

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import av
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container import InputContainer, OutputContainer
@@ -22,8 +21,11 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from unsmear.video.cut import Cut
+from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
 from unsmear.video.opening import is_cover
+from unsmear.video.routes import Copy, Route, Sound, Text, shape_for
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -37,8 +39,6 @@ _TEXT = {
     ".mkv": "ass",
 }
 _TEXT_KINDS = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm", ".mkv": "matroska"}
-_OPUS_RATE = 48_000
 _PACKETS_TO_TRY = 3
 
 
@@ -83,15 +83,22 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
     if _fits(source, stream, suffix):
         return Carried(stream.index, "copy")
     if kind == "audio" and codec:
-        wanted = _SOUND[suffix]
-        return Carried(
-            stream.index, "convert", wanted, f"{name} becomes {wanted.removeprefix('lib')}"
-        )
+        assert isinstance(stream, AudioStream)
+        return _converted(stream, name, _SOUND[suffix])
     if kind == "subtitle" and codec in _TEXT_KINDS:
         return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
     if kind == "data" and (source.chapters() or "timecode" in stream.metadata):
         return Carried(stream.index, "drop")  # chapters and time code are written anew
     return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not hold it")
+
+
+def _converted(stream: AudioStream, name: str, encoder: str) -> Carried:
+    shape, codec = shape_for(stream, encoder), encoder.removeprefix("lib")
+    if shape is None:
+        note = f"{name} is left out: {codec} does not take its {stream.channels} channels"
+        return Carried(stream.index, "drop", note=note)
+    less = f", {shape.less}" if shape.less else ""
+    return Carried(stream.index, "convert", encoder, f"{name} becomes {codec}{less}")
 
 
 def _cover(stream: Stream) -> bool:
@@ -104,10 +111,10 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
     if stream.type == "data" or context is None:
         return False
     try:
-        with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as trial:
+        with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
             if context.codec.canonical_name not in trial.supported_codecs:
                 return False
-            copy = _Copy(trial.add_stream_from_template(stream, opaque=True))
+            copy = Copy(stream, trial.add_stream_from_template(stream, opaque=True))
             trial.start_encoding()
             source.seek(0)
             for packet in islice(source.demux(stream), _PACKETS_TO_TRY):
@@ -141,9 +148,9 @@ class Carrier:
         end: Fraction | None = None,
         joints: Sequence[Joint] = (),
     ) -> None:
-        self._source, self._start, self._end = source, start, end
+        self._source, self._cut = source, Cut(start, end)
         self._timeline = Timeline(joints)
-        self._routes: dict[int, _Route] = {}
+        self._routes: dict[int, Route] = {}
         self._kinds = {stream.index: stream.type for stream in source.streams}
         for entry in plan:
             stream = source.streams[entry.index]
@@ -151,11 +158,13 @@ class Carrier:
                 _attach(stream, target)
             elif entry.how == "copy":
                 copy = target.add_stream_from_template(stream, opaque=True)
-                self._routes[entry.index] = _Copy(_labelled(copy, stream))
+                self._routes[entry.index] = Copy(stream, _labelled(copy, stream))
             elif entry.how == "convert" and isinstance(stream, AudioStream):
-                self._routes[entry.index] = _Sound(stream, target, entry.codec)
+                sound = self._routes[entry.index] = Sound(stream, target, entry.codec)
+                _labelled(sound.target, stream)
             elif entry.how == "convert" and isinstance(stream, SubtitleStream):
-                self._routes[entry.index] = _Text(stream, target, entry.codec)
+                text = self._routes[entry.index] = Text(stream, target, entry.codec)
+                _labelled(text.target, stream)
         _set_chapters(source, target, start, end)
 
     def packets(self) -> Iterator[tuple[Fraction, Packet[Stream]]]:
@@ -171,155 +180,34 @@ class Carrier:
                 break  # the file breaks off here, as the reader has told
             if packet is None:
                 break
+            route = self._routes[packet.stream.index]
+            if packet.size and _cover(packet.stream):  # which has no time
+                packet.pts = packet.dts = 0
+                yield from ((Fraction(0), out) for out in route.take(packet))
+                continue
             # Without either stamp it is the demuxer's mark that a stream has ended.
             if packet.dts is None and packet.pts is None:
                 continue
             self._timeline.place(packet)
-            if not self._inside(packet):
+            if not self._cut.keeps(packet):
                 continue
-            for out in self._routes[packet.stream.index].take(packet):
-                yield self._moved(out)
+            for out in route.take(packet):
+                yield self._cut.moved(out)
         for route in self._routes.values():
             for out in route.finish():
-                yield self._moved(out)
+                yield self._cut.moved(out)
 
     def notes(self) -> list[str]:
         """What was left out, for the user, when all packets have been taken."""
-        found = []
+        found = self._cut.notes()
         for index, route in self._routes.items():
-            if isinstance(route, _Copy) and route.dropped:
+            if isinstance(route, Copy) and route.dropped:
                 seconds = f"{float(route.lost):.2f} s"
                 found.append(
                     f"{self._kinds[index]} stream {index}: {route.dropped} packets ({seconds}) "
                     "whose times do not rise are left out"
                 )
         return found
-
-    def _inside(self, packet: Packet[Stream]) -> bool:
-        base = packet.time_base
-        begin = ((packet.dts or 0) if packet.pts is None else packet.pts) * base
-        until = begin + (packet.duration or 0) * base if packet.stream.type == "subtitle" else begin
-        # Without a start even sound from before zero is kept: players prime their decoders with it.
-        return (self._start <= 0 or until >= self._start) and (
-            self._end is None or begin < self._end
-        )
-
-    def _moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
-        if self._start:
-            shift = round(self._start / packet.time_base)
-            # A subtitle that is on already when the stretch begins is on from its beginning.
-            least = 0 if packet.stream.type == "subtitle" else -(1 << 62)
-            if packet.pts is not None:
-                packet.pts = max(packet.pts - shift, least)
-            if packet.dts is not None:
-                packet.dts = max(packet.dts - shift, least)
-        return (packet.dts or 0) * packet.time_base, packet
-
-
-class _Copy:
-    """Packets as they are, but for damaged ones, whose times do not rise. Matroska may leave the
-    first times of decoding open: they count down from the first that is known.
-
-    Attributes:
-        dropped: packets that were left out.
-        lost: seconds that these would have lasted.
-    """
-
-    def __init__(self, target: Stream) -> None:
-        self._target = target
-        self._open: list[Packet[Stream]] = []
-        self._last: int | None = None
-        self.dropped, self.lost = 0, Fraction(0)
-
-    def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        packet.stream = self._target
-        self._open.append(packet)
-        if packet.dts is not None:
-            yield from self._closed(packet.dts)
-
-    def finish(self) -> Iterator[Packet[Stream]]:
-        if self._open:
-            yield from self._closed(min(packet.pts or 0 for packet in self._open))
-
-    def _closed(self, last: int) -> Iterator[Packet[Stream]]:
-        for number, packet in enumerate(self._open):
-            dts = last + 1 + number - len(self._open)
-            if self._last is None or dts > self._last:
-                self._last = packet.dts = dts
-                packet.pts = max(dts, dts if packet.pts is None else packet.pts)
-                yield packet
-            else:
-                self.dropped += 1
-                self.lost += (packet.duration or 0) * packet.time_base
-        self._open = []
-
-
-class _Sound:
-    """Sound in another codec."""
-
-    def __init__(self, source: AudioStream, target: OutputContainer, codec: str) -> None:
-        rate = _OPUS_RATE if codec == "libopus" else source.rate
-        out = target.add_stream(codec, rate=rate, layout=source.layout.name)
-        assert isinstance(out, AudioStream)
-        if codec != "flac":
-            out.bit_rate = 96_000 * max(source.channels, 1)
-        self._source, self._target = source, out
-        self._resampler: AudioResampler | None = None
-        _labelled(out, source)
-
-    def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        try:
-            frames = self._source.decode(packet)
-        except av.FFmpegError:
-            return  # a damaged packet of sound is silence
-        for frame in frames:
-            yield from self._encoded(frame)
-
-    def finish(self) -> Iterator[Packet[Stream]]:
-        if self._resampler is not None:
-            yield from self._encoded(None)
-            yield from self._target.encode(None)
-
-    def _encoded(self, frame: av.AudioFrame | None) -> Iterator[Packet[Stream]]:
-        if self._resampler is None:
-            context = self._target.codec_context
-            self._resampler = AudioResampler(
-                context.format, context.layout, context.rate, context.frame_size or None
-            )
-        for part in self._resampler.resample(frame):
-            yield from self._target.encode(part)
-
-
-class _Text:
-    """Subtitles in another notation."""
-
-    def __init__(self, source: SubtitleStream, target: OutputContainer, codec: str) -> None:
-        out = target.add_stream(codec)
-        assert isinstance(out, SubtitleStream)
-        if not source.codec_context.is_open:
-            source.codec_context.open()
-        out.codec_context.subtitle_header = source.codec_context.subtitle_header
-        out.time_base = Fraction(1, 1000)
-        self._source, self._target = source, out
-        _labelled(out, source)
-
-    def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        try:
-            found = self._source.codec_context.decode2(packet)
-            if found is None or not len(found):
-                return
-            out = self._target.codec_context.encode_subtitle(found)
-        except (av.FFmpegError, ValueError):
-            return  # a line that nobody can read
-        out.pts = out.dts = packet.pts
-        out.duration, out.time_base, out.stream = packet.duration, packet.time_base, self._target
-        yield out
-
-    def finish(self) -> Iterator[Packet[Stream]]:
-        yield from ()
-
-
-_Route = _Copy | _Sound | _Text
 
 
 def _labelled(target: Stream, source: Stream) -> Stream:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -28,21 +28,22 @@ from av.video.stream import VideoStream
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, cannot_write
 from unsmear.video.color import convert_planes
+from unsmear.video.container import open_target, video_stream
 from unsmear.video.encoding import (
     EncodeChoice,
     Encoding,
     FrameEncoder,
     choose_encoding,
-    configure,
     ticks_of,
 )
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
-from unsmear.video.opening import ffmpeg_name, open_container
+from unsmear.video.opening import open_container
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
+from unsmear.video.timecode import with_later_time_code
 
 _PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -121,6 +122,7 @@ def assemble(
     *,
     origin: Origin | None = None,
     metadata: Mapping[str, str] | None = None,
+    result: Path | None = None,
 ) -> list[str]:
     """Put a video file together. Same input, same bytes.
 
@@ -132,45 +134,62 @@ def assemble(
         width: of the pictures.
         origin: source of other streams, chapters and metadata.
         metadata: of the file, over the source's.
+        result: what errors call the file, where it has another name while it grows.
 
     Returns:
         What could not be kept, for the user.
 
     Raises:
-        OutputError: the disk is full, or the container refuses.
+        OutputError: the disk is full, or (`EncodeError`) the container refuses.
     """
+    name = path if result is None else result
     try:
         with contextlib.ExitStack() as stack:
-            target = stack.enter_context(
-                av.open(
-                    ffmpeg_name(path),
-                    "w",
-                    container_options=_container_options(path.suffix, origin),
-                )
-            )
+            target = stack.enter_context(open_target(path, None if origin is None else origin.path))
             target.flags = int(target.flags) | _BITEXACT
-            video = _video_stream(target, encoding, info, width, path.suffix)
+            video = video_stream(target, encoding, info, width, path.suffix.lower())
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
             carrier: Carrier | None = None
+            notes: list[str] = []
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
                 carrier = Carrier(
                     source, target, list(origin.plan), start=origin.start, end=origin.end,
                     joints=origin.joints,
                 )  # fmt: skip
-                target.metadata.update(file_metadata(source.metadata))
-                video.metadata.update(stream_metadata(source.streams[origin.main]))
+                first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
+                whole, own, notes = _texts(source, origin, first * ticks_of(info), info.rate)
+                target.metadata.update(whole)
+                video.metadata.update(own)
                 others = carrier.packets()
             target.metadata.update(metadata or {})
             restored = _timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
-        return [*(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
+        return [*notes, *(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _DISK_ERRORS:
-            raise OutputError(f"cannot write '{path}': {reason}") from None
-        raise EncodeError(f"cannot write '{path}': {reason}") from None
+            raise OutputError(f"cannot write '{name}': {reason}") from None
+        raise EncodeError(f"cannot write '{name}': {reason}") from None
+
+
+def _texts(
+    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """What a source says of itself and of its video, with the time code of the first frame that is
+    written, which comes at `first`, seconds; and what cannot be kept, for the user.
+    """
+    main = source.streams[origin.main]
+    whole, own = file_metadata(source.metadata), stream_metadata(main)
+    if origin.start <= 0:
+        return whole, own, []
+    begin = (main.start_time or 0) * (main.time_base or 0)
+    frames = max(round((origin.start + first - begin) * rate), 0) if rate else 0
+    moved = [with_later_time_code(said, frames, rate) for said in (whole, own)]
+    lost = len(moved[0]) < len(whole) or len(moved[1]) < len(own)
+    told = ["the time code is not kept: it cannot be moved to the new beginning"] if lost else []
+    return moved[0], moved[1], told
 
 
 def assemble_what_can_be(
@@ -180,6 +199,7 @@ def assemble_what_can_be(
     info: ClipInfo,
     width: int,
     origin: Origin,
+    result: Path,
 ) -> list[str]:
     """As `assemble`; but where the container refuses, the streams that it refuses are left out.
 
@@ -187,24 +207,35 @@ def assemble_what_can_be(
         What was left out or could not be kept, for the user.
 
     Raises:
-        OutputError: the disk is full, or the container refuses the pictures alone.
+        OutputError: the disk is full, or (`EncodeError`) the container refuses the pictures alone.
     """
+
+    def assembled(plan: Sequence[Carried]) -> list[str]:
+        reduced = replace(origin, plan=plan)
+        return assemble(path, spools, encoding, info, width, origin=reduced, result=result)
+
     try:
-        return assemble(path, spools, encoding, info, width, origin=origin)
+        return assembled(origin.plan)
     except EncodeError:
         kept = []
         for entry in origin.plan:
-            alone = replace(origin, plan=[entry])
             with contextlib.suppress(EncodeError):
-                assemble(path, spools, encoding, info, width, origin=alone)
+                assembled([entry])
                 kept.append(entry)
         try:
-            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assembled(kept)
         except EncodeError:  # each alone is taken, together they are not
             kept = []
-            told = assemble(path, spools, encoding, info, width, origin=replace(origin, plan=kept))
+            told = assembled(kept)
         lost = [entry for entry in origin.plan if entry not in kept]
-        return told + [f"stream {entry.index} is damaged and was left out" for entry in lost]
+        return told + [_left_out(entry) for entry in lost]
+
+
+def _left_out(entry: Carried) -> str:
+    if entry.how == "convert":
+        codec = entry.codec.removeprefix("lib")
+        return f"stream {entry.index} could not be converted to {codec} and was left out"
+    return f"stream {entry.index} is damaged and was left out"
 
 
 def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
@@ -215,30 +246,6 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
         return []
     kept = set_pixel_aspect(path, aspect)
     return [] if kept else [f"the shape of pixels, {aspect}, is not kept"]
-
-
-def _container_options(suffix: str, origin: Origin | None) -> dict[str, str]:
-    if suffix in (".mp4", ".mov", ".m4v") and origin is not None:
-        with open_container(origin.path) as source:
-            if any(key.startswith("com.") for key in source.metadata):
-                return {"movflags": "use_metadata_tags"}
-    return {}
-
-
-def _video_stream(
-    target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
-) -> VideoStream:
-    """A stream for packets encoded elsewhere: its own encoder is opened for its header only."""
-    os.environ.setdefault("SVT_LOG", "1")
-    stream = target.add_stream(encoding.encoder.name, rate=info.rate or Fraction(25))
-    assert isinstance(stream, VideoStream)
-    configure(stream.codec_context, encoding, info, width)
-    stream.time_base = ticks_of(info)
-    if info.display_matrix:
-        stream.set_display_matrix(info.display_matrix)
-    if encoding.encoder.family == "hevc" and suffix in (".mp4", ".mov", ".m4v"):
-        stream.codec_context.codec_tag = "hvc1"  # without it Apple's players refuse
-    return stream
 
 
 def _timed(
@@ -338,8 +345,9 @@ class VideoWriter:
         self._file.finish()
         whole = self._folder / self.path.name
         assemble(
-            whole, [self._spool], self._encoding, self._info, self._width, metadata=self._metadata
-        )
+            whole, [self._spool], self._encoding, self._info, self._width,
+            metadata=self._metadata, result=self.path,
+        )  # fmt: skip
         publish(whole, self.path)
 
     def __enter__(self) -> VideoWriter:

@@ -1,0 +1,87 @@
+"""The head of a new file: its muxer, and the stream that restored pictures go into."""
+
+from __future__ import annotations
+
+import io
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from unsmear.clip import ClipInfo
+from unsmear.errors import EncodeError
+from unsmear.video.encoding import ENCODERS, Encoding, configure, ticks_of
+from unsmear.video.formats import MUXERS
+from unsmear.video.opening import ffmpeg_name, open_container
+
+_OF_APPLE = (".mp4", ".mov", ".m4v")  # containers of the QuickTime kind
+
+
+def open_target(path: Path, source: Path | None) -> OutputContainer:
+    """A file to write.
+
+    Args:
+        path: of it; its suffix, in either case, chooses the muxer.
+        source: where its metadata come from.
+    """
+    suffix = path.suffix.lower()
+    return av.open(
+        ffmpeg_name(path), "w", format=MUXERS[suffix], container_options=_options(suffix, source)
+    )
+
+
+def _options(suffix: str, source: Path | None) -> dict[str, str]:
+    if suffix in _OF_APPLE and source is not None:
+        with open_container(source) as opened:
+            if any(key.startswith("com.") for key in opened.metadata):
+                return {"movflags": "use_metadata_tags"}
+    return {}
+
+
+def video_stream(
+    target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
+) -> VideoStream:
+    """A stream for packets encoded elsewhere: its own encoder is opened for its header only.
+
+    Args:
+        target: to write.
+        encoding: how pictures are encoded.
+        info: of the clip.
+        width: of the pictures.
+        suffix: of the file, in lower case.
+    """
+    os.environ.setdefault("SVT_LOG", "1")
+    stream = target.add_stream(encoding.encoder.name, rate=info.rate or Fraction(25))
+    assert isinstance(stream, VideoStream)
+    configure(stream.codec_context, encoding, info, width)
+    stream.time_base = ticks_of(info)
+    if info.display_matrix:
+        stream.set_display_matrix(info.display_matrix)
+    if encoding.encoder.family == "hevc" and suffix in _OF_APPLE:
+        stream.codec_context.codec_tag = "hvc1"  # without it Apple's players refuse
+    return stream
+
+
+def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) -> None:
+    """Whether a file takes what is going to be encoded, before any work is done: its muxer writes
+    the head of one.
+
+    Raises:
+        EncodeError: the encoder or the muxer refuses.
+    """
+    suffix = path.suffix.lower()
+    try:
+        with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
+            video_stream(trial, encoding, info, width, suffix)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        what = f"{encoding.encoder.family} of {encoding.pixel_format.name}, {width}x{info.height},"
+        known = " or ".join(name for name, row in ENCODERS.items() if suffix in row.containers)
+        raise EncodeError(
+            f"cannot write '{path}': {suffix} files do not take {what} ({reason}): choose --codec "
+            f"{known}, or an output that ends in .mkv"
+        ) from None

@@ -1,0 +1,96 @@
+"""The stretch of a file that is kept: which packets of its other streams, and when."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from av.packet import Packet
+from av.stream import Stream
+
+
+class Cut:
+    """Chooses packets, in the order of the file, and gives them their new times.
+
+    Args:
+        start: seconds that are cut off at the beginning; below zero, so much is put before.
+        end: time at which the source is cut off, seconds, before `start` is subtracted.
+    """
+
+    def __init__(self, start: Fraction, end: Fraction | None) -> None:
+        self._start, self._end = start, end
+        # Of videos: when the first key frame is shown, and the first frame that is left out.
+        self._begun: dict[int, Fraction] = {}
+        self._missing: dict[int, Fraction] = {}
+
+    def keeps(self, packet: Packet[Stream]) -> bool:
+        """Whether a packet belongs to the stretch. A line of subtitles that is on at one of its
+        ends is shortened to what is inside.
+        """
+        if packet.stream.type == "video":
+            return self._decodable(packet)
+        begin = _shown(packet)
+        inside = self._end is None or begin < self._end
+        if packet.stream.type == "subtitle" and packet.duration:
+            return inside and self._shortened(packet)
+        # Without a start even sound from before zero is kept: players prime their decoders with it.
+        return inside and (self._start <= 0 or begin >= self._start)
+
+    def _shortened(self, packet: Packet[Stream]) -> bool:
+        """Shorten a line of subtitles; whether anything is left."""
+        begin, base = _shown(packet), packet.time_base
+        until = begin + (packet.duration or 0) * base
+        if self._start > 0 and begin < self._start:
+            begin, first = self._start, round(self._start / base)
+            packet.pts = first
+            if packet.dts is not None:
+                packet.dts = max(packet.dts, first)
+        if self._end is not None:
+            until = min(until, self._end)
+        packet.duration = max(round((until - begin) / base), 0)
+        return until > begin
+
+    def _decodable(self, packet: Packet[Stream]) -> bool:
+        """Video as it is begins at a key frame: nothing before can be decoded, nor what is shown
+        before and comes after. At its end what is decoded in time stays, though it may be shown
+        later: others are predicted from it.
+        """
+        shown, base, index = _shown(packet), packet.time_base, packet.stream.index
+        decoded = shown if packet.dts is None else packet.dts * base
+        if self._end is not None and decoded >= self._end:
+            return False
+        if self._start <= 0:
+            return True
+        if shown >= self._start and packet.is_keyframe:
+            self._begun.setdefault(index, shown)
+        if index in self._begun and shown >= self._begun[index]:
+            return True
+        if shown >= self._start:
+            self._missing[index] = min(self._missing.get(index, shown), shown)
+        return False
+
+    def moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
+        """A packet of the new file, at its time there, and that time in seconds."""
+        if self._start:
+            shift = round(self._start / packet.time_base)
+            if packet.pts is not None:
+                packet.pts -= shift
+            if packet.dts is not None:
+                packet.dts -= shift
+        return (packet.dts or 0) * packet.time_base, packet
+
+    def notes(self) -> list[str]:
+        """What is missing, for the user, when all packets have been seen."""
+        found = []
+        for index, first in self._missing.items():
+            if index in self._begun:
+                late = f"begins {float(self._begun[index] - first):.2f} s late"
+            else:
+                late = "is empty"
+            found.append(
+                f"video stream {index} {late}: copied as it is, it can begin only at a key frame"
+            )
+        return found
+
+
+def _shown(packet: Packet[Stream]) -> Fraction:
+    return ((packet.dts or 0) if packet.pts is None else packet.pts) * packet.time_base

@@ -1,0 +1,91 @@
+"""What a container takes is known before the work: the table, its muxers, a head on trial."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.conftest import write_video
+from tests.video.test_files import rewrite
+from unsmear.clip import ClipInfo
+from unsmear.errors import EncodeError, OutputError
+from unsmear.video.container import check_container
+from unsmear.video.encoding import ENCODERS, EncodeChoice, Encoding, choose_encoding
+from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
+from unsmear.video.reader import VideoReader
+
+INFO = ClipInfo(width=64, height=48, frames=2, rate=Fraction(25), time_base=Fraction(1, 25))
+FORMATS = {"prores": PixelFormat(10, 1, 0)}
+
+
+@pytest.mark.parametrize("suffix", VIDEO_CONTAINERS)
+def test_every_muxer_takes_what_the_table_says(tmp_path, suffix):
+    rows = [row for row in ENCODERS.values() if suffix in row.containers]
+    assert rows
+    for row in rows:
+        form = FORMATS.get(row.family, PixelFormat(8, 1, 1))
+        check_container(tmp_path / f"out{suffix}", Encoding(row, row.crf, form), INFO, 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_muxer_refuses_is_told_with_what_it_takes(tmp_path):
+    path, row = tmp_path / "out.MOV", ENCODERS["vp9"]
+    with pytest.raises(EncodeError, match=r"out\.MOV.*vp9 of yuv420p, 64x48.*--codec h264 or hevc"):
+        check_container(path, Encoding(row, row.crf, PixelFormat(8, 1, 1)), INFO, 64)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", [".m4v", ".mov"])
+@pytest.mark.parametrize("codec", ["hevc", "vp9", "av1"])
+def test_files_of_apple_hold_what_is_chosen_for_them(tmp_path, suffix, codec):
+    source = write_video(tmp_path / "in.mkv", frames=2)
+    target, choice = tmp_path / f"out{suffix}", EncodeChoice(codec=codec)
+    if suffix == ".mov" and codec != "hevc":
+        with pytest.raises(OutputError, match=rf"{codec} does not fit into \.mov"):
+            rewrite(source, target, choice)
+        return
+    rewrite(source, target, choice)
+    with VideoReader(target) as reader:
+        assert reader.codec == codec
+        assert sum(1 for _ in reader) == 2
+
+
+def test_sizes_that_no_codec_of_mov_takes_are_refused_with_a_remedy():
+    with pytest.raises(OutputError, match=r"65x49, do not fit into \.mov files.*\.mkv"):
+        choose_encoding(EncodeChoice(), "mjpeg", PixelFormat(8, 1, 1), ".mov", (65, 49))
+
+
+def test_sound_of_all_kinds_goes_into_m4v(tmp_path):
+    for name, codec in (("flac", "flac"), ("libmp3lame", "mp3float"), ("libopus", "opus")):
+        source = write_video(tmp_path / f"{codec}.mkv", frames=6, sound=(name, "stereo"))
+        rewrite(source, tmp_path / f"{codec}.m4v")
+        with av.open(str(tmp_path / f"{codec}.m4v")) as container:
+            assert container.streams.audio[0].codec_context.codec.name == codec
+            assert sum(frame.samples for frame in container.decode(audio=0)) > 8000
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".MOV"])
+def test_what_phones_say_is_kept_whatever_the_case_of_the_suffix(tmp_path, suffix):
+    made = {"com.apple.quicktime.make": "Apple"}
+    plain = write_video(tmp_path / "plain.mov", codec="libx265",
+                        options={"x265-params": "log-level=none"})  # fmt: skip
+    with (
+        av.open(str(plain)) as source,
+        av.open(
+            str(tmp_path / "in.mov"), "w", container_options={"movflags": "use_metadata_tags"}
+        ) as target,
+    ):
+        target.metadata.update(made)
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    os.replace(tmp_path / "in.mov", tmp_path / f"in{suffix}")
+    rewrite(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+        assert container.metadata["com.apple.quicktime.make"] == "Apple"

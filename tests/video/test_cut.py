@@ -1,0 +1,108 @@
+"""A stretch of a file: what its other streams keep of it, and when."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.conftest import mild, picture
+from tests.video.test_routes import clip, lines, shown
+from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings, Span
+
+
+def stretch(source, target, start, end):
+    """Restore a stretch, and what is said."""
+    notes = []
+    settings = Settings(span=Span(start=start, end=end))
+    restore_file(source, target, mild(), 1, settings, on_note=notes.append)
+    return notes
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_lines_at_the_ends_of_a_stretch_are_on_while_it_lasts(tmp_path, kind):
+    events = ((100, 1500, "long"), (1800, 600, "later"), (2600, 200, "never"))
+    source = clip(tmp_path / "in.mkv", lines(*events), frames=30)
+    stretch(source, tmp_path / f"out.{kind}", Fraction(1), Fraction(2))
+    assert shown(tmp_path / f"out.{kind}") == [(0, 600, "long"), (800, 1000, "later")]
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_lines_that_overlap_where_a_stretch_begins(tmp_path, kind):
+    events = ((100, 1900, "long"), (300, 1000, "short"), (1500, 200, "on"))
+    source = clip(tmp_path / "in.mkv", lines(*events), frames=20)
+    stretch(source, tmp_path / f"out.{kind}", Fraction(1), None)
+    found = shown(tmp_path / f"out.{kind}")
+    if kind == "mkv":
+        assert found == [(0, 1000, "long"), (0, 300, "short"), (500, 700, "on")]
+    else:
+        assert found == [
+            (0, 300, "long\nshort"), (300, 500, "long"),
+            (500, 700, "long\non"), (700, 1000, "long"),
+        ]  # fmt: skip
+
+
+def test_a_line_that_ends_where_a_stretch_begins_is_not_on(tmp_path):
+    source = clip(tmp_path / "in.mkv", lines((100, 900, "over"), (1000, 300, "on")), frames=20)
+    stretch(source, tmp_path / "out.mkv", Fraction(1), None)
+    assert shown(tmp_path / "out.mkv") == [(0, 300, "on")]
+
+
+def view(keys, frames=40):
+    """Another video stream, with key frames so many frames apart and frames shown out of order."""
+
+    def add(container):
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {
+            "g": str(keys),
+            "bf": "3",
+            "sc_threshold": "0",
+            "x264-params": "open-gop=1",
+        }
+
+        def write():
+            for index in range(frames):
+                frame = av.VideoFrame.from_ndarray(picture(48, 64, index), format="rgb24")
+                frame = frame.reformat(format="yuv420p")
+                frame.pts, frame.time_base = index, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+        return write
+
+    return add
+
+
+def view_of(path):
+    """Time and luma of each frame of the second video stream."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=1))
+    assert not any(frame.is_corrupt for frame in frames)
+    return [
+        (round(frame.pts * frame.time_base * 10), frame.reformat(format="gray").to_ndarray())
+        for frame in frames
+    ]
+
+
+def test_another_video_begins_at_a_key_frame_and_ends_whole(tmp_path):
+    source = clip(tmp_path / "in.mkv", view(12), frames=40)
+    notes = stretch(source, tmp_path / "out.mkv", Fraction(2), Fraction(33, 10))
+    whole, part = dict(view_of(source)), view_of(tmp_path / "out.mkv")
+    times = [at for at, _ in part]
+    assert times[0] == 4
+    assert times[: 13 - 4] == list(range(4, 13))
+    assert times[-1] < 13 + 4  # of frames that others look at
+    for at, luma in part:
+        assert (luma == whole[at + 20]).all()
+    told = "video stream 1 begins 0.40 s late: copied as it is, it can begin only at a key frame"
+    assert told in notes
+
+
+def test_another_video_without_a_key_frame_is_said_to_be_empty(tmp_path):
+    source = clip(tmp_path / "in.mkv", view(250), frames=40)
+    notes = stretch(source, tmp_path / "out.mkv", Fraction(2), Fraction(3))
+    assert view_of(tmp_path / "out.mkv") == []
+    assert any(note.startswith("video stream 1 is empty") for note in notes)

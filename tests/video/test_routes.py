@@ -1,0 +1,254 @@
+"""Sound, subtitles and other videos on their way into a new file: none of it is lost."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests.conftest import _write_tone, mild, picture
+from tests.video.test_files import rewrite
+from tests.video.test_streams import _header
+from unsmear.restoration.files import restore_file
+from unsmear.video import streams
+from unsmear.video.reader import VideoReader
+from unsmear.video.routes import Sound
+from unsmear.video.writer import Origin
+
+MS = Fraction(1, 1000)
+
+
+def clip(path, *more, frames=10, codec="libx264", pixel_format="yuv420p"):
+    """Ten frames a second, and what functions of the container add: each says which streams when
+    it is called, and gives what writes them.
+    """
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        writers = [add(container) for add in more]
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(48, 64, index), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame.reformat(format=pixel_format)))
+        container.mux(stream.encode(None))
+        for write in writers:
+            write()
+    return path
+
+
+def tone(codec, rate=48000, layout="stereo", seconds=0.5):
+    def add(container):
+        track = container.add_stream(codec, rate=rate, layout=layout)
+        return lambda: _write_tone(container, track, seconds)
+
+    return add
+
+
+def heard(path):
+    """Sound of a file: seconds, loudness, rate, layout."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        frames = list(container.decode(stream))
+        loud = np.concatenate([frame.to_ndarray().ravel() for frame in frames]).std()
+        seconds = sum(Fraction(frame.samples, frame.sample_rate) for frame in frames)
+        return float(seconds), float(loud), stream.rate, stream.layout.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "rate", "layout", "target", "shape", "told"),
+    [
+        ("avi", "pcm_u8", 11024, "mono", "mp4", (11025, "mono"), "becomes aac"),
+        ("avi", "pcm_u8", 11024, "mono", "webm", (48000, "mono"), "becomes opus"),
+        ("mkv", "ac3", 48000, "5.1(side)", "webm", (48000, "5.1"), "becomes opus"),
+        ("mkv", "wavpack", 192000, "stereo", "mov", (96000, "stereo"), "aac, 96000 Hz instead of"),
+        ("mkv", "pcm_s16le", 48000, "quad", "mp4", (48000, "4.0"), "becomes aac"),
+        ("mkv", "flac", 48000, "2.1", "webm", (48000, "stereo"), "stereo instead of 3 channels"),
+    ],
+)
+def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
+    tmp_path, kind, codec, rate, layout, target, shape, told
+):
+    source = clip(tmp_path / f"in.{kind}", tone(codec, rate, layout))
+    rewrite(source, tmp_path / f"out.{target}")
+    seconds, loudness, *got = heard(tmp_path / f"out.{target}")
+    assert tuple(got) == shape
+    assert abs(seconds - heard(source)[0]) < 0.2  # frames of AAC at 11 kHz are that long
+    assert loudness > 0.1
+    with VideoReader(source) as reader:
+        (note,) = (note for note in Origin.of(reader, f".{target}").notes if "audio" in note)
+    assert told in note
+    assert ("instead" in note) == ("instead" in told)
+
+
+def changing(container):
+    """Sound that goes from stereo to 5.1 on the way, as that of broadcasts does."""
+    track = container.add_stream("ac3", rate=48000, layout="stereo")
+
+    def write():
+        for number, layout in enumerate(("stereo", "5.1(side)", "stereo")):
+            context = av.CodecContext.create("ac3", "w")
+            context.sample_rate, context.layout, context.format = 48000, layout, "fltp"
+            context.time_base = Fraction(1, 48000)
+            channels = context.layout.nb_channels
+            wave = np.tile(np.sin(np.arange(1536) / 20).astype(np.float32) / 2, (channels, 1))
+            for index in range(12 * number, 12 * number + 12):
+                frame = av.AudioFrame.from_ndarray(wave, "fltp", layout)
+                frame.sample_rate, frame.pts = 48000, 1536 * index
+                frame.time_base = Fraction(1, 48000)
+                for packet in context.encode(frame):
+                    packet.stream, packet.time_base = track, Fraction(1, 48000)
+                    container.mux(packet)
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["mkv", "ts"])
+def test_sound_may_change_its_shape_on_the_way(tmp_path, kind):
+    codec = "mpeg4" if kind == "ts" else "libx264"
+    source = clip(tmp_path / f"in.{kind}", changing, codec=codec)
+    notes = []
+    restore_file(source, tmp_path / "out.webm", mild(), 1, on_note=notes.append)
+    assert not any("left out" in note for note in notes)
+    with av.open(str(tmp_path / "out.webm")) as container:
+        frames = list(container.decode(audio=0))
+    starts = [frame.pts * frame.time_base for frame in frames]
+    for early, late, frame in zip(starts, starts[1:], frames, strict=False):
+        assert abs(late - early - Fraction(frame.samples, frame.sample_rate)) < 5 * MS
+    for second in (0.2, 0.55, 0.9):  # of each of the three
+        near = [
+            f for f, at in zip(frames, starts, strict=True) if abs(at - starts[0] - second) < 0.1
+        ]
+        assert np.concatenate([frame.to_ndarray().ravel() for frame in near]).std() > 0.1
+
+
+def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuses(self, frame):
+        raise ValueError("no such layout")
+
+    monkeypatch.setattr(Sound, "_encoded", refuses)
+    source = clip(tmp_path / "in.mkv", tone("flac"))
+    notes = []
+    restore_file(source, tmp_path / "out.webm", mild(), 1, on_note=notes.append)
+    assert "stream 1 could not be converted to opus and was left out" in notes
+
+
+def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "shape_for", lambda *_: None)
+    source = clip(tmp_path / "in.mkv", tone("flac"))
+    with VideoReader(source) as reader:
+        notes = Origin.of(reader, ".webm").notes
+    assert notes == ["audio stream 1 (flac) is left out: opus does not take its 2 channels"]
+
+
+def short_packets(container):
+    """Sound in packets of 0.83 ms, as TrueHD has them, where the ticks of Matroska are 1 ms."""
+    track = container.add_stream("pcm_s16le", rate=48000, layout="stereo")
+
+    def write():
+        for index in range(600):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 80), index, np.int16), "s16", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 40 * index, Fraction(1, 48000)
+            container.mux(track.encode(frame))
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mov"])
+def test_packets_of_sound_shorter_than_a_tick_are_kept(tmp_path, kind):
+    source, notes = clip(tmp_path / "in.mkv", short_packets), []
+    restore_file(source, tmp_path / f"out.{kind}", mild(), 1, on_note=notes.append)
+    assert not any("left out" in note for note in notes)
+    sounds = []
+    for path in (source, tmp_path / f"out.{kind}"):
+        with av.open(str(path)) as container:
+            frames = list(container.decode(audio=0))
+        sounds.append(np.concatenate([frame.to_ndarray() for frame in frames], axis=1))
+        end = frames[-1].pts * frames[-1].time_base
+        assert abs(end - Fraction(1, 2)) < 30 * MS
+    assert np.array_equal(*sounds)
+
+
+def lines(*events, codec="ass"):
+    """Subtitles: when each line begins, how long it is on, both ms, and what it says."""
+
+    def add(container):
+        track = container.add_stream(codec)
+        track.codec_context.subtitle_header, track.time_base = _header(), MS
+
+        def write():
+            for number, (at, duration, text) in enumerate(events):
+                said = f"{number},0,Default,,0,0,0,,{text}" if codec == "ass" else text
+                packet = av.Packet(said.encode())
+                packet.pts = packet.dts = at
+                packet.duration, packet.time_base, packet.stream = duration, MS, track
+                container.mux(packet)
+
+        return write
+
+    return add
+
+
+def shown(path):
+    """When each line begins and ends, ms, and what it says."""
+    with av.open(str(path)) as container:
+        found, track = [], container.streams.subtitles[0]
+        codec = track.codec_context.codec.canonical_name
+        for packet in container.demux(track):
+            said = bytes(packet)
+            if codec == "mov_text":  # a length before the text
+                text = said[2 : 2 + int.from_bytes(said[:2], "big")].decode()
+            else:
+                text = said.decode().rpartition(",")[2]
+            if packet.dts is not None and text:
+                begin = packet.pts * packet.time_base
+                end = begin + packet.duration * packet.time_base
+                found.append((round(begin * 1000), round(end * 1000), text))
+        return found
+
+
+TOGETHER = ((100, 300, "top"), (100, 300, "bottom"), (600, 300, "x"), (600, 200, "y"))
+
+
+def test_lines_that_begin_together_are_kept(tmp_path):
+    source, notes = clip(tmp_path / "in.mkv", lines(*TOGETHER)), []
+    restore_file(source, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
+    assert shown(tmp_path / "out.mkv") == shown(source)
+    assert [text for _, _, text in shown(source)] == ["top", "bottom", "x", "y"]
+    assert not any("left out" in note for note in notes)
+
+
+def test_lines_that_overlap_are_read_in_time_in_another_notation(tmp_path):
+    events = ((100, 3000, "long"), (500, 300, "short"), (900, 300, "late"))
+    source = clip(tmp_path / "in.mkv", lines(*events), frames=40)
+    rewrite(source, tmp_path / "out.mp4")
+    assert shown(tmp_path / "out.mp4") == [
+        (100, 500, "long"), (500, 800, "long\nshort"), (800, 900, "long"),
+        (900, 1200, "long\nlate"), (1200, 3100, "long"),
+    ]  # fmt: skip
+    rewrite(source, tmp_path / "out.webm")
+    assert shown(tmp_path / "out.webm") == shown(source)
+
+
+def test_lines_that_begin_together_are_both_read_in_mp4(tmp_path):
+    source = clip(tmp_path / "in.mkv", lines(*TOGETHER))
+    rewrite(source, tmp_path / "out.mp4")
+    assert shown(tmp_path / "out.mp4") == [
+        (100, 400, "top\nbottom"), (600, 800, "x\ny"), (800, 900, "x"),
+    ]  # fmt: skip
+
+
+def test_the_style_of_a_line_ends_with_it(tmp_path):
+    events = ((100, 300, r"{\b1}heavy"), (100, 300, "light"), (500, 100, r"one\Ntwo, three"))
+    source = clip(tmp_path / "in.mkv", lines(*events))
+    rewrite(source, tmp_path / "out.mp4")
+    rewrite(tmp_path / "out.mp4", tmp_path / "again.mkv")
+    with av.open(str(tmp_path / "again.mkv")) as container:
+        track = container.streams.subtitles[0]
+        said = [
+            bytes(packet).split(b",", 8)[-1].decode()
+            for packet in container.demux(track)
+            if packet.dts is not None
+        ]
+    assert [text for text in said if text] == [r"{\b1}heavy{\r}\Nlight", r"one\Ntwo, three"]
