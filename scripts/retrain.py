@@ -17,7 +17,8 @@ since 2026-11-26 more sub-frames for layers that smear far, so that seeds give o
 run but one was of a `pro` with fewer blocks at half of the size and more of coarser ones, and
 `plus` started from that. The last two runs took a GPU seven minutes each; on two cores each takes
 weeks. `plus`, `core` and `lite` learned in bfloat16, which is slow on a CPU without instructions
-for it; `lite` started from the first run of `core`.
+for it, and which until 2026-11-28 rounded the motion of neighbours too; `core` started from the
+first run of `plus`, and `lite` from the first of `core`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lite", "--steps", "5200", "--seed", "18", *_HALF),
     ),
     "paper": (("paper-quick", "--steps", "3000", "--stop-after", "2674", "--seed", "22", *_HALF),),
-    "plus": (("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),),
+    "plus": (
+        ("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),
+        ("plus", "--steps", "3000", "--learning-rate", "3e-4", "--seed", "28", *_HALF),
+    ),
     "pro": (
         ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
         ("plain", "--steps", "3500", "--loss", "charbonnier"),
