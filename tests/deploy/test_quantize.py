@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import SMALL, mild, one_scene
+from tests.conftest import SMALL, mild, one_scene, write_video
 from unsmear.data.pairs import find_pairs
-from unsmear.deploy.quantize import Recorder, quantize_model
+from unsmear.deploy.quantize import Recorder, quantize_model, read_frames
 from unsmear.engines.eight_bit import load_eight_bit
 from unsmear.engines.openvino import OpenVinoEngine, read_graphs
 from unsmear.errors import ModelError
@@ -77,3 +77,14 @@ def test_inputs_are_sampled_over_all_that_came(network):
         f"{way}_{level}" for way in ("encode", "decode") for level in range(3)
     }
     assert len(recorder.seen["decode_2"][0]) == 4  # features, two neighbours, context
+
+
+def test_clips_of_one_name_are_all_calibrated_on(tmp_path):
+    paths = [tmp_path / name / "blur.mp4" for name in ("a", "b")]
+    for frames, path in enumerate(paths, start=2):
+        path.parent.mkdir()
+        write_video(path, frames=frames)
+    found = read_frames([*paths, paths[0]], 5)
+    counts = {name: len(frames) for name, frames in found.items()}
+    assert list(counts.values()) == [2, 3, 2]
+    assert list(counts)[:2] == ["blur.mp4", "b/blur.mp4"]

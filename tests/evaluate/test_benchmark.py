@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -173,8 +174,8 @@ def test_refining_reaches_the_work(gopro, aligned_file, tmp_path, capsys):
         shown.append(capsys.readouterr().out.splitlines()[0])
         scores.add(json.dumps(json.loads(path.read_text())["sequences"]))
     assert "refined" not in shown[0]
-    assert "(refined 1x)" in shown[1]
-    assert "(ensemble of 2, refined 1x)" in shown[2]
+    assert "(refined 1x, burst 0)" in shown[1]
+    assert "(ensemble of 2, refined 1x, burst 0)" in shown[2]
     assert len(scores) == 3
 
 
@@ -193,7 +194,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     assert shown[0][-3:] == shown[1][-3:]  # five frames at most: a window of 9 would see all
     assert "(gopro-gamma)" in shown[2][0]
     assert shown[2][-1] != shown[3][-1] != shown[0][-1]
-    assert "(window 5)" in shown[0][0]
+    assert "(burst 0, window 5)" in shown[0][0]
     assert "window" not in shown[3][0]
     assert "(ensemble of 2, window all)" in shown[4][0]
     assert shown[4][-1] != shown[3][-1]
@@ -245,3 +246,40 @@ def test_markdown_leaves_out_what_was_not_measured(gopro):
     text = as_markdown(BenchmarkResult("x", BASE, tuple(results)))
     assert "blurry" not in text
     assert "| sharp | 5 |" in text
+
+
+def test_a_sequence_of_frames_of_several_sizes_is_an_error_not_a_crash(gopro, capsys):
+    for side in ("blur", "sharp"):
+        path = gopro / "GOPR0384" / side / "000002.png"
+        write_image(path, integer_from_unit(torch.rand(3, 16, 32)))
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--data", str(gopro), "-m", "lite", "--device", "cpu"])
+    assert stopped.value.code == 2
+    assert "all of a sequence must agree" in capsys.readouterr().err
+
+
+def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
+    folders = ["--restored", str(gopro / "GOPR0384" / "blur")]
+    folders += ["--sharp", str(gopro / "GOPR0384" / "sharp")]
+    for option in (["--layout", "dvd"], ["--window", "3"], ["--refine", "1"], ["--burst", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["eval", *folders, *option])
+        assert stopped.value.code == 2
+        assert "leave them out where --restored is given" in capsys.readouterr().err
+
+
+def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):
+    """Of ESTRNN, which cuts down what a network gives: equal files are equal."""
+    protocol = replace(find_protocol("estrnn"), size=(32, 24), skip=0)
+    save(tmp_path / "sharp", one_scene(2, 48, 64))
+    (pair,) = find_comparisons(tmp_path / "sharp", tmp_path / "sharp")
+    (result,) = Benchmark(protocol).compare([pair])
+    assert [frame.psnr for frame in result.frames] == [math.inf] * 2
+
+
+def test_numbers_that_are_none_can_be_written(gopro):
+    (result, *_) = Benchmark(BASE).run(
+        find_pairs(gopro), lambda frames: (f * math.nan for f in frames)
+    )
+    text = as_json(BenchmarkResult("t", BASE, (result,)))
+    assert json.loads(text)["sequences"][0]["scores"][0]["psnr"] == "nan"

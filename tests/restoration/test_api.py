@@ -8,7 +8,9 @@ import unsmear
 from tests.conftest import one_scene, picture, stamps_of, write_video
 from unsmear.errors import ConfigError, InputError, ModelError
 from unsmear.restoration.effort import Effort
+from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
+from unsmear.restoration.tiles import TileSize
 
 
 def arrays(count=4, height=20, width=28):
@@ -125,3 +127,43 @@ def test_public_names_are_there_and_others_are_not():
         assert getattr(unsmear, name)
     with pytest.raises(AttributeError):
         unsmear.nothing_like_it  # noqa: B018
+
+
+def test_tensors_may_all_lie_in_one_buffer(weights_file):
+    model = unsmear.open_model(str(weights_file), "cpu")
+    frames = one_scene(5, 16, 24)
+    buffer = torch.empty(3, 16, 24)
+
+    def reused():
+        for frame in frames:
+            yield buffer.copy_(frame)
+
+    wanted = list(unsmear.restore(list(frames), model=model, window=3))
+    for one, other in zip(unsmear.restore(reused(), model=model, window=3), wanted, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("tiling", ["auto", TileSize(16, 16)])
+def test_arrays_come_back_in_one_piece(weights_file, tiling):
+    """As OpenCV, and a pipe to FFmpeg, want them."""
+    model = unsmear.open_model(str(weights_file), "cpu")
+    frames = [picture(34, 50, seed) for seed in range(2)]
+    for frame in unsmear.restore(frames, model=model, window=1, tiling=tiling):
+        assert frame.flags.c_contiguous
+
+
+def test_arguments_of_other_types_are_taken_or_told(weights_file):
+    frames = [picture(16, 24)]
+    assert len(list(unsmear.restore(frames, model=weights_file, device="cpu"))) == 1
+    model = unsmear.open_model(str(weights_file), "cpu")
+    assert len(list(unsmear.restore(frames, model=model, window=np.int64(3)))) == 1
+    for window in ("5", 5.0):
+        with pytest.raises(ConfigError, match="must be an odd number of frames"):
+            unsmear.restore(frames, model=model, window=window)
+    for tiling in ("64x64", "none", (64, 64), TileSize(0, 0)):
+        with pytest.raises(ConfigError, match="must be auto, off or a TileSize"):
+            unsmear.restore(frames, model=model, tiling=tiling)
+        with pytest.raises(ConfigError, match="must be auto, off or a TileSize"):
+            Settings(tiling=tiling)
+    with pytest.raises(InputError, match=r"largest number is 255: tensors must be 0\.\.1"):
+        list(unsmear.restore([torch.full((3, 8, 8), 255.0)], model=model))

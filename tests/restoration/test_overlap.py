@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from fractions import Fraction
 
 import pytest
 import torch
 
+from unsmear.clip import Frame
+from unsmear.restoration import frames as restoration_frames
 from unsmear.restoration.overlap import ALONE, Workers, ahead
 
 
@@ -131,3 +135,30 @@ def test_what_has_not_begun_is_dropped_at_the_end():
         threading.Timer(0.05, release.set).start()
     assert len(begun) <= 4
     assert "unsmear-worker" not in " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_where_the_network_fails_the_decoder_has_ended_when_that_is_told(monkeypatch):
+    """Or the caller would close a file that another thread still reads from."""
+    ended = []
+
+    def decoded():
+        try:
+            for number in itertools.count():
+                yield Frame(rgb=torch.rand(3, 8, 8), pts=Fraction(number))
+        finally:
+            ended.append(threading.current_thread().name)
+
+    def failing(_model, pictures, *_, **__):
+        yield next(pictures)
+        next(pictures)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(restoration_frames, "restore_stream", failing)
+    error = None
+    try:
+        list(restoration_frames.restore_frames(None, decoded(), 3))
+    except RuntimeError as failed:  # held, and its traceback with it, as by a caller who tells it
+        error = failed
+        assert len(ended) == 1
+        assert not [one for one in threading.enumerate() if one.name.startswith("unsmear-ahead")]
+    assert "out of memory" in str(error)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +86,19 @@ def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
     found: dict[str, list[Tensor]] = {}
     for path in clips:
         with VideoReader(path) as reader:
-            found[path.name] = [frame.rgb for frame in islice(reader, frames)]
+            found[_name_among(found, path)] = [frame.rgb for frame in islice(reader, frames)]
     if not any(found.values()):
         raise InputError("no frame to calibrate on: name one or more videos with --clips")
     return found
+
+
+def _name_among(taken: Container[str], path: Path) -> str:
+    """A name of a clip that is not taken: with folders above, then with a number."""
+    names = chain(
+        ("/".join(path.parts[-depth:]) for depth in range(1, min(len(path.parts), 3) + 1)),
+        (f"{path.name} ({number})" for number in count(2)),
+    )
+    return next(name for name in names if name not in taken)
 
 
 def record(network: DeblurNetwork, clips: Iterable[Sequence[Tensor]], window: int) -> Recorder:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+import torch
 from torch import Tensor
 
 from unsmear.data.light import round_to_8_bit
@@ -182,9 +183,17 @@ class Benchmark:
         kept: deque[Tensor] = deque()
 
         def blurry() -> Iterator[Tensor]:
+            size: torch.Size | None = None
             for path in sequence.blurry:
-                kept.append(self._eight_bit(read_image(path)))
-                yield kept[-1]
+                frame = self._eight_bit(read_image(path))
+                if size is not None and frame.shape != size:
+                    raise InputError(
+                        f"'{path}' has {tuple(frame.shape[-2:])} rows and columns, those before it "
+                        f"in '{sequence.name}' {tuple(size[-2:])}: all of a sequence must agree"
+                    )
+                size = frame.shape
+                kept.append(frame)
+                yield frame
 
         for frame, path in zip(restore(blurry()), sequence.sharp, strict=True):
             sharp = self._eight_bit(read_image(path))
@@ -201,12 +210,21 @@ class Benchmark:
                 pair.name,
                 len(pair.sharp),
                 (
-                    (self.protocol.quantize(self._sized(made)), self._eight_bit(truth), None)
+                    (self._made(made), self._eight_bit(truth), None)
                     for made, truth in zip(pair.restored, pair.sharp, strict=True)
                 ),
             )
             for pair in comparisons
         ]
+
+    def _made(self, image: Tensor) -> Tensor:
+        """A restored frame from a file. One of 8 bits has been quantised: shrunk, it is rounded as
+        the truth is.
+        """
+        sized = self._sized(image)
+        if image.dtype == torch.uint8 and sized.shape != image.shape:
+            return round_to_8_bit(sized)
+        return self.protocol.quantize(sized)
 
     def _sized(self, image: Tensor) -> Tensor:
         return self.protocol.resize(unit_from_integer(image))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -144,12 +145,14 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity, which is the PSNR of equal frames: it becomes the text "inf"."""
+    """JSON has no infinity, which is the PSNR of equal frames: it becomes the text "inf"; what a
+    network that overflows gives becomes "nan" and "-inf".
+    """
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return "inf" if value == float("inf") else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_reports(

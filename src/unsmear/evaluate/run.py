@@ -90,12 +90,17 @@ def find_work(
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
 
     Raises:
-        ConfigError: the model cannot do what the effort asks; or neither, both, or half of one is
-            given.
+        ConfigError: the model cannot do what the effort asks; neither, both, or half of one is
+            given; or what is said of a model where there is none.
         InputError: nothing is found there.
         ModelError: see `open_model`.
     """
     if data is None and restored is not None and sharp is not None:
+        if layout is not None or window is not None or effort != Effort():
+            raise ConfigError(
+                "layout, window, ensemble, refine and burst say how a model restores a data set: "
+                "leave them out where --restored is given"
+            )
         return FolderWork(restored.name, find_comparisons(restored, sharp))
     if data is None or restored is not None or sharp is not None:
         raise ConfigError(
@@ -115,6 +120,8 @@ def find_work(
     effort.check(loaded.engine)
     spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
     spent += [f"refined {effort.refine}x"] if effort.refine else []
+    spent += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
+    spent += [engine] if engine not in ("auto", "torch") else []
     spent += [f"window {window}"] if window is not None else []
     name = loaded.name + (f" ({', '.join(spent)})" if spent else "")
     title = f"{name} on {data.name}" + (f" ({layout})" if layout else "")

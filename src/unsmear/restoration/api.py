@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,16 +21,18 @@ from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Scene, Window, check_window, describe_scenes, restore_stream
-from unsmear.restoration.tiles import Tiling
+from unsmear.restoration.tiles import Tiling, check_tiling
 from unsmear.video.images import integer_from_unit, unit_from_integer
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
+_Kind = tuple[torch.device, torch.dtype]
+_LARGEST = 2.0  # more than what filters overshoot to: not 0..1 but 0..255
 
 
 def restore(
     frames: Iterable[Picture],
     *,
-    model: str | OpenedModel = DEFAULT_MODEL,
+    model: str | Path | OpenedModel = DEFAULT_MODEL,
     device: str = "auto",
     engine: EngineName = "auto",
     window: Window | None = None,
@@ -64,16 +66,18 @@ def restore(
         An iterator of restored frames of the same kind, as many as came in.
 
     Raises:
-        InputError: a frame is of another kind, shape or type (when it is reached); the window
-            is `all` and frames can be gone through only once.
-        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1,
-            ensemble, refine or burst out of bounds, or a model that looks at no neighbours.
+        InputError: a frame is of another kind, shape, type or range (when it is reached); the
+            window is `all` and frames can be gone through only once.
+        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1, tiling
+            that is none, ensemble, refine or burst out of bounds, or a model that looks at no
+            neighbours.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
     effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
-    loaded = open_model(model, device, engine) if isinstance(model, str) else model
+    check_tiling(tiling)
+    loaded = _opened(model, device, engine)
     chosen = check_window(loaded.window if window is None else window)
     effort.check(loaded.engine)
     if chosen == "all" and iter(frames) is frames:
@@ -84,6 +88,10 @@ def restore(
     return _restored(frames, loaded, chosen, tiling, effort)
 
 
+def _opened(model: str | Path | OpenedModel, device: str, engine: EngineName) -> OpenedModel:
+    return model if isinstance(model, OpenedModel) else open_model(str(model), device, engine)
+
+
 def _restored(
     frames: Iterable[Picture],
     loaded: OpenedModel,
@@ -91,11 +99,11 @@ def _restored(
     tiling: Tiling,
     effort: Effort,
 ) -> Iterator[Picture]:
-    kinds: deque[Picture] = deque()  # originals on their way: each comes back as it was given
+    kinds: deque[_Kind | None] = deque()  # of frames on their way: each comes back as it was given
 
     def remembered() -> Iterator[Picture]:
         for frame in frames:
-            kinds.append(frame)
+            kinds.append(_kind_of(frame))
             yield frame
 
     scenes: Sequence[Scene] = ()
@@ -113,11 +121,19 @@ def _restored(
         effort=effort,
     )
     for out in stream:
-        original = kinds.popleft()
-        if isinstance(original, Tensor):
-            yield out.to(original.device, original.dtype)
-        else:
-            yield integer_from_unit(out.cpu()).permute(1, 2, 0).numpy()
+        yield _given_back(out, kinds.popleft())
+
+
+def _kind_of(frame: np.ndarray | Tensor) -> _Kind | None:
+    """Of a tensor; None of an array."""
+    return (frame.device, frame.dtype) if isinstance(frame, Tensor) else None
+
+
+def _given_back(frame: Tensor, kind: _Kind | None) -> Any:
+    if kind is not None:
+        return frame.to(*kind)
+    # In one piece, as arrays come in, whatever the layout that the network worked in.
+    return integer_from_unit(frame.cpu()).permute(1, 2, 0).contiguous().numpy()
 
 
 def _tensors(frames: Iterable[Picture]) -> Iterator[Tensor]:
@@ -148,7 +164,11 @@ def _as_tensor(frame: np.ndarray | Tensor) -> Tensor:
                 "float, RGB, 0..1"
             )
         _check_size(frame.shape[1:])
-        return frame
+        if (largest := float(frame.max())) > _LARGEST:
+            raise InputError(
+                f"a frame's largest number is {largest:g}: tensors must be 0..1; divide by 255?"
+            )
+        return frame.detach().clone()  # the caller may write the next one to where it lies
     raise InputError(f"a frame is a {type(frame).__name__}: give numpy arrays or torch tensors")
 
 
@@ -161,7 +181,7 @@ def restore_video(
     source: str | Path,
     target: str | Path,
     *,
-    model: str | OpenedModel = DEFAULT_MODEL,
+    model: str | Path | OpenedModel = DEFAULT_MODEL,
     device: str = "auto",
     engine: EngineName = "auto",
     window: Window | None = None,
@@ -176,7 +196,7 @@ def restore_video(
     """
     source, target = Path(source), Path(target)
     check_paths(source, target, settings)
-    loaded = open_model(model, device, engine) if isinstance(model, str) else model
+    loaded = _opened(model, device, engine)
     return restore_file(
         source,
         target,

@@ -6,7 +6,7 @@ result grows in parts (`work.py`) and gets its name when it is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -283,7 +283,8 @@ class _Run:
         if not path.exists():
             store = open_store(stack, work.path, self.engine.device)
             with ExitStack() as while_watching:
-                pictures = self.watched(self.open_reader(while_watching))
+                reader = self.open_reader(while_watching)
+                pictures = while_watching.enter_context(closing(self.watched(reader)))
                 found = describe_scenes(
                     self.engine,
                     pictures,
@@ -295,7 +296,7 @@ class _Run:
                 save_scenes(path, found)
         return load_scenes(path, self.engine.device), store
 
-    def watched(self, reader: Reader) -> Iterator[Tensor]:
+    def watched(self, reader: Reader) -> Generator[Tensor, None, None]:
         """The pictures of the first pass, each reported when it is done with."""
         info, span = reader.info, in_presentation_time(self.settings.span, reader)
         expected = frames_expected(info, span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import torch
@@ -65,19 +65,21 @@ def restore_frames(
     """
     pending: deque[Frame] = deque()
 
-    def pictures() -> Iterator[Tensor]:
-        with closing(ahead(frames)) if overlap else nullcontext(frames) as decoded:
-            for number, frame in enumerate(decoded):
-                if number >= lead:
-                    pending.append(frame)
-                yield frame.rgb
+    def pictures(decoded: Iterable[Frame]) -> Iterator[Tensor]:
+        for number, frame in enumerate(decoded):
+            if number >= lead:
+                pending.append(frame)
+            yield frame.rgb
 
-    stream = restore_stream(
-        model, pictures(), window, scenes=scenes, store=store, tiling=tiling,
-        effort=effort, first=first, lead=lead,
-    )  # fmt: skip
-    with closing(ahead(stream) if overlap else stream) as restored:
-        for out in restored:
+    with ExitStack() as stack:
+        # Whatever happens, the network has ended before the decoder is ended, and that before the
+        # caller closes the file: `pictures`, suspended, would outlive an error with its traceback.
+        decoded = stack.enter_context(closing(ahead(frames))) if overlap else frames
+        stream = restore_stream(
+            model, pictures(decoded), window, scenes=scenes, store=store, tiling=tiling,
+            effort=effort, first=first, lead=lead,
+        )  # fmt: skip
+        for out in stack.enter_context(closing(ahead(stream) if overlap else stream)):
             frame, rgb = pending.popleft(), out.cpu()
             if not is_plausible(frame.rgb, rgb):
                 yield Restored(frame, frame.rgb, frame.planes, plausible=False)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from unsmear.errors import ConfigError
 from unsmear.restoration.effort import Effort
-from unsmear.restoration.tiles import Tiling
+from unsmear.restoration.tiles import Tiling, check_tiling
 from unsmear.video.encoding import EncodeChoice
 
 Comparison = Literal["side", "wipe"]
@@ -92,6 +92,7 @@ class Settings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_tiling(self.tiling)
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")
         if self.compare is not None and self.compare not in get_args(Comparison):

@@ -37,11 +37,11 @@ def check_window(window: Window) -> Window:
     """Return a window that can be centred on a frame, or `all`.
 
     Raises:
-        ConfigError: it is even or below 1.
+        ConfigError: it is even, below 1, or no whole number.
     """
-    if window != "all" and (window < 1 or window % 2 == 0):
+    if window != "all" and (not hasattr(window, "__index__") or window < 1 or window % 2 == 0):
         raise ConfigError(
-            f"window is {window}: must be an odd number of frames, such as 1, 3 or 5, or all"
+            f"window is {window!r}: must be an odd number of frames, such as 1, 3 or 5, or all"
         )
     return window
 

@@ -59,6 +59,14 @@ def parse_tiling(text: str) -> Tiling:
     return TileSize(height, width)
 
 
+def check_tiling(tiling: Tiling) -> None:
+    """Raise ConfigError for what is no tiling."""
+    if tiling in ("auto", "off"):
+        return
+    if not (isinstance(tiling, TileSize) and min(tiling) > 0):
+        raise ConfigError(f"tiling is {tiling!r}: must be auto, off or a TileSize, 1 pixel or more")
+
+
 @dataclass(frozen=True)
 class Box:
     """Part of a frame, in its pixels; bottom and right lie just outside."""
