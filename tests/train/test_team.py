@@ -164,10 +164,9 @@ def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-@pytest.mark.parametrize("to_all", [False, True], ids=["by torchrun", "by the terminal"])
-def test_processes_that_are_interrupted_leave_off_at_one_step(root, runs, to_all):
+def test_processes_that_are_interrupted_leave_off_at_one_step(root, runs):
     """Ctrl-C reaches all of them, and torchrun, which sends it on once more."""
-    out = root / f"interrupted{to_all}"
+    out = root / "interrupted"
     process = launch(root, 2, out, "slow")
     workers: list[int] = []
     assert process.stdout is not None
@@ -176,7 +175,7 @@ def test_processes_that_are_interrupted_leave_off_at_one_step(root, runs, to_all
             workers.append(int(line.split()[1]))
         elif line.startswith("5 "):
             break
-    for one in {process.pid, *(workers if to_all else ())}:
+    for one in {process.pid, *workers}:
         os.kill(one, signal.SIGINT)
     process.communicate(timeout=60)
     with safe_open(out / "state.safetensors", framework="pt") as file:
