@@ -110,7 +110,6 @@ class VideoSink:
         self._folder, self._encoding, self._origin = folder, encoding, origin
         self._offset, self._compare = offset, compare
         self._info = written_info(info, compare)
-        self._width = self._info.width
         self._whole = folder / f"whole-{compare or 'sharp'}{target.suffix}"
         self._file: SpoolWriter | None = None
         self._encoder: FrameEncoder | None = None
@@ -124,7 +123,7 @@ class VideoSink:
 
     def begin(self, part: int) -> None:
         self._file = SpoolWriter(self._spool(part))
-        self._encoder = FrameEncoder(self._encoding, self._info, self._width)
+        self._encoder = FrameEncoder(self._encoding, self._info, self._info.width)
 
     def put(self, restored: Restored) -> None:
         before, after = restored.frame.planes, restored.planes
@@ -158,10 +157,12 @@ class VideoSink:
         spools = [self._spool(part) for part in range(parts)]
         notes: list[str] = []
         if self._origin is None:
-            assemble(partial, spools, self._encoding, self._info, self._width, result=self.target)
+            assemble(
+                partial, spools, self._encoding, self._info, self._info.width, result=self.target
+            )
         else:
             notes = assemble_what_can_be(
-                partial, spools, self._encoding, self._info, self._width, self._origin,
+                partial, spools, self._encoding, self._info, self._info.width, self._origin,
                 self.target,
             )  # fmt: skip
         with writing(self.target):
