@@ -179,6 +179,7 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
         lines += [
             f"Run {number}: {run.steps:,} steps, seed {run.seed}, {run.hours:.2f} hours on "
             f"{run.device}, loss {loss}, learning rate {rate}, Unsmear {run.version}"
+            + _taught(run)
             + _mixture(run)
             + ":",
             "",
@@ -188,6 +189,13 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
             "",
         ]
     return lines
+
+
+def _taught(run: Provenance) -> str:
+    """Whose results a run learned from beside the truth."""
+    if not run.config.get("teacher"):
+        return ""
+    return f", taught by {run.config['teacher']} with a weight of {run.config['teacher_weight']:g}"
 
 
 def _mixture(run: Provenance) -> str:

@@ -44,6 +44,15 @@ def test_weights_between_two_runs_say_so(model_card):
     assert model_card.commands_of("\n".join(lines)) == commands
 
 
+def test_a_run_that_a_teacher_helped_says_so(model_card):
+    taught = dataclasses.replace(SECOND, config={"teacher": "plus-0123", "teacher_weight": 2.0})
+    commands = ["unsmear train --preset a", "unsmear train --preset b --weights a --teacher plus"]
+    lines = model_card.training_runs(taught, commands)
+    (told,) = [line for line in lines if "taught by plus-0123 with a weight of 2" in line]
+    assert told.startswith("Run 2:")
+    assert model_card.commands_of("\n".join(lines)) == commands
+
+
 def test_every_run_needs_its_command(model_card):
     with pytest.raises(SystemExit, match="2 runs led to these weights"):
         model_card.training_runs(SECOND, ["unsmear train --preset a"])

@@ -34,6 +34,8 @@ def train(
     compile: Literal["auto", "graph", "on", "off"] | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     weights: str | None = None,
+    teacher: str | None = None,
+    teacher_weight: float | None = None,
     pair_share: float | None = None,
     refine_share: float | None = None,
     coder_share: float | None = None,
@@ -80,6 +82,11 @@ def train(
             elsewhere. CPUs with AMX learn about twice as fast in bfloat16.
         weights: Start from these rather than from random ones: a model's name or a .safetensors
             file. A smaller network grows; of what is larger the channels that matter most are kept.
+        teacher: Learn from what this model makes of the same clips too, beside the truth: a model's
+            name or a .safetensors file. A small network gets further by it, for one more pass of
+            the teacher a step.
+        teacher_weight: Of the loss against the teacher's results, added to that against the truth.
+            Default: 1.
         pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
         refine_share: Share of clips whose frames see their neighbours restored already, as they do
             in what `unsmear CLIP --refine` adds; for networks that align neighbours. Default: the
@@ -142,6 +149,8 @@ def train(
         bright_share=bright_share,
         coarse_share=coarse_share,
         weights=weights,
+        teacher=teacher,
+        teacher_weight=teacher_weight,
         workers=workers,
         stop_after=stop_after,
         threads=threads,
@@ -182,6 +191,7 @@ def train(
                 display.show,
                 team=team,
                 initial=initial,
+                teacher=plan.teacher,
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
             )

@@ -60,7 +60,8 @@ class Batches:
     ) -> None:
         self._config = config
         self._device = device
-        self._measures_motion = bool(find_entry(config.model).config.trail_levels)
+        follows_trails = bool(find_entry(config.model).config.trail_levels)
+        self._measures_motion = follows_trails or bool(config.teacher)
         self._pairs = files.pairs
         self._workers = workers
         photographs = load_all(
@@ -115,8 +116,8 @@ class Batches:
 
         Returns:
             Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, the trails of their
-            blur, and the motion where the network looks at it, on the device; B is the stage's
-            clips, or the wanted shards' part of them.
+            blur, and the motion where the network looks at it or a teacher may, on the device; B
+            is the stage's clips, or the wanted shards' part of them.
         """
         stage, seed = self._config.stage_at(step), self._config.seed
         wanted = range(self._config.shards) if shards is None else shards

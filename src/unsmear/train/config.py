@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from unsmear.data.synthesis import SynthesisConfig
 from unsmear.errors import ConfigError
+from unsmear.models.config import NetworkConfig
+from unsmear.models.trails import CELL
 
 LossName = Literal["charbonnier", "charbonnier_mse", "l1", "psnr"]
 OptimizerName = Literal["adam", "muon"]
@@ -60,6 +62,9 @@ class TrainConfig:
         frequency_weight: of `unsmear.train.losses.frequency`, added to the loss.
         trail_weight: of `unsmear.train.losses.trail_loss`, added to the loss of networks that
             follow trails.
+        teacher: whose results are learned from beside the truth, see `unsmear.train.teaching`;
+            empty: nobody's.
+        teacher_weight: of the loss against these, added to that against the truth.
         clip_norm: largest norm of the gradient.
         ema_decay: of the moving average of the weights, which is what gets validated and saved.
         shards: equal parts that a batch is drawn in, each from random numbers of its own. Up to
@@ -91,6 +96,8 @@ class TrainConfig:
     loss: LossName = "charbonnier"
     frequency_weight: float = 0.0
     trail_weight: float = 0.01
+    teacher: str = ""
+    teacher_weight: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     shards: int = 1
@@ -122,6 +129,13 @@ class TrainConfig:
             problems.append(f"frequency_weight is {self.frequency_weight}: 0 or more")
         if not 0 <= self.trail_weight < math.inf:
             problems.append(f"trail_weight is {self.trail_weight}: 0 or more")
+        if not 0 <= self.teacher_weight < math.inf:
+            problems.append(f"teacher_weight is {self.teacher_weight}: 0 or more")
+        elif bool(self.teacher) != bool(self.teacher_weight):
+            problems.append(
+                f"teacher_weight is {self.teacher_weight}, teacher is {self.teacher!r}: each needs "
+                "the other"
+            )
         if not 0 <= self.ema_decay < 1:
             problems.append(f"ema_decay is {self.ema_decay}: from 0 to below 1")
         if self.shards < 1 or any(stage.clips % self.shards for stage in self.stages):
@@ -210,6 +224,17 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for records and checkpoints."""
         return dataclasses.asdict(self)
+
+
+def check_crops(config: TrainConfig, network: NetworkConfig, name: str) -> None:
+    """Raise ConfigError where a network, of a name, follows trails, and turned crops would have
+    their cells elsewhere, so that it would learn from none.
+    """
+    for stage in config.stages:
+        if network.trail_levels and stage.crop % CELL:
+            raise ConfigError(
+                f"crop is {stage.crop}: '{name}' follows trails, which needs a multiple of {CELL}"
+            )
 
 
 # Two hours of a small CPU: small crops first, wide ones at the end. Where there is a GPU,

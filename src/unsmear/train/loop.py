@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
@@ -14,18 +15,19 @@ import torch
 
 from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
+from unsmear.engines.trial import laid_out
 from unsmear.errors import ConfigError, MissingExtraError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, read_provenance, save_weights
 from unsmear.models.config import NetworkConfig
-from unsmear.models.trails import CELL
 from unsmear.models.zoo import LoadedModel, find_entry
-from unsmear.train.config import TrainConfig
+from unsmear.train.config import TrainConfig, check_crops
 from unsmear.train.interrupts import noted
 from unsmear.train.meter import Meter, Report
 from unsmear.train.prefetch import Draws, drawn
 from unsmear.train.state import TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
+from unsmear.train.teaching import check_teacher
 from unsmear.train.team import Team
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def train(
     *,
     team: Team | None = None,
     initial: LoadedModel | None = None,
+    teacher: LoadedModel | None = None,
     stop_after: int | None = None,
     ahead: bool = False,
 ) -> Path:
@@ -60,6 +63,7 @@ def train(
             leads.
         team: the processes that train together; each calls this with the same arguments.
         initial: weights to start from rather than random ones.
+        teacher: that the configuration names.
         stop_after: leave off at this step as if interrupted, for runs in several sittings.
         ahead: draw each batch while the network still learns from the one before.
 
@@ -70,13 +74,15 @@ def train(
         UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, or one
             from other initial weights, these are of another network, the processes cannot share
             the shards or find states of different steps, the network follows trails and a crop is
-            no multiple of their cell, or it aligns no neighbours that could be restored first.
+            no multiple of their cell, it aligns no neighbours that could be restored first, or the
+            teacher is another than the configuration's.
     """
     team = team or Team()
     entry = find_entry(config.model)
     check_shards(config, team.size)
-    check_crops(config, entry.config)
+    check_crops(config, entry.config, config.model)
     check_drafts(config, entry.config)
+    check_teacher(config, teacher)
     shards = team.share(range(config.shards))
     out.mkdir(parents=True, exist_ok=True)
     graphs = wants_graphs(config.compile, device)
@@ -88,12 +94,14 @@ def train(
     team.check_same(
         state.step, f"the step to go on from in '{out}'", "put --out on a disk that all share"
     )
+    team.check_same(config.teacher, "the teacher", "give all of them the same weights")
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
     whole = state.step >= last and _is_of(state, weights, measured=bool(validation))
     if not team.any(not whole):
         return weights
-    stepper = Stepper(config, state, device, team, graphs=graphs)
+    taught = None if teacher is None else laid_out(copy.deepcopy(teacher.network), device)
+    stepper = Stepper(config, state, device, team, teacher=taught, graphs=graphs)
     writer = _open_log(out) if team.leads else None
     meter = Meter(device, team)
     looks = 1 if device.type == "cpu" else 16  # each has the host wait for the device
@@ -163,18 +171,6 @@ def check_shards(config: TrainConfig, processes: int) -> None:
             f"{processes} processes cannot share the {config.shards} shards of a batch evenly: "
             f"start a number that divides {config.shards}"
         )
-
-
-def check_crops(config: TrainConfig, network: NetworkConfig) -> None:
-    """Raise ConfigError where a network follows trails, and turned crops would have their cells
-    elsewhere, so that it would learn from none.
-    """
-    for stage in config.stages:
-        if network.trail_levels and stage.crop % CELL:
-            raise ConfigError(
-                f"crop is {stage.crop}: '{config.model}' follows trails, which needs a multiple of "
-                f"{CELL}"
-            )
 
 
 def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:

@@ -28,9 +28,19 @@ from unsmear.errors import (
 )
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
-from unsmear.train.config import CompileChoice, LossName, PrecisionChoice, TrainConfig, preset
-from unsmear.train.loop import STATE_FILE, check_crops, check_drafts, check_log, check_shards
+from unsmear.train.config import (
+    CompileChoice,
+    LossName,
+    PrecisionChoice,
+    TrainConfig,
+    check_crops,
+    preset,
+)
+from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, check_drafts, check_log, check_shards
 from unsmear.train.state import check_resumable
+from unsmear.train.teaching import identity_of
+
+_USUAL_TEACHER_WEIGHT = 1.0  # as much as the truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,8 @@ class Request:
         bright_share: of synthesised clips exposed for what is dark.
         coarse_share: of clips that go through a coder, those it codes coarsely.
         weights: to start from, a row of the zoo or a file.
+        teacher: whose results to learn from too, likewise.
+        teacher_weight: of these; None: 1, where there is a teacher.
         workers: processes that draw batches.
         stop_after: step to leave off at.
         threads: of a CPU.
@@ -91,6 +103,8 @@ class Request:
     bright_share: float | None = None
     coarse_share: float | None = None
     weights: str | None = None
+    teacher: str | None = None
+    teacher_weight: float | None = None
     workers: int | None = None
     stop_after: int | None = None
     threads: int | None = None
@@ -105,6 +119,7 @@ class Plan:
         files: of training data.
         validation: paired sequences.
         initial: weights to start from.
+        teacher: whose results to learn from too.
         device: where to train.
         out: folder of the run.
     """
@@ -113,6 +128,7 @@ class Plan:
     files: TrainingFiles
     validation: Sequence[PairedSequence]
     initial: LoadedModel | None
+    teacher: LoadedModel | None
     device: torch.device
     out: Path
 
@@ -131,7 +147,11 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     mistakes = Mistakes()
     named = mistakes.attempt(lambda: preset(request.preset))
     # Where there is no such preset, what was asked for beside it can still be wrong.
-    config = _config(named or preset(Request.preset), request, mistakes)
+    teacher = None
+    if (teaches := request.teacher) is not None:
+        teacher = mistakes.attempt(lambda: load_model(teaches))
+    config = _config(named or preset(Request.preset), request, teacher, mistakes)
+    as_asked = not mistakes.errors  # otherwise it lacks what could not be taken
     device = mistakes.attempt(lambda: pick_device(request.device, trains=True))
     files = mistakes.attempt(lambda: find_training_files(request.data))
     out = request.out or Path("runs") / request.preset
@@ -145,6 +165,9 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     initial = None
     if (weights := request.weights) is not None:
         initial = mistakes.attempt(lambda: load_model(weights))
+    begins = not (out / STATE_FILE).is_file()
+    for option, model in (("--weights", initial if begins else None), ("--teacher", teacher)):
+        mistakes.attempt(lambda option=option, model=model: _check_kept(option, model, out))  # type: ignore[misc]
     for name, value, least in (
         ("threads", request.threads, 1),
         ("stop_after", request.stop_after, 1),
@@ -159,7 +182,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         mistakes.attempt(lambda: check_compiler(config.compile, device))
     if named is not None:
         _check_fit(config, files, initial, processes, workers, mistakes)
-        if (out / STATE_FILE).is_file():
+        if as_asked and not begins:
             mistakes.attempt(lambda: check_resumable(out / STATE_FILE, config, initial))
     mistakes.tell()
     assert device is not None
@@ -169,12 +192,15 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         files=files,
         validation=validation,
         initial=initial,
+        teacher=teacher,
         device=device,
         out=out,
     )
 
 
-def _config(config: TrainConfig, request: Request, mistakes: Mistakes) -> TrainConfig:
+def _config(
+    config: TrainConfig, request: Request, teacher: LoadedModel | None, mistakes: Mistakes
+) -> TrainConfig:
     """A preset with the wanted changes, as far as they make sense."""
     start = config
     if (steps := request.steps) is not None:
@@ -203,6 +229,11 @@ def _config(config: TrainConfig, request: Request, mistakes: Mistakes) -> TrainC
         "pair_share",
         "refine_share",
     )
+    if request.teacher is not None:
+        # One that cannot be loaded is told already; its weight may be wrong beside that.
+        name = request.teacher if teacher is None else identity_of(teacher)
+        changes |= {"teacher": name, "teacher_weight": _USUAL_TEACHER_WEIGHT}
+    changes |= _wanted(request, "teacher_weight")
     return mistakes.attempt(lambda: dataclasses.replace(start, **changes)) or start
 
 
@@ -234,7 +265,7 @@ def _check_fit(
             )
         )
     if entry is not None:
-        mistakes.attempt(lambda: check_crops(config, entry.config))
+        mistakes.attempt(lambda: check_crops(config, entry.config, config.model))
         mistakes.attempt(lambda: check_drafts(config, entry.config))
     mistakes.attempt(lambda: check_shards(config, processes))
     if files is not None:
@@ -299,6 +330,15 @@ def _check_first(pair: PairedSequence) -> None:
             f"sequence '{pair.name}' of --val has blurry and sharp frames of {sizes}: both must be "
             "of one size"
         )
+
+
+def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
+    """Raise OutputError where a run would write its own weights over those that it needs."""
+    written = out / WEIGHTS_FILE
+    if model is None or model.weights is None or not written.exists():
+        return
+    if model.weights.samefile(written):
+        raise OutputError(f"'{written}' of {option} is what the run writes: choose another --out")
 
 
 def _check_out(out: Path) -> None:

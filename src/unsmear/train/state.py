@@ -189,8 +189,12 @@ def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None
     now = json.loads(json.dumps(config.to_json()))
     other = [key for key in now if key not in free and before.get(key) != now[key]]
     if other:
+        taught = ""
+        if "teacher" in other:
+            was, given = (settings["teacher"] or "nobody" for settings in (before, now))
+            taught = f"; it learned from {was}, given is {given}"
         raise ModelError(
-            f"'{path}' is of a run with other settings ({', '.join(other)}): "
+            f"'{path}' is of a run with other settings ({', '.join(other)}{taught}): "
             "use the same ones, or another --out"
         )
     if initial is not None and not _is_of(initial, parent):

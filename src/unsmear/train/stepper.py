@@ -21,11 +21,13 @@ from torch import Tensor
 
 from unsmear.data.clips import Clips
 from unsmear.errors import UnsmearError
+from unsmear.models.network import DeblurNetwork
 from unsmear.train.config import CompileChoice, TrainConfig
 from unsmear.train.drafts import redrafted_places, with_drafts
 from unsmear.train.interrupts import held_back
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.state import TrainState
+from unsmear.train.teaching import told
 from unsmear.train.team import Team
 
 _MOST_BAD_STEPS = 20
@@ -54,7 +56,11 @@ class Stepper:
         state: what each step changes.
         device: where the state lies.
         team: whose gradients are averaged.
+        teacher: that the configuration names, on the device.
         graphs: whether steps are recorded, as the state was made for it, see `wants_graphs`.
+
+    Raises:
+        ValueError: there is a teacher and the configuration names none, or the other way round.
     """
 
     def __init__(
@@ -64,15 +70,23 @@ class Stepper:
         device: torch.device,
         team: Team,
         *,
+        teacher: DeblurNetwork | None = None,
         graphs: bool = False,
     ) -> None:
         self._config, self._state, self._team = config, state, team
+        if (teacher is None) != (not config.teacher):
+            raise ValueError(
+                f"the configuration's teacher is {config.teacher!r}: give it, no other"
+            )
+        self._teacher = teacher
         self._shards = team.share(range(config.shards))
         self._parts = len(self._shards) if device.type == "cpu" else 1
         if config.compile == "on":
             # In place, before it is wrapped: keys of weights and checkpoints stay as they are.
             # Each stage has one shape, and gets a program of its own.
             state.network.compile(dynamic=False)
+            if teacher is not None:
+                teacher.compile(dynamic=False)
         for module in (state.network, state.average):
             team.follow(list(module.state_dict().values()))
         self._loss = build_loss(config)
@@ -152,7 +166,11 @@ class Stepper:
         (clips,) = parts
         blurry, sharp = clips.pair
         with self._autocast:
+            # First, while nothing is kept for the way back.
+            taught = None if self._teacher is None else told(self._teacher, clips)
             restored, loss = restore_and_compare(network, clips, self._loss, self._trail_weight)
+            if taught is not None:
+                loss = loss + self._config.teacher_weight * self._loss(restored, taught)
         network.zero_grad(set_to_none=True)
         loss.backward()
         with torch.no_grad():
