@@ -41,7 +41,8 @@ format: $(VENV)/.dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The constraints file keeps torch to its CPU build, which saves gigabytes.
+# The constraints file keeps torch to one version. Where pip's index offers a CPU build of it first, as
+# PyTorch's own does, that saves gigabytes.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,fast]"
 	touch $@

@@ -227,7 +227,10 @@ def frame_times(benches: Iterable[BenchRecord]) -> tuple[str, dict[str, float]]:
 
 def sequence_gains(evaluation: dict[str, Any]) -> dict[str, float]:
     """Gain in PSNR by sequence, dB."""
-    return {row["name"]: row["psnr"] - row["psnr_before"] for row in evaluation["sequences"]}
+    return {
+        row["name"]: float(row["psnr"]) - float(row["psnr_before"])  # "inf" of equal frames
+        for row in evaluation["sequences"]
+    }
 
 
 def window_section(evaluations: Mapping[int, dict[str, Any]], name: str) -> list[str]:
@@ -280,11 +283,16 @@ def words_beside(record: Path) -> list[str]:
     return [*words.read_text(encoding="utf-8").splitlines(), ""] if words.exists() else []
 
 
+def cell(value: float | str | None, form: str) -> str:
+    """A measured value, "inf" among them; a dash where nobody measured it."""
+    return "-" if value is None else form.format(float(value))
+
+
 def evaluation_lines(record: dict[str, Any]) -> list[str]:
     """What `unsmear eval` measured: a row a sequence, then all frames."""
     columns = [column for column in COLUMNS if record["all"].get(column[1]) is not None]
     rows = [
-        [row["name"], str(row["frames"]), *(form.format(row[key]) for _, key, form in columns)]
+        [row["name"], str(row["frames"]), *(cell(row[key], form) for _, key, form in columns)]
         for row in [*record["sequences"], {"name": "all frames", **record["all"]}]
     ]
     protocol, names = record["protocol"], [name for name, _, _ in columns]

@@ -101,6 +101,21 @@ def evaluation(gains, window=None):
     }
 
 
+def test_frames_that_came_out_equal_have_a_place_in_tables(results):
+    """JSON has no infinity: `unsmear eval` writes the text "inf"."""
+    record = evaluation({"a": 1.0})
+    record |= {"protocol": {"name": "p", "summary": "s"}, "all": {"frames": 1, "psnr": "inf"}}
+    record["sequences"] = [{"name": "a", "frames": 1, "psnr": "inf", "psnr_before": 30.0}]
+    lines = results.evaluation_lines(record)
+    assert "| a | 1 | inf |" in lines
+    assert results.sequence_gains(record) == {"a": float("inf")}
+    record["all"] |= {"flicker": 1.0}
+    record["sequences"][0] |= {"flicker": None}
+    assert "| a | 1 | inf | - |" in results.evaluation_lines(
+        record | {"all": {"frames": 1, "psnr": "inf", "flicker": 1.0}}
+    )
+
+
 def test_released_networks_are_set_side_by_side(results):
     gains = {"dog": -0.5, "walk_a": 1.0, "walk_b": 2.0}
     found = {"eval-lite": evaluation(gains), "eval-lite-half": {}, "eval-other": {}}

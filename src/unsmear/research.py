@@ -26,7 +26,7 @@ def evaluate(
     restored: Path | None = None,
     sharp: Path | None = None,
     layout: str | None = None,
-    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
+    model: Annotated[str | None, Parameter(alias="-m")] = None,
     window: str | None = None,
     ensemble: Whole = 1,
     refine: Whole = 0,
@@ -36,8 +36,8 @@ def evaluate(
     markdown: Path | None = None,
     json: Path | None = None,
     plot: Path | None = None,
-    device: Device = "auto",
-    engine: EngineName = "torch",
+    device: Device | None = None,
+    engine: EngineName | None = None,
     workers: MaybeWhole = None,
     vmaf: Annotated[bool, Parameter(negative="")] = False,
     niqe: Annotated[bool, Parameter(negative="")] = False,
@@ -46,7 +46,7 @@ def evaluate(
 
     PSNR, SSIM and flicker, a row for each sequence. Give --data for a model on a data set; or
     --restored and --sharp for frames that exist: folders of pictures, folders of such folders, or
-    video files.
+    video files. What is named here as a report and exists is replaced.
 
     Args:
         data: Folder of a data set with blurry and sharp frames: GOPRO, DVD, BSD, REDS, or any
@@ -55,7 +55,7 @@ def evaluate(
         sharp: Their truth: pictures under the same names, or a video of as many frames.
         layout: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd, bsd or reds.
             Default: all but gopro-gamma.
-        model: Name from `unsmear models`, or the path of a .safetensors file.
+        model: Name from `unsmear models`, or the path of a .safetensors file. Default: core.
         window: As for restoring. Default: the model's own.
         ensemble: As for restoring.
         refine: As for restoring.
@@ -65,11 +65,13 @@ def evaluate(
         markdown: File for the tables.
         json: File for all numbers, each frame's too.
         plot: File (.png, .svg, .pdf) for the PSNR of each frame.
-        device: Where to work.
+        device: Where to restore. Default: auto.
         engine: What runs the network; the others round differently, or compute in eight bits.
+            Default: torch.
         workers: Threads that compute the measures. Default: one for each CPU.
         vmaf: Also measure VMAF; needs `pip install 'unsmear[vmaf]'`.
-        niqe: Also measure NIQE, which needs no truth, of restored, blurry and sharp frames. Its
+        niqe: Also measure NIQE, of restored, blurry and sharp frames; it needs no truth, so that
+            --restored may stand alone. Its
             model is fitted on photographs of our own: compare values with one another, not
             with published ones.
     """
@@ -93,11 +95,17 @@ def evaluate(
     keep_freed_memory()
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}: must be 1 or more")
-    check_reports(markdown, json, plot, (data, restored, sharp, weights_named(model)))
+    inputs = (data, restored, sharp, weights_named(model or DEFAULT_MODEL))
+    check_reports(markdown, json, plot, inputs)
+    truthless = restored is not None and sharp is None and niqe
+    if truthless and (vmaf or table1 or plot is not None):
+        raise ConfigError("vmaf, table1 and plot compare with a truth: give --sharp too")
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
     effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
-    work = find_work(data, restored, sharp, layout, model, chosen, device, engine, effort)
+    work = find_work(
+        data, restored, sharp, layout, model, chosen, device, engine, effort, truthless=truthless
+    )
     with _FrameBar(work.frames) as bar:
         count = workers or os.cpu_count() or 1
         pristine = load_pristine() if niqe else None

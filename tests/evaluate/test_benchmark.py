@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, find_comparis
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, table_1_lines
+from unsmear.evaluate.run import find_work
 from unsmear.video.images import integer_from_unit, read_image, write_image
 
 BASE = find_protocol("basicsr2d")
@@ -204,6 +206,12 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     ("arguments", "message"),
     [
         ([], "either --data"),
+        (["--sharp", "x", "--niqe"], "either --data"),
+        (["--restored", "x", "--niqe"], "'x' is not a folder of pictures, nor a video"),
+        (["--restored", "x", "--niqe", "--vmaf"], "compare with a truth"),
+        (["--restored", "x", "--niqe", "--table1"], "compare with a truth"),
+        (["--restored", "x", "--niqe", "--plot", "p.png"], "compare with a truth"),
+        (["--restored", "x", "--niqe", "-m", "lite"], "leave them out where --restored"),
         (["--restored", "x"], "either --data"),
         (["--data", "x", "--sharp", "y"], "either --data"),
         (["--data", "nowhere"], "'nowhere' is not a folder"),
@@ -261,11 +269,69 @@ def test_a_sequence_of_frames_of_several_sizes_is_an_error_not_a_crash(gopro, ca
 def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
     folders = ["--restored", str(gopro / "GOPR0384" / "blur")]
     folders += ["--sharp", str(gopro / "GOPR0384" / "sharp")]
-    for option in (["--layout", "dvd"], ["--window", "3"], ["--refine", "1"], ["--burst", "0"]):
+    for option in (
+        ["--layout", "dvd"],
+        ["--window", "3"],
+        ["--refine", "1"],
+        ["--burst", "0"],
+        ["-m", "nonsense"],
+        ["--engine", "torch"],
+        ["--device", "cpu"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(["eval", *folders, *option])
         assert stopped.value.code == 2
         assert "leave them out where --restored is given" in capsys.readouterr().err
+
+
+def test_niqe_needs_no_truth(tmp_path, capsys):
+    for name in ("a", "b"):
+        save(tmp_path / "made" / name, one_scene(2, 192, 192))
+    out = tmp_path / "r.json"
+    main(["eval", "--restored", str(tmp_path / "made"), "--niqe", "--json", str(out)])
+    shown = capsys.readouterr().out
+    assert "NIQE" in shown
+    assert "PSNR" not in shown
+    record = json.loads(out.read_text())
+    assert [row["name"] for row in record["sequences"]] == ["a", "b"]
+    assert record["all"]["frames"] == 4
+    assert record["all"]["niqe"] > 0
+    assert record["all"]["psnr"] is record["all"]["niqe_sharp"] is None
+    alone = record["sequences"][0]["scores"]
+    beside = tmp_path / "beside.json"
+    folders = ["--restored", str(tmp_path / "made" / "a"), "--sharp", str(tmp_path / "made" / "a")]
+    main(["eval", *folders, "--niqe", "--json", str(beside)])
+    both = json.loads(beside.read_text())["sequences"][0]["scores"]
+    assert [row["niqe"] for row in alone] == [row["niqe"] for row in both]
+
+
+def test_restored_frames_without_a_truth_are_named(tmp_path):
+    for side, names in (("made", "ab"), ("truth", "a")):
+        for name in names:
+            save(tmp_path / side / name, one_scene(2, 16, 16))
+    with pytest.raises(InputError, match=r"made/b' holds pictures, '.*truth/b' none"):
+        find_comparisons(tmp_path / "made", tmp_path / "truth")
+
+
+def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monkeypatch):
+    """`unsmear train` calls all weights by one name, and sets have folders of one name."""
+    place = gopro / "runs" / "one"
+    place.mkdir(parents=True)
+    weights_file.rename(place / "weights.safetensors")
+    monkeypatch.chdir(gopro)
+    data = Path("GOPR0384")
+    named = str(Path("runs", "one", "weights.safetensors"))
+    assert find_work(data, None, None, None, named, None, "cpu").title == (
+        "one/weights on GOPR0384"
+    )
+    whole = find_work(data.resolve(), None, None, None, str(Path(named).resolve()), None, "cpu")
+    assert whole.title == "weights on GOPR0384"  # nothing of where somebody keeps their files
+    monkeypatch.chdir(gopro / "GOPR0384")
+    inside = find_work(Path(), None, None, None, str(Path("..", named)), None, "cpu")
+    assert inside.title == "one/weights on GOPR0384"
+    assert [sequence.name for sequence in inside.sequences] == ["GOPR0384"]
+    above = find_work(Path(".."), None, None, None, str(Path("..", named)), None, "cpu")
+    assert above.title == f"one/weights on {gopro.name}"
 
 
 def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):

@@ -98,6 +98,8 @@ def test_commands_tell_no_folders():
         "a.json",
     ]
     assert portable_command(command) == "unsmear eval --data test --json a.json"
+    assert portable_command(["unsmear", "--json=/home/x/a.json"]) == "unsmear --json=a.json"
+    assert portable_command(["unsmear", "--size=1x1", "a=/b"]) == "unsmear --size=1x1 a=/b"
     module = ["/home/x/src/unsmear/__main__.py", "eval"]
     assert portable_command(module) == "unsmear eval"
     assert portable_command(["benchmarks/fusion.py", "a b"]) == "benchmarks/fusion.py 'a b'"

@@ -145,11 +145,16 @@ def pairs_among(
             elif blurry:
                 place = sequence.relative_to(root)
                 found += (
-                    PairedSequence((place / name).as_posix(), *sides)
+                    PairedSequence(_name_of(root, place / name), *sides)
                     for name, sides in _sequences(blurry, sharp, layout)
                 )
     mistakes.tell()
     return found
+
+
+def _name_of(root: Path, place: Path) -> str:
+    """Of a sequence: where it lies below a folder; of one that is the folder, its name."""
+    return root.resolve().name if place == Path() else place.as_posix()
 
 
 def _sequences(

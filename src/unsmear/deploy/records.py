@@ -178,6 +178,11 @@ class MemoryRecord:
         return cls(record["model"], record["engine"], runs, Origin(**record["origin"]), *efforts)
 
 
+def _rate(frames: float) -> str:
+    """Frames a second, with two digits that count where there are less than one in ten seconds."""
+    return f"{frames:.2f}" if frames >= 0.1 else f"{frames:.2g}"
+
+
 def memory_lines(record: MemoryRecord) -> list[str]:
     """The record as Markdown."""
     effort = "" if record.ensemble == 1 else f" and an ensemble of {record.ensemble}"
@@ -194,7 +199,7 @@ def memory_lines(record: MemoryRecord) -> list[str]:
         ratio = "-" if base is run else f"{run.peak / base.peak:.3f}"
         lines.append(
             f"| {run.width}x{run.height} | {run.frames} | {run.peak:.0f} | {ratio} "
-            f"| {run.frames / run.seconds:.2f} |"
+            f"| {_rate(run.frames / run.seconds)} |"
         )
     return lines
 

@@ -30,8 +30,8 @@ class FrameScore:
 
     Attributes:
         index: in its sequence, from 0.
-        psnr: dB.
-        ssim: as the protocol has it.
+        psnr: dB; None where there is no truth.
+        ssim: as the protocol has it, likewise.
         flicker: `temporal_error` against the frame before, None where there is none.
         psnr_before: of the blurry frame, None where only restored frames are known.
         ssim_before: likewise.
@@ -44,8 +44,8 @@ class FrameScore:
     """
 
     index: int
-    psnr: float
-    ssim: float
+    psnr: float | None = None
+    ssim: float | None = None
     flicker: float | None = None
     psnr_before: float | None = None
     ssim_before: float | None = None
@@ -92,11 +92,11 @@ def mean_of(frames: Sequence[FrameScore], measure: str) -> float | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Restored frames and their truth, as many of each."""
+    """Restored frames and their truth, as many of each; None where nobody knows it."""
 
     name: str
     restored: Frames
-    sharp: Frames
+    sharp: Frames | None
 
 
 def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
@@ -104,7 +104,8 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
     video (or a folder of pictures) by the order of their frames.
 
     Raises:
-        InputError: something is missing or empty, or names or numbers of frames differ.
+        InputError: something is missing or empty, names or numbers of frames differ, or there are
+            restored frames without a truth.
     """
     if restored.is_file() or sharp.is_file():
         sides = [open_frames(path) for path in (restored, sharp)]
@@ -117,13 +118,17 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
     for folder in (restored, sharp):
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
-    folders = sorted({path.parent for path in paths_below(sharp) if path.is_file()})
+    truths = dict(_pictures_below(sharp))
+    if not truths:
+        raise InputError(f"'{sharp}' holds no pictures")
+    if alone := [place for place, _ in _pictures_below(restored) if place not in truths]:
+        raise InputError(
+            f"'{restored / alone[0]}' holds pictures, '{sharp / alone[0]}' none to compare them "
+            "with: take them out, or compare folders one by one"
+        )
     found = []
-    for folder in folders:
-        truth = list_images(folder)
-        if not truth:
-            continue
-        relative = folder.relative_to(sharp)
+    for relative, truth in truths.items():
+        folder = sharp / relative
         made = list_images(restored / relative) if (restored / relative).is_dir() else []
         if [path.stem for path in made] != [path.stem for path in truth]:
             raise InputError(
@@ -131,10 +136,36 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
                 f"they hold {len(made)} and {len(truth)}"
             )
         name = sharp.name if relative == Path() else relative.as_posix()
-        found.append(Comparison(name, PictureFrames(tuple(made)), PictureFrames(tuple(truth))))
-    if not found:
-        raise InputError(f"'{sharp}' holds no pictures")
+        found.append(Comparison(name, PictureFrames(tuple(made)), PictureFrames(truth)))
     return found
+
+
+def find_alone(restored: Path) -> list[Comparison]:
+    """Frames whose truth nobody knows: a video, a folder of pictures, or one of such folders.
+
+    Raises:
+        InputError: there are none.
+    """
+    if restored.is_file():
+        return [Comparison(restored.stem, open_frames(restored), None)]
+    if not restored.is_dir():
+        raise InputError(f"'{restored}' is not a folder of pictures, nor a video file")
+    found = [
+        Comparison(
+            restored.name if place == Path() else place.as_posix(), PictureFrames(pictures), None
+        )
+        for place, pictures in _pictures_below(restored)
+    ]
+    if not found:
+        raise InputError(f"'{restored}' holds no pictures")
+    return found
+
+
+def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
+    """Folders that hold pictures, relative to a folder, in order, and these."""
+    folders = sorted({path.parent for path in paths_below(root) if path.is_file()})
+    held = ((folder.relative_to(root), tuple(list_images(folder))) for folder in folders)
+    return [(place, pictures) for place, pictures in held if pictures]
 
 
 Restore = Callable[[Iterable[Tensor]], Iterator[Tensor]]
@@ -206,16 +237,16 @@ class Benchmark:
             InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts.
         """
         return [
-            self._compare(
-                pair.name,
-                len(pair.sharp),
-                (
-                    (self._made(made), self._eight_bit(truth), None)
-                    for made, truth in zip(pair.restored, pair.sharp, strict=True)
-                ),
-            )
-            for pair in comparisons
+            self._compare(pair.name, len(pair.restored), self._given(pair)) for pair in comparisons
         ]
+
+    def _given(self, pair: Comparison) -> Iterator[tuple[Tensor, Tensor | None, None]]:
+        """Restored and sharp frames, these where they are known."""
+        if pair.sharp is None:
+            yield from ((self._made(made), None, None) for made in pair.restored)
+            return
+        for made, truth in zip(pair.restored, pair.sharp, strict=True):
+            yield self._made(made), self._eight_bit(truth), None
 
     def _made(self, image: Tensor) -> Tensor:
         """A restored frame from a file. One of 8 bits has been quantised: shrunk, it is rounded as
@@ -234,28 +265,28 @@ class Benchmark:
         return round_to_8_bit(self._sized(image))
 
     def _compare(
-        self, name: str, count: int, triples: Iterable[tuple[Tensor, Tensor, Tensor | None]]
+        self, name: str, count: int, triples: Iterable[tuple[Tensor, Tensor | None, Tensor | None]]
     ) -> SequenceResult:
         counted = self.protocol.counted(count)
         scores: list[FrameScore] = []
         waiting: deque[Future[FrameScore]] = deque()
-        before: tuple[Tensor, Tensor, Tensor | None] | None = None
+        before: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         meter: VmafMeter | None = None
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self._workers))
             for index, (restored, sharp, blurry) in enumerate(triples):
-                if restored.shape != sharp.shape:
+                if sharp is not None and restored.shape != sharp.shape:
                     raise InputError(
                         f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
                         f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
                     )
-                if before is not None and sharp.shape != before[1].shape:
+                if before is not None and restored.shape != before[0].shape:
                     raise InputError(
                         f"'{name}', frame {index} is of another size than the one before, "
-                        f"{sharp.shape[-1]}x{sharp.shape[-2]} and {before[1].shape[-1]}x"
-                        f"{before[1].shape[-2]}: frames of a sequence must be of one size"
+                        f"{restored.shape[-1]}x{restored.shape[-2]} and {before[0].shape[-1]}x"
+                        f"{before[0].shape[-2]}: frames of a sequence must be of one size"
                     )
-                if self._ffmpeg is not None:
+                if self._ffmpeg is not None and sharp is not None:
                     if meter is None:
                         meter = stack.enter_context(VmafMeter(self._ffmpeg, *sharp.shape[-2:]))
                     meter.add(restored, sharp)
@@ -278,21 +309,23 @@ class Benchmark:
         self,
         index: int,
         restored: Tensor,
-        sharp: Tensor,
+        sharp: Tensor | None,
         blurry: Tensor | None,
-        before: tuple[Tensor, Tensor, Tensor | None] | None,
+        before: tuple[Tensor, Tensor | None, Tensor | None] | None,
     ) -> FrameScore:
+        model = self._pristine
+        if sharp is None:
+            return FrameScore(index, niqe=None if model is None else niqe(restored, model))
         psnr, ssim = self.protocol.scores(restored, sharp)
         score = FrameScore(index, psnr, ssim)
         if blurry is not None:
             psnr, ssim = self.protocol.scores(blurry, sharp)
             score = replace(score, psnr_before=psnr, ssim_before=ssim)
-        if before is not None:
-            last, true, seen = before
+        last, true, seen = before or (None, None, None)
+        if last is not None and true is not None:
             score = replace(score, flicker=temporal_error(restored, last, sharp, true))
             if blurry is not None and seen is not None:
                 score = replace(score, flicker_before=temporal_error(blurry, seen, sharp, true))
-        model = self._pristine
         if model is None:
             return score
         return replace(

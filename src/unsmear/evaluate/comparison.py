@@ -52,8 +52,8 @@ class Score:
     Attributes:
         psnr: mean over all frames of the validation set, dB.
         ssim: mean over those frames of it that were chosen for SSIM.
-        fresh: gain over the blurry frames on blurred synthetic clips that nobody trained on, dB;
-            0 for the blurry frames themselves.
+        fresh: gain over the blurry frames on blurred synthetic clips, of the photographs of
+            training, with motions that nobody trained on, dB; 0 for the blurry frames themselves.
         neighbours: how much of that the neighbours bring: less the gain of the same network with
             the current frame in their places, dB.
         sequences: mean PSNR of each validation sequence, dB.
@@ -190,10 +190,11 @@ def _legend(record: ComparisonRecord) -> str:
     )
     return (
         "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that "
-        f"are really blurred and that nobody trained on; against {record.words.base}: its "
-        f"difference to {record.words.base_is}, seed by seed. Neighbours: how much of the fresh "
-        "gain is lost when the current frame stands in for all others. In brackets the lowest and "
-        f"the highest seed. GMAC for a frame of 256x256{own}. Peak: memory of a training step."
+        "are really blurred, of the photographs of training, with motions that nobody trained on; "
+        f"against {record.words.base}: its difference to {record.words.base_is}, seed by seed. "
+        "Neighbours: how much of the fresh gain is lost when the current frame stands in for all "
+        "others. In brackets the lowest and the highest seed. GMAC for a frame of 256x256"
+        f"{own}. Peak: memory of a training step."
     )
 
 

@@ -62,7 +62,13 @@ def portable_command(command: Sequence[str]) -> str:
         parts[0] = Path(parts[0]).name
     if parts and parts[0].endswith("unsmear/__main__.py"):
         parts[0] = "unsmear"
-    return shlex.join(Path(part).name if Path(part).is_absolute() else part for part in parts)
+    return shlex.join(_without_folders(part) for part in parts)
+
+
+def _without_folders(word: str) -> str:
+    """A word of a command; of an absolute path, also behind `--option=`, the last part."""
+    option, given, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + given + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _machine(device: torch.device) -> str:

@@ -13,7 +13,14 @@ from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, fin
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError
-from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, Comparison, find_comparisons
+from unsmear.evaluate.benchmark import (
+    Benchmark,
+    BenchmarkResult,
+    Comparison,
+    find_alone,
+    find_comparisons,
+)
+from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_stream
 
@@ -55,7 +62,7 @@ class DatasetWork:
 
 @dataclass(frozen=True)
 class FolderWork:
-    """Restored frames against sharp ones: folders or videos."""
+    """Restored frames against sharp ones, or alone: folders or videos."""
 
     title: str
     comparisons: Sequence[Comparison]
@@ -63,7 +70,7 @@ class FolderWork:
     @property
     def frames(self) -> int:
         """Frames at hand; a protocol may count fewer."""
-        return sum(len(pair.sharp) for pair in self.comparisons)
+        return sum(len(pair.restored) for pair in self.comparisons)
 
     @property
     def device(self) -> torch.device:
@@ -81,13 +88,27 @@ def find_work(
     restored: Path | None,
     sharp: Path | None,
     layout: str | None,
-    model: str,
+    model: str | None,
     window: Window | None,
-    device: str,
-    engine: EngineName = "torch",
+    device: str | None,
+    engine: EngineName | None = None,
     effort: Effort = Effort(),
+    *,
+    truthless: bool = False,
 ) -> DatasetWork | FolderWork:
     """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
+
+    Args:
+        data: folder of a data set.
+        restored: video, folder of pictures, or one of such folders.
+        sharp: likewise.
+        layout: of the data set; None: all but those that contradict one another.
+        model: None: the usual one.
+        window: frames that contribute to each; None: the model's own.
+        device: None: `auto`.
+        engine: None: `torch`.
+        effort: beside the network.
+        truthless: whether what is to be measured needs no truth, so that `restored` is enough.
 
     Raises:
         ConfigError: the model cannot do what the effort asks; neither, both, or half of one is
@@ -95,17 +116,19 @@ def find_work(
         InputError: nothing is found there.
         ModelError: see `open_model`.
     """
-    if data is None and restored is not None and sharp is not None:
-        if layout is not None or window is not None or effort != Effort():
+    if data is None and restored is not None and (sharp is not None or truthless):
+        said = (layout, model, window, device, engine)
+        if any(word is not None for word in said) or effort != Effort():
             raise ConfigError(
-                "layout, window, ensemble, refine and burst say how a model restores a data set: "
-                "leave them out where --restored is given"
+                "layout, model, window, device, engine, ensemble, refine and burst say how a model "
+                "restores a data set: leave them out where --restored is given"
             )
-        return FolderWork(restored.name, find_comparisons(restored, sharp))
+        pairs = find_alone(restored) if sharp is None else find_comparisons(restored, sharp)
+        return FolderWork(_told(restored), pairs)
     if data is None or restored is not None or sharp is not None:
         raise ConfigError(
             "give either --data, to measure a model on a data set, or both --restored and "
-            "--sharp, to compare frames that exist"
+            "--sharp, to compare frames that exist; --niqe needs no --sharp"
         )
     if not data.is_dir():
         raise InputError(f"'{data}' is not a folder")
@@ -116,14 +139,28 @@ def find_work(
             f"no blurry and sharp frames below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
-    loaded = open_model(model, device, engine)
+    engine = engine or "torch"
+    loaded = open_model(model or DEFAULT_MODEL, device or "auto", engine)
     effort.check(loaded.engine)
     spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
     spent += [f"refined {effort.refine}x"] if effort.refine else []
     spent += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
     spent += [engine] if engine not in ("auto", "torch") else []
     spent += [f"window {window}"] if window is not None else []
-    name = loaded.name + (f" ({', '.join(spent)})" if spent else "")
-    title = f"{name} on {data.name}" + (f" ({layout})" if layout else "")
+    # Every training run calls its weights by one name, and sets have folders `test` or `val`.
+    model = model or loaded.name
+    called = _told(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
+    name = called + (f" ({', '.join(spent)})" if spent else "")
+    title = f"{name} on {_told(data)}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
     return DatasetWork(title, sequences, loaded, chosen, effort)
+
+
+def _told(path: Path) -> str:
+    """The last two parts of a path, as a user gave them; of one that begins at the root the last:
+    a record does not tell where somebody keeps their files.
+    """
+    parts = [part for part in path.parts if part != ".."]
+    if not parts or path.is_absolute():
+        return path.resolve().name
+    return "/".join(parts[-2:])
