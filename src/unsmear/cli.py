@@ -88,7 +88,7 @@ def demo(
 
     Args:
         clip: A clip of your own instead.
-        output: Folder for the results; earlier results in it are replaced.
+        output: Folder for the results; those of an earlier demo are replaced.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
         engine: What runs the network. `auto` is the fastest in float32 that is installed.

@@ -145,7 +145,8 @@ class VideoReader:
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: two fields in one frame move against each other; "
-                "add --deinterlace to make whole frames of them"
+                f"restore it with `unsmear '{self.path}' --deinterlace`, which makes whole frames "
+                "of them"
             )
 
     def _transparent(self, where: str) -> InputError:
