@@ -18,11 +18,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, weights_named
+from unsmear.display import err as _err
+from unsmear.display import out as _out
+from unsmear.display import show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, MissingExtraError
+from unsmear.errors import ConfigError, InputError, MissingExtraError, Mistakes, UnsmearError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file
 
@@ -43,9 +46,6 @@ _TIMED = 4  # frames
 _PATIENCE = 15.0  # seconds for timing, after which fewer frames must do
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = (0.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ class ClipReport:
         blurred_share: of the frames whose blur is known, those above BLURRED pixels; None if
             none is known.
         median_length: pixels, likewise.
-        time: what restoring takes.
+        time: what restoring takes; None if it cannot be restored.
         verdict: whether it is likely to help.
+        why_not: why it cannot be restored, None if it can.
     """
 
     path: Path
@@ -100,8 +101,9 @@ class ClipReport:
     blur: tuple[FrameBlur, ...]
     blurred_share: float | None
     median_length: float | None
-    time: TimeEstimate
+    time: TimeEstimate | None
     verdict: Verdict
+    why_not: str | None = None
 
 
 def verdict(lengths: Sequence[float | None]) -> Verdict:
@@ -182,7 +184,7 @@ def inspect_clip(
     """All there is to say of a clip; see `sample_blur` (`restoration/`) and `expected_time`.
 
     Raises:
-        InputError: the source cannot be read.
+        InputError: the source cannot be read. What can be read and not restored is described.
     """
     from unsmear.restoration.paths import check_source
     from unsmear.restoration.sampling import sample_blur
@@ -195,6 +197,13 @@ def inspect_clip(
     blur = sample_blur(source, every, on_frame=on_frame)
     lengths = [frame.estimate.length for frame in blur]
     known = [length for length in lengths if length is not None]
+    expected, why_not = None, None
+    try:
+        expected = expected_time(
+            source, model, about.frames, deinterlace=file is not None and file.interlaced
+        )
+    except InputError as error:  # such as transparency: the clip can be described all the same
+        why_not = str(error)
     return ClipReport(
         path=source,
         file=file,
@@ -204,10 +213,9 @@ def inspect_clip(
         blur=(*blur,),
         blurred_share=sum(x > BLURRED for x in known) / len(known) if known else None,
         median_length=median(known) if known else None,
-        time=expected_time(
-            source, model, about.frames, deinterlace=file is not None and file.interlaced
-        ),
+        time=expected,
         verdict=verdict(lengths),
+        why_not=why_not,
     )
 
 
@@ -247,10 +255,13 @@ def report_lines(report: ClipReport) -> list[str]:
             f"    median {report.median_length:.1f} px, in the blurriest tenth of the picture "
             f"{median(worst):.1f} px; {report.blurred_share:.0%} of frames above {BLURRED:g} px"
         )
-    lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
+    if report.time is not None:
+        lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
     if report.file is not None and report.file.interlaced:
         lines.append("  interlaced: restore it with --deinterlace")
     lines.append(f"  {report.verdict.words}")
+    if report.why_not is not None:
+        lines.append(f"  cannot be restored: {report.why_not}")
     return lines
 
 
@@ -317,7 +328,9 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
         panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
         panel.set_ylim(bottom=0)
-        panel.set_title(f"{report.path.name}: {report.verdict.words}", fontsize=10)
+        # Names of files may hold dollars, and need not be text.
+        name = report.path.name.encode(errors="backslashreplace").decode()
+        panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
         panel.set_ylabel("blur, pixels")
         panel.set_xlabel("picture" if report.file is None else "seconds")
     panels[0].legend(loc="best", fontsize=8)
@@ -366,24 +379,39 @@ def info(
     for path in (clip, *more):
         check_source(path)
     loaded = open_model(model, device, engine)
-    reports = []
+    reports, mistakes = [], Mistakes()
     for path in (clip, *more):
-        with _err.status(f"looking at {path.name}") as status:
-            looked = 0
-
-            def show() -> None:
-                nonlocal looked
-                looked += 1
-                status.update(f"looking at {path.name}: {looked} frames")  # noqa: B023
-
-            with cores_left_to(loaded.engine):
-                reports.append(inspect_clip(path, loaded, every, show))
+        with cores_left_to(loaded.engine):
+            report = mistakes.attempt(lambda: _watched(path, loaded, every))  # noqa: B023
+        if report is None:  # the others are looked at all the same
+            continue
+        reports.append(report)
         if not json:
-            text = "\n".join(report_lines(reports[-1]))
+            text = "\n".join(report_lines(report))
             _out.print(text, highlight=False, markup=False, soft_wrap=True)
-    if json:
+    if json and reports:
         sys.stdout.write(as_json(reports) + "\n")
-    if plot is not None:
+    if plot is not None and reports:
         write_plot(plot, reports)
         if not json:
             _out.print(f"written: {plot}", highlight=False, markup=False, soft_wrap=True)
+    try:
+        mistakes.tell()
+    except UnsmearError as error:
+        if not (json and reports):
+            raise
+        show_error(str(error))  # standard output holds a whole document already
+        sys.exit(2)
+
+
+def _watched(path: Path, model: OpenedModel, every: int | None) -> ClipReport:
+    """Inspect a clip, and show how many frames were looked at."""
+    name, looked = escape(path.name), 0
+    with _err.status(f"looking at {name}") as status:
+
+        def show() -> None:
+            nonlocal looked
+            looked += 1
+            status.update(f"looking at {name}: {looked} frames")
+
+        return inspect_clip(path, model, every, show)
