@@ -7,6 +7,7 @@ import torch
 
 from tests.conftest import SMALL, awake, write_video
 from unsmear import demo
+from unsmear.cli import main
 from unsmear.engines.base import as_engine
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, OutputError
@@ -95,6 +96,15 @@ def test_interlaced_clips_are_refused_with_a_remedy_that_there_is(tmp_path, mode
     clip = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
     with pytest.raises(InputError, match=r"`unsmear '.*tape\.mkv' --deinterlace`"):
         demo.run_demo(tmp_path / "out", model, clip)
+
+
+def test_names_with_brackets_are_told_as_they_are(tmp_path, weights_file, monkeypatch, capsys):
+    made = [tmp_path / f"my[/x] {name}" for name in ("sharp.mp4", "compare.mp4", "compare.png")]
+    result = demo.DemoResult(*made, 3, None, None)
+    monkeypatch.setattr(demo, "run_demo", lambda *_: result)
+    main(["demo", "-o", str(tmp_path / "out"), "-m", str(weights_file), "--device", "cpu"])
+    shown = capsys.readouterr().out
+    assert all(f": {path}\n" in shown for path in made)
 
 
 def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):

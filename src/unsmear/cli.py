@@ -115,7 +115,7 @@ def demo(
         ("side by side", result.comparison),
         ("picture", result.picture),
     ):
-        out.print(f"{label:>14}: {path}", highlight=False, soft_wrap=True)
+        out.print(f"{label:>14}: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -200,7 +200,8 @@ def _made_in(out: Path) -> dict[str, int]:
         if not (out / _MADE).exists() and files.source.is_file():
             with VideoReader(files.source) as reader:
                 info = reader.info
-            if (info.width, info.height, info.frames, info.rate) == (WIDTH, HEIGHT, FRAMES, RATE):
+            shape = (WIDTH, HEIGHT, FRAMES)
+            if (info.width, info.height, info.frames, info.rate) == (*shape, Fraction(RATE)):
                 return {path.name: _bytes(path) for path in (files.source, *files.results)}
     return {}
 

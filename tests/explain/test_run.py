@@ -89,7 +89,7 @@ def clip(tmp_path):
 
 
 def test_a_video_is_explained(clip, tmp_path, weights_file, capsys):
-    out = tmp_path / "out"
+    out = tmp_path / "out[x264]"
     main(["explain", str(clip), "--frame", "2", "-o", str(out), "-m", str(weights_file)])
     page = check_page(out)
     levels = {f"level{n}-{kind}.png" for n in (1, 2) for kind in ("spatial", "temporal", "taken")}
@@ -99,7 +99,7 @@ def test_a_video_is_explained(clip, tmp_path, weights_file, capsys):
     assert "(level 2, 1/8 of the size)" in page.text
     assert str(out / "index.html") in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [clip.name, "out", weights_file.name]
+        [clip.name, out.name, weights_file.name]
     )
     assert torch.equal(read_image(out / "before.png"), list(read_rgb8(clip))[2])
 
