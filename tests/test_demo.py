@@ -94,7 +94,7 @@ def test_results_of_a_demo_before_it_kept_note_are_replaced(tmp_path):
 
 def test_interlaced_clips_are_refused_with_a_remedy_that_there_is(tmp_path, model):
     clip = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
-    with pytest.raises(InputError, match=r"`unsmear '.*tape\.mkv' --deinterlace`"):
+    with pytest.raises(InputError, match=r"`unsmear /.*tape\.mkv --deinterlace`"):
         demo.run_demo(tmp_path / "out", model, clip)
 
 
