@@ -20,7 +20,6 @@ from unsmear.info import (
     HEAVY_ABOVE,
     SHARP_BELOW,
     as_json,
-    expected_time,
     histogram,
     inspect_clip,
     report_lines,
@@ -29,6 +28,7 @@ from unsmear.info import (
     write_plot,
 )
 from unsmear.restoration.sampling import sample_blur
+from unsmear.restoration.timing import expected_time
 from unsmear.video.images import write_image
 
 

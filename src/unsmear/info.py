@@ -8,11 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json as json_format
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -30,10 +29,9 @@ from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unsmear.engines.choice import OpenedModel
     from unsmear.restoration.sampling import FrameBlur
+    from unsmear.restoration.timing import TimeEstimate
     from unsmear.video.describe import FileDescription
 
 BLURRED = 4.0  # pixels
@@ -42,23 +40,8 @@ BLURRED = 4.0  # pixels
 # the second the estimate still says 12 pixels and more afterwards.
 SHARP_BELOW = 2.0
 HEAVY_ABOVE = 13.0
-_TIMED = 4  # frames
-_PATIENCE = 15.0  # seconds for timing, after which fewer frames must do
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = (0.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
-
-
-@dataclass(frozen=True)
-class TimeEstimate:
-    """What restoring takes on this machine, decoding included, writing not.
-
-    Attributes:
-        per_frame: seconds, the quickest and the slowest of the frames timed.
-        total: the same for all frames, None if their number is unknown.
-    """
-
-    per_frame: tuple[float, float]
-    total: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -122,59 +105,6 @@ def verdict(lengths: Sequence[float | None]) -> Verdict:
     return Verdict("gain", "likely to gain")
 
 
-def expected_time(
-    source: Path, model: OpenedModel, frames: int | None, *, deinterlace: bool = False
-) -> TimeEstimate:
-    """Restore the first few frames of a clip at their real size and time it.
-
-    Args:
-        source: video file, or folder of pictures.
-        model: on the device of the work.
-        frames: of the whole clip.
-        deinterlace: make whole frames of interlaced ones first.
-
-    Raises:
-        InputError: the source cannot be read.
-    """
-    from contextlib import ExitStack
-
-    from unsmear.restoration.effort import Effort
-    from unsmear.restoration.stream import frames_after, restore_stream
-    from unsmear.video.folder import FolderReader
-    from unsmear.video.reader import VideoReader
-
-    # So many frames go in before the first comes out; then one comes for each that goes in.
-    ahead = frames_after(model.engine, model.window, Effort())
-    began = time.perf_counter()
-    taken = 0
-    stamps: list[tuple[int, float]] = []
-    with ExitStack() as stack:
-        reader = (
-            FolderReader(source)
-            if source.is_dir()
-            else stack.enter_context(VideoReader(source, deinterlace=deinterlace))
-        )
-
-        def pictures() -> Iterator[Tensor]:
-            nonlocal taken
-            for frame in islice(reader, ahead + 1 + _TIMED):
-                taken += 1
-                yield frame.rgb
-
-        stream = restore_stream(model.engine, pictures(), model.window, effort=Effort())
-        for restored in stream:
-            restored.cpu()  # waits for the GPU
-            stamps.append((taken, time.perf_counter()))
-            if len(stamps) > 1 and time.perf_counter() - began > _PATIENCE:
-                break
-    steady = [
-        after - before for (had, before), (have, after) in pairwise(stamps) if have == had + 1
-    ]
-    steady = steady or [(stamps[-1][1] - began) / len(stamps)]  # a clip of a few frames
-    each = (min(steady), max(steady))
-    return TimeEstimate(each, None if frames is None else (frames * each[0], frames * each[1]))
-
-
 def inspect_clip(
     source: Path,
     model: OpenedModel,
@@ -188,6 +118,7 @@ def inspect_clip(
     """
     from unsmear.restoration.paths import check_source
     from unsmear.restoration.sampling import sample_blur
+    from unsmear.restoration.timing import expected_time
     from unsmear.video.describe import describe_streams
     from unsmear.video.folder import FolderReader
 
