@@ -7,6 +7,7 @@ import torch
 
 from tests.conftest import SMALL, awake, write_video
 from unsmear import demo
+from unsmear.cli import main
 from unsmear.engines.base import as_engine
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, OutputError
@@ -53,6 +54,57 @@ def test_demo_with_a_clip_of_ones_own(tmp_path, model):
     assert result.restored.name == "mine.sharp.mp4"
     assert result.picture.is_file()
     assert clip.is_file()
+
+
+def test_the_picture_stands_as_players_show_the_clip(tmp_path, model):
+    clip = write_video(tmp_path / "phone.mp4", frames=2, size=(64, 48), rotation=90)
+    result = demo.run_demo(tmp_path / "out", dataclasses.replace(model, window=1), clip)
+    assert read_image(result.picture).shape == (3, 2 * 64, 2 * 48 + 6)
+
+
+def test_results_of_a_demo_are_replaced_and_no_other_files(tmp_path, model, monkeypatch):
+    short = demo.shaky_clip(2, 48, 64)
+    monkeypatch.setattr(demo, "shaky_clip", lambda: short)
+    for name in ("shaky.mp4", "shaky.sharp.mp4", "shaky.sharp.compare.mp4", "shaky.compare.png"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputError, match=f"{name}' exists, and the demo did not make it"):
+            demo.run_demo(tmp_path, model)
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+        (tmp_path / name).unlink()
+    out = tmp_path / "out"
+    for _ in range(2):
+        demo.run_demo(out, model)
+    (out / "shaky.compare.png").write_text("mine")
+    with pytest.raises(OutputError, match=r"compare\.png' exists"):
+        demo.check_demo(out, None)
+    own = write_video(tmp_path / "shaky.mp4", frames=1)
+    with pytest.raises(OutputError, match=r"compare\.png' exists"):
+        demo.check_demo(out, own)
+
+
+def test_results_of_a_demo_before_it_kept_note_are_replaced(tmp_path):
+    demo.write_clip(tmp_path / "shaky.mp4", torch.zeros(30, 3, 384, 640))
+    for name in ("shaky.sharp.mp4", "shaky.compare.png"):
+        (tmp_path / name).write_text("earlier")
+    demo.check_demo(tmp_path, None)
+    (tmp_path / "mine.sharp.mp4").write_text("mine")
+    with pytest.raises(OutputError, match=r"mine\.sharp\.mp4' exists"):
+        demo.check_demo(tmp_path, write_video(tmp_path / "mine.mp4", frames=1))
+
+
+def test_interlaced_clips_are_refused_with_a_remedy_that_there_is(tmp_path, model):
+    clip = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
+    with pytest.raises(InputError, match=r"`unsmear /.*tape\.mkv --deinterlace`"):
+        demo.run_demo(tmp_path / "out", model, clip)
+
+
+def test_names_with_brackets_are_told_as_they_are(tmp_path, weights_file, monkeypatch, capsys):
+    made = [tmp_path / f"my[/x] {name}" for name in ("sharp.mp4", "compare.mp4", "compare.png")]
+    result = demo.DemoResult(*made, 3, None, None)
+    monkeypatch.setattr(demo, "run_demo", lambda *_: result)
+    main(["demo", "-o", str(tmp_path / "out"), "-m", str(weights_file), "--device", "cpu"])
+    shown = capsys.readouterr().out
+    assert all(f": {path}\n" in shown for path in made)
 
 
 def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):

@@ -59,6 +59,13 @@ def test_export_writes_a_folder(weights_file, tmp_path, capsys):
     assert "exists" in fails(capsys, "export", weights_file, "-o", folder)
 
 
+@pytest.mark.parametrize("name", ["out[x264]", "b[/x]"])
+def test_names_with_brackets_are_told_as_they_are(name, weights_file, monkeypatch, capsys):
+    monkeypatch.setattr("unsmear.deploy.export.export", lambda *_: 0.0)
+    main(["export", str(weights_file), "-o", name])
+    assert f"written: {name};" in capsys.readouterr().out
+
+
 def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
     val = write_pairs(tmp_path / "val")
     assert "frames is 0" in fails(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import av
@@ -19,7 +20,6 @@ from unsmear.info import (
     HEAVY_ABOVE,
     SHARP_BELOW,
     as_json,
-    expected_time,
     histogram,
     inspect_clip,
     report_lines,
@@ -28,6 +28,7 @@ from unsmear.info import (
     write_plot,
 )
 from unsmear.restoration.sampling import sample_blur
+from unsmear.restoration.timing import expected_time
 from unsmear.video.images import write_image
 
 
@@ -215,6 +216,54 @@ def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
     main(["info", str(clip), "--json", "--every", "2", "-m", str(weights_file)])
     held = json.loads(capsys.readouterr().out)
     assert len(held[0]["blur"]) == 3
+
+
+def write_transparent(path: Path) -> Path:
+    """Three frames with an alpha that varies."""
+    pixels = np.concatenate((textured(64, 64), textured(64, 64)[..., :1]), axis=2)
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgra"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_what_cannot_be_restored_is_described(tmp_path, small_model):
+    report = inspect_clip(write_transparent(tmp_path / "alpha.mkv"), small_model)
+    assert report.time is None
+    assert len(report.blur) == 3
+    lines = report_lines(report)
+    assert "64x64" in "\n".join(lines)
+    assert "cannot be restored: " in lines[-1]
+    assert "transparen" in lines[-1]
+    (held,) = json.loads(as_json([report]))
+    assert held["time"] is None
+    assert "transparen" in held["why_not"]
+
+
+@pytest.mark.parametrize("name", [b"a$_$b.mp4", b"n\xff.mp4"])
+def test_any_name_can_stand_above_a_plot(name, tmp_path, small_model):
+    pytest.importorskip("matplotlib")
+    clip = tmp_path / os.fsdecode(name)
+    write_video(tmp_path / "clip.mp4", frames=1).rename(clip)
+    write_plot(tmp_path / "blur.svg", [inspect_clip(clip, small_model)])
+    assert (tmp_path / "blur.svg").is_file()
+
+
+def test_a_clip_that_fails_does_not_take_the_others_along(tmp_path, weights_file, capsys):
+    pytest.importorskip("matplotlib")
+    clip, bad = write_video(tmp_path / "clip.mp4", frames=2), tmp_path / "bad.mp4"
+    bad.write_bytes(clip.read_bytes()[:700])
+    plot = tmp_path / "blur.svg"
+    with pytest.raises(SystemExit) as stop:
+        main(["info", str(bad), str(clip), "--json", "--plot", str(plot), "-m", str(weights_file)])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert [held["path"] for held in json.loads(shown.out)] == [str(clip)]
+    assert "bad.mp4" in shown.err
+    assert plot.is_file()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def demo(
 
     Args:
         clip: A clip of your own instead.
-        output: Folder for the results; earlier results in it are replaced.
+        output: Folder for the results; those of an earlier demo are replaced.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
         engine: What runs the network. `auto` is the fastest in float32 that is installed.
@@ -115,7 +115,7 @@ def demo(
         ("side by side", result.comparison),
         ("picture", result.picture),
     ):
-        out.print(f"{label:>14}: {path}", highlight=False, soft_wrap=True)
+        out.print(f"{label:>14}: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

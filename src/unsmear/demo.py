@@ -4,7 +4,9 @@ restore the clip, measure it against the truth, and show before and after.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,19 +32,22 @@ from unsmear.data.shake import (
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, MissingExtraError, OutputError, writing
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.outputs import growing_file
+from unsmear.outputs import growing_file, write_text
 from unsmear.restoration.files import Progress, restore_file
 from unsmear.restoration.paths import check_source, compare_path
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.video.color import planes_from_rgb
 from unsmear.video.images import write_image
+from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import VideoWriter
 
 WIDTH, HEIGHT, FRAMES, RATE = 640, 384, 30, 15
 _TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
 _ROW_HEIGHT = 440
+_SHAKY = "shaky.mp4"
+_MADE = ".unsmear-demo.json"  # beside the results: name -> bytes, of what the demo wrote there
 
 
 def photograph_wall() -> Tensor:
@@ -146,6 +151,24 @@ class DemoResult:
     ssim: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Where everything goes."""
+
+    source: Path
+    restored: Path
+    picture: Path
+
+    @classmethod
+    def of(cls, out: Path, clip: Path | None) -> _Files:
+        source = clip or out / _SHAKY
+        return cls(source, out / f"{source.stem}.sharp.mp4", out / f"{source.stem}.compare.png")
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        return self.restored, compare_path(self.restored), self.picture
+
+
 def check_demo(out: Path, clip: Path | None) -> None:
     """Whether the demo can begin, before anything is made; see `run_demo`."""
     if clip is not None:
@@ -155,6 +178,43 @@ def check_demo(out: Path, clip: Path | None) -> None:
     with writing(out):
         if out.exists() and not out.is_dir():
             raise OutputError(f"'{out}' is a file: choose another folder with -o")
+        files, known = _Files.of(out, clip), _made_in(out)
+        written = files.results if clip else (files.source, *files.results)
+        for path in written:
+            if (path.exists() or path.is_symlink()) and known.get(path.name) != _bytes(path):
+                raise OutputError(
+                    f"'{path}' exists, and the demo did not make it: move it, or choose another "
+                    "folder with -o"
+                )
+
+
+def _made_in(out: Path) -> dict[str, int]:
+    """Name and size of what the demo made in a folder, as far as its note says. Versions before
+    left none: there a clip that is shaped as the demo's speaks for what was made of it.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        held = json.loads((out / _MADE).read_text(encoding="utf-8"))
+        return held if isinstance(held, dict) else {}
+    files = _Files.of(out, None)
+    with contextlib.suppress(InputError):
+        if not (out / _MADE).exists() and files.source.is_file():
+            with VideoReader(files.source) as reader:
+                info = reader.info
+            shape = (WIDTH, HEIGHT, FRAMES)
+            if (info.width, info.height, info.frames, info.rate) == (*shape, Fraction(RATE)):
+                return {path.name: _bytes(path) for path in (files.source, *files.results)}
+    return {}
+
+
+def _note_made(out: Path, paths: Iterable[Path]) -> None:
+    """Note that the demo made these."""
+    made = _made_in(out) | {path.name: _bytes(path) for path in paths}
+    write_text(out / _MADE, json.dumps(made, indent=2) + "\n")
+
+
+def _bytes(path: Path) -> int:
+    """The size of a file; -1 of what is none."""
+    return path.stat().st_size if path.is_file() and not path.is_symlink() else -1
 
 
 def run_demo(
@@ -166,44 +226,48 @@ def run_demo(
     """Restore the demo clip, or a clip of the user's own.
 
     Args:
-        out: folder for all results, made if missing; earlier results in it are replaced.
+        out: folder for all results, made if missing; those of an earlier demo are replaced.
         model: engine and window.
         clip: the user's own clip; without one the demo clip is made.
         on_progress: see `restore_file`.
 
     Raises:
         InputError: the clip is no video that can be read.
-        OutputError: the folder cannot be made or written.
+        OutputError: the folder cannot be made or written, or holds a file of such a name that the
+            demo did not make.
         MissingExtraError: scikit-image, whose photographs the demo clip shows, is not installed.
     """
     check_demo(out, clip)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    truth = None
-    source = clip
-    if source is None:
+    files, truth = _Files.of(out, clip), None
+    source, restored, picture = files.source, files.restored, files.picture
+    if clip is None:
         blurry, truth = shaky_clip()
-        source = out / "shaky.mp4"
         write_clip(source, blurry)
-    restored = out / f"{source.stem}.sharp.mp4"
+        _note_made(out, [source])
     settings = Settings(compare="side", overwrite=True)
     frames = restore_file(
         source, restored, model.engine, model.window, settings, on_progress=on_progress
     ).frames
+    _note_made(out, files.results[:2])
     best, scores = _compare(source, restored, truth)
-    picture = out / f"{source.stem}.compare.png"
     with growing_file(picture) as partial:
         write_image(partial, before_after_picture(*best))
+    _note_made(out, [picture])
     return DemoResult(restored, compare_path(restored), picture, frames, *scores)
 
 
 def _compare(
     source: Path, restored: Path, truth: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor], tuple[tuple[float, float] | None, tuple[float, float] | None]]:
-    """The frame that changed most, before and after; PSNR and SSIM where the truth is known."""
+    """The frame that changed most, before and after, as players show it; PSNR and SSIM where the
+    truth is known.
+    """
     most, best = -1.0, None
     values: list[tuple[float, float, float, float]] = []
     with VideoReader(source) as before, VideoReader(restored) as after:
+        turn = orientation_of(before.info.display_matrix)
         for index, (old, new) in enumerate(zip(before, after, strict=True)):
             if (change := float((old.rgb - new.rgb).square().mean())) > most:
                 most, best = change, (old.rgb, new.rgb)
@@ -213,6 +277,7 @@ def _compare(
                 ssims = [ssim(side, truth[index]) for side in sides]
                 values.append((psnrs[0], psnrs[1], ssims[0], ssims[1]))
     assert best is not None  # a clip has at least one frame
+    best = (upright(best[0], turn), upright(best[1], turn))
     if not values:
         return best, (None, None)
     means = [fmean(column) for column in zip(*values, strict=True)]

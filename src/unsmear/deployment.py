@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole, weights_named
 from unsmear.clip import MOST_PIXELS
@@ -34,7 +35,8 @@ def quantize(
 
     Args:
         model: Name from `unsmear models`, or the path of a .safetensors file.
-        clips: Videos to take ranges from; blurry ones, as the network will meet.
+        clips: Videos, or folders of pictures, to take ranges from; blurry ones, as the network will
+            meet.
         val: Folder of paired sequences to measure the loss on.
         output: Default: beside the weights, where the engine looks for it.
         frames: How many of each clip.
@@ -42,7 +44,7 @@ def quantize(
     """
     from unsmear.data.pairs import find_pairs
     from unsmear.deploy.quantize import quantize_model, read_frames
-    from unsmear.engines.eight_bit import eight_bit_path
+    from unsmear.engines.eight_bit import eight_bit_path, psnr_loss
     from unsmear.models.zoo import load_model
 
     if frames < 1:
@@ -59,10 +61,14 @@ def quantize(
         made = quantize_model(
             loaded.network, loaded.window, found, sequences, path, on_note=status.update
         )
-    out.print(f"in eight bits: {', '.join(made.eight_bit)}", highlight=False)
+    out.print(f"in eight bits: {', '.join(made.eight_bit)}", highlight=False, markup=False)
     for name, (full, eight) in made.origin.scores.items():
-        out.print(f"{name}: {full:.2f} -> {eight:.2f} dB ({eight - full:+.3f})", highlight=False)
-    out.print(f"written: {path}", highlight=False, soft_wrap=True)
+        out.print(
+            f"{name}: {full:.2f} -> {eight:.2f} dB ({0.0 - psnr_loss(full, eight):+.3f})",
+            highlight=False,
+            markup=False,
+        )
+    out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def export(
@@ -85,11 +91,12 @@ def export(
     from unsmear.deploy.export import export as write
     from unsmear.models.zoo import load_model
 
-    with err.status(f"exporting {model}"):
+    with err.status(f"exporting {escape(model)}"):
         difference = write(load_model(model), format, output)
     out.print(
         f"written: {output}; largest difference to the network {difference:.1e} (values 0 to 1)",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -179,7 +186,10 @@ def bench(
         )  # fmt: skip
         whole = None
         ran = [row for row in rows if row.seconds is not None]
-        if ran and frames:
+        if not ran:
+            reasons = "; ".join(f"{row.engine}: {row.why_not}" for row in rows)
+            raise ConfigError(f"no engine that was asked for runs here: {reasons}")
+        if frames:
             fastest = min(ran, key=lambda row: row.seconds or 0)
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
@@ -192,4 +202,4 @@ def bench(
     out.print("\n".join(bench_lines(record)), highlight=False, markup=False, soft_wrap=True)
     if json is not None:
         write_text(json, json_format.dumps(dataclasses.asdict(record), indent=2) + "\n")
-        out.print(f"written: {json}", highlight=False, soft_wrap=True)
+        out.print(f"written: {json}", highlight=False, markup=False, soft_wrap=True)

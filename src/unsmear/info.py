@@ -8,29 +8,30 @@ from __future__ import annotations
 import dataclasses
 import json as json_format
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, weights_named
+from unsmear.display import err as _err
+from unsmear.display import out as _out
+from unsmear.display import show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, MissingExtraError
+from unsmear.errors import ConfigError, InputError, MissingExtraError, Mistakes, UnsmearError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unsmear.engines.choice import OpenedModel
     from unsmear.restoration.sampling import FrameBlur
+    from unsmear.restoration.timing import TimeEstimate
     from unsmear.video.describe import FileDescription
 
 BLURRED = 4.0  # pixels
@@ -39,26 +40,8 @@ BLURRED = 4.0  # pixels
 # the second the estimate still says 12 pixels and more afterwards.
 SHARP_BELOW = 2.0
 HEAVY_ABOVE = 13.0
-_TIMED = 4  # frames
-_PATIENCE = 15.0  # seconds for timing, after which fewer frames must do
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = (0.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
-
-_out = Console()
-_err = Console(stderr=True)
-
-
-@dataclass(frozen=True)
-class TimeEstimate:
-    """What restoring takes on this machine, decoding included, writing not.
-
-    Attributes:
-        per_frame: seconds, the quickest and the slowest of the frames timed.
-        total: the same for all frames, None if their number is unknown.
-    """
-
-    per_frame: tuple[float, float]
-    total: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -88,8 +71,9 @@ class ClipReport:
         blurred_share: of the frames whose blur is known, those above BLURRED pixels; None if
             none is known.
         median_length: pixels, likewise.
-        time: what restoring takes.
+        time: what restoring takes; None if it cannot be restored.
         verdict: whether it is likely to help.
+        why_not: why it cannot be restored, None if it can.
     """
 
     path: Path
@@ -100,8 +84,9 @@ class ClipReport:
     blur: tuple[FrameBlur, ...]
     blurred_share: float | None
     median_length: float | None
-    time: TimeEstimate
+    time: TimeEstimate | None
     verdict: Verdict
+    why_not: str | None = None
 
 
 def verdict(lengths: Sequence[float | None]) -> Verdict:
@@ -120,59 +105,6 @@ def verdict(lengths: Sequence[float | None]) -> Verdict:
     return Verdict("gain", "likely to gain")
 
 
-def expected_time(
-    source: Path, model: OpenedModel, frames: int | None, *, deinterlace: bool = False
-) -> TimeEstimate:
-    """Restore the first few frames of a clip at their real size and time it.
-
-    Args:
-        source: video file, or folder of pictures.
-        model: on the device of the work.
-        frames: of the whole clip.
-        deinterlace: make whole frames of interlaced ones first.
-
-    Raises:
-        InputError: the source cannot be read.
-    """
-    from contextlib import ExitStack
-
-    from unsmear.restoration.effort import Effort
-    from unsmear.restoration.stream import frames_after, restore_stream
-    from unsmear.video.folder import FolderReader
-    from unsmear.video.reader import VideoReader
-
-    # So many frames go in before the first comes out; then one comes for each that goes in.
-    ahead = frames_after(model.engine, model.window, Effort())
-    began = time.perf_counter()
-    taken = 0
-    stamps: list[tuple[int, float]] = []
-    with ExitStack() as stack:
-        reader = (
-            FolderReader(source)
-            if source.is_dir()
-            else stack.enter_context(VideoReader(source, deinterlace=deinterlace))
-        )
-
-        def pictures() -> Iterator[Tensor]:
-            nonlocal taken
-            for frame in islice(reader, ahead + 1 + _TIMED):
-                taken += 1
-                yield frame.rgb
-
-        stream = restore_stream(model.engine, pictures(), model.window, effort=Effort())
-        for restored in stream:
-            restored.cpu()  # waits for the GPU
-            stamps.append((taken, time.perf_counter()))
-            if len(stamps) > 1 and time.perf_counter() - began > _PATIENCE:
-                break
-    steady = [
-        after - before for (had, before), (have, after) in pairwise(stamps) if have == had + 1
-    ]
-    steady = steady or [(stamps[-1][1] - began) / len(stamps)]  # a clip of a few frames
-    each = (min(steady), max(steady))
-    return TimeEstimate(each, None if frames is None else (frames * each[0], frames * each[1]))
-
-
 def inspect_clip(
     source: Path,
     model: OpenedModel,
@@ -182,10 +114,11 @@ def inspect_clip(
     """All there is to say of a clip; see `sample_blur` (`restoration/`) and `expected_time`.
 
     Raises:
-        InputError: the source cannot be read.
+        InputError: the source cannot be read. What can be read and not restored is described.
     """
     from unsmear.restoration.paths import check_source
     from unsmear.restoration.sampling import sample_blur
+    from unsmear.restoration.timing import expected_time
     from unsmear.video.describe import describe_streams
     from unsmear.video.folder import FolderReader
 
@@ -195,6 +128,13 @@ def inspect_clip(
     blur = sample_blur(source, every, on_frame=on_frame)
     lengths = [frame.estimate.length for frame in blur]
     known = [length for length in lengths if length is not None]
+    expected, why_not = None, None
+    try:
+        expected = expected_time(
+            source, model, about.frames, deinterlace=file is not None and file.interlaced
+        )
+    except InputError as error:  # such as transparency: the clip can be described all the same
+        why_not = str(error)
     return ClipReport(
         path=source,
         file=file,
@@ -204,10 +144,9 @@ def inspect_clip(
         blur=(*blur,),
         blurred_share=sum(x > BLURRED for x in known) / len(known) if known else None,
         median_length=median(known) if known else None,
-        time=expected_time(
-            source, model, about.frames, deinterlace=file is not None and file.interlaced
-        ),
+        time=expected,
         verdict=verdict(lengths),
+        why_not=why_not,
     )
 
 
@@ -247,10 +186,13 @@ def report_lines(report: ClipReport) -> list[str]:
             f"    median {report.median_length:.1f} px, in the blurriest tenth of the picture "
             f"{median(worst):.1f} px; {report.blurred_share:.0%} of frames above {BLURRED:g} px"
         )
-    lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
+    if report.time is not None:
+        lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
     if report.file is not None and report.file.interlaced:
         lines.append("  interlaced: restore it with --deinterlace")
     lines.append(f"  {report.verdict.words}")
+    if report.why_not is not None:
+        lines.append(f"  cannot be restored: {report.why_not}")
     return lines
 
 
@@ -317,7 +259,9 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
         panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
         panel.set_ylim(bottom=0)
-        panel.set_title(f"{report.path.name}: {report.verdict.words}", fontsize=10)
+        # Names of files may hold dollars, and need not be text.
+        name = report.path.name.encode(errors="backslashreplace").decode()
+        panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
         panel.set_ylabel("blur, pixels")
         panel.set_xlabel("picture" if report.file is None else "seconds")
     panels[0].legend(loc="best", fontsize=8)
@@ -366,24 +310,39 @@ def info(
     for path in (clip, *more):
         check_source(path)
     loaded = open_model(model, device, engine)
-    reports = []
+    reports, mistakes = [], Mistakes()
     for path in (clip, *more):
-        with _err.status(f"looking at {path.name}") as status:
-            looked = 0
-
-            def show() -> None:
-                nonlocal looked
-                looked += 1
-                status.update(f"looking at {path.name}: {looked} frames")  # noqa: B023
-
-            with cores_left_to(loaded.engine):
-                reports.append(inspect_clip(path, loaded, every, show))
+        with cores_left_to(loaded.engine):
+            report = mistakes.attempt(lambda: _watched(path, loaded, every))  # noqa: B023
+        if report is None:  # the others are looked at all the same
+            continue
+        reports.append(report)
         if not json:
-            text = "\n".join(report_lines(reports[-1]))
+            text = "\n".join(report_lines(report))
             _out.print(text, highlight=False, markup=False, soft_wrap=True)
-    if json:
+    if json and reports:
         sys.stdout.write(as_json(reports) + "\n")
-    if plot is not None:
+    if plot is not None and reports:
         write_plot(plot, reports)
         if not json:
             _out.print(f"written: {plot}", highlight=False, markup=False, soft_wrap=True)
+    try:
+        mistakes.tell()
+    except UnsmearError as error:
+        if not (json and reports):
+            raise
+        show_error(str(error))  # standard output holds a whole document already
+        sys.exit(2)
+
+
+def _watched(path: Path, model: OpenedModel, every: int | None) -> ClipReport:
+    """Inspect a clip, and show how many frames were looked at."""
+    name, looked = escape(path.name), 0
+    with _err.status(f"looking at {name}") as status:
+
+        def show() -> None:
+            nonlocal looked
+            looked += 1
+            status.update(f"looking at {name}: {looked} frames")
+
+        return inspect_clip(path, model, every, show)

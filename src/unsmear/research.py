@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Whole, weights_named
 from unsmear.display import err as _err
@@ -114,12 +115,13 @@ def evaluate(
     _out.print(
         f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
         highlight=False,
+        markup=False,
     )
     _out.print(_table(headings, rows))
     for remark in remarks(result):
-        _out.print(remark, highlight=False)
+        _out.print(remark, highlight=False, markup=False)
     if table1:
-        _out.print("\n".join(table_1_lines(result)), highlight=False, soft_wrap=True)
+        _out.print("\n".join(table_1_lines(result)), highlight=False, markup=False, soft_wrap=True)
     save_reports(
         result,
         markdown=markdown,
@@ -130,7 +132,7 @@ def evaluate(
     )
     for path in (markdown, json, plot):
         if path is not None:
-            _out.print(f"written: {path}", highlight=False, soft_wrap=True)
+            _out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def explain(
@@ -171,7 +173,7 @@ def explain(
     frames = None if window is None else parse_odd_window(window)
     place = None if pixel is None else parse_pixel(pixel)
     loaded = open_model(model, device, "torch")
-    with _err.status(f"explaining frame {frame} of {clip.name}"):
+    with _err.status(f"explaining frame {frame} of {escape(clip.name)}"):
         maps = explain_clip(
             clip,
             output,
@@ -184,7 +186,10 @@ def explain(
         )
     x, y = maps.field.pixel
     _out.print(
-        f"frame {frame} explained, pixel {x},{y}: {output / PAGE}", highlight=False, soft_wrap=True
+        f"frame {frame} explained, pixel {x},{y}: {output / PAGE}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 

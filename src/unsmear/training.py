@@ -171,7 +171,9 @@ def train(
         team.check_same(batches.summary, "what --data holds", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         _out.print(
-            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}", highlight=False
+            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}",
+            highlight=False,
+            markup=False,
         )
         initial = plan.initial
         begins = not (plan.out / STATE_FILE).exists()
@@ -195,7 +197,7 @@ def train(
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
             )
-    _out.print(f"weights: {result}", highlight=False, soft_wrap=True)
+    _out.print(f"weights: {result}", highlight=False, markup=False, soft_wrap=True)
 
 
 def synth(
@@ -240,5 +242,8 @@ def synth(
     with growing_file(output) as partial:
         write_image(partial, contact_sheet(*batches.draw(step).pair))
     _out.print(
-        f"{batches.summary}; batch of step {step}: {output}", highlight=False, soft_wrap=True
+        f"{batches.summary}; batch of step {step}: {output}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )

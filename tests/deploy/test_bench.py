@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from unsmear.cli import main
+from unsmear.deploy import bench
 from unsmear.deploy.bench import (
     convolution_peak,
     time_end_to_end,
     time_engines,
 )
 from unsmear.deploy.records import BenchRecord, EndToEnd, bench_lines
-from unsmear.engines.base import as_engine
+from unsmear.engines.base import TorchEngine, as_engine
+from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import load_model, random_model
@@ -40,6 +42,40 @@ def test_engines_are_timed_and_missing_ones_say_why(loaded):
         assert row.seconds is not None
         assert row.gmac_per_second == pytest.approx(macs / row.seconds / 1e9)
         assert row.share_of_peak == pytest.approx(row.gmac_per_second / 10)
+
+
+class Failing(TorchEngine):
+    """As torch-compile without a compiler: opens, and cannot run."""
+
+    def encode_level(self, *_):
+        raise ConfigError("no compiler")
+
+
+def test_an_engine_that_fails_when_it_runs_is_a_row_that_says_why(loaded, monkeypatch, capsys):
+    def opened(model, name, **_):
+        return (Failing if name == "torch-compile" else TorchEngine)(model.network)
+
+    monkeypatch.setattr(bench, "open_engine", opened)
+    names = ["torch-compile", "torch"]
+    (failed, ran), engines = time_engines(loaded, names, 32, 32, rounds=1, peak=10.0)
+    assert failed.why_not == "no compiler"
+    assert ran.seconds is not None
+    assert set(engines) == {"torch"}
+    monkeypatch.setattr(bench, "convolution_peak", lambda _: 10.0)
+    with pytest.raises(SystemExit) as stop:
+        command = "bench --size 32x32 --rounds 1 --frames 0 --engines torch-compile --device cpu -m"
+        main([*command.split(), str(loaded.weights)])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert "torch-compile: no compiler" in shown.err
+    assert shown.out == ""
+
+
+def test_time_is_taken_when_a_gpu_has_done_its_work(monkeypatch):
+    waits = []
+    monkeypatch.setattr("torch.mps.synchronize", lambda: waits.append("mps"))
+    bench._seconds(lambda: waits.append("work"), torch.device("mps"))
+    assert waits == ["mps", "work", "mps"]
 
 
 def test_a_convolution_has_a_speed():

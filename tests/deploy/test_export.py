@@ -58,6 +58,18 @@ def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(alig
         np.testing.assert_allclose(found, wanted[0].numpy(), rtol=0, atol=1e-4)
 
 
+def test_what_lies_there_already_is_left_alone(tmp_path, weights_file, monkeypatch):
+    monkeypatch.setattr("unsmear.deploy.export.frame_graphs", lambda _: [])
+    monkeypatch.setattr("unsmear.deploy.export.ExportedModel", lambda _: None)
+    monkeypatch.setattr("unsmear.deploy.export.largest_difference", lambda *_: 0.0)
+    other = tmp_path / ".graphs.part"
+    other.mkdir()
+    (other / "precious").touch()
+    export(load_model(str(weights_file)), "onnx", tmp_path / "graphs")
+    assert (other / "precious").exists()
+    assert (tmp_path / "graphs").is_dir()
+
+
 def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):
     """The graphs are made of one network and checked against another."""
     graphs = exporting.frame_graphs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -11,10 +12,17 @@ import torch
 
 from tests.conftest import SMALL, mild, one_scene, write_video
 from unsmear.data.pairs import find_pairs
-from unsmear.deploy.quantize import Recorder, quantize_model, read_frames
+from unsmear.deploy.quantize import (
+    Recorder,
+    _paired,
+    largest_psnr_loss,
+    quantize_model,
+    read_frames,
+)
 from unsmear.engines.eight_bit import load_eight_bit
 from unsmear.engines.openvino import OpenVinoEngine, read_graphs
 from unsmear.errors import ModelError
+from unsmear.evaluate.validation import SequenceScore
 from unsmear.restoration.stream import restore_stream
 
 TWO_LEVELS = dataclasses.replace(
@@ -77,6 +85,30 @@ def test_inputs_are_sampled_over_all_that_came(network):
         f"{way}_{level}" for way in ("encode", "decode") for level in range(3)
     }
     assert len(recorder.seen["decode_2"][0]) == 4  # features, two neighbours, context
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "loss"),
+    [
+        ((30, 40), (29, 40), 1.0),  # sequences of one name are two
+        ((math.inf, 30), (math.inf, 30), 0.0),
+        ((math.inf, 30), (50, 30), math.inf),
+        ((30, 30), (30, math.nan), math.inf),
+        ((math.nan, 30), (30, 30), math.inf),
+    ],
+)
+def test_every_sequence_counts_in_the_loss(before, after, loss):
+    def scores(values):
+        return [SequenceScore("walk", 1, 20, value, None, None, 0) for value in values]
+
+    assert largest_psnr_loss(scores(before), scores(after)) == loss
+    held = _paired(scores(before), scores(after))
+    assert list(held) == ["walk", "walk (2)"]
+
+
+def test_folders_of_pictures_are_calibrated_on(pairs):
+    folder = pairs[0].blurry[0].parent
+    assert [frame.shape for frame in read_frames([folder], 5)["blur"]] == [(3, 48, 64)] * 2
 
 
 def test_clips_of_one_name_are_all_calibrated_on(tmp_path):

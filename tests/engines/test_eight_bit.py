@@ -10,7 +10,7 @@ from unsmear.engines.eight_bit import (
     load_eight_bit,
     save_eight_bit,
 )
-from unsmear.errors import ModelError
+from unsmear.errors import ModelError, OutputError
 
 ORIGIN = EightBitOrigin(
     digest="abc",
@@ -29,6 +29,19 @@ def test_what_is_saved_comes_back(tmp_path):
     assert [tuple(pair) for pair in origin.scores.values()] == [(30.0, 29.95), (36.0, 36.01)]
     assert origin.loss == pytest.approx(0.05)
     assert [path.name for path in tmp_path.iterdir()] == ["m.int8.safetensors"]
+
+
+def test_where_it_cannot_be_written_it_says_so_and_leaves_nothing(tmp_path):
+    graphs = {"encode_0": SavedGraph(b"<xml/>", b"\x00\x01")}
+    with pytest.raises(OutputError, match=r"cannot write '.*nowhere"):
+        save_eight_bit(tmp_path / "nowhere" / "m.int8.safetensors", graphs, ORIGIN)
+    longest = tmp_path / f"{'q' * 238}.int8.safetensors"  # 255 bytes
+    save_eight_bit(longest, graphs, ORIGIN)
+    folder = tmp_path / "m.int8.safetensors"
+    folder.mkdir()
+    with pytest.raises(OutputError, match="cannot write"):
+        save_eight_bit(folder, graphs, ORIGIN)
+    assert set(tmp_path.iterdir()) == {longest, folder}
 
 
 def test_a_cut_file_is_named(tmp_path):

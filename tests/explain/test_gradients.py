@@ -102,6 +102,13 @@ def test_field_is_the_gradient_of_the_whole(either, number, window, pixel, tile)
     assert float(field.shares.sum()) == pytest.approx(1)
 
 
+def test_tiles_divide_where_even_parts_would_not():
+    network = awake(SMALL)  # 72 pixels are 5 parts of 14.4
+    frames = window_of(one_scene(2, 16, 70), 0, 3, 1)
+    whole, tiled = (field_of(network, frames, (33, 9), tile) for tile in (512, 16))
+    torch.testing.assert_close(tiled.total, whole.total, rtol=1e-4, atol=1e-6)
+
+
 def far_from(pixel: tuple[int, int], reach: int, height: int, width: int) -> Tensor:
     """Where neither row nor column lies within reach, (H, W)."""
     x, y = pixel

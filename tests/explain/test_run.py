@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from tests.conftest import picture, write_video
 from unsmear.cli import main
+from unsmear.engines.choice import open_model
 from unsmear.errors import OutputError
 from unsmear.explain import drawing, run
 from unsmear.models.zoo import load_model
@@ -87,7 +89,7 @@ def clip(tmp_path):
 
 
 def test_a_video_is_explained(clip, tmp_path, weights_file, capsys):
-    out = tmp_path / "out"
+    out = tmp_path / "out[x264]"
     main(["explain", str(clip), "--frame", "2", "-o", str(out), "-m", str(weights_file)])
     page = check_page(out)
     levels = {f"level{n}-{kind}.png" for n in (1, 2) for kind in ("spatial", "temporal", "taken")}
@@ -97,7 +99,7 @@ def test_a_video_is_explained(clip, tmp_path, weights_file, capsys):
     assert "(level 2, 1/8 of the size)" in page.text
     assert str(out / "index.html") in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [clip.name, "out", weights_file.name]
+        [clip.name, out.name, weights_file.name]
     )
     assert torch.equal(read_image(out / "before.png"), list(read_rgb8(clip))[2])
 
@@ -143,6 +145,7 @@ def test_many_frames_are_spread_over_pictures(tmp_path, weights_file, blank):
         (["--frame", "-1"], "frames count from 0"),
         (["--frame", "1", "--window", "all"], "window is 'all'"),
         (["--frame", "1", "--window", "4"], "window is '4'"),
+        (["--frame", "1", "--window", "9" * 23], "at most 9999"),
         (["--frame", "1", "--level", "0"], "level is 0"),
         (["--frame", "1", "--pixel", "5"], "must be X,Y"),
         (["--frame", "1", "--pixel", "64,0"], "X is 0 to 63"),
@@ -179,6 +182,13 @@ def test_nothing_is_overwritten_unasked(clip, tmp_path, weights_file, capsys, bl
     main([*base, "--overwrite"])
     assert "precious" not in (out / "index.html").read_text(encoding="utf-8")
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_names_that_are_no_text_are_shown_as_they_can_be(tmp_path, weights_file, blank):
+    clip, out = tmp_path / os.fsdecode(b"n\xff.mp4"), tmp_path / "out"
+    write_video(tmp_path / "clip.mp4", frames=2).rename(clip)
+    run.explain_clip(clip, out, open_model(str(weights_file), "cpu", "torch"), 0, level=1)
+    assert r"n\udcff.mp4" in check_page(out).text
 
 
 def test_a_failure_half_way_leaves_nothing(clip, tmp_path, weights_file, monkeypatch, blank):

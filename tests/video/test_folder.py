@@ -102,6 +102,30 @@ def test_an_existing_folder_keeps_everything_else(tmp_path):
     assert read_image(target / "0.png").shape == (3, 12, 16)
 
 
+def test_nothing_is_replaced_where_something_stands_in_the_way(tmp_path):
+    target, pictures = tmp_path / "out", tmp_path / "work"
+    pictures.mkdir()
+    (target / "b.png").mkdir(parents=True)
+    for name in "ab":
+        write_image(pictures / f"{name}.png", tensor())
+    (target / "a.png").write_text("old")
+    with pytest.raises(OutputError, match=r"out/b\.png' is a folder"):
+        store_pictures(pictures, target)
+    assert (target / "a.png").read_text() == "old"
+
+
+def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
+    target, pictures = tmp_path / "out", tmp_path / "work"
+    for folder in (target, pictures):
+        folder.mkdir()
+    for name in ("a.html", "b.png"):
+        (pictures / name).write_text("new")
+    moved = []
+    monkeypatch.setattr("os.replace", lambda file, _: moved.append(file.name))
+    store_pictures(pictures, target, last="a.html")
+    assert moved == ["b.png", "a.html"]
+
+
 def test_skipping_passes_over_pictures(tmp_path):
     for name in "abc":
         write_image(tmp_path / f"{name}.png", tensor())

@@ -71,13 +71,19 @@ def convolution_peak(device: torch.device, seconds: float = 1.0) -> float:
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    _wait_for(device)
     began = time.perf_counter()
     work()
+    _wait_for(device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def seconds_each(
@@ -116,7 +122,8 @@ def time_engines(
     peak: float,
     on_round: Callable[[int], None] = lambda _: None,
 ) -> tuple[tuple[EngineTime, ...], dict[EngineName, Engine]]:
-    """Engines in turn, round by round, so that a busy machine is unfair to none.
+    """Engines in turn, round by round, so that a busy machine is unfair to none. One that fails
+    when it first runs, as torch-compile does without a compiler, is a row that says why.
 
     Args:
         model: on its device.
@@ -128,13 +135,18 @@ def time_engines(
     """
     engines, reasons = open_engines(model, names)
     frames = panning_frames(_RUN, width, height)
+    for name in (*engines,):
+        try:
+            seconds_each(engines[name], model.window, frames)
+        except UnsmearError as error:
+            reasons[name] = str(error)
+            del engines[name]
+    on_round(0)
     taken: dict[EngineName, list[float]] = {name: [] for name in engines}
-    for number in range(-1, rounds):
+    for number in range(1, rounds + 1):
         for name, engine in engines.items():
-            seconds = seconds_each(engine, model.window, frames)
-            if number >= 0:
-                taken[name].append(seconds)
-        on_round(number + 1)
+            taken[name].append(seconds_each(engine, model.window, frames))
+        on_round(number)
     config = model.network.config
     multiple = config.size_multiple
     macs = count_macs(config, -(-height // multiple) * multiple, -(-width // multiple) * multiple)

@@ -15,9 +15,10 @@ import torch
 from unsmear import __version__
 from unsmear.deploy.exported import SPECIFICATION, SUFFIXES, ExportedModel, Format
 from unsmear.engines.graphs import Graph, frame_graphs
-from unsmear.errors import ModelError, OutputError, cannot_write
+from unsmear.errors import ModelError, OutputError, cannot_write, writing
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
+from unsmear.outputs import hidden_name
 
 LARGEST_DIFFERENCE = 1e-4  # of values from 0 to 1
 _SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height, width that the graphs are tried on
@@ -42,10 +43,10 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
     """
     if folder.exists():
         raise OutputError(f"'{folder}' exists: choose another output")
-    partial = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    partial = folder.with_name(hidden_name(folder.name, f".{os.getpid()}.part"))
+    with writing(folder):  # what is there already, under whatever name, is not ours to remove
         partial.mkdir()
+    try:
         for graph in frame_graphs(model.network):
             write_graph(graph, kind, partial)
         text = json.dumps(specification(model, kind), indent=2)

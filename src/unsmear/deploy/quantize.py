@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain, count, islice
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
-from unsmear.engines.eight_bit import EightBitOrigin, save_eight_bit
+from unsmear.engines.eight_bit import EightBitOrigin, psnr_loss, save_eight_bit
 from unsmear.engines.graphs import GraphEngine, level_graphs
 from unsmear.engines.openvino import OpenVinoEngine, convert_levels, write_graphs
 from unsmear.errors import InputError, MissingExtraError, ModelError
@@ -24,7 +25,7 @@ from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import digest_of
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.stream import restore_stream
-from unsmear.video.reader import VideoReader
+from unsmear.restoration.stretch import open_reader
 
 # NNCF reports its use to a server through this package, where it is installed: not from here.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -80,15 +81,20 @@ class Recorder(GraphEngine):
 def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
     """The first frames of each clip: name -> (3, H, W) each.
 
+    Args:
+        clips: video files, or folders of pictures.
+        frames: how many of each.
+
     Raises:
         InputError: a clip cannot be read.
     """
     found: dict[str, list[Tensor]] = {}
     for path in clips:
-        with VideoReader(path) as reader:
+        with ExitStack() as stack:
+            reader = open_reader(path, stack)
             found[_name_among(found, path)] = [frame.rgb for frame in islice(reader, frames)]
     if not any(found.values()):
-        raise InputError("no frame to calibrate on: name one or more videos with --clips")
+        raise InputError("no frame to calibrate on: name one or more clips with --clips")
     return found
 
 
@@ -177,8 +183,7 @@ def quantize_model(
     def loss_of(names: Iterable[str]) -> tuple[float, dict[str, tuple[float, float]]]:
         models = {**full, **{name: quantized[name] for name in names}}
         after = measure(OpenVinoEngine(network, models), validation, window, with_ssim=False)
-        scores = _paired(before, after)
-        return max(full_psnr - eight for full_psnr, eight in scores.values()), scores
+        return largest_psnr_loss(before, after), _paired(before, after)
 
     seen = record(network, clips.values(), window).seen
     quantized = {name: quantize(model, seen[name]) for name, model in full.items()}
@@ -188,7 +193,7 @@ def quantize_model(
         on_note(f"{name} alone in eight bits costs {costs[name]:.3f} dB")
     chosen = sorted(quantized, key=lambda name: costs[name])
     loss, scores = loss_of(chosen)
-    while loss >= largest_loss and chosen:
+    while not loss < largest_loss and chosen:
         on_note(f"together they cost {loss:.3f} dB: {chosen[-1]} stays in float32")
         chosen.pop()
         loss, scores = loss_of(chosen)
@@ -208,10 +213,24 @@ def quantize_model(
     return Quantized(path, origin, tuple(sorted(chosen)))
 
 
+def largest_psnr_loss(before: Sequence[SequenceScore], after: Sequence[SequenceScore]) -> float:
+    """How much the sequence that loses most loses, dB; see `psnr_loss`.
+
+    Args:
+        before: in float32.
+        after: in eight bits, the same sequences.
+    """
+    pairs = zip(before, after, strict=True)
+    return max(psnr_loss(full.psnr_after, eight.psnr_after) for full, eight in pairs)
+
+
 def _paired(
     before: Sequence[SequenceScore], after: Sequence[SequenceScore]
 ) -> dict[str, tuple[float, float]]:
-    return {
-        full.name: (round(full.psnr_after, 4), round(eight.psnr_after, 4))
-        for full, eight in zip(before, after, strict=True)
-    }
+    """PSNR of each sequence, by name; of those that share one, by name and number."""
+    scores: dict[str, tuple[float, float]] = {}
+    for full, eight in zip(before, after, strict=True):
+        numbered = (f"{full.name} ({number})" for number in count(2))
+        name = next(name for name in chain([full.name], numbered) if name not in scores)
+        scores[name] = (round(full.psnr_after, 4), round(eight.psnr_after, 4))
+    return scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -20,7 +21,7 @@ from unsmear.engines.trial import fault_on, laid_out
 from unsmear.errors import ConfigError, ModelError
 from unsmear.models.checkpoint import Provenance, digest_of
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.zoo import LoadedModel, load_model
+from unsmear.models.zoo import ANCESTORS, ZOO, LoadedModel, load_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def _eight_bit(model: LoadedModel) -> Mapping[str, SavedGraph]:
     if path is None or not path.is_file():
         raise ModelError(
             f"model '{model.name}' has no graphs in eight bits: use engine openvino, or make them: "
-            f"unsmear quantize {model.name} --clips CLIP --val DIR"
+            f"unsmear quantize {_as_given(model)} --clips CLIP --val DIR"
         )
     graphs, origin = load_eight_bit(path)
     if origin.digest != digest_of(model.network):
@@ -161,3 +162,10 @@ def _eight_bit(model: LoadedModel) -> Mapping[str, SavedGraph]:
             f"'{path}' was made of other weights: write it anew with `unsmear quantize`"
         )
     return graphs
+
+
+def _as_given(model: LoadedModel) -> str:
+    """What names a model on the command line: its row, or the path of its weights."""
+    row = (ZOO | ANCESTORS).get(model.name)
+    own = model.weights is None or (row is not None and row.weights == model.weights)
+    return model.name if own else shlex.quote(str(model.weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +11,9 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from unsmear.errors import ModelError
-from unsmear.outputs import give_name
+from unsmear.models.checkpoint import save_tensors
 
 FORMAT = "unsmear-int8-1"
 
@@ -49,19 +49,31 @@ class EightBitOrigin:
     @property
     def loss(self) -> float:
         """How much the worst sequence loses, dB."""
-        return max((full - eight for full, eight in self.scores.values()), default=0.0)
+        return max((psnr_loss(*pair) for pair in self.scores.values()), default=0.0)
+
+
+def psnr_loss(full: float, eight: float) -> float:
+    """How much lower a PSNR is in eight bits, dB: nothing where both are infinite, and infinitely
+    much where one is no number.
+    """
+    if full == eight:
+        return 0.0
+    loss = full - eight
+    return math.inf if math.isnan(loss) else loss
 
 
 def save_eight_bit(path: Path, graphs: Mapping[str, SavedGraph], origin: EightBitOrigin) -> None:
-    """Write graphs beside the target, then rename."""
+    """Write graphs; the file appears when it is whole.
+
+    Raises:
+        OutputError: the disk or its rights say no.
+    """
     tensors = {
         f"{name}.{part}": torch.frombuffer(bytearray(value), dtype=torch.uint8)
         for name, graph in graphs.items()
         for part, value in graph._asdict().items()
     }
-    partial = path.with_name(f".{path.name}.part")
-    save_file(tensors, partial, {"format": FORMAT, "origin": json.dumps(asdict(origin))})
-    give_name(partial, path)
+    save_tensors(path, tensors, {"format": FORMAT, "origin": json.dumps(asdict(origin))})
 
 
 def load_eight_bit(path: Path) -> tuple[dict[str, SavedGraph], EightBitOrigin]:

@@ -272,7 +272,7 @@ def _through_level(
     side = -(-(tile << level) // multiple) * multiple
     halo = -(-network.encode_reach(level) // multiple) * multiple
     out = torch.zeros_like(below)
-    for box in tile_boxes(height, width, TileSize(side, side)):
+    for box in tile_boxes(height, width, TileSize(side, side), multiple):
         wanted = box.cut(gradient, stride)
         if not wanted.any():
             continue

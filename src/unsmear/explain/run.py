@@ -1,4 +1,4 @@
-"""Explain a frame of a clip: a folder with a page and its pictures, whole or not at all."""
+"""Explain a frame of a clip: a folder with a page and its pictures, written when all are done."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from unsmear.explain.page import (
     taken_section,
     temporal_section,
 )
-from unsmear.explain.window import read_window
+from unsmear.explain.window import LARGEST_WINDOW, read_window
 from unsmear.restoration.paths import check_output
 from unsmear.video.folder import growing_folder
 from unsmear.video.images import integer_from_unit, write_image
@@ -53,14 +53,16 @@ def parse_odd_window(text: str) -> int:
     """An odd number of frames as users type it.
 
     Raises:
-        ConfigError: it is something else; `all` too.
+        ConfigError: it is something else; `all` too, and more than LARGEST_WINDOW.
     """
-    if not (text.isascii() and text.isdigit()) or int(text) % 2 == 0:
+    digits = text.lstrip("0") if text.isascii() and text.isdigit() else ""
+    number = int(digits) if 0 < len(digits) <= len(str(LARGEST_WINDOW)) else 0
+    if number % 2 == 0:
         raise ConfigError(
-            f"window is '{text}': must be an odd number of frames, such as 1, 3 or 5 (not all: "
-            "every frame of it is shown)"
+            f"window is '{text}': must be an odd number of frames, such as 1, 3 or 5, at most "
+            f"{LARGEST_WINDOW} (not all: every frame of it is shown)"
         )
-    return int(text)
+    return number
 
 
 def explain_clip(
@@ -91,7 +93,8 @@ def explain_clip(
 
     Raises:
         InputError: the source cannot be used, or has no such frame.
-        OutputError: the target cannot be written. Nothing is left under its name.
+        OutputError: the target cannot be written. Nothing is left under its name; what lay in a
+            folder that exists stays, see `store_pictures`.
         ConfigError: a window, level, pixel or number that cannot be.
     """
     check_output(source, target, folder=True, overwrite=overwrite)
@@ -105,18 +108,20 @@ def explain_clip(
 
 
 def write_explanation(target: Path, maps: FrameMaps, about: About) -> None:
-    """Draw everything and write the page, beside the folder's place; then give it its name.
+    """Draw everything and write the page, beside the folder's place; then give it its name. In a
+    folder that exists the page is replaced last.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    with growing_folder(target) as folder:
+    with growing_folder(target, last=PAGE) as folder:
         for name, picture in (("before", maps.before), ("after", maps.after)):
             write_image(folder / f"{name}.png", integer_from_unit(picture))
         try:
             sections = _draw_all(folder, maps)
             page = render_page(maps, about, sections)
-            (folder / PAGE).write_text(page, encoding="utf-8")
+            # Names of files need not be text.
+            (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise cannot_write(target, error) from None
 

@@ -19,6 +19,8 @@ from unsmear.restoration.stream import check_window
 from unsmear.restoration.stretch import open_reader
 from unsmear.video.reader import VideoReader
 
+LARGEST_WINDOW = 9_999  # frames; each is held and drawn
+
 
 @dataclass(frozen=True)
 class FrameWindow:
@@ -75,9 +77,11 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
 
     Raises:
         InputError: the source cannot be used, or has no such frame.
-        ConfigError: the window is even or below 1, the number below 0.
+        ConfigError: the window is even, below 1 or above LARGEST_WINDOW, the number below 0.
     """
     check_window(window)
+    if window > LARGEST_WINDOW:
+        raise ConfigError(f"window is {window}: at most {LARGEST_WINDOW} frames can be shown")
     if number < 0:
         raise ConfigError(f"frame is {number}: frames count from 0")
     if not source.exists():

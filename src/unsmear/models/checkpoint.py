@@ -9,20 +9,21 @@ import dataclasses
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from unsmear.errors import ConfigError, ModelError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.packing import pack, packed_shapes, unpack
-from unsmear.outputs import give_name
+from unsmear.outputs import growing_file
 
 FORMAT = "unsmear-weights-1"
 _LARGEST_HEADER = 8 << 20  # bytes; a real one takes some tens of KiB
@@ -70,6 +71,22 @@ class Provenance:
         return dataclasses.replace(self, scores={}, parent=before)
 
 
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, which appears when it is whole.
+
+    Args:
+        path: of the file.
+        tensors: on the CPU, contiguous, none a view of another.
+        metadata: kept in the header.
+
+    Raises:
+        OutputError: the disk or its rights say no.
+    """
+    # Not `save_file`, whose errors are of no known kind, and which replaces even a device.
+    with growing_file(path) as partial:
+        partial.write_bytes(save(tensors, dict(metadata)))
+
+
 def save_weights(
     path: Path,
     config: NetworkConfig,
@@ -77,7 +94,7 @@ def save_weights(
     provenance: Provenance,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write weights, shape and origin beside the target, then rename.
+    """Write weights, shape and origin; the file appears when it is whole.
 
     Args:
         path: ends in .safetensors.
@@ -85,6 +102,9 @@ def save_weights(
         state: its `state_dict`.
         provenance: kept in the header.
         dtype: on disk; loading always gives float32. int8: as `unsmear.models.packing` has it.
+
+    Raises:
+        OutputError: the disk or its rights say no.
     """
     on_cpu = {key: value.detach().cpu() for key, value in state.items()}
     stored = pack(on_cpu) if dtype == torch.int8 else {k: v.to(dtype) for k, v in on_cpu.items()}
@@ -94,9 +114,7 @@ def save_weights(
         "network": json.dumps(dataclasses.asdict(config)),
         "provenance": json.dumps(dataclasses.asdict(provenance)),
     }
-    partial = path.with_name(f".{path.name}.part")
-    save_file(tensors, partial, metadata)
-    give_name(partial, path)
+    save_tensors(path, tensors, metadata)
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

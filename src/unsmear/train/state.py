@@ -12,19 +12,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unsmear.data.synthesis import SynthesisConfig
 from unsmear.engines.trial import laid_out
 from unsmear.errors import ModelError
-from unsmear.models.checkpoint import Provenance
+from unsmear.models.checkpoint import Provenance, save_tensors
 from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import take_over
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
-from unsmear.outputs import give_name
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
 
@@ -91,7 +89,11 @@ class TrainState:
         torch._foreach_lerp_(means, values, share)
 
     def save(self, path: Path, config: TrainConfig) -> None:
-        """Write beside the target, then rename."""
+        """Write a file, which appears when it is whole.
+
+        Raises:
+            OutputError: the disk or its rights say no.
+        """
         tensors: dict[str, Tensor] = {}
         for prefix, module in (("network", self.network), ("average", self.average)):
             tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
@@ -105,13 +107,11 @@ class TrainState:
             "config": json.dumps(config.to_json()),
             "parent": json.dumps(self.parent),
         }
-        partial = path.with_name(f".{path.name}.part")
         # Tensors may be views of one storage or channels_last: safetensors wants plain ones.
         plain = {
             key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
         }
-        save_file(plain, partial, metadata)
-        give_name(partial, path)
+        save_tensors(path, plain, metadata)
 
     def load(self, path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
         """Go on from a saved state.

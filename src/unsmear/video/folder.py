@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from unsmear.clip import ClipInfo, Frame
-from unsmear.errors import InputError, cannot_write
+from unsmear.errors import InputError, OutputError, cannot_write
 from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
     list_images,
@@ -105,9 +105,13 @@ def _notes(headers: Sequence[PictureHeader]) -> list[str]:
 
 
 @contextlib.contextmanager
-def growing_folder(path: Path) -> Iterator[Path]:
+def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
     """A hidden folder beside `path` to write into; its files go there when all is done, and it
     is gone if not.
+
+    Args:
+        path: of the folder.
+        last: name of the file that speaks for the others, see `store_pictures`.
 
     Raises:
         OutputError: the disk or its rights say no.
@@ -119,23 +123,38 @@ def growing_folder(path: Path) -> Iterator[Path]:
     try:
         folder.chmod(0o755)
         yield folder
-        store_pictures(folder, path)
+        store_pictures(folder, path, last)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def store_pictures(pictures: Path, path: Path) -> None:
+def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
     """Give a folder of finished pictures its name. Where a folder of that name exists already,
-    pictures of the same names are replaced and everything else in it is left alone.
+    pictures of the same names are replaced, one after the other, and everything else in it is left
+    alone. What can be seen to stand in the way is looked for before the first is replaced.
+
+    Args:
+        pictures: the folder.
+        path: its name.
+        last: the file among them that is replaced when all others are.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the disk or its rights say no, or a folder has the name of a picture.
     """
     try:
         if not path.exists():
             os.replace(pictures, path)
             return
-        for file in sorted(pictures.iterdir()):
+        files = sorted(pictures.iterdir(), key=lambda file: (file.name == last, file.name))
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise OutputError(f"cannot write '{path}': no right to write into it")
+        for file in files:
+            if (path / file.name).is_dir():
+                raise OutputError(
+                    f"'{path / file.name}' is a folder, where a file is to be: move it, or choose "
+                    "another output"
+                )
+        for file in files:
             os.replace(file, path / file.name)
     except OSError as error:
         raise cannot_write(path, error) from None

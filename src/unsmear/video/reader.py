@@ -5,6 +5,7 @@ independent of its length; what is damaged is concealed and counted.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -145,7 +146,8 @@ class VideoReader:
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: two fields in one frame move against each other; "
-                "add --deinterlace to make whole frames of them"
+                f"restore it with `unsmear {shlex.quote(str(self.path))} --deinterlace`, which "
+                "makes whole frames of them"
             )
 
     def _transparent(self, where: str) -> InputError:

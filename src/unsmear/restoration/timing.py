@@ -1,0 +1,75 @@
+"""What restoring a clip takes on this machine, from its first frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+from torch import Tensor
+
+from unsmear.engines.choice import OpenedModel
+from unsmear.restoration.effort import Effort
+from unsmear.restoration.stream import frames_after, restore_stream
+from unsmear.restoration.stretch import open_reader
+
+_TIMED = 4  # frames
+_PATIENCE = 15.0  # seconds for timing, after which fewer frames must do
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """What restoring takes on this machine, decoding included, writing not.
+
+    Attributes:
+        per_frame: seconds, the quickest and the slowest of the frames timed.
+        total: the same for all frames, None if their number is unknown.
+    """
+
+    per_frame: tuple[float, float]
+    total: tuple[float, float] | None
+
+
+def expected_time(
+    source: Path, model: OpenedModel, frames: int | None, *, deinterlace: bool = False
+) -> TimeEstimate:
+    """Restore the first few frames of a clip at their real size and time it.
+
+    Args:
+        source: video file, or folder of pictures.
+        model: on the device of the work.
+        frames: of the whole clip.
+        deinterlace: make whole frames of interlaced ones first.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    # So many frames go in before the first comes out; then one comes for each that goes in.
+    ahead = frames_after(model.engine, model.window, Effort())
+    began = time.perf_counter()
+    taken = 0
+    stamps: list[tuple[int, float]] = []
+    with ExitStack() as stack:
+        reader = open_reader(source, stack, deinterlace=deinterlace)
+
+        def pictures() -> Iterator[Tensor]:
+            nonlocal taken
+            for frame in islice(reader, ahead + 1 + _TIMED):
+                taken += 1
+                yield frame.rgb
+
+        stream = restore_stream(model.engine, pictures(), model.window, effort=Effort())
+        for restored in stream:
+            restored.cpu()  # waits for the GPU
+            stamps.append((taken, time.perf_counter()))
+            if len(stamps) > 1 and time.perf_counter() - began > _PATIENCE:
+                break
+    steady = [
+        after - before for (had, before), (have, after) in pairwise(stamps) if have == had + 1
+    ]
+    steady = steady or [(stamps[-1][1] - began) / len(stamps)]  # a clip of a few frames
+    each = (min(steady), max(steady))
+    return TimeEstimate(each, None if frames is None else (frames * each[0], frames * each[1]))
