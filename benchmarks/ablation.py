@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import re
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
+from unsmear.evaluate.programs import answer
 from unsmear.models.config import NetworkConfig
 from unsmear.models.count import count_macs
 from unsmear.models.flow import clip_motion
@@ -65,7 +67,7 @@ class Variant:
     window: int
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0:
+        if not isinstance(self.window, int) or self.window < 1 or self.window % 2 == 0:
             raise ConfigError(f"window is {self.window}: odd, at least 1")
 
 
@@ -224,4 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))
