@@ -67,7 +67,7 @@ class Variant:
     window: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.window, int) or self.window < 1 or self.window % 2 == 0:
+        if self.window < 1 or self.window % 2 == 0:
             raise ConfigError(f"window is {self.window}: odd, at least 1")
 
 
@@ -163,6 +163,8 @@ def parse_variant(text: str, base: Variant) -> Variant:
         except ValueError:
             raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
     window = changes.pop("window", base.window)
+    if not isinstance(window, int):
+        raise ConfigError(f"variant '{text}': window is {window!r}: a whole number")
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)
     except TypeError as error:

@@ -124,3 +124,16 @@ def test_released_cards_tell_the_worst_frames_that_records_have(model_card, name
         (told,) = re.findall(rf"^\| {row['name']} \| 12 .*", card, re.MULTILINE)
         least = min(frame["psnr"] - frame["psnr_before"] for frame in row["scores"])
         assert float(told.split(" | ")[6]) == pytest.approx(least, abs=0.02)
+
+
+def test_a_card_is_printed_or_written_whole(model_card, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(model_card, "card", lambda arguments: "# lite")
+    asked = ["model_card.py", "lite", "--val", "v", "--photographs", "p", "--command", "c"]
+    monkeypatch.setattr("sys.argv", asked)
+    model_card.main()
+    assert capsys.readouterr().out == "# lite\n"
+    monkeypatch.setattr("sys.argv", [*asked, "--out", str(tmp_path / "lite.md")])
+    model_card.main()
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "lite.md").read_text() == "# lite\n"
+    assert len(list(tmp_path.iterdir())) == 1
