@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import re
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
+from unsmear.evaluate.programs import answer
 from unsmear.models.config import NetworkConfig
 from unsmear.models.count import count_macs
 from unsmear.models.flow import clip_motion
@@ -161,6 +163,8 @@ def parse_variant(text: str, base: Variant) -> Variant:
         except ValueError:
             raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
     window = changes.pop("window", base.window)
+    if not isinstance(window, int):
+        raise ConfigError(f"variant '{text}': window is {window!r}: a whole number")
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)
     except TypeError as error:
@@ -224,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

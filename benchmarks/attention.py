@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unsmear.errors import UnsmearError
+from unsmear.evaluate.programs import answer, at_least
 from unsmear.models.attention import FactorizedAttention
 
 GIB = 1 << 30
@@ -30,6 +33,11 @@ SIZES = (
     (1, 45, 45), (2, 45, 45), (10, 45, 45), (20, 45, 45),
 )  # fmt: skip
 TARGET = (5, 180, 320)  # a window of five frames of 720p at a quarter of their size
+
+KILLED = (-9, 137)  # by SIGKILL; as a shell tells it
+_NO_MEMORY = re.compile(
+    "MemoryError|out of memory|allocate memory|not enough memory|bad_alloc", re.IGNORECASE
+)
 
 
 class DenseNonLocal(nn.Module):
@@ -108,10 +116,24 @@ def measure(kind: str, frames: int, height: int, width: int, channels: int) -> C
 
 
 def measure_apart(kind: str, size: tuple[int, int, int], channels: int) -> Cost | None:
-    """Run one case in a process of its own; None if it ran out of memory."""
+    """Run one case in a process of its own; None if it ran out of memory.
+
+    Raises:
+        UnsmearError: it failed otherwise.
+    """
     command = [sys.executable, __file__, "--case", kind, *map(str, (*size, channels))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return Cost(**json.loads(result.stdout)) if result.returncode == 0 else None
+    if result.returncode == 0:
+        return Cost(**json.loads(result.stdout))
+    if ran_out_of_memory(result.returncode, result.stderr):
+        return None
+    sys.stderr.write(result.stderr)
+    raise UnsmearError(f"{' '.join(command)} failed with {result.returncode}: it says above why")
+
+
+def ran_out_of_memory(code: int, said: str) -> bool:
+    """Whether that is why a process failed: the kernel killed it, or it says so."""
+    return code in KILLED or _NO_MEMORY.search(said) is not None
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -129,6 +151,8 @@ def growth(costs: dict[tuple[int, int, int], Cost], *, pixels: bool) -> str:
         for (t, h, w), cost in costs.items()
         if (t == 5 if pixels else (h, w) == (45, 45))
     )[-3:]
+    if len(rows) < 2:
+        return "too few sizes fit into memory"
     xs = [float(x) for x, _ in rows]
     parts = [f"time ~ x^{slope(xs, [cost.seconds for _, cost in rows]):.2f}"]
     if min(cost.bytes for _, cost in rows) > 4 << 20:  # below, pages and caches are the result
@@ -148,6 +172,7 @@ def main() -> None:
         print(json.dumps(vars(cost)))
         return
     channels = arguments.channels
+    at_least(2, channels=channels)
     print(f"C = {channels}, M = 8, N = 4, torch {torch.__version__}, "
           f"{torch.get_num_threads()} threads, CPU, float32")  # fmt: skip
     print("| T | H x W | dense ms | factorised ms | times less | dense MiB | factorised MiB "
@@ -159,7 +184,9 @@ def main() -> None:
             measured = measure_apart(kind, size, channels)
             if measured is not None:
                 costs[kind][size] = measured
-        dense, ours = costs["dense"].get(size), costs["factorised"][size]  # ours always fits
+        dense, ours = costs["dense"].get(size), costs["factorised"].get(size)
+        if ours is None:
+            raise UnsmearError(f"no memory for the factorised attention at {size}: free some")
         cells = [str(size[0]), f"{size[1]} x {size[2]}"]
         mib = 1 << 20
         if dense is None:
@@ -175,10 +202,13 @@ def main() -> None:
         print(f"{kind}: with pixels {growth(costs[kind], pixels=True)}; "
               f"with frames {growth(costs[kind], pixels=False)}")  # fmt: skip
     frames, height, width = TARGET
-    largest = max(size for size in costs["dense"] if size[0] == frames)
+    largest = max((size for size in costs["dense"] if size[0] == frames), default=None)
+    if largest is None:
+        raise UnsmearError("no memory for the dense block at any size: free some")
     scale = (height * width) ** 2 / (largest[1] * largest[2]) ** 2
     target = measure_apart("factorised", TARGET, channels)
-    assert target is not None
+    if target is None:
+        raise UnsmearError(f"no memory for the factorised attention at {TARGET}: free some")
     weights = frames * (height * width) ** 2 * 4 / GIB
     print(
         f"720p / 4, T = {frames}: dense needs {weights:.1f} GiB for its weights alone and, by "
@@ -188,4 +218,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -10,18 +10,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unsmear.data.sources import find_training_files
+from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import answer, at_least, files_in
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
 from unsmear.models.config import NetworkConfig
@@ -29,6 +32,7 @@ from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.models.fusion.attentive import FactorizedFusion
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import load_model
+from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, preset
 from unsmear.train.losses import LOSSES
@@ -74,9 +78,16 @@ class Kept:
 
 
 def load(path: Path) -> Kept:
-    """As `benchmarks/fusion.py` wrote it."""
-    with safe_open(path, "pt") as file:
-        told = json.loads(file.metadata()["fusion"])
+    """As `benchmarks/fusion.py` wrote it.
+
+    Raises:
+        ModelError: another program wrote it.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})["fusion"])
+    except (KeyError, ValueError, SafetensorError):
+        raise ModelError(f"'{path}' is not what benchmarks/fusion.py --keep writes") from None
     config = told.pop("config")
     backbone = NetworkConfig(**config.pop("backbone"))
     network = FusionNetwork(FusionConfig(**config, backbone=backbone))
@@ -220,13 +231,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="file for the record")
     arguments = parser.parse_args()
+    at_least(1, batches=arguments.batches, threads=arguments.threads)
+    if arguments.json:
+        check_file(arguments.json)
+    paths = files_in(arguments.kept, "*.safetensors")
     torch.set_num_threads(arguments.threads)
     stage = Stage(steps=10**9, clips=2, frames=5, crop=arguments.crop)
     plan = dataclasses.replace(preset("plain"), stages=(stage,), shards=1, seed=10**6)
     drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
     clips = [drawn.draw(step).pair for step in range(arguments.batches)]
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for path in sorted(arguments.kept.glob("*.safetensors")):
+    for path in paths:
         kept = load(path)
         if kept.network.config.fusion != "none":
             when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
@@ -251,8 +266,8 @@ def main() -> None:
                 for label, when, row in rows
             ],
         }
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(arguments.json, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -11,6 +11,7 @@ See `unsmear.train.contest` for the rules. All learn with the optimiser and the 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
+from unsmear.evaluate.programs import answer
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_recurrent_macs
 from unsmear.models.count import count_macs
 from unsmear.models.network import DeblurNetwork
@@ -80,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +18,12 @@ from pathlib import Path
 import torch
 
 from unsmear.data.coder import Coding
-from unsmear.data.pairs import find_pairs
 from unsmear.engines.base import Runnable
-from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs
 from unsmear.models.zoo import load_model
+from unsmear.outputs import check_file, write_text
 from unsmear.restoration.effort import Effort
 
 CODINGS = (
@@ -50,15 +51,16 @@ def measured(
     Raises:
         InputError: there are no sequences.
         ModelError: a model cannot be loaded.
+        ConfigError: two models have the same name.
     """
-    sequences = find_pairs(val) if val.is_dir() else []
-    if not sequences:
-        raise InputError(f"no paired sequences below '{val}': expected folders blur and sharp")
-    models: dict[str, tuple[Runnable, int, Effort]] = {}
+    sequences = some_pairs(val)
+    found: list[tuple[str, tuple[Runnable, int, Effort]]] = []
     for refine, asked in enumerate((names, refined)):
         for one in map(load_model, asked):
             label = f"{one.name}, refined" if refine else one.name
-            models[label] = one.network.eval(), one.window, Effort(refine=refine)
+            found.append((label, (one.network.eval(), one.window, Effort(refine=refine))))
+    refuse_repeated("model", (label for label, _ in found), "give each file a name of its own")
+    models = dict(found)
     scores = measure_coded(models, sequences, CODINGS)
     return CodedRecord(title, scores, origin_of(torch.device("cpu")))
 
@@ -72,11 +74,13 @@ def main() -> None:
     parser.add_argument("--title", default="Gain on coded clips")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
+    if arguments.json:
+        check_file(arguments.json)
     record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
     print("\n".join(coded_lines(record)))
     if arguments.json:
-        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -15,14 +15,16 @@ import argparse
 import dataclasses
 import json
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, writing
 from unsmear.evaluate.comparison import Row, comparison_lines
+from unsmear.evaluate.programs import answer, at_least
 from unsmear.models.fusion import (
     FUSIONS,
     FusionConfig,
@@ -52,7 +54,10 @@ def parse_variant(text: str) -> FusionConfig:
     changes = {**USUAL.get(name, {})}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
-        changes[key] = json.loads(value)
+        try:
+            changes[key] = json.loads(value)
+        except ValueError:
+            raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
     try:
         return balanced(FusionConfig(**{"fusion": name, **changes}), BUDGET)  # type: ignore[arg-type]
     except TypeError as error:
@@ -144,6 +149,10 @@ def main() -> None:
     arguments = parse_arguments()
     configs = {text: parse_variant(text) for text in arguments.variants or FUSIONS}
     alone = arguments.backbone_steps
+    at_least(0, backbone_steps=alone)
+    if arguments.keep is not None:  # said before the backbone learns
+        with writing(arguments.keep):
+            arguments.keep.mkdir(parents=True, exist_ok=True)
 
     def compete(
         plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
@@ -167,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -24,7 +24,10 @@ import torch
 
 from unsmear.deploy.bench import write_panning_clip
 from unsmear.deploy.records import ClipRun, MemoryRecord, memory_lines
+from unsmear.errors import UnsmearError
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import answer
+from unsmear.outputs import check_file, write_text
 
 CASES = (
     "640x360:100", "640x360:1000", "1280x720:60", "1280x720:600", "1920x1080:30", "3840x2160:8",
@@ -44,7 +47,15 @@ class Case(NamedTuple):
         match = re.fullmatch(r"(\d+)x(\d+):(\d+)", text)
         if match is None:
             raise argparse.ArgumentTypeError(f"'{text}': use WIDTHxHEIGHT:FRAMES")
-        return cls(*(int(part) for part in match.groups()))
+        case = cls(*(int(part) for part in match.groups()))
+        if min(case) < 1:
+            raise argparse.ArgumentTypeError(f"'{text}': at least 1x1:1")
+        return case
+
+
+def mebibytes(peak: int) -> float:
+    """Of the peak that the operating system tells: in KiB, on macOS in bytes."""
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def restore(folder: Path, case: Case, options: Sequence[str]) -> ClipRun:
@@ -57,8 +68,8 @@ def restore(folder: Path, case: Case, options: Sequence[str]) -> ClipRun:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return ClipRun(*case, usage.ru_maxrss / 1024, time.monotonic() - began)
+        raise UnsmearError(f"{' '.join(command)} failed: it says above why")
+    return ClipRun(*case, mebibytes(usage.ru_maxrss), time.monotonic() - began)
 
 
 def main() -> None:
@@ -71,6 +82,8 @@ def main() -> None:
     parser.add_argument("--refine", type=int, default=0, help="times over its own results")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
+    if arguments.json:
+        check_file(arguments.json)
     options = ["-m", arguments.model, "--engine", arguments.engine]
     options += ["--ensemble", str(arguments.ensemble), "--refine", str(arguments.refine)]
     runs = []
@@ -84,8 +97,8 @@ def main() -> None:
     )  # fmt: skip
     print("\n".join(memory_lines(record)))
     if arguments.json:
-        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ from unsmear.evaluate.camera import (
     spreads,
 )
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import answer, refuse_repeated
+from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, preset
 from unsmear.video.reader import VideoReader, count_frames
@@ -67,6 +70,17 @@ def real_pieces(clip: Path, pieces: int, random: torch.Generator) -> Iterator[Ca
             before = frame.rgb
 
 
+def coded_name(quality: float) -> str:
+    """Of the synthesis as it is coded at a quality."""
+    return f"{SYNTHESISED}, coded at quality {quality:g}"
+
+
+def check_names(clips: Sequence[Path], qualities: Sequence[float]) -> None:
+    """Raise ConfigError where two sides have the same name, which a record could not tell apart."""
+    names = [clip.stem for clip in clips] + [SYNTHESISED, *map(coded_name, qualities)]
+    refuse_repeated("side", names, "rename the video, or give each quality once")
+
+
 def synthesised_pieces(
     batches: Batches, pieces: int, qualities: Sequence[float]
 ) -> dict[str, list[CameraMeasures]]:
@@ -81,7 +95,7 @@ def synthesised_pieces(
             coded = round_to_8_bit(
                 compress(blurry, torch.full((len(blurry),), quality)).clamp(0, 1)
             )
-            side = found.setdefault(f"{SYNTHESISED}, coded at quality {quality:g}", [])
+            side = found.setdefault(coded_name(quality), [])
             side += [measure_camera(clip[0], clip[1]) for clip in coded]
     return found
 
@@ -104,7 +118,11 @@ def compare(
         qualities: see `synthesised_pieces`, as libjpeg counts them.
         seed: of the places.
         title: of the record.
+
+    Raises:
+        ConfigError: two sides have the same name.
     """
+    check_names(clips, qualities)
     random = torch.Generator().manual_seed(seed)
     sides: dict[str, list[CameraMeasures]] = {}
     for clip in clips:
@@ -163,6 +181,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.pieces < len(arguments.clips):
         raise ConfigError(f"pieces is {arguments.pieces}: at least one a clip")
+    check_names(arguments.clips, arguments.quality)
+    if arguments.json:
+        check_file(arguments.json)
     asked = {share: getattr(arguments, share) for share in _SHARES}
     shares = {share: value for share, value in asked.items() if value is not None}
     batches = open_batches(
@@ -185,8 +206,8 @@ def main() -> None:
     )
     print("\n".join(camera_lines(record)))
     if arguments.json:
-        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,7 +24,10 @@ from unsmear.deploy.records import WindowRecord, WindowTime, window_lines
 from unsmear.engines import EngineName
 from unsmear.engines.base import cores_left_to
 from unsmear.engines.choice import open_model
+from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import answer, at_least
+from unsmear.outputs import check_file, write_text
 from unsmear.restoration.store import open_store
 from unsmear.restoration.stream import Window, describe_scenes, parse_window, restore_stream
 
@@ -45,28 +50,44 @@ def measured(
     return WindowTime(window, (watched - began) / len(frames), (done - watched) / len(frames))
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT.
+
+    Raises:
+        ConfigError: it is not, or one of them is 0.
+    """
+    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ConfigError(f"size is '{text}': use WIDTHxHEIGHT, such as 640x360")
+    return int(match[1]), int(match[2])
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("windows", nargs="*", type=parse_window, default=[1, 5, 31, 301, "all"])
+    parser.add_argument("windows", nargs="*", default=["1", "5", "31", "301", "all"])
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", default="640x360")
     parser.add_argument("--model", default="lite")
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
-    width, height = (int(value) for value in arguments.size.split("x"))
+    windows = [parse_window(text) for text in arguments.windows]
+    width, height = parse_size(arguments.size)
+    at_least(1, frames=arguments.frames)
+    if arguments.json:
+        check_file(arguments.json)
     hand_memory_back()
     frames = panning_frames(arguments.frames, width, height)
-    rows = [measured(arguments.model, arguments.engine, frames, w) for w in arguments.windows]
+    rows = [measured(arguments.model, arguments.engine, frames, w) for w in windows]
     record = WindowRecord(
         arguments.model, arguments.engine, width, height, len(frames), tuple(rows),
         origin_of(torch.device("cpu")),
     )  # fmt: skip
     print("\n".join(window_lines(record)))
     if arguments.json:
-        arguments.json.write_text(json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,12 +30,14 @@ from unsmear.data.canvas import cut_canvas
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import Generators, draw_motion
-from unsmear.data.pairs import find_pairs
 from unsmear.data.render import expose, render
 from unsmear.data.shake import OrientationLog, read_orientation_log, transform_points
 from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.engines.choice import OpenedModel, open_model
+from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
+from unsmear.evaluate.programs import answer, at_least, files_in, some_pairs
+from unsmear.outputs import write_text
 from unsmear.restoration import sharpness
 from unsmear.restoration.sharpness import BLOCK, block_features, blocks, estimate_blur
 from unsmear.restoration.stream import restore_stream
@@ -42,6 +45,7 @@ from unsmear.video.images import unit_from_integer
 
 SIZE = 2 * BLOCK
 HELD_OUT = 3  # of ten
+FEWEST = 4  # photographs of which one is held out
 BLURRED = 4.0  # pixels
 DISK = 0.866  # length of the motion that has the variance of a disk, over its diameter
 UNITS = 8
@@ -70,8 +74,17 @@ class Sample:
 
 
 def split_photographs(data: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Photographs to fit on, and those held out."""
+    """Photographs to fit on, and those held out.
+
+    Raises:
+        InputError: there are too few to hold some out.
+    """
     files = find_training_files(list(data)).photographs
+    if len(files) < FEWEST:
+        raise InputError(
+            f"{len(files)} photographs below {', '.join(map(str, data))}: at least {FEWEST}, so "
+            "that some are held out"
+        )
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
     count = len(files) * HELD_OUT // 10
     return [files[i] for i in order[count:]], [files[i] for i in order[:count]]
@@ -193,7 +206,7 @@ def fit(arguments: argparse.Namespace) -> None:
         "out": last.weight[0], "out_bias": last.bias[0],
     }  # fmt: skip
     text = json.dumps({name: rounded(value) for name, value in held.items()}, indent=None)
-    sharpness._FITTED.write_text(text.replace('], "', '],\n"') + "\n")
+    write_text(sharpness._FITTED, text.replace('], "', '],\n"') + "\n")
     print(f"{len(y)} blocks of {arguments.samples} samples, loss {float(loss.detach()):.3f}")
 
 
@@ -207,6 +220,8 @@ def rounded(values: Tensor) -> object:
 def check(arguments: argparse.Namespace) -> None:
     """Measure on held-out photographs, on pairs, and show real clips."""
     _, files = split_photographs(arguments.data)
+    sequences = some_pairs(arguments.val) if arguments.val else []
+    clips = files_in(arguments.clips, "*.mp4") if arguments.clips else []
     seeds = range(10**6, 10**6 + arguments.samples)
     found, truth, noisy, packed, angles, unknown = [], [], [], [], [], 0
     for sample in many(seeds, files, logs_of(arguments), arguments.workers, 1):
@@ -229,6 +244,9 @@ def check(arguments: argparse.Namespace) -> None:
         ("neither", [not (a or b) for a, b in zip(noisy, packed, strict=True)]),
     ):
         pairs = [(f, t) for f, t, keep in zip(found, truth, chosen, strict=True) if keep]
+        if not pairs:
+            print(f"  {name:24s} n    0")
+            continue
         f, t = (torch.tensor(side) for side in zip(*pairs, strict=True))
         octaves = (torch.log2(1 + f) - torch.log2(1 + t)).abs()
         print(
@@ -253,10 +271,10 @@ def check(arguments: argparse.Namespace) -> None:
         estimate_blur(frame)
     seconds = (time.process_time() - began) / 10
     print(f"a frame of 1280x720: {1e3 * seconds:.0f} ms of processor time")
-    for sequence in find_pairs(arguments.val) if arguments.val else []:
+    for sequence in sequences:
         for side, frames in zip(("blurry", "sharp"), sequence.read(), strict=True):
             print(f"{sequence.name:10s} {side:6s} {summary(unit_from_integer(frames))}")
-    for clip in sorted(arguments.clips.glob("*.mp4")) if arguments.clips else []:
+    for clip in clips:
         from unsmear.video.reader import VideoReader
 
         with VideoReader(clip) as reader:
@@ -276,11 +294,12 @@ def gain(arguments: argparse.Namespace) -> None:
     """What the network gains, by estimated blur."""
     loaded = open_model(arguments.model, "cpu", "torch")
     _, files = split_photographs(arguments.data)
+    sequences = some_pairs(arguments.val) if arguments.val else []
     seeds = range(2 * 10**6, 2 * 10**6 + arguments.samples)
     synthetic, val = [], []
     for sample in many(seeds, files, logs_of(arguments), arguments.workers, 5):
         synthetic.append(gains(loaded, sample.blurry, sample.sharp)[2])
-    for sequence in find_pairs(arguments.val) if arguments.val else []:
+    for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
         val += gains(loaded, blurry, sharp)
     for source, rows in (("synthetic", synthetic), ("val", val)):
@@ -346,8 +365,10 @@ def rank_correlation(one: Tensor, other: Tensor) -> float:
 
 
 def auc(score: Tensor, positive: Tensor) -> float:
-    """Chance that a positive one scores above a negative one."""
+    """Chance that a positive one scores above a negative one; not a number without either."""
     count = int(positive.sum())
+    if count in (0, len(score)):
+        return math.nan
     above = float(ranks(score)[positive].sum()) - count * (count - 1) / 2
     return above / (count * (len(score) - count))
 
@@ -369,8 +390,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--model", default="lite")
     arguments = parser.parse_args()
+    at_least(1, samples=arguments.samples, workers=arguments.workers)
     {"fit": fit, "check": check, "gain": gain}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
 from itertools import islice
@@ -18,10 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsmear.data.pairs import find_pairs
 from unsmear.demo import shaky_clip
 from unsmear.engines.choice import open_model
+from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
+from unsmear.evaluate.programs import answer, at_least, files_in, some_pairs
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.guard import LIMITS, Change, is_plausible, measure_change
 from unsmear.restoration.stream import restore_stream
@@ -33,13 +35,18 @@ Clip = tuple[str, list[Tensor], list[Tensor]]  # name, frames, truth or nothing
 
 
 def find_clips(arguments: argparse.Namespace) -> Iterator[Clip]:
-    """Pairs, their sharp side as an input of its own, real clips, the demo clip at two blurs."""
+    """Pairs, their sharp side as an input of its own, real clips, the demo clip at two blurs.
+
+    Raises:
+        InputError: there are no pairs or no real clips, or a clip has fewer than two frames.
+    """
     count = arguments.frames
-    for sequence in find_pairs(arguments.val):
+    pairs, paths = some_pairs(arguments.val), files_in(arguments.clips, "*.mp4")
+    for sequence in pairs:
         blurry, sharp = (list(unit_from_integer(side))[:count] for side in sequence.read())
         yield sequence.name, blurry, sharp
         yield f"{sequence.name}, sharp", sharp, sharp
-    for path in sorted(arguments.clips.glob("*.mp4")):
+    for path in paths:
         with VideoReader(path) as reader:
             step = max((reader.info.frames or count) // count, 1)
             yield path.stem, [frame.rgb for frame in islice(reader, 0, count * step, step)], []
@@ -91,14 +98,21 @@ def overflowing(network: DeblurNetwork) -> None:
     network.head.weight[0, 0, 0, 0] = float("nan")
 
 
-DAMAGES: tuple[tuple[str, Callable[[DeblurNetwork], None]], ...] = (
-    ("random weights", randomised),
-    ("not a number", overflowing),
-    *((f"{layer} x{factor:g}", scaled(layer, factor))
-      for layer in ("head", "local_fusion", "stem") for factor in (4.0, 16.0)),
-    ("noise on weights, 0.3", perturbed(0.3)),
-    ("noise on weights, 1", perturbed(1.0)),
-)  # fmt: skip
+LAYERS = ("head", "local_fusion", "stem")
+
+
+def damages_to(network: DeblurNetwork) -> list[tuple[str, Callable[[DeblurNetwork], None]]]:
+    """Ways to break a network, by name; layers that it lacks are passed over."""
+    there = {name for name, _ in network.named_parameters()}
+    layers = [layer for layer in LAYERS if f"{layer}.weight" in there]
+    return [
+        ("random weights", randomised),
+        ("not a number", overflowing),
+        *((f"{layer} x{factor:g}", scaled(layer, factor))
+          for layer in layers for factor in (4.0, 16.0)),
+        ("noise on weights, 0.3", perturbed(0.3)),
+        ("noise on weights, 1", perturbed(1.0)),
+    ]  # fmt: skip
 
 
 @torch.no_grad()
@@ -111,9 +125,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="of each clip")
     parser.add_argument("--every", type=int, default=3, help="clips to break the network on")
     arguments = parser.parse_args()
+    at_least(2, frames=arguments.frames)
+    at_least(1, every=arguments.every)
     torch.manual_seed(0)
     model = open_model(arguments.model, "cpu", "torch")
     clips = list(find_clips(arguments))
+    for name, frames, _ in clips:
+        if len(frames) < 2:
+            raise InputError(f"'{name}' has {len(frames)} frames: at least two are needed")
     print(f"{'':34s}" + "".join(f"{name[:10]:>11s}" for name in NAMES))
     show("limits", astuple(LIMITS))
     most: list[float] = [0.0] * len(NAMES)
@@ -132,7 +151,7 @@ def main() -> None:
         [a / b for a, b in zip(astuple(LIMITS), most, strict=True)],
     )
     print("\nbroken networks, a piece of a frame each: PSNR against the input, what the guard says")
-    for damage_name, damage in DAMAGES:
+    for damage_name, damage in damages_to(model.network):
         broken = copy.deepcopy(model.network)
         damage(broken)
         for name, frames, _ in clips[:: arguments.every]:
@@ -151,4 +170,4 @@ def report(name: str, before: Tensor, after: Tensor) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -10,6 +10,7 @@ it, as the model left it, and the truth.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -21,13 +22,16 @@ from unsmear.data.coder import Coding, code_clip
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.demo import shaky_clip
 from unsmear.evaluate.metrics import psnr
+from unsmear.evaluate.programs import answer
 from unsmear.models.zoo import ZOO, load_model
+from unsmear.outputs import check_file, growing_file
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import integer_from_unit, write_image
 
 FRAMES = 5
 PATCH = 128, 208  # rows and columns, shown at twice the size
+SUFFIXES = (".jpg", ".jpeg", ".png")
 _LIGHTS = 12  # that a display cannot show: as bright as so many white papers
 
 
@@ -106,8 +110,11 @@ def main() -> None:
         "--out", type=Path, required=True, help="picture (.jpg, .png), replaced if it exists"
     )
     arguments = parser.parse_args()
-    write_image(arguments.out, draw(arguments.model))
+    check_file(arguments.out, suffixes=SUFFIXES)
+    picture = draw(arguments.model)
+    with growing_file(arguments.out) as partial:
+        write_image(partial, picture)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -11,6 +11,7 @@ covariance of 36 statistics go into the file, nothing of any picture.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -21,8 +22,8 @@ from torch.nn import functional
 
 from unsmear.data.degrade import compress
 from unsmear.data.light import linear_from_srgb, srgb_from_linear
-from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files, load_photograph
+from unsmear.errors import InputError
 from unsmear.evaluate.niqe import (
     FITTED,
     PATCH,
@@ -34,6 +35,8 @@ from unsmear.evaluate.niqe import (
     sharp_features,
 )
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import answer, at_least, some_pairs
+from unsmear.outputs import check_file, write_text
 from unsmear.restoration.sharpness import luma_of
 from unsmear.video.images import unit_from_integer
 
@@ -54,13 +57,21 @@ def read(path: Path) -> Tensor:
 
 
 def fit(folder: Path, target: Path) -> None:
-    """Write the model."""
+    """Write the model.
+
+    Raises:
+        InputError: no photograph is large enough.
+        OutputError: the model cannot be written.
+    """
+    check_file(target, inputs=(folder,))
     paths, held_out = photographs(folder)
     features = []
     for path in paths:
         frame = read(path)
         if min(frame.shape[-2:]) >= PATCH:
             features.append(sharp_features(255 * luma_of(frame)))
+    if not features:
+        raise InputError(f"no photograph below '{folder}' to fit on has {PATCH} pixels a side")
     patches = torch.cat(features)
     told: dict[str, str | int] = {
         "photographs": len(features),
@@ -70,7 +81,7 @@ def fit(folder: Path, target: Path) -> None:
         "remark": "CC0, public domain and CC-BY photographs, short side up to 640 pixels; not "
         "those of the paper: values are not comparable with published ones",
     }
-    target.write_text(model_as_json(gaussian_of(patches), told), encoding="utf-8")
+    write_text(target, model_as_json(gaussian_of(patches), told))
     print(f"{len(patches):,} patches of {len(features)} photographs: {target.name}")
 
 
@@ -113,13 +124,21 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def check(title: str, paths: Sequence[Path], model: PristineModel) -> None:
-    """Print NIQE of pictures, as they are and spoilt."""
+    """Print NIQE of pictures, as they are and spoilt.
+
+    Raises:
+        InputError: there are none, or none is large enough.
+    """
+    if not paths:
+        raise InputError(f"{title}: no photographs to check on")
     print(f"{title}, {len(paths)} pictures:")
     frames = [read(path) for path in paths]
     base: list[float] = []
     for name, change in CHANGES.items():
         values = [niqe(change(frame), model) for frame in frames]
         known = [value for value in values if value is not None]
+        if not known:
+            raise InputError(f"{title}: no picture is large enough to be told of")
         base = base or known
         worse = fmean(value > before for value, before in zip(known, base, strict=True))
         print(
@@ -137,18 +156,22 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=FITTED, help="written, or checked")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    at_least(1, threads=arguments.threads)
     torch.set_num_threads(arguments.threads)
     if arguments.work == "fit":
         if arguments.data is None:
             parser.error("fit needs --data")
         fit(arguments.data, arguments.model)
         return
+    if arguments.data is None and arguments.pairs is None:
+        parser.error("check needs --data, --pairs or both")
+    pairs = some_pairs(arguments.pairs) if arguments.pairs is not None else []
     model = load_model(arguments.model)
     if arguments.data is not None:
         check("held out", photographs(arguments.data)[1], model)
-    for pair in find_pairs(arguments.pairs) if arguments.pairs is not None else []:
+    for pair in pairs:
         check(pair.name, pair.sharp, model)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 from unsmear.errors import ConfigError, UnsmearError
+from unsmear.evaluate.programs import answer
 from unsmear.models.checkpoint import Provenance, load_weights, save_weights
+from unsmear.outputs import check_file
 
 
 def mix(start: Path, tuned: Path, target: Path, share: float) -> None:
@@ -49,6 +51,7 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
     given = parser.parse_args()
     try:
+        check_file(given.target)
         if given.target.exists():
             inputs = (given.start, given.tuned)
             if any(path.exists() and given.target.samefile(path) for path in inputs):
@@ -63,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

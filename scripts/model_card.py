@@ -1,11 +1,11 @@
 """Write the model card of released weights: measures them, tells where they come from.
 
 python scripts/model_card.py lite --val DATA/val --photographs DATA/train/stills.tsv \
-        --command "unsmear train --preset lite ..." > model_cards/lite.md
+        --command "unsmear train --preset lite ..." --out model_cards/lite.md
 python scripts/model_card.py lite --worst-of benchmarks/results/eval-lite.json
 
-The second one measures nothing: it adds the worst frames that `unsmear eval` has found to a card
-written before cards had them.
+The card is printed where no --out names a file for it. The second one measures nothing: it adds
+the worst frames that `unsmear eval` has found to a card written before cards had them.
 """
 
 from __future__ import annotations
@@ -14,25 +14,30 @@ import argparse
 import csv
 import json
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from runpy import run_path
 from statistics import fmean
 from typing import Any
 
 import torch
 
-from unsmear.data.pairs import find_pairs
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
+from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.origin import Origin, origin_of
+from unsmear.evaluate.programs import answer, some_pairs
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
+from unsmear.outputs import check_file, write_text
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.views import ENSEMBLES
 
+RETRAIN = Path(__file__).with_name("retrain.py")
 CARDS = Path(__file__).resolve().parent.parent / "model_cards"
 ALL = "**all frames**"
 WORST = "The worst frame is the one that gains least"
@@ -88,10 +93,10 @@ def with_worst_frames(card: str, evaluation: dict[str, Any]) -> str:
         evaluation: record of `unsmear eval`.
 
     Raises:
-        SystemExit: the card has worst frames, or its gains are not those of the record.
+        InputError: the card has worst frames, or its gains are not those of the record.
     """
     if WORST in card:
-        raise SystemExit("the card has its worst frames already")
+        raise InputError("the card has its worst frames already")
     gains = {row["name"]: _gain(row) for row in evaluation["sequences"]} | {
         ALL: _gain(evaluation["all"])
     }
@@ -109,9 +114,9 @@ def with_worst_frames(card: str, evaluation: dict[str, Any]) -> str:
         elif in_table and line.startswith("|"):
             name = cells[0].removeprefix("| ")
             if name not in gains:
-                raise SystemExit(f"'{name}' is not in the record")
+                raise InputError(f"'{name}' is not in the record")
             if abs(float(cells[column - 1]) - gains[name]) > 0.02:
-                raise SystemExit(f"'{name}' gains {gains[name]:+.2f} dB in the record: {line}")
+                raise InputError(f"'{name}' gains {gains[name]:+.2f} dB in the record: {line}")
             cells.insert(column, f"{worst[name]:+.2f}")
         else:
             in_table = False
@@ -142,9 +147,16 @@ def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
 
 
 def photograph_credits(table: Path) -> list[str]:
-    """Licences counted, and everybody whom CC-BY asks to credit."""
+    """Licences counted, and everybody whom CC-BY asks to credit.
+
+    Raises:
+        InputError: the table lacks a column.
+    """
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
+    for column in ("licence", "credit", "source_repo"):
+        if any(row.get(column) is None for row in rows):
+            raise InputError(f"'{table}' has no '{column}' in each row: a TSV with a head")
     licences = Counter(row["licence"] for row in rows)
     lines = [
         f"{len(rows)} photographs: " + ", ".join(f"{n} {k}" for k, n in licences.most_common())
@@ -166,13 +178,13 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
     """Each run with its command, the first one first.
 
     Raises:
-        SystemExit: the number of commands is not that of the runs.
+        ConfigError: the number of commands is not that of the runs.
     """
     runs = [origin]
     while runs[0].parent:
         runs.insert(0, Provenance(**runs[0].parent))
     if len(runs) != len(commands):
-        raise SystemExit(f"{len(runs)} runs led to these weights: give as many commands")
+        raise ConfigError(f"{len(runs)} runs led to these weights: give as many commands")
     lines = []
     for number, (run, command) in enumerate(zip(runs, commands, strict=True), start=1):
         loss, rate = run.config.get("loss"), run.config.get("learning_rate")
@@ -206,6 +218,24 @@ def _mixture(run: Provenance) -> str:
         f"; the weights are {run.mixed:.0%} of the way there "
         f"(`scripts/mix_weights.py --share {run.mixed}`)"
     )
+
+
+def retraining(row: str, commands: list[str]) -> list[str]:
+    """How `scripts/retrain.py` trains a row anew.
+
+    Args:
+        row: of the zoo.
+        commands: that trained its weights; where they used orientation logs, so does this one.
+    """
+    recipe = run_path(str(RETRAIN))["RECIPES"][row]
+    first = recipe[0]
+    start = f"the released `{first[first.index('--weights') + 1]}`" if "--weights" in first else ""
+    shake = "--shake LOG ... " if any("--shake" in command for command in commands) else ""
+    runs = "one run" if len(recipe) == 1 else f"{len(recipe)} runs"
+    return [
+        f"`python scripts/retrain.py {row} --data DATA/train {shake}--val DATA/val` trains the row "
+        f"anew, in {runs} from {start or 'random weights'}."
+    ]
 
 
 def commands_of(card: str) -> list[str]:
@@ -245,7 +275,7 @@ def eight_bit_lines(model: str) -> list[str]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print or write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", choices=list(ZOO))
     parser.add_argument("--val", type=Path, help="paired sequences")
@@ -258,22 +288,36 @@ def main() -> None:
     parser.add_argument(
         "--worst-of", type=Path, help="add the worst frames of this record to the card; no more"
     )
+    parser.add_argument("--out", type=Path, help="file for the card; default: print it")
     arguments = parser.parse_args()
     if arguments.worst_of:
         path = CARDS / f"{arguments.model}.md"
         record = json.loads(arguments.worst_of.read_text())
-        path.write_text(with_worst_frames(path.read_text(), record))
+        write_text(path, with_worst_frames(path.read_text(), record))
         return
     if not (arguments.val and arguments.photographs and arguments.command):
         parser.error("to measure, give --val, --photographs and --command")
+    text = card(arguments) + "\n"
+    if arguments.out:
+        write_text(arguments.out, text)
+    else:
+        print(text, end="")
+
+
+def card(arguments: argparse.Namespace) -> str:
+    """Measure. What is wrong is said before."""
+    if arguments.out:
+        check_file(arguments.out, inputs=(arguments.val, arguments.photographs, arguments.notes))
     commands = commands_of(arguments.after.read_text()) if arguments.after else []
     commands += arguments.command
     where = origin_of(torch.device("cpu"))
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
-    origin = loaded.provenance
+    runs = training_runs(loaded.provenance, commands)
+    notes = arguments.notes.read_text().splitlines() if arguments.notes else []
+    credited = photograph_credits(arguments.photographs)
+    sequences = some_pairs(arguments.val)
     network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     began = time.monotonic()
-    sequences = find_pairs(arguments.val)
     alone = measure(network, sequences, loaded.window, with_ssim=False)
     scores = measure(network, sequences, loaded.window, with_ssim=True, effort=Effort())
     efforts = {"as by default": scores}
@@ -313,27 +357,26 @@ def main() -> None:
         f"{time.monotonic() - began:.0f} s on {where.machine}, {where.versions}.",
         "",
         *eight_bit_lines(arguments.model),
-        *(arguments.notes.read_text().splitlines() if arguments.notes else []),
+        *notes,
         "",
         "## Training",
         "",
-        *training_runs(origin, commands),
-        f"`python scripts/retrain.py {arguments.model} --data DATA/train --val DATA/val` trains "
-        "the row anew, in as many runs.",
+        *runs,
+        *retraining(arguments.model, commands),
         "",
         "Blur is synthesised: see `unsmear.data.synthesis`. All settings of each run are in the "
         "header of the weights file.",
         "",
         "## Data and credits",
         "",
-        *photograph_credits(arguments.photographs),
+        *credited,
         "",
         "Sharp videos and orientation logs:",
         "",
         *(f"- {name}: {source}, {licence}" for name, source, licence in CLIPS),
     ]
-    print("\n".join(lines))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

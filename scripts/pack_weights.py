@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 from unsmear.errors import UnsmearError
+from unsmear.evaluate.programs import answer
 from unsmear.models.checkpoint import load_weights, save_weights
+from unsmear.outputs import check_file
 
 
 def repack(source: Path, target: Path) -> float:
@@ -47,6 +49,7 @@ def main() -> int:
         print(f"'{given.target}' exists: name another file, or remove it first", file=sys.stderr)
         return 2
     try:
+        check_file(given.target)
         change = repack(given.source, given.target)
     except UnsmearError as error:
         print(error, file=sys.stderr)
@@ -57,4 +60,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

@@ -30,6 +30,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unsmear.evaluate.programs import answer, at_least
 from unsmear.models.zoo import ZOO
 from unsmear.train.config import preset
 from unsmear.train.loop import WEIGHTS_FILE
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--print", action="store_true", help="run nothing")
     arguments = parser.parse_args()
+    at_least(1, processes=arguments.processes)
     lines = commands(
         arguments.row,
         arguments.data,
@@ -155,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answer(main))

@@ -30,7 +30,7 @@ def test_variants_are_parsed(bench):
     one = bench.parse_variant("neighbours=0,widths=[4,6,8],window=3", base)
     assert (one.config.neighbours, one.config.widths, one.window) == (0, (4, 6, 8), 3)
     assert bench.parse_variant('block="dense"', base).config.block == "dense"
-    for text in ("colour=1", "neighbours=x", "window=2", "attention_levels=[7]"):
+    for text in ("colour=1", "neighbours=x", "window=2", "window=3.5", "attention_levels=[7]"):
         with pytest.raises(ConfigError):
             bench.parse_variant(text, base)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import load_script
+from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
@@ -54,7 +55,7 @@ def test_a_run_that_a_teacher_helped_says_so(model_card):
 
 
 def test_every_run_needs_its_command(model_card):
-    with pytest.raises(SystemExit, match="2 runs led to these weights"):
+    with pytest.raises(ConfigError, match="2 runs led to these weights"):
         model_card.training_runs(SECOND, ["unsmear train --preset a"])
 
 
@@ -65,6 +66,12 @@ def test_released_cards_have_a_command_for_each_run(model_card, name):
     commands = model_card.commands_of((ROOT / "model_cards" / f"{name}.md").read_text())
     model_card.training_runs(origin, commands)  # as many as there were runs
     assert all("unsmear train --preset" in command for command in commands)
+
+
+@pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])
+def test_released_cards_tell_how_the_row_is_trained_anew(model_card, name):
+    card = (ROOT / "model_cards" / f"{name}.md").read_text()
+    assert "\n".join(model_card.retraining(name, model_card.commands_of(card))) in card
 
 
 def score(name, gain, worst):
@@ -100,11 +107,11 @@ def test_worst_frames_of_a_record_join_a_card_without_any_other_change(model_car
     card = narrow.format("").replace("lend. ", "lend.") + "\n"
     found = model_card.with_worst_frames(card, record())
     assert found == wide.format(told) + "\n"
-    with pytest.raises(SystemExit, match="already"):
+    with pytest.raises(InputError, match="already"):
         model_card.with_worst_frames(found, record())
-    with pytest.raises(SystemExit, match=r"'dog' gains \+1\.50 dB"):
+    with pytest.raises(InputError, match=r"'dog' gains \+1\.50 dB"):
         model_card.with_worst_frames(card, record(gain=1.5))
-    with pytest.raises(SystemExit, match="'cat' is not in the record"):
+    with pytest.raises(InputError, match="'cat' is not in the record"):
         model_card.with_worst_frames(card.replace("| dog", "| cat"), record())
 
 
@@ -117,3 +124,16 @@ def test_released_cards_tell_the_worst_frames_that_records_have(model_card, name
         (told,) = re.findall(rf"^\| {row['name']} \| 12 .*", card, re.MULTILINE)
         least = min(frame["psnr"] - frame["psnr_before"] for frame in row["scores"])
         assert float(told.split(" | ")[6]) == pytest.approx(least, abs=0.02)
+
+
+def test_a_card_is_printed_or_written_whole(model_card, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(model_card, "card", lambda arguments: "# lite")
+    asked = ["model_card.py", "lite", "--val", "v", "--photographs", "p", "--command", "c"]
+    monkeypatch.setattr("sys.argv", asked)
+    model_card.main()
+    assert capsys.readouterr().out == "# lite\n"
+    monkeypatch.setattr("sys.argv", [*asked, "--out", str(tmp_path / "lite.md")])
+    model_card.main()
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "lite.md").read_text() == "# lite\n"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -9,6 +9,7 @@ import torch
 
 from tests.conftest import SMALL, awake, one_scene
 from unsmear.data.pairs import PairedSequence
+from unsmear.errors import ConfigError
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.train.measures import Measures, gains, restored_frames
@@ -53,6 +54,19 @@ def test_scores_count_frames_and_gains(tmp_path):
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         assert (abs(measures.score(network).neighbours) > 1e-3) == matter
+
+
+def test_nothing_to_take_a_mean_of_is_refused():
+    sharp = torch.rand(1, 2, 3, 16, 16)
+    pair, blurred = PairedSequence("a", (), ()), (sharp * 0.7, sharp)
+    for sequences, fresh, every, told in (
+        ([], [blurred], 1, "no paired sequences"),
+        ([pair], [(sharp, sharp)], 1, "none of 1 fresh batches"),
+        ([pair], [], 1, "none of 0 fresh batches"),
+        ([pair], [blurred], 0, "ssim_every is 0"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            Measures(sequences, fresh, every, CPU)
 
 
 @pytest.mark.parametrize(

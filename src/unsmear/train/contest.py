@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import math
 import multiprocessing
 import os
 import sys
@@ -25,10 +26,11 @@ from torch import nn
 
 from unsmear.allocator import keep_freed_memory
 from unsmear.data.clips import Clips, unknown_clips
-from unsmear.data.pairs import find_pairs
-from unsmear.data.sources import find_training_files
+from unsmear.data.pairs import PairedSequence
+from unsmear.data.shake import read_orientation_log
+from unsmear.data.sources import TrainingFiles, find_training_files
 from unsmear.device import pick_device
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, Mistakes
 from unsmear.evaluate.comparison import (
     FUSION_WORDS,
     ComparisonRecord,
@@ -39,7 +41,9 @@ from unsmear.evaluate.comparison import (
     comparison_as_json,
 )
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.programs import at_least, some_pairs
 from unsmear.models.count import count_parameters
+from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig, preset
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
@@ -280,6 +284,34 @@ def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
     )
 
 
+def check_contest(
+    arguments: argparse.Namespace,
+) -> tuple[list[TrainConfig], TrainingFiles, list[PairedSequence]]:
+    """The plan of each seed, what to learn from and what to measure on.
+
+    Raises:
+        UnsmearError: something is wrong (CombinedError: all that is).
+    """
+    mistakes = Mistakes()
+    for name in ("steps", "threads", "fresh", "ssim_every"):
+        mistakes.attempt(lambda name=name: at_least(1, **{name: getattr(arguments, name)}))  # type: ignore[misc]
+    if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
+        mistakes.add(ConfigError(f"minutes is {arguments.minutes}: above 0"))
+    if arguments.json is not None:
+        read = (*arguments.data, arguments.val, *arguments.shake)
+        mistakes.attempt(lambda: check_file(arguments.json, inputs=read))
+    plans = mistakes.attempt(lambda: [plan_of(arguments, seed) for seed in arguments.seeds])
+    files = mistakes.attempt(lambda: find_training_files(arguments.data))
+    pairs = mistakes.attempt(lambda: some_pairs(arguments.val))
+    for log in arguments.shake:
+        mistakes.attempt(lambda log=log: read_orientation_log(log))  # type: ignore[misc]
+    mistakes.tell()
+    assert plans is not None
+    assert files is not None
+    assert pairs is not None
+    return plans, files, pairs
+
+
 def settings_of(
     arguments: argparse.Namespace, plan: TrainConfig, batches: Batches, measures: Measures
 ) -> dict[str, str | int | float]:
@@ -315,21 +347,23 @@ def hold_contest(
         row: makes a row of a label, its peak of memory and all learners.
         settings: to record beside those of `settings_of`.
         words: what the record's tables speak of.
+
+    Raises:
+        UnsmearError: something is wrong, said before anything is trained.
     """
+    plans, files, pairs = check_contest(arguments)
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     device = pick_device(arguments.device, trains=True)
-    plans = [plan_of(arguments, seed) for seed in arguments.seeds]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {
             label: pool.apply(peak_bytes, (build, plans[0], str(device)))
             for label, build in builds.items()
         }
     held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
-    files = find_training_files(arguments.data)
     batches = Batches(held_out, files, arguments.shake, device, os.cpu_count() or 1)
     fresh = [batches.draw(step).pair for step in range(arguments.fresh)]
-    measures = Measures(find_pairs(arguments.val), fresh, arguments.ssim_every, device)
+    measures = Measures(pairs, fresh, arguments.ssim_every, device)
     blurry = measures.score(None)
     learners: list[Learner] = []
     for done, plan in enumerate(plans, start=1):
@@ -348,5 +382,5 @@ def hold_contest(
             words=words,
         )
         if arguments.json is not None:
-            arguments.json.write_text(comparison_as_json(record), encoding="utf-8")
+            write_text(arguments.json, comparison_as_json(record))
     return record

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
+from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Score
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.models.network import DeblurNetwork
@@ -48,12 +49,26 @@ class Measures:
         fresh: synthetic clips, blurry and sharp, on the device.
         ssim_every: frames of the sequences that SSIM is taken of.
         device: where networks lie.
+
+    Raises:
+        ConfigError: there would be nothing to take a mean of.
     """
 
     sequences: Sequence[PairedSequence]
     fresh: Sequence[tuple[Tensor, Tensor]]
     ssim_every: int
     device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.ssim_every < 1:
+            raise ConfigError(f"ssim_every is {self.ssim_every}: at least 1")
+        if not self.sequences:
+            raise ConfigError("there are no paired sequences to measure on: give some")
+        if not any(gains(blurry, blurry, sharp) for blurry, sharp in self.fresh):
+            raise ConfigError(
+                f"none of {len(self.fresh)} fresh batches has a frame below {BLURRED:.0f} dB: draw "
+                "more of them, or larger crops"
+            )
 
     @torch.no_grad()
     def score(self, network: nn.Module | None) -> Score:
