@@ -231,10 +231,12 @@ def retraining(row: str, commands: list[str]) -> list[str]:
     first = recipe[0]
     start = f"the released `{first[first.index('--weights') + 1]}`" if "--weights" in first else ""
     shake = "--shake LOG ... " if any("--shake" in command for command in commands) else ""
+    taught = {run[run.index("--teacher") + 1] for run in recipe if "--teacher" in run}
+    by = "".join(f", taught by the released `{teacher}` on the way" for teacher in sorted(taught))
     runs = "one run" if len(recipe) == 1 else f"{len(recipe)} runs"
     return [
         f"`python scripts/retrain.py {row} --data DATA/train {shake}--val DATA/val` trains the row "
-        f"anew, in {runs} from {start or 'random weights'}."
+        f"anew, in {runs} from {start or 'random weights'}{by}."
     ]
 
 

@@ -4,8 +4,8 @@
     python scripts/retrain.py pro --data DATA/train GOPRO/train --val DATA/val --processes 8
 
 Broken off, the same command goes on where it was. The weights are those of the last run,
-OUT/runN/weights.safetensors, of `core` OUT/weights.safetensors, a mixture of its last two
-(`scripts/mix_weights.py`); `scripts/model_card.py` measures them. `--print` only shows the
+OUT/runN/weights.safetensors, of `core` and `lite` OUT/weights.safetensors, a mixture of their last
+two (`scripts/mix_weights.py`); `scripts/model_card.py` measures them. `--print` only shows the
 commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
 `plus` starts from the part of the released `pro` that matters most, `core` from that of `plus`,
 `lite` from that of `core`. `paper` starts from random weights; `unsmear train --preset paper`
@@ -53,6 +53,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lite", "--weights", "core", "--steps", "6000", "--stop-after", "793", "--seed", "17",
          *_BY_DAY, *_HALF),
         ("lite", "--steps", "5200", "--seed", "18", *_HALF),
+        ("lite", "--teacher", "plus", "--teacher-weight", "2", "--steps", "2500",
+         "--learning-rate", "4e-4", "--seed", "29", *_HALF),
     ),
     "paper": (("paper-quick", "--steps", "3000", "--stop-after", "2674", "--seed", "22", *_HALF),),
     "plus": (
@@ -77,7 +79,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
 }  # fmt: skip
 
 # How far the released weights are on the way from the last run but one to the last.
-SHARES = {"core": 0.33}
+SHARES = {"core": 0.33, "lite": 0.5}
 
 
 def commands(

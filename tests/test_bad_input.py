@@ -17,8 +17,8 @@ from unsmear.video.images import write_image
 
 ROOT = Path(__file__).parent.parent
 CONTEST = "--data photos --val val --steps 1 --device cpu"
-CARD = "lite --val val --photographs credits.tsv --command"
-RUNS = " ".join(["x"] * 14)
+CARD = "paper --val val --photographs credits.tsv --command"
+RUNS = "x"  # `paper` came from one run
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def folder(tmp_path_factory):
         ("scripts/failures.py lite --out f.txt", "the suffix must be"),
         ("scripts/pack_weights.py lite.safetensors no/x.safetensors", "no folder 'no'"),
         ("scripts/mix_weights.py a b no/x.safetensors --share 0.5", "no folder 'no'"),
-        (f"scripts/model_card.py {CARD} x", "14 runs led to these weights"),
+        (f"scripts/model_card.py {CARD} x y", "1 runs led to these weights"),
         (f"scripts/model_card.py {CARD} {RUNS} --notes no.md", "'no.md': No such file"),
         (f"scripts/model_card.py {CARD} {RUNS} --photographs no.tsv", "'no.tsv': No such file"),
         (f"scripts/model_card.py {CARD} {RUNS} --val nowhere", "no paired sequences"),

@@ -33,12 +33,13 @@ def test_every_row_has_a_recipe(retrain):
             *lines, mixing = lines
             assert mixing[1].endswith("mix_weights.py")
             assert Path(mixing[1]).is_file()
-            ends = [f"out/run{number}/weights.safetensors" for number in (1, 2)]
+            last = len(retrain.RECIPES[row])
+            ends = [f"out/run{number}/weights.safetensors" for number in (last - 1, last)]
             assert mixing[2:] == [
                 *ends,
                 "out/weights.safetensors",
                 "--share",
-                "0.33",
+                str(retrain.SHARES[row]),
                 "--overwrite",
             ]
         for line in lines:
