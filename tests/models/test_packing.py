@@ -79,7 +79,7 @@ def test_a_released_network_of_half_the_size_restores_nearly_the_same(tmp_path):
     clip = torch.rand(1, 2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     change = (whole.network(clip) - clip).square().mean()
     rounding = (packed(clip) - whole.network(clip)).square().mean()
-    assert 0 < rounding < 1e-3 * change
+    assert 0 < rounding < 1e-2 * change
 
 
 @pytest.mark.parametrize("harm", ["no scale", "two scales", "not finite"])
