@@ -206,7 +206,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> Table:
             min_width=max(len(word) for text in words for word in text.split()),
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
@@ -222,7 +222,7 @@ class _FrameBar:
 
     def advance(self, sequence: str) -> None:
         """One frame more of a sequence is done."""
-        self._bar.update(self._task, advance=1, description=sequence)
+        self._bar.update(self._task, advance=1, description=escape(sequence))
 
     def __enter__(self) -> _FrameBar:
         self._bar.__enter__()

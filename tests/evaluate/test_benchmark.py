@@ -218,6 +218,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),
         (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
         (["--data", ".", "--window", "2"], "window is 2"),
+        (["--data", ".", "--window", "3" * 5000], "must be an odd number"),
         (["--data", ".", "--burst", "9"], "burst is 9"),
         (["--data", ".", "--ensemble", "5"], "ensemble is 5"),
         (["--data", ".", "--refine", "4"], "refine is 4"),
@@ -282,6 +283,13 @@ def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
             main(["eval", *folders, *option])
         assert stopped.value.code == 2
         assert "leave them out where --restored is given" in capsys.readouterr().err
+
+
+def test_names_in_brackets_are_shown_as_they_are(tmp_path, capsys):
+    for side in ("made", "truth"):
+        save(tmp_path / side / "a[/b]", one_scene(2, 16, 16))
+    main(["eval", "--restored", str(tmp_path / "made"), "--sharp", str(tmp_path / "truth")])
+    assert "a[/b]" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_niqe_needs_no_truth(tmp_path, capsys):

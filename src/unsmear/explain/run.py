@@ -43,7 +43,7 @@ def parse_pixel(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: it is something else.
     """
-    match = re.fullmatch(r"(\d+),(\d+)", text, re.ASCII)
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9})", text, re.ASCII)
     if match is None:
         raise ConfigError(f"pixel is '{text}': must be X,Y in pixels from the upper left corner")
     return int(match[1]), int(match[2])

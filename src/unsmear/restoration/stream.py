@@ -46,6 +46,9 @@ def check_window(window: Window) -> Window:
     return window
 
 
+_DIGITS = 9  # of a window; no clip has as many frames
+
+
 def parse_window(text: str) -> Window:
     """An odd number of frames or `all`, as users type it.
 
@@ -54,7 +57,8 @@ def parse_window(text: str) -> Window:
     """
     if text == "all":
         return "all"
-    if not text.isascii() or not text.isdigit():
+    # Python turns no more than some thousand digits into a number.
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
         raise ConfigError(f"window is '{text}': must be an odd number of frames, or all")
     return check_window(int(text))
 
