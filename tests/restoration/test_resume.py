@@ -73,7 +73,7 @@ def test_a_video_goes_on(tmp_path, network, window, container):
     source = write_video(tmp_path / f"in.{container}", frames=FRAMES, audio=True)
     whole = tmp_path / f"whole.{container}"
     assert restore_file(source, whole, network, window) == Outcome(FRAMES)
-    for after in (1, 4, 5, 9, 22, 23):
+    for after in (1, 4, 9, 23):
         target = tmp_path / f"out-{after}.{container}"
         begun = after + (FRAMES + 1 if window == "all" else 0)
         broken_off(source, target, network, window, Settings(), begun)
@@ -304,7 +304,7 @@ def test_threads_and_devices_are_part_of_the_job(tmp_path, network):
 
 def test_another_process_goes_on(tmp_path, weights_file):
     """Killed for good: nothing of the first process helps the second, not even its hashes."""
-    source, target = write_video(tmp_path / "in.mp4", frames=280), tmp_path / "out.mp4"
+    source, target = write_video(tmp_path / "in.mp4", frames=160), tmp_path / "out.mp4"
     command = [
         sys.executable, "-m", "unsmear", str(source), "-o", str(target), "-m", str(weights_file),
     ]  # fmt: skip
@@ -321,7 +321,7 @@ def test_another_process_goes_on(tmp_path, weights_file):
         capture_output=True, text=True,
     )  # fmt: skip
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["frames"] == 280
+    assert result["frames"] == 160
     assert result["resumed"] >= 128
 
 

@@ -22,6 +22,6 @@ def test_damaged_files_are_refused_or_restored():
 
 
 def test_killed_runs_end_in_the_same_result():
-    tally = torture(2, frames=200)
+    tally = torture(2, frames=140)
     assert tally.kills == 2
     assert (tally.different, tally.left) == (0, 0)

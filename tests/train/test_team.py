@@ -73,7 +73,7 @@ with join_team(torch.device("cpu")) as (team, device):
 
     def shown(line):
         print(line.step, [s.name for s in line.scores], flush=True)
-        time.sleep("slow" in sys.argv)
+        time.sleep(0.3 * ("slow" in sys.argv))
 
     train(config, batches, pairs, out, device, shown, team=team)
 """

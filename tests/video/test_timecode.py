@@ -22,9 +22,7 @@ def counted(each, dropped):
             yield f"{hour:02}:{minute:02}:{second:02}", f"{frame:02}"
 
 
-@pytest.mark.parametrize(
-    ("rate", "sign", "dropped"), [(NTSC, ";", 2), (NTSC, ":", 0), (Fraction(10), ":", 0)]
-)
+@pytest.mark.parametrize(("rate", "sign", "dropped"), [(NTSC, ";", 2), (Fraction(10), ":", 0)])
 def test_time_codes_are_those_of_counting(rate, sign, dropped):
     first = f"00:00:00{sign}00"
     for number, (time, frame) in enumerate(counted(round(rate), dropped)):
