@@ -8,8 +8,8 @@ OUT/runN/weights.safetensors, of `core` and `lite` OUT/weights.safetensors, a mi
 two (`scripts/mix_weights.py`); `scripts/model_card.py` measures them. `--print` only shows the
 commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
 `plus` starts from the part of the released `pro` that matters most, `core` from that of `plus`,
-`lite` from that of `core`. `paper` starts from random weights; `unsmear train --preset paper`
-trains it as the article did.
+`lite` from that of `core`, and `plus` teaches its last run. `paper` starts from
+random weights; `unsmear train --preset paper` trains it as the article did.
 
 What made the released `pro` differs in what has changed since: the largest gradient and the
 synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and

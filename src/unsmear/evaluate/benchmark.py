@@ -118,10 +118,10 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
     for folder in (restored, sharp):
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
-    truths = dict(_pictures_below(sharp))
+    truths, results = (dict(_pictures_below(side)) for side in (sharp, restored))
     if not truths:
         raise InputError(f"'{sharp}' holds no pictures")
-    if alone := [place for place, _ in _pictures_below(restored) if place not in truths]:
+    if alone := [place for place in results if place not in truths]:
         raise InputError(
             f"'{restored / alone[0]}' holds pictures, '{sharp / alone[0]}' none to compare them "
             "with: take them out, or compare folders one by one"
@@ -129,14 +129,14 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
     found = []
     for relative, truth in truths.items():
         folder = sharp / relative
-        made = list_images(restored / relative) if (restored / relative).is_dir() else []
+        made = results.get(relative, ())
         if [path.stem for path in made] != [path.stem for path in truth]:
             raise InputError(
                 f"'{restored / relative}' and '{folder}' must hold frames of the same names; "
                 f"they hold {len(made)} and {len(truth)}"
             )
         name = sharp.name if relative == Path() else relative.as_posix()
-        found.append(Comparison(name, PictureFrames(tuple(made)), PictureFrames(truth)))
+        found.append(Comparison(name, PictureFrames(made), PictureFrames(truth)))
     return found
 
 

@@ -146,10 +146,10 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     """
     mistakes = Mistakes()
     named = mistakes.attempt(lambda: preset(request.preset))
-    # Where there is no such preset, what was asked for beside it can still be wrong.
     teacher = None
     if (teaches := request.teacher) is not None:
         teacher = mistakes.attempt(lambda: load_model(teaches))
+    # Where there is no such preset, what was asked for beside it can still be wrong.
     config = _config(named or preset(Request.preset), request, teacher, mistakes)
     as_asked = not mistakes.errors  # otherwise it lacks what could not be taken
     device = mistakes.attempt(lambda: pick_device(request.device, trains=True))
