@@ -181,6 +181,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.pieces < len(arguments.clips):
         raise ConfigError(f"pieces is {arguments.pieces}: at least one a clip")
+    for quality in arguments.quality:
+        if not 1 <= quality <= 100:
+            raise ConfigError(f"quality is {quality:g}: 1 to 100, as libjpeg counts it")
     check_names(arguments.clips, arguments.quality)
     if arguments.json:
         check_file(arguments.json)

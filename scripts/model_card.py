@@ -2,17 +2,14 @@
 
 python scripts/model_card.py lite --val DATA/val --photographs DATA/train/stills.tsv \
         --command "unsmear train --preset lite ..." --out model_cards/lite.md
-python scripts/model_card.py lite --worst-of benchmarks/results/eval-lite.json
 
-The card is printed where no --out names a file for it. The second one measures nothing: it adds
-the worst frames that `unsmear eval` has found to a card written before cards had them.
+The card is printed where no --out names a file for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import sys
 import time
@@ -21,13 +18,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from runpy import run_path
 from statistics import fmean
-from typing import Any
 
 import torch
 
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
 from unsmear.errors import ConfigError, InputError
-from unsmear.evaluate.origin import Origin, origin_of
+from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import answer, some_pairs
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
@@ -38,10 +34,6 @@ from unsmear.restoration.effort import Effort
 from unsmear.restoration.views import ENSEMBLES
 
 RETRAIN = Path(__file__).with_name("retrain.py")
-CARDS = Path(__file__).resolve().parent.parent / "model_cards"
-ALL = "**all frames**"
-WORST = "The worst frame is the one that gains least"
-LENDING = "Restored as by default:"  # the line below the table begins so
 # The sharp videos that brought real motion: name, source, licence.
 CLIPS = (
     ("androidx_* (test clips)", "androidx/media", "Apache-2.0"),
@@ -76,60 +68,13 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
 
     means = [mean(column) for column in range(2, 8)]
     means[3] = min(score.worst_gain for score in scores)
-    rows.append((ALL, frames, *means))  # type: ignore[arg-type]
+    rows.append(("**all frames**", frames, *means))  # type: ignore[arg-type]
     lines += [
         f"| {name} | {count} | {before:.2f} | {network:.2f} | {after:.2f} | {after - before:+.2f} "
         f"| {worst:+.2f} | {ssim_before:.4f} | {ssim_after:.4f} |"
         for name, count, before, network, after, worst, ssim_before, ssim_after in rows
     ]
     return lines
-
-
-def with_worst_frames(card: str, evaluation: dict[str, Any]) -> str:
-    """A card that has no worst frames, with those of an evaluation of the same network.
-
-    Args:
-        card: Markdown.
-        evaluation: record of `unsmear eval`.
-
-    Raises:
-        InputError: the card has worst frames, or its gains are not those of the record.
-    """
-    if WORST in card:
-        raise InputError("the card has its worst frames already")
-    gains = {row["name"]: _gain(row) for row in evaluation["sequences"]} | {
-        ALL: _gain(evaluation["all"])
-    }
-    worst = {row["name"]: min(map(_gain, row["scores"])) for row in evaluation["sequences"]}
-    worst[ALL] = min(worst.values())
-    lines = []
-    in_table = False
-    for line in card.splitlines():
-        cells = line.split(" | ")
-        if line.startswith("| sequence | frames |") and "gain" in cells:
-            in_table, column = True, cells.index("gain") + 1
-            cells.insert(column, "worst frame")
-        elif in_table and line.startswith("|---"):
-            cells = [line + "---|"]
-        elif in_table and line.startswith("|"):
-            name = cells[0].removeprefix("| ")
-            if name not in gains:
-                raise InputError(f"'{name}' is not in the record")
-            if abs(float(cells[column - 1]) - gains[name]) > 0.02:
-                raise InputError(f"'{name}' gains {gains[name]:+.2f} dB in the record: {line}")
-            cells.insert(column, f"{worst[name]:+.2f}")
-        else:
-            in_table = False
-        lines.append(" | ".join(cells))
-        if line.startswith(LENDING):
-            origin = Origin(**evaluation["origin"])
-            lines[-1] += f" {WORST}, as measured by {origin.line}."
-    return "\n".join(lines) + "\n"
-
-
-def _gain(score: Mapping[str, float]) -> float:
-    """In PSNR, dB, of a sequence or frame of a record."""
-    return score["psnr"] - score["psnr_before"]
 
 
 def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
@@ -287,16 +232,8 @@ def main() -> None:
         "--after", type=Path, help="card of the weights they started from: its commands come first"
     )
     parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
-    parser.add_argument(
-        "--worst-of", type=Path, help="add the worst frames of this record to the card; no more"
-    )
     parser.add_argument("--out", type=Path, help="file for the card; default: print it")
     arguments = parser.parse_args()
-    if arguments.worst_of:
-        path = CARDS / f"{arguments.model}.md"
-        record = json.loads(arguments.worst_of.read_text())
-        write_text(path, with_worst_frames(path.read_text(), record))
-        return
     if not (arguments.val and arguments.photographs and arguments.command):
         parser.error("to measure, give --val, --photographs and --command")
     text = card(arguments) + "\n"
@@ -346,8 +283,9 @@ def card(arguments: argparse.Namespace) -> str:
         "",
         *score_table(scores, alone),
         "",
-        f"{LENDING} {Effort().burst} frames on each side lend what they show sharper "
-        f"(`--burst`); the network alone is `--burst 0`. {WORST}.",
+        f"Restored as by default: {Effort().burst} frames on each side lend what they show sharper "
+        "(`--burst`); the network alone is `--burst 0`. The worst frame is the one that gains "
+        "least.",
         "",
         "What more time brings, in dB over the blurry frames: the network goes over its own "
         "results (`--refine`, more than half as long again each time), or the mean over several "

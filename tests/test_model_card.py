@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import load_script
-from unsmear.errors import ConfigError, InputError
+from unsmear.errors import ConfigError
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
@@ -87,32 +87,6 @@ def test_the_table_has_the_frame_that_gains_least(model_card):
     assert heading.split(" | ")[5:7] == ["gain", "worst frame"]
     assert dog == "| dog | 12 | 30.00 | 31.00 | 31.00 | +1.00 | -0.26 | 0.9000 | 0.9500 |"
     assert "| +2.00 | -0.26 |" in whole
-
-
-def record(*, gain=1.0):
-    psnrs = [(30.0, 30.0 + gain + 0.5), (30.0, 30.0 + gain - 0.5)]
-    scores = [{"psnr_before": before, "psnr": after} for before, after in psnrs]
-    whole = {"psnr_before": 30.0, "psnr": 30.0 + gain}
-    origin = {"machine": "m", "versions": "v", "command": "unsmear eval", "date": "d"}
-    return {
-        "origin": origin, "all": whole, "sequences": [{"name": "dog", **whole, "scores": scores}],
-    }  # fmt: skip
-
-
-def test_worst_frames_of_a_record_join_a_card_without_any_other_change(model_card):
-    lines = model_card.score_table([score("dog", 1.0, 0.5)], [score("dog", 1.0, 0.5)])
-    wide = "\n".join(["# lite", "", *lines, "", "Restored as by default: 2 lend. {}", "", "| a |"])
-    narrow = wide.replace(" | worst frame", "").replace(" | +0.50", "").replace("---|", "", 1)
-    told = "The worst frame is the one that gains least, as measured by `unsmear eval`, d, m, v."
-    card = narrow.format("").replace("lend. ", "lend.") + "\n"
-    found = model_card.with_worst_frames(card, record())
-    assert found == wide.format(told) + "\n"
-    with pytest.raises(InputError, match="already"):
-        model_card.with_worst_frames(found, record())
-    with pytest.raises(InputError, match=r"'dog' gains \+1\.50 dB"):
-        model_card.with_worst_frames(card, record(gain=1.5))
-    with pytest.raises(InputError, match="'cat' is not in the record"):
-        model_card.with_worst_frames(card.replace("| dog", "| cat"), record())
 
 
 @pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])

@@ -180,6 +180,23 @@ def test_too_small_a_frame_is_refused(size):
         niqe(torch.rand(3, *size), MODEL)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"mean": [0], "covariance": []}',
+        '{"mean": "no", "covariance": [[1]]}',
+        "\xff",
+    ],
+)
+def test_a_file_that_holds_no_model_is_told(tmp_path, text):
+    (tmp_path / "m.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"m\.json' holds no model of sharp photographs"):
+        load_model(tmp_path / "m.json")
+
+
 def test_the_model_is_a_gaussian_and_says_what_it_was_fitted_on(tmp_path):
     assert torch.equal(MODEL.covariance, MODEL.covariance.T)
     assert torch.linalg.eigvalsh(MODEL.covariance).min() > 0

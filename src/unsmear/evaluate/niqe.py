@@ -260,15 +260,25 @@ def _textured(features: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def load_model(path: Path = FITTED) -> PristineModel:
-    """The model that comes with Unsmear, or another that `model_as_json` wrote."""
-    fitted = json.loads(path.read_text(encoding="utf-8"))
+    """The model that comes with Unsmear, or another that `model_as_json` wrote.
+
+    Raises:
+        InputError: the file is something else.
+        OSError: it cannot be read.
+    """
     covariance = torch.zeros(FEATURES, FEATURES, dtype=torch.float64)
     rows, columns = torch.tril_indices(FEATURES, FEATURES)
-    covariance[rows, columns] = torch.tensor(
-        [value for row in fitted["covariance"] for value in row], dtype=torch.float64
-    )
-    covariance = covariance + covariance.tril(-1).T
-    return PristineModel(torch.tensor(fitted["mean"], dtype=torch.float64), covariance)
+    try:
+        fitted = json.loads(path.read_text(encoding="utf-8"))
+        lower = [value for row in fitted["covariance"] for value in row]
+        covariance[rows, columns] = torch.tensor(lower, dtype=torch.float64)
+        mean = torch.tensor(fitted["mean"], dtype=torch.float64).reshape(FEATURES)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"'{path}' holds no model of sharp photographs: name a file that "
+            f"scripts/fit_niqe.py wrote ({error})"
+        ) from None
+    return PristineModel(mean, covariance + covariance.tril(-1).T)
 
 
 def model_as_json(model: PristineModel, fitted_on: dict[str, str | int]) -> str:
