@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsmear.data.render import composite, expose, frame_points, pixel_axes, render, sample_canvas
+from unsmear.data.render import (
+    composite,
+    expose,
+    frame_points,
+    pixel_axes,
+    render,
+    sample_canvas,
+    sample_light,
+)
 from unsmear.data.shake import transform_points
 
 
@@ -32,12 +43,40 @@ def test_a_still_camera_sees_the_centre_of_the_canvas():
     torch.testing.assert_close(seen[0, :, 0, 0], canvas[0, :, 3:9, 3:11], atol=1e-5, rtol=0)
 
 
-def test_whole_pixel_shifts_are_exact_and_half_pixels_blend():
+def test_whole_pixel_shifts_are_exact():
     canvas = torch.rand(1, 1, 12, 14)
-    seen = render(canvas, shifts((1.0, -2.0), (0.5, 0.0)), 6, 8)[0, 0, 0]
-    torch.testing.assert_close(seen[0], canvas[0, 0, 1:7, 4:12], atol=1e-5, rtol=0)
-    blend = (canvas[0, 0, 3:9, 3:11] + canvas[0, 0, 3:9, 4:12]) / 2
-    torch.testing.assert_close(seen[1], blend, atol=1e-5, rtol=0)
+    seen = render(canvas, shifts((1.0, -2.0)), 6, 8)[0, 0, 0, 0]
+    torch.testing.assert_close(seen, canvas[0, 0, 1:7, 4:12], atol=1e-5, rtol=0)
+
+
+def test_half_pixels_blend_in_fields_and_lie_between_their_neighbours_in_light():
+    canvas = 40 * torch.rand(1, 1, 12, 14) ** 8  # lamps
+    points = frame_points(shifts((0.5, 0.0)), 6, 8)
+    pair = torch.stack((canvas[0, 0, 3:9, 3:11], canvas[0, 0, 3:9, 4:12]))
+    blend = sample_canvas(canvas, points).unflatten(-1, (6, 8))[0, 0, 0, 0]
+    torch.testing.assert_close(blend, pair.mean(dim=0), atol=1e-4, rtol=0)
+    light = sample_light(canvas, points).unflatten(-1, (6, 8))[0, 0, 0, 0]
+    # Rows tie: the four pixels are these and those above, or below.
+    around = canvas[0, 0, 2:10, 3:12].unfold(0, 3, 1).unfold(1, 2, 1)
+    assert (light >= around.amin(dim=(-2, -1))).all()
+    assert (light <= around.amax(dim=(-2, -1))).all()
+    assert not torch.allclose(light, blend, atol=0.1)
+
+
+@pytest.mark.parametrize("period", [3, 4, 6])
+def test_detail_outlives_any_shift(period):
+    """What a camera sees of stripes, wherever between pixels it looks: bilinear samples lose most
+    of the finest.
+    """
+    turn = 2 * torch.pi / period
+    canvas = (0.5 + 0.4 * torch.sin(turn * torch.arange(60.0))).expand(1, 1, 40, 60)
+    kept = {}
+    for sample in (sample_canvas, sample_light):
+        points = frame_points(shifts((0.0, 0.0), (0.5, 0.0)), 24, 24)
+        still, moved = sample(canvas, points)[0, 0, 0].std(dim=-1)
+        kept[sample] = float(moved / still)
+    assert kept[sample_canvas] == pytest.approx(math.cos(turn / 2), abs=0.03)
+    assert kept[sample_light] > (kept[sample_canvas] + 1) / 2 - 0.05
 
 
 def test_outside_the_canvas():

@@ -14,6 +14,7 @@ from unsmear.data.shake import (
     read_orientation_log,
     recorded_rotations,
     rotation_matrices,
+    shutter_times,
     smooth_path,
     transform_points,
 )
@@ -35,8 +36,16 @@ def test_exposures_are_centred_and_as_long_as_the_duty():
     times = exposure_times(5, 7, torch.tensor([0.5, 1.0]))
     assert times.shape == (2, 5, 7)
     torch.testing.assert_close(times[0, :, 3], torch.arange(-2.0, 3.0))
-    torch.testing.assert_close(times[0, 0, -1] - times[0, 0, 0], torch.tensor(0.5))
-    torch.testing.assert_close(times[1, 0, -1], times[1, 1, 0])  # duty 1: no gap
+    # Each stands for a seventh of the exposure: duty 1 leaves no gap to the next frame's.
+    torch.testing.assert_close(times.diff(dim=2)[:, 0, 0], torch.tensor([0.5, 1.0]) / 7)
+    torch.testing.assert_close(times[1, 1, 0] - times[1, 0, -1], torch.tensor(1 / 7))
+
+
+@pytest.mark.parametrize("samples", [7, 9, 33])
+def test_samples_spread_as_the_whole_exposure_does(samples):
+    """The spread of a blur is what is seen of its length: 1/12 of its square is the variance."""
+    times = exposure_times(1, samples, torch.tensor([0.8]))[0, 0]
+    assert float(times.var(correction=0)) == pytest.approx(0.8**2 / 12, rel=1 / samples**2 + 1e-4)
 
 
 def test_even_samples_have_no_middle():
@@ -91,7 +100,7 @@ def test_walking_forward_spreads_from_the_centre():
 
 def test_blur_length_of_a_known_pan():
     shift = torch.eye(3).repeat(1, 1, 5, 1, 1)
-    shift[0, 0, :, 0, 2] = torch.linspace(0, 8, 5)
+    shift[0, 0, :, 0, 2] = 8 * shutter_times(5)
     torch.testing.assert_close(blur_length(shift, 64, 48), torch.tensor([[8.0]]))
 
 

@@ -7,16 +7,18 @@ import pytest
 import torch
 
 from tests.conftest import picture
+from unsmear.data import motion, synthesis
 from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import turn_clips, unknown_clips
 from unsmear.data.motion import Generators, draw_motion
-from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices
+from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices, smooth_path
 from unsmear.data.sources import Shot
 from unsmear.data.synthesis import (
     SynthesisConfig,
     Synthesizer,
     draw_blur_lengths,
 )
+from unsmear.data.trails import fit_trails
 from unsmear.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -60,9 +62,29 @@ def psnrs(one, two):
 def test_motion_has_the_wanted_blur(logs):
     random = Generators.seeded(0, CPU)
     wanted = torch.tensor([0.5, 3.0, 10.0, 25.0] * 4)
-    motion = draw_motion(wanted, 4, 96, logs, 1.0, random)
-    found = blur_length(motion.homographies, 96, 96).mean(dim=1)
+    drawn = draw_motion(wanted, 4, 96, logs, 1.0, random)
+    found = blur_length(drawn.homographies, 96, 96).mean(dim=1)
     torch.testing.assert_close(found, wanted, rtol=0.15, atol=0.1)
+
+
+def test_a_recorded_hand_turns_and_what_is_made_up_adds_little(monkeypatch):
+    """Its blur is nearly that of the turns alone, however large the made-up path beside it is."""
+    wanted = torch.full((12,), 10.0)
+    made = {}
+    for times in (0.0, 1.0, 1e3):
+        monkeypatch.setattr(
+            motion, "smooth_path", lambda *rest, times=times: times * smooth_path(*rest)
+        )
+        drawn = draw_motion(wanted, 2, 96, [hand()], 1.0, Generators.seeded(0, CPU))
+        made[times] = fit_trails(drawn.homographies, 96, 96)
+    torch.testing.assert_close(made[1.0], made[1e3], atol=1e-2, rtol=1e-3)
+    assert 0 < float((made[1.0] - made[0.0]).norm() / made[0.0].norm()) < 0.4
+
+
+def test_a_camera_at_rest_sees_pixels_not_what_lies_between():
+    still = torch.eye(3).expand(1, 1, 3, 3, 3)
+    for size in (48, 49):
+        assert synthesis._canvas_side(still, size) % 2 == size % 2
 
 
 def test_what_smears_further_gets_more_sub_frames():
@@ -152,13 +174,13 @@ def test_same_seed_same_batch_and_state_can_be_restored():
 
 def test_a_seed_gives_what_it_gave_before():
     """Who changes these numbers changes what every seed trains on: model_cards/LADDER.md says when
-    (last on 2026-11-26, with `relief_share`).
+    (last on 2026-11-29, with sharper sub-frames).
     """
     config = SynthesisConfig(video_share=0.5, object_share=0.8, relief_share=0.5)
     random = Generators.seeded(5, CPU)
     clips = Synthesizer(config, photographs(), [shot()], [hand()], CPU).batch(6, 3, 48, random)
-    assert float(clips.blurry.mean()) == pytest.approx(0.4795825, abs=1e-4)
-    assert float(clips.sharp.mean()) == pytest.approx(0.4657602, abs=1e-4)
+    assert float(clips.blurry.mean()) == pytest.approx(0.4777053, abs=1e-4)
+    assert float(clips.sharp.mean()) == pytest.approx(0.4670479, abs=1e-4)
     # As many numbers were drawn.
     assert float(random.uniform(0, 1)) == pytest.approx(0.7092087, abs=1e-6)
     assert float(torch.rand((), generator=random.device)) == pytest.approx(0.8319810, abs=1e-6)

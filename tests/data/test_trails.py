@@ -13,7 +13,7 @@ from unsmear.data import synthesis
 from unsmear.data.clips import Turn, turn_clips, turn_frames, turn_trails, unknown_clips
 from unsmear.data.motion import Generators, Motion, draw_motion
 from unsmear.data.render import pixel_axes, render
-from unsmear.data.shake import exposure_times
+from unsmear.data.shake import exposure_times, shutter_times
 from unsmear.data.synthesis import SynthesisConfig, Synthesizer
 from unsmear.data.trails import Trails, fit_trails, trails_under_layer, unknown_trails
 
@@ -23,7 +23,7 @@ TURNS = [Turn(k, m, r) for k in range(4) for m in (False, True) for r in (False,
 
 def sliding(vx, vy, frames=2, samples=7):
     """Homographies of a frame that looks further along by (vx, vy) during each exposure."""
-    times = torch.linspace(-0.5, 0.5, samples)
+    times = shutter_times(samples)
     found = torch.eye(3).repeat(1, frames, samples, 1, 1)
     found[..., 0, 2], found[..., 1, 2] = vx * times + 5, vy * times - 3
     return found
@@ -42,7 +42,7 @@ def test_a_translation_leaves_trails_of_its_length():
 
 
 def test_a_rotation_leaves_trails_across_the_radius():
-    angle = 0.08 * torch.linspace(-0.5, 0.5, 9)
+    angle = 0.08 * shutter_times(9)
     turning = torch.eye(3).repeat(1, 1, 9, 1, 1)
     turning[..., 0, 0] = turning[..., 1, 1] = torch.cos(angle)
     turning[..., 0, 1], turning[..., 1, 0] = -torch.sin(angle), torch.sin(angle)
@@ -57,7 +57,7 @@ def test_trails_are_the_least_squares_slope_of_each_cell():
     homographies, height, width = shaking(), 44, 50
     found = fit_trails(homographies, height, width)
     assert found.shape == (2, 3, 2, 6, 7)
-    times = np.linspace(-0.5, 0.5, homographies.shape[2])
+    times = shutter_times(homographies.shape[2]).double().numpy()
     powers = np.stack((times, times**2), axis=1)
     for clip, frame, row, column in ((0, 0, 0, 0), (1, 2, 5, 6), (1, 0, 3, 1)):
         point = np.array([8 * column + 4 - width / 2, 8 * row + 4 - height / 2, 1])
@@ -73,10 +73,10 @@ def test_trails_are_the_least_squares_slope_of_each_cell():
 def test_a_pixel_sees_what_lies_along_its_trail():
     """The sub-frame at time t shows at p what the one at mid-exposure shows at p + v * t."""
     canvas = torch.rand(1, 3, 60, 60)
-    homographies = sliding(8.0, 4.0, frames=1, samples=5)
+    homographies = sliding(10.0, 5.0, frames=1, samples=5)  # sub-frames 2 and 1 pixels apart
     subframes = render(canvas, homographies, 32, 32)[0, :, 0]  # (3, S, H, W)
     vx, vy = fit_trails(homographies, 32, 32)[0, 0, :, 0, 0].tolist()
-    assert (round(vx), round(vy)) == (8, 4)
+    assert (round(vx), round(vy)) == (10, 5)
     torch.testing.assert_close(
         subframes[:, -1, :30, :28], subframes[:, 2, 2:, 4:], atol=1e-4, rtol=0
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.data.render import sample_canvas
+from unsmear.data.render import sample_canvas, sample_light
 
 
 def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def between(
     to_first = -(1 - t) * t * forth + t * t * back
     to_second = (1 - t) ** 2 * forth - t * (1 - t) * back
     share = moment[:, None, :, None]
-    return (1 - share) * sample_canvas(images[0], points + to_first) + share * sample_canvas(
+    return (1 - share) * sample_light(images[0], points + to_first) + share * sample_light(
         images[1], points + to_second
     )
 

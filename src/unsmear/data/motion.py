@@ -19,6 +19,7 @@ from unsmear.data.shake import (
     rotation_matrices,
     smooth_path,
     transform_points,
+    way_length,
 )
 
 
@@ -113,6 +114,11 @@ def draw_motion(
         for index in range(count)
     ]
 
+    for index, hand in enumerate(recorded):
+        if hand is not None:  # it turned; that it moved a little besides is made up
+            moved = path[index : index + 1, ..., 3:]
+            moved *= 0.2 * way_length(hand[None]) / way_length(moved).clamp_min(1e-9)
+
     def homographies(scale: Tensor) -> Tensor:
         spread = scale[:, None, None, None]
         rotation = rotation_matrices(path[..., :3] * spread)
@@ -120,7 +126,6 @@ def draw_motion(
         for index, hand in enumerate(recorded):
             if hand is not None:
                 rotation[index] = rotation_matrices(hand * scale[index])
-                translation[index] *= 0.2
         return plane_homographies(rotation, translation, normal, focal, principal)
 
     # Displacement is proportional to the scale while angles are small: two steps suffice.

@@ -36,8 +36,14 @@ def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
     if samples % 2 == 0:
         raise ValueError(f"samples is {samples}: must be odd, to have one at mid-exposure")
     centres = torch.arange(frames, dtype=torch.float32) - (frames - 1) / 2
-    shutter = torch.linspace(-0.5, 0.5, samples)
-    return centres[None, :, None] + duty[:, None, None] * shutter
+    return centres[None, :, None] + duty[:, None, None] * shutter_times(samples)
+
+
+def shutter_times(samples: int) -> Tensor:
+    """Middles of as many equal parts of an exposure of -0.5..0.5, (S,): as each stands for its
+    part, their mean is that of the whole. From end to end they would be those of a longer one.
+    """
+    return (torch.arange(samples, dtype=torch.float32) - (samples - 1) / 2) / samples
 
 
 def smooth_path(
@@ -77,8 +83,18 @@ def smooth_path(
 
 
 def way_length(path: Tensor) -> Tensor:
-    """How long a path (B, T, S, D) is during an exposure, mean over the frames: (B,)."""
-    return path.diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=1)
+    """How long a path (B, T, S, D) at `shutter_times` is during an exposure, mean over the frames:
+    (B,).
+    """
+    return _whole(path.diff(dim=2).norm(dim=-1)).mean(dim=1)
+
+
+def _whole(steps: Tensor) -> Tensor:
+    """Length of a way of whose S parts the middles lie so far apart: (B, T, S - 1, ...) ->
+    (B, T, ...).
+    """
+    count = steps.shape[2]
+    return steps.sum(dim=2) * ((count + 1) / count)
 
 
 def rotation_matrices(vectors: Tensor) -> Tensor:
@@ -129,7 +145,7 @@ def blur_length(homographies: Tensor, width: int, height: int) -> Tensor:
     """Length of the way that a pixel travels while the shutter is open.
 
     Args:
-        homographies: (B, T, S, 3, 3) of the S samples of each exposure.
+        homographies: (B, T, S, 3, 3) of the S samples of each exposure, at `shutter_times`.
 
     Returns:
         (B, T) in pixels, mean over a grid of points of the picture.
@@ -138,7 +154,7 @@ def blur_length(homographies: Tensor, width: int, height: int) -> Tensor:
     y = torch.linspace(-height / 2, height / 2, 5)
     grid = torch.cartesian_prod(x, y)  # (25, 2)
     mapped = transform_points(homographies, grid)  # (B, T, S, 25, 2)
-    return mapped.diff(dim=2).norm(dim=-1).sum(dim=2).mean(dim=-1)
+    return _whole(mapped.diff(dim=2).norm(dim=-1)).mean(dim=-1)
 
 
 @dataclass(frozen=True)

@@ -375,8 +375,11 @@ def _detail(canvas: Tensor) -> float:
 
 
 def _canvas_side(homographies: Tensor, size: int) -> int:
-    """Side of the canvas that holds all that the cameras see, at most three frames wide."""
+    """Side of the canvas that holds all that the cameras see, at most three frames wide; even as
+    the frame's or odd as it, so that a camera at rest sees pixels, not what lies between them.
+    """
     corner = (size - 1) / 2
     corners = torch.tensor([[x, y] for x in (-corner, corner) for y in (-corner, corner)])
     reach = float(transform_points(homographies, corners).abs().quantile(0.98))
-    return min(2 * math.ceil(reach) + 3, 3 * size)
+    side = 2 * math.ceil(reach) + 3
+    return min(side + (side - size) % 2, 3 * size)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from unsmear.data.relief import Relief
 from unsmear.data.render import cell_centres
-from unsmear.data.shake import transform_points
+from unsmear.data.shake import shutter_times, transform_points
 from unsmear.models.trails import CELL
 
 # Of a moving layer over a cell: below it only the background counts, above one minus it the layer.
@@ -42,7 +42,7 @@ def fit_trails(
 
     Args:
         homographies: frame pixels to canvas pixels, both from the centre, (B, T, S, 3, 3): S
-            moments evenly over the exposure, the middle one at mid-exposure.
+            moments at `shutter_times`, the middle one at mid-exposure.
         height: H of the frame in pixels.
         width: W of the frame in pixels.
         relief: of the canvas, where it is no plane.
@@ -67,7 +67,7 @@ def fit_trails(
         seen = flat + relief.shift(flat)
         places = transform_points(from_canvas, relief.flattened(seen, middle))
     ways = places - centres
-    times = torch.linspace(-0.5, 0.5, samples, device=homographies.device)
+    times = shutter_times(samples).to(homographies.device)
     # Least squares in t. Over a symmetric exposure t and t^2 are orthogonal, so that a bend of the
     # way changes nothing.
     slopes = torch.einsum("s,btspc->btcp", times / times.square().sum(), ways)
