@@ -54,8 +54,8 @@ def evaluate(
             folder of `NAME/blur` and `NAME/sharp`.
         restored: Restored frames.
         sharp: Their truth: pictures under the same names, or a video of as many frames.
-        layout: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd, bsd or reds.
-            Default: all but gopro-gamma.
+        layout: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd, bsd, reds
+            or vrt (`train_GT_blurred` and `train_GT`). Default: all but gopro-gamma.
         model: Name from `unsmear models`, or the path of a .safetensors file. Default: core.
         window: As for restoring. Default: the model's own.
         ensemble: As for restoring.

@@ -67,6 +67,7 @@ def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
         ("dvd", "q/720p/input", "q/720p/GT", "q/720p"),
         ("bsd", "BSD_1ms8ms/test/000/Blur/RGB", "BSD_1ms8ms/test/000/Sharp/RGB", "000"),
         ("reds", "val/val_blur/000", "val/val_sharp/000", "val/val_blur/000"),
+        ("vrt", "test_GT_blurred/IMG_1", "test_GT/IMG_1", "test_GT_blurred/IMG_1"),
     ],
 )
 def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
@@ -113,19 +114,24 @@ def test_frames_without_leading_zeros_are_in_order(tmp_path):
         "BSD_3ms24ms/train/000/Sharp/RAW", "BSD_3ms24ms/train/000/Blur/RAW",
         "DVD/qualitative_datasets/alley/input", "train/lq", "mine/Blurry",
         "GoPro/train/input_crops", "GoPro/train/blur_crops",
-        "REDS/train/train_sharp_bicubic/X4/000",
+        "REDS/train/train_sharp_bicubic/X4/000", "kaggle/motion_blurred", "photos-blurred",
+        "Blurry frames", "deblurred", "train_GT_blurred/IMG_1", "train/input/IMG_1", "mine/Inputs",
+        ".thumbnails", "photos/@eaDir/a.png", "photos/.cache/small",
     ],
 )  # fmt: skip
 def test_pictures_that_published_sets_hold_beside_sharp_ones_are_no_photographs(tmp_path, folder):
     save(tmp_path / folder / "000.png")
+    for beside in ("train/gt", "mine/Target"):
+        (tmp_path / beside).mkdir(parents=True)
     save(tmp_path / "photos" / "raw" / "a.png")
     save(tmp_path / "photos" / "input" / "a.png")
+    save(tmp_path / "for_deblurring" / "train" / "a.png")
     found = find_training_files([tmp_path]).photographs
-    assert [path.parent.name for path in found] == ["input", "raw"]
+    assert [path.parent.name for path in found] == ["train", "input", "raw"]
 
 
 def test_unknown_layouts_name_the_known():
-    with pytest.raises(InputError, match="gopro, gopro-gamma, gopro-flat, dvd, bsd, reds"):
+    with pytest.raises(InputError, match="gopro, gopro-gamma, gopro-flat, dvd, bsd, reds, vrt"):
         find_layout("kitti")
 
 

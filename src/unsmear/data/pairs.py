@@ -43,6 +43,7 @@ PAIR_LAYOUTS = (
     PairLayout("dvd", "input", "GT"),
     PairLayout("bsd", "Blur/RGB", "Sharp/RGB"),
     PairLayout("reds", "_blur", "_sharp", split=True),
+    PairLayout("vrt", "_GT_blurred", "_GT", split=True),  # GOPRO and DVD as VRT and KAIR have them
 )
 # Where nothing else is asked for, GOPRO means its `blur`: `blur_gamma` shows the same scenes.
 DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")

@@ -3,12 +3,13 @@
 DIR/**/blur + sharp ... sequences of blurry and sharp frames (layouts: data/pairs.py)
 DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
 DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
-DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in folders of published
-                        sets that hold blurred or shrunk frames
+DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in folders whose names
+                        say that they are blurred or shrunk
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,13 +33,16 @@ _Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
-# GOPRO's blur_gamma, BSD's RAW (mosaics), the variants of REDS (train_blur_comp,
-# train_sharp_bicubic), DVD's clips without a truth, crops made of any of these: found where their
-# sharp side is not, their pictures must not pass for sharp photographs.
-_NOT_SHARP = (
-    "blur", "blur_*", "*_blur", "*_blur_*", "blurry", "blurred", "*_bicubic", "lq", "input_crops",
-    "sharp/raw", "qualitative_datasets",
-)  # fmt: skip
+# Whatever has to do with blur (GOPRO's blur_gamma, REDS's train_blur_comp, motion_blurred), but
+# not with its removal: that is what a set as a whole may be called after.
+_BLURRED = re.compile("(?<!de)blur|deblurred")
+# BSD's RAW (mosaics), small frames of REDS (train_sharp_bicubic), DVD's clips without a truth,
+# crops made of any of these: found where their sharp side is not, their pictures must not pass for
+# sharp photographs.
+_NOT_SHARP = ("*_bicubic", "lq", "input_crops", "sharp/raw", "qualitative_datasets")
+# Photographs may lie in an `input`, but not beside the truth.
+_INPUTS = frozenset({"input", "inputs"})
+_TRUTHS = frozenset({"gt", "groundtruth", "ground_truth", "sharp", "target", "targets"})
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         if found is None:
             continue
         pairs += pairs_among(below, root)
+        inputs = _inputs_among(below)
         for path in below:
             suffix = path.suffix.lower()
-            if path.name.startswith(".") or path.parent in found or _is_never_sharp(path, root):
+            if path.parent in found or _is_never_sharp(path, root, inputs):
                 continue
             if (
                 path.is_dir() and path.parent.name == "clips" and list_images(path)
@@ -103,10 +108,20 @@ def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
     }
 
 
-def _is_never_sharp(path: Path, root: Path) -> bool:
+def _inputs_among(below: Sequence[Path]) -> set[Path]:
+    """Folders of what a network is given, as what it is to make of it lies beside them."""
+    beside = {path.parent for path in below if path.name.lower() in _TRUTHS}
+    return {path for path in below if path.name.lower() in _INPUTS and path.parent in beside}
+
+
+def _is_never_sharp(path: Path, root: Path, inputs: set[Path]) -> bool:
     folders = [name.lower() for name in path.relative_to(root).parts[:-1]]
     names = (*folders, *map("/".join, pairwise(folders)))
-    return any(fnmatch(name, pattern) for name in names for pattern in _NOT_SHARP)
+    return (
+        any(_BLURRED.search(name) for name in folders)
+        or any(fnmatch(name, pattern) for name in names for pattern in _NOT_SHARP)
+        or (bool(inputs) and not inputs.isdisjoint(path.parents))
+    )
 
 
 def load_photograph(path: Path, longest_side: int) -> Tensor:

@@ -40,7 +40,8 @@ def counting_order(path: Path) -> tuple[list[str | int], str]:
 def paths_below(root: Path) -> list[Path]:
     """All files and folders below a folder, sorted; nothing where there is none. Linked folders are
     gone into, since data sets are large and lie elsewhere; but not one that leads back to where it
-    lies.
+    lies. Hidden files and folders are passed over, and `@eaDir`, where Synology's disks keep small
+    copies of pictures.
 
     Raises:
         InputError: a folder cannot be read.
@@ -55,6 +56,8 @@ def paths_below(root: Path) -> list[Path]:
     above = {root: {root.resolve()}}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=complain):
         here = Path(folder)
+        folders[:] = [name for name in folders if not name.startswith((".", "@eaDir"))]
+        files = [name for name in files if not name.startswith(".")]
         found += (here / name for name in folders + files)
         passed = above.pop(here)
         places = {name: (here / name).resolve() for name in folders}
