@@ -165,6 +165,18 @@ def test_frames_of_different_size_are_an_error(tmp_path):
         find_pairs(tmp_path)[0].read()
 
 
+def test_pairs_of_sixteen_bits_are_read_as_photographs_are(tmp_path):
+    fine = torch.randint(0, 65536, (3, 16, 24), dtype=torch.int32).to(torch.uint16)
+    for side in ("blur", "sharp"):
+        (tmp_path / "s" / side).mkdir(parents=True)
+        write_image(tmp_path / "s" / side / "0.png", fine)
+    (pair,) = find_pairs(tmp_path)
+    for frames in pair.read():
+        assert frames.dtype == torch.uint8
+        assert torch.equal(frames[0], load_photograph(pair.sharp[0], 99))
+        assert (frames[0] * 257.0 - fine.float()).abs().max() <= 128.5
+
+
 def test_photographs_shrink_but_never_grow(tmp_path):
     save(tmp_path / "a.png", 40, 80)
     assert load_photograph(tmp_path / "a.png", 40).shape == (3, 20, 40)

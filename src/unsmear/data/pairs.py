@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import InputError, Mistakes
-from unsmear.video.images import list_images, paths_below, read_image
+from unsmear.video.images import eight_bit, list_images, paths_below, read_image
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class PairedSequence:
     def read(
         self, start: int = 0, count: int | None = None, *, workers: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8.
+        """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8, those of 16 bits rounded.
 
         Args:
             start: first frame.
@@ -93,12 +93,13 @@ def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
 
 def _stack(paths: Sequence[Path], frames: Sequence[Tensor]) -> Tensor:
     for path, frame in zip(paths, frames, strict=True):
-        if frame.shape != frames[0].shape or frame.dtype != torch.uint8:
+        if frame.shape != frames[0].shape:
+            sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, frames[0].shape)]
             raise InputError(
-                f"'{path}' is {tuple(frame.shape)} {frame.dtype}: all frames of a sequence must "
-                f"be 8-bit and of the size of '{paths[0].name}', {tuple(frames[0].shape)}"
+                f"'{path}' has {sizes[0]} pixels: all frames of a sequence must be of the size of "
+                f"'{paths[0].name}', {sizes[1]}; remove it, or make it so large"
             )
-    return torch.stack(tuple(frames))
+    return torch.stack([eight_bit(frame) for frame in frames])
 
 
 def find_layout(name: str) -> PairLayout:

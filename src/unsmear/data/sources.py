@@ -27,7 +27,7 @@ from torch import Tensor
 from unsmear.data.flow import is_continuous, optical_flow
 from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among
 from unsmear.errors import InputError, Mistakes
-from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
+from unsmear.video.images import IMAGE_SUFFIXES, eight_bit, list_images, paths_below, read_image
 
 _Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
@@ -126,9 +126,7 @@ def _is_never_sharp(path: Path, root: Path, inputs: set[Path]) -> bool:
 
 def load_photograph(path: Path, longest_side: int) -> Tensor:
     """A photograph, shrunk (area average) to the longest side: (3, H, W) uint8."""
-    image = read_image(path)
-    if image.dtype != torch.uint8:
-        image = (image.float() / 257).round().to(torch.uint8)
+    image = eight_bit(read_image(path))
     scale = longest_side / max(image.shape[-2:])
     return image if scale >= 1 else _shrink(image, scale)
 

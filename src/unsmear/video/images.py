@@ -122,6 +122,13 @@ def write_image(path: Path, image: Tensor) -> None:
         raise cannot_write(path, error) from None
 
 
+def eight_bit(image: Tensor) -> Tensor:
+    """uint8 or uint16 -> uint8, rounded; any shape."""
+    if image.dtype == torch.uint8:
+        return image
+    return (image.float() / 257).round().to(torch.uint8)
+
+
 def unit_from_integer(image: Tensor) -> Tensor:
     """uint8 or uint16 -> float32 0..1, any shape."""
     return image.float() / torch.iinfo(image.dtype).max
