@@ -114,6 +114,7 @@ def train(
 
     from unsmear.allocator import keep_freed_memory
     from unsmear.train.batches import Batches
+    from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
     from unsmear.train.loop import STATE_FILE
     from unsmear.train.loop import train as run
@@ -161,7 +162,10 @@ def train(
     _err.quiet = False
     if threads is not None:
         torch.set_num_threads(threads)
-    with join_team(plan.device) as (team, where):
+    with (
+        claimed(plan.out) if launched.leads else nullcontext(),
+        join_team(plan.device) as (team, where),
+    ):
         if not team.leads:
             _out.quiet = True
         drawers = workers_on(where, cores // here.size) if workers is None else workers

@@ -19,6 +19,7 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry
 from unsmear.train import preflight
 from unsmear.train.batches import Batches
+from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.loop import STATE_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
@@ -257,6 +258,13 @@ def test_the_command_tells_all_in_one_line(tmp_path, capsys):
     assert shown.count("\n") == 1
     assert "2 mistakes: (1) " in shown
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(stills, tmp_path, capsys):
+    with claimed(tmp_path / "run"), pytest.raises(SystemExit) as stopped:
+        train_by_command([stills], tmp_path / "run")
+    assert stopped.value.code == 2
+    assert "another run is at work" in capsys.readouterr().err
 
 
 class Gone(BaseException):
