@@ -49,6 +49,17 @@ def test_linked_folders_are_gone_into_but_not_in_circles(tmp_path):
     assert [pair.name for pair in files.pairs] == ["gopro/train/seq"]
 
 
+def test_what_is_found_twice_counts_once(tmp_path):
+    save(tmp_path / "a" / "0.png")
+    save(tmp_path / "a" / "clips" / "walk" / "0.png")
+    pair_folder(tmp_path / "a", "seq", frames=1)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    once = find_training_files([tmp_path / "a"])
+    again = [tmp_path / "a", tmp_path / "b", tmp_path / "a" / "seq", tmp_path / "b" / "clips"]
+    assert find_training_files(again) == once
+    assert [len(kind) for kind in (once.photographs, once.clips, once.pairs)] == [1, 1, 1]
+
+
 def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
     pair_folder(tmp_path, "seq")
     pair_folder(tmp_path, "seq", ("blur_gamma", "sharp"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -447,6 +448,7 @@ def test_two_steps_of_every_shipped_preset(name, data, tmp_path):
 def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PRESETS, "lite", dataclasses.replace(CONFIG, stages=CONFIG.stages[:1]))
     out = tmp_path / "run"
+    shutil.copytree(pairs / "seq", pairs / "val" / "seq")
     main(
         [
             "train",
@@ -454,9 +456,9 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
             "lite",
             "--data",
             str(data),
-            str(pairs),
+            str(pairs / "seq"),
             "--val",
-            str(pairs),
+            str(pairs / "val"),
             "-o",
             str(out),
             "--steps",

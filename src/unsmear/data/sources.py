@@ -55,7 +55,7 @@ class TrainingFiles:
 
 
 def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
-    """Sort what lies below the folders by kind.
+    """Sort what lies below the folders by kind, each once, in whichever of the folders it is found.
 
     Raises:
         InputError: a folder is missing, sides of a sequence differ, or nothing usable was found
@@ -96,7 +96,30 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
             "REDS lay them out"
         )
     mistakes.tell()
-    return TrainingFiles(tuple(photographs), tuple(clips), tuple(pairs))
+    return TrainingFiles(
+        _unrepeated(photographs, photographs),
+        _unrepeated(clips, clips),
+        _unrepeated(pairs, [pair.blurry[0] for pair in pairs]),
+    )
+
+
+def real_places(paths: Iterable[Path]) -> list[Path]:
+    """Paths without links that lead to their folders. Only folders are looked up: there are few."""
+    folders: dict[Path, Path] = {}
+    places = []
+    for path in paths:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        places.append(folders[path.parent] / path.name)
+    return places
+
+
+def _unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Source, ...]:
+    """The first of those that lie in one place."""
+    kept: dict[Path, _Source] = {}
+    for place, source in zip(real_places(paths), sources, strict=True):
+        kept.setdefault(place, source)
+    return tuple(kept.values())
 
 
 def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
