@@ -66,6 +66,22 @@ def test_on_a_gpu_the_devices_own_time_counts(monkeypatch):
     assert Event.waited == 2
 
 
+def test_what_is_measured_and_saved_meanwhile_does_not_slow_the_figures(monkeypatch):
+    # Begun at 0; two steps in 4 s; from 4 to 94 a validation; the report at 96.
+    moments = [0.0, 4.0, 94.0, 96.0, 96.0]
+    monkeypatch.setattr(meter.time, "monotonic", lambda: moments.pop(0))
+    one = Meter(CPU, Team())
+    for _ in range(6):
+        one.clock.mark()
+    for _ in range(2):
+        one.add(torch.tensor(1.0), torch.tensor(30.0), torch.tensor(28.0), frames=12)
+    with one.paused():
+        pass
+    line = one.report(2, 10, ())
+    assert line.frames_per_second == pytest.approx(24 / 6)
+    assert line.seconds_left == pytest.approx(8 * 6 / 2)
+
+
 def test_a_report_averages_since_the_one_before():
     one = Meter(CPU, Team())
     for loss in (1.0, 3.0):

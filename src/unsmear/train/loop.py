@@ -128,11 +128,12 @@ def train(
                 step = state.step
                 done = step == last
                 # Before what may go wrong: a frame of the validation may not be readable.
-                if team.leads and (step % config.checkpoint_every == 0 or done):
-                    state.save(out / STATE_FILE, config)
-                scores = []
-                if validation and (step % config.validate_every == 0 or done):
-                    scores = validate(done=done)
+                with meter.paused():
+                    if team.leads and (step % config.checkpoint_every == 0 or done):
+                        state.save(out / STATE_FILE, config)
+                    scores = []
+                    if validation and (step % config.validate_every == 0 or done):
+                        scores = validate(done=done)
                 if step % config.log_every == 0 or scores or done:
                     line = meter.report(step, config.steps, tuple(scores))
                     if writer is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +24,10 @@ class Report:
         loss: as configured.
         psnr: of restored crops, dB.
         gain: PSNR over that of the blurry crops, dB.
-        frames_per_second: restored and learned from, of all processes together.
+        frames_per_second: restored and learned from, of all processes together; what was measured
+            and saved meanwhile takes nothing from it.
         learning: share of the time that learning took, 0..1, see `LearningClock`.
-        seconds_left: at this speed.
+        seconds_left: at this speed, without what will be measured and saved.
         scores: validation, where this step had one.
     """
 
@@ -123,6 +126,13 @@ class Meter:
         self._sum = torch.zeros(3, device=self._device)
         self._count = self._frames = 0
         self._since = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While something else is done than to learn: its seconds do not count."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
 
     def add(self, loss: Tensor, after: Tensor, before: Tensor, frames: int) -> None:
         """What `Stepper.step` returned."""
