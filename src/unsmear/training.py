@@ -113,6 +113,7 @@ def train(
     import torch
 
     from unsmear.allocator import keep_freed_memory
+    from unsmear.data.sources import fingerprint
     from unsmear.train.batches import Batches
     from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
@@ -172,7 +173,9 @@ def train(
         source = torch.device("cpu") if drawers else where  # where the processes take it from
         with _err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
-        team.check_same(batches.summary, "what --data holds", "give all of them the same files")
+        if team.size > 1:
+            held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
+            team.check_same(held, "what --data holds", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         _out.print(
             f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}",

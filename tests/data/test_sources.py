@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import picture, write_video
 from unsmear.data.pairs import DEFAULT_LAYOUTS, find_layout, find_pairs
-from unsmear.data.sources import find_training_files, load_photograph, load_shots
+from unsmear.data.sources import (
+    find_training_files,
+    fingerprint,
+    load_photograph,
+    load_shots,
+)
 from unsmear.errors import InputError
 from unsmear.video.images import write_image
 
@@ -58,6 +65,28 @@ def test_what_is_found_twice_counts_once(tmp_path):
     again = [tmp_path / "a", tmp_path / "b", tmp_path / "a" / "seq", tmp_path / "b" / "clips"]
     assert find_training_files(again) == once
     assert [len(kind) for kind in (once.photographs, once.clips, once.pairs)] == [1, 1, 1]
+
+
+def test_files_are_told_from_others_by_names_sizes_and_order(tmp_path):
+    def told(*roots):
+        return fingerprint(find_training_files(roots), roots)
+
+    save(tmp_path / "a" / "0.png")
+    save(tmp_path / "a" / "clips" / "walk" / "0.png")
+    pair_folder(tmp_path / "a", "seq", frames=2)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    save(tmp_path / "c" / "0.png", width=40)
+    first = told(tmp_path / "a")
+    assert told(tmp_path / "b") == first
+    assert told(tmp_path / "c") != first
+    assert told(tmp_path / "a", tmp_path / "c") != told(tmp_path / "c", tmp_path / "a")
+    for place in ("0.png", "clips/walk/0.png", "seq/sharp/000001.png"):
+        usual = (tmp_path / "b" / place).read_bytes()
+        (tmp_path / "b" / place).write_bytes(usual + b".")
+        assert told(tmp_path / "b") != first
+        (tmp_path / "b" / place).write_bytes(usual)
+    (tmp_path / "b" / "0.png").rename(tmp_path / "b" / "1.png")
+    assert told(tmp_path / "b") != first
 
 
 def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):

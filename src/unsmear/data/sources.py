@@ -9,6 +9,7 @@ DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from unsmear.data.flow import is_continuous, optical_flow
 from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among
-from unsmear.errors import InputError, Mistakes
+from unsmear.errors import InputError, Mistakes, reading
 from unsmear.video.images import IMAGE_SUFFIXES, eight_bit, list_images, paths_below, read_image
 
 _Source = TypeVar("_Source")
@@ -101,6 +102,26 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         _unrepeated(clips, clips),
         _unrepeated(pairs, [pair.blurry[0] for pair in pairs]),
     )
+
+
+def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
+    """What tells the files below folders from others, wherever the folders lie: twelve digits that
+    stand for their names there, their sizes and their order.
+
+    Raises:
+        InputError: a file is gone.
+    """
+    told = hashlib.sha256()
+    pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
+    for path in (*files.photographs, *files.clips, *pairs):
+        root = next(root for root in roots if path.is_relative_to(root))
+        for file in list_images(path) if path.is_dir() else [path]:
+            with reading(file):
+                size = file.stat().st_size
+            told.update(
+                f"{file.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape")
+            )
+    return told.hexdigest()[:12]
 
 
 def real_places(paths: Iterable[Path]) -> list[Path]:
