@@ -140,6 +140,21 @@ def test_sequences_that_share_a_folder_are_told_apart_by_their_names(tmp_path):
     assert one.name == "GOPR0372_07_00"
 
 
+def test_single_pictures_of_a_flat_folder_are_no_sequence(tmp_path):
+    """HIDE, beside frames that are merely numbered."""
+    for side in ("input", "target"):
+        for name in ("1fromGOPR0950", "2fromGOPR1096"):
+            save(tmp_path / "HIDE" / "test" / side / f"{name}.png")
+        for number in range(2):
+            save(tmp_path / "mine" / side / f"frame_{number}.png")
+    with pytest.raises(
+        InputError, match=r"'1fromGOPR0950.png' and '2from.*HIDE.test.input' do not"
+    ):
+        find_training_files([tmp_path])
+    (pair,) = find_pairs(tmp_path / "mine")
+    assert len(pair.blurry) == 2
+
+
 def test_frames_without_leading_zeros_are_in_order(tmp_path):
     for side in ("blur", "sharp"):
         for index in range(12):

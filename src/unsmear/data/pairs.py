@@ -26,7 +26,8 @@ class PairLayout:
         sharp: likewise.
         split: blurry and sharp sequences lie in two trees (`val_blur/000`, `val_sharp/000`)
             rather than in one (`000/blur`, `000/sharp`).
-        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER.
+        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER; those of one
+            sequence may be numbered in any way.
     """
 
     name: str
@@ -47,6 +48,10 @@ PAIR_LAYOUTS = (
 )
 # Where nothing else is asked for, GOPRO means its `blur`: `blur_gamma` shows the same scenes.
 DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")
+
+
+_NamedSides = tuple[str, tuple[tuple[Path, ...], tuple[Path, ...]]]
+_DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,11 @@ def pairs_among(
                 )
             elif blurry:
                 place = sequence.relative_to(root)
+                parts = list(_sequences(blurry, sharp, layout))
+                if layout.flat:
+                    mistakes.attempt(lambda parts=parts: _check_numbered(parts))  # type: ignore[misc]
                 found += (
-                    PairedSequence(_name_of(root, place / name), *sides)
-                    for name, sides in _sequences(blurry, sharp, layout)
+                    PairedSequence(_name_of(root, place / name), *sides) for name, sides in parts
                 )
     mistakes.tell()
     return found
@@ -159,9 +166,24 @@ def _name_of(root: Path, place: Path) -> str:
     return root.resolve().name if place == Path() else place.as_posix()
 
 
+def _check_numbered(sequences: Sequence[_NamedSides]) -> None:
+    """Raise InputError where names of a flat folder differ in more than a number at their end, as
+    those of single pictures do (HIDE): such frames do not follow each other.
+    """
+    for _, (blurry, _) in sequences:
+        first = blurry[0]
+        for path in blurry:
+            if path.stem.rstrip(_DIGITS) != first.stem.rstrip(_DIGITS):
+                raise InputError(
+                    f"'{first.name}' and '{path.name}' in '{first.parent}' do not say whether they "
+                    "follow each other: name frames SEQUENCE-NUMBER, such as "
+                    "'GOPR0372-000001.png', or take the folder out"
+                )
+
+
 def _sequences(
     blurry: Sequence[Path], sharp: Sequence[Path], layout: PairLayout
-) -> Iterator[tuple[str, tuple[tuple[Path, ...], tuple[Path, ...]]]]:
+) -> Iterator[_NamedSides]:
     """What two folders hold, by name below the sequence's folder."""
     if not layout.flat:
         yield "", (tuple(blurry), tuple(sharp))
