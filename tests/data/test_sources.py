@@ -255,6 +255,13 @@ def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
     assert load_shots(folder, short_side=32)[0].frames.shape[-2:] == (32, 48)
 
 
+def test_a_clip_of_frames_of_two_sizes_is_an_error_not_a_crash(tmp_path):
+    for index in range(8):
+        save(tmp_path / "clips" / "c" / f"{index}.png", width=32 if index < 5 else 40)
+    with pytest.raises(InputError, match=r"5\.png' has 40x24 pixels, the first .* 32x24"):
+        load_shots(tmp_path / "clips" / "c")
+
+
 def test_video_files_become_shots(tmp_path):
     path = write_video(tmp_path / "v.mp4", frames=10, size=(96, 64))
     (shot,) = load_shots(path)

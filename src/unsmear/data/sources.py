@@ -203,8 +203,16 @@ class Shot:
 
 def _read_clip(path: Path) -> Iterator[Tensor]:
     if path.is_dir():
+        size = None
         for image in list_images(path):
-            yield load_photograph(image, 1 << 30)
+            frame = load_photograph(image, 1 << 30)
+            if frame.shape != (size := size or frame.shape):
+                (_, height, width), (_, first_height, first_width) = frame.shape, size
+                raise InputError(
+                    f"'{image}' has {width}x{height} pixels, the first frame of the clip "
+                    f"{first_width}x{first_height}: all must be of one size; take it out"
+                )
+            yield frame
     else:
         from unsmear.video.reader import read_rgb8
 
@@ -222,6 +230,9 @@ def load_shots(
         short_side: pixels after shrinking; smaller clips stay as they are.
         most_frames: frames to keep, from the start of the clip.
         fewest_frames: shorter shots are dropped.
+
+    Raises:
+        InputError: the clip cannot be read, or its frames differ in size.
     """
     frames = []
     for frame in _read_clip(path):
