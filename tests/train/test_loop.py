@@ -120,6 +120,23 @@ def test_tensorboard_can_read_the_log(data, tmp_path):
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
 
 
+def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def killed(report):
+        raise SystemExit(report.step)
+
+    often = dataclasses.replace(CONFIG, log_every=1)
+    batches = Batches(often, find_training_files([data]), [], CPU, 1)
+    run(often, data, tmp_path / "run", stop_after=2)
+    with pytest.raises(SystemExit):
+        train(often, batches, [], tmp_path / "run", CPU, killed, stop_after=4)
+    run(often, data, tmp_path / "run", stop_after=4)
+    log = EventAccumulator(str(tmp_path / "run"))
+    log.Reload()
+    assert [event.step for event in log.Scalars("train/loss")] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("stop", [1, 4, 7])
 @pytest.mark.parametrize(
     ("model", "optimizer"),
@@ -413,8 +430,12 @@ def test_a_broken_state_file_is_named(data, tmp_path):
 def test_nan_gradients_are_skipped_then_stop_the_run(data, tmp_path, monkeypatch):
     monkeypatch.setitem(losses.LOSSES, "charbonnier", lambda r, s: (r - s).mean() * float("nan"))
     endless = dataclasses.replace(CONFIG, stages=(Stage(steps=50, clips=1, frames=1, crop=16),))
-    with pytest.raises(UnsmearError, match="not finite for 20 steps"):
+    with pytest.raises(
+        UnsmearError, match=r"20 steps on end: .* than 0\.002 in another --out, with"
+    ):
         run(endless, data, tmp_path / "run")
+    # What the message advises to begin with is there.
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 16
 
 
 def test_sequences_too_short_or_too_small_are_named(pairs, tmp_path):
