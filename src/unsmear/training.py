@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole
+from unsmear.device import usable_cores
 from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
@@ -125,7 +125,7 @@ def train(
     from unsmear.train.team import join_team, launched_here, launched_team
 
     keep_freed_memory()
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     request = Request(
         data=data,
         preset=preset,
@@ -245,7 +245,7 @@ def synth(
     files = find_training_files(data)
     with _err.status("loading training data"):
         cpu = torch.device("cpu")
-        batches = Batches(config, files, shake or [], cpu, os.cpu_count() or 1)
+        batches = Batches(config, files, shake or [], cpu, usable_cores())
     with growing_file(output) as partial:
         write_image(partial, contact_sheet(*batches.draw(step).pair))
     _out.print(
