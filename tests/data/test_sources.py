@@ -181,8 +181,9 @@ def test_pictures_that_published_sets_hold_beside_sharp_ones_are_no_photographs(
     save(tmp_path / "photos" / "raw" / "a.png")
     save(tmp_path / "photos" / "input" / "a.png")
     save(tmp_path / "for_deblurring" / "train" / "a.png")
+    save(tmp_path / "unblurred" / "a.png")
     found = find_training_files([tmp_path]).photographs
-    assert [path.parent.name for path in found] == ["train", "input", "raw"]
+    assert [path.parent.name for path in found] == ["train", "input", "raw", "unblurred"]
 
 
 def test_unknown_layouts_name_the_known():
@@ -191,7 +192,10 @@ def test_unknown_layouts_name_the_known():
 
 
 def test_nothing_usable_and_missing_folders_are_errors(tmp_path):
-    with pytest.raises(InputError, match="no training data"):
+    save(tmp_path / "my blurs" / "a.png")
+    with pytest.raises(
+        InputError, match=r"no training data .* named after blur are no photographs"
+    ):
         find_training_files([tmp_path])
     with pytest.raises(InputError, match="not a folder"):
         find_training_files([tmp_path / "missing"])

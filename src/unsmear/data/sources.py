@@ -35,8 +35,8 @@ _Loaded = TypeVar("_Loaded")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 # Whatever has to do with blur (GOPRO's blur_gamma, REDS's train_blur_comp, motion_blurred), but
-# not with its removal: that is what a set as a whole may be called after.
-_BLURRED = re.compile("(?<!de)blur|deblurred")
+# not with its removal, which a set as a whole may be named after, unless it is its result.
+_BLURRED = re.compile("(?<!de)(?<!un)blur|deblurred")
 # BSD's RAW (mosaics), small frames of REDS (train_sharp_bicubic), DVD's clips without a truth,
 # crops made of any of these: found where their sharp side is not, their pictures must not pass for
 # sharp photographs.
@@ -94,7 +94,7 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         raise InputError(
             f"no training data below {', '.join(map(str, roots))}: expected photographs, videos, "
             "clips/NAME/ folders of frames, or blurry and sharp frames as GOPRO, DVD, BSD and "
-            "REDS lay them out"
+            "REDS lay them out; pictures in folders named after blur are no photographs"
         )
     mistakes.tell()
     return TrainingFiles(
