@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ from torch import Tensor
 from unsmear.data.degrade import compress
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.sources import find_training_files
+from unsmear.device import usable_cores
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.camera import (
     CROP,
@@ -159,7 +159,7 @@ def open_batches(
         seed=seed,
     )
     files = find_training_files(data)
-    return Batches(config, files, shake, torch.device("cpu"), os.cpu_count() or 1)
+    return Batches(config, files, shake, torch.device("cpu"), usable_cores())
 
 
 def main() -> None:

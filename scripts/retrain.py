@@ -3,7 +3,8 @@
     python scripts/retrain.py lite --data DATA/train --val DATA/val --out runs/lite
     python scripts/retrain.py pro --data DATA/train GOPRO/train --val DATA/val --processes 8
 
-Broken off, the same command goes on where it was. The weights are those of the last run,
+Broken off (Ctrl-C waits until a run has saved what it has), the same command goes on where it was.
+The weights are those of the last run,
 OUT/runN/weights.safetensors, of `core` and `lite` OUT/weights.safetensors, a mixture of their last
 two (`scripts/mix_weights.py`); `scripts/model_card.py` measures them. `--print` only shows the
 commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -130,6 +132,19 @@ def _team(name: str, processes: int) -> list[str]:
     return ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
 
 
+def run(line: Sequence[str]) -> int:
+    """Run a command; its exit code. A terminal's Ctrl-C reaches the command too, which takes a
+    while to save what it has: it is waited for, where `subprocess` would kill it after a quarter
+    of a second.
+    """
+    # Not SIG_IGN, which the command would inherit.
+    usual = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run(line, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def main() -> None:
     """Run the commands, or print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -154,8 +169,9 @@ def main() -> None:
     )
     for line in lines:
         print(shlex.join(line), flush=True)
-        if not arguments.print and (code := subprocess.run(line, check=False).returncode):
-            raise SystemExit(code)
+        if not arguments.print and (code := run(line)):
+            # Of a command that a signal ended what shells say: 128 and its number.
+            raise SystemExit(code if code > 0 else 128 - code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -103,6 +104,29 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
     retrain.main()
     assert len(ran) == len(retrain.RECIPES["pro"])
     assert zoo.WEIGHTS_FOLDER not in out.parents
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkeypatch):
+    """The command takes longer over it than the quarter of a second that `subprocess` grants."""
+    saved = tmp_path / "saved"
+    saving = (
+        "import os, pathlib, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getppid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(9)\n"
+        "except KeyboardInterrupt:\n"
+        f"    time.sleep(0.35); pathlib.Path({str(saved)!r}).touch(); raise SystemExit(130)\n"
+    )
+    command = [sys.executable, "-S", "-c", saving]
+    monkeypatch.setattr(retrain, "commands", lambda *_, **__: [command, ["never"]])
+    monkeypatch.setattr(sys, "argv", ["retrain.py", "lite", "--data", "photos"])
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        retrain.main()
+    assert stopped.value.code == 130
+    assert saved.exists()
+    assert signal.getsignal(signal.SIGINT) is usual
 
 
 def test_a_run_that_fails_ends_the_script(retrain, monkeypatch):

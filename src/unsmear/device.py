@@ -1,13 +1,23 @@
-"""Which device to work on."""
+"""Which device to work on, and how many cores."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from unsmear.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+
+def usable_cores() -> int:
+    """Of a CPU, those that this process may work on: fewer than there are under `taskset`, in
+    containers, and where a scheduler hands them out.
+    """
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def pick_device(name: str, *, trains: bool = False) -> torch.device:

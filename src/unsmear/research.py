@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Whole, weights_named
+from unsmear.device import usable_cores
 from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.engines import EngineName
@@ -54,8 +54,8 @@ def evaluate(
             folder of `NAME/blur` and `NAME/sharp`.
         restored: Restored frames.
         sharp: Their truth: pictures under the same names, or a video of as many frames.
-        layout: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd, bsd or reds.
-            Default: all but gopro-gamma.
+        layout: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd, bsd, reds
+            or vrt (`train_GT_blurred` and `train_GT`). Default: all but gopro-gamma.
         model: Name from `unsmear models`, or the path of a .safetensors file. Default: core.
         window: As for restoring. Default: the model's own.
         ensemble: As for restoring.
@@ -108,7 +108,7 @@ def evaluate(
         data, restored, sharp, layout, model, chosen, device, engine, effort, truthless=truthless
     )
     with _FrameBar(work.frames) as bar:
-        count = workers or os.cpu_count() or 1
+        count = workers or usable_cores()
         pristine = load_pristine() if niqe else None
         result = work.run(Benchmark(rules, count, bar.advance, ffmpeg, pristine))
     headings, rows = table_rows(result)

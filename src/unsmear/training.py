@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole
+from unsmear.device import usable_cores
 from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
@@ -113,7 +113,9 @@ def train(
     import torch
 
     from unsmear.allocator import keep_freed_memory
+    from unsmear.data.sources import fingerprint
     from unsmear.train.batches import Batches
+    from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
     from unsmear.train.loop import STATE_FILE
     from unsmear.train.loop import train as run
@@ -123,7 +125,7 @@ def train(
     from unsmear.train.team import join_team, launched_here, launched_team
 
     keep_freed_memory()
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     request = Request(
         data=data,
         preset=preset,
@@ -161,14 +163,19 @@ def train(
     _err.quiet = False
     if threads is not None:
         torch.set_num_threads(threads)
-    with join_team(plan.device) as (team, where):
+    with (
+        claimed(plan.out) if launched.leads else nullcontext(),
+        join_team(plan.device) as (team, where),
+    ):
         if not team.leads:
             _out.quiet = True
         drawers = workers_on(where, cores // here.size) if workers is None else workers
         source = torch.device("cpu") if drawers else where  # where the processes take it from
         with _err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
-        team.check_same(batches.summary, "what --data holds", "give all of them the same files")
+        if team.size > 1:
+            held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
+            team.check_same(held, "what --data holds", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         _out.print(
             f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}",
@@ -238,7 +245,7 @@ def synth(
     files = find_training_files(data)
     with _err.status("loading training data"):
         cpu = torch.device("cpu")
-        batches = Batches(config, files, shake or [], cpu, os.cpu_count() or 1)
+        batches = Batches(config, files, shake or [], cpu, usable_cores())
     with growing_file(output) as partial:
         write_image(partial, contact_sheet(*batches.draw(step).pair))
     _out.print(

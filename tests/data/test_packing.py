@@ -38,6 +38,10 @@ def test_shots_come_back_as_they_were():
     assert unpack_shots(pack_shots([])) == []
 
 
+def refuse(_):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
+
+
 def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_path, monkeypatch):
     """A container's 64 MB: the process that wrote past them would be killed without a word."""
     packed = [pack([torch.zeros(1000, dtype=torch.uint8)]), pack([torch.zeros(1000)])]
@@ -48,6 +52,10 @@ def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_pat
         share(packed)
     assert not any(part.values.is_shared() for part in packed)
     free.free = 5000
+    with monkeypatch.context() as patch:  # as another process takes it between look and leap
+        patch.setattr(torch.Tensor, "share_memory_", refuse)
+        with pytest.raises(UnsmearError, match="in each process that learns"):
+            share(packed)
     share(packed)
     assert all(part.values.is_shared() for part in packed)
     monkeypatch.setattr(packing, "_SHARED_MEMORY", tmp_path / "elsewhere")

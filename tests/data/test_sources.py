@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import picture, write_video
 from unsmear.data.pairs import DEFAULT_LAYOUTS, find_layout, find_pairs
-from unsmear.data.sources import find_training_files, load_photograph, load_shots
+from unsmear.data.sources import (
+    find_training_files,
+    fingerprint,
+    load_photograph,
+    load_shots,
+)
 from unsmear.errors import InputError
 from unsmear.video.images import write_image
 
@@ -49,6 +56,39 @@ def test_linked_folders_are_gone_into_but_not_in_circles(tmp_path):
     assert [pair.name for pair in files.pairs] == ["gopro/train/seq"]
 
 
+def test_what_is_found_twice_counts_once(tmp_path):
+    save(tmp_path / "a" / "0.png")
+    save(tmp_path / "a" / "clips" / "walk" / "0.png")
+    pair_folder(tmp_path / "a", "seq", frames=1)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    once = find_training_files([tmp_path / "a"])
+    again = [tmp_path / "a", tmp_path / "b", tmp_path / "a" / "seq", tmp_path / "b" / "clips"]
+    assert find_training_files(again) == once
+    assert [len(kind) for kind in (once.photographs, once.clips, once.pairs)] == [1, 1, 1]
+
+
+def test_files_are_told_from_others_by_names_sizes_and_order(tmp_path):
+    def told(*roots):
+        return fingerprint(find_training_files(roots), roots)
+
+    save(tmp_path / "a" / "0.png")
+    save(tmp_path / "a" / "clips" / "walk" / "0.png")
+    pair_folder(tmp_path / "a", "seq", frames=2)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    save(tmp_path / "c" / "0.png", width=40)
+    first = told(tmp_path / "a")
+    assert told(tmp_path / "b") == first
+    assert told(tmp_path / "c") != first
+    assert told(tmp_path / "a", tmp_path / "c") != told(tmp_path / "c", tmp_path / "a")
+    for place in ("0.png", "clips/walk/0.png", "seq/sharp/000001.png"):
+        usual = (tmp_path / "b" / place).read_bytes()
+        (tmp_path / "b" / place).write_bytes(usual + b".")
+        assert told(tmp_path / "b") != first
+        (tmp_path / "b" / place).write_bytes(usual)
+    (tmp_path / "b" / "0.png").rename(tmp_path / "b" / "1.png")
+    assert told(tmp_path / "b") != first
+
+
 def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
     pair_folder(tmp_path, "seq")
     pair_folder(tmp_path, "seq", ("blur_gamma", "sharp"))
@@ -67,6 +107,7 @@ def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
         ("dvd", "q/720p/input", "q/720p/GT", "q/720p"),
         ("bsd", "BSD_1ms8ms/test/000/Blur/RGB", "BSD_1ms8ms/test/000/Sharp/RGB", "000"),
         ("reds", "val/val_blur/000", "val/val_sharp/000", "val/val_blur/000"),
+        ("vrt", "test_GT_blurred/IMG_1", "test_GT/IMG_1", "test_GT_blurred/IMG_1"),
     ],
 )
 def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
@@ -99,6 +140,21 @@ def test_sequences_that_share_a_folder_are_told_apart_by_their_names(tmp_path):
     assert one.name == "GOPR0372_07_00"
 
 
+def test_single_pictures_of_a_flat_folder_are_no_sequence(tmp_path):
+    """HIDE, beside frames that are merely numbered."""
+    for side in ("input", "target"):
+        for name in ("1fromGOPR0950", "2fromGOPR1096"):
+            save(tmp_path / "HIDE" / "test" / side / f"{name}.png")
+        for number in range(2):
+            save(tmp_path / "mine" / side / f"frame_{number}.png")
+    with pytest.raises(
+        InputError, match=r"'1fromGOPR0950.png' and '2from.*HIDE.test.input' do not"
+    ):
+        find_training_files([tmp_path])
+    (pair,) = find_pairs(tmp_path / "mine")
+    assert len(pair.blurry) == 2
+
+
 def test_frames_without_leading_zeros_are_in_order(tmp_path):
     for side in ("blur", "sharp"):
         for index in range(12):
@@ -113,24 +169,33 @@ def test_frames_without_leading_zeros_are_in_order(tmp_path):
         "BSD_3ms24ms/train/000/Sharp/RAW", "BSD_3ms24ms/train/000/Blur/RAW",
         "DVD/qualitative_datasets/alley/input", "train/lq", "mine/Blurry",
         "GoPro/train/input_crops", "GoPro/train/blur_crops",
-        "REDS/train/train_sharp_bicubic/X4/000",
+        "REDS/train/train_sharp_bicubic/X4/000", "kaggle/motion_blurred", "photos-blurred",
+        "Blurry frames", "deblurred", "train_GT_blurred/IMG_1", "train/input/IMG_1", "mine/Inputs",
+        ".thumbnails", "photos/@eaDir/a.png", "photos/.cache/small",
     ],
 )  # fmt: skip
 def test_pictures_that_published_sets_hold_beside_sharp_ones_are_no_photographs(tmp_path, folder):
     save(tmp_path / folder / "000.png")
+    for beside in ("train/gt", "mine/Target"):
+        (tmp_path / beside).mkdir(parents=True)
     save(tmp_path / "photos" / "raw" / "a.png")
     save(tmp_path / "photos" / "input" / "a.png")
+    save(tmp_path / "for_deblurring" / "train" / "a.png")
+    save(tmp_path / "unblurred" / "a.png")
     found = find_training_files([tmp_path]).photographs
-    assert [path.parent.name for path in found] == ["input", "raw"]
+    assert [path.parent.name for path in found] == ["train", "input", "raw", "unblurred"]
 
 
 def test_unknown_layouts_name_the_known():
-    with pytest.raises(InputError, match="gopro, gopro-gamma, gopro-flat, dvd, bsd, reds"):
+    with pytest.raises(InputError, match="gopro, gopro-gamma, gopro-flat, dvd, bsd, reds, vrt"):
         find_layout("kitti")
 
 
 def test_nothing_usable_and_missing_folders_are_errors(tmp_path):
-    with pytest.raises(InputError, match="no training data"):
+    save(tmp_path / "my blurs" / "a.png")
+    with pytest.raises(
+        InputError, match=r"no training data .* named after blur are no photographs"
+    ):
         find_training_files([tmp_path])
     with pytest.raises(InputError, match="not a folder"):
         find_training_files([tmp_path / "missing"])
@@ -159,6 +224,18 @@ def test_frames_of_different_size_are_an_error(tmp_path):
         find_pairs(tmp_path)[0].read()
 
 
+def test_pairs_of_sixteen_bits_are_read_as_photographs_are(tmp_path):
+    fine = torch.randint(0, 65536, (3, 16, 24), dtype=torch.int32).to(torch.uint16)
+    for side in ("blur", "sharp"):
+        (tmp_path / "s" / side).mkdir(parents=True)
+        write_image(tmp_path / "s" / side / "0.png", fine)
+    (pair,) = find_pairs(tmp_path)
+    for frames in pair.read():
+        assert frames.dtype == torch.uint8
+        assert torch.equal(frames[0], load_photograph(pair.sharp[0], 99))
+        assert (frames[0] * 257.0 - fine.float()).abs().max() <= 128.5
+
+
 def test_photographs_shrink_but_never_grow(tmp_path):
     save(tmp_path / "a.png", 40, 80)
     assert load_photograph(tmp_path / "a.png", 40).shape == (3, 20, 40)
@@ -180,6 +257,13 @@ def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
         inner = shot.forth[:, 0, 16:-16, 24:-24].float()
         assert abs(float(inner.median()) + 3) < 0.6  # the camera pans right, the scene left
     assert load_shots(folder, short_side=32)[0].frames.shape[-2:] == (32, 48)
+
+
+def test_a_clip_of_frames_of_two_sizes_is_an_error_not_a_crash(tmp_path):
+    for index in range(8):
+        save(tmp_path / "clips" / "c" / f"{index}.png", width=32 if index < 5 else 40)
+    with pytest.raises(InputError, match=r"5\.png' has 40x24 pixels, the first .* 32x24"):
+        load_shots(tmp_path / "clips" / "c")
 
 
 def test_video_files_become_shots(tmp_path):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tests.conftest import ALIGNED, SMALL, awake, picture
 from unsmear.data.clips import unknown_clips
 from unsmear.data.sources import find_training_files
+from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import ConfigError
 from unsmear.models import zoo
 from unsmear.models.flow import clip_motion
@@ -49,11 +50,30 @@ def test_the_last_clips_of_a_batch_whoever_has_them(processes, share, count):
     for rank in range(processes):
         shards = Team(rank=rank, size=processes).share(range(8))
         places = redrafted_places(config, stage, shards)
-        numbers = [2 * shard + clip for shard in shards for clip in range(2)]
+        numbers = [8 * clip + shard for shard in shards for clip in range(2)]
         found |= {numbers[place] for place in places}
-        if share == 0.5 and processes < 8:
+        if share == 0.5:
             assert len(places) == 8 // processes  # all of them have as much to do
     assert found == set(range(16 - count, 16))
+
+
+def test_drafts_are_of_short_blurs_as_of_long_ones(tmp_path, monkeypatch):
+    """The synthesis orders its clips by their blur."""
+    write_image(tmp_path / "a.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
+    stage = Stage(steps=9, clips=6, frames=1, crop=16)
+
+    def batch(_, count, *__):
+        lengths = torch.arange(float(count)).view(-1, 1, 1, 1, 1).expand(-1, 1, 3, 16, 16)
+        return unknown_clips(lengths, lengths)
+
+    monkeypatch.setattr(Synthesizer, "batch", batch)
+    for share in (0.0, 0.5):
+        config = dataclasses.replace(CONFIG, model="tiny", stages=(stage,), refine_share=share)
+        batches = Batches(config, find_training_files([tmp_path]), [], CPU, 1)
+        drawn = torch.stack([batches.draw(step).blurry[:, 0, 0, 0, 0] for step in range(9)])
+        shards = drawn.view(-1, 3)
+        assert torch.equal(shards.sort().values, torch.arange(3.0).expand(18, 3))
+        assert set(shards[:, -1].tolist()) == ({0.0, 1.0, 2.0} if share else {2.0})
 
 
 def test_drafts_are_what_the_network_makes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -117,6 +118,23 @@ def test_tensorboard_can_read_the_log(data, tmp_path):
     speed = {"speed/frames_per_second", "speed/learning_share"}
     assert {"train/loss", "train/psnr"} | speed <= set(log.Tags()["scalars"])
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
+
+
+def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def killed(report):
+        raise SystemExit(report.step)
+
+    often = dataclasses.replace(CONFIG, log_every=1)
+    batches = Batches(often, find_training_files([data]), [], CPU, 1)
+    run(often, data, tmp_path / "run", stop_after=2)
+    with pytest.raises(SystemExit):
+        train(often, batches, [], tmp_path / "run", CPU, killed, stop_after=4)
+    run(often, data, tmp_path / "run", stop_after=4)
+    log = EventAccumulator(str(tmp_path / "run"))
+    log.Reload()
+    assert [event.step for event in log.Scalars("train/loss")] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
@@ -412,8 +430,12 @@ def test_a_broken_state_file_is_named(data, tmp_path):
 def test_nan_gradients_are_skipped_then_stop_the_run(data, tmp_path, monkeypatch):
     monkeypatch.setitem(losses.LOSSES, "charbonnier", lambda r, s: (r - s).mean() * float("nan"))
     endless = dataclasses.replace(CONFIG, stages=(Stage(steps=50, clips=1, frames=1, crop=16),))
-    with pytest.raises(UnsmearError, match="not finite for 20 steps"):
+    with pytest.raises(
+        UnsmearError, match=r"20 steps on end: .* than 0\.002 in another --out, with"
+    ):
         run(endless, data, tmp_path / "run")
+    # What the message advises to begin with is there.
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 16
 
 
 def test_sequences_too_short_or_too_small_are_named(pairs, tmp_path):
@@ -447,6 +469,7 @@ def test_two_steps_of_every_shipped_preset(name, data, tmp_path):
 def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PRESETS, "lite", dataclasses.replace(CONFIG, stages=CONFIG.stages[:1]))
     out = tmp_path / "run"
+    shutil.copytree(pairs / "seq", pairs / "val" / "seq")
     main(
         [
             "train",
@@ -454,9 +477,9 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
             "lite",
             "--data",
             str(data),
-            str(pairs),
+            str(pairs / "seq"),
             "--val",
-            str(pairs),
+            str(pairs / "val"),
             "-o",
             str(out),
             "--steps",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -66,14 +68,46 @@ def test_on_a_gpu_the_devices_own_time_counts(monkeypatch):
     assert Event.waited == 2
 
 
+def test_what_is_measured_and_saved_meanwhile_does_not_slow_the_figures(monkeypatch):
+    # Begun at 0; two steps in 4 s; from 4 to 94 a validation; the report at 96.
+    moments = [0.0, 4.0, 94.0, 96.0, 96.0]
+    monkeypatch.setattr(meter.time, "monotonic", lambda: moments.pop(0))
+    one = Meter(CPU, Team())
+    for _ in range(6):
+        one.clock.mark()
+    for _ in range(2):
+        one.add(torch.tensor(1.0), torch.tensor(30.0), torch.tensor(28.0), 12, True)
+    with one.paused():
+        pass
+    line = one.report(2, 10, ())
+    assert line.frames_per_second == pytest.approx(24 / 6)
+    assert line.seconds_left == pytest.approx(8 * 6 / 2)
+
+
 def test_a_report_averages_since_the_one_before():
     one = Meter(CPU, Team())
     for loss in (1.0, 3.0):
         for _ in range(3):
             one.clock.mark()
-        one.add(torch.tensor(loss), torch.tensor(30.0), torch.tensor(28.0), frames=4)
+        one.add(torch.tensor(loss), torch.tensor(30.0), torch.tensor(28.0), 4, True)
     line = one.report(10, 100, ())
     assert (line.loss, line.psnr, line.gain) == (2.0, 30.0, 2.0)
     assert 0 <= line.learning <= 1
     assert line.frames_per_second > 0
     assert line.seconds_left > 0
+    assert line.skipped == 0
+
+
+def test_skipped_steps_are_counted_and_not_averaged():
+    one = Meter(CPU, Team())
+    nothing = torch.tensor(float("nan"))
+    for learned in ((False, True, False), (False,), (True,)):
+        for moved in learned:
+            for _ in range(3):
+                one.clock.mark()
+            values = [torch.tensor(value) if moved else nothing for value in (2.0, 30.0, 28.0)]
+            one.add(*values, 4, moved)
+        line = one.report(10, 100, ())
+        assert line.skipped == learned.count(False)
+        assert math.isnan(line.loss) if True not in learned else line.loss == 2.0
+        assert line.frames_per_second > 0

@@ -19,6 +19,7 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry
 from unsmear.train import preflight
 from unsmear.train.batches import Batches
+from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.loop import STATE_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
@@ -228,6 +229,20 @@ def test_validation_that_cannot_be_read_is_told_before_training(stills, tmp_path
     assert "damaged" in str(raised.value)
 
 
+def test_nothing_is_measured_on_what_is_learned_from(stills, tmp_path):
+    for name in "abcde":
+        sequence(tmp_path / "set" / "val", name, frames=1)
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    inner = tmp_path / "set" / "val" / "e" / "sharp"
+    for data, named in (
+        ([stills, tmp_path / "link"], r"val.a.sharp', '.*b.sharp', '.*c.sharp' and 2 more: take"),
+        ([inner], "e.sharp': take it out of --data"),  # as photographs
+    ):
+        asked = request(stills, tmp_path, data=data, val=tmp_path / "set" / "val", frames=1)
+        with pytest.raises(ConfigError, match=named):
+            prepare(asked)
+
+
 def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):
     monkeypatch.setattr(preflight.shutil, "which", lambda name: None)
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
@@ -257,6 +272,13 @@ def test_the_command_tells_all_in_one_line(tmp_path, capsys):
     assert shown.count("\n") == 1
     assert "2 mistakes: (1) " in shown
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(stills, tmp_path, capsys):
+    with claimed(tmp_path / "run"), pytest.raises(SystemExit) as stopped:
+        train_by_command([stills], tmp_path / "run")
+    assert stopped.value.code == 2
+    assert "another run is at work" in capsys.readouterr().err
 
 
 class Gone(BaseException):
@@ -331,6 +353,7 @@ def test_each_layout_trains_from_the_command_line(layout, tmp_path, capsys):
 
 def test_all_layouts_and_synthesis_mix(stills, tmp_path, capsys, monkeypatch):
     roots = [lay_out(tmp_path / layout, layout) for layout in LAYOUTS]
+    val = str(lay_out(tmp_path / "val", "gopro"))
     (tmp_path / "clips").mkdir()
     write_video(tmp_path / "clips" / "a.mp4", frames=10, size=(96, 64))
     drawn = []
@@ -343,7 +366,7 @@ def test_all_layouts_and_synthesis_mix(stills, tmp_path, capsys, monkeypatch):
 
         monkeypatch.setattr(owner, name, noting)
     data = [*roots, stills, tmp_path / "clips"]
-    train_by_command(data, tmp_path / "run", "--steps", "8", "--val", str(roots[0]), "--ahead")
+    train_by_command(data, tmp_path / "run", "--steps", "8", "--val", val, "--ahead")
     shown = capsys.readouterr().out
     assert "2 photographs, 1 sharp shots, 0 shake logs, 5 paired sequences" in shown
     assert "% learning" in shown

@@ -68,6 +68,12 @@ def join_clips(parts: Sequence[Clips]) -> Clips:
     return clips_of([torch.cat(side) for side in zip(*(p.tensors for p in parts), strict=True)])
 
 
+def shuffle_clips(clips: Clips, random: Generators) -> Clips:
+    """The same clips in random order, before anything but their trails is known of them."""
+    order = torch.randperm(len(clips.blurry), generator=random.host).to(clips.blurry.device)
+    return clips_of([tensor[order] for tensor in (*clips.pair, *clips.trails)])
+
+
 class Turn(NamedTuple):
     """How a clip is turned: first by quarter turns to the left, then mirrored left to right, its
     frames in reverse order.

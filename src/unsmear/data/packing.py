@@ -67,13 +67,24 @@ def share(packed: Sequence[Packed]) -> None:
             for, and end the process that writes there.)
     """
     wanted = sum(part.values.nbytes for part in packed)
-    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < wanted:
-        raise UnsmearError(
-            f"training data take {wanted / 1e6:,.0f} MB of shared memory, '{_SHARED_MEMORY}' has "
-            f"{free / 1e6:,.0f} MB left: enlarge it (docker run --shm-size), or use --workers 0"
-        )
+    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < wanted:
+        raise _too_small(wanted)
     for part in packed:
-        part.values.share_memory_()
+        try:
+            part.values.share_memory_()
+        except RuntimeError:  # another process took some since
+            raise _too_small(wanted) from None
+
+
+def _too_small(wanted: int) -> UnsmearError:
+    left = ""
+    if _SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+        left = f", '{_SHARED_MEMORY}' has {free / 1e6:,.0f} MB left"
+    return UnsmearError(
+        f"training data take {wanted / 1e6:,.0f} MB of shared memory in each process that learns"
+        f"{left}: enlarge it (docker run --shm-size), or use --workers 0"
+    )
 
 
 def unpack_shots(packed: PackedShots) -> list[Shot]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import InputError, Mistakes
-from unsmear.video.images import list_images, paths_below, read_image
+from unsmear.video.images import eight_bit, list_images, paths_below, read_image
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class PairLayout:
         sharp: likewise.
         split: blurry and sharp sequences lie in two trees (`val_blur/000`, `val_sharp/000`)
             rather than in one (`000/blur`, `000/sharp`).
-        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER.
+        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER; those of one
+            sequence may be numbered in any way.
     """
 
     name: str
@@ -43,9 +44,14 @@ PAIR_LAYOUTS = (
     PairLayout("dvd", "input", "GT"),
     PairLayout("bsd", "Blur/RGB", "Sharp/RGB"),
     PairLayout("reds", "_blur", "_sharp", split=True),
+    PairLayout("vrt", "_GT_blurred", "_GT", split=True),  # GOPRO and DVD as VRT and KAIR have them
 )
 # Where nothing else is asked for, GOPRO means its `blur`: `blur_gamma` shows the same scenes.
 DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")
+
+
+_NamedSides = tuple[str, tuple[tuple[Path, ...], tuple[Path, ...]]]
+_DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class PairedSequence:
     def read(
         self, start: int = 0, count: int | None = None, *, workers: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8.
+        """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8, those of 16 bits rounded.
 
         Args:
             start: first frame.
@@ -92,12 +98,13 @@ def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
 
 def _stack(paths: Sequence[Path], frames: Sequence[Tensor]) -> Tensor:
     for path, frame in zip(paths, frames, strict=True):
-        if frame.shape != frames[0].shape or frame.dtype != torch.uint8:
+        if frame.shape != frames[0].shape:
+            sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, frames[0].shape)]
             raise InputError(
-                f"'{path}' is {tuple(frame.shape)} {frame.dtype}: all frames of a sequence must "
-                f"be 8-bit and of the size of '{paths[0].name}', {tuple(frames[0].shape)}"
+                f"'{path}' has {sizes[0]} pixels: all frames of a sequence must be of the size of "
+                f"'{paths[0].name}', {sizes[1]}; remove it, or make it so large"
             )
-    return torch.stack(tuple(frames))
+    return torch.stack([eight_bit(frame) for frame in frames])
 
 
 def find_layout(name: str) -> PairLayout:
@@ -144,9 +151,11 @@ def pairs_among(
                 )
             elif blurry:
                 place = sequence.relative_to(root)
+                parts = list(_sequences(blurry, sharp, layout))
+                if layout.flat:
+                    mistakes.attempt(lambda parts=parts: _check_numbered(parts))  # type: ignore[misc]
                 found += (
-                    PairedSequence(_name_of(root, place / name), *sides)
-                    for name, sides in _sequences(blurry, sharp, layout)
+                    PairedSequence(_name_of(root, place / name), *sides) for name, sides in parts
                 )
     mistakes.tell()
     return found
@@ -157,9 +166,24 @@ def _name_of(root: Path, place: Path) -> str:
     return root.resolve().name if place == Path() else place.as_posix()
 
 
+def _check_numbered(sequences: Sequence[_NamedSides]) -> None:
+    """Raise InputError where names of a flat folder differ in more than a number at their end, as
+    those of single pictures do (HIDE): such frames do not follow each other.
+    """
+    for _, (blurry, _) in sequences:
+        first = blurry[0]
+        for path in blurry:
+            if path.stem.rstrip(_DIGITS) != first.stem.rstrip(_DIGITS):
+                raise InputError(
+                    f"'{first.name}' and '{path.name}' in '{first.parent}' do not say whether they "
+                    "follow each other: name frames SEQUENCE-NUMBER, such as "
+                    "'GOPR0372-000001.png', or take the folder out"
+                )
+
+
 def _sequences(
     blurry: Sequence[Path], sharp: Sequence[Path], layout: PairLayout
-) -> Iterator[tuple[str, tuple[tuple[Path, ...], tuple[Path, ...]]]]:
+) -> Iterator[_NamedSides]:
     """What two folders hold, by name below the sequence's folder."""
     if not layout.flat:
         yield "", (tuple(blurry), tuple(sharp))

@@ -3,12 +3,14 @@
 DIR/**/blur + sharp ... sequences of blurry and sharp frames (layouts: data/pairs.py)
 DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
 DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
-DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in folders of published
-                        sets that hold blurred or shrunk frames
+DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in folders whose names
+                        say that they are blurred or shrunk
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,20 +27,23 @@ from torch import Tensor
 
 from unsmear.data.flow import is_continuous, optical_flow
 from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among
-from unsmear.errors import InputError, Mistakes
-from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
+from unsmear.errors import InputError, Mistakes, reading
+from unsmear.video.images import IMAGE_SUFFIXES, eight_bit, list_images, paths_below, read_image
 
 _Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
-# GOPRO's blur_gamma, BSD's RAW (mosaics), the variants of REDS (train_blur_comp,
-# train_sharp_bicubic), DVD's clips without a truth, crops made of any of these: found where their
-# sharp side is not, their pictures must not pass for sharp photographs.
-_NOT_SHARP = (
-    "blur", "blur_*", "*_blur", "*_blur_*", "blurry", "blurred", "*_bicubic", "lq", "input_crops",
-    "sharp/raw", "qualitative_datasets",
-)  # fmt: skip
+# Whatever has to do with blur (GOPRO's blur_gamma, REDS's train_blur_comp, motion_blurred), but
+# not with its removal, which a set as a whole may be named after, unless it is its result.
+_BLURRED = re.compile("(?<!de)(?<!un)blur|deblurred")
+# BSD's RAW (mosaics), small frames of REDS (train_sharp_bicubic), DVD's clips without a truth,
+# crops made of any of these: found where their sharp side is not, their pictures must not pass for
+# sharp photographs.
+_NOT_SHARP = ("*_bicubic", "lq", "input_crops", "sharp/raw", "qualitative_datasets")
+# Photographs may lie in an `input`, but not beside the truth.
+_INPUTS = frozenset({"input", "inputs"})
+_TRUTHS = frozenset({"gt", "groundtruth", "ground_truth", "sharp", "target", "targets"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class TrainingFiles:
 
 
 def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
-    """Sort what lies below the folders by kind.
+    """Sort what lies below the folders by kind, each once, in whichever of the folders it is found.
 
     Raises:
         InputError: a folder is missing, sides of a sequence differ, or nothing usable was found
@@ -74,9 +79,10 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         if found is None:
             continue
         pairs += pairs_among(below, root)
+        inputs = _inputs_among(below)
         for path in below:
             suffix = path.suffix.lower()
-            if path.name.startswith(".") or path.parent in found or _is_never_sharp(path, root):
+            if path.parent in found or _is_never_sharp(path, root, inputs):
                 continue
             if (
                 path.is_dir() and path.parent.name == "clips" and list_images(path)
@@ -88,10 +94,53 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         raise InputError(
             f"no training data below {', '.join(map(str, roots))}: expected photographs, videos, "
             "clips/NAME/ folders of frames, or blurry and sharp frames as GOPRO, DVD, BSD and "
-            "REDS lay them out"
+            "REDS lay them out; pictures in folders named after blur are no photographs"
         )
     mistakes.tell()
-    return TrainingFiles(tuple(photographs), tuple(clips), tuple(pairs))
+    return TrainingFiles(
+        _unrepeated(photographs, photographs),
+        _unrepeated(clips, clips),
+        _unrepeated(pairs, [pair.blurry[0] for pair in pairs]),
+    )
+
+
+def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
+    """What tells the files below folders from others, wherever the folders lie: twelve digits that
+    stand for their names there, their sizes and their order.
+
+    Raises:
+        InputError: a file is gone.
+    """
+    told = hashlib.sha256()
+    pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
+    for path in (*files.photographs, *files.clips, *pairs):
+        root = next(root for root in roots if path.is_relative_to(root))
+        for file in list_images(path) if path.is_dir() else [path]:
+            with reading(file):
+                size = file.stat().st_size
+            told.update(
+                f"{file.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape")
+            )
+    return told.hexdigest()[:12]
+
+
+def real_places(paths: Iterable[Path]) -> list[Path]:
+    """Paths without links that lead to their folders. Only folders are looked up: there are few."""
+    folders: dict[Path, Path] = {}
+    places = []
+    for path in paths:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        places.append(folders[path.parent] / path.name)
+    return places
+
+
+def _unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Source, ...]:
+    """The first of those that lie in one place."""
+    kept: dict[Path, _Source] = {}
+    for place, source in zip(real_places(paths), sources, strict=True):
+        kept.setdefault(place, source)
+    return tuple(kept.values())
 
 
 def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
@@ -103,17 +152,25 @@ def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
     }
 
 
-def _is_never_sharp(path: Path, root: Path) -> bool:
+def _inputs_among(below: Sequence[Path]) -> set[Path]:
+    """Folders of what a network is given, as what it is to make of it lies beside them."""
+    beside = {path.parent for path in below if path.name.lower() in _TRUTHS}
+    return {path for path in below if path.name.lower() in _INPUTS and path.parent in beside}
+
+
+def _is_never_sharp(path: Path, root: Path, inputs: set[Path]) -> bool:
     folders = [name.lower() for name in path.relative_to(root).parts[:-1]]
     names = (*folders, *map("/".join, pairwise(folders)))
-    return any(fnmatch(name, pattern) for name in names for pattern in _NOT_SHARP)
+    return (
+        any(_BLURRED.search(name) for name in folders)
+        or any(fnmatch(name, pattern) for name in names for pattern in _NOT_SHARP)
+        or (bool(inputs) and not inputs.isdisjoint(path.parents))
+    )
 
 
 def load_photograph(path: Path, longest_side: int) -> Tensor:
     """A photograph, shrunk (area average) to the longest side: (3, H, W) uint8."""
-    image = read_image(path)
-    if image.dtype != torch.uint8:
-        image = (image.float() / 257).round().to(torch.uint8)
+    image = eight_bit(read_image(path))
     scale = longest_side / max(image.shape[-2:])
     return image if scale >= 1 else _shrink(image, scale)
 
@@ -146,8 +203,16 @@ class Shot:
 
 def _read_clip(path: Path) -> Iterator[Tensor]:
     if path.is_dir():
+        size = None
         for image in list_images(path):
-            yield load_photograph(image, 1 << 30)
+            frame = load_photograph(image, 1 << 30)
+            if frame.shape != (size := size or frame.shape):
+                (_, height, width), (_, first_height, first_width) = frame.shape, size
+                raise InputError(
+                    f"'{image}' has {width}x{height} pixels, the first frame of the clip "
+                    f"{first_width}x{first_height}: all must be of one size; take it out"
+                )
+            yield frame
     else:
         from unsmear.video.reader import read_rgb8
 
@@ -165,6 +230,9 @@ def load_shots(
         short_side: pixels after shrinking; smaller clips stay as they are.
         most_frames: frames to keep, from the start of the clip.
         fewest_frames: shorter shots are dropped.
+
+    Raises:
+        InputError: the clip cannot be read, or its frames differ in size.
     """
     frames = []
     for frame in _read_clip(path):

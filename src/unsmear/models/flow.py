@@ -8,7 +8,6 @@ else.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.device import usable_cores
 from unsmear.models.trails import CELL
 
 _SHRINK = 4
@@ -88,7 +88,7 @@ def clip_motion(clip: Tensor) -> Tensor:
         return _motion(luma[place], back, forth)
 
     count = batch * frames
-    with _ONE_STRIPE, ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as threads:
+    with _ONE_STRIPE, ThreadPoolExecutor(min(count, usable_cores())) as threads:
         return torch.stack(list(threads.map(motion_at, range(count)))).to(clip.device)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
+from unsmear.data.clips import Clips, join_clips, shuffle_clips, turn_clips, unknown_clips
 from unsmear.data.motion import Generators
 from unsmear.data.packing import (
     Packed,
@@ -133,7 +133,10 @@ class Batches:
         clips = stage.clips // self._config.shards
         if self._synthesizer is None or (self._pairs and random.chance(self._config.pair_share)):
             return self._recorded(clips, stage, random)
-        return self._synthesizer.batch(clips, stage.frames, stage.crop, random)
+        made = self._synthesizer.batch(clips, stage.frames, stage.crop, random)
+        # Long blurs come late, and videos last; drafts are of the last ones (`drafts.py`). Where
+        # there are none nothing is drawn: seeds give what they gave.
+        return shuffle_clips(made, random) if self._config.refine_share else made
 
     def _recorded(self, count: int, stage: Stage, random: Generators) -> Clips:
         clips = [self._recorded_clip(stage, random) for _ in range(count)]

@@ -14,7 +14,6 @@ import copy
 import dataclasses
 import math
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files
-from unsmear.device import pick_device
+from unsmear.device import pick_device, usable_cores
 from unsmear.errors import ConfigError, Mistakes
 from unsmear.evaluate.comparison import (
     FUSION_WORDS,
@@ -361,7 +360,7 @@ def hold_contest(
             for label, build in builds.items()
         }
     held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
-    batches = Batches(held_out, files, arguments.shake, device, os.cpu_count() or 1)
+    batches = Batches(held_out, files, arguments.shake, device, usable_cores())
     fresh = [batches.draw(step).pair for step in range(arguments.fresh)]
     measures = Measures(pairs, fresh, arguments.ssim_every, device)
     blurry = measures.score(None)

@@ -39,6 +39,8 @@ class TrainDisplay:
             f"{report.frames_per_second:.1f} frames/s  "
             f"{100 * report.learning:.0f} % learning  {_clock(report.seconds_left)} left"
         )
+        if report.skipped:
+            text += f"  {report.skipped} skipped"
         self._bar.update(self._task, completed=report.step, description=text)
         if not self._console.is_terminal:
             self._print(f"step {report.step}/{report.steps}  {text}")

@@ -16,7 +16,8 @@ from unsmear.train.config import Stage, TrainConfig
 
 def redrafted_places(config: TrainConfig, stage: Stage, shards: Sequence[int]) -> list[int]:
     """Which clips of a process's batch show their frames restored neighbours: the last ones of the
-    whole batch, whoever has them.
+    whole batch, whoever has them, counted across its shards, so that each has as many, give or take
+    one. Within a shard their order says nothing (`unsmear.train.batches` shuffles it).
 
     Args:
         config: with `refine_share`.
@@ -24,7 +25,7 @@ def redrafted_places(config: TrainConfig, stage: Stage, shards: Sequence[int]) -
         shards: that the process draws, in the order of its batch.
     """
     each = stage.clips // config.shards
-    numbers = [shard * each + clip for shard in shards for clip in range(each)]
+    numbers = [clip * config.shards + shard for shard in shards for clip in range(each)]
     first = stage.clips - round(config.refine_share * stage.clips)
     return [place for place, number in enumerate(numbers) if number >= first]
 

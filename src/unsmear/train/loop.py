@@ -102,7 +102,7 @@ def train(
         return weights
     taught = None if teacher is None else laid_out(copy.deepcopy(teacher.network), device)
     stepper = Stepper(config, state, device, team, teacher=taught, graphs=graphs)
-    writer = _open_log(out) if team.leads else None
+    writer = _open_log(out, state.step) if team.leads else None
     meter = Meter(device, team)
     looks = 1 if device.type == "cpu" else 16  # each has the host wait for the device
     began = time.monotonic() - state.seconds
@@ -128,11 +128,14 @@ def train(
                 step = state.step
                 done = step == last
                 # Before what may go wrong: a frame of the validation may not be readable.
-                if team.leads and (step % config.checkpoint_every == 0 or done):
-                    state.save(out / STATE_FILE, config)
-                scores = []
-                if validation and (step % config.validate_every == 0 or done):
-                    scores = validate(done=done)
+                with meter.paused():
+                    if team.leads and (step % config.checkpoint_every == 0 or done):
+                        state.save(out / STATE_FILE, config)
+                        if not done:  # to go on from in another run, should this one come to grief
+                            _save_weights(weights, config, state, device, team, ())
+                    scores = []
+                    if validation and (step % config.validate_every == 0 or done):
+                        scores = validate(done=done)
                 if step % config.log_every == 0 or scores or done:
                     line = meter.report(step, config.steps, tuple(scores))
                     if writer is not None:
@@ -187,11 +190,12 @@ def check_log() -> None:
         raise MissingExtraError("tensorboard", "train", "the training log")
 
 
-def _open_log(out: Path) -> SummaryWriter:
+def _open_log(out: Path, step: int) -> SummaryWriter:
+    """A log that goes on from a step: what a killed run told of later ones is not shown."""
     check_log()
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(out))
+    return SummaryWriter(str(out), purge_step=step + 1)
 
 
 def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
@@ -202,6 +206,7 @@ def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
         "train/learning_rate": learning_rate,
         "speed/frames_per_second": line.frames_per_second,
         "speed/learning_share": line.learning,
+        "train/skipped_steps": line.skipped,
     }
     for name, value in values.items():
         writer.add_scalar(name, value, line.step)

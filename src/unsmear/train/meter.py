@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,7 @@ from unsmear.train.team import Team
 
 @dataclass(frozen=True)
 class Report:
-    """How training goes, averaged since the report before.
+    """How training goes, averaged over what was learned from since the report before.
 
     Attributes:
         step: steps taken.
@@ -22,10 +24,13 @@ class Report:
         loss: as configured.
         psnr: of restored crops, dB.
         gain: PSNR over that of the blurry crops, dB.
-        frames_per_second: restored and learned from, of all processes together.
+        frames_per_second: restored and learned from, of all processes together; what was measured
+            and saved meanwhile takes nothing from it.
         learning: share of the time that learning took, 0..1, see `LearningClock`.
-        seconds_left: at this speed.
+        seconds_left: at this speed, without what will be measured and saved.
         scores: validation, where this step had one.
+        skipped: steps since the report before whose gradient was not finite. Loss, PSNR and gain
+            are of the others, and not numbers where there are none.
     """
 
     step: int
@@ -37,6 +42,7 @@ class Report:
     learning: float
     seconds_left: float
     scores: tuple[SequenceScore, ...] = ()
+    skipped: int = 0
 
 
 class LearningClock:
@@ -121,19 +127,30 @@ class Meter:
 
     def _reset(self) -> None:
         self._sum = torch.zeros(3, device=self._device)
-        self._count = self._frames = 0
+        self._count = self._skipped = self._frames = 0
         self._since = time.monotonic()
 
-    def add(self, loss: Tensor, after: Tensor, before: Tensor, frames: int) -> None:
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While something else is done than to learn: its seconds do not count."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
+
+    def add(self, loss: Tensor, after: Tensor, before: Tensor, frames: int, learned: bool) -> None:
         """What `Stepper.step` returned."""
-        self._sum += torch.stack((loss, after, before))
         self._count += 1
         self._frames += frames
+        if learned:
+            self._sum += torch.stack((loss, after, before))
+        else:
+            self._skipped += 1
 
     def report(self, step: int, steps: int, scores: tuple[SequenceScore, ...]) -> Report:
         """Averages since the last call, over the whole team: each process must call."""
         share = torch.tensor([self.clock.share()], device=self._device)
-        means = self._team.mean(torch.cat((self._sum / self._count, share)))
+        learned = self._count - self._skipped  # in all processes the same
+        means = self._team.mean(torch.cat((self._sum / learned, share)))
         loss, after, before, learning = means.tolist()
         seconds = max(time.monotonic() - self._since, 1e-9)
         line = Report(
@@ -146,6 +163,7 @@ class Meter:
             learning=learning,
             seconds_left=(steps - step) * seconds / self._count,
             scores=scores,
+            skipped=self._skipped,
         )
         self._reset()
         return line

@@ -16,7 +16,7 @@ import torch
 from unsmear.data.coder import check_coders
 from unsmear.data.pairs import PairedSequence, find_pairs, read_images
 from unsmear.data.shake import read_orientation_log
-from unsmear.data.sources import TrainingFiles, find_training_files, load_all
+from unsmear.data.sources import TrainingFiles, find_training_files, load_all, real_places
 from unsmear.device import pick_device
 from unsmear.errors import (
     ConfigError,
@@ -41,6 +41,7 @@ from unsmear.train.state import check_resumable
 from unsmear.train.teaching import identity_of
 
 _USUAL_TEACHER_WEIGHT = 1.0  # as much as the truth
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,8 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     if (val := request.val) is not None:
         validation = mistakes.attempt(lambda: _find_validation(val)) or []
         mistakes.attempt(lambda: load_all(_check_first, validation, workers))
+        if files is not None:
+            mistakes.attempt(lambda: _check_apart(files, validation))
     initial = None
     if (weights := request.weights) is not None:
         initial = mistakes.attempt(lambda: load_model(weights))
@@ -329,6 +332,20 @@ def _check_first(pair: PairedSequence) -> None:
         raise InputError(
             f"sequence '{pair.name}' of --val has blurry and sharp frames of {sizes}: both must be "
             "of one size"
+        )
+
+
+def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> None:
+    """Raise ConfigError where a run would be measured on frames that it learned from."""
+    frames = (frame for pair in files.pairs for frame in pair.sharp)
+    learned = set(real_places((*files.photographs, *frames)))
+    common = [pair for pair in validation if not learned.isdisjoint(real_places(pair.sharp))]
+    if common:
+        named = ", ".join(f"'{pair.sharp[0].parent}'" for pair in common[:_MOST_NAMED])
+        more = f" and {len(common) - _MOST_NAMED} more" if len(common) > _MOST_NAMED else ""
+        raise ConfigError(
+            f"--data holds what --val is to measure on, {named}{more}: take it out of --data, or "
+            "choose another --val"
         )
 
 

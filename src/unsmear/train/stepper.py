@@ -5,8 +5,9 @@ the first `pro` in 37 ms of the 81 that a step took on an H200, whose host was b
 So on a CUDA GPU a step is recorded once for each shape of batch as CUDA graphs, and replayed.
 
 On a CPU, which has nothing to gain from large batches, each shard is learned from by itself, and
-gradients are added up in pairs, so that one process comes to the sums of two, or four, to the last
-bit. (Muon makes full steps along the smallest gradients: what starts as rounding does not stay it.)
+gradients are added up in pairs, so that one process comes to the sums of two to the last bit. (Muon
+makes full steps along the smallest gradients: what starts as rounding does not stay it. Four
+processes and more add up in an order that is not ours, and agree but for rounding.)
 """
 
 from __future__ import annotations
@@ -102,11 +103,12 @@ class Stepper:
             self._halves = (recorder.differentiate, recorder.move)
         self._bad = 0
 
-    def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int]:
+    def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int, bool]:
         """Learn from clips: this process's part of the batch.
 
         Returns:
-            Loss, PSNR after and PSNR before, as tensors on the device; frames learned from.
+            Loss, PSNR after and PSNR before, as tensors on the device; frames worked on; whether
+            they were learned from, as they are not where the gradient is not finite.
 
         Raises:
             UnsmearError: the gradient was not finite for 20 steps on end.
@@ -130,8 +132,9 @@ class Stepper:
         self._bad = 0 if finite else self._bad + 1
         if self._bad == _MOST_BAD_STEPS:
             raise UnsmearError(
-                f"the gradient was not finite for {self._bad} steps on end: lower the "
-                f"learning rate ({config.learning_rate}) or check the data"
+                f"the gradient was not finite for {self._bad} steps on end: check the data, or "
+                f"begin a run with a lower --learning-rate than {config.learning_rate} in another "
+                "--out, with --weights from what this one has saved"
             )
         with held_back():
             if finite:
@@ -139,7 +142,7 @@ class Stepper:
             state.step += 1
             state.update_average(config.ema_decay)
         frames = clips.blurry.shape[0] * clips.blurry.shape[1]
-        return learned.loss, learned.after, learned.before, frames
+        return learned.loss, learned.after, learned.before, frames, finite
 
     def _differentiate(self, clips: Clips) -> Learned:
         """Mean gradients of this process's clips, left at the parameters."""

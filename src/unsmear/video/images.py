@@ -40,7 +40,8 @@ def counting_order(path: Path) -> tuple[list[str | int], str]:
 def paths_below(root: Path) -> list[Path]:
     """All files and folders below a folder, sorted; nothing where there is none. Linked folders are
     gone into, since data sets are large and lie elsewhere; but not one that leads back to where it
-    lies.
+    lies. Hidden files and folders are passed over, and `@eaDir`, where Synology's disks keep small
+    copies of pictures.
 
     Raises:
         InputError: a folder cannot be read.
@@ -55,6 +56,8 @@ def paths_below(root: Path) -> list[Path]:
     above = {root: {root.resolve()}}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=complain):
         here = Path(folder)
+        folders[:] = [name for name in folders if not name.startswith((".", "@eaDir"))]
+        files = [name for name in files if not name.startswith(".")]
         found += (here / name for name in folders + files)
         passed = above.pop(here)
         places = {name: (here / name).resolve() for name in folders}
@@ -117,6 +120,13 @@ def write_image(path: Path, image: Tensor) -> None:
         path.write_bytes(packed.data)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def eight_bit(image: Tensor) -> Tensor:
+    """uint8 or uint16 -> uint8, rounded; any shape."""
+    if image.dtype == torch.uint8:
+        return image
+    return (image.float() / 257).round().to(torch.uint8)
 
 
 def unit_from_integer(image: Tensor) -> Tensor:
