@@ -228,6 +228,23 @@ def test_packets_that_nobody_can_decode_are_counted(tmp_path):
     assert any("could not be decoded" in note for note in notes)
 
 
+def test_packets_that_hold_nothing_are_counted_and_not_the_end(tmp_path):
+    """As recorders write them for frames that they dropped."""
+    source = write_video(tmp_path / "in.mp4", frames=12, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(source)) as container:
+        places = [(p.pos, p.pos + p.size) for p in container.demux(video=0) if p.size]
+    (begin, end), last = places[5], places[-1][1]
+    contents = bytearray(source.read_bytes())
+    contents[begin:last] = contents[end:last] + bytes(end - begin)
+    size = contents.find(b"stsz") + 16 + 4 * 5
+    contents[size : size + 4] = bytes(4)
+    source.write_bytes(contents)
+    with VideoReader(source) as reader:
+        stamps = [frame.pts * 30000 / 1001 for frame in reader]
+        assert stamps == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+        assert reader.damage == Damage(packets=1)
+
+
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
     source = write_video(tmp_path / "in.mkv", frames=60, size=(128, 96))
     contents = source.read_bytes()

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -33,8 +32,9 @@ from unsmear.video.frames import (
     tags_of,
 )
 from unsmear.video.images import integer_from_unit
-from unsmear.video.joints import Timeline, find_joints
+from unsmear.video.joints import find_joints
 from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.packets import packets_of
 from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
@@ -239,34 +239,10 @@ class VideoReader:
                 f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
             ) from None
 
-    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
-        """All packets, at the times that they belong to, and None at the end. The last one is left
-        out where the file breaks off in it: the error that it makes costs decoders with several
-        threads whole frames before it.
-        """
-        packets, timeline = self._container.demux(self.stream), Timeline(self.joints)
-        held: Packet[VideoStream] | None = None
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, ValueError):
-                self.damage.broke_off = True
-                packet = None
-            if packet is None or not packet.size:  # the demuxer's mark of the end
-                self.damage.packets += held is not None
-                yield None
-                return
-            timeline.place(packet)
-            if held is not None:
-                yield held
-            held = packet if packet.is_corrupt else None
-            if held is None:
-                yield packet
-
     def _concealed(self) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
         count, decoded, end = 0, 0, Fraction(0)
-        for packet in self._packets():
+        for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
             try:
