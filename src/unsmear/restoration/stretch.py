@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -88,4 +89,6 @@ def _until(frames: Iterable[Frame], end: Fraction | None, after: int) -> Iterato
             if after == 0:
                 return
             after -= 1
+        elif end is not None and frame.duration is not None:
+            frame = replace(frame, duration=min(frame.duration, end - frame.pts))
         yield frame

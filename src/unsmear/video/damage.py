@@ -92,16 +92,28 @@ class Extent:
         ):  # counts empty ones, and has no duration without its index
             return cls(None, None, _OTHERS)
         slack = _FRAMES / rate if rate else _OTHERS
-        found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-        end = None
-        if found:  # as Matroska has it for each stream
-            end = 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])
-        elif stream.duration and stream.time_base:
-            end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-        elif container.duration:
+        end = _own_end(stream)
+        if end is None and container.duration:
             end = Fraction((container.start_time or 0) + container.duration, av.time_base)
             slack += _OTHERS if len(container.streams) > 1 else 0
         return cls(stream.frames or None, end, slack)
+
+
+def stream_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """When the last frame of a stream ends, seconds, where its container says that exactly: MP4,
+    MOV, Matroska and WebM do.
+    """
+    exact = {"mov", "matroska"} & {*container.format.name.split(",")}
+    return _own_end(stream) if exact else None
+
+
+def _own_end(stream: VideoStream) -> Fraction | None:
+    found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if found:  # as Matroska has it for each stream
+        return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])
+    if stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    return None
 
 
 def packet_end(packet: Packet[VideoStream]) -> Fraction:

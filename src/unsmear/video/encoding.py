@@ -289,6 +289,8 @@ class FrameEncoder:
     def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself otherwise
         self._ticks = ticks_of(info)
+        # Of pictures that are not packets yet: most encoders do not pass it on.
+        self._lasting: dict[int, int] = {}
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
         self._context = context
@@ -310,6 +312,7 @@ class FrameEncoder:
         frame.pts, frame.time_base = round(pts / self._ticks), self._ticks
         if duration:
             frame.duration = round(duration / self._ticks)
+            self._lasting[frame.pts] = frame.duration
         return self._packets(frame)
 
     def finish(self) -> list[EncodedPacket]:
@@ -323,7 +326,8 @@ class FrameEncoder:
             raise EncodeError(f"encoding failed: {error}") from None
         return [
             EncodedPacket(
-                packet.pts or 0, packet.dts or 0, packet.duration or 0, packet.is_keyframe,
+                packet.pts or 0, packet.dts or 0,
+                self._lasting.pop(packet.pts or 0, packet.duration or 0), packet.is_keyframe,
                 bytes(packet),
             )
             for packet in packets

@@ -19,7 +19,7 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
-from unsmear.video.damage import Damage, Extent, packet_end, shortfall
+from unsmear.video.damage import Damage, Extent, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import (
@@ -293,6 +293,7 @@ class VideoReader:
         stamped, self._first = self._first, None
         while stamped is not None:
             pts, decoded = stamped
+            following = next(self._frames, None)
             if (decoded.width, decoded.height) != (self.info.width, self.info.height):
                 raise InputError(
                     f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
@@ -301,9 +302,20 @@ class VideoReader:
             if not is_opaque(decoded):
                 raise self._transparent(f" at {float(pts * base):.3f} s")
             planes = planes_of(decoded, self.info.tags)
-            duration = decoded.duration * (decoded.time_base or base) if decoded.duration else None
-            yield Frame(rgb_from_planes(planes), pts * base, planes, duration=duration)
-            stamped = next(self._frames, None)
+            begin = pts * base
+            lasts = self._left(begin, decoded) if following is None else following[0] * base - begin
+            yield Frame(rgb_from_planes(planes), begin, planes, duration=lasts)
+            stamped = following
+
+    def _left(self, begin: Fraction, last: VideoFrame) -> Fraction | None:
+        """How long the last frame is shown, seconds, which no next one ends. Where decoding order
+        is another than that of presentation MP4 does not say it with the frame, and Matroska says
+        one duration for all frames; both say when the stream ends.
+        """
+        base, whole = self.stream.time_base, not (self.damage.there or self.damage.broke_off)
+        if whole and (end := stream_end(self._container, self.stream)) and end > begin:
+            return end - begin
+        return last.duration * (last.time_base or base or Fraction(0)) if last.duration else None
 
     def close(self) -> None:
         """Let go of the file."""
