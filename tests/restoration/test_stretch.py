@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tests.conftest import mild, stamps_of
+import av
+
+from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.test_files import DURATIONS, lasting, length_of
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
@@ -12,11 +14,37 @@ from unsmear.restoration.settings import Settings, Span
 MS = Fraction(1, 1000)
 
 
-def stretch(source, target, start=None, end=None, **named):
+def stretch(source, target, start=None, end=None, overwrite=False, **named):
     """Time stamps of the result, in milliseconds."""
     span = Span(start=None if start is None else start * MS, end=None if end is None else end * MS)
-    restore_file(source, target, mild(), 1, Settings(span=span), **named)
+    restore_file(source, target, mild(), 1, Settings(span=span, overwrite=overwrite), **named)
     return [stamp / MS for stamp in stamps_of(target)]
+
+
+def late(path, seconds):
+    """A clip with sound whose times begin so late."""
+    plain = write_video(path.with_name("plain.mp4"), frames=9, audio=True)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        copies = [target.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    return path
+
+
+def test_what_begins_late_begins_near_zero(tmp_path):
+    """As recordings of broadcasts do, whose clock stands anywhere."""
+    source, target, notes = late(tmp_path / "in.ts", 36_000), tmp_path / "out.mp4", []
+    stamps = stretch(source, target, on_note=notes.append)
+    assert abs(stamps[0]) < 100
+    assert sum("begins at 10:00:0" in note for note in notes) == 1
+    apart = {audio_packets(path)[0][0] - stamps_of(path)[0] for path in (source, target)}
+    assert max(apart) - min(apart) < MS
+    moderate = late(tmp_path / "moderate.ts", 3)
+    assert stretch(moderate, target, overwrite=True)[0] == 3000
 
 
 def test_the_last_frame_ends_where_the_stretch_ends(tmp_path):

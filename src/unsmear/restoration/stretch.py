@@ -19,6 +19,7 @@ from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
 
 Reader = VideoReader | FolderReader
+_LATE = 10  # seconds; transport streams begin a second or two late
 
 
 def open_reader(
@@ -48,6 +49,18 @@ def in_presentation_time(span: Span, reader: Reader) -> Span:
         start=None if span.start is None else zero + span.start,
         end=None if span.end is None else zero + span.end,
     )
+
+
+def beginning(span: Span, reader: VideoReader) -> Fraction:
+    """Presentation time that becomes zero in the result, seconds, of a stretch in presentation
+    time. Containers have no time before zero: what begins there is moved. So is what begins late:
+    clocks of transport streams may stand at any time of day, which in other containers would be
+    hours of nothing.
+    """
+    if span.start is not None:
+        return span.start
+    first = min(reader.start, reader.first_pts)
+    return first if first < 0 or first > _LATE else Fraction(0)
 
 
 def frames_expected(info: ClipInfo, span: Span) -> int | None:
