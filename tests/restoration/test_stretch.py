@@ -10,6 +10,8 @@ from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.test_files import DURATIONS, lasting, length_of
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
+from unsmear.video import reader
+from unsmear.video.reader import VideoReader
 
 MS = Fraction(1, 1000)
 
@@ -21,9 +23,9 @@ def stretch(source, target, start=None, end=None, overwrite=False, **named):
     return [stamp / MS for stamp in stamps_of(target)]
 
 
-def late(path, seconds):
+def late(path, seconds, frames=9, **named):
     """A clip with sound whose times begin so late."""
-    plain = write_video(path.with_name("plain.mp4"), frames=9, audio=True)
+    plain = write_video(path.with_name("plain.mp4"), frames=frames, audio=True, **named)
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         copies = [target.add_stream_from_template(stream) for stream in source.streams]
         for packet in source.demux():
@@ -45,6 +47,20 @@ def test_what_begins_late_begins_near_zero(tmp_path):
     assert max(apart) - min(apart) < MS
     moderate = late(tmp_path / "moderate.ts", 3)
     assert stretch(moderate, target, overwrite=True)[0] == 3000
+
+
+def test_a_stretch_of_what_begins_late_is_counted_in_its_own_time(tmp_path):
+    source, seen = late(tmp_path / "in.ts", 36_000), []
+    stretch(source, tmp_path / "out.mp4", start=100, end=201, on_progress=seen.append)
+    assert {progress.expected for progress in seen} == {3}
+    assert seen[-1].done == 3
+
+
+def test_the_middle_of_what_begins_late_is_sought(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "_SEEK_MARGIN", Fraction(1, 10))
+    source = late(tmp_path / "in.mkv", 36_000, frames=60, options={"g": "10"})
+    with VideoReader(source, start=Fraction(1)) as sought:
+        assert Fraction(1, 2) < sought.first_pts - sought.start < Fraction(9, 10)
 
 
 def test_the_last_frame_ends_where_the_stretch_ends(tmp_path):

@@ -304,7 +304,7 @@ class _Run:
     def watched(self, reader: Reader) -> Generator[Tensor, None, None]:
         """The pictures of the first pass, each reported when it is done with."""
         info, span = reader.info, in_presentation_time(self.settings.span, reader)
-        expected = frames_expected(info, span)
+        expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(0, expected, info, "watching"))
         done = 0
         with closing(ahead(reader)) as decoded:
@@ -335,7 +335,7 @@ class _Run:
             for sink in sinks:
                 sink.end()
 
-        expected = frames_expected(info, span)
+        expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(done, expected, info))
         lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.effort)
         results = restore_frames(

@@ -64,7 +64,9 @@ def beginning(span: Span, reader: VideoReader) -> Fraction:
 
 
 def frames_expected(info: ClipInfo, span: Span) -> int | None:
-    """How many frames a stretch of a clip should have, None if nobody knows."""
+    """How many frames a stretch of a clip, in the file's own time, should have; None if nobody
+    knows.
+    """
     if info.frames is None or span.whole or not info.rate:
         return info.frames
     first = span.offset * info.rate

@@ -46,8 +46,8 @@ class VideoReader:
 
     Args:
         path: of the file.
-        start: presentation time, seconds; reading begins at a key frame some seconds before.
-            Default: the beginning.
+        start: seconds after the file's beginning; reading begins at a key frame some seconds
+            before. Default: the beginning.
         deinterlace: make whole frames of interlaced ones (bwdif), one each.
         finest: time stamps rise by at least so many seconds, and by a tick.
 
@@ -104,7 +104,7 @@ class VideoReader:
 
     def _started(self, start: Fraction | None) -> Iterator[VideoFrame]:
         """Frames from a key frame before `start` on, or from the beginning if seeking fails."""
-        target = None if start is None else start - _SEEK_MARGIN
+        target = None if start is None else self.start + start - _SEEK_MARGIN
         base = self.stream.time_base
         if target is None or base is None or target <= (self.stream.start_time or 0) * base:
             return self._decoded()
