@@ -5,10 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 import av
+import pytest
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.test_files import DURATIONS, lasting, length_of
-from unsmear.restoration.files import restore_file
+from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.preview import write_preview
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video import reader
 from unsmear.video.reader import VideoReader
@@ -16,10 +18,10 @@ from unsmear.video.reader import VideoReader
 MS = Fraction(1, 1000)
 
 
-def stretch(source, target, start=None, end=None, overwrite=False, **named):
+def stretch(source, target, start=None, end=None, overwrite=False, window=1, **named):
     """Time stamps of the result, in milliseconds."""
     span = Span(start=None if start is None else start * MS, end=None if end is None else end * MS)
-    restore_file(source, target, mild(), 1, Settings(span=span, overwrite=overwrite), **named)
+    restore_file(source, target, mild(), window, Settings(span=span, overwrite=overwrite), **named)
     return [stamp / MS for stamp in stamps_of(target)]
 
 
@@ -67,3 +69,22 @@ def test_the_last_frame_ends_where_the_stretch_ends(tmp_path):
     source, target = lasting(tmp_path / "in.mp4", DURATIONS), tmp_path / "out.mp4"
     assert stretch(source, target, end=1000) == [0, 40, 80, 400, 440]
     assert length_of(target) == 1
+
+
+SPARSE = [40, 4960, 40, 40]
+
+
+@pytest.mark.parametrize("window", [1, "all"])
+def test_a_stretch_begins_with_what_is_shown_then(tmp_path, window):
+    source, target = lasting(tmp_path / "in.mp4", SPARSE), tmp_path / "out.mp4"
+    assert stretch(source, target, start=1000, window=window) == [0, 4000, 4040]
+    assert stretch(source, target, start=1000, end=4000, overwrite=True, window=window) == [0]
+    assert length_of(target) == 3
+    for start, first in ((20, 20), (5030, 10)):  # of frames that last no longer than usual
+        assert stretch(source, target, start=start, overwrite=True, window=window)[0] == first
+
+
+def test_a_preview_of_a_stretch_within_one_frame(tmp_path):
+    source = lasting(tmp_path / "in.mp4", SPARSE)
+    settings = Settings(span=Span(start=1000 * MS, end=4000 * MS))
+    assert write_preview(source, tmp_path / "look.png", mild(), 3, settings) == Outcome(1)

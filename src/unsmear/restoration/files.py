@@ -40,6 +40,7 @@ from unsmear.restoration.stretch import (
     Reader,
     beginning,
     frames_expected,
+    frames_from,
     frames_of,
     in_presentation_time,
     open_reader,
@@ -307,7 +308,7 @@ class _Run:
         expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(0, expected, info, "watching"))
         done = 0
-        with closing(ahead(reader)) as decoded:
+        with closing(ahead(frames_from(reader, span))) as decoded:
             for frame in decoded:
                 if span.start is not None and frame.pts < span.start:
                     continue

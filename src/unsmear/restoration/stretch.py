@@ -19,6 +19,7 @@ from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
 
 Reader = VideoReader | FolderReader
+_LONG = Fraction(3, 2)  # frames: time stamps of a constant rate are not exact
 _LATE = 10  # seconds; transport streams begin a second or two late
 
 
@@ -86,7 +87,7 @@ def frames_of(
         number = max(done - before, 0)
         reader.skip(number)
     held: deque[Frame] = deque(maxlen=before)
-    frames = iter(reader)
+    frames = frames_from(reader, span)
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
             after = 0 if window == "all" else frames_after(model, window, effort)
@@ -96,6 +97,22 @@ def frames_of(
         if inside or window != "all":  # whose first pass saw nothing before the stretch
             held.append(frame)
     return 0, iter(())
+
+
+def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
+    """Frames of a reader. One before the start of a stretch, in presentation time, that is still
+    shown long after it is there at the start, for the rest of its time. At a constant rate, where
+    the next one comes before a frame's time is over, that is none.
+    """
+    start, usual = span.start, 1 / (reader.info.rate or Fraction(25))
+    for frame in reader:
+        if start is not None and frame.duration and frame.pts < start:
+            rest = frame.pts + frame.duration - start
+            usual = min(usual, frame.duration)
+            if rest > _LONG * usual:
+                yield replace(frame, pts=start, duration=rest)
+                continue
+        yield frame
 
 
 def _until(frames: Iterable[Frame], end: Fraction | None, after: int) -> Iterator[Frame]:
