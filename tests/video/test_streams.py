@@ -255,6 +255,29 @@ def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
     rewrite(path, tmp_path / "out.mp4")
 
 
+def test_chapters_hide_no_other_data(tmp_path):
+    """As cameras write it: where they were, in a stream of its own. MP4 has chapters in one too."""
+    source, path = write_video(tmp_path / "in.mp4", frames=30), tmp_path / "places.mp4"
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(plain.streams.video[0])
+        data = target.add_data_stream("bin_data")
+        target.set_chapters(CHAPTERS)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                target.mux(packet)
+        packet = av.Packet(b"here")
+        packet.pts = packet.dts = 0
+        packet.time_base, packet.stream = MS, data
+        target.mux(packet)
+    with av.open(str(path)) as container:
+        kinds = [stream.type for stream in container.streams]
+    assert kinds == ["video", "data", "data"]
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mp4").notes
+    assert notes == ["data stream 1 is left out: .mp4 does not hold it"]
+
+
 def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
     source = rich_video(tmp_path / "in.mp4", sound=("aac", "aac"))
     original = writer.assemble

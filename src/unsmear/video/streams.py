@@ -18,7 +18,7 @@ from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import AttachmentStream, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from unsmear.video.cut import Cut
@@ -87,9 +87,16 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         return _converted(stream, name, _SOUND[suffix])
     if kind == "subtitle" and codec in _TEXT_KINDS:
         return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
-    if kind == "data" and (source.chapters() or "timecode" in stream.metadata):
-        return Carried(stream.index, "drop")  # chapters and time code are written anew
+    if kind == "data" and (_holds_chapters(stream) or "timecode" in stream.metadata):
+        return Carried(stream.index, "drop")  # both are written anew
     return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not hold it")
+
+
+def _holds_chapters(stream: Stream) -> bool:
+    """Whether it is a track that FFmpeg reads itself, and gives nothing of. So it does with a track
+    of no duration, which holds something else.
+    """
+    return stream.discard == Discard.all and bool(stream.duration)
 
 
 def _converted(stream: AudioStream, name: str, encoder: str) -> Carried:
