@@ -19,7 +19,7 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
-from unsmear.video.damage import Damage, Extent, packet_end, shortfall, stream_end
+from unsmear.video.damage import Damage, Extent, Head, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import (
@@ -241,10 +241,12 @@ class VideoReader:
 
     def _concealed(self) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
-        count, decoded, end = 0, 0, Fraction(0)
+        count, decoded, end, head = 0, 0, Fraction(0), Head()
         for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
+                if not decoded:
+                    head.see(packet)
             try:
                 frames = self.stream.decode(packet)
             except av.EOFError:
@@ -253,6 +255,8 @@ class VideoReader:
                 self.damage.packets += 1
                 frames = []
             for frame in frames:
+                if not decoded and self._whole:
+                    self.damage.early = max(head.lost(frame) - self.damage.packets, 0)
                 self.damage.frames += frame.is_corrupt
                 self._interlaced |= frame.interlaced_frame
                 self.damage.interlaced += frame.interlaced_frame and not self._deinterlace
