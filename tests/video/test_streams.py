@@ -14,6 +14,7 @@ from tests.video.test_files import rewrite
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video import writer
+from unsmear.video.describe import describe_streams
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
 
@@ -233,6 +234,17 @@ def test_a_second_video_stream_is_passed_on(tmp_path):
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert len(container.streams.video) == 2
         assert sum(1 for _ in container.decode(video=1)) == 6
+
+
+def test_animated_avif_is_more_than_its_first_picture(tmp_path):
+    source = write_video(
+        tmp_path / "in.avif", codec="libsvtav1", options={"preset": "12"}, frames=5, size=(64, 64)
+    )
+    with VideoReader(source) as reader:
+        assert len([*reader]) == 5
+        notes = Origin.of(reader, ".mkv").notes
+    assert notes == ["video stream 0 (av1) is left out: a picture without a time"]
+    assert describe_streams(source).frames == 5
 
 
 def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):

@@ -24,7 +24,7 @@ from av.subtitles.stream import SubtitleStream
 from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
-from unsmear.video.opening import is_cover
+from unsmear.video.opening import is_cover, is_still
 from unsmear.video.routes import Copy, Route, Sound, Text, shape_for
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         return Carried(stream.index, "attach")
     if kind == "attachment":
         return Carried(stream.index, "drop", note=f"{name} is left out: it needs .mkv")
+    if isinstance(stream, av.VideoStream) and kind == "video" and is_still(stream):
+        return Carried(stream.index, "drop", note=f"{name} is left out: a picture without a time")
     if _fits(source, stream, suffix):
         return Carried(stream.index, "copy")
     if kind == "audio" and codec:
