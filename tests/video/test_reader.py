@@ -18,6 +18,8 @@ from unsmear.restoration.settings import Settings, Span
 from unsmear.video import reader as reader_module
 from unsmear.video.damage import Damage
 from unsmear.video.encoding import EncodeChoice
+from unsmear.video.formats import PixelFormat
+from unsmear.video.frames import planes_of, tags_of
 from unsmear.video.reader import VideoReader
 
 GRAYS = ("gray", "gray10le", "gray12le")
@@ -169,6 +171,7 @@ def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
             plane = plain.planes[0]
             luma = np.frombuffer(plane, deep).reshape(plane.height, -1)[:, : plane.width]
             assert np.array_equal(frame.planes.y.numpy(), luma)
+            assert (frame.planes.down_x, frame.planes.down_y) == (1, 1)  # as phones want it
             middle = 1 << (frame.planes.depth - 1)
             assert {*np.unique(frame.planes.u.numpy()), *np.unique(frame.planes.v.numpy())} == {
                 middle
@@ -177,6 +180,14 @@ def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
             white = (1 << frame.planes.depth) - 1
             shown = (luma.astype(np.float64) / white - low) / (high - low)
             assert np.abs(frame.rgb.numpy() - shown.clip(0, 1)).max() < 0.005
+
+
+@pytest.mark.parametrize(("size", "name"), [((6, 4), "yuv420p"), ((5, 4), "yuv444p")])
+def test_gray_of_odd_size_is_not_halved(size, name):
+    frame = av.VideoFrame(*size, "gray")
+    planes = planes_of(frame, tags_of(frame))
+    assert PixelFormat.of(planes).name == name
+    assert planes.u.shape == ((2, 3) if name == "yuv420p" else (4, 5))
 
 
 def test_gray_of_16_bits_is_written_with_those_that_encoders_take(tmp_path):
