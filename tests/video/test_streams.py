@@ -27,7 +27,7 @@ SUBTITLES = {"mkv": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "web
 SOUND = {"mkv": "flac", "mp4": "aac", "mov": "pcm_s16le", "webm": "libopus"}
 
 
-def rich_video(path, *, sound=("aac",), cover=False):
+def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):
     """A second of video with sound in two languages, subtitles, chapters and attachments."""
     kind = path.suffix[1:]
     plain = write_video(path.with_name(f"plain.{kind}"), frames=30, codec=_codec(kind))
@@ -35,7 +35,7 @@ def rich_video(path, *, sound=("aac",), cover=False):
         video = target.add_stream_from_template(source.streams.video[0], opaque=True)
         video.metadata.update({"title": "Main view"})
         tracks = [target.add_stream(name, rate=48000, layout="stereo") for name in sound]
-        for track, language in zip(tracks, ("deu", "fra"), strict=False):
+        for track, language in zip(tracks, languages, strict=False):
             track.metadata["language"] = language
         text = target.add_stream(SUBTITLES[kind])
         text.codec_context.subtitle_header = _header()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +24,7 @@ from av.subtitles.stream import SubtitleStream
 from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
+from unsmear.video.languages import macintosh_language
 from unsmear.video.opening import is_cover, is_still
 from unsmear.video.routes import Copy, Route, Sound, Text, shape_for
 
@@ -68,7 +69,17 @@ def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried
         suffix: of the file to write, such as .mp4.
     """
     others = [stream for stream in source.streams if stream.index != main]
-    return [_plan(source, stream, suffix) for stream in others]
+    return [_named(_plan(source, stream, suffix), stream, suffix) for stream in others]
+
+
+def _named(plan: Carried, stream: Stream, suffix: str) -> Carried:
+    """The same, saying so where the stream's language is lost."""
+    language = stream.metadata.get("language", "und")
+    if suffix != ".mov" or plan.how == "drop" or language == "und" or macintosh_language(language):
+        return plan
+    lost = f"the language of {stream.type} stream {stream.index}, {language}, is not kept"
+    notes = [*([plan.note] if plan.note else []), f"{lost}: .mov has no code for it"]
+    return replace(plan, note="; ".join(notes))
 
 
 def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
@@ -221,18 +232,23 @@ class Carrier:
 
 def _labelled(target: Stream, source: Stream) -> Stream:
     """Give a stream the other's language, title and role."""
-    target.metadata.update(stream_metadata(source))
+    target.metadata.update(stream_metadata(source, target.container.format.name))
     target.disposition = Disposition(int(source.disposition))
     return target
 
 
-def stream_metadata(stream: Stream) -> dict[str, str]:
-    """Of a stream, without what a muxer writes of itself (durations, sizes, encoders)."""
-    return {
+def stream_metadata(stream: Stream, muxer: str) -> dict[str, str]:
+    """Of a stream, for a muxer by FFmpeg's name, without what one writes of itself (durations,
+    sizes, encoders).
+    """
+    kept = {
         key: value
         for key, value in stream.metadata.items()
         if key.upper().split("-")[0] not in _OWN and not key.startswith("_STATISTICS")
     }
+    if muxer == "mov" and "language" in kept:
+        kept["language"] = macintosh_language(kept["language"]) or "und"
+    return kept
 
 
 _OWN = {"ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "VENDOR_ID", "ROTATE"}

@@ -158,7 +158,9 @@ def assemble(
                     joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
-                whole, own, notes = _texts(source, origin, first * ticks_of(info), info.rate)
+                whole, own, notes = _texts(
+                    source, origin, first * ticks_of(info), info.rate, target.format.name
+                )
                 target.metadata.update(whole)
                 video.metadata.update(own)
                 others = carrier.packets()
@@ -175,13 +177,13 @@ def assemble(
 
 
 def _texts(
-    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None
+    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None, muxer: str
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """What a source says of itself and of its video, with the time code of the first frame that is
     written, which comes at `first`, seconds; and what cannot be kept, for the user.
     """
     main = source.streams[origin.main]
-    whole, own = file_metadata(source.metadata), stream_metadata(main)
+    whole, own = file_metadata(source.metadata), stream_metadata(main, muxer)
     if origin.start <= 0:
         return whole, own, []
     begin = (main.start_time or 0) * (main.time_base or 0)
