@@ -121,6 +121,20 @@ def test_what_breaks_off_with_an_error_is_told_too():
     assert both.notes() == ["the file breaks off: 3 of 8 frames are there"]
 
 
+def test_packets_before_the_first_key_frame_are_counted(tmp_path):
+    """A transport stream that was cut anywhere."""
+    whole = write_video(tmp_path / "in.ts", frames=20, options={"g": "10", "preset": "ultrafast"})
+    with av.open(str(whole)) as container:
+        second = [packet.pos for packet in container.demux(video=0)][1]
+    cut_off = tmp_path / "cut.ts"
+    cut_off.write_bytes(whole.read_bytes()[second:])
+    frames, notes = notes_of(cut_off)
+    assert frames == 10
+    assert len(notes) == 1
+    assert notes[0].startswith("9 packets before the first key frame cannot be decoded")
+    assert notes_of(whole) == (20, [])
+
+
 def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
     source = faststart(tmp_path / "in.mp4", frames=300, options={"g": "15"}, size=(128, 96))
     with VideoReader(cut(source, 0.9), start=Fraction(7)) as reader:

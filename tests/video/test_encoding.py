@@ -55,3 +55,15 @@ def test_the_same_pictures_give_the_same_packets(codec):
         results.add(b"".join(packet.data for packet in packets))
         del other_memory
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("codec", ["auto", "prores"])
+def test_prores_4444_stays_prores(codec):
+    """Which is decoded with more bits than can be encoded."""
+    source, size = PixelFormat(12, 0, 0), (64, 48)
+    encoding = choose_encoding(EncodeChoice(codec=codec), "prores", source, ".mov", size)
+    assert (encoding.encoder.family, encoding.pixel_format.name) == ("prores", "yuv444p10le")
+    assert encoding.notes == ("12 bits become 10: the ProRes encoder has no more",)
+    asked = EncodeChoice(pixel_format=source)
+    assert choose_encoding(asked, "prores", source, ".mov", size).encoder.family == "hevc"
+    assert choose_encoding(EncodeChoice(), "hevc", source, ".mov", size).pixel_format == source

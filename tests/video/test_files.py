@@ -50,6 +50,49 @@ def test_every_time_stamp_is_kept(tmp_path, container, pts):
     assert stamps_of(tmp_path / f"out.{container}") == stamps_of(source)
 
 
+def lasting(path, durations):
+    """A clip in which each frame is shown for so many milliseconds, the last one too."""
+    pts = [sum(durations[:number]) for number in range(len(durations))]
+    plain = write_video(
+        path.with_name("plain.mp4"), pts=pts, codec="mpeg4", time_base=Fraction(1, 1000)
+    )
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        for packet, milliseconds in zip(packets, durations, strict=True):
+            packet.duration = round(Fraction(milliseconds, 1000) / packet.time_base)
+            packet.stream = stream
+            target.mux(packet)
+    return path
+
+
+def length_of(path):
+    with av.open(str(path)) as container:
+        return Fraction(container.duration, av.time_base)
+
+
+DURATIONS = [40, 40, 320, 40, 1500]
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "webm"])
+def test_every_frame_is_shown_as_long_as_it_was(tmp_path, container):
+    """The last one is ended by nothing but its duration; H.264 decodes another one last."""
+    source, target = lasting(tmp_path / "in.mp4", DURATIONS), tmp_path / f"out.{container}"
+    shown = [frame.duration * 1000 for frame in rewrite(source, target)]
+    assert shown == DURATIONS
+    assert length_of(target) == length_of(source) == Fraction(sum(DURATIONS), 1000)
+    with VideoReader(target) as reader:
+        assert [frame.duration * 1000 for frame in reader] == DURATIONS
+
+
+def test_a_gap_before_the_last_frames_makes_nothing_longer(tmp_path):
+    """MP4 with frames that are decoded in another order than they are shown."""
+    pts = [*range(0, 20_000, 1000), 300_000, 301_000]
+    source, target = write_video(tmp_path / "in.mp4", pts=pts), tmp_path / "out.mp4"
+    rewrite(source, target)
+    assert abs(length_of(target) - Fraction(302_001, 30_000)) < Fraction(1, 500)
+
+
 def test_sound_is_copied_packet_by_packet(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=30, audio=True)
     rewrite(source, tmp_path / "out.mp4")

@@ -18,6 +18,8 @@ from unsmear.restoration.settings import Settings, Span
 from unsmear.video import reader as reader_module
 from unsmear.video.damage import Damage
 from unsmear.video.encoding import EncodeChoice
+from unsmear.video.formats import PixelFormat
+from unsmear.video.frames import planes_of, tags_of
 from unsmear.video.reader import VideoReader
 
 GRAYS = ("gray", "gray10le", "gray12le")
@@ -169,6 +171,7 @@ def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
             plane = plain.planes[0]
             luma = np.frombuffer(plane, deep).reshape(plane.height, -1)[:, : plane.width]
             assert np.array_equal(frame.planes.y.numpy(), luma)
+            assert (frame.planes.down_x, frame.planes.down_y) == (1, 1)  # as phones want it
             middle = 1 << (frame.planes.depth - 1)
             assert {*np.unique(frame.planes.u.numpy()), *np.unique(frame.planes.v.numpy())} == {
                 middle
@@ -177,6 +180,14 @@ def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
             white = (1 << frame.planes.depth) - 1
             shown = (luma.astype(np.float64) / white - low) / (high - low)
             assert np.abs(frame.rgb.numpy() - shown.clip(0, 1)).max() < 0.005
+
+
+@pytest.mark.parametrize(("size", "name"), [((6, 4), "yuv420p"), ((5, 4), "yuv444p")])
+def test_gray_of_odd_size_is_not_halved(size, name):
+    frame = av.VideoFrame(*size, "gray")
+    planes = planes_of(frame, tags_of(frame))
+    assert PixelFormat.of(planes).name == name
+    assert planes.u.shape == ((2, 3) if name == "yuv420p" else (4, 5))
 
 
 def test_gray_of_16_bits_is_written_with_those_that_encoders_take(tmp_path):
@@ -226,6 +237,23 @@ def test_packets_that_nobody_can_decode_are_counted(tmp_path):
     )
     assert 36 <= outcome.frames < 40
     assert any("could not be decoded" in note for note in notes)
+
+
+def test_packets_that_hold_nothing_are_counted_and_not_the_end(tmp_path):
+    """As recorders write them for frames that they dropped."""
+    source = write_video(tmp_path / "in.mp4", frames=12, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(source)) as container:
+        places = [(p.pos, p.pos + p.size) for p in container.demux(video=0) if p.size]
+    (begin, end), last = places[5], places[-1][1]
+    contents = bytearray(source.read_bytes())
+    contents[begin:last] = contents[end:last] + bytes(end - begin)
+    size = contents.find(b"stsz") + 16 + 4 * 5
+    contents[size : size + 4] = bytes(4)
+    source.write_bytes(contents)
+    with VideoReader(source) as reader:
+        stamps = [frame.pts * 30000 / 1001 for frame in reader]
+        assert stamps == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+        assert reader.damage == Damage(packets=1)
 
 
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):

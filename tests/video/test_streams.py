@@ -14,6 +14,7 @@ from tests.video.test_files import rewrite
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video import writer
+from unsmear.video.describe import describe_streams
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
 
@@ -26,7 +27,7 @@ SUBTITLES = {"mkv": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "web
 SOUND = {"mkv": "flac", "mp4": "aac", "mov": "pcm_s16le", "webm": "libopus"}
 
 
-def rich_video(path, *, sound=("aac",), cover=False):
+def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):
     """A second of video with sound in two languages, subtitles, chapters and attachments."""
     kind = path.suffix[1:]
     plain = write_video(path.with_name(f"plain.{kind}"), frames=30, codec=_codec(kind))
@@ -34,7 +35,7 @@ def rich_video(path, *, sound=("aac",), cover=False):
         video = target.add_stream_from_template(source.streams.video[0], opaque=True)
         video.metadata.update({"title": "Main view"})
         tracks = [target.add_stream(name, rate=48000, layout="stereo") for name in sound]
-        for track, language in zip(tracks, ("deu", "fra"), strict=False):
+        for track, language in zip(tracks, languages, strict=False):
             track.metadata["language"] = language
         text = target.add_stream(SUBTITLES[kind])
         text.codec_context.subtitle_header = _header()
@@ -235,6 +236,17 @@ def test_a_second_video_stream_is_passed_on(tmp_path):
         assert sum(1 for _ in container.decode(video=1)) == 6
 
 
+def test_animated_avif_is_more_than_its_first_picture(tmp_path):
+    source = write_video(
+        tmp_path / "in.avif", codec="libsvtav1", options={"preset": "12"}, frames=5, size=(64, 64)
+    )
+    with VideoReader(source) as reader:
+        assert len([*reader]) == 5
+        notes = Origin.of(reader, ".mkv").notes
+    assert notes == ["video stream 0 (av1) is left out: a picture without a time"]
+    assert describe_streams(source).frames == 5
+
+
 def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=4)
     path = tmp_path / "data.mkv"
@@ -253,6 +265,29 @@ def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
         notes = Origin.of(reader, ".mp4").notes
     assert any(note.startswith("data stream") and ".mp4" in note for note in notes)
     rewrite(path, tmp_path / "out.mp4")
+
+
+def test_chapters_hide_no_other_data(tmp_path):
+    """As cameras write it: where they were, in a stream of its own. MP4 has chapters in one too."""
+    source, path = write_video(tmp_path / "in.mp4", frames=30), tmp_path / "places.mp4"
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(plain.streams.video[0])
+        data = target.add_data_stream("bin_data")
+        target.set_chapters(CHAPTERS)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                target.mux(packet)
+        packet = av.Packet(b"here")
+        packet.pts = packet.dts = 0
+        packet.time_base, packet.stream = MS, data
+        target.mux(packet)
+    with av.open(str(path)) as container:
+        kinds = [stream.type for stream in container.streams]
+    assert kinds == ["video", "data", "data"]
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mp4").notes
+    assert notes == ["data stream 1 is left out: .mp4 does not hold it"]
 
 
 def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -39,13 +38,16 @@ from unsmear.restoration.stream import (
 )
 from unsmear.restoration.stretch import (
     Reader,
+    beginning,
     frames_expected,
+    frames_from,
     frames_of,
     in_presentation_time,
     open_reader,
 )
 from unsmear.restoration.work import WorkFolder, fingerprint
 from unsmear.video.container import check_container
+from unsmear.video.describe import clock
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.orientation import orientation_of, picture_notes
@@ -211,8 +213,7 @@ class _Run:
         ]
         for kind, encoding, one in zip(kinds, encodings, written, strict=True):
             check_container(_target_of(target, kind), encoding, one, one.width)
-        # Containers have no time before zero: what begins there is moved, sound and all.
-        offset = span.offset if span.start is not None else min(reader.first_pts, Fraction(0))
+        offset = beginning(span, reader)
         # A whole number of ticks, or two frames could fall on one.
         offset = offset // ticks_of(info) * ticks_of(info)
         origin = Origin.of(reader, suffix, offset, span.end)
@@ -223,6 +224,11 @@ class _Run:
             self.on_note("HDR10 metadata is not kept: only --codec hevc and av1 hold it")
         if offset < 0:
             self.on_note("the video begins before zero: all time stamps were moved to zero")
+        elif offset > 0 and span.start is None:
+            self.on_note(
+                f"the video begins at {clock(float(offset))}: all time stamps were moved, so that "
+                "the result begins at zero"
+            )
         job["encoding"] = [
             [e.encoder.name, dict(e.encoder.options), e.crf, e.pixel_format.name] for e in encodings
         ]
@@ -299,10 +305,10 @@ class _Run:
     def watched(self, reader: Reader) -> Generator[Tensor, None, None]:
         """The pictures of the first pass, each reported when it is done with."""
         info, span = reader.info, in_presentation_time(self.settings.span, reader)
-        expected = frames_expected(info, span)
+        expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(0, expected, info, "watching"))
         done = 0
-        with closing(ahead(reader)) as decoded:
+        with closing(ahead(frames_from(reader, span))) as decoded:
             for frame in decoded:
                 if span.start is not None and frame.pts < span.start:
                     continue
@@ -330,7 +336,7 @@ class _Run:
             for sink in sinks:
                 sink.end()
 
-        expected = frames_expected(info, span)
+        expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(done, expected, info))
         lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.effort)
         results = restore_frames(

@@ -22,7 +22,7 @@ from unsmear.restoration.paths import check_kind, check_source, encoding_asked
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_after
-from unsmear.restoration.stretch import in_presentation_time
+from unsmear.restoration.stretch import frames_from, in_presentation_time
 from unsmear.video.describe import measured_length
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import write_image
@@ -129,7 +129,8 @@ def _restore_at(
             when += reader.start
         for note in reader.notes:
             on_note(note)
-        span, frames = in_presentation_time(settings.span, reader), iter(reader)
+        span = in_presentation_time(settings.span, reader)
+        frames = frames_from(reader, span)
         current: Frame | None = None
         for frame in frames:
             if current is not None and span.end is not None and frame.pts >= span.end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,8 @@ from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
 
 Reader = VideoReader | FolderReader
+_LONG = Fraction(3, 2)  # frames: time stamps of a constant rate are not exact
+_LATE = 10  # seconds; transport streams begin a second or two late
 
 
 def open_reader(
@@ -49,8 +52,22 @@ def in_presentation_time(span: Span, reader: Reader) -> Span:
     )
 
 
+def beginning(span: Span, reader: VideoReader) -> Fraction:
+    """Presentation time that becomes zero in the result, seconds, of a stretch in presentation
+    time. Containers have no time before zero: what begins there is moved. So is what begins late:
+    clocks of transport streams may stand at any time of day, which in other containers would be
+    hours of nothing.
+    """
+    if span.start is not None:
+        return span.start
+    first = min(reader.start, reader.first_pts)
+    return first if first < 0 or first > _LATE else Fraction(0)
+
+
 def frames_expected(info: ClipInfo, span: Span) -> int | None:
-    """How many frames a stretch of a clip should have, None if nobody knows."""
+    """How many frames a stretch of a clip, in the file's own time, should have; None if nobody
+    knows.
+    """
     if info.frames is None or span.whole or not info.rate:
         return info.frames
     first = span.offset * info.rate
@@ -70,7 +87,7 @@ def frames_of(
         number = max(done - before, 0)
         reader.skip(number)
     held: deque[Frame] = deque(maxlen=before)
-    frames = iter(reader)
+    frames = frames_from(reader, span)
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
             after = 0 if window == "all" else frames_after(model, window, effort)
@@ -82,10 +99,28 @@ def frames_of(
     return 0, iter(())
 
 
+def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
+    """Frames of a reader. One before the start of a stretch, in presentation time, that is still
+    shown long after it is there at the start, for the rest of its time. At a constant rate, where
+    the next one comes before a frame's time is over, that is none.
+    """
+    start, usual = span.start, 1 / (reader.info.rate or Fraction(25))
+    for frame in reader:
+        if start is not None and frame.duration and frame.pts < start:
+            rest = frame.pts + frame.duration - start
+            usual = min(usual, frame.duration)
+            if rest > _LONG * usual:
+                yield replace(frame, pts=start, duration=rest)
+                continue
+        yield frame
+
+
 def _until(frames: Iterable[Frame], end: Fraction | None, after: int) -> Iterator[Frame]:
     for frame in frames:
         if end is not None and frame.pts >= end:
             if after == 0:
                 return
             after -= 1
+        elif end is not None and frame.duration is not None:
+            frame = replace(frame, duration=min(frame.duration, end - frame.pts))
         yield frame

@@ -17,6 +17,7 @@ from typing import BinaryIO
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 _FRAMES = Fraction(3, 2)  # what a file may be wrong by about the end of one of its streams
@@ -33,6 +34,7 @@ class Damage:
 
     Attributes:
         packets: that no decoder made sense of.
+        early: packets before the first key frame, without which they cannot be decoded.
         frames: that the decoder marked as damaged.
         stamps: time stamps that did not rise and were moved.
         interlaced: frames of two fields that were taken for whole ones, as the first one is.
@@ -42,6 +44,7 @@ class Damage:
     """
 
     packets: int = 0
+    early: int = 0
     frames: int = 0
     stamps: int = 0
     interlaced: int = 0
@@ -51,6 +54,11 @@ class Damage:
     def notes(self) -> list[str]:
         """For the user, one line each."""
         lines = []
+        if self.early:
+            lines.append(
+                f"{self.early} packets before the first key frame cannot be decoded: the result "
+                "begins with that one"
+            )
         if self.packets:
             lines.append(f"{self.packets} packets could not be decoded; their frames are missing")
         if self.frames:
@@ -67,6 +75,26 @@ class Damage:
         elif self.broke_off:
             lines.append("the file breaks off; the frames before are kept")
         return lines
+
+
+class Head:
+    """Packets before the first key frame, of which decoders give nothing and say nothing."""
+
+    def __init__(self) -> None:
+        self._shown: list[Fraction] = []
+        self._begun = False
+
+    def see(self, packet: Packet[VideoStream]) -> None:
+        """Take the next packet, until a frame comes."""
+        self._begun |= packet.is_keyframe
+        if not self._begun and packet.pts is not None:
+            self._shown.append(packet.pts * packet.time_base)
+
+    def lost(self, first: VideoFrame) -> int:
+        """How many are shown before the first frame that came, and so never come."""
+        if first.pts is None or first.time_base is None:
+            return 0
+        return sum(shown < first.pts * first.time_base for shown in self._shown)
 
 
 @dataclass(frozen=True)
@@ -92,16 +120,28 @@ class Extent:
         ):  # counts empty ones, and has no duration without its index
             return cls(None, None, _OTHERS)
         slack = _FRAMES / rate if rate else _OTHERS
-        found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-        end = None
-        if found:  # as Matroska has it for each stream
-            end = 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])
-        elif stream.duration and stream.time_base:
-            end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-        elif container.duration:
+        end = _own_end(stream)
+        if end is None and container.duration:
             end = Fraction((container.start_time or 0) + container.duration, av.time_base)
             slack += _OTHERS if len(container.streams) > 1 else 0
         return cls(stream.frames or None, end, slack)
+
+
+def stream_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """When the last frame of a stream ends, seconds, where its container says that exactly: MP4,
+    MOV, Matroska and WebM do.
+    """
+    exact = {"mov", "matroska"} & {*container.format.name.split(",")}
+    return _own_end(stream) if exact else None
+
+
+def _own_end(stream: VideoStream) -> Fraction | None:
+    found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if found:  # as Matroska has it for each stream
+        return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])
+    if stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    return None
 
 
 def packet_end(packet: Packet[VideoStream]) -> Fraction:

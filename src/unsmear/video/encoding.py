@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -23,6 +23,7 @@ from unsmear.video.spool import EncodedPacket
 
 Family = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+_PRORES_BITS = 10  # of its encoder; decoded, ProRes 4444 has 12
 _TINY = 64  # pixels: a picture of one coding tree unit
 _LARGE = 2560 * 1440  # pixels
 
@@ -143,28 +144,36 @@ def choose_encoding(
     """
     wanted = choice.pixel_format or source
 
-    def fits(row: Encoder) -> bool:
-        odd = size[0] % (1 << wanted.down_x) or size[1] % (1 << wanted.down_y)
-        return suffix in row.containers and wanted.name in row.formats() and (row.odd or not odd)
+    def taken(row: Encoder) -> tuple[PixelFormat, tuple[str, ...]] | None:
+        """What it is given, and what is to be told of that; None if it does not fit."""
+        form = wanted
+        notes: tuple[str, ...] = ()
+        if row.family == "prores" and choice.pixel_format is None and source.depth > _PRORES_BITS:
+            form = replace(source, depth=_PRORES_BITS)
+            notes = (f"{source.depth} bits become {_PRORES_BITS}: the ProRes encoder has no more",)
+        odd = size[0] % (1 << form.down_x) or size[1] % (1 << form.down_y)
+        fits = suffix in row.containers and form.name in row.formats() and (row.odd or not odd)
+        return (form, notes) if fits else None
 
     if choice.lossless or choice.codec != "auto":
         row = ENCODERS["ffv1" if choice.codec == "auto" else choice.codec]
-        if not fits(row):
+        if (found := taken(row)) is None:
             raise OutputError(_misfit(row, wanted, suffix, size))
-        return Encoding(row, row.crf if choice.crf is None else choice.crf, wanted)
+        return Encoding(row, row.crf if choice.crf is None else choice.crf, *found)
     crf = choice.crf
     family = _FAMILY_OF.get(source_codec, "h264")
     for name in dict.fromkeys((family, *_widely_played(wanted), "ffv1")):
         row = ENCODERS[name]
-        if not fits(row):
+        if (found := taken(row)) is None:
             continue
         if crf is not None and (row.crf is None or crf > row.worst_crf):
             allowed = "none" if row.crf is None else f"0 to {row.worst_crf}"
             raise OutputError(f"crf is {crf}, but {name} takes {allowed}: choose another --codec")
-        notes = () if name == source_codec else (
-            f"{source_codec} becomes {name} ({wanted.name}, {size[0]}x{size[1]}, {suffix})",
-        )  # fmt: skip
-        return Encoding(row, row.crf if crf is None else crf, wanted, notes)
+        form, notes = found
+        if name != source_codec:
+            becomes = f"{name} ({form.name}, {size[0]}x{size[1]}, {suffix})"
+            notes = (f"{source_codec} becomes {becomes}", *notes)
+        return Encoding(row, row.crf if crf is None else crf, form, notes)
     raise OutputError(_misfit(None, wanted, suffix, size))
 
 
@@ -289,6 +298,8 @@ class FrameEncoder:
     def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself otherwise
         self._ticks = ticks_of(info)
+        # Of pictures that are not packets yet: most encoders do not pass it on.
+        self._lasting: dict[int, int] = {}
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
         self._context = context
@@ -310,6 +321,7 @@ class FrameEncoder:
         frame.pts, frame.time_base = round(pts / self._ticks), self._ticks
         if duration:
             frame.duration = round(duration / self._ticks)
+            self._lasting[frame.pts] = frame.duration
         return self._packets(frame)
 
     def finish(self) -> list[EncodedPacket]:
@@ -323,7 +335,8 @@ class FrameEncoder:
             raise EncodeError(f"encoding failed: {error}") from None
         return [
             EncodedPacket(
-                packet.pts or 0, packet.dts or 0, packet.duration or 0, packet.is_keyframe,
+                packet.pts or 0, packet.dts or 0,
+                self._lasting.pop(packet.pts or 0, packet.duration or 0), packet.is_keyframe,
                 bytes(packet),
             )
             for packet in packets

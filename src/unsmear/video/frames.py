@@ -126,9 +126,11 @@ def _planes_of_gray(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
         return _planes_of_gray(frame.reformat(format=wanted), tags)
     depth = int(found[1] or 8)
     luma = _plane(frame, 0, depth)
-    flat = torch.full_like(luma, 1 << (depth - 1))
-    planes = YuvPlanes(luma, flat, flat.clone(), depth, 0, 0, tags)
-    return convert_planes(planes, PixelFormat(_written_depth(depth), 0, 0))
+    # Halved there is as little colour, and phones play 4:2:0 alone; not all codecs halve odd sizes.
+    down = int(frame.width % 2 == frame.height % 2 == 0)
+    flat = torch.full_like(luma[:: 1 + down, :: 1 + down], 1 << (depth - 1))
+    planes = YuvPlanes(luma, flat, flat.clone(), depth, down, down, tags)
+    return convert_planes(planes, PixelFormat(_written_depth(depth), down, down))
 
 
 def _written_depth(bits: int) -> int:

@@ -61,8 +61,14 @@ def _holds_many(path: Path) -> bool:
 
 
 def moving_pictures(container: InputContainer) -> list[VideoStream]:
-    """Streams of video that are more than a cover, in the file's order."""
-    return [stream for stream in container.streams.video if not is_cover(stream)]
+    """Streams of video that are more than a cover, in the file's order, but stills last."""
+    shown = [stream for stream in container.streams.video if not is_cover(stream)]
+    return sorted(shown, key=is_still)
+
+
+def is_still(stream: VideoStream) -> bool:
+    """Pictures without a time: animated AVIF begins with one, for programs that show no more."""
+    return stream.frames == 1 and not stream.duration
 
 
 def is_cover(stream: VideoStream) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
-from unsmear.video.damage import Damage, Extent, packet_end, shortfall
+from unsmear.video.damage import Damage, Extent, Head, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import (
@@ -33,8 +32,9 @@ from unsmear.video.frames import (
     tags_of,
 )
 from unsmear.video.images import integer_from_unit
-from unsmear.video.joints import Timeline, find_joints
+from unsmear.video.joints import find_joints
 from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.packets import packets_of
 from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
@@ -46,8 +46,8 @@ class VideoReader:
 
     Args:
         path: of the file.
-        start: presentation time, seconds; reading begins at a key frame some seconds before.
-            Default: the beginning.
+        start: seconds after the file's beginning; reading begins at a key frame some seconds
+            before. Default: the beginning.
         deinterlace: make whole frames of interlaced ones (bwdif), one each.
         finest: time stamps rise by at least so many seconds, and by a tick.
 
@@ -104,7 +104,7 @@ class VideoReader:
 
     def _started(self, start: Fraction | None) -> Iterator[VideoFrame]:
         """Frames from a key frame before `start` on, or from the beginning if seeking fails."""
-        target = None if start is None else start - _SEEK_MARGIN
+        target = None if start is None else self.start + start - _SEEK_MARGIN
         base = self.stream.time_base
         if target is None or base is None or target <= (self.stream.start_time or 0) * base:
             return self._decoded()
@@ -239,36 +239,14 @@ class VideoReader:
                 f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
             ) from None
 
-    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
-        """All packets, at the times that they belong to, and None at the end. The last one is left
-        out where the file breaks off in it: the error that it makes costs decoders with several
-        threads whole frames before it.
-        """
-        packets, timeline = self._container.demux(self.stream), Timeline(self.joints)
-        held: Packet[VideoStream] | None = None
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, ValueError):
-                self.damage.broke_off = True
-                packet = None
-            if packet is None or not packet.size:  # the demuxer's mark of the end
-                self.damage.packets += held is not None
-                yield None
-                return
-            timeline.place(packet)
-            if held is not None:
-                yield held
-            held = packet if packet.is_corrupt else None
-            if held is None:
-                yield packet
-
     def _concealed(self) -> Iterator[VideoFrame]:
         """All frames that can be decoded; what cannot is counted."""
-        count, decoded, end = 0, 0, Fraction(0)
-        for packet in self._packets():
+        count, decoded, end, head = 0, 0, Fraction(0), Head()
+        for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
+                if not decoded:
+                    head.see(packet)
             try:
                 frames = self.stream.decode(packet)
             except av.EOFError:
@@ -277,6 +255,8 @@ class VideoReader:
                 self.damage.packets += 1
                 frames = []
             for frame in frames:
+                if not decoded and self._whole:
+                    self.damage.early = max(head.lost(frame) - self.damage.packets, 0)
                 self.damage.frames += frame.is_corrupt
                 self._interlaced |= frame.interlaced_frame
                 self.damage.interlaced += frame.interlaced_frame and not self._deinterlace
@@ -317,6 +297,7 @@ class VideoReader:
         stamped, self._first = self._first, None
         while stamped is not None:
             pts, decoded = stamped
+            following = next(self._frames, None)
             if (decoded.width, decoded.height) != (self.info.width, self.info.height):
                 raise InputError(
                     f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
@@ -325,9 +306,20 @@ class VideoReader:
             if not is_opaque(decoded):
                 raise self._transparent(f" at {float(pts * base):.3f} s")
             planes = planes_of(decoded, self.info.tags)
-            duration = decoded.duration * (decoded.time_base or base) if decoded.duration else None
-            yield Frame(rgb_from_planes(planes), pts * base, planes, duration=duration)
-            stamped = next(self._frames, None)
+            begin = pts * base
+            lasts = self._left(begin, decoded) if following is None else following[0] * base - begin
+            yield Frame(rgb_from_planes(planes), begin, planes, duration=lasts)
+            stamped = following
+
+    def _left(self, begin: Fraction, last: VideoFrame) -> Fraction | None:
+        """How long the last frame is shown, seconds, which no next one ends. Where decoding order
+        is another than that of presentation MP4 does not say it with the frame, and Matroska says
+        one duration for all frames; both say when the stream ends.
+        """
+        base, whole = self.stream.time_base, not (self.damage.there or self.damage.broke_off)
+        if whole and (end := stream_end(self._container, self.stream)) and end > begin:
+            return end - begin
+        return last.duration * (last.time_base or base or Fraction(0)) if last.duration else None
 
     def close(self) -> None:
         """Let go of the file."""

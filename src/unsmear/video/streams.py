@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -18,13 +18,14 @@ from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import AttachmentStream, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
-from unsmear.video.opening import is_cover
+from unsmear.video.languages import macintosh_language
+from unsmear.video.opening import is_cover, is_still
 from unsmear.video.routes import Copy, Route, Sound, Text, shape_for
 
 if TYPE_CHECKING:
@@ -68,7 +69,17 @@ def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried
         suffix: of the file to write, such as .mp4.
     """
     others = [stream for stream in source.streams if stream.index != main]
-    return [_plan(source, stream, suffix) for stream in others]
+    return [_named(_plan(source, stream, suffix), stream, suffix) for stream in others]
+
+
+def _named(plan: Carried, stream: Stream, suffix: str) -> Carried:
+    """The same, saying so where the stream's language is lost."""
+    language = stream.metadata.get("language", "und")
+    if suffix != ".mov" or plan.how == "drop" or language == "und" or macintosh_language(language):
+        return plan
+    lost = f"the language of {stream.type} stream {stream.index}, {language}, is not kept"
+    notes = [*([plan.note] if plan.note else []), f"{lost}: .mov has no code for it"]
+    return replace(plan, note="; ".join(notes))
 
 
 def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
@@ -80,6 +91,8 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         return Carried(stream.index, "attach")
     if kind == "attachment":
         return Carried(stream.index, "drop", note=f"{name} is left out: it needs .mkv")
+    if isinstance(stream, av.VideoStream) and kind == "video" and is_still(stream):
+        return Carried(stream.index, "drop", note=f"{name} is left out: a picture without a time")
     if _fits(source, stream, suffix):
         return Carried(stream.index, "copy")
     if kind == "audio" and codec:
@@ -87,9 +100,16 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         return _converted(stream, name, _SOUND[suffix])
     if kind == "subtitle" and codec in _TEXT_KINDS:
         return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
-    if kind == "data" and (source.chapters() or "timecode" in stream.metadata):
-        return Carried(stream.index, "drop")  # chapters and time code are written anew
+    if kind == "data" and (_holds_chapters(stream) or "timecode" in stream.metadata):
+        return Carried(stream.index, "drop")  # both are written anew
     return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not hold it")
+
+
+def _holds_chapters(stream: Stream) -> bool:
+    """Whether it is a track that FFmpeg reads itself, and gives nothing of. So it does with a track
+    of no duration, which holds something else.
+    """
+    return stream.discard == Discard.all and bool(stream.duration)
 
 
 def _converted(stream: AudioStream, name: str, encoder: str) -> Carried:
@@ -212,18 +232,23 @@ class Carrier:
 
 def _labelled(target: Stream, source: Stream) -> Stream:
     """Give a stream the other's language, title and role."""
-    target.metadata.update(stream_metadata(source))
+    target.metadata.update(stream_metadata(source, target.container.format.name))
     target.disposition = Disposition(int(source.disposition))
     return target
 
 
-def stream_metadata(stream: Stream) -> dict[str, str]:
-    """Of a stream, without what a muxer writes of itself (durations, sizes, encoders)."""
-    return {
+def stream_metadata(stream: Stream, muxer: str) -> dict[str, str]:
+    """Of a stream, for a muxer by FFmpeg's name, without what one writes of itself (durations,
+    sizes, encoders).
+    """
+    kept = {
         key: value
         for key, value in stream.metadata.items()
         if key.upper().split("-")[0] not in _OWN and not key.startswith("_STATISTICS")
     }
+    if muxer == "mov" and "language" in kept:
+        kept["language"] = macintosh_language(kept["language"]) or "und"
+    return kept
 
 
 _OWN = {"ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "VENDOR_ID", "ROTATE"}

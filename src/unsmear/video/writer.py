@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,6 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
-from av.video.stream import VideoStream
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, cannot_write
@@ -40,8 +39,9 @@ from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
 from unsmear.video.opening import open_container
+from unsmear.video.order import timed
 from unsmear.video.reader import VideoReader
-from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
+from unsmear.video.spool import SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 from unsmear.video.timecode import with_later_time_code
 
@@ -158,12 +158,14 @@ def assemble(
                     joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
-                whole, own, notes = _texts(source, origin, first * ticks_of(info), info.rate)
+                whole, own, notes = _texts(
+                    source, origin, first * ticks_of(info), info.rate, target.format.name
+                )
                 target.metadata.update(whole)
                 video.metadata.update(own)
                 others = carrier.packets()
             target.metadata.update(metadata or {})
-            restored = _timed(spools, video, ticks_of(info))
+            restored = timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
         return [*notes, *(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
@@ -175,13 +177,13 @@ def assemble(
 
 
 def _texts(
-    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None
+    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None, muxer: str
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """What a source says of itself and of its video, with the time code of the first frame that is
     written, which comes at `first`, seconds; and what cannot be kept, for the user.
     """
     main = source.streams[origin.main]
-    whole, own = file_metadata(source.metadata), stream_metadata(main)
+    whole, own = file_metadata(source.metadata), stream_metadata(main, muxer)
     if origin.start <= 0:
         return whole, own, []
     begin = (main.start_time or 0) * (main.time_base or 0)
@@ -246,32 +248,6 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
         return []
     kept = set_pixel_aspect(path, aspect)
     return [] if kept else [f"the shape of pixels, {aspect}, is not kept"]
-
-
-def _timed(
-    spools: Sequence[Path], stream: VideoStream, ticks: Fraction
-) -> Iterator[tuple[Fraction, Packet[Stream]]]:
-    """Packets of all parts as one stream. Each part was encoded on its own, so its decoding
-    times are made anew: those of presentation in rising order, late enough for every packet.
-    """
-    shown = [packet.pts for packet in read_spools(spools, data=False)]
-    rising = sorted(shown)
-    rank = {pts: number for number, pts in enumerate(rising)}
-    delay = max((number - rank[pts] for number, pts in enumerate(shown)), default=0)
-    gap = min((late - early for early, late in pairwise(rising)), default=1)
-    for number, packet in enumerate(read_spools(spools)):
-        early = rising[0] - (delay - number) * max(gap, 1)
-        dts = rising[number - delay] if number >= delay else early
-        yield dts * ticks, _packet(packet, dts, stream, ticks)
-
-
-def _packet(
-    encoded: EncodedPacket, dts: int, stream: VideoStream, ticks: Fraction
-) -> Packet[Stream]:
-    packet: Packet[Stream] = Packet(encoded.data)
-    packet.pts, packet.dts, packet.time_base = encoded.pts, dts, ticks
-    packet.duration, packet.is_keyframe, packet.stream = encoded.duration, encoded.key, stream
-    return packet
 
 
 def finest_ticks(suffix: str) -> Fraction:

@@ -1,0 +1,90 @@
+"""Stretches of clips: which frames they have, when these are shown and for how long."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.conftest import audio_packets, mild, stamps_of, write_video
+from tests.video.test_files import DURATIONS, lasting, length_of
+from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.preview import write_preview
+from unsmear.restoration.settings import Settings, Span
+from unsmear.video import reader
+from unsmear.video.reader import VideoReader
+
+MS = Fraction(1, 1000)
+
+
+def stretch(source, target, start=None, end=None, overwrite=False, window=1, **named):
+    """Time stamps of the result, in milliseconds."""
+    span = Span(start=None if start is None else start * MS, end=None if end is None else end * MS)
+    restore_file(source, target, mild(), window, Settings(span=span, overwrite=overwrite), **named)
+    return [stamp / MS for stamp in stamps_of(target)]
+
+
+def late(path, seconds, frames=9, **named):
+    """A clip with sound whose times begin so late."""
+    plain = write_video(path.with_name("plain.mp4"), frames=frames, audio=True, **named)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        copies = [target.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    return path
+
+
+def test_what_begins_late_begins_near_zero(tmp_path):
+    """As recordings of broadcasts do, whose clock stands anywhere."""
+    source, target, notes = late(tmp_path / "in.ts", 36_000), tmp_path / "out.mp4", []
+    stamps = stretch(source, target, on_note=notes.append)
+    assert abs(stamps[0]) < 100
+    assert sum("begins at 10:00:0" in note for note in notes) == 1
+    apart = {audio_packets(path)[0][0] - stamps_of(path)[0] for path in (source, target)}
+    assert max(apart) - min(apart) < MS
+    moderate = late(tmp_path / "moderate.ts", 3)
+    assert stretch(moderate, target, overwrite=True)[0] == 3000
+
+
+def test_a_stretch_of_what_begins_late_is_counted_in_its_own_time(tmp_path):
+    source, seen = late(tmp_path / "in.ts", 36_000), []
+    stretch(source, tmp_path / "out.mp4", start=100, end=201, on_progress=seen.append)
+    assert {progress.expected for progress in seen} == {3}
+    assert seen[-1].done == 3
+
+
+def test_the_middle_of_what_begins_late_is_sought(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "_SEEK_MARGIN", Fraction(1, 10))
+    source = late(tmp_path / "in.mkv", 36_000, frames=60, options={"g": "10"})
+    with VideoReader(source, start=Fraction(1)) as sought:
+        assert Fraction(1, 2) < sought.first_pts - sought.start < Fraction(9, 10)
+
+
+def test_the_last_frame_ends_where_the_stretch_ends(tmp_path):
+    source, target = lasting(tmp_path / "in.mp4", DURATIONS), tmp_path / "out.mp4"
+    assert stretch(source, target, end=1000) == [0, 40, 80, 400, 440]
+    assert length_of(target) == 1
+
+
+SPARSE = [40, 4960, 40, 40]
+
+
+@pytest.mark.parametrize("window", [1, "all"])
+def test_a_stretch_begins_with_what_is_shown_then(tmp_path, window):
+    source, target = lasting(tmp_path / "in.mp4", SPARSE), tmp_path / "out.mp4"
+    assert stretch(source, target, start=1000, window=window) == [0, 4000, 4040]
+    assert stretch(source, target, start=1000, end=4000, overwrite=True, window=window) == [0]
+    assert length_of(target) == 3
+    for start, first in ((20, 20), (5030, 10)):  # of frames that last no longer than usual
+        assert stretch(source, target, start=start, overwrite=True, window=window)[0] == first
+
+
+def test_a_preview_of_a_stretch_within_one_frame(tmp_path):
+    source = lasting(tmp_path / "in.mp4", SPARSE)
+    settings = Settings(span=Span(start=1000 * MS, end=4000 * MS))
+    assert write_preview(source, tmp_path / "look.png", mild(), 3, settings) == Outcome(1)

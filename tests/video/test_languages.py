@@ -1,0 +1,49 @@
+"""Languages of streams in MOV, which spells some in its own way."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import pytest
+
+from tests.video.test_files import rewrite
+from tests.video.test_streams import held, rich_video
+from unsmear.video.languages import _KNOWN, macintosh_language
+from unsmear.video.reader import VideoReader
+from unsmear.video.writer import Origin
+
+
+def test_every_spelling_is_the_muxers():
+    """One track for each."""
+    contents, known = io.BytesIO(), sorted(_KNOWN)
+    with av.open(contents, "w", format="mov") as container:
+        tracks = [container.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in known]
+        for track, language in zip(tracks, known, strict=True):
+            track.metadata["language"] = language
+        for track in tracks:
+            frame = av.AudioFrame(format="s16", layout="mono", samples=8)
+            frame.sample_rate, frame.pts = 8000, 0
+            container.mux(track.encode(frame))
+    contents.seek(0)
+    with av.open(contents) as container:
+        assert [track.metadata.get("language") for track in container.streams] == known
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [("deu", "ger"), ("ger", "ger"), ("fre", "fra"), ("zho", "chi"), ("swe", "sve"), ("tlh", None)],
+)
+def test_spellings(said, written):
+    assert macintosh_language(said) == written
+
+
+def test_languages_are_kept_in_mov_or_named(tmp_path):
+    source = rich_video(tmp_path / "in.mkv", sound=("aac", "aac"), languages=("deu", "tlh"))
+    with VideoReader(source) as reader:
+        notes = Origin.of(reader, ".mov").notes
+    lost = "the language of audio stream 2, tlh, is not kept: .mov has no code for it"
+    assert [note for note in notes if "language" in note] == [lost]
+    rewrite(source, tmp_path / "out.mov")
+    spoken = [language for kind, _, language in held(tmp_path / "out.mov")[0] if kind == "audio"]
+    assert spoken == ["ger", None]
