@@ -50,6 +50,7 @@ from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.orientation import orientation_of, picture_notes
 from unsmear.video.reader import VideoReader
+from unsmear.video.stills import lost_in_pictures
 from unsmear.video.writer import Origin, finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
@@ -192,9 +193,13 @@ class _Run:
             "versions": [__version__, str(torch.__version__), av.__version__],
         }
         if is_folder(target):
-            dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
+            if isinstance(reader, FolderReader):
+                dtype, lost = reader.dtype, []
+            else:
+                dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
+                lost = lost_in_pictures(reader, target)
             turn = orientation_of(info.display_matrix)
-            for note in picture_notes(info):
+            for note in (*picture_notes(info), *lost):
                 self.on_note(note)
             return job, lambda folder: [
                 FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind, turn=turn)

@@ -12,6 +12,7 @@ from unsmear.outputs import check_folder_of, check_free, check_named, is_free, l
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
 from unsmear.video.encoding import EncodeChoice
+from unsmear.video.folder import numbered
 from unsmear.video.formats import VIDEO_CONTAINERS
 from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
@@ -211,3 +212,10 @@ def is_folder(path: Path) -> bool:
     of a video or a picture, such as `sharp` and `v1.0_sharp`.
     """
     return path.is_dir() or path.suffix.lower() not in _OF_FILES
+
+
+def holds_frames(folder: Path) -> bool:
+    """Whether a folder that is there holds the pictures of a video that was restored into it, or is
+    about to.
+    """
+    return (folder / numbered(0)).exists() or is_publishing(folder)

@@ -16,7 +16,7 @@ from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.video.color import beside, convert_planes, wipe
 from unsmear.video.encoding import Encoding, FrameEncoder
-from unsmear.video.folder import store_pictures
+from unsmear.video.folder import numbered, store_pictures
 from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
 from unsmear.video.spool import SpoolWriter, read_spools
@@ -218,8 +218,8 @@ class FolderSink:
             else:
                 half = rgb.shape[-1] // 2
                 rgb = torch.cat((before[..., :half], rgb[..., half:]), -1)
-        name = restored.frame.name or f"{self._count:06d}"
-        path = self._pictures / f"{name}.png"
+        name = restored.frame.name
+        path = self._pictures / (numbered(self._count) if name is None else f"{name}.png")
         write_image(path, integer_from_unit(rgb, self._dtype))
         self._of_part.append(path)
         self._count += 1

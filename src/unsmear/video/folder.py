@@ -23,6 +23,11 @@ from unsmear.video.images import (
 from unsmear.video.orientation import UPRIGHT
 
 
+def numbered(number: int) -> str:
+    """What the picture of a frame is called that has no name of its own, counted from 0."""
+    return f"{number:06d}.png"
+
+
 class FolderReader:
     """Pictures of a folder in the order of their names, read one at a time.
 

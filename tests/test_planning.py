@@ -1,0 +1,55 @@
+"""Which clip becomes which result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unsmear.errors import ConfigError
+from unsmear.planning import plan_jobs
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.avi"):
+        Path(name).touch()
+    for name in ("pictures", "empty", "kept", "frames"):
+        Path(name).mkdir()
+    Path("pictures/1.png").touch()
+    Path("kept/notes.txt").touch()
+    Path("frames/000000.png").touch()
+
+
+def planned(*clips, **options):
+    plan = plan_jobs([Path(clip) for clip in clips], **options)
+    return [str(target) for _, target in plan.jobs]
+
+
+@pytest.mark.parametrize(
+    ("output", "inside", "preview", "wanted"),
+    [
+        ("new", False, False, "new"),  # a folder of pictures
+        ("new", True, False, "new/b.mkv"),
+        ("empty", False, False, "empty/b.mkv"),
+        ("kept", False, False, "kept/b.mkv"),
+        ("frames", False, False, "frames"),  # made of a video before
+        ("frames", True, False, "frames/b.mkv"),
+        ("o.mp4", False, False, "o.mp4"),
+        ("kept", False, True, "kept/b.preview.png"),
+        ("new", True, True, "new/b.preview.png"),
+        ("p.png", False, True, "p.png"),
+    ],
+)
+def test_one_clip_goes_into_a_folder_as_several_do(output, inside, preview, wanted):
+    options = {"output": Path(output), "inside": inside, "preview": preview}
+    assert planned("b.avi", **options) == [wanted]
+
+
+def test_a_folder_of_pictures_becomes_the_folder_that_is_named():
+    for output in ("new", "empty", "kept"):
+        assert planned("pictures", output=Path(output), inside=True) == [output]
+    assert planned("pictures", "a.mp4", output=Path("new")) == ["new/pictures", "new/a.mp4"]
+    with pytest.raises(ConfigError, match=r"name it \.png"):
+        planned("a.mp4", output=Path("new"), preview=True)
