@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, InputError
 from unsmear.planning import plan_jobs
+from unsmear.video.images import write_image
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +55,18 @@ def test_a_folder_of_pictures_becomes_the_folder_that_is_named():
     assert planned("pictures", "a.mp4", output=Path("new")) == ["new/pictures", "new/a.mp4"]
     with pytest.raises(ConfigError, match=r"name it \.png"):
         planned("a.mp4", output=Path("new"), preview=True)
+
+
+def test_results_lie_where_the_clip_was_named(monkeypatch):
+    """Beside a link, under its name; `.` has a name all the same."""
+    here = Path.cwd()
+    Path("here").mkdir()
+    Path("here/c.mp4").symlink_to("../a.mp4")
+    Path("here/mine").symlink_to("../pictures")
+    assert planned("here/c.mp4", output=None) == ["here/c.sharp.mp4"]
+    assert planned("here/c.mp4", output=None, preview=True) == ["here/c.preview.png"]
+    assert planned("here/mine", output=None) == ["here/mine_sharp"]
+    for name in (".", "../pictures", "here/../pictures/../pictures/."):
+        monkeypatch.chdir(here / "pictures" if name.startswith(".") else here)
+        (target,) = planned(name, output=None)
+        assert Path(target).resolve() == here / "pictures_sharp"

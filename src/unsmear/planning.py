@@ -130,15 +130,14 @@ def _default_output(source: Path, folder: Path | None, *, preview: bool, lossles
     from unsmear.outputs import real_path
     from unsmear.restoration.paths import RESULT_MARK
 
-    real = real_path(source)
-    where = real.parent if folder is None else folder
-    name = real.name if source.is_dir() else source.stem
+    # A link has a name and a place of its own; `.` and `..` have neither.
+    named = real_path(source) if source.name in ("", "..") else source
+    where = named.parent if folder is None else folder
+    name = named.name if source.is_dir() else source.stem
     if preview:
         return where / f"{name}{_PREVIEW}"
     if source.is_dir():
         return where / (f"{name}_{RESULT_MARK}" if folder is None else name)
     held = source.suffix.lower() in VIDEO_CONTAINERS and not lossless
     suffix = source.suffix if held else ".mkv"
-    if folder is None:
-        return source.parent / f"{name}.{RESULT_MARK}{suffix}"
-    return folder / f"{name}{suffix}"
+    return where / (f"{name}.{RESULT_MARK}{suffix}" if folder is None else f"{name}{suffix}")
