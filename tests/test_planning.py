@@ -57,6 +57,24 @@ def test_a_folder_of_pictures_becomes_the_folder_that_is_named():
         planned("a.mp4", output=Path("new"), preview=True)
 
 
+def test_what_a_folder_of_clips_holds_beside_them_is_named():
+    folder = Path("clips")
+    folder.mkdir()
+    with pytest.raises(InputError, match="nothing with the suffix of a video"):
+        plan_jobs([Path("kept")], None)
+    for name in ("a.mp4", "b.3g2", "c.VOB", "d.mxf", "e.gif", "a.preview.png", "f.srt", ".g.txt"):
+        (folder / name).touch()
+    plan = plan_jobs([folder], Path("o"))
+    assert [target.name for _, target in plan.jobs] == [
+        "a.mp4", "b.mkv", "c.mkv", "d.mkv", "e.mkv",
+    ]  # fmt: skip
+    assert plan.unknown == {folder: [folder / "f.srt"]}
+    Path("pictures/moving.gif").touch()
+    plan = plan_jobs([Path("pictures")], None)
+    assert plan.jobs == [(Path("pictures"), Path("pictures_sharp"))]
+    assert plan.unknown == {Path("pictures"): [Path("pictures/moving.gif")]}
+
+
 def test_results_lie_where_the_clip_was_named(monkeypatch):
     """Beside a link, under its name; `.` has a name all the same."""
     here = Path.cwd()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unsmear.restoration.stream import Window
 
 USAGE_ERROR = 2
+_NAMED = 5  # files that are passed over
 _SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # which paths do not remember
 
 
@@ -129,7 +130,7 @@ def restore(
     said: set[str] = set()
 
     def reporter_of(source: Path) -> Reporter:
-        return JsonLines(source) if json else Bar(source.name, said)
+        return JsonLines(source) if json else Bar(source.name or str(source), said)
 
     plan = plan_jobs(
         clips,
@@ -208,6 +209,11 @@ def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterato
     """For the user: of which clips nothing is made, and why not."""
     from unsmear.restoration.paths import targets_of
 
+    for folder, files in plan.unknown.items():
+        names = [f"'{file.name}'" for file in files[:_NAMED]]
+        if more := len(files) - len(names):
+            names.append(f"{more} more")
+        yield folder, f"passed over: {', '.join(names)}; what is a clip all the same, give by name"
     for source, target in done:
         there = f"'{target}' is there, whatever settings it was made with"
         yield source, f"passed over: {there}; --overwrite makes it again"

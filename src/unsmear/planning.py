@@ -23,12 +23,15 @@ class Plan:
         several: clips are, or a folder of them: a run that was broken off goes on with those that
             have no result yet.
         results: clips that are no jobs, being results of others, each with the one that it is of.
+        unknown: files of the folders that are given which are passed over, having no suffix of a
+            video.
     """
 
     jobs: list[Job]
     folder: Path | None
     several: bool
     results: dict[Path, Path]
+    unknown: dict[Path, Sequence[Path]]
 
 
 def plan_jobs(
@@ -51,7 +54,8 @@ def plan_jobs(
         overwrite: results that exist are replaced.
 
     Raises:
-        InputError: a folder cannot be read, or holds videos and pictures.
+        InputError: a folder cannot be read, or holds videos and pictures, or neither; a clip is a
+            single picture.
         OutputError: one file is named for several results.
         ConfigError: a preview with another suffix than .png.
     """
@@ -59,8 +63,11 @@ def plan_jobs(
 
     sources: list[Path] = []
     results: dict[Path, Path] = {}
+    unknown: dict[Path, Sequence[Path]] = {}
     for clip in clips:
-        found = _sources(clip)
+        found, others = _sources(clip)
+        if others:
+            unknown[clip] = others
         if found != [clip]:
             results |= results_among(found)
         sources += found
@@ -86,7 +93,7 @@ def plan_jobs(
         else:
             target = output
         jobs.append((source, target))
-    return Plan(jobs, output if into else None, many, results)
+    return Plan(jobs, output if into else None, many, results, unknown)
 
 
 def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> bool:
@@ -102,28 +109,32 @@ def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> boo
     return inside or (output.is_dir() and not holds_frames(output))
 
 
-def _sources(clip: Path) -> list[Path]:
-    """A clip itself, or the videos of a folder."""
+def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
+    """A clip itself, or the videos of a folder; and those of its files that are passed over."""
     from unsmear.restoration.paths import VIDEO_SUFFIXES
-    from unsmear.video.images import list_images
+    from unsmear.video.images import IMAGE_SUFFIXES, list_images
 
     with reading(clip):
         if not clip.is_dir():
-            return [clip]
-        videos = sorted(
-            path
-            for path in clip.iterdir()
-            if path.suffix.lower() in VIDEO_SUFFIXES
-            and path.is_file()
-            and not path.name.startswith(".")
-        )
+            return [clip], []
+        there = (path for path in clip.iterdir() if not path.name.startswith("."))
+        files = sorted(path for path in there if path.is_file())
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
         previews = {f"{video.stem}{_PREVIEW}" for video in videos}
         pictures = [file for file in list_images(clip) if file.name not in previews]
+    others = [file for file in files if file.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES]
+    if pictures and all(video.suffix.lower() == ".gif" for video in videos):
+        return [clip], videos  # beside pictures a GIF, which may move or not, is no clip
+    if others and not (pictures or videos):
+        raise InputError(
+            f"'{clip}' holds no pictures, and nothing with the suffix of a video: give what it "
+            "holds by name, if it is video all the same"
+        )
     if not videos:
-        return [clip]
+        return [clip], []
     if pictures:
         raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
-    return videos
+    return videos, others
 
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:

@@ -19,13 +19,14 @@ from unsmear.video.writer import check_target
 
 # Of videos that can be read, and not written as well.
 OTHER_VIDEOS = (
-    ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv",
+    ".avi", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".mod", ".tod", ".ts", ".mts", ".m2ts", ".wmv",
+    ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".dv", ".gif",
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
 RESULT_MARK = "sharp"  # in the name of a result, where no other is given
 _RESULT = re.compile(rf"(?P<of>.+)\.{RESULT_MARK}(?:\.compare)?")
 _RESULT_FOLDER = re.compile(rf"(?P<of>.+)_{RESULT_MARK}(?:_compare)?")
-_OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".gif"}
+_OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 def compare_path(target: Path) -> Path:
@@ -218,4 +219,6 @@ def holds_frames(folder: Path) -> bool:
     """Whether a folder that is there holds the pictures of a video that was restored into it, or is
     about to.
     """
-    return (folder / numbered(0)).exists() or is_publishing(folder)
+    if (folder / numbered(0)).exists():
+        return True
+    return folder.name not in ("", "..") and is_publishing(folder)  # no result is called so
