@@ -88,3 +88,12 @@ def test_results_lie_where_the_clip_was_named(monkeypatch):
         monkeypatch.chdir(here / "pictures" if name.startswith(".") else here)
         (target,) = planned(name, output=None)
         assert Path(target).resolve() == here / "pictures_sharp"
+
+
+def test_a_picture_is_no_clip():
+    write_image(Path("p.png"), torch.zeros(3, 8, 8, dtype=torch.uint8))
+    for output in (None, Path("new")):
+        with pytest.raises(InputError, match=r"'p\.png' is a picture: put pictures into a folder"):
+            planned("p.png", "a.mp4", output=output)
+    assert planned("p.png", output=Path("new")) == ["new"]
+    assert planned("p.png", output=None, preview=True) == ["p.preview.png"]

@@ -89,6 +89,8 @@ def plan_jobs(
     jobs = []
     for source in sources:
         if output is None or into:
+            if not preview:
+                _check_moving(source)
             target = _default_output(source, output, preview=preview, lossless=lossless)
         else:
             target = output
@@ -135,6 +137,21 @@ def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
     if pictures:
         raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
     return videos, others
+
+
+def _check_moving(source: Path) -> None:
+    """Raise InputError where a clip that is to become a video is one picture."""
+    from unsmear.video.headers import read_header
+    from unsmear.video.images import IMAGE_SUFFIXES
+
+    with reading(source):
+        if source.suffix.lower() not in IMAGE_SUFFIXES or not source.is_file():
+            return
+        with source.open("rb") as file:
+            if not read_header(file).many:
+                raise InputError(
+                    f"'{source}' is a picture: put pictures into a folder, and give that"
+                )
 
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
