@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -48,9 +49,9 @@ class FolderReader:
         self._files = list_images(path)
         if not self._files:
             raise InputError(f"'{path}' holds no pictures: expected .png, .jpg, .tif, .bmp, .webp")
-        stems = [file.stem for file in self._files]
-        if double := [stem for stem in stems if stems.count(stem) > 1]:
-            raise InputError(f"'{path}' holds two pictures named '{double[0]}': keep one")
+        (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
+        if times > 1:
+            raise InputError(f"'{path}' holds two pictures named '{stem}': keep one")
         headers = [_header(file) for file in self._files]
         for file, header in zip(self._files, headers, strict=True):
             if header.many:
