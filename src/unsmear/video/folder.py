@@ -36,8 +36,8 @@ class FolderReader:
         path: of the folder.
 
     Raises:
-        InputError: no pictures, two of one stem, several pictures in one file, or the first cannot
-            be read.
+        InputError: no pictures, two of one stem, several pictures in one file, the first cannot be
+            read, or a file says that it is of another size.
 
     Attributes:
         dtype: uint16 if any picture has 16 bits, else uint8.
@@ -63,6 +63,16 @@ class FolderReader:
         self.notes = _notes(headers)
         self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
+        for file, header in zip(self._files, headers, strict=True):
+            self._check_size(file, header.upright_size)
+
+    def _check_size(self, file: Path, size: tuple[int, int] | None) -> None:
+        first = self.info.width, self.info.height
+        if size not in (None, first):
+            told, wanted = ("x".join(map(str, both)) for both in (size or first, first))
+            raise InputError(
+                f"'{file}' is {told}, the first picture {wanted}: all must be of one size"
+            )
 
     def skip(self, frames: int) -> None:
         """Pass over pictures, before iterating."""
@@ -76,11 +86,7 @@ class FolderReader:
         """
         for index, file in enumerate(self._files[self._skipped :], start=self._skipped):
             image = read_image(file)
-            if image.shape[-2:] != (self.info.height, self.info.width):
-                raise InputError(
-                    f"'{file}' is {image.shape[-1]}x{image.shape[-2]}, the first picture "
-                    f"{self.info.width}x{self.info.height}: all must be of one size"
-                )
+            self._check_size(file, (image.shape[-1], image.shape[-2]))
             yield Frame(unit_from_integer(image), Fraction(index), name=file.stem)
 
 
