@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
+import os
 
 import cv2
 import numpy as np
@@ -149,6 +151,27 @@ def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", lambda file, _: moved.append(file.name))
     store_pictures(pictures, target, last="a.html")
     assert moved == ["b.png", "a.html"]
+
+
+def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
+    """A link that leads there: what is made beside the link cannot be renamed into it."""
+    there, pictures, replace = tmp_path / "disk", tmp_path / "work", os.replace
+    for folder in (there, pictures):
+        folder.mkdir()
+    (tmp_path / "out").symlink_to(there)
+    for name in "ab":
+        write_image(pictures / f"{name}.png", tensor())
+
+    def on_one_disk(file, place):
+        if file.parent != place.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(file, place)
+
+    monkeypatch.setattr("os.replace", on_one_disk)
+    store_pictures(pictures, tmp_path / "out")
+    assert sorted(file.name for file in there.iterdir()) == ["a.png", "b.png"]
+    assert torch.equal(read_image(there / "a.png"), tensor())
+    assert list(pictures.iterdir()) == []
 
 
 def test_skipping_passes_over_pictures(tmp_path):

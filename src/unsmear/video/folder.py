@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ import torch
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, OutputError, cannot_write
+from unsmear.outputs import growing_file
 from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
     list_images,
@@ -167,6 +169,20 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
                     "another output"
                 )
         for file in files:
-            os.replace(file, path / file.name)
+            _move(file, path / file.name)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def _move(file: Path, place: Path) -> None:
+    """Give a file its name in another folder, which may lie on another file system: where a link
+    leads, or where a disk is mounted. There it is copied, and visible when it is whole.
+    """
+    try:
+        os.replace(file, place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with growing_file(place) as partial:
+            shutil.copyfile(file, partial)
+        file.unlink()
