@@ -19,10 +19,12 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, write_video
+from unsmear.clip import Frame
 from unsmear.errors import EncodeError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.frames import Restored
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.work import WorkFolder, work_path
@@ -375,3 +377,17 @@ def test_a_disk_that_fills_up_at_any_step_is_one_error(tmp_path, network, monkey
         with pytest.raises(OutputError, match=r"out': .*No space left"):
             restore_file(source, tmp_path / "out", network, "all")
     assert restore_file(source, tmp_path / "out", network, "all").frames == 3
+
+
+def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):
+    (tmp_path / "hidden").mkdir()
+    sink = sinks.FolderSink(tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None)
+    rgb = torch.zeros(3, 8, 8)
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    sink.begin(0)
+    with pytest.raises(OutputError, match=r"/out/a\.png': No space left"):
+        sink.put(Restored(Frame(rgb, Fraction(0), name="a"), rgb, None))

@@ -11,7 +11,7 @@ import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import writing
-from unsmear.outputs import give_name, name_text, sync
+from unsmear.outputs import give_name, name_text, sync, telling_of
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.video.color import beside, convert_planes, wipe
@@ -122,7 +122,7 @@ class VideoSink:
         return sum(1 for _ in read_spools([spool], data=False)) if spool.exists() else None
 
     def begin(self, part: int) -> None:
-        self._file = SpoolWriter(self._spool(part))
+        self._file = SpoolWriter(self._spool(part), self.target)
         self._encoder = FrameEncoder(self._encoding, self._info, self._info.width)
 
     def put(self, restored: Restored) -> None:
@@ -220,7 +220,8 @@ class FolderSink:
                 rgb = torch.cat((before[..., :half], rgb[..., half:]), -1)
         name = restored.frame.name
         path = self._pictures / (numbered(self._count) if name is None else f"{name}.png")
-        write_image(path, integer_from_unit(rgb, self._dtype))
+        with telling_of(self.target / path.name, path):
+            write_image(path, integer_from_unit(rgb, self._dtype))
         self._of_part.append(path)
         self._count += 1
 
