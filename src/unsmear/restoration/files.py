@@ -20,7 +20,7 @@ from torch import Tensor
 from unsmear import __version__
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, EncodeError, InputError, writing
+from unsmear.errors import ConfigError, EncodeError, InputError, MidwayError, writing
 from unsmear.models.checkpoint import digest_of
 from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
@@ -141,12 +141,14 @@ def restore_file(
         sinks = make_sinks(work.path)
         try:
             outcome = run.work(reader, work, sinks)
-        except (InputError, ConfigError, EncodeError):  # the next run would end alike
-            raise
-        except BaseException:
+        except BaseException as error:
+            again = isinstance(error, (InputError, ConfigError, EncodeError))
+            if again and not (isinstance(error, MidwayError) and job.get("end", "") is None):
+                raise  # the next run would end alike
             work.keep()
             if work.kept:
-                on_note("what is done is kept: the same command goes on from there")
+                other = " with that --end" if again else ""
+                on_note(f"what is done is kept: the same command{other} goes on from there")
             raise
         finally:
             for sink in sinks:
@@ -174,6 +176,7 @@ class _Run:
             start=span.start,
             deinterlace=deinterlace,
             finest=finest_ticks(self.target.suffix.lower()),
+            end=span.end,
         )
 
     def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
@@ -181,9 +184,10 @@ class _Run:
         info, settings, target = reader.info, self.settings, self.target
         each = self.part_frames(info)
         kinds = (None, settings.compare) if settings.compare else (None,)
+        told = {**asdict(settings), "overwrite": None}
         job: dict[str, object] = {
             "source": fingerprint(self.source),
-            "settings": {**asdict(settings), "overwrite": None},
+            "settings": told,
             "window": self.window,
             "network": digest_of(self.engine.network),
             "engine": self.engine.identity,
@@ -192,6 +196,9 @@ class _Run:
             "device": str(self.engine.device),
             "versions": [__version__, str(torch.__version__), av.__version__],
         }
+        if self.window != "all" and not is_folder(target):
+            # What frames before an end become does not depend on it; see `WorkFolder`.
+            job["end"], job["settings"] = settings.span.end, {**told, "span": settings.span.start}
         if is_folder(target):
             if isinstance(reader, FolderReader):
                 dtype, lost = reader.dtype, []
@@ -246,6 +253,9 @@ class _Run:
 
     def work(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
         each = self.part_frames(reader.info)
+        if (end := in_presentation_time(self.settings.span, reader).end) is not None:
+            for sink in sinks:
+                sink.keep_before(end)
         done = _done_before(sinks)
         frames = sum(done)
         if not done or done[-1] == each:  # a part that is short is the last

@@ -158,7 +158,12 @@ def _restore_at(
             when = moment
         else:
             reader = stack.enter_context(
-                VideoReader(source, start=moment, deinterlace=settings.deinterlace)
+                VideoReader(
+                    source,
+                    start=moment,
+                    deinterlace=settings.deinterlace,
+                    end=settings.span.end,
+                )
             )
             when = moment + reader.start
         for note in reader.notes:

@@ -14,8 +14,9 @@ from unsmear.errors import writing
 from unsmear.outputs import give_name, name_text, sync, telling_of
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
+from unsmear.restoration.work import WHOLE
 from unsmear.video.color import beside, convert_planes, wipe
-from unsmear.video.encoding import Encoding, FrameEncoder
+from unsmear.video.encoding import Encoding, FrameEncoder, ticks_of
 from unsmear.video.folder import numbered, store_pictures
 from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
@@ -34,6 +35,9 @@ class Sink(Protocol):
 
     def frames(self, part: int) -> int | None:
         """Frames of a part that is whole, from this run or an earlier one; None if it is not."""
+
+    def keep_before(self, end: Fraction) -> None:
+        """Forget parts of an earlier run with frames from a presentation time on, seconds."""
 
     def begin(self, part: int) -> None:
         """Start a part, over again if it was begun before."""
@@ -110,7 +114,7 @@ class VideoSink:
         self._folder, self._encoding, self._origin = folder, encoding, origin
         self._offset, self._compare = offset, compare
         self._info = written_info(info, compare)
-        self._whole = folder / f"whole-{compare or 'sharp'}{target.suffix}"
+        self._whole = folder / f"{WHOLE}{compare or 'sharp'}{target.suffix}"
         self._file: SpoolWriter | None = None
         self._encoder: FrameEncoder | None = None
 
@@ -120,6 +124,16 @@ class VideoSink:
     def frames(self, part: int) -> int | None:
         spool = self._spool(part)
         return sum(1 for _ in read_spools([spool], data=False)) if spool.exists() else None
+
+    def keep_before(self, end: Fraction) -> None:
+        last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
+        while (spool := self._spool(part)).exists():
+            packets = read_spools([spool], data=False)
+            beyond = beyond or any(packet.pts >= last for packet in packets)
+            if beyond:
+                with writing(self.target):
+                    spool.unlink()
+            part += 1
 
     def begin(self, part: int) -> None:
         self._file = SpoolWriter(self._spool(part), self.target)
@@ -203,6 +217,9 @@ class FolderSink:
     def frames(self, part: int) -> int | None:
         mark = self._mark(part)
         return int(mark.read_text()) if mark.exists() else None
+
+    def keep_before(self, end: Fraction) -> None:
+        """The end is a part of the job: all is before it."""
 
     def begin(self, part: int) -> None:
         with writing(self.target):

@@ -70,10 +70,10 @@ class FolderReader:
 
     def _check_size(self, file: Path, size: tuple[int, int] | None) -> None:
         first = self.info.width, self.info.height
-        if size not in (None, first):
-            told, wanted = ("x".join(map(str, both)) for both in (size or first, first))
+        if size is not None and size != first:
             raise InputError(
-                f"'{file}' is {told}, the first picture {wanted}: all must be of one size"
+                f"'{file}' is {size[0]}x{size[1]}, the first picture {first[0]}x{first[1]}: all "
+                "must be of one size"
             )
 
     def skip(self, frames: int) -> None:
