@@ -115,6 +115,8 @@ def test_several_clips_and_folders_of_clips(tmp_path, capsys, weights_file):
     run(folder, other, "-o", tmp_path / "out", weights=weights_file)
     names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
     assert names == ["a.mp4", "b.mkv", "c.mkv"]
+    run(other, "-o", f"{tmp_path / 'one'}/", weights=weights_file)
+    assert [entry.name for entry in (tmp_path / "one").iterdir()] == ["c.mkv"]
     run(folder, weights=weights_file)
     assert sorted(entry.name for entry in folder.iterdir()) == [
         "a.mp4", "a.sharp.mp4", "b.avi", "b.sharp.mkv",
@@ -473,7 +475,7 @@ def test_names_may_look_like_lists_and_numbers(tmp_path, monkeypatch, weights_fi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "."], "'.' is a folder"),
+        (["-o", "."], "is (in) the input"),
         (["-o", "circle"], "leads nowhere"),
         (["circle"], "no such file"),
         (["-o", ""], "an argument is empty"),

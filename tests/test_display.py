@@ -17,6 +17,7 @@ from unsmear.clip import ClipInfo
 from unsmear.display import Bar, LastingStream, lasting_streams
 from unsmear.errors import OutputError
 from unsmear.restoration.files import Progress
+from unsmear.video.reader import VideoReader
 
 
 class Ends(io.StringIO):
@@ -78,6 +79,21 @@ def test_the_bar_shows_names_as_they_are(monkeypatch):
         bar.progress(Progress(1, 2, info, "watching"))
     shown = terminal.file.getvalue()
     assert "[abc] clip [/b].mp4, first pass" in shown
+
+
+def test_what_each_clip_loses_is_told_of_each(tmp_path, monkeypatch):
+    terminal = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(display, "err", terminal)
+    source = write_video(tmp_path / "in.mp4", frames=1, tags=(1, 2, 2, 2))
+    with VideoReader(source) as reader:
+        (guess,) = reader.notes
+    said = set()
+    for name in "ab":
+        bar = Bar(name, said)
+        for note in (guess, "the sound is left out", "the sound is left out"):
+            bar.note(note)
+    shown = terminal.file.getvalue().splitlines()
+    assert shown == [f"a: {guess}", "a: the sound is left out", "b: the sound is left out"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes differ there")

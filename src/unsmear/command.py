@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,18 +15,10 @@ from cyclopts import Parameter
 from unsmear.arguments import Device, MaybeWhole, Whole
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
-from unsmear.errors import (
-    ConfigError,
-    InputError,
-    OutputError,
-    UnsmearError,
-    mendable,
-    reading,
-    writing,
-)
+from unsmear.errors import ConfigError, OutputError, UnsmearError, mendable, writing
 from unsmear.models import DEFAULT_MODEL
+from unsmear.planning import Job, Plan, plan_jobs
 from unsmear.restoration import DEFAULT_BURST
-from unsmear.video.formats import VIDEO_CONTAINERS
 
 if TYPE_CHECKING:
     from unsmear.engines.choice import OpenedModel
@@ -33,13 +26,13 @@ if TYPE_CHECKING:
     from unsmear.restoration.stream import Window
 
 USAGE_ERROR = 2
-_PREVIEW = ".preview.png"
-Job = tuple[Path, Path]
+_NAMED = 5  # files that are passed over
+_SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # which paths do not remember
 
 
 def restore(
     *clips: Path,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[str | None, Parameter(alias="-o")] = None,
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     device: Device = "auto",
     engine: EngineName = "auto",
@@ -69,9 +62,11 @@ def restore(
 
     Args:
         clips: Video files, folders of pictures, or folders of videos.
-        output: Video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG
-            pictures; for several clips the folder that the results go into. Default: the
-            input's name with `.sharp` before the suffix.
+        output: Video file (.mp4, .mov, .m4v, .mkv, .webm). A folder that is there, or a name that
+            ends in `/`, gets the result under the clip's name; so does any name where several
+            clips are given. What a video is given another name for (no suffix) becomes a folder of
+            PNG pictures, as does what a folder of pictures becomes. Default: the input's name with
+            `.sharp` before the suffix.
         model: Name from `unsmear models`, or the path of a .safetensors file.
         device: Where to work.
         engine: What runs the network. `auto` is the fastest in float32 that is installed.
@@ -135,9 +130,16 @@ def restore(
     said: set[str] = set()
 
     def reporter_of(source: Path) -> Reporter:
-        return JsonLines(source) if json else Bar(source.name, said)
+        return JsonLines(source) if json else Bar(source.name or str(source), said)
 
-    plan = plan_jobs(clips, output, preview=preview, lossless=lossless, overwrite=overwrite)
+    plan = plan_jobs(
+        clips,
+        None if output is None else Path(output),
+        inside=output is not None and output.endswith(_SLASHES),
+        preview=preview,
+        lossless=lossless,
+        overwrite=overwrite,
+    )
     with _made(plan.folder):
         done = _check_jobs(plan, settings, preview=preview)
         for path, note in _passed_over(plan, done, settings):
@@ -207,6 +209,11 @@ def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterato
     """For the user: of which clips nothing is made, and why not."""
     from unsmear.restoration.paths import targets_of
 
+    for folder, files in plan.unknown.items():
+        names = [f"'{file.name}'" for file in files[:_NAMED]]
+        if more := len(files) - len(names):
+            names.append(f"{more} more")
+        yield folder, f"passed over: {', '.join(names)}; what is a clip all the same, give by name"
     for source, target in done:
         there = f"'{target}' is there, whatever settings it was made with"
         yield source, f"passed over: {there}; --overwrite makes it again"
@@ -244,115 +251,3 @@ def _restore_one(
     except OSError as error:
         raise mendable(error) from None
     reporter.result(target, outcome)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one command is to do.
-
-    Attributes:
-        jobs: what is restored into what.
-        folder: that several results go into, if one is named.
-        several: clips are, or a folder of them: a run that was broken off goes on with those that
-            have no result yet.
-        results: clips that are no jobs, being results of others, each with the one that it is of.
-    """
-
-    jobs: list[Job]
-    folder: Path | None
-    several: bool
-    results: dict[Path, Path]
-
-
-def plan_jobs(
-    clips: Sequence[Path],
-    output: Path | None,
-    *,
-    preview: bool = False,
-    lossless: bool = False,
-    overwrite: bool = False,
-) -> Plan:
-    """What is restored into what.
-
-    Args:
-        clips: videos, folders of pictures, folders of videos.
-        output: what the user named.
-        preview: results are pictures.
-        lossless: results are .mkv.
-        overwrite: results that exist are replaced.
-
-    Raises:
-        InputError: a folder cannot be read, or holds videos and pictures.
-        OutputError: one file is named for several results.
-        ConfigError: a preview with another suffix than .png.
-    """
-    from unsmear.restoration.paths import is_folder, results_among
-
-    sources: list[Path] = []
-    results: dict[Path, Path] = {}
-    for clip in clips:
-        found = _sources(clip)
-        if found != [clip]:
-            results |= results_among(found)
-        sources += found
-    many = len(sources) > 1 or sources[0] != clips[0]
-    if output is None and not (preview or overwrite):  # *.mp4 names the results of its last run too
-        results |= results_among(sources)
-    sources = [source for source in sources if source not in results]
-    if many and output is not None:
-        with writing(output):
-            if not is_folder(output):
-                given = f"{len(sources)} clips are" if len(sources) > 1 else "a folder of clips is"
-                raise OutputError(f"'{output}' is one file, but {given} given: name a folder")
-    if preview and output is not None and not many and output.suffix.lower() != ".png":
-        raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
-    jobs = []
-    for source in sources:
-        if output is None or many:
-            target = _default_output(source, output, preview=preview, lossless=lossless)
-        else:
-            target = output
-        jobs.append((source, target))
-    return Plan(jobs, output if many else None, many, results)
-
-
-def _sources(clip: Path) -> list[Path]:
-    """A clip itself, or the videos of a folder."""
-    from unsmear.restoration.paths import VIDEO_SUFFIXES
-    from unsmear.video.images import list_images
-
-    with reading(clip):
-        if not clip.is_dir():
-            return [clip]
-        videos = sorted(
-            path
-            for path in clip.iterdir()
-            if path.suffix.lower() in VIDEO_SUFFIXES
-            and path.is_file()
-            and not path.name.startswith(".")
-        )
-        previews = {f"{video.stem}{_PREVIEW}" for video in videos}
-        pictures = [file for file in list_images(clip) if file.name not in previews]
-    if not videos:
-        return [clip]
-    if pictures:
-        raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
-    return videos
-
-
-def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
-    from unsmear.outputs import real_path
-    from unsmear.restoration.paths import RESULT_MARK
-
-    real = real_path(source)
-    where = real.parent if folder is None else folder
-    name = real.name if source.is_dir() else source.stem
-    if preview:
-        return where / f"{name}{_PREVIEW}"
-    if source.is_dir():
-        return where / (f"{name}_{RESULT_MARK}" if folder is None else name)
-    held = source.suffix.lower() in VIDEO_CONTAINERS and not lossless
-    suffix = source.suffix if held else ".mkv"
-    if folder is None:
-        return source.parent / f"{name}.{RESULT_MARK}{suffix}"
-    return folder / f"{name}{suffix}"

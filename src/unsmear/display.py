@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _FRAMES_BETWEEN_TRIMS = 16
 _SECONDS_BETWEEN_LINES = 0.5
 _NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # the latter on Windows
+# Of the notes, those that are as true of the next clip, and cost it nothing: the reader's guesses.
+_OF_ANY_CLIP = "the video does not say its colour matrix"
 out = Console()
 err = Console(stderr=True)
 
@@ -38,7 +40,7 @@ class Reporter(Protocol):
         """A frame is done with."""
 
     def note(self, text: str) -> None:
-        """Something the user should know; the same is said once."""
+        """Something the user should know; of one file the same is said once."""
 
     def result(self, target: Path, outcome: Outcome) -> None:
         """The file is done."""
@@ -63,7 +65,7 @@ class Bar:
 
     Args:
         name: of the file.
-        said: notes that were given before, of this file or others.
+        said: notes that were given of other files, of the kind that is said once for all.
     """
 
     def __init__(self, name: str, said: set[str] | None = None) -> None:
@@ -85,6 +87,7 @@ class Bar:
             disable=not err.is_terminal,
         )
         self._name, self._said = name, set() if said is None else said
+        self._said_here: set[str] = set()
         self._task = self._bar.add_task(name, total=None, speed="")
         self._doing = ""
 
@@ -101,8 +104,9 @@ class Bar:
         self._bar.update(self._task, completed=progress.done, total=total, speed=speed)
 
     def note(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        said = self._said if text.startswith(_OF_ANY_CLIP) else self._said_here
+        if text not in said:
+            said.add(text)
             err.print(
                 f"[yellow]{escape(self._name)}:[/] {escape(text)}", highlight=False, soft_wrap=True
             )

@@ -2,6 +2,7 @@
 
     UnsmearError                 anything a user can mend: one line, exit code 2
     ├── InputError               the given clip, folder or data set cannot be used
+    │   └── MidwayError          a video can, up to a time
     ├── OutputError              the result cannot be written where it was asked for
     │   └── EncodeError          an encoder or a container refuses what it is given
     ├── ModelError               unknown model, or a weights file that does not fit
@@ -29,6 +30,10 @@ class UnsmearError(Exception):
 
 class InputError(UnsmearError):
     """The given clip, folder or data set cannot be used."""
+
+
+class MidwayError(InputError):
+    """A video goes on in a way that cannot be used; what comes before can, with `--end`."""
 
 
 class OutputError(UnsmearError):

@@ -75,13 +75,21 @@ def growing_file(path: Path) -> Iterator[Path]:
             return
         partial = path.with_name(hidden_name(path.stem, f".{os.getpid()}.part{path.suffix}"))
         try:
-            yield partial
+            with telling_of(path, partial):
+                yield partial
             give_name(partial, path)
-        except OutputError as error:  # of what was given the hidden name, which says little
-            raise OutputError(str(error).replace(str(partial), str(path))) from None
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def telling_of(path: Path, partial: Path) -> Iterator[None]:
+    """What goes wrong with a file under its hidden name, which says little, is told of `path`."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(partial), str(path))) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -148,6 +148,22 @@ def test_video_into_a_folder(tmp_path, network):
     restore_file(source, tmp_path / "out", network, 1)
     names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
     assert names == ["000000.png", "000001.png", "000002.png"]
+    assert read_image(tmp_path / "out" / "000000.png").dtype == torch.uint8
+
+
+def test_pictures_of_a_deep_video_are_deep_and_what_they_lack_is_told(tmp_path, network):
+    source, notes = tmp_path / "in.mkv", []
+    options = {"pixel_format": "yuv420p10le", "tags": (1, 9, 16, 9), "audio": True}
+    write_video(source, frames=2, codec="ffv1", **options)
+    restore_file(source, tmp_path / "out", network, 1, on_note=notes.append)
+    picture = read_image(tmp_path / "out" / "000001.png")
+    assert picture.dtype == torch.uint16
+    assert (picture.int() % 257).any()  # more than eight bits, spread out
+    (sound, hdr) = notes
+    assert (
+        f"which hold no sound: for a video name a file, such as '{tmp_path / 'out'}.mp4'" in sound
+    )
+    assert "HDR (PQ)" in hdr
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 47)])

@@ -19,16 +19,19 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, write_video
-from unsmear.errors import EncodeError, OutputError
+from unsmear.clip import Frame
+from unsmear.errors import EncodeError, MidwayError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.frames import Restored
 from unsmear.restoration.paths import compare_path
-from unsmear.restoration.settings import Settings, Span
+from unsmear.restoration.settings import Settings, Span, parse_time
 from unsmear.restoration.work import WorkFolder, work_path
 from unsmear.video import writer
 from unsmear.video.encoding import ENCODERS, EncodeChoice
 from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.reader import VideoReader
 
 FRAMES = 23
 
@@ -375,3 +378,45 @@ def test_a_disk_that_fills_up_at_any_step_is_one_error(tmp_path, network, monkey
         with pytest.raises(OutputError, match=r"out': .*No space left"):
             restore_file(source, tmp_path / "out", network, "all")
     assert restore_file(source, tmp_path / "out", network, "all").frames == 3
+
+
+def test_what_comes_before_a_change_of_size_is_not_made_twice(tmp_path, network, monkeypatch):
+    source, target, notes = write_video(tmp_path / "in.mkv", frames=14), tmp_path / "out.mkv", []
+    original = VideoReader._concealed
+
+    def changing(self):
+        for index, frame in enumerate(original(self)):
+            yield frame.reformat(width=32, height=32) if index >= 12 else frame
+
+    monkeypatch.setattr(VideoReader, "_concealed", changing)
+    with pytest.raises(MidwayError, match=r"size .* at 0\.400 s: .* with --end 0\.400") as error:
+        restore_file(source, target, network, 3, on_note=notes.append)
+    assert notes == ["what is done is kept: the same command with that --end goes on from there"]
+    ended = Settings(span=Span(end=parse_time(str(error.value).split()[-1])))
+    outcome = restore_file(source, target, network, 3, ended)
+    assert outcome == Outcome(12, resumed=8)
+    restore_file(source, tmp_path / "whole.mkv", network, 3, ended)
+    assert contents(target) == contents(tmp_path / "whole.mkv")
+
+
+def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mkv", frames=14), tmp_path / "out.mkv"
+    broken_off(source, target, network, 3, Settings(), 13)
+    ended = Settings(span=Span(end=Fraction(1, 5)))  # after six
+    assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
+    restore_file(source, tmp_path / "whole.mkv", network, 3, ended)
+    assert contents(target) == contents(tmp_path / "whole.mkv")
+
+
+def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):
+    (tmp_path / "hidden").mkdir()
+    sink = sinks.FolderSink(tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None)
+    rgb = torch.zeros(3, 8, 8)
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    sink.begin(0)
+    with pytest.raises(OutputError, match=r"/out/a\.png': No space left"):
+        sink.put(Restored(Frame(rgb, Fraction(0), name="a"), rgb, None))

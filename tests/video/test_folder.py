@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import errno
+import io
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +13,7 @@ import torch
 from tests.conftest import picture
 from unsmear.errors import InputError, OutputError
 from unsmear.video.folder import FolderReader, store_pictures
+from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
 
 
@@ -64,7 +70,28 @@ def test_sizes_must_agree(tmp_path):
     write_image(tmp_path / "1.png", tensor())
     write_image(tmp_path / "2.png", tensor(width=18))
     with pytest.raises(InputError, match=r"2\.png.*18x12.*16x12"):
-        list(FolderReader(tmp_path))
+        FolderReader(tmp_path)  # before the first frame is restored
+    with (tmp_path / "2.png").open("r+b") as file:  # a header may say anything
+        file.seek(16)
+        file.write((16).to_bytes(4, "big"))
+    reader = FolderReader(tmp_path)
+    with pytest.raises(InputError, match=r"2\.png"):
+        list(reader)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "webp", "lossless.webp", "x.webp"])
+def test_files_say_their_size(tmp_path, kind, orientation):
+    path = tmp_path / f"a.{kind}"
+    quality = [cv2.IMWRITE_WEBP_QUALITY, 101 if kind == "lossless.webp" else 80]
+    pixels = picture(12, 17)
+    if kind == "x.webp":
+        pixels = np.dstack([pixels, np.full((12, 17), 128, np.uint8)])
+    cv2.imwrite(str(path), pixels, quality)
+    header = read_header(io.BytesIO(path.read_bytes()))
+    assert header.size == (17, 12)
+    turned = dataclasses.replace(header, orientation=orientation)
+    assert turned.upright_size == ((12, 17) if orientation == 6 else (17, 12))
 
 
 def test_two_pictures_of_one_name_are_refused(tmp_path):
@@ -124,6 +151,27 @@ def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", lambda file, _: moved.append(file.name))
     store_pictures(pictures, target, last="a.html")
     assert moved == ["b.png", "a.html"]
+
+
+def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
+    """A link that leads there: what is made beside the link cannot be renamed into it."""
+    there, pictures, replace = tmp_path / "disk", tmp_path / "work", os.replace
+    for folder in (there, pictures):
+        folder.mkdir()
+    (tmp_path / "out").symlink_to(there)
+    for name in "ab":
+        write_image(pictures / f"{name}.png", tensor())
+
+    def on_one_disk(file, place):
+        if file.parent != place.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(file, place)
+
+    monkeypatch.setattr("os.replace", on_one_disk)
+    store_pictures(pictures, tmp_path / "out")
+    assert sorted(file.name for file in there.iterdir()) == ["a.png", "b.png"]
+    assert torch.equal(read_image(there / "a.png"), tensor())
+    assert list(pictures.iterdir()) == []
 
 
 def test_skipping_passes_over_pictures(tmp_path):

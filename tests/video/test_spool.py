@@ -50,7 +50,7 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
 
 def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
     """What waits in the buffer is tried again when the file is closed: that says nothing new."""
-    writer = SpoolWriter(tmp_path / "a")
+    writer = SpoolWriter(tmp_path / "a", tmp_path / "out.mp4")
 
     class Full:
         closed = False
@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
 
     writer._file.close()
     writer._file = Full()
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match=r"out\.mp4': No space left"):
         writer.write([EncodedPacket(0, 0, 0, True, b"x")])
     writer.abandon()
     assert writer._file.closed

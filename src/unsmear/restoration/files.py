@@ -19,7 +19,7 @@ from torch import Tensor
 from unsmear import __version__
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, EncodeError, InputError, writing
+from unsmear.errors import ConfigError, EncodeError, InputError, MidwayError, writing
 from unsmear.models.checkpoint import digest_of
 from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
@@ -52,6 +52,7 @@ from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
 from unsmear.video.orientation import orientation_of, picture_notes
 from unsmear.video.reader import VideoReader
+from unsmear.video.stills import lost_in_pictures
 from unsmear.video.writer import Origin, finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
@@ -142,12 +143,14 @@ def restore_file(
         sinks = make_sinks(work.path)
         try:
             outcome = run.work(reader, work, sinks)
-        except (InputError, ConfigError, EncodeError):  # the next run would end alike
-            raise
-        except BaseException:
+        except BaseException as error:
+            again = isinstance(error, (InputError, ConfigError, EncodeError))
+            if again and not (isinstance(error, MidwayError) and job.get("end", "") is None):
+                raise  # the next run would end alike
             work.keep()
             if work.kept:
-                on_note("what is done is kept: the same command goes on from there")
+                other = " with that --end" if again else ""
+                on_note(f"what is done is kept: the same command{other} goes on from there")
             raise
         finally:
             for sink in sinks:
@@ -175,6 +178,7 @@ class _Run:
             start=span.start,
             deinterlace=deinterlace,
             finest=finest_ticks(self.target.suffix.lower()),
+            end=span.end,
         )
 
     def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
@@ -182,9 +186,10 @@ class _Run:
         info, settings, target = reader.info, self.settings, self.target
         each = self.part_frames(info)
         kinds = (None, settings.compare) if settings.compare else (None,)
+        told = {**asdict(settings), "overwrite": None}
         job: dict[str, object] = {
             "source": fingerprint(self.source),
-            "settings": {**asdict(settings), "overwrite": None},
+            "settings": told,
             "window": self.window,
             "network": digest_of(self.engine.network),
             "engine": self.engine.identity,
@@ -193,10 +198,17 @@ class _Run:
             "device": str(self.engine.device),
             "versions": [__version__, str(torch.__version__), av.__version__],
         }
+        if self.window != "all" and not is_folder(target):
+            # What frames before an end become does not depend on it; see `WorkFolder`.
+            job["end"], job["settings"] = settings.span.end, {**told, "span": settings.span.start}
         if is_folder(target):
-            dtype = reader.dtype if isinstance(reader, FolderReader) else torch.uint8
+            if isinstance(reader, FolderReader):
+                dtype, lost = reader.dtype, []
+            else:
+                dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
+                lost = lost_in_pictures(reader, target)
             turn = orientation_of(info.display_matrix)
-            for note in picture_notes(info):
+            for note in (*picture_notes(info), *lost):
                 self.on_note(note)
             return job, lambda folder: [
                 FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind, turn=turn)
@@ -247,6 +259,9 @@ class _Run:
 
     def work(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
         each = self.part_frames(reader.info)
+        if (end := in_presentation_time(self.settings.span, reader).end) is not None:
+            for sink in sinks:
+                sink.keep_before(end)
         done = _done_before(sinks)
         frames = sum(done)
         if not done or done[-1] == each:  # a part that is short is the last

@@ -12,19 +12,21 @@ from unsmear.outputs import check_folder_of, check_free, check_named, is_free, l
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
 from unsmear.video.encoding import EncodeChoice
+from unsmear.video.folder import numbered
 from unsmear.video.formats import VIDEO_CONTAINERS
 from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
 
 # Of videos that can be read, and not written as well.
 OTHER_VIDEOS = (
-    ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv",
+    ".avi", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".mod", ".tod", ".ts", ".mts", ".m2ts", ".wmv",
+    ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".dv", ".gif",
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
 RESULT_MARK = "sharp"  # in the name of a result, where no other is given
 _RESULT = re.compile(rf"(?P<of>.+)\.{RESULT_MARK}(?:\.compare)?")
 _RESULT_FOLDER = re.compile(rf"(?P<of>.+)_{RESULT_MARK}(?:_compare)?")
-_OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".gif"}
+_OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 def compare_path(target: Path) -> Path:
@@ -211,3 +213,12 @@ def is_folder(path: Path) -> bool:
     of a video or a picture, such as `sharp` and `v1.0_sharp`.
     """
     return path.is_dir() or path.suffix.lower() not in _OF_FILES
+
+
+def holds_frames(folder: Path) -> bool:
+    """Whether a folder that is there holds the pictures of a video that was restored into it, or is
+    about to.
+    """
+    if (folder / numbered(0)).exists():
+        return True
+    return folder.name not in ("", "..") and is_publishing(folder)  # no result is called so

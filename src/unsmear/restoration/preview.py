@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -25,11 +26,12 @@ from unsmear.restoration.stream import Window, frames_after
 from unsmear.restoration.stretch import frames_from, in_presentation_time
 from unsmear.video.describe import measured_length
 from unsmear.video.folder import FolderReader
-from unsmear.video.images import write_image
+from unsmear.video.images import list_images, write_image
 from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
 
 _PLACES = (Fraction(1, 6), Fraction(1, 2), Fraction(5, 6))
+_TEXT_LENGTH = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _DEFAULT_WINDOW = 5
 _GAP = 6
 
@@ -84,8 +86,15 @@ def write_preview(
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
     shown: set[Fraction] = set()
-    for place in _PLACES:
-        restored = _restore_at(source, place, model, near, settings, on_note)
+    told: set[str] = set()  # the clip is opened for each frame
+
+    def note_once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            on_note(text)
+
+    for moment in _moments(source, settings):
+        restored = _restore_at(source, moment, model, near, settings, note_once)
         if restored.frame.pts in shown:
             continue
         shown.add(restored.frame.pts)
@@ -98,15 +107,46 @@ def write_preview(
     return Outcome(len(rows), untouched=untouched)
 
 
+def _moments(source: Path, settings: Settings) -> list[Fraction]:
+    """Where to look: seconds from the beginning of a file, or numbers of pictures."""
+    if source.is_dir():
+        count = len(list_images(source))
+        return [Fraction(int(count * place)) for place in _PLACES]
+    with VideoReader(source, deinterlace=settings.deinterlace) as reader:
+        first = max(reader.first_pts - reader.start, Fraction(0))
+        last = first + (_length(reader) or measured_length(source))
+    span = settings.span
+    begin = max(span.offset, first)
+    end = last if span.end is None else min(span.end, last)
+    return [begin + max(end - begin, Fraction(0)) * place for place in _PLACES]
+
+
+def _length(reader: VideoReader) -> Fraction:
+    """Seconds that the pictures of a video last, which its sound may outlast; 0 where the file does
+    not say it.
+    """
+    stream = reader.stream
+    if reader.joints or len(stream.container.streams) == 1:
+        return reader.duration
+    if stream.duration:
+        return stream.duration * (stream.time_base or Fraction(0))
+    # Matroska says it in a text, to the nanosecond.
+    found = _TEXT_LENGTH.fullmatch(stream.metadata.get("DURATION", ""))
+    if found is None:
+        return Fraction(0)
+    hours, minutes, seconds = (Fraction(part) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
 def _restore_at(
     source: Path,
-    place: Fraction,
+    moment: Fraction,
     model: Runnable,
     window: Window,
     settings: Settings,
     on_note: Callable[[str], None],
 ) -> Restored:
-    """Restore the frame at a share of the clip's stretch."""
+    """Restore the frame at a moment, or the last before it."""
     # Scene cuts are judged from these few alone: quick is what counts here.
     around = frames_after(model, window, settings.effort)
     lead: deque[Frame] = deque(maxlen=around)
@@ -114,19 +154,18 @@ def _restore_at(
         reader: VideoReader | FolderReader
         if source.is_dir():
             reader = FolderReader(source)
-            number = int((reader.info.frames or 1) * place)
-            reader.skip(max(number - around, 0))
-            when = Fraction(number)
+            reader.skip(max(int(moment) - around, 0))
+            when = moment
         else:
-            duration = stack.enter_context(VideoReader(source, deinterlace=True)).duration
-            duration = duration or measured_length(source)
-            begin = settings.span.offset
-            end = duration if settings.span.end is None else min(settings.span.end, duration)
-            when = begin + max(end - begin, Fraction(0)) * place
             reader = stack.enter_context(
-                VideoReader(source, start=when, deinterlace=settings.deinterlace)
+                VideoReader(
+                    source,
+                    start=moment,
+                    deinterlace=settings.deinterlace,
+                    end=settings.span.end,
+                )
             )
-            when += reader.start
+            when = moment + reader.start
         for note in reader.notes:
             on_note(note)
         span = in_presentation_time(settings.span, reader)

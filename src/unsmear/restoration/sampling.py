@@ -19,7 +19,7 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.restoration.sharpness import BlurEstimate, estimate_luma_blur, luma_of
 from unsmear.video.describe import describe_streams
 from unsmear.video.images import list_images, read_image, unit_from_integer
-from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.opening import decodable, moving_pictures, open_container
 
 MOST_SAMPLES = 60
 _SEEK_FROM = 1800  # frames; decoding a clip of fewer from start to end takes seconds
@@ -81,15 +81,15 @@ def _video_lumas(source: Path, every: int | None, most: int) -> Iterator[tuple[f
     try:
         with open_container(source) as container:
             stream = moving_pictures(container)[0]
-            stream.thread_type = "AUTO"
+            stream.thread_type, tick = "AUTO", stream.time_base or Fraction(1, av.time_base)
             if every or not known.duration or (known.frames or 0) <= _SEEK_FROM:
                 step = every or max(-(-(known.frames or 1) // most), 1)
-                frames: Iterator[VideoFrame] = islice(container.decode(stream), 0, None, step)
+                frames: Iterator[VideoFrame] = islice(decodable(container, stream), 0, None, step)
             else:
                 frames = _sought(container, stream, known.duration, most)
             for number, frame in enumerate(frames):
                 luma = torch.from_numpy(frame.to_ndarray(format="gray")).float() / 255
-                yield float(number) if frame.pts is None else frame.time, luma
+                yield float(number if frame.pts is None else frame.pts * tick), luma
     except av.FFmpegError as error:
         raise InputError(
             f"'{source}' cannot be decoded further: {error.strerror}; the file may be damaged"
@@ -107,7 +107,7 @@ def _sought(
         wanted = round((start + duration * (number + 0.5) / most) / tick)
         container.seek(wanted, stream=stream)
         chosen = None
-        for frame in islice(container.decode(stream), _DECODED_A_SEEK):
+        for frame in islice(decodable(container, stream), _DECODED_A_SEEK):
             if frame.pts is not None:
                 chosen = frame
                 if frame.pts >= wanted:

@@ -11,12 +11,13 @@ import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import writing
-from unsmear.outputs import give_name, name_text, sync
+from unsmear.outputs import give_name, name_text, sync, telling_of
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
+from unsmear.restoration.work import WHOLE
 from unsmear.video.color import beside, convert_planes, wipe
-from unsmear.video.encoding import Encoding, FrameEncoder
-from unsmear.video.folder import store_pictures
+from unsmear.video.encoding import Encoding, FrameEncoder, ticks_of
+from unsmear.video.folder import numbered, store_pictures
 from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
 from unsmear.video.spool import SpoolWriter, read_spools
@@ -34,6 +35,9 @@ class Sink(Protocol):
 
     def frames(self, part: int) -> int | None:
         """Frames of a part that is whole, from this run or an earlier one; None if it is not."""
+
+    def keep_before(self, end: Fraction) -> None:
+        """Forget parts of an earlier run with frames from a presentation time on, seconds."""
 
     def begin(self, part: int) -> None:
         """Start a part, over again if it was begun before."""
@@ -110,7 +114,7 @@ class VideoSink:
         self._folder, self._encoding, self._origin = folder, encoding, origin
         self._offset, self._compare = offset, compare
         self._info = written_info(info, compare)
-        self._whole = folder / f"whole-{compare or 'sharp'}{target.suffix}"
+        self._whole = folder / f"{WHOLE}{compare or 'sharp'}{target.suffix}"
         self._file: SpoolWriter | None = None
         self._encoder: FrameEncoder | None = None
 
@@ -121,8 +125,18 @@ class VideoSink:
         spool = self._spool(part)
         return sum(1 for _ in read_spools([spool], data=False)) if spool.exists() else None
 
+    def keep_before(self, end: Fraction) -> None:
+        last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
+        while (spool := self._spool(part)).exists():
+            packets = read_spools([spool], data=False)
+            beyond = beyond or any(packet.pts >= last for packet in packets)
+            if beyond:
+                with writing(self.target):
+                    spool.unlink()
+            part += 1
+
     def begin(self, part: int) -> None:
-        self._file = SpoolWriter(self._spool(part))
+        self._file = SpoolWriter(self._spool(part), self.target)
         self._encoder = FrameEncoder(self._encoding, self._info, self._info.width)
 
     def put(self, restored: Restored) -> None:
@@ -204,6 +218,9 @@ class FolderSink:
         mark = self._mark(part)
         return int(mark.read_text()) if mark.exists() else None
 
+    def keep_before(self, end: Fraction) -> None:
+        """The end is a part of the job: all is before it."""
+
     def begin(self, part: int) -> None:
         with writing(self.target):
             self._pictures.mkdir(exist_ok=True)
@@ -218,9 +235,10 @@ class FolderSink:
             else:
                 half = rgb.shape[-1] // 2
                 rgb = torch.cat((before[..., :half], rgb[..., half:]), -1)
-        name = restored.frame.name or f"{self._count:06d}"
-        path = self._pictures / f"{name}.png"
-        write_image(path, integer_from_unit(rgb, self._dtype))
+        name = restored.frame.name
+        path = self._pictures / (numbered(self._count) if name is None else f"{name}.png")
+        with telling_of(self.target / path.name, path):
+            write_image(path, integer_from_unit(rgb, self._dtype))
         self._of_part.append(path)
         self._count += 1
 

@@ -30,6 +30,7 @@ def open_reader(
     start: Fraction | None = None,
     deinterlace: bool = False,
     finest: Fraction = Fraction(0),
+    end: Fraction | None = None,
 ) -> Reader:
     """Open a video file or a folder of pictures; the stack closes it. See `VideoReader`.
 
@@ -39,7 +40,7 @@ def open_reader(
     if source.is_dir():
         return FolderReader(source)
     return stack.enter_context(
-        VideoReader(source, start=start, deinterlace=deinterlace, finest=finest)
+        VideoReader(source, start=start, deinterlace=deinterlace, finest=finest, end=end)
     )
 
 

@@ -23,6 +23,7 @@ from unsmear.video.images import list_images
 
 _JOB = "job.json"
 _PUBLISHING = "publishing"
+WHOLE = "whole-"  # files in which parts are put together
 
 
 def work_path(target: Path) -> Path:
@@ -36,7 +37,8 @@ class WorkFolder:
     Args:
         target: of the result.
         job: everything that decides the result, as plain values: input, model, settings. Parts
-            that were made for another job are thrown away.
+            that were made for another job are thrown away. Where `end` is None in that one, and in
+            nothing else it differs, they stay, for `Sink.keep_before` to choose from.
 
     Attributes:
         path: of the folder.
@@ -78,7 +80,13 @@ class WorkFolder:
 
     def _begin(self) -> None:
         """What belongs to another job goes; what belongs to this one stays as it is."""
-        if self._job_there() == self._job:
+        there = self._job_there()
+        if there == self._job:
+            return
+        if there is not None and not self.publishing and _ends_earlier(self._job, there):
+            for whole in self.path.glob(f"{WHOLE}*"):
+                whole.unlink()
+            name_text(self.path / _JOB, self._job)
             return
         if self.path.exists():
             shutil.rmtree(self.path)
@@ -152,6 +160,16 @@ class WorkFolder:
     def _remove_lock(self) -> None:
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
+
+
+def _ends_earlier(job: str, other: str) -> bool:
+    """Whether a job is another one up to a time, where the other goes on to the end of the clip."""
+    try:
+        ours, theirs = json.loads(job), json.loads(other)
+        ends = "end" in theirs and theirs["end"] is None
+        return ends and ours == {**theirs, "end": ours.get("end")}
+    except (ValueError, TypeError, AttributeError):  # of another version, or damaged
+        return False
 
 
 def _plain(value: object) -> str:

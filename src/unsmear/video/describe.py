@@ -23,7 +23,7 @@ from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import is_cover, moving_pictures, open_container
+from unsmear.video.opening import decodable, is_cover, moving_pictures, open_container
 from unsmear.video.sidedata import side_data_of
 
 # Code points of ITU-T H.273 in words.
@@ -135,7 +135,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     if not pictures:
         raise InputError(f"'{path}' holds no video stream: give a file with moving pictures")
     main = pictures[0]
-    first = next(container.decode(main), None)
+    first = next(decodable(container, main), None)
     if first is None:
         raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
     duration = container.duration / av.time_base if container.duration else None

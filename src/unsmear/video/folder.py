@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, OutputError, cannot_write
+from unsmear.outputs import growing_file
 from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
     list_images,
@@ -23,6 +26,11 @@ from unsmear.video.images import (
 from unsmear.video.orientation import UPRIGHT
 
 
+def numbered(number: int) -> str:
+    """What the picture of a frame is called that has no name of its own, counted from 0."""
+    return f"{number:06d}.png"
+
+
 class FolderReader:
     """Pictures of a folder in the order of their names, read one at a time.
 
@@ -30,8 +38,8 @@ class FolderReader:
         path: of the folder.
 
     Raises:
-        InputError: no pictures, two of one stem, several pictures in one file, or the first cannot
-            be read.
+        InputError: no pictures, two of one stem, several pictures in one file, the first cannot be
+            read, or a file says that it is of another size.
 
     Attributes:
         dtype: uint16 if any picture has 16 bits, else uint8.
@@ -43,9 +51,9 @@ class FolderReader:
         self._files = list_images(path)
         if not self._files:
             raise InputError(f"'{path}' holds no pictures: expected .png, .jpg, .tif, .bmp, .webp")
-        stems = [file.stem for file in self._files]
-        if double := [stem for stem in stems if stems.count(stem) > 1]:
-            raise InputError(f"'{path}' holds two pictures named '{double[0]}': keep one")
+        (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
+        if times > 1:
+            raise InputError(f"'{path}' holds two pictures named '{stem}': keep one")
         headers = [_header(file) for file in self._files]
         for file, header in zip(self._files, headers, strict=True):
             if header.many:
@@ -57,6 +65,16 @@ class FolderReader:
         self.notes = _notes(headers)
         self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
+        for file, header in zip(self._files, headers, strict=True):
+            self._check_size(file, header.upright_size)
+
+    def _check_size(self, file: Path, size: tuple[int, int] | None) -> None:
+        first = self.info.width, self.info.height
+        if size is not None and size != first:
+            raise InputError(
+                f"'{file}' is {size[0]}x{size[1]}, the first picture {first[0]}x{first[1]}: all "
+                "must be of one size"
+            )
 
     def skip(self, frames: int) -> None:
         """Pass over pictures, before iterating."""
@@ -70,11 +88,7 @@ class FolderReader:
         """
         for index, file in enumerate(self._files[self._skipped :], start=self._skipped):
             image = read_image(file)
-            if image.shape[-2:] != (self.info.height, self.info.width):
-                raise InputError(
-                    f"'{file}' is {image.shape[-1]}x{image.shape[-2]}, the first picture "
-                    f"{self.info.width}x{self.info.height}: all must be of one size"
-                )
+            self._check_size(file, (image.shape[-1], image.shape[-2]))
             yield Frame(unit_from_integer(image), Fraction(index), name=file.stem)
 
 
@@ -155,6 +169,20 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
                     "another output"
                 )
         for file in files:
-            os.replace(file, path / file.name)
+            _move(file, path / file.name)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def _move(file: Path, place: Path) -> None:
+    """Give a file its name in another folder, which may lie on another file system: where a link
+    leads, or where a disk is mounted. There it is copied, and visible when it is whole.
+    """
+    try:
+        os.replace(file, place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with growing_file(place) as partial:
+            shutil.copyfile(file, partial)
+        file.unlink()

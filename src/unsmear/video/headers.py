@@ -1,6 +1,8 @@
-"""What a picture file says of itself, without decoding it: depth, pages, EXIF orientation, profile.
+"""What a picture file says of itself, without decoding it: size, depth, pages, EXIF orientation,
+profile.
 
-PNG (third edition), JPEG (Exif 2.3, ICC.1 annex B), TIFF 6.0 and WebP (RFC 9649).
+PNG (third edition), JPEG (ITU-T T.81 annex B, Exif 2.3, ICC.1 annex B), TIFF 6.0, WebP (RFC 9649,
+RFC 6386) and BMP.
 """
 
 from __future__ import annotations
@@ -9,9 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-_SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675  # tags of TIFF
+_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+_SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
+_LYING = 5  # from this orientation on rows and columns change places
 _SHORT, _LONG = 3, 4  # types of TIFF
 _MOST_PAGES = 1000
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # markers of JPEG that tell a size
+_Size = tuple[int, int] | None
 _Order = Literal["little", "big"]
 
 
@@ -25,6 +31,7 @@ class PictureHeader:
         orientation: how it is to be turned, by EXIF's numbers, see `orientation.py`.
         profile: it carries a colour profile (ICC).
         exif: it carries EXIF.
+        size: width and height as stored, pixels, before it is turned; None where that is not said.
         turned_at: where a TIFF file holds its orientation, as two bytes; None in other files.
     """
 
@@ -33,7 +40,16 @@ class PictureHeader:
     orientation: int = 1
     profile: bool = False
     exif: bool = False
+    size: _Size = None
     turned_at: int | None = None
+
+    @property
+    def upright_size(self) -> _Size:
+        """Width and height of the picture as it is shown, None where the file does not say."""
+        if self.size is None or 0 in self.size:
+            return None
+        width, height = self.size
+        return (height, width) if self.orientation >= _LYING else (width, height)
 
 
 def read_header(file: BinaryIO) -> PictureHeader:
@@ -50,6 +66,8 @@ def read_header(file: BinaryIO) -> PictureHeader:
             return _jpeg(file)
         if start.startswith((b"II*\0", b"MM\0*")):
             return _tiff(file, 0)
+        if start.startswith(b"BM"):
+            return PictureHeader(size=_bmp_size(file))
         if start[:4] == b"RIFF" and start[8:] == b"WEBP":
             return _webp(file)
     except (IndexError, EOFError):
@@ -66,15 +84,17 @@ def _read(file: BinaryIO, count: int) -> bytes:
 
 def _png(file: BinaryIO) -> PictureHeader:
     deep = many = profile = exif = False
+    size: _Size = None
     orientation, at = 1, 8
     while True:
         file.seek(at)
         header = file.read(8)
         if len(header) < 8:
-            return PictureHeader(deep, many, orientation, profile, exif)
+            return PictureHeader(deep, many, orientation, profile, exif, size)
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
         if kind == b"IHDR":
-            deep = _read(file, 9)[8] == 16
+            told = _read(file, 9)
+            size, deep = (_big(told[:4]), _big(told[4:8])), told[8] == 16
         many |= kind == b"acTL"
         profile |= kind == b"iCCP"
         if kind == b"eXIf":
@@ -84,12 +104,15 @@ def _png(file: BinaryIO) -> PictureHeader:
 
 def _jpeg(file: BinaryIO) -> PictureHeader:
     orientation, profile, exif, at = 1, False, False, 2
+    size: _Size = None
     while True:
         file.seek(at)
         header = _read(file, 4)
         if header[0] != 0xFF or header[1] == 0xDA:  # the picture itself
-            return PictureHeader(orientation=orientation, profile=profile, exif=exif)
+            return PictureHeader(orientation=orientation, profile=profile, exif=exif, size=size)
         begin = file.read(12)
+        if header[1] in _FRAMES:
+            size = _big(begin[3:5]), _big(begin[1:3])
         profile |= header[1] == 0xE2 and begin == b"ICC_PROFILE\0"
         if header[1] == 0xE1 and begin.startswith(b"Exif\0\0"):
             exif, orientation = True, _tiff(file, at + 10).orientation
@@ -98,12 +121,16 @@ def _jpeg(file: BinaryIO) -> PictureHeader:
 
 def _webp(file: BinaryIO) -> PictureHeader:
     many = profile = exif = False
+    size: _Size = None
     orientation, at = 1, 12
     while True:
         file.seek(at)
         header = file.read(8)
         if len(header) < 8:
-            return PictureHeader(False, many, orientation, profile, exif)
+            return PictureHeader(False, many, orientation, profile, exif, size)
+        if header[:4] in (b"VP8X", b"VP8L", b"VP8 ") and size is None:
+            size = _webp_size(header[:4], file.read(10))
+            file.seek(at + 8)
         many |= header[:4] == b"ANIM"
         profile |= header[:4] == b"ICCP"
         if header[:4] == b"EXIF":
@@ -111,6 +138,32 @@ def _webp(file: BinaryIO) -> PictureHeader:
             exif, orientation = True, _tiff(file, at + 8 + lead).orientation
         length = int.from_bytes(header[4:], "little")
         at += 8 + length + length % 2
+
+
+def _webp_size(kind: bytes, data: bytes) -> _Size:
+    if kind == b"VP8X":
+        return _little(data[4:7]) + 1, _little(data[7:10]) + 1
+    if kind == b"VP8L":
+        bits = _little(data[1:5])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return _little(data[6:8]) & 0x3FFF, _little(data[8:10]) & 0x3FFF
+
+
+def _bmp_size(file: BinaryIO) -> _Size:
+    file.seek(14)
+    told = _read(file, 12)
+    if _little(told[:4]) == 12:  # of OS/2
+        return _little(told[4:6]), _little(told[6:8])
+    height = int.from_bytes(told[8:12], "little", signed=True)
+    return _little(told[4:8]), abs(height)  # negative from the top down
+
+
+def _big(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _tiff(file: BinaryIO, base: int) -> PictureHeader:
@@ -123,11 +176,13 @@ def _tiff(file: BinaryIO, base: int) -> PictureHeader:
     many = any(not page.get(_SUBFILE, (0, 0))[0] & 1 for page in pages)
     orientation, turned_at = first.get(_ORIENTATION, (1, None))
     bits = first.get(_BITS, (8, 0))[0]
+    size = (first[_WIDTH][0], first[_HEIGHT][0]) if first.keys() >= {_WIDTH, _HEIGHT} else None
     return PictureHeader(
         deep=bits == 16,
         many=many,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         profile=_PROFILE in first,
+        size=size,
         turned_at=turned_at,
     )
 

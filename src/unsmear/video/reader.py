@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
-from unsmear.errors import InputError
+from unsmear.errors import InputError, MidwayError
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
 from unsmear.video.damage import Damage, Extent, Head, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
@@ -38,6 +38,7 @@ from unsmear.video.packets import packets_of
 from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
+_FLATTEN = "flatten it onto a background first"
 _SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
 
 
@@ -50,6 +51,8 @@ class VideoReader:
             before. Default: the beginning.
         deinterlace: make whole frames of interlaced ones (bwdif), one each.
         finest: time stamps rise by at least so many seconds, and by a tick.
+        end: seconds after the file's beginning; frames from there on end the reading where they
+            cannot be used.
 
     Raises:
         InputError: no such file, not a video, no video stream in it, larger than can be, with
@@ -63,10 +66,12 @@ class VideoReader:
         start: Fraction | None = None,
         deinterlace: bool = False,
         finest: Fraction = Fraction(0),
+        end: Fraction | None = None,
     ) -> None:
         self.path = path
         self.damage = Damage()
         self._deinterlace, self._interlaced = deinterlace, False
+        self._end = end
         self._whole = True  # reading begins at the beginning
         self._container = open_container(path)
         try:
@@ -139,10 +144,10 @@ class VideoReader:
     def _check(self, first: VideoFrame) -> None:
         _check_size(self.path, first.width, first.height)
         if not is_opaque(first):
-            raise self._transparent("")
+            raise self._transparent()
         # VP9 and AV1 hold alpha in a stream of its own, which decoders pass over.
         if self.stream.metadata.get("alpha_mode") == "1":
-            raise self._transparent("")
+            raise self._transparent()
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: two fields in one frame move against each other; "
@@ -150,10 +155,20 @@ class VideoReader:
                 "makes whole frames of them"
             )
 
-    def _transparent(self, where: str) -> InputError:
-        return InputError(
-            f"'{self.path}' has transparency{where}, which would be lost: flatten it onto a "
-            "background first"
+    def _transparent(self) -> InputError:
+        return InputError(f"'{self.path}' has transparency, which would be lost: {_FLATTEN}")
+
+    def _from_beginning(self, pts: int) -> Fraction:
+        return pts * (self.stream.time_base or Fraction(1, 1000)) - self.start
+
+    def _ended(self, pts: int) -> bool:
+        return self._end is not None and self._from_beginning(pts) >= self._end
+
+    def _midway(self, pts: int, what: str, remedy: str) -> MidwayError:
+        when = f"{math.floor(self._from_beginning(pts) * 1000) / 1000:.3f}"  # not after it
+        return MidwayError(
+            f"'{self.path}' {what} at {when} s: {remedy}, or restore what comes before, with "
+            f"--end {when}"
         )
 
     def _describe(self, first: VideoFrame) -> ClipInfo:
@@ -291,7 +306,7 @@ class VideoReader:
         """Frames in order of presentation.
 
         Raises:
-            InputError: the picture changes size, or is transparent somewhere.
+            MidwayError: the picture changes size, or is transparent somewhere.
         """
         base = self.stream.time_base or Fraction(1, 1000)
         stamped, self._first = self._first, None
@@ -299,12 +314,14 @@ class VideoReader:
             pts, decoded = stamped
             following = next(self._frames, None)
             if (decoded.width, decoded.height) != (self.info.width, self.info.height):
-                raise InputError(
-                    f"'{self.path}' changes size from {self.info.width}x{self.info.height} to "
-                    f"{decoded.width}x{decoded.height}: split it there first"
-                )
+                if self._ended(pts):
+                    return
+                sizes = f"{self.info.width}x{self.info.height} to {decoded.width}x{decoded.height}"
+                raise self._midway(pts, f"changes size from {sizes}", "split it there first")
             if not is_opaque(decoded):
-                raise self._transparent(f" at {float(pts * base):.3f} s")
+                if self._ended(pts):
+                    return
+                raise self._midway(pts, "has transparency", f"it would be lost; {_FLATTEN}")
             planes = planes_of(decoded, self.info.tags)
             begin = pts * base
             lasts = self._left(begin, decoded) if following is None else following[0] * base - begin

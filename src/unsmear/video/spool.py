@@ -43,17 +43,19 @@ class SpoolWriter:
 
     Args:
         path: of the finished spool.
+        result: what errors call it, where it is a part of something that users know.
 
     Raises:
         OutputError: the disk is full, or its rights say no.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, result: Path | None = None) -> None:
         self._path, self._partial = path, path.with_name(f"{path.name}.part")
+        self._result = path if result is None else result
         try:
             self._file = self._partial.open("wb")
         except OSError as error:
-            raise cannot_write(path, error) from None
+            raise cannot_write(self._result, error) from None
 
     def write(self, packets: Iterable[EncodedPacket]) -> None:
         """Append packets, in the order of decoding."""
@@ -62,7 +64,7 @@ class SpoolWriter:
                 head = (packet.pts, packet.dts, packet.duration, packet.key, len(packet.data))
                 self._file.write(_RECORD.pack(*head) + packet.data)
         except OSError as error:
-            raise cannot_write(self._path, error) from None
+            raise cannot_write(self._result, error) from None
 
     def finish(self) -> None:
         """Every packet is there: on disk first, then under its name."""
@@ -70,7 +72,7 @@ class SpoolWriter:
             self._file.close()
             give_name(self._partial, self._path)
         except OSError as error:
-            raise cannot_write(self._path, error) from None
+            raise cannot_write(self._result, error) from None
 
     def abandon(self) -> None:
         """Let go of the file without finishing it. What waits to be written may still not fit onto

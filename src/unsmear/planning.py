@@ -1,0 +1,171 @@
+"""What one command is to do: which clip becomes which result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unsmear.errors import ConfigError, InputError, OutputError, reading, writing
+from unsmear.video.formats import VIDEO_CONTAINERS
+
+_PREVIEW = ".preview.png"
+Job = tuple[Path, Path]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one command is to do.
+
+    Attributes:
+        jobs: what is restored into what.
+        folder: that results go into, if one is named.
+        several: clips are, or a folder of them: a run that was broken off goes on with those that
+            have no result yet.
+        results: clips that are no jobs, being results of others, each with the one that it is of.
+        unknown: files of the folders that are given which are passed over, having no suffix of a
+            video.
+    """
+
+    jobs: list[Job]
+    folder: Path | None
+    several: bool
+    results: dict[Path, Path]
+    unknown: dict[Path, Sequence[Path]]
+
+
+def plan_jobs(
+    clips: Sequence[Path],
+    output: Path | None,
+    *,
+    inside: bool = False,
+    preview: bool = False,
+    lossless: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """What is restored into what.
+
+    Args:
+        clips: videos, folders of pictures, folders of videos.
+        output: what the user named.
+        inside: with a slash behind it.
+        preview: results are pictures.
+        lossless: results are .mkv.
+        overwrite: results that exist are replaced.
+
+    Raises:
+        InputError: a folder cannot be read, or holds videos and pictures, or neither; a clip is a
+            single picture.
+        OutputError: one file is named for several results.
+        ConfigError: a preview with another suffix than .png.
+    """
+    from unsmear.restoration.paths import is_folder, results_among
+
+    sources: list[Path] = []
+    results: dict[Path, Path] = {}
+    unknown: dict[Path, Sequence[Path]] = {}
+    for clip in clips:
+        found, others = _sources(clip)
+        if others:
+            unknown[clip] = others
+        if found != [clip]:
+            results |= results_among(found)
+        sources += found
+    many = len(sources) > 1 or sources[0] != clips[0]
+    if output is None and not (preview or overwrite):  # *.mp4 names the results of its last run too
+        results |= results_among(sources)
+    sources = [source for source in sources if source not in results]
+    if many and output is not None:
+        with writing(output):
+            if not is_folder(output):
+                given = f"{len(sources)} clips are" if len(sources) > 1 else "a folder of clips is"
+                raise OutputError(f"'{output}' is one file, but {given} given: name a folder")
+    into = many
+    if output is not None and not many:
+        with writing(output):
+            into = _takes_in(output, sources[0], inside=inside, preview=preview)
+        if preview and not into and output.suffix.lower() != ".png":
+            raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
+    jobs = []
+    for source in sources:
+        if output is None or into:
+            if not preview:
+                _check_moving(source)
+            target = _default_output(source, output, preview=preview, lossless=lossless)
+        else:
+            target = output
+        jobs.append((source, target))
+    return Plan(jobs, output if into else None, many, results, unknown)
+
+
+def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> bool:
+    """Whether the result of one clip goes into the folder that is named, under the clip's name, and
+    does not become that folder: `*.mp4 -o sharp/` means the same where one clip matches.
+    """
+    from unsmear.restoration.paths import holds_frames, is_folder
+
+    if preview:
+        return output.suffix.lower() != ".png" and (inside or output.is_dir())
+    if source.is_dir() or not is_folder(output):
+        return False
+    return inside or (output.is_dir() and not holds_frames(output))
+
+
+def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
+    """A clip itself, or the videos of a folder; and those of its files that are passed over."""
+    from unsmear.restoration.paths import VIDEO_SUFFIXES
+    from unsmear.video.images import IMAGE_SUFFIXES, list_images
+
+    with reading(clip):
+        if not clip.is_dir():
+            return [clip], []
+        there = (path for path in clip.iterdir() if not path.name.startswith("."))
+        files = sorted(path for path in there if path.is_file())
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        previews = {f"{video.stem}{_PREVIEW}" for video in videos}
+        pictures = [file for file in list_images(clip) if file.name not in previews]
+    others = [file for file in files if file.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES]
+    if pictures and all(video.suffix.lower() == ".gif" for video in videos):
+        return [clip], videos  # beside pictures a GIF, which may move or not, is no clip
+    if others and not (pictures or videos):
+        raise InputError(
+            f"'{clip}' holds no pictures, and nothing with the suffix of a video: give what it "
+            "holds by name, if it is video all the same"
+        )
+    if not videos:
+        return [clip], []
+    if pictures:
+        raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
+    return videos, others
+
+
+def _check_moving(source: Path) -> None:
+    """Raise InputError where a clip that is to become a video is one picture."""
+    from unsmear.video.headers import read_header
+    from unsmear.video.images import IMAGE_SUFFIXES
+
+    with reading(source):
+        if source.suffix.lower() not in IMAGE_SUFFIXES or not source.is_file():
+            return
+        with source.open("rb") as file:
+            if not read_header(file).many:
+                raise InputError(
+                    f"'{source}' is a picture: put pictures into a folder, and give that"
+                )
+
+
+def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
+    from unsmear.outputs import real_path
+    from unsmear.restoration.paths import RESULT_MARK
+
+    # A link has a name and a place of its own; `.` and `..` have neither.
+    named = real_path(source) if source.name in ("", "..") else source
+    where = named.parent if folder is None else folder
+    name = named.name if source.is_dir() else source.stem
+    if preview:
+        return where / f"{name}{_PREVIEW}"
+    if source.is_dir():
+        return where / (f"{name}_{RESULT_MARK}" if folder is None else name)
+    held = source.suffix.lower() in VIDEO_CONTAINERS and not lossless
+    suffix = source.suffix if held else ".mkv"
+    return where / (f"{name}.{RESULT_MARK}{suffix}" if folder is None else f"{name}{suffix}")

@@ -1,0 +1,43 @@
+"""What a video holds, and pictures made of it do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unsmear.clip import HdrMetadata
+from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.reader import VideoReader
+
+_HDR_CURVES = {16: "PQ", 18: "HLG"}  # code points of ITU-T H.273
+
+
+def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
+    """For the user, where the result is a folder of pictures.
+
+    Args:
+        reader: of the video, opened.
+        target: the folder.
+    """
+    info, notes = reader.info, []
+    with open_container(reader.path) as container:
+        missing = [
+            name
+            for name, there in (
+                ("sound", container.streams.audio),
+                ("subtitles", container.streams.subtitles),
+                ("other pictures", len(moving_pictures(container)) > 1),
+                ("chapters", container.chapters()),
+            )
+            if there
+        ]
+    if missing:
+        none = ", ".join(f"no {name}" for name in missing)
+        notes.append(
+            f"'{target}' becomes a folder of pictures, which hold {none}: for a video name a file, "
+            f"such as '{target}.mp4', or put a slash behind the folder's name"
+        )
+    curve = _HDR_CURVES.get(info.tags.transfer)
+    if curve or info.hdr != HdrMetadata():
+        kind = f"HDR ({curve})" if curve else "HDR10"
+        notes.append(f"pictures do not say that they are {kind}: most programs show them pale")
+    return notes
