@@ -70,8 +70,9 @@ def contents(path):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("window", [3, 9, "all"])
-@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("window", "container"), [(3, "mp4"), (9, "mkv"), ("all", "mp4"), ("all", "mkv")]
+)
 def test_a_video_goes_on(tmp_path, network, window, container):
     source = write_video(tmp_path / f"in.{container}", frames=FRAMES, audio=True)
     whole = tmp_path / f"whole.{container}"
@@ -86,8 +87,11 @@ def test_a_video_goes_on(tmp_path, network, window, container):
         assert not work_path(target).exists()
 
 
-@pytest.mark.parametrize("window", [3, "all"])
-@pytest.mark.parametrize("effort", [Effort(ensemble=2), Effort(refine=1)], ids=["views", "again"])
+@pytest.mark.parametrize(
+    ("effort", "window"),
+    [(Effort(ensemble=2), 3), (Effort(refine=1), "all")],
+    ids=["views", "again"],
+)
 def test_more_effort_goes_on(tmp_path, window, effort):
     network = mild(ALIGNED)
     source = write_video(tmp_path / "in.mkv", frames=FRAMES)
