@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -24,6 +23,7 @@ from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_after
 from unsmear.restoration.stretch import frames_from, in_presentation_time
+from unsmear.video.damage import written_end
 from unsmear.video.describe import measured_length
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import list_images, write_image
@@ -31,7 +31,6 @@ from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
 
 _PLACES = (Fraction(1, 6), Fraction(1, 2), Fraction(5, 6))
-_TEXT_LENGTH = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _DEFAULT_WINDOW = 5
 _GAP = 6
 
@@ -130,12 +129,7 @@ def _length(reader: VideoReader) -> Fraction:
         return reader.duration
     if stream.duration:
         return stream.duration * (stream.time_base or Fraction(0))
-    # Matroska says it in a text, to the nanosecond.
-    found = _TEXT_LENGTH.fullmatch(stream.metadata.get("DURATION", ""))
-    if found is None:
-        return Fraction(0)
-    hours, minutes, seconds = (Fraction(part) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
+    return written_end(stream) or Fraction(0)
 
 
 def _restore_at(

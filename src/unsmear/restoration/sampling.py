@@ -19,7 +19,8 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.restoration.sharpness import BlurEstimate, estimate_luma_blur, luma_of
 from unsmear.video.describe import describe_streams
 from unsmear.video.images import list_images, read_image, unit_from_integer
-from unsmear.video.opening import decodable, moving_pictures, open_container
+from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.packets import decodable
 
 MOST_SAMPLES = 60
 _SEEK_FROM = 1800  # frames; decoding a clip of fewer from start to end takes seconds

@@ -135,10 +135,15 @@ def stream_end(container: InputContainer, stream: VideoStream) -> Fraction | Non
     return _own_end(stream) if exact else None
 
 
-def _own_end(stream: VideoStream) -> Fraction | None:
+def written_end(stream: VideoStream) -> Fraction | None:
+    """When a stream ends, seconds, as Matroska says in a text for each; None if nothing does."""
     found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    if found:  # as Matroska has it for each stream
-        return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])
+    return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None
+
+
+def _own_end(stream: VideoStream) -> Fraction | None:
+    if (end := written_end(stream)) is not None:
+        return end
     if stream.duration and stream.time_base:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base
     return None

@@ -23,7 +23,8 @@ from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import decodable, is_cover, moving_pictures, open_container
+from unsmear.video.opening import is_cover, moving_pictures, open_container
+from unsmear.video.packets import decodable
 from unsmear.video.sidedata import side_data_of
 
 # Code points of ITU-T H.273 in words.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
@@ -71,26 +69,6 @@ def moving_pictures(container: InputContainer) -> list[VideoStream]:
 def is_still(stream: VideoStream) -> bool:
     """Pictures without a time: animated AVIF begins with one, for programs that show no more."""
     return stream.frames == 1 and not stream.duration
-
-
-def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames from where a container stands, as far as they can be decoded: broken packets, as a
-    recording has that begins between key frames, are passed over. `VideoReader` also counts them.
-    """
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except (av.FFmpegError, ValueError):  # the file breaks off
-            packet = None
-        ends = packet is None or not packet.size
-        try:
-            frames = stream.decode(None if ends else packet)
-        except (av.FFmpegError, ValueError):
-            frames = []
-        yield from frames
-        if ends:
-            return
 
 
 def is_cover(stream: VideoStream) -> bool:

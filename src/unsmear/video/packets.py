@@ -1,4 +1,4 @@
-"""Packets of a video stream, up to where the file ends or breaks off."""
+"""Packets of a video stream up to where the file ends or breaks off, and what decodes of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.video.damage import Damage
@@ -49,6 +50,18 @@ def packets_of(
         held = packet if packet.is_corrupt else None
         if held is None:
             yield packet
+
+
+def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Frames from where a container stands, as far as they can be decoded: broken packets, as a
+    recording has that begins between key frames, are passed over. `VideoReader` also counts them.
+    """
+    for packet in packets_of(container, stream, (), Damage()):
+        try:
+            frames = stream.decode(packet)
+        except (av.FFmpegError, ValueError):
+            continue
+        yield from frames
 
 
 def is_end(packet: Packet[Any]) -> bool:
