@@ -55,6 +55,21 @@ def test_synth_draws_the_batch_of_a_step(photographs, tmp_path, capsys):
     assert "2 photographs" in capsys.readouterr().out
 
 
+def test_synth_changes_the_synthesis_as_train_does(photographs, tmp_path, capsys):
+    sheets = {}
+    for noise in ("0", "0.2"):
+        target = tmp_path / f"{noise}.png"
+        base = ["synth", "--data", str(photographs), "-o", str(target)]
+        main([*base, "--noise-most", noise, "--sharp-share", "1", "--compressed-share", "0"])
+        sheets[noise] = read_image(target).float()
+    apart = (sheets["0"] - sheets["0.2"]).abs()[:, :32, :32]
+    assert apart.mean() > 2
+    with pytest.raises(SystemExit) as stopped:
+        main([*base, "--overwrite", "--sharp-share", "2"])
+    assert stopped.value.code == 2
+    assert "sharp_share is 2.0: must be from 0 to 1" in capsys.readouterr().err
+
+
 def test_synth_overwrites_nothing_unasked_and_knows_its_steps(photographs, tmp_path, capsys):
     target = tmp_path / "sheet.png"
     target.write_bytes(b"precious")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole
+from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.device import usable_cores
 from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import check_file, growing_file
+
+_GROUP = Group("Synthesis", help="What the virtual camera does. Defaults are the preset's.")
+Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
 
 
 def train(
@@ -38,12 +43,7 @@ def train(
     teacher_weight: float | None = None,
     pair_share: float | None = None,
     refine_share: float | None = None,
-    coder_share: float | None = None,
-    relief_share: float | None = None,
-    night_share: float | None = None,
-    curve_share: float | None = None,
-    bright_share: float | None = None,
-    coarse_share: float | None = None,
+    synthesis: Synthesis = AS_PRESET,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     workers: MaybeWhole = None,
     stop_after: MaybeWhole = None,
@@ -91,18 +91,7 @@ def train(
         refine_share: Share of clips whose frames see their neighbours restored already, as they do
             in what `unsmear CLIP --refine` adds; for networks that align neighbours. Default: the
             preset's.
-        coder_share: Share of synthesised clips that go through a real video coder, as what people
-            have did. Needs PyAV. Default: the preset's.
-        relief_share: Share of clips made from photographs in which near parts smear further, as
-            they do where a camera moves past them. Default: the preset's.
-        night_share: Share of clips made from photographs that are dim, with lamps that smear into
-            white streaks. Default: the preset's.
-        curve_share: Share of synthesised clips whose camera encodes light by a curve of its own
-            rather than that of sRGB. Default: the preset's, which is 0.
-        bright_share: Share of synthesised clips exposed for what is dark, so that what is bright
-            is white. Default: the preset's, which is 0.
-        coarse_share: Of the clips that go through a coder, the share of those coded more coarsely,
-            as by old phones and messengers. Default: the preset's, which is 0.
+        synthesis: What the virtual camera does.
         ahead: Draw each batch while the network learns from the one before, in a thread of its
             own (on a GPU a stream of its own). The numbers are the same.
         workers: Processes that draw batches, beside the one that learns; 0: none. Default: on a GPU
@@ -144,12 +133,7 @@ def train(
         precision=precision,
         pair_share=pair_share,
         refine_share=refine_share,
-        coder_share=coder_share,
-        relief_share=relief_share,
-        night_share=night_share,
-        curve_share=curve_share,
-        bright_share=bright_share,
-        coarse_share=coarse_share,
+        synthesis=synthesis,
         weights=weights,
         teacher=teacher,
         teacher_weight=teacher_weight,
@@ -214,9 +198,10 @@ def synth(
     preset: str = "lite",
     shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
     step: Whole = 0,
+    synthesis: Synthesis = AS_PRESET,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Draw a contact sheet of what a preset feeds its network.
+    """Draw a contact sheet of what `unsmear train` feeds its network.
 
     It is the batch of a step: a row for each clip, every frame blurry above sharp.
 
@@ -227,6 +212,7 @@ def synth(
             trail or align, from which pro grew.
         shake: Phone orientation logs to shake the camera with.
         step: Which batch; each has its own.
+        synthesis: What the virtual camera does.
         overwrite: Replace a picture that exists.
     """
     import torch
@@ -238,6 +224,7 @@ def synth(
     from unsmear.video.images import IMAGE_SUFFIXES, write_image
 
     config = find_preset(preset)
+    config = dataclasses.replace(config, synthesis=synthesis.applied_to(config.synthesis))
     if not 0 <= step < config.steps:
         raise ConfigError(f"step is {step}: preset {preset} has steps 0 to {config.steps - 1}")
     inputs = (*data, *(shake or []))

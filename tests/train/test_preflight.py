@@ -10,6 +10,7 @@ import torch
 
 from tests.conftest import SMALL, picture, write_video
 from unsmear.cli import main
+from unsmear.data.changes import SynthesisChanges
 from unsmear.data.pairs import find_pairs
 from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import CombinedError, ConfigError, InputError, ModelError, OutputError
@@ -64,8 +65,7 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     asked = request(
         stills, tmp_path, val=tmp_path / "val", steps=8, seed=3, learning_rate=1e-3, loss="l1",
         frequency_weight=0.1, compile="off", precision="bfloat16",
-        coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1,
-        bright_share=0.2, coarse_share=0.3, pair_share=0.75,
+        synthesis=SynthesisChanges(coder_share=0.25, blur_mean=11), pair_share=0.75,
         weights=str(weights_file), clips=12, frames=2,
     )  # fmt: skip
     plan = prepare(asked, processes=2)
@@ -75,10 +75,8 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     assert (config.precision, config.pair_share) == ("bfloat16", 0.75)
     assert [(stage.clips, stage.frames) for stage in config.stages] == [(12, 2)]
     assert config.shards == 4
-    assert config.synthesis == dataclasses.replace(
-        CONFIG.synthesis, coder_share=0.25, relief_share=0.5, night_share=0.75, curve_share=0.1,
-        bright_share=0.2, coarse_share=0.3,
-    )  # fmt: skip
+    wanted = dataclasses.replace(CONFIG.synthesis, coder_share=0.25, blur_mean=11)
+    assert config.synthesis == wanted
     assert [pair.name for pair in plan.validation] == ["a"]
     assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
     assert len(plan.files.photographs) == 2
@@ -135,8 +133,8 @@ def test_an_unknown_preset_hides_no_other_mistake(stills, tmp_path, monkeypatch)
 
     monkeypatch.setattr(preflight, "check_compiler", missing)
     asked = request(
-        stills, tmp_path, preset="huge", learning_rate=-1.0, steps=0, clips=0, night_share=2.0,
-        threads=0, val=tmp_path / "no",
+        stills, tmp_path, preset="huge", learning_rate=-1.0, steps=0, clips=0,
+        synthesis=SynthesisChanges(night_share=2.0), threads=0, val=tmp_path / "no",
     )  # fmt: skip
     with pytest.raises(CombinedError) as caught:
         prepare(asked)
@@ -209,11 +207,11 @@ def test_coders_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, "check_coders", missing)
     prepare(request(stills, tmp_path))
     with pytest.raises(ConfigError, match="no PyAV"):
-        prepare(request(stills, tmp_path, coder_share=0.5))
+        prepare(request(stills, tmp_path, synthesis=SynthesisChanges(coder_share=0.5)))
     with pytest.raises(ConfigError, match=r"coder_share is 1\.5"):
-        prepare(request(stills, tmp_path, coder_share=1.5))
+        prepare(request(stills, tmp_path, synthesis=SynthesisChanges(coder_share=1.5)))
     sequence(tmp_path / "pairs", "s")  # from which nothing is synthesised
-    prepare(request(tmp_path / "pairs", tmp_path, coder_share=0.5))
+    prepare(request(tmp_path / "pairs", tmp_path, synthesis=SynthesisChanges(coder_share=0.5)))
 
 
 def test_validation_that_cannot_be_read_is_told_before_training(stills, tmp_path):

@@ -148,43 +148,45 @@ def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size):
-    out = root / f"killed{size}"
-    assert kill_when_halted(launch(root, size, out, "halt")) == ["5 []", "10 []"]
-    with safe_open(out / "state.safetensors", framework="pt") as file:
-        assert file.metadata()["step"] == "8"  # that of 12 never came into its place
-    with safe_open(out / "weights.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["provenance"])["steps"] == 8
-    whole, shown = runs[size]
-    assert finish(launch(root, size, out)) == [line for line in shown if line != "5 []"]
-    for name in ("state.safetensors", "weights.safetensors"):
-        one, two = (load_file(folder / name) for folder in (whole, out))
-        assert one.keys() == two.keys()
-        assert {key for key in one if not torch.equal(one[key], two[key])} == set()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_processes_that_are_interrupted_leave_off_at_one_step(root, runs):
-    """Ctrl-C reaches all of them, and torchrun, which sends it on once more."""
-    out = root / "interrupted"
-    process = launch(root, 2, out, "slow")
+def interrupt(process: subprocess.Popen[str], after: str) -> None:
+    """Ctrl-C: it reaches all processes, and torchrun, which sends it on once more."""
     workers: list[int] = []
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("process"):
             workers.append(int(line.split()[1]))
-        elif line.startswith("5 "):
+        elif line.startswith(after):
             break
     for one in {process.pid, *workers}:
         os.kill(one, signal.SIGINT)
     process.communicate(timeout=60)
+
+
+def step_of(out: Path) -> int:
+    """The step that a run has come to, by its state."""
     with safe_open(out / "state.safetensors", framework="pt") as file:
-        assert 5 <= int(file.metadata()["step"]) < STEPS
-    finish(launch(root, 2, out))
-    one, two = (load_file(folder / "state.safetensors") for folder in (runs[2][0], out))
-    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+        return int(file.metadata()["step"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size):
+    """And where there are two processes, interrupted too: they leave off at one step."""
+    out = root / f"killed{size}"
+    assert kill_when_halted(launch(root, size, out, "halt")) == ["5 []", "10 []"]
+    assert step_of(out) == 8  # that of 12 never came into its place
+    with safe_open(out / "weights.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["provenance"])["steps"] == 8
+    if size == 2:
+        interrupt(launch(root, size, out, "slow"), after="10 ")
+        assert 10 <= step_of(out) < STEPS
+    whole, shown = runs[size]
+    left = [line for line in shown if int(line.split()[0]) > step_of(out)]
+    assert finish(launch(root, size, out)) == left
+    for name in ("state.safetensors", "weights.safetensors"):
+        one, two = (load_file(folder / name) for folder in (whole, out))
+        assert one.keys() == two.keys()
+        assert {key for key in one if not torch.equal(one[key], two[key])} == set()
 
 
 def test_two_processes_train_as_one_does(runs):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.data.coder import check_coders
 from unsmear.data.pairs import PairedSequence, find_pairs, read_images
 from unsmear.data.shake import read_orientation_log
@@ -66,12 +67,7 @@ class Request:
         precision: of convolutions.
         pair_share: of recorded pairs.
         refine_share: of clips whose neighbours are restored first.
-        coder_share: of synthesised clips that go through a video coder.
-        relief_share: of clips made from photographs that have nearer and farther parts.
-        night_share: of clips made from photographs that are dim, with lamps.
-        curve_share: of synthesised clips whose camera encodes light otherwise than sRGB.
-        bright_share: of synthesised clips exposed for what is dark.
-        coarse_share: of clips that go through a coder, those it codes coarsely.
+        synthesis: what the virtual camera does otherwise than the preset says.
         weights: to start from, a row of the zoo or a file.
         teacher: whose results to learn from too, likewise.
         teacher_weight: of these; None: 1, where there is a teacher.
@@ -97,12 +93,7 @@ class Request:
     precision: PrecisionChoice | None = None
     pair_share: float | None = None
     refine_share: float | None = None
-    coder_share: float | None = None
-    relief_share: float | None = None
-    night_share: float | None = None
-    curve_share: float | None = None
-    bright_share: float | None = None
-    coarse_share: float | None = None
+    synthesis: SynthesisChanges = AS_PRESET
     weights: str | None = None
     teacher: str | None = None
     teacher_weight: float | None = None
@@ -210,16 +201,7 @@ def _config(
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
     clips, frames = request.clips, request.frames
     start = mistakes.attempt(lambda: start.with_batches(clips, frames)) or start
-    shares = _wanted(
-        request,
-        "coder_share",
-        "relief_share",
-        "night_share",
-        "curve_share",
-        "bright_share",
-        "coarse_share",
-    )
-    synthesis = mistakes.attempt(lambda: dataclasses.replace(config.synthesis, **shares))
+    synthesis = mistakes.attempt(lambda: request.synthesis.applied_to(config.synthesis))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
         request,
