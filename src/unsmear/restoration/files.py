@@ -144,12 +144,15 @@ def restore_file(
         try:
             outcome = run.work(reader, work, sinks)
         except BaseException as error:
-            again = isinstance(error, (InputError, ConfigError, EncodeError))
-            if again and not (isinstance(error, MidwayError) and job.get("end", "") is None):
-                raise  # the next run would end alike
+            ends_alike = isinstance(error, (InputError, ConfigError, EncodeError))
+            # What is readable up to somewhere can be had by an --end, where none was given and
+            # what is done holds for any.
+            wants_end = isinstance(error, MidwayError) and job.get("end", "unheard of") is None
+            if ends_alike and not wants_end:
+                raise  # the next run would come to the same
             work.keep()
             if work.kept:
-                other = " with that --end" if again else ""
+                other = " with that --end" if wants_end else ""
                 on_note(f"what is done is kept: the same command{other} goes on from there")
             raise
         finally:
