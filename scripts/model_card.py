@@ -304,8 +304,11 @@ def card(arguments: argparse.Namespace) -> str:
         *runs,
         *retraining(arguments.model, commands),
         "",
-        "Blur is synthesised: see `unsmear.data.synthesis`. All settings of each run are in the "
-        "header of the weights file.",
+        "Blur is synthesised: see `unsmear.data.synthesis`. Commands are as they were typed: "
+        f"presets have changed since, and `python scripts/retrain.py {arguments.model} --print` "
+        "shows those of today. All settings of all runs are in the header of the weights file:",
+        '`python -c "from unsmear.models.zoo import load_model; '
+        f"print(load_model('{arguments.model}').provenance)\"`.",
         "",
         "## Data and credits",
         "",

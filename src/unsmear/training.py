@@ -32,6 +32,7 @@ def train(
     steps: MaybeWhole = None,
     clips: MaybeWhole = None,
     frames: MaybeWhole = None,
+    crop: MaybeWhole = None,
     seed: MaybeWhole = None,
     learning_rate: float | None = None,
     loss: Literal["charbonnier", "charbonnier_mse", "l1", "psnr"] | None = None,
@@ -71,6 +72,8 @@ def train(
         steps: Optimiser steps, schedule in proportion. Default: the preset's.
         clips: In a batch, of all processes together. Default: the preset's, stage by stage.
         frames: In a clip. Default: the preset's, stage by stage.
+        crop: Side of the squares that are learned from, in pixels. Default: the preset's, stage by
+            stage.
         seed: Of weights and data. Default: the preset's.
         learning_rate: Peak. Default: the preset's.
         loss: Default: the preset's.
@@ -111,6 +114,7 @@ def train(
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import drawing, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
+    from unsmear.train.state import step_in
     from unsmear.train.team import join_team, launched_here, launched_team
 
     keep_freed_memory()
@@ -125,6 +129,7 @@ def train(
         steps=steps,
         clips=clips,
         frames=frames,
+        crop=crop,
         seed=seed,
         learning_rate=learning_rate,
         loss=loss,
@@ -161,13 +166,19 @@ def train(
             held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
             team.check_same(held, "what --data holds", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
+        initial, state = plan.initial, plan.out / STATE_FILE
+        begins = not state.exists()
+        if not begins:
+            start = f"{step_in(state):,} of them done before"
+        elif initial is None:
+            start = "from random weights"
+        else:
+            start = f"from the weights of {initial.name}"
         _out.print(
-            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}",
+            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}",
             highlight=False,
             markup=False,
         )
-        initial = plan.initial
-        begins = not (plan.out / STATE_FILE).exists()
         if initial is not None and begins and needs_pruning(initial, plan.config):
             with _err.status("looking for what matters") if team.leads else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)

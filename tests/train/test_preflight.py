@@ -173,8 +173,13 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     state.save(tmp_path / "run" / STATE_FILE, CONFIG)
     prepare(request(stills, tmp_path))
     prepare(request(stills, tmp_path, compile="on"))
-    with pytest.raises(CombinedError, match=r"threads is 0.*other settings \(seed\)"):
+    with pytest.raises(
+        CombinedError, match=r"threads is 0.*other settings \(seed 0 there, 5 here\)"
+    ):
         prepare(request(stills, tmp_path, seed=5, threads=0, workers=0))
+    stages = r"there 4 steps of 2 clips, 3 frames, crop 32, here 5 steps of 2 clips, 3 frames"
+    with pytest.raises(ModelError, match=stages):
+        prepare(request(stills, tmp_path, steps=5))
     with pytest.raises(ConfigError, match="workers is -1: at least 0"):
         prepare(request(stills, tmp_path, workers=-1))
 
@@ -193,6 +198,16 @@ def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
     assert len(errors) == len(wanted)
     for error, text in zip(errors, wanted, strict=True):
         assert text in error
+
+
+def test_a_smaller_crop_fits_smaller_frames(tmp_path):
+    sequence(tmp_path / "pairs", "small", size=(24, 40))
+    with pytest.raises(InputError, match="hold no crop of 32: remove it, or train with a smaller"):
+        prepare(request(tmp_path / "pairs", tmp_path))
+    plan = prepare(request(tmp_path / "pairs", tmp_path, crop=24))
+    assert [stage.crop for stage in plan.config.stages] == [24]
+    with pytest.raises(CombinedError, match="crop at least 16"):
+        prepare(request(tmp_path / "pairs", tmp_path, crop=8))
 
 
 def test_neighbours_that_are_to_be_restored_must_be_looked_at(stills, tmp_path):

@@ -62,7 +62,7 @@ _PLUS = replace(
     aligned_levels=(0,),
     aligned_channels=32,
 )
-# And of that in turn: as much gain by two fifths of its arithmetic.
+# And of that in turn: nearly as much gain by two fifths of its arithmetic.
 _CORE = replace(_PLUS, widths=(32, 48, 64), decoder_blocks=(4, 2, 1), aligned_channels=16)
 _PLAIN = NetworkConfig(
     widths=(24, 48, 96),

@@ -201,8 +201,13 @@ def check_length(pair: PairedSequence, frames: int) -> None:
 def check_size(pair: PairedSequence, blurry: Tensor, sharp: Tensor, crop: int) -> None:
     """Raise InputError where frames (..., H, W) of both sides differ, or hold no crop."""
     height, width = blurry.shape[-2:]
-    if min(height, width) < crop or blurry.shape != sharp.shape:
+    if blurry.shape != sharp.shape:
         raise InputError(
-            f"sequence '{pair.name}' has frames of {width}x{height}: blurry and sharp must agree "
-            f"and hold a crop of {crop}"
+            f"sequence '{pair.name}' has blurry frames of {width}x{height} and sharp ones of "
+            f"{sharp.shape[-1]}x{sharp.shape[-2]}: both must be of one size"
+        )
+    if min(height, width) < crop:
+        raise InputError(
+            f"sequence '{pair.name}' has frames of {width}x{height}, which hold no crop of {crop}: "
+            "remove it, or train with a smaller crop"
         )

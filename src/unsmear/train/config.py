@@ -205,18 +205,22 @@ class TrainConfig:
             halve_every=max(round(self.halve_every * share), 1) if self.halve_every else 0,
         )
 
-    def with_batches(self, clips: int | None, frames: int | None) -> TrainConfig:
+    def with_batches(
+        self, clips: int | None, frames: int | None, crop: int | None = None
+    ) -> TrainConfig:
         """The same with other batches in all stages.
 
         Args:
             clips: a batch, of all processes together; drawn in as many equal parts as up to eight
                 processes can share. None: as before.
             frames: a clip; None: as before.
+            crop: pixels of a side; None: as before.
 
         Raises:
-            ConfigError: clips or frames are below 1.
+            ConfigError: clips or frames are below 1, or crop below 16.
         """
-        changes = {name: n for name, n in (("clips", clips), ("frames", frames)) if n is not None}
+        wanted = {"clips": clips, "frames": frames, "crop": crop}
+        changes = {name: n for name, n in wanted.items() if n is not None}
         stages = tuple(dataclasses.replace(stage, **changes) for stage in self.stages)
         shards = self.shards if clips is None else math.gcd(clips, _MOST_SHARDS)
         return dataclasses.replace(self, stages=stages, shards=shards)
@@ -290,7 +294,8 @@ PRESETS: dict[str, TrainConfig] = {
     "core": dataclasses.replace(_ALIGN, model="core", learning_rate=5e-4),
     "lite": dataclasses.replace(_ALIGN, model="lite", learning_rate=6e-4),
     # The schedule of arXiv 2201.00169: Adam, 1e-4 halved every 200 epochs, 256x256, minibatch 8.
-    # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T and the loss open.
+    # An epoch of GOPRO's 2103 training frames is 263 steps. The paper leaves T, the loss and the
+    # number of epochs open.
     "paper": TrainConfig(
         model="paper",
         stages=(Stage(steps=600 * 263, clips=8, frames=5, crop=256),),

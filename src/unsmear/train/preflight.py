@@ -59,6 +59,7 @@ class Request:
         steps: of the whole run.
         clips: a batch, in all stages.
         frames: a clip, in all stages.
+        crop: pixels of a side, in all stages.
         seed: of weights and data.
         learning_rate: at its peak.
         loss: by name.
@@ -85,6 +86,7 @@ class Request:
     steps: int | None = None
     clips: int | None = None
     frames: int | None = None
+    crop: int | None = None
     seed: int | None = None
     learning_rate: float | None = None
     loss: LossName | None = None
@@ -199,8 +201,8 @@ def _config(
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
-    clips, frames = request.clips, request.frames
-    start = mistakes.attempt(lambda: start.with_batches(clips, frames)) or start
+    batch = (request.clips, request.frames, request.crop)
+    start = mistakes.attempt(lambda: start.with_batches(*batch)) or start
     synthesis = mistakes.attempt(lambda: request.synthesis.applied_to(config.synthesis))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(

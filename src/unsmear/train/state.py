@@ -189,19 +189,48 @@ def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None
     now = json.loads(json.dumps(config.to_json()))
     other = [key for key in now if key not in free and before.get(key) != now[key]]
     if other:
-        taught = ""
-        if "teacher" in other:
-            was, given = (settings["teacher"] or "nobody" for settings in (before, now))
-            taught = f"; it learned from {was}, given is {given}"
+        told = "; ".join(line for key in other for line in _differences(key, before, now))
         raise ModelError(
-            f"'{path}' is of a run with other settings ({', '.join(other)}{taught}): "
-            "use the same ones, or another --out"
+            f"'{path}' is of a run with other settings ({told}): use the same ones, or another "
+            "--out, where --weights goes on from what this one learned"
         )
     if initial is not None and not _is_of(initial, parent):
         raise ModelError(
             f"'{path}' did not start from the weights '{initial.name}': leave --weights out to go "
             "on, or use another --out"
         )
+
+
+def step_in(path: Path) -> int:
+    """The step that a state file holds.
+
+    Raises:
+        ModelError: unreadable, or no state file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int((file.metadata() or {})["step"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelError(f"cannot resume from '{path}': {error}") from None
+
+
+def _differences(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs in a setting, in words of the command line."""
+    was: Any = before.get(key)
+    given: Any = now[key]
+    if key == "stages":
+        told = (" + ".join(_in_words(stage) for stage in stages) for stages in (was, given))
+        return ["there {}, here {}".format(*told)]
+    if key == "synthesis":
+        parts = {name: (was.get(name), value) for name, value in given.items()}
+        return [f"{name} {a} there, {b} here" for name, (a, b) in parts.items() if a != b]
+    if key == "teacher":
+        return [f"it learned from {was or 'nobody'}, given is {given or 'nobody'}"]
+    return [f"{key} {was} there, {given} here"]
+
+
+def _in_words(stage: Mapping[str, int]) -> str:
+    return "{steps} steps of {clips} clips, {frames} frames, crop {crop}".format(**stage)
 
 
 def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
