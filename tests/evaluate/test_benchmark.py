@@ -344,7 +344,7 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
 
 def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):
     """Of ESTRNN, which cuts down what a network gives: equal files are equal."""
-    protocol = replace(find_protocol("estrnn"), size=(32, 24), skip=0)
+    protocol = replace(find_protocol("estrnn-gopro-ds"), size=(32, 24), skip=0)
     save(tmp_path / "sharp", one_scene(2, 48, 64))
     (pair,) = find_comparisons(tmp_path / "sharp", tmp_path / "sharp")
     (result,) = Benchmark(protocol).compare([pair])
