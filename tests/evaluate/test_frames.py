@@ -9,8 +9,8 @@ import torch
 from tests.conftest import write_video
 from unsmear.cli import main
 from unsmear.errors import InputError
-from unsmear.evaluate.benchmark import Benchmark, find_comparisons
-from unsmear.evaluate.frames import PictureFrames, open_frames
+from unsmear.evaluate.benchmark import Benchmark
+from unsmear.evaluate.frames import PictureFrames, find_comparisons, open_frames
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.video.images import write_image

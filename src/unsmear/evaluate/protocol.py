@@ -20,7 +20,8 @@ from unsmear.evaluate.metrics import WINDOW, psnr, ssim, volume_ssim
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How frames are compared. RGB always, averages over all frames of all sequences.
+    """How frames are compared. RGB always; averages over all frames of all sequences, beside which
+    reports have the mean of the sequences' own.
 
     Attributes:
         name: as users type it.
@@ -114,7 +115,8 @@ class Protocol:
 PROTOCOLS = (
     Protocol(
         name="basicsr2d",
-        summary="all frames, rounded, no crop, SSIM per channel: BasicSR and most tables",
+        summary="all frames, rounded, no crop, SSIM per channel: most tables; BasicSR's video "
+        "models and VRT by the mean of sequences",
     ),
     Protocol(
         name="matlab3d",
