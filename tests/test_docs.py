@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from unsmear.cli import app
 from unsmear.train.config import PRESETS
+from unsmear.video.images import write_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
@@ -45,18 +48,25 @@ def test_commands_are_found():
     assert any("--clips" in words for words in commands(ROOT / "docs" / "research.md"))
 
 
-def test_python_for_researchers_runs():
+def test_python_for_researchers_runs(tmp_path, monkeypatch):
     """Block by block, each on its own, as somebody would paste it."""
     from unsmear.models.fusion import FUSIONS
 
+    for side in ("blur", "sharp"):
+        (tmp_path / "GOPRO" / "test" / "G1" / side).mkdir(parents=True)
+        frame = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
+        write_image(tmp_path / "GOPRO" / "test" / "G1" / side / "0.png", frame)
+    monkeypatch.chdir(tmp_path)
+
     blocks = [block for kind, block in FENCED.findall((ROOT / "docs/research.md").read_text())
               if kind == "python"]  # fmt: skip
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     before = dict(FUSIONS)
     try:
         for block in blocks:
             exec(compile(block, "docs/research.md", "exec"), {"__name__": "page"})
         assert set(FUSIONS) - set(before) == {"max"}
+        assert json.loads((tmp_path / "mine.json").read_text())["all"]["frames"] == 1
     finally:
         FUSIONS.clear()
         FUSIONS.update(before)

@@ -106,7 +106,9 @@ def test_synth_overwrites_nothing_unasked_and_knows_its_steps(photographs, tmp_p
         (["--json", "no/r.json"], "there is no folder"),
         (["--plot", "p.txt"], "suffix must be one of .png"),
         (["--plot", "p"], "suffix must be one of .png"),
-        (["--json", "r", "--markdown", "r"], "two reports"),
+        (["--json", "r", "--markdown", "r"], "'r' is named for two reports: give"),
+        (["--json", "p.png", "--markdown", "r", "--plot", "p.png"], "'p.png' is named for two"),
+        (["--json", "photos/../r", "--markdown", "r"], "'r' is named for two reports (as 'photos/"),
         (["--workers", "-1"], "workers is -1"),
     ],
 )

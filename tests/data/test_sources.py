@@ -65,6 +65,8 @@ def test_what_is_found_twice_counts_once(tmp_path):
     again = [tmp_path / "a", tmp_path / "b", tmp_path / "a" / "seq", tmp_path / "b" / "clips"]
     assert find_training_files(again) == once
     assert [len(kind) for kind in (once.photographs, once.clips, once.pairs)] == [1, 1, 1]
+    (tmp_path / "a" / "linked").symlink_to(tmp_path / "a" / "seq")
+    assert len(find_pairs(tmp_path)) == 1  # for `--val` and `unsmear eval`
 
 
 def test_files_are_told_from_others_by_names_sizes_and_order(tmp_path):
@@ -117,6 +119,7 @@ def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
     for layouts in ([find_layout(layout)], DEFAULT_LAYOUTS):
         (pair,) = find_pairs(tmp_path, layouts)
         assert pair.name.endswith(name)
+        assert pair.layout == layout
         assert pair.blurry[0].parent == tmp_path / blurry
         assert pair.sharp[1].parent == tmp_path / sharp
     assert find_training_files([tmp_path]).photographs == ()
@@ -212,8 +215,11 @@ def test_pairs_read_in_order(tmp_path):
 
 def test_pairs_with_different_names_are_an_error(tmp_path):
     pair_folder(tmp_path, "seq")
-    (tmp_path / "seq" / "sharp" / "000002.png").unlink()
-    with pytest.raises(InputError, match="same names"):
+    (tmp_path / "seq" / "sharp" / "000001.png").unlink()
+    with pytest.raises(InputError, match=r"same names.*3 and 2; .*: '[^']*blur.000001.png': add"):
+        find_pairs(tmp_path)
+    save(tmp_path / "seq" / "sharp" / "1.png")
+    with pytest.raises(InputError, match=r"blur.000001.png' and '[^']*sharp.1.png': add"):
         find_pairs(tmp_path)
 
 

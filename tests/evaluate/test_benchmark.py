@@ -13,13 +13,25 @@ import torch
 from tests.conftest import one_scene
 from unsmear.cli import main
 from unsmear.data.pairs import find_pairs
-from unsmear.errors import InputError
+from unsmear.engines import choice
+from unsmear.errors import CombinedError, ConfigError, InputError
 from unsmear.evaluate import report
-from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, find_comparisons, mean_of
+from unsmear.evaluate.benchmark import (
+    Benchmark,
+    BenchmarkResult,
+    SequenceResult,
+    mean_of,
+    mean_of_sequences,
+)
+from unsmear.evaluate.frames import find_comparisons
 from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.evaluate.niqe import load_model as load_pristine
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, table_1_lines
 from unsmear.evaluate.run import find_work
+from unsmear.models.checkpoint import digest_of
+from unsmear.models.zoo import load_model
+from unsmear.restoration import DEFAULT_BURST
 from unsmear.video.images import integer_from_unit, read_image, write_image
 
 BASE = find_protocol("basicsr2d")
@@ -45,6 +57,10 @@ def read(path):
     return read_image(path) / 255
 
 
+def never(frames):
+    raise AssertionError
+
+
 def test_a_data_set_is_measured_frame_by_frame(gopro):
     counted = []
     benchmark = Benchmark(BASE, workers=2, on_frame=counted.append)
@@ -66,6 +82,14 @@ def test_a_data_set_is_measured_frame_by_frame(gopro):
     assert mean_of(whole.frames, "psnr") == pytest.approx(
         sum(frame.psnr for frame in whole.frames) / 8  # frames count alike, not sequences
     )
+    each = [mean_of(result.frames, "psnr") for result in results]
+    assert mean_of_sequences(results, "psnr") == pytest.approx(sum(each) / 2)
+    assert mean_of_sequences(results, "vmaf") is None
+    unknown = SequenceResult("x", ())
+    assert mean_of_sequences([results[0], unknown], "psnr") == pytest.approx(each[0])
+    alone = as_markdown(BenchmarkResult("x", BASE, (results[0],)))
+    assert "| all frames |" in alone
+    assert "| mean of sequences" not in alone
 
 
 def test_what_changes_nothing_flickers_as_its_input(gopro):
@@ -94,12 +118,46 @@ def test_skipping_protocols_compare_with_the_frame_before_all_the_same(gopro):
 
 
 def test_a_sequence_too_short_for_the_protocol_stops_before_the_work(gopro):
-    def never(frames):
-        raise AssertionError
+    with pytest.raises(InputError, match=r"'GOPR0385': .* none left"):  # the last of two
+        Benchmark(find_protocol("cdvd")).run(find_pairs(gopro), never)
 
-    short = [pair for pair in find_pairs(gopro) if pair.name == "GOPR0385"]
-    with pytest.raises(InputError, match="none left"):
-        Benchmark(find_protocol("cdvd")).run(short, never)
+
+def test_frames_too_small_to_be_measured_stop_before_the_work(gopro):
+    for benchmark, message in (
+        (Benchmark(BASE, pristine=load_pristine()), "32x24 is too small for NIQE"),
+        (Benchmark(replace(BASE, crop=7)), "leaves 18x10 pixels: SSIM"),
+        (Benchmark(find_protocol("estrnn-gopro-ds")), "frames of 32x24 are too small"),
+    ):
+        with pytest.raises(CombinedError, match=f"'GOPR0384': .*{message}.*'GOPR0385': "):
+            benchmark.run(find_pairs(gopro), never)
+        blurry, sharp = gopro / "GOPR0384" / "blur", gopro / "GOPR0384" / "sharp"
+        with pytest.raises(InputError, match=message):
+            benchmark.compare(find_comparisons(blurry, sharp))
+
+
+@pytest.mark.parametrize(
+    ("restore", "message"),
+    [
+        (lambda frames: ((255 * x).byte() for x in frames), "gave frame 0 as torch.uint8"),
+        (lambda frames: (x.numpy() for x in frames), "gave frame 0 as ndarray"),
+        (lambda frames: (x[None] for x in frames), r"gave frame 0 of shape \(1, 3, 24, 32\)"),
+        (lambda frames: (x[:1] for x in frames), r"gave frame 0 of shape \(1, 24, 32\)"),
+        (lambda frames: list(frames)[:-1], "gave 4 frames of 5"),
+        (lambda frames: [*frames, torch.rand(3, 24, 32)], "gave more than the 5 frames"),
+        (lambda frames: (x for x in frames for _ in range(2)), "gave frame 1 before it had taken"),
+    ],
+)
+def test_a_network_that_gives_no_frames_is_told_what_it_should(gopro, restore, message):
+    """Whoever measures a network of their own: silence would be nonsense in a table."""
+    with pytest.raises(ConfigError, match=f"restore {message}.*'GOPR0384': it must give"):
+        Benchmark(BASE).run(find_pairs(gopro)[:1], restore)
+
+
+def test_gradients_and_other_floating_types_may_come_with_a_frame(gopro):
+    plain = Benchmark(BASE).run(find_pairs(gopro), iter)
+    learning = torch.ones((), requires_grad=True)
+    assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (learning * x for x in xs)) == plain
+    assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (x.double() for x in xs)) == plain
 
 
 def test_folders_are_compared_by_name(gopro, tmp_path):
@@ -114,7 +172,7 @@ def test_folders_are_compared_by_name(gopro, tmp_path):
         save(tmp_path / "truth" / name, one_scene(2, 16, 16))
     assert [c.name for c in find_comparisons(tmp_path / "made", tmp_path / "truth")] == ["a", "b"]
     (tmp_path / "made" / "b" / "000001.png").unlink()
-    with pytest.raises(InputError, match="they hold 1 and 2"):
+    with pytest.raises(InputError, match=r"1 and 2; without .*: '[^']*truth.b.000001.png': add"):
         find_comparisons(tmp_path / "made", tmp_path / "truth")
     with pytest.raises(InputError, match="not a folder"):
         find_comparisons(tmp_path / "nowhere", sharp)
@@ -137,6 +195,7 @@ def test_equal_frames_are_infinite_and_json_says_so(gopro):
     assert mean_of(result.frames, "psnr") == math.inf
     assert json.loads(as_json(result))["all"]["psnr"] == "inf"
     assert json.loads(as_json(result))["all"]["psnr_before"] is None
+    assert json.loads(as_json(result))["model"] is None
 
 
 def test_table_1_is_the_papers_and_ours_says_what_it_counts(gopro):
@@ -161,10 +220,25 @@ def test_the_command_measures_a_model_and_writes_every_report(
     text = files[0].read_text()
     assert "| GOPR0384 | 5 |" in text
     assert "| all frames | 8 |" in text
+    assert "| mean of sequences | 8 |" in text
     assert "`basicsr2d`" in text
     found = json.loads(files[1].read_text())
     assert [sequence["frames"] for sequence in found["sequences"]] == [5, 3]
     assert len(found["sequences"][0]["scores"]) == 5
+    assert [sequence["layout"] for sequence in found["sequences"]] == ["gopro", "gopro"]
+    each = [sequence["psnr"] for sequence in found["sequences"]]
+    assert found["mean_of_sequences"]["psnr"] == pytest.approx(sum(each) / 2)
+    assert found["mean_of_sequences"]["sequences"] == 2
+    assert found["model"] == {
+        "name": "small",
+        "digest": digest_of(load_model(str(weights_file)).network),
+        "window": load_model(str(weights_file)).window,
+        "engine": "torch",
+        "device": found["model"]["device"],
+        "ensemble": 1,
+        "refine": 0,
+        "burst": DEFAULT_BURST,
+    }
     assert read_image(files[2]).shape[0] == 3
 
 
@@ -344,7 +418,7 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
 
 def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):
     """Of ESTRNN, which cuts down what a network gives: equal files are equal."""
-    protocol = replace(find_protocol("estrnn"), size=(32, 24), skip=0)
+    protocol = replace(find_protocol("estrnn-gopro-ds"), size=(32, 24), skip=0)
     save(tmp_path / "sharp", one_scene(2, 48, 64))
     (pair,) = find_comparisons(tmp_path / "sharp", tmp_path / "sharp")
     (result,) = Benchmark(protocol).compare([pair])
@@ -357,3 +431,10 @@ def test_numbers_that_are_none_can_be_written(gopro):
     )
     text = as_json(BenchmarkResult("t", BASE, (result,)))
     assert json.loads(text)["sequences"][0]["scores"][0]["psnr"] == "nan"
+
+
+def test_the_engine_that_was_taken_is_named(gopro, weights_file, monkeypatch):
+    """Not `auto`, which is another one elsewhere."""
+    monkeypatch.setattr(choice, "fastest", lambda model, device: "torch-half")
+    work = find_work(gopro, None, None, None, str(weights_file), None, "cpu", "auto")
+    assert "(torch-half) on test" in work.title

@@ -9,8 +9,8 @@ import torch
 from tests.conftest import write_video
 from unsmear.cli import main
 from unsmear.errors import InputError
-from unsmear.evaluate.benchmark import Benchmark, find_comparisons
-from unsmear.evaluate.frames import PictureFrames, open_frames
+from unsmear.evaluate.benchmark import Benchmark
+from unsmear.evaluate.frames import PictureFrames, find_comparisons, open_frames
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.video.images import write_image
@@ -50,15 +50,13 @@ def test_video_against_video_is_measured_frame_by_frame(tmp_path):
 @pytest.mark.parametrize("protocol", ["basicsr2d", "estrnn"])
 def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
     """Lossless against its own pictures: not a step may be lost between YUV and RGB."""
-    rules = find_protocol(protocol)
-    width, height = rules.size or (64, 48)
-    video = write_video(tmp_path / "a.mp4", frames=5, size=(width, height), options={"crf": "0"})
+    video = write_video(tmp_path / "a.mp4", frames=5, options={"crf": "0"})
     (tmp_path / "pictures").mkdir()
     for index, frame in enumerate(read_rgb8(video)):
         write_image(tmp_path / "pictures" / f"{index}.png", frame)
     (pair,) = find_comparisons(video, tmp_path / "pictures")
     assert isinstance(pair.sharp, PictureFrames)
-    (result,) = Benchmark(rules).compare([pair])
+    (result,) = Benchmark(find_protocol(protocol)).compare([pair])
     assert {score.psnr for score in result.frames} == {float("inf")}
 
 

@@ -20,8 +20,9 @@ def pair(height=40, width=48):
 
 
 def test_every_protocol_has_a_name_of_its_own():
-    assert [protocol.name for protocol in PROTOCOLS] == ["basicsr2d", "matlab3d", "cdvd", "estrnn"]
-    with pytest.raises(ConfigError, match="basicsr2d, matlab3d, cdvd, estrnn"):
+    names = ["basicsr2d", "matlab3d", "cdvd", "estrnn", "estrnn-gopro-ds"]
+    assert [protocol.name for protocol in PROTOCOLS] == names
+    with pytest.raises(ConfigError, match=", ".join(names)):
         find_protocol("mine")
 
 
@@ -56,12 +57,8 @@ def test_cdvd_leaves_out_borders_and_ends():
         protocol.counted(4)
 
 
-def test_estrnn_shrinks_cuts_down_and_leaves_out_ends():
+def test_estrnn_cuts_down_and_leaves_out_ends():
     protocol = find_protocol("estrnn")
-    frame = torch.rand(3, 720, 1280)
-    small = protocol.resize(frame)
-    assert small.shape == (3, 540, 960)
-    assert float(small.mean()) == pytest.approx(float(frame.mean()), abs=1e-3)
     steps = torch.tensor([0.0, 0.9, 1.0, 1.9, 254.99, 255.0]) / 255
     floor = (protocol.quantize(steps) * 255).round().tolist()
     assert floor == [0, 0, 1, 1, 254, 255]
@@ -69,8 +66,27 @@ def test_estrnn_shrinks_cuts_down_and_leaves_out_ends():
     exact = torch.arange(256) / 255
     torch.testing.assert_close(protocol.quantize(exact), exact)
     assert list(protocol.counted(6)) == [2, 3]
-    with pytest.raises(InputError, match="960x540"):
+    for own in (torch.rand(3, 480, 640), torch.rand(3, 24, 32)):  # of BSD, which is its own set
+        assert protocol.resize(own) is own
+
+
+def test_only_its_gopro_is_shrunk():
+    protocol = find_protocol("estrnn-gopro-ds")
+    base = find_protocol("estrnn")
+    assert protocol.size == (960, 540)
+    assert dataclasses.replace(protocol, size=None, name=base.name, summary=base.summary) == base
+    with pytest.raises(InputError, match="960x540: frames of 1000x500 are too small"):
         protocol.resize(torch.rand(3, 500, 1000))
+
+
+def test_shrinking_weighs_pixels_by_the_area_they_share():
+    """1280 to 960: a pixel covers a whole one and a third of the next, or two thirds of two."""
+    protocol = dataclasses.replace(find_protocol("estrnn-gopro-ds"), size=(960, 12))
+    frame = torch.rand(3, 16, 1280)
+    thirds = torch.tensor([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 1, 3]]) / 4
+    rows, columns = (torch.block_diag(*[thirds] * (side // 4)) for side in frame.shape[-2:])
+    expected = rows @ frame @ columns.T
+    torch.testing.assert_close(protocol.resize(frame), expected, atol=1e-6, rtol=0)
 
 
 def test_frames_too_small_for_ssim_are_named():

@@ -12,7 +12,8 @@ import torch
 from tests.conftest import one_scene, picture
 from unsmear.cli import main
 from unsmear.errors import ConfigError, MissingExtraError, UnsmearError
-from unsmear.evaluate.benchmark import Benchmark, find_comparisons, mean_of
+from unsmear.evaluate.benchmark import Benchmark, mean_of
+from unsmear.evaluate.frames import find_comparisons
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.vmaf import VmafMeter, find_vmaf
 from unsmear.video.images import integer_from_unit, write_image

@@ -50,7 +50,7 @@ def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
 
 
 def test_frames_come_in_order_of_their_names_and_numbers_count(tmp_path):
-    names = ["b", "a", "10", "9", "shot2-10", "shot2-9", "shot10-1"]
+    names = ["b", "a", "10", "9", "shot2-10", "shot2-9", "shot10-1", "\u06630"]  # 3 in Arabic
     images = {name: tensor(seed=i) for i, name in enumerate(names)}
     for name, image in images.items():
         write_image(tmp_path / f"{name}.png", image)
@@ -58,10 +58,10 @@ def test_frames_come_in_order_of_their_names_and_numbers_count(tmp_path):
     (tmp_path / ".hidden.png").write_text("not a picture")
     reader = FolderReader(tmp_path)
     frames = list(reader)
-    wanted = ["9", "10", "a", "b", "shot2-9", "shot2-10", "shot10-1"]
+    wanted = ["9", "10", "a", "b", "shot2-9", "shot2-10", "shot10-1", "\u06630"]
     assert [frame.name for frame in frames] == wanted
-    assert [frame.pts for frame in frames] == list(range(7))
-    assert reader.info.frames == 7
+    assert [frame.pts for frame in frames] == list(range(8))
+    assert reader.info.frames == 8
     for frame in frames:
         assert torch.equal(integer_from_unit(frame.rgb), images[frame.name])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -50,6 +52,7 @@ PAIR_LAYOUTS = (
 DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")
 
 
+_Source = TypeVar("_Source")
 _NamedSides = tuple[str, tuple[tuple[Path, ...], tuple[Path, ...]]]
 _DIGITS = "0123456789"
 
@@ -62,11 +65,13 @@ class PairedSequence:
         name: of the sequence, relative to the data set.
         blurry: files in order.
         sharp: files of the same names.
+        layout: name of that by which it was found.
     """
 
     name: str
     blurry: tuple[Path, ...]
     sharp: tuple[Path, ...]
+    layout: str | None = None
 
     def read(
         self, start: int = 0, count: int | None = None, *, workers: int = 1
@@ -122,20 +127,46 @@ def find_layout(name: str) -> PairLayout:
 
 
 def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> list[PairedSequence]:
-    """All sequences below a folder that hold blurry and sharp frames.
+    """All sequences below a folder that hold blurry and sharp frames, each once, by however many
+    links it is reached.
 
     Raises:
         InputError: the two folders of a sequence hold different file names (CombinedError: of
             several sequences).
     """
-    return pairs_among(paths_below(root), root, layouts)
+    pairs = pairs_among(paths_below(root), root, layouts)
+    return list(unrepeated(pairs, [pair.blurry[0] for pair in pairs]))
+
+
+def real_places(paths: Iterable[Path]) -> list[Path]:
+    """Paths without links that lead to their folders. Only folders are looked up: there are few."""
+    folders: dict[Path, Path] = {}
+    places = []
+    for path in paths:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        places.append(folders[path.parent] / path.name)
+    return places
+
+
+def unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Source, ...]:
+    """The first of those that lie in one place.
+
+    Args:
+        sources: whatever is to count once.
+        paths: where each of them lies.
+    """
+    kept: dict[Path, _Source] = {}
+    for place, source in zip(real_places(paths), sources, strict=True):
+        kept.setdefault(place, source)
+    return tuple(kept.values())
 
 
 def pairs_among(
     below: Sequence[Path], root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS
 ) -> list[PairedSequence]:
     """`find_pairs` where the paths below the folder are known, since large sets take a while to
-    walk through.
+    walk through; what is reached by several links, by each of them.
     """
     found: list[PairedSequence] = []
     mistakes = Mistakes()
@@ -143,22 +174,53 @@ def pairs_among(
         for blurry_folder, sharp_folder, sequence in _folders(below, layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)
             if [path.name for path in blurry] != [path.name for path in sharp]:
-                mistakes.add(
-                    InputError(
-                        f"'{blurry_folder}' and '{sharp_folder}' must hold frames of the same "
-                        f"names; they hold {len(blurry)} and {len(sharp)}"
-                    )
-                )
+                sides = (blurry_folder, blurry), (sharp_folder, sharp)
+                mistakes.add(names_differ(*sides, lambda path: path.name))
             elif blurry:
                 place = sequence.relative_to(root)
                 parts = list(_sequences(blurry, sharp, layout))
                 if layout.flat:
                     mistakes.attempt(lambda parts=parts: _check_numbered(parts))  # type: ignore[misc]
                 found += (
-                    PairedSequence(_name_of(root, place / name), *sides) for name, sides in parts
+                    PairedSequence(_name_of(root, place / name), *files, layout.name)
+                    for name, files in parts
                 )
     mistakes.tell()
     return found
+
+
+def names_differ(
+    first: tuple[Path, Sequence[Path]],
+    second: tuple[Path, Sequence[Path]],
+    name: Callable[[Path], str],
+) -> InputError:
+    """The error for two folders whose files should bear the same names; it tells the first file on
+    each side that stands alone.
+
+    Args:
+        first: folder and the files of it.
+        second: likewise.
+        name: of a file, by which it has its partner.
+    """
+    (folder, files), (other, others) = first, second
+    alone = [_first_alone(*sides, name) for sides in ((files, others), (others, files))]
+    told = " and ".join(f"'{path}'" for path in alone if path is not None)
+    remedy = f"; without a partner: {told}: add what is missing" if told else ""
+    return InputError(
+        f"'{folder}' and '{other}' must hold frames of the same names; they hold {len(files)} and "
+        f"{len(others)}{remedy}"
+    )
+
+
+def _first_alone(
+    files: Sequence[Path], others: Sequence[Path], name: Callable[[Path], str]
+) -> Path | None:
+    left = Counter(name(path) for path in others)
+    for path in files:
+        if not left[name(path)]:
+            return path
+        left[name(path)] -= 1
+    return None
 
 
 def _name_of(root: Path, place: Path) -> str:

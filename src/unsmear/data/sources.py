@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from unsmear.data.flow import is_continuous, optical_flow
-from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among
+from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among, unrepeated
 from unsmear.errors import InputError, Mistakes, reading
 from unsmear.video.images import IMAGE_SUFFIXES, eight_bit, list_images, paths_below, read_image
 
@@ -98,9 +98,9 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         )
     mistakes.tell()
     return TrainingFiles(
-        _unrepeated(photographs, photographs),
-        _unrepeated(clips, clips),
-        _unrepeated(pairs, [pair.blurry[0] for pair in pairs]),
+        unrepeated(photographs, photographs),
+        unrepeated(clips, clips),
+        unrepeated(pairs, [pair.blurry[0] for pair in pairs]),
     )
 
 
@@ -122,25 +122,6 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
                 f"{file.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape")
             )
     return told.hexdigest()[:12]
-
-
-def real_places(paths: Iterable[Path]) -> list[Path]:
-    """Paths without links that lead to their folders. Only folders are looked up: there are few."""
-    folders: dict[Path, Path] = {}
-    places = []
-    for path in paths:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        places.append(folders[path.parent] / path.name)
-    return places
-
-
-def _unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Source, ...]:
-    """The first of those that lie in one place."""
-    kept: dict[Path, _Source] = {}
-    for place, source in zip(real_places(paths), sources, strict=True):
-        kept.setdefault(place, source)
-    return tuple(kept.values())
 
 
 def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:

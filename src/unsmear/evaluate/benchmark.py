@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -15,13 +16,13 @@ from torch import Tensor
 
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
-from unsmear.errors import InputError
-from unsmear.evaluate.frames import Frames, PictureFrames, open_frames
+from unsmear.errors import ConfigError, InputError, Mistakes
+from unsmear.evaluate.frames import Comparison, PictureFrames
 from unsmear.evaluate.metrics import temporal_error
-from unsmear.evaluate.niqe import PristineModel, niqe
+from unsmear.evaluate.niqe import PristineModel, check_size, niqe
 from unsmear.evaluate.protocol import Protocol
 from unsmear.evaluate.vmaf import VmafMeter
-from unsmear.video.images import list_images, paths_below, read_image, unit_from_integer
+from unsmear.video.images import picture_size, read_image, unit_from_integer
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,42 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class SequenceResult:
-    """All frames of a sequence that count."""
+    """All frames of a sequence that count.
+
+    Attributes:
+        name: of the sequence.
+        frames: in order.
+        layout: by which its files were found, see `unsmear.data.pairs`; None of other frames.
+    """
 
     name: str
     frames: tuple[FrameScore, ...]
+    layout: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredModel:
+    """What restored the frames that were measured.
+
+    Attributes:
+        name: row of the zoo, or file name.
+        digest: of the network's shape and weights, see `unsmear.models.checkpoint.digest_of`.
+        window: frames that contribute to each, or `all`.
+        engine: that ran it, never `auto`.
+        device: on which.
+        ensemble: views of a frame whose mean was taken.
+        refine: times that the network went over its own results.
+        burst: restored frames on each side that lent to each.
+    """
+
+    name: str
+    digest: str
+    window: int | str
+    engine: str
+    device: str
+    ensemble: int
+    refine: int
+    burst: int
 
 
 @dataclass(frozen=True)
@@ -72,11 +105,13 @@ class BenchmarkResult:
         title: what was restored, by what.
         protocol: by which rules.
         sequences: results.
+        model: what restored them, where that is known.
     """
 
     title: str
     protocol: Protocol
     sequences: tuple[SequenceResult, ...]
+    model: MeasuredModel | None = None
 
     @property
     def frames(self) -> list[FrameScore]:
@@ -90,86 +125,19 @@ def mean_of(frames: Sequence[FrameScore], measure: str) -> float | None:
     return fmean(values) if values else None
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Restored frames and their truth, as many of each; None where nobody knows it."""
-
-    name: str
-    restored: Frames
-    sharp: Frames | None
-
-
-def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
-    """Pair two folders of pictures, or of folders of pictures, by their names; or a video with a
-    video (or a folder of pictures) by the order of their frames.
-
-    Raises:
-        InputError: something is missing or empty, names or numbers of frames differ, or there are
-            restored frames without a truth.
+def mean_of_sequences(sequences: Sequence[SequenceResult], measure: str) -> float | None:
+    """Mean of the sequences' own means (`mean_of`), so that short ones count as much as long ones;
+    None where no frame has the measure.
     """
-    if restored.is_file() or sharp.is_file():
-        sides = [open_frames(path) for path in (restored, sharp)]
-        if len(sides[0]) != len(sides[1]):
-            raise InputError(
-                f"'{restored}' has {len(sides[0])} frames, '{sharp}' has {len(sides[1])}: they are "
-                "compared one by one; cut the longer one to what the other shows"
-            )
-        return [Comparison(restored.stem, *sides)]
-    for folder in (restored, sharp):
-        if not folder.is_dir():
-            raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
-    truths, results = (dict(_pictures_below(side)) for side in (sharp, restored))
-    if not truths:
-        raise InputError(f"'{sharp}' holds no pictures")
-    if alone := [place for place in results if place not in truths]:
-        raise InputError(
-            f"'{restored / alone[0]}' holds pictures, '{sharp / alone[0]}' none to compare them "
-            "with: take them out, or compare folders one by one"
-        )
-    found = []
-    for relative, truth in truths.items():
-        folder = sharp / relative
-        made = results.get(relative, ())
-        if [path.stem for path in made] != [path.stem for path in truth]:
-            raise InputError(
-                f"'{restored / relative}' and '{folder}' must hold frames of the same names; "
-                f"they hold {len(made)} and {len(truth)}"
-            )
-        name = sharp.name if relative == Path() else relative.as_posix()
-        found.append(Comparison(name, PictureFrames(made), PictureFrames(truth)))
-    return found
+    values = [mean_of(sequence.frames, measure) for sequence in sequences]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
-def find_alone(restored: Path) -> list[Comparison]:
-    """Frames whose truth nobody knows: a video, a folder of pictures, or one of such folders.
-
-    Raises:
-        InputError: there are none.
-    """
-    if restored.is_file():
-        return [Comparison(restored.stem, open_frames(restored), None)]
-    if not restored.is_dir():
-        raise InputError(f"'{restored}' is not a folder of pictures, nor a video file")
-    found = [
-        Comparison(
-            restored.name if place == Path() else place.as_posix(), PictureFrames(pictures), None
-        )
-        for place, pictures in _pictures_below(restored)
-    ]
-    if not found:
-        raise InputError(f"'{restored}' holds no pictures")
-    return found
-
-
-def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
-    """Folders that hold pictures, relative to a folder, in order, and these."""
-    folders = sorted({path.parent for path in paths_below(root) if path.is_file()})
-    held = ((folder.relative_to(root), tuple(list_images(folder))) for folder in folders)
-    return [(place, pictures) for place, pictures in held if pictures]
-
-
-Restore = Callable[[Iterable[Tensor]], Iterator[Tensor]]
-"""Blurry frames (3, H, W), float, 0..1 -> restored ones, as many."""
+Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
+"""Blurry frames of a sequence, (3, H, W), float32, 0..1, in order -> restored ones, likewise, of
+any floating type and on any device: one for each, after it was taken.
+"""
 
 
 class Benchmark:
@@ -198,14 +166,38 @@ class Benchmark:
         """Restore the blurry frames of a data set and compare.
 
         Raises:
-            InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts.
+            InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts, or
+                its frames are too small (CombinedError: of several sequences).
+            ConfigError: `restore` does not give what it should.
         """
+        self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
         results = []
         for sequence in sequences:
-            self.protocol.counted(len(sequence.sharp))  # before the work, not after
             triples = self._restored(sequence, restore)
-            results.append(self._compare(sequence.name, len(sequence.sharp), triples))
+            result = self._compare(sequence.name, len(sequence.sharp), triples)
+            results.append(replace(result, layout=sequence.layout))
         return results
+
+    def _check(self, sequences: Iterable[tuple[str, int, Path | None]]) -> None:
+        """Before the work, not after: raise what speaks against sequences, of which name, number
+        of frames and the first of these are given, None where that is no picture.
+        """
+        mistakes = Mistakes()
+        for sequence in sequences:
+            mistakes.attempt(partial(self._check_one, *sequence))
+        mistakes.tell()
+
+    def _check_one(self, name: str, frames: int, first: Path | None) -> None:
+        try:
+            self.protocol.counted(frames)
+            found = None if first is None else picture_size(first)
+            if found is not None:
+                size = self.protocol.resized(*found)
+                self.protocol.check_size(*size)
+                if self._pristine is not None:
+                    check_size(*size)
+        except InputError as error:
+            raise InputError(f"'{name}': {error}") from None
 
     def _restored(
         self, sequence: PairedSequence, restore: Restore
@@ -226,16 +218,31 @@ class Benchmark:
                 kept.append(frame)
                 yield frame
 
-        for frame, path in zip(restore(blurry()), sequence.sharp, strict=True):
+        made = iter(restore(blurry()))
+        for index, path in enumerate(sequence.sharp):
+            frame = next(made, None)
+            if frame is None:
+                raise _broken(sequence, f"gave {index} frames of {len(sequence.sharp)}")
+            if not kept:
+                raise _broken(sequence, f"gave frame {index} before it had taken the blurry one")
+            _check_restored(sequence, index, frame)
             sharp = self._eight_bit(read_image(path))
-            yield self.protocol.quantize(frame.cpu()), sharp, kept.popleft()
+            yield self.protocol.quantize(frame.detach().cpu().float()), sharp, kept.popleft()
+        if next(made, None) is not None:
+            raise _broken(sequence, f"gave more than the {len(sequence.sharp)} frames there are")
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[SequenceResult]:
         """Compare frames that were restored before.
 
         Raises:
-            InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts.
+            InputError: as of `run`.
         """
+        self._check(
+            (pair.name, len(pair.restored), pair.restored.paths[0])
+            if isinstance(pair.restored, PictureFrames)
+            else (pair.name, len(pair.restored), None)
+            for pair in comparisons
+        )
         return [
             self._compare(pair.name, len(pair.restored), self._given(pair)) for pair in comparisons
         ]
@@ -334,3 +341,20 @@ class Benchmark:
             niqe_before=None if blurry is None else niqe(blurry, model),
             niqe_sharp=niqe(sharp, model),
         )
+
+
+def _check_restored(sequence: PairedSequence, index: int, frame: object) -> None:
+    """Raise ConfigError where what `restore` gave is no frame."""
+    if not isinstance(frame, Tensor):
+        raise _broken(sequence, f"gave frame {index} as {type(frame).__name__}")
+    if not frame.is_floating_point():
+        raise _broken(sequence, f"gave frame {index} as {frame.dtype}")
+    if frame.dim() != 3 or len(frame) != 3:
+        raise _broken(sequence, f"gave frame {index} of shape {tuple(frame.shape)}")
+
+
+def _broken(sequence: PairedSequence, what: str) -> ConfigError:
+    return ConfigError(
+        f"restore {what} of '{sequence.name}': it must give a frame for each blurry one, in order, "
+        "as a tensor (3, H, W) of a floating type, 0..1"
+    )

@@ -1,4 +1,6 @@
-"""Frames that exist already: pictures of a folder, or a video file, one at a time."""
+"""Frames that exist already: pictures of a folder, or a video file, one at a time; and which are
+compared with which.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from unsmear.data.pairs import names_differ
 from unsmear.errors import InputError
-from unsmear.video.images import list_images, read_image
+from unsmear.video.images import list_images, paths_below, read_image
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,79 @@ def open_frames(path: Path) -> Frames:
     from unsmear.video.reader import count_frames
 
     return VideoFrames(path, count_frames(path))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Restored frames and their truth, as many of each; None where nobody knows it."""
+
+    name: str
+    restored: Frames
+    sharp: Frames | None
+
+
+def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
+    """Pair two folders of pictures, or of folders of pictures, by their names; or a video with a
+    video (or a folder of pictures) by the order of their frames.
+
+    Raises:
+        InputError: something is missing or empty, names or numbers of frames differ, or there are
+            restored frames without a truth.
+    """
+    if restored.is_file() or sharp.is_file():
+        sides = [open_frames(path) for path in (restored, sharp)]
+        if len(sides[0]) != len(sides[1]):
+            raise InputError(
+                f"'{restored}' has {len(sides[0])} frames, '{sharp}' has {len(sides[1])}: they are "
+                "compared one by one; cut the longer one to what the other shows"
+            )
+        return [Comparison(restored.stem, *sides)]
+    for folder in (restored, sharp):
+        if not folder.is_dir():
+            raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
+    truths, results = (dict(_pictures_below(side)) for side in (sharp, restored))
+    if not truths:
+        raise InputError(f"'{sharp}' holds no pictures")
+    if alone := [place for place in results if place not in truths]:
+        raise InputError(
+            f"'{restored / alone[0]}' holds pictures, '{sharp / alone[0]}' none to compare them "
+            "with: take them out, or compare folders one by one"
+        )
+    found = []
+    for relative, truth in truths.items():
+        folder = sharp / relative
+        made = results.get(relative, ())
+        if [path.stem for path in made] != [path.stem for path in truth]:
+            held = (restored / relative, made), (folder, truth)
+            raise names_differ(*held, lambda path: path.stem)
+        name = sharp.name if relative == Path() else relative.as_posix()
+        found.append(Comparison(name, PictureFrames(made), PictureFrames(truth)))
+    return found
+
+
+def find_alone(restored: Path) -> list[Comparison]:
+    """Frames whose truth nobody knows: a video, a folder of pictures, or one of such folders.
+
+    Raises:
+        InputError: there are none.
+    """
+    if restored.is_file():
+        return [Comparison(restored.stem, open_frames(restored), None)]
+    if not restored.is_dir():
+        raise InputError(f"'{restored}' is not a folder of pictures, nor a video file")
+    found = [
+        Comparison(
+            restored.name if place == Path() else place.as_posix(), PictureFrames(pictures), None
+        )
+        for place, pictures in _pictures_below(restored)
+    ]
+    if not found:
+        raise InputError(f"'{restored}' holds no pictures")
+    return found
+
+
+def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
+    """Folders that hold pictures, relative to a folder, in order, and these."""
+    folders = sorted({path.parent for path in paths_below(root) if path.is_file()})
+    held = ((folder.relative_to(root), tuple(list_images(folder))) for folder in folders)
+    return [(place, pictures) for place, pictures in held if pictures]

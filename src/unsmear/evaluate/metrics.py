@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _RADIUS, _SIGMA = 5, 1.5
+WINDOW = 2 * _RADIUS + 1  # pixels, of SSIM
 _GAUSSIAN = [math.exp(-(n**2) / (2 * _SIGMA**2)) for n in range(-_RADIUS, _RADIUS + 1)]
 _TAPS = [weight / sum(_GAUSSIAN) for weight in _GAUSSIAN]
 
@@ -39,7 +40,7 @@ def ssim(restored: Tensor, sharp: Tensor) -> float:
     Raises:
         ValueError: the frames are smaller than the window.
     """
-    if min(restored.shape[-2:]) < 11:
+    if min(restored.shape[-2:]) < WINDOW:
         raise ValueError(f"frames of {tuple(restored.shape[-2:])}: SSIM needs at least 11x11")
 
     def blur(channels: Tensor) -> Tensor:

@@ -225,6 +225,15 @@ def gaussian_of(features: Tensor) -> PristineModel:
     return PristineModel(features.mean(dim=0), torch.cov(features.T))
 
 
+def check_size(width: int, height: int) -> None:
+    """Raise InputError where a frame is too small for NIQE."""
+    if (height // PATCH) * (width // PATCH) < _LEAST_PATCHES:
+        raise InputError(
+            f"a frame of {width}x{height} is too small for NIQE: it needs room for "
+            f"{_LEAST_PATCHES} patches of {PATCH}x{PATCH}, such as {2 * PATCH}x{PATCH}"
+        )
+
+
 def niqe(frame: Tensor, model: PristineModel) -> float | None:
     """Distance of a frame from sharp photographs; the lower, the more natural.
 
@@ -238,12 +247,7 @@ def niqe(frame: Tensor, model: PristineModel) -> float | None:
     Raises:
         InputError: the frame is too small.
     """
-    height, width = frame.shape[-2:]
-    if (height // PATCH) * (width // PATCH) < _LEAST_PATCHES:
-        raise InputError(
-            f"a frame of {width}x{height} is too small for NIQE: it needs room for "
-            f"{_LEAST_PATCHES} patches of {PATCH}x{PATCH}, such as {2 * PATCH}x{PATCH}"
-        )
+    check_size(frame.shape[-1], frame.shape[-2])
     features = _textured(patch_features(255 * luma_of(frame).cpu())[0])
     if len(features) < _LEAST_PATCHES:
         return None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from unsmear.errors import MissingExtraError, OutputError
-from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of
+from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.evaluate.origin import Origin
-from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file, write_text
+from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file, real_path, write_text
 
 GOPRO_TEST_FRAMES = 1111
 # Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
@@ -47,19 +49,24 @@ NIQE_REMARK = (
 
 
 def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: one a sequence, then all frames; columns nobody measured are left out."""
+    """Headings and rows: one a sequence, then all frames, then, of several sequences, their mean;
+    columns nobody measured are left out.
+    """
     columns = [column for column in _COLUMNS if mean_of(result.frames, column[1]) is not None]
     headings = ["sequence", "frames", *(heading for heading, _, _ in columns)]
 
-    def row(name: str, frames: Sequence[FrameScore]) -> list[str]:
-        cells = []
-        for _, measure, form in columns:
-            value = mean_of(frames, measure)
-            cells.append("-" if value is None else form.format(value))
-        return [name, str(len(frames)), *cells]
+    def row(name: str, frames: int, mean: Callable[[str], float | None]) -> list[str]:
+        values = [(mean(measure), form) for _, measure, form in columns]
+        cells = ("-" if value is None else form.format(value) for value, form in values)
+        return [name, str(frames), *cells]
 
-    rows = [row(sequence.name, sequence.frames) for sequence in result.sequences]
-    return headings, [*rows, row("all frames", result.frames)]
+    sequences, frames = result.sequences, result.frames
+    rows = [row(one.name, len(one.frames), partial(mean_of, one.frames)) for one in sequences]
+    rows.append(row("all frames", len(frames), partial(mean_of, frames)))
+    if len(sequences) > 1:
+        mean = partial(mean_of_sequences, sequences)
+        rows.append(row("mean of sequences", len(frames), mean))
+    return headings, rows
 
 
 def remarks(result: BenchmarkResult) -> list[str]:
@@ -123,19 +130,24 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
     def means(frames: Sequence[FrameScore]) -> dict[str, Any]:
         return {"frames": len(frames)} | {name: mean_of(frames, name) for name in measures}
 
+    sequences = result.sequences
+    mean = {name: mean_of_sequences(sequences, name) for name in measures}
+
     return json.dumps(
         _finite(
             {
                 "title": result.title,
                 "origin": None if origin is None else dataclasses.asdict(origin),
+                "model": None if result.model is None else dataclasses.asdict(result.model),
                 "protocol": dataclasses.asdict(result.protocol),
                 "remarks": remarks(result),
                 "all": means(result.frames),
+                "mean_of_sequences": {"sequences": len(sequences)} | mean,
                 "sequences": [
-                    {"name": sequence.name}
+                    {"name": sequence.name, "layout": sequence.layout}
                     | means(sequence.frames)
                     | {"scores": [dataclasses.asdict(frame) for frame in sequence.frames]}
-                    for sequence in result.sequences
+                    for sequence in sequences
                 ],
             }
         ),
@@ -174,8 +186,12 @@ def check_reports(
     paths = [path for path in (markdown, json_file, plot) if path is not None]
     for path in paths:
         check_file(path, inputs=inputs, suffixes=PLOT_SUFFIXES if path is plot else ())
-    if len({path.absolute() for path in paths}) < len(paths):
-        raise OutputError(f"'{paths[0]}' is named for two reports: give each a file of its own")
+    for path, other in combinations(paths, 2):
+        if real_path(path) == real_path(other):
+            also = "" if path == other else f" (as '{other}' too)"
+            raise OutputError(
+                f"'{path}' is named for two reports{also}: give each a file of its own"
+            )
     if plot is not None and find_spec("matplotlib") is None:
         raise MissingExtraError("matplotlib", "eval", "the plot")
 

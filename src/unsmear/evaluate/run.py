@@ -13,14 +13,10 @@ from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, fin
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError
-from unsmear.evaluate.benchmark import (
-    Benchmark,
-    BenchmarkResult,
-    Comparison,
-    find_alone,
-    find_comparisons,
-)
+from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, MeasuredModel
+from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons
 from unsmear.models import DEFAULT_MODEL
+from unsmear.models.checkpoint import digest_of
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_stream
 
@@ -57,7 +53,19 @@ class DatasetWork:
             return restore_stream(engine, blurry, self.window, scenes=scenes, effort=self.effort)
 
         results = benchmark.run(self.sequences, restore)
-        return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
+        return BenchmarkResult(self.title, benchmark.protocol, tuple(results), self._measured())
+
+    def _measured(self) -> MeasuredModel:
+        return MeasuredModel(
+            name=self.model.name,
+            digest=digest_of(self.model.network),
+            window=self.window,
+            engine=self.model.engine.name,
+            device=str(self.device),
+            ensemble=self.effort.ensemble,
+            refine=self.effort.refine,
+            burst=self.effort.burst,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,13 +147,12 @@ def find_work(
             f"no blurry and sharp frames below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
-    engine = engine or "torch"
-    loaded = open_model(model or DEFAULT_MODEL, device or "auto", engine)
+    loaded = open_model(model or DEFAULT_MODEL, device or "auto", engine or "torch")
     effort.check(loaded.engine)
     spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
     spent += [f"refined {effort.refine}x"] if effort.refine else []
     spent += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
-    spent += [engine] if engine not in ("auto", "torch") else []
+    spent += [loaded.engine.name] if loaded.engine.name != "torch" else []
     spent += [f"window {window}"] if window is not None else []
     # Every training run calls its weights by one name, and sets have folders `test` or `val`.
     model = model or loaded.name

@@ -15,9 +15,9 @@ import torch
 
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.data.coder import check_coders
-from unsmear.data.pairs import PairedSequence, find_pairs, read_images
+from unsmear.data.pairs import PairedSequence, find_pairs, read_images, real_places
 from unsmear.data.shake import read_orientation_log
-from unsmear.data.sources import TrainingFiles, find_training_files, load_all, real_places
+from unsmear.data.sources import TrainingFiles, find_training_files, load_all
 from unsmear.device import pick_device
 from unsmear.errors import (
     ConfigError,

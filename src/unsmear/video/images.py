@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError, OutputError, cannot_write
+from unsmear.errors import InputError, OutputError, cannot_write, reading
 from unsmear.video.headers import read_header
 from unsmear.video.orientation import UPRIGHT, upright
 
@@ -33,8 +33,8 @@ def list_images(folder: Path) -> list[Path]:
 
 def counting_order(path: Path) -> tuple[list[str | int], str]:
     """What paths of one folder are sorted by: text and numbers of the name, which alternate."""
-    parts = re.split(r"([0-9]+)", path.name)
-    return [int(part) if part.isdecimal() else part for part in parts], path.name
+    parts = re.split(r"([0-9]+)", path.name)  # each second one is a number: text may hold digits
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
 
 def paths_below(root: Path) -> list[Path]:
@@ -64,6 +64,16 @@ def paths_below(root: Path) -> list[Path]:
         folders[:] = [name for name in folders if places[name] not in passed]
         above |= {here / name: passed | {places[name]} for name in folders}
     return sorted(found)
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as it is shown, by its header; None where that does not say.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
+        return read_header(file).upright_size
 
 
 def read_image(path: Path) -> Tensor:
