@@ -25,6 +25,7 @@ from unsmear.data.sources import find_training_files
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import answer, at_least, files_in
+from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
 from unsmear.models.config import NetworkConfig
@@ -266,7 +267,7 @@ def main() -> None:
                 for label, when, row in rows
             ],
         }
-        write_text(arguments.json, json.dumps(record, indent=1) + "\n")
+        write_text(arguments.json, record_as_json(record, indent=1))
 
 
 if __name__ == "__main__":

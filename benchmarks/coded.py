@@ -9,10 +9,8 @@ comes back, and compares with the sharp frames.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -22,6 +20,7 @@ from unsmear.engines.base import Runnable
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs
+from unsmear.evaluate.records import record_as_json
 from unsmear.models.zoo import load_model
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.effort import Effort
@@ -79,7 +78,7 @@ def main() -> None:
     record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
     print("\n".join(coded_lines(record)))
     if arguments.json:
-        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, record_as_json(record))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from unsmear.evaluate.camera import CameraRecord, camera_lines
 from unsmear.evaluate.coded import CodedRecord, coded_lines
 from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
 from unsmear.evaluate.front import FrontRow, front_lines
+from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table, measured_row, table_1
 from unsmear.models.count import count_macs, count_parameters
@@ -228,7 +229,7 @@ def frame_times(benches: Iterable[BenchRecord]) -> tuple[str, dict[str, float]]:
 def sequence_gains(evaluation: dict[str, Any]) -> dict[str, float]:
     """Gain in PSNR by sequence, dB."""
     return {
-        row["name"]: float(row["psnr"]) - float(row["psnr_before"])  # "inf" of equal frames
+        row["name"]: gain(float(row["psnr"]), float(row["psnr_before"]))  # "inf" of equal frames
         for row in evaluation["sequences"]
     }
 

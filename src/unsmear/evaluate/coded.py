@@ -4,6 +4,7 @@ noise is gone there, and with it what a network gains most easily.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +57,16 @@ class CodedRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CodedRecord:
-        """What `dataclasses.asdict` gave."""
-        scores = tuple(CodedScore(**score) for score in record["scores"])
+        """What `record_as_json` wrote, which made texts of infinities."""
+        scores = tuple(
+            CodedScore(
+                score["sequence"],
+                score["coding"],
+                float(score["before"]),
+                {model: float(value) for model, value in score["after"].items()},
+            )
+            for score in record["scores"]
+        )
         return cls(record["title"], scores, Origin(**record["origin"]))
 
 
@@ -113,10 +122,17 @@ def coded_lines(record: CodedRecord) -> list[str]:
         for sequence in sequences:
             score = next(s for s in record.scores if (s.sequence, s.coding) == (sequence, coding))
             row += [f"{score.before:.2f}"]
-            row += [f"{score.after[model] - score.before:+.2f}" for model in models]
+            row += [_gain(score.before, score.after[model]) for model in models]
         rows.append(row)
+    equal = any(math.isinf(score.before) for score in record.scores)
     return [
-        "PSNR against the sharp frames as they came in, and what each model adds, dB.",
+        "PSNR against the sharp frames as they came in, and what each model adds, dB"
+        + ("; `to`: what it leaves of frames that were the sharp ones." if equal else "."),
         "",
         *markdown_table(header, rows),
     ]
+
+
+def _gain(before: float, after: float) -> str:
+    """A cell; where nothing finite can be gained or lost it is the PSNR itself."""
+    return f"to {after:.2f}" if math.isinf(before) else f"{after - before:+.2f}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from unsmear.errors import MissingExtraError, OutputError
 from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.records import finite
 from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file, write_text
 
 GOPRO_TEST_FRAMES = 1111
@@ -124,7 +124,7 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
         return {"frames": len(frames)} | {name: mean_of(frames, name) for name in measures}
 
     return json.dumps(
-        _finite(
+        finite(
             {
                 "title": result.title,
                 "origin": None if origin is None else dataclasses.asdict(origin),
@@ -142,17 +142,6 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
         indent=2,
         allow_nan=False,
     )
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity, which is the PSNR of equal frames: it becomes the text "inf"; what a
-    network that overflows gives becomes "nan" and "-inf".
-    """
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_reports(
