@@ -7,8 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unsmear.data.coder import Coding, code_clip
@@ -18,10 +20,9 @@ from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
-from unsmear.evaluate.validation import mean_score
+from unsmear.evaluate.validation import read_frames
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
-from unsmear.video.images import unit_from_integer
 
 
 @dataclass(frozen=True)
@@ -93,20 +94,22 @@ def measure_coded(
     """
     scores = []
     for sequence in sequences:
-        blurry, sharp = (unit_from_integer(side) for side in sequence.read())
+        blurry = torch.stack([*read_frames(sequence.blurry)])  # a coder takes a whole clip
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
-                name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sharp)
+                name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sequence)
                 for name, (model, window, effort) in models.items()
             }
-            before = _mean_psnr(seen, sharp)
+            before = _mean_psnr(seen, sequence)
             scores.append(CodedScore(sequence.name, name_of(coding), before, after))
     return tuple(scores)
 
 
-def _mean_psnr(frames: Iterable[Tensor], sharp: Tensor) -> float:
-    return mean_score(psnr, [round_to_8_bit(frame.cpu()) for frame in frames], sharp)
+def _mean_psnr(frames: Iterable[Tensor], sequence: PairedSequence) -> float:
+    """Of frames as they come, against the sharp ones, which are read as often as that."""
+    both = zip(frames, read_frames(sequence.sharp), strict=True)
+    return fmean(psnr(round_to_8_bit(frame.cpu()), sharp) for frame, sharp in both)
 
 
 def coded_lines(record: CodedRecord) -> list[str]:
