@@ -56,12 +56,13 @@ FULL_RUN = 100_000  # steps; below, the record says that the run is a reduced on
 
 @dataclass
 class Learner:
-    """One network from one seed."""
+    """One network from one seed; a `DeblurNetwork` with the window that it is measured with."""
 
     label: str
     network: nn.Module
     plan: TrainConfig
     device: torch.device
+    window: int | None = None
     step: int = 0
     seconds: float = 0.0
     runs: list[Run] = field(default_factory=list)
@@ -75,7 +76,12 @@ class Learner:
 
     @classmethod
     def start(
-        cls, label: str, build: Callable[[], nn.Module], plan: TrainConfig, device: torch.device
+        cls,
+        label: str,
+        build: Callable[[], nn.Module],
+        plan: TrainConfig,
+        device: torch.device,
+        window: int | None = None,
     ) -> Learner:
         """Fresh weights from the plan's seed."""
         torch.manual_seed(plan.seed)
@@ -83,7 +89,7 @@ class Learner:
         for parameter in network.parameters():
             if parameter.dim() == 4:  # 3-D kernels have no such layout
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return cls(label, network, plan, device)
+        return cls(label, network, plan, device, window)
 
     def learn(self, clips: Clips) -> None:
         """Take one step."""
@@ -112,7 +118,7 @@ class Learner:
 
     def record(self, limit: Limit, judge: Judge) -> None:
         """Measure the moving average."""
-        score = judge.score(self.average)
+        score = judge.score(self.average, self.window)
         self.runs.append(
             Run(
                 seed=self.plan.seed,
