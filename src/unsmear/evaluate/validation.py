@@ -46,6 +46,11 @@ class SequenceScore:
     ssim_after: float | None
     worst_gain: float
 
+    @property
+    def gain(self) -> float:
+        """PSNR after over PSNR before, dB; 0 where both are infinite."""
+        return gain(self.psnr_after, self.psnr_before)
+
 
 def measure(
     model: Runnable,
