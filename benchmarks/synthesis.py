@@ -186,7 +186,8 @@ def main() -> None:
             raise ConfigError(f"quality is {quality:g}: 1 to 100, as libjpeg counts it")
     check_names(arguments.clips, arguments.quality)
     if arguments.json:
-        check_file(arguments.json)
+        read = (*arguments.data, *arguments.clips, *arguments.shake)
+        check_file(arguments.json, inputs=read)
     asked = {share: getattr(arguments, share) for share in _SHARES}
     shares = {share: value for share, value in asked.items() if value is not None}
     batches = open_batches(

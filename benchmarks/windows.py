@@ -24,7 +24,7 @@ from unsmear.engines.base import cores_left_to
 from unsmear.engines.choice import open_model
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.programs import answer, at_least, weights_among
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.store import open_store
@@ -75,7 +75,7 @@ def main() -> None:
     width, height = parse_size(arguments.size)
     at_least(1, frames=arguments.frames)
     if arguments.json:
-        check_file(arguments.json)
+        check_file(arguments.json, inputs=weights_among([arguments.model]))
     hand_memory_back()
     frames = panning_frames(arguments.frames, width, height)
     rows = [measured(arguments.model, arguments.engine, frames, w) for w in windows]

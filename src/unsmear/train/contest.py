@@ -40,7 +40,7 @@ from unsmear.evaluate.comparison import (
     comparison_as_json,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import at_least, some_pairs
+from unsmear.evaluate.programs import at_least, refuse_repeated, some_pairs
 from unsmear.models.count import count_parameters
 from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
@@ -302,6 +302,8 @@ def check_contest(
         mistakes.attempt(lambda name=name: at_least(1, **{name: getattr(arguments, name)}))  # type: ignore[misc]
     if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
         mistakes.add(ConfigError(f"minutes is {arguments.minutes}: above 0"))
+    repeated = "one seed twice is no second one: give each once"
+    mistakes.attempt(lambda: refuse_repeated("seed", map(str, arguments.seeds), repeated))
     if arguments.json is not None:
         read = (*arguments.data, arguments.val, *arguments.shake)
         mistakes.attempt(lambda: check_file(arguments.json, inputs=read))
