@@ -239,7 +239,7 @@ def niqe(frame: Tensor, model: PristineModel) -> float | None:
         InputError: the frame is too small.
     """
     height, width = frame.shape[-2:]
-    if (height // PATCH) * (width // PATCH) < _LEAST_PATCHES:
+    if not has_room(frame):
         raise InputError(
             f"a frame of {width}x{height} is too small for NIQE: it needs room for "
             f"{_LEAST_PATCHES} patches of {PATCH}x{PATCH}, such as {2 * PATCH}x{PATCH}"
@@ -252,6 +252,12 @@ def niqe(frame: Tensor, model: PristineModel) -> float | None:
     # Of fewer patches than features the covariance is singular; half of the model's makes up.
     inverse = torch.linalg.pinv((own.covariance + model.covariance) / 2, hermitian=True)
     return math.sqrt(max(float(between @ inverse @ between), 0.0))
+
+
+def has_room(frame: Tensor) -> bool:
+    """Whether a frame (3, H, W) is large enough for NIQE."""
+    height, width = frame.shape[-2:]
+    return (height // PATCH) * (width // PATCH) >= _LEAST_PATCHES
 
 
 def _textured(features: Tensor) -> Tensor:
