@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unsmear.allocator import keep_freed_memory
+from unsmear.allocator import keep_freed_memory, peak_taken
 from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
@@ -201,18 +201,7 @@ def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: s
         before = torch.cuda.memory_allocated(device)
         step(stage.crop)
         return torch.cuda.max_memory_allocated(device) - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (Linux)
-    before = resident("VmRSS")
-    step(stage.crop)
-    return max(resident("VmHWM") - before, 0)
-
-
-def resident(name: str) -> int:
-    """Bytes of resident memory of this process: VmRSS now, VmHWM at its peak (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * 1024
-    raise ConfigError(f"/proc/self/status has no {name}: peak memory is measured on Linux alone")
+    return peak_taken(lambda: step(stage.crop))
 
 
 def note_of(learners: Sequence[Learner], device: torch.device) -> str:
