@@ -60,6 +60,15 @@ def test_variants_are_parsed_and_even(bench):
         bench.parse_variant("magic")
     with pytest.raises(ConfigError, match="colour"):
         bench.parse_variant("flow:colour=1")
+    for text, told in (
+        ("level=true", "level is True: must be a whole number"),
+        ("keep=1.5,level=[1]", r"level is \[1\].*keep is 1.5: must be a whole number"),
+        ('focus="x"', "focus is 'x': must be a number"),
+        ("backbone={}", "backbone is {}: must be a NetworkConfig"),
+        ("fusion=[]", r"fusion is \[\]: there are"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            bench.parse_variant(f"chosen:{text}")
     total = [bench.count_fusion_macs(bench.parse_variant(name))[0] for name in FUSIONS]
     assert max(total) < 1.07 * min(total)
 
