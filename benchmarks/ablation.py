@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
 from unsmear.evaluate.programs import answer
-from unsmear.models.config import NetworkConfig
+from unsmear.models.config import NetworkConfig, not_whole
 from unsmear.models.count import count_macs
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
@@ -67,6 +67,8 @@ class Variant:
     window: int
 
     def __post_init__(self) -> None:
+        if wrong := not_whole(self, ["window"]):
+            raise ConfigError(wrong[0])
         if self.window < 1 or self.window % 2 == 0:
             raise ConfigError(f"window is {self.window}: odd, at least 1")
 
@@ -163,8 +165,6 @@ def parse_variant(text: str, base: Variant) -> Variant:
         except ValueError:
             raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
     window = changes.pop("window", base.window)
-    if not isinstance(window, int):
-        raise ConfigError(f"variant '{text}': window is {window!r}: a whole number")
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)
     except TypeError as error:

@@ -1,7 +1,7 @@
 """What the factorisation saves: the paper's attention against a dense non-local block (Wang et
 al. 2018, softmax over all pixels of all frames) on the same features, for one current frame.
 
-    python benchmarks/attention.py
+    python benchmarks/attention.py --json benchmarks/results/dense-96.json
 
 Every case runs in a process of its own; memory is what it takes beyond its features and weights.
 """
@@ -10,30 +10,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from unsmear.allocator import peak_taken
 from unsmear.errors import UnsmearError
+from unsmear.evaluate.dense import TARGET, Cost, DenseRecord, DenseRow, dense_lines
+from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.records import record_as_json
 from unsmear.models.attention import FactorizedAttention
+from unsmear.outputs import check_file, write_text
 
-GIB = 1 << 30
+MAPS = (8, 4)  # M and N
 # T, H, W of the features: pixels grow at T = 5, then frames at one size.
 SIZES = (
     (5, 16, 16), (5, 23, 23), (5, 32, 32), (5, 45, 45), (5, 64, 64), (5, 90, 90),
     (1, 45, 45), (2, 45, 45), (10, 45, 45), (20, 45, 45),
 )  # fmt: skip
-TARGET = (5, 180, 320)  # a window of five frames of 720p at a quarter of their size
-
 KILLED = (-9, 137)  # by SIGKILL; as a shell tells it
 _NO_MEMORY = re.compile(
     "MemoryError|out of memory|allocate memory|not enough memory|bad_alloc", re.IGNORECASE
@@ -65,7 +66,7 @@ class Factorized(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.attention = FactorizedAttention(channels, spatial_maps=8, temporal_maps=4)
+        self.attention = FactorizedAttention(channels, *MAPS)
 
     def forward(self, frames: Tensor, current: int) -> Tensor:
         """Features (T, C, H, W) -> of the current frame (1, C, H, W)."""
@@ -79,22 +80,6 @@ KINDS: dict[str, type[DenseNonLocal | Factorized]] = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds and bytes of one application, inference."""
-
-    seconds: float
-    bytes: float
-
-
-def resident(field: str) -> int:
-    """Bytes of resident memory of this process: VmRSS now, VmHWM at its peak (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"/proc/self/status has no {field}")
-
-
 @torch.no_grad()
 def measure(kind: str, frames: int, height: int, width: int, channels: int) -> Cost:
     """Run one case in this process."""
@@ -102,17 +87,14 @@ def measure(kind: str, frames: int, height: int, width: int, channels: int) -> C
     module = KINDS[kind](channels).eval()
     module(torch.rand(2, channels, 4, 4), 0)  # libraries loaded, threads started
     features = torch.rand(frames, channels, height, width)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = resident("VmRSS")
-    module(features, frames // 2)
-    taken = resident("VmHWM") - before
+    taken = peak_taken(lambda: module(features, frames // 2))
     seconds: list[float] = []
     deadline = time.monotonic() + 3
     while len(seconds) < 3 or (time.monotonic() < deadline and len(seconds) < 50):
         began = time.perf_counter()
         module(features, frames // 2)
         seconds.append(time.perf_counter() - began)
-    return Cost(sorted(seconds)[len(seconds) // 2], max(taken, 0))
+    return Cost(sorted(seconds)[len(seconds) // 2], taken)
 
 
 def measure_apart(kind: str, size: tuple[int, int, int], channels: int) -> Cost | None:
@@ -136,34 +118,25 @@ def ran_out_of_memory(code: int, said: str) -> bool:
     return code in KILLED or _NO_MEMORY.search(said) is not None
 
 
-def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Exponent of y = a * x**p by least squares of the logarithms."""
-    logs = [(math.log(x), math.log(y)) for x, y in zip(xs, ys, strict=True)]
-    mean_x, mean_y = (sum(column) / len(logs) for column in zip(*logs, strict=True))
-    above = sum((x - mean_x) * (y - mean_y) for x, y in logs)
-    return above / sum((x - mean_x) ** 2 for x, _ in logs)
+def rows_of(channels: int) -> Iterator[DenseRow]:
+    """Both at each of SIZES.
 
-
-def growth(costs: dict[tuple[int, int, int], Cost], *, pixels: bool) -> str:
-    """Fitted exponents over the larger half of the sizes, where fixed costs are small."""
-    rows = sorted(
-        (h * w if pixels else t, cost)
-        for (t, h, w), cost in costs.items()
-        if (t == 5 if pixels else (h, w) == (45, 45))
-    )[-3:]
-    if len(rows) < 2:
-        return "too few sizes fit into memory"
-    xs = [float(x) for x, _ in rows]
-    parts = [f"time ~ x^{slope(xs, [cost.seconds for _, cost in rows]):.2f}"]
-    if min(cost.bytes for _, cost in rows) > 4 << 20:  # below, pages and caches are the result
-        parts.append(f"memory ~ x^{slope(xs, [cost.bytes for _, cost in rows]):.2f}")
-    return ", ".join(parts)
+    Raises:
+        UnsmearError: there is no memory for the attention, or a case failed otherwise.
+    """
+    for size in SIZES:
+        dense, ours = (measure_apart(kind, size, channels) for kind in KINDS)
+        if ours is None:
+            raise UnsmearError(f"no memory for the factorised attention at {size}: free some")
+        print(f"{size} is measured", file=sys.stderr, flush=True)
+        yield DenseRow(*size, ours, dense)
 
 
 def main() -> None:
-    """Measure all sizes and print tables."""
+    """Measure all sizes, print a table, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--channels", type=int, default=96)
+    parser.add_argument("--json", type=Path, help="also write the record there")
     parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
@@ -173,48 +146,18 @@ def main() -> None:
         return
     channels = arguments.channels
     at_least(2, channels=channels)
-    print(f"C = {channels}, M = 8, N = 4, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, CPU, float32")  # fmt: skip
-    print("| T | H x W | dense ms | factorised ms | times less | dense MiB | factorised MiB "
-          "| times less |")  # fmt: skip
-    print("|" + "---|" * 8)
-    costs: dict[str, dict[tuple[int, int, int], Cost]] = {kind: {} for kind in KINDS}
-    for size in SIZES:
-        for kind in KINDS:
-            measured = measure_apart(kind, size, channels)
-            if measured is not None:
-                costs[kind][size] = measured
-        dense, ours = costs["dense"].get(size), costs["factorised"].get(size)
-        if ours is None:
-            raise UnsmearError(f"no memory for the factorised attention at {size}: free some")
-        cells = [str(size[0]), f"{size[1]} x {size[2]}"]
-        mib = 1 << 20
-        if dense is None:
-            cells += ["out of memory", f"{1e3 * ours.seconds:.2f}", "-", "-"]
-            cells += [f"{ours.bytes / mib:.1f}", "-"]
-        else:
-            least = max(ours.bytes, 4096.0)
-            cells += [f"{1e3 * dense.seconds:.2f}", f"{1e3 * ours.seconds:.2f}"]
-            cells += [f"{dense.seconds / ours.seconds:.0f}", f"{dense.bytes / mib:.1f}"]
-            cells += [f"{ours.bytes / mib:.1f}", f"{dense.bytes / least:.0f}"]
-        print("| " + " | ".join(cells) + " |", flush=True)
-    for kind in KINDS:
-        print(f"{kind}: with pixels {growth(costs[kind], pixels=True)}; "
-              f"with frames {growth(costs[kind], pixels=False)}")  # fmt: skip
-    frames, height, width = TARGET
-    largest = max((size for size in costs["dense"] if size[0] == frames), default=None)
-    if largest is None:
+    if arguments.json:
+        check_file(arguments.json)
+    rows = tuple(rows_of(channels))
+    if not any(row.dense for row in rows if row.frames == TARGET[0]):
         raise UnsmearError("no memory for the dense block at any size: free some")
-    scale = (height * width) ** 2 / (largest[1] * largest[2]) ** 2
     target = measure_apart("factorised", TARGET, channels)
     if target is None:
         raise UnsmearError(f"no memory for the factorised attention at {TARGET}: free some")
-    weights = frames * (height * width) ** 2 * 4 / GIB
-    print(
-        f"720p / 4, T = {frames}: dense needs {weights:.1f} GiB for its weights alone and, by "
-        f"extrapolation, {costs['dense'][largest].seconds * scale:.0f} s; factorised measured "
-        f"{1e3 * target.seconds:.0f} ms and {target.bytes / (1 << 20):.0f} MiB"
-    )
+    record = DenseRecord(channels, MAPS, rows, target, origin_of(torch.device("cpu")))
+    print("\n".join([*dense_lines(record), "", f"Measured by {record.origin.line}."]))
+    if arguments.json:
+        write_text(arguments.json, record_as_json(record))
 
 
 if __name__ == "__main__":

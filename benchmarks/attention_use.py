@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
@@ -24,14 +25,15 @@ from torch import Tensor, nn
 from unsmear.data.sources import find_training_files
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, files_in
+from unsmear.evaluate.programs import answer, at_least, files_in, weights_among
+from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.models.fusion.attentive import FactorizedFusion
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.zoo import load_model
+from unsmear.models.zoo import LoadedModel, load_model
 from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, preset
@@ -40,7 +42,7 @@ from unsmear.train.losses import LOSSES
 CPU = torch.device("cpu")
 LOSS = LOSSES["charbonnier_mse"]  # what benchmarks/fusion.py minimises
 STEP = 0.1  # of the weights' size
-RELEASED_WINDOW = 5
+FRAMES = 5  # of a clip, or as many as the widest window of a released network
 COLUMNS = (
     "context", "neighbours", "weights f_s", "logits f_s", "flat A_s", "flat A_p",
     "elements", "frames", "pixels", "pull f_s", "pull f_t", "pull f_p", "pull merge",
@@ -120,21 +122,25 @@ def uses(network: FusionNetwork, clip: Tensor) -> Iterator[dict[str, float]]:
 
 
 @torch.no_grad()
-def released_uses(network: DeblurNetwork, level: int, clip: Tensor) -> Iterator[dict[str, float]]:
-    """The same of one attention of a released network; its local path is left out."""
+def released_uses(
+    network: DeblurNetwork, level: int, clip: Tensor, frames: int
+) -> Iterator[dict[str, float]]:
+    """The same of one attention of a released network, by its window of so many frames, which ends
+    where the clip does; its local path is left out.
+    """
     attention, merge = network.attention(level), network.merges[str(level)]
     features = network.encode(clip[0]).features[level].unsqueeze(0)  # (1, L, C, h, w)
 
-    def fuse(window: Tensor) -> Tensor:
-        here = window[:, RELEASED_WINDOW // 2]
+    def fuse(window: Tensor, place: int) -> Tensor:
+        here = window[:, place]
         added: Tensor = merge(attention.fuse(here, attention.describe(window)))
         return here + added
 
     for frame in range(clip.shape[1]):
-        around = torch.arange(RELEASED_WINDOW) + frame - RELEASED_WINDOW // 2
-        window = features[:, around.clamp(0, clip.shape[1] - 1)]
-        place = RELEASED_WINDOW // 2
-        yield taken(fuse, window, place) | attention_uses(attention, window, place)
+        start = max(frame - frames // 2, 0)
+        window, place = features[:, start : frame + frames // 2 + 1], frame - start
+        found = taken(partial(fuse, place=place), window, place)
+        yield found | attention_uses(attention, window, place)
 
 
 def taken(fuse: Callable[[Tensor], Tensor], window: Tensor, place: int) -> dict[str, float]:
@@ -196,18 +202,19 @@ def row_of(network: FusionNetwork, clips: Clips) -> dict[str, float]:
     return row
 
 
-def released_rows(name: str, clips: Clips) -> Iterator[tuple[str, dict[str, float]]]:
+def released_rows(model: LoadedModel, clips: Clips) -> Iterator[tuple[str, dict[str, float]]]:
     """All columns for each attention of a released network."""
-    network = load_model(name).network.requires_grad_(True)
+    network = model.network.requires_grad_(True)
     for level in network.config.attention_levels:
         row = medians(
             use
             for blurry, _ in clips
             for one in blurry.split(1)
-            for use in released_uses(network, level, one)
+            for use in released_uses(network, level, one, model.window)
         )
         attention, merge = network.attention(level), network.merges[str(level)]
-        yield f"{name}, level {level}", row | pulls(network, attention, merge, clips)
+        label = f"{model.name}, level {level}, window {model.window}"
+        yield label, row | pulls(network, attention, merge, clips)
 
 
 def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
@@ -226,17 +233,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs, clips")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
     parser.add_argument("--released", nargs="*", default=[], help="models to look into as well")
-    parser.add_argument("--batches", type=int, default=12, help="of two clips of five frames")
+    parser.add_argument("--batches", type=int, default=12, help="of two clips")
     parser.add_argument("--crop", type=int, default=80, help="pixels")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="file for the record")
     arguments = parser.parse_args()
     at_least(1, batches=arguments.batches, threads=arguments.threads)
     if arguments.json:
-        check_file(arguments.json)
+        read = (*arguments.data, *arguments.shake, *weights_among(arguments.released))
+        check_file(arguments.json, inputs=(arguments.kept, *read))
     paths = files_in(arguments.kept, "*.safetensors")
     torch.set_num_threads(arguments.threads)
-    stage = Stage(steps=10**9, clips=2, frames=5, crop=arguments.crop)
+    released = [load_model(name) for name in arguments.released]
+    frames = max([FRAMES, *(model.window for model in released)])
+    stage = Stage(steps=10**9, clips=2, frames=frames, crop=arguments.crop)
     plan = dataclasses.replace(preset("plain"), stages=(stage,), shards=1, seed=10**6)
     drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
     clips = [drawn.draw(step).pair for step in range(arguments.batches)]
@@ -246,8 +256,8 @@ def main() -> None:
         if kept.network.config.fusion != "none":
             when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
             found.setdefault((kept.label, when), []).append(row_of(kept.network, clips))
-    for name in arguments.released:
-        for label, row in released_rows(name, clips):
+    for model in released:
+        for label, row in released_rows(model, clips):
             found.setdefault((label, "released"), []).append(row)
     rows = [
         (label, when, {name: fmean(row[name] for row in seeds) for name in seeds[0]})
@@ -257,7 +267,8 @@ def main() -> None:
     if arguments.json is not None:
         record = {
             "title": "What the fusions take from their window, "
-            f"crops of {arguments.crop}x{arguments.crop}",
+            f"crops of {arguments.crop}x{arguments.crop}, clips of {frames} frames",
+            "settings": {"frames": frames, "windows": {one.name: one.window for one in released}},
             "legend": LEGEND,
             "origin": dataclasses.asdict(origin_of(CPU)),
             "table": table(rows),
@@ -266,7 +277,7 @@ def main() -> None:
                 for label, when, row in rows
             ],
         }
-        write_text(arguments.json, json.dumps(record, indent=1) + "\n")
+        write_text(arguments.json, record_as_json(record, indent=1))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -48,6 +48,11 @@ def build_of(label: str) -> Callable[[], nn.Module]:
     return partial(DeblurNetwork, find_entry(label).config)
 
 
+def windows_of(labels: Iterable[str]) -> dict[str, int]:
+    """Frames that rows of the zoo see when they are measured; the baseline has its own."""
+    return {label: find_entry(label).window for label in labels if label != BASELINE}
+
+
 def macs_of(label: str) -> int:
     """Multiply-accumulates for a frame of 256x256."""
     if label == BASELINE:
@@ -69,15 +74,21 @@ def main() -> None:
     builds = {
         label: build_of(label) for label in arguments.networks or ("paper", "plain", BASELINE)
     }
+    windows = windows_of(builds)
+    told = ", ".join(f"{label} {window} frames" for label, window in windows.items())
+    settings = {"windows on val": told} if windows else {}
 
     def compete(
         plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
     ) -> list[Learner]:
-        learners = [Learner.start(label, build, plan, device) for label, build in builds.items()]
+        learners = [
+            Learner.start(label, build, plan, device, windows.get(label))
+            for label, build in builds.items()
+        ]
         run_contest(learners, batches, judge, arguments.steps, arguments.seconds)
         return learners
 
-    record = hold_contest(arguments, builds, compete, row_of, {}, WORDS)
+    record = hold_contest(arguments, builds, compete, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 
 

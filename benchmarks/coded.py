@@ -9,10 +9,8 @@ comes back, and compares with the sharp frames.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,7 +19,8 @@ from unsmear.data.coder import Coding
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs
+from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs, weights_among
+from unsmear.evaluate.records import record_as_json
 from unsmear.models.zoo import load_model
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.effort import Effort
@@ -75,11 +74,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        check_file(arguments.json)
+        read = weights_among((*arguments.models, *arguments.refined))
+        check_file(arguments.json, inputs=(arguments.val, *read))
     record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
     print("\n".join(coded_lines(record)))
     if arguments.json:
-        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, record_as_json(record))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ clips of several sizes and lengths, each in a process of its own, and asks the o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +24,8 @@ from unsmear.deploy.bench import write_panning_clip
 from unsmear.deploy.records import ClipRun, MemoryRecord, memory_lines
 from unsmear.errors import UnsmearError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import answer, weights_among
+from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 
 CASES = (
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        check_file(arguments.json)
+        check_file(arguments.json, inputs=weights_among([arguments.model]))
     options = ["-m", arguments.model, "--engine", arguments.engine]
     options += ["--ensemble", str(arguments.ensemble), "--refine", str(arguments.refine)]
     runs = []
@@ -97,7 +96,7 @@ def main() -> None:
     )  # fmt: skip
     print("\n".join(memory_lines(record)))
     if arguments.json:
-        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, record_as_json(record))
 
 
 if __name__ == "__main__":

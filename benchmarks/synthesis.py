@@ -9,10 +9,9 @@ percentiles of each measure side by side. See `unsmear.evaluate.camera` for the 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,6 +33,7 @@ from unsmear.evaluate.camera import (
 )
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import answer, refuse_repeated
+from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, preset
@@ -186,7 +186,8 @@ def main() -> None:
             raise ConfigError(f"quality is {quality:g}: 1 to 100, as libjpeg counts it")
     check_names(arguments.clips, arguments.quality)
     if arguments.json:
-        check_file(arguments.json)
+        read = (*arguments.data, *arguments.clips, *arguments.shake)
+        check_file(arguments.json, inputs=read)
     asked = {share: getattr(arguments, share) for share in _SHARES}
     shares = {share: value for share, value in asked.items() if value is not None}
     batches = open_batches(
@@ -209,7 +210,7 @@ def main() -> None:
     )
     print("\n".join(camera_lines(record)))
     if arguments.json:
-        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, record_as_json(record))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ python benchmarks/windows.py                # 300 frames of 640x360, windows 1 5
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -26,7 +24,8 @@ from unsmear.engines.base import cores_left_to
 from unsmear.engines.choice import open_model
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.programs import answer, at_least, weights_among
+from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.store import open_store
 from unsmear.restoration.stream import Window, describe_scenes, parse_window, restore_stream
@@ -76,7 +75,7 @@ def main() -> None:
     width, height = parse_size(arguments.size)
     at_least(1, frames=arguments.frames)
     if arguments.json:
-        check_file(arguments.json)
+        check_file(arguments.json, inputs=weights_among([arguments.model]))
     hand_memory_back()
     frames = panning_frames(arguments.frames, width, height)
     rows = [measured(arguments.model, arguments.engine, frames, w) for w in windows]
@@ -86,7 +85,7 @@ def main() -> None:
     )  # fmt: skip
     print("\n".join(window_lines(record)))
     if arguments.json:
-        write_text(arguments.json, json.dumps(asdict(record), indent=2) + "\n")
+        write_text(arguments.json, record_as_json(record))
 
 
 if __name__ == "__main__":

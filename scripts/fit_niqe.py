@@ -29,6 +29,7 @@ from unsmear.evaluate.niqe import (
     PATCH,
     PristineModel,
     gaussian_of,
+    has_room,
     load_model,
     model_as_json,
     niqe,
@@ -124,23 +125,35 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def check(title: str, paths: Sequence[Path], model: PristineModel) -> None:
-    """Print NIQE of pictures, as they are and spoilt.
+    """Print NIQE of pictures, as they are and spoilt. Those that are too small are left out; a
+    picture counts where both can be told.
 
     Raises:
-        InputError: there are none, or none is large enough.
+        InputError: there are none, none is large enough, or none has any texture.
     """
     if not paths:
         raise InputError(f"{title}: no photographs to check on")
-    print(f"{title}, {len(paths)} pictures:")
-    frames = [read(path) for path in paths]
-    base: list[float] = []
+    frames = [frame for frame in map(read, paths) if has_room(frame.shape[-1], frame.shape[-2])]
+    small = len(paths) - len(frames)
+    if not frames:
+        raise InputError(f"{title}: none of {small} pictures is large enough to be told of")
+    left_out = f", {small} more are too small" if small else ""
+    print(f"{title}, {len(frames)} pictures{left_out}:")
+    base = [niqe(frame, model) for frame in frames]
+    if all(before is None for before in base):
+        raise InputError(f"{title}: no picture has any texture to tell of")
     for name, change in CHANGES.items():
-        values = [niqe(change(frame), model) for frame in frames]
-        known = [value for value in values if value is not None]
-        if not known:
-            raise InputError(f"{title}: no picture is large enough to be told of")
-        base = base or known
-        worse = fmean(value > before for value, before in zip(known, base, strict=True))
+        values = (niqe(change(frame), model) for frame in frames)
+        pairs = [
+            (value, before)
+            for value, before in zip(values, base, strict=True)
+            if value is not None and before is not None
+        ]
+        if not pairs:
+            print(f"{name}: no picture has any texture left")
+            continue
+        known = [value for value, _ in pairs]
+        worse = fmean(value > before for value, before in pairs)
         print(
             f"{name}: mean {fmean(known):.2f}, median {median(known):.2f}, "
             f"worse than as it was: {100 * worse:.0f} % of {len(known)}"

@@ -51,13 +51,7 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
     given = parser.parse_args()
     try:
-        check_file(given.target)
-        if given.target.exists():
-            inputs = (given.start, given.tuned)
-            if any(path.exists() and given.target.samefile(path) for path in inputs):
-                raise ConfigError(f"'{given.target}' is an input: name another file")
-            if not given.overwrite:
-                raise ConfigError(f"'{given.target}' exists: name another file, or add --overwrite")
+        check_file(given.target, inputs=(given.start, given.tuned), overwrite=given.overwrite)
         mix(given.start, given.tuned, given.target, given.share)
     except UnsmearError as error:
         print(error, file=sys.stderr)

@@ -23,6 +23,7 @@ import torch
 
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
 from unsmear.errors import ConfigError, InputError
+from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import answer, some_pairs
 from unsmear.evaluate.validation import SequenceScore, measure
@@ -70,8 +71,8 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
     means[3] = min(score.worst_gain for score in scores)
     rows.append(("**all frames**", frames, *means))  # type: ignore[arg-type]
     lines += [
-        f"| {name} | {count} | {before:.2f} | {network:.2f} | {after:.2f} | {after - before:+.2f} "
-        f"| {worst:+.2f} | {ssim_before:.4f} | {ssim_after:.4f} |"
+        f"| {name} | {count} | {before:.2f} | {network:.2f} | {after:.2f} "
+        f"| {gain(after, before):+.2f} | {worst:+.2f} | {ssim_before:.4f} | {ssim_after:.4f} |"
         for name, count, before, network, after, worst, ssim_before, ssim_after in rows
     ]
     return lines
@@ -86,7 +87,7 @@ def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
     names = [score.name for score in next(iter(efforts.values()))]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for options, scores in efforts.items():
-        gains = (f"{score.psnr_after - score.psnr_before:+.2f}" for score in scores)
+        gains = (f"{score.gain:+.2f}" for score in scores)
         lines.append(f"| {options} | " + " | ".join(gains) + " |")
     return lines
 

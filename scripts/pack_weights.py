@@ -49,7 +49,7 @@ def main() -> int:
         print(f"'{given.target}' exists: name another file, or remove it first", file=sys.stderr)
         return 2
     try:
-        check_file(given.target)
+        check_file(given.target, inputs=(given.source,))
         change = repack(given.source, given.target)
     except UnsmearError as error:
         print(error, file=sys.stderr)

@@ -9,9 +9,10 @@ attention_use.py); what to make of one, in words, may lie beside it as a `.md` o
 `synthesis-*.json` and `coded-*.json` come from the benchmarks of these names, words beside them
 likewise.
 `bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the
-benchmarks of these names. An evaluation of GOPRO, `eval-gopro-*.json`, joins Table 1; those of one
-network with several windows, `eval-NAME-window-N.json`, make one table together. What is released
-is set side by side from `eval-NAME.json` and the `bench-*.json` of 1280x720.
+benchmarks of these names, `dense-*.json` from attention.py. An evaluation of GOPRO,
+`eval-gopro-*.json`, joins Table 1; those of one network with several windows,
+`eval-NAME-window-N.json`, make one table together. What is released is set side by side from
+`eval-NAME.json` and the `bench-*.json` of 1280x720.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from unsmear.deploy.records import (
 from unsmear.evaluate.camera import CameraRecord, camera_lines
 from unsmear.evaluate.coded import CodedRecord, coded_lines
 from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
+from unsmear.evaluate.dense import DenseRecord, dense_lines
 from unsmear.evaluate.front import FrontRow, front_lines
+from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table, measured_row, table_1
 from unsmear.models.count import count_macs, count_parameters
@@ -148,6 +151,9 @@ def page(records: Path = RECORDS) -> str:
     for path in sorted(records.glob("windows-*.json")):
         windows = WindowRecord.from_json(json.loads(path.read_text()))
         lines += [*window_lines(windows), "", measured_by(windows.origin), ""]
+    for path in in_order(records.glob("dense-*.json")):
+        dense = DenseRecord.from_json(json.loads(path.read_text()))
+        lines += [*dense_lines(dense), "", measured_by(dense.origin), ""]
     for path in sorted(records.glob("memory-*.json")):
         memory = MemoryRecord.from_json(json.loads(path.read_text()))
         lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
@@ -228,7 +234,7 @@ def frame_times(benches: Iterable[BenchRecord]) -> tuple[str, dict[str, float]]:
 def sequence_gains(evaluation: dict[str, Any]) -> dict[str, float]:
     """Gain in PSNR by sequence, dB."""
     return {
-        row["name"]: float(row["psnr"]) - float(row["psnr_before"])  # "inf" of equal frames
+        row["name"]: gain(float(row["psnr"]), float(row["psnr_before"]))  # "inf" of equal frames
         for row in evaluation["sequences"]
     }
 

@@ -33,6 +33,14 @@ def test_variants_are_parsed(bench):
     for text in ("colour=1", "neighbours=x", "window=2", "window=3.5", "attention_levels=[7]"):
         with pytest.raises(ConfigError):
             bench.parse_variant(text, base)
+    for text in (
+        "window=true", 'window="3"', "window=null", "neighbours=1.5", 'spatial_maps="8"',
+        "stem=true", "stem=2.0", "temporal_maps=[4]", "widths=[4,6,8.0]", "widths=8",
+        'trail_levels="01"', "decoder_blocks=[1,[1],1]",
+    ):  # fmt: skip
+        name = text.partition("=")[0]
+        with pytest.raises(ConfigError, match=f"{name} is .*: must be a .*whole number"):
+            bench.parse_variant(text, base)
 
 
 @pytest.mark.parametrize(

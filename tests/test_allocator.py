@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from unsmear.errors import ConfigError
 
 PROGRAM = """
 import sys
@@ -33,6 +36,27 @@ def test_freed_pages_go_back_although_the_top_of_the_heap_is_in_use():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
     )
     assert int(done.stdout) > 100_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_the_peak_counts_what_is_given_back():
+    from unsmear.allocator import peak_taken
+
+    size = 40_000_000
+
+    def work():
+        bytearray(size)[::4096] = bytes(len(range(0, size, 4096)))
+
+    assert size - 2_000_000 < peak_taken(work) < size + 4_000_000
+    assert peak_taken(lambda: None) < 2_000_000
+
+
+def test_where_the_peak_is_not_told_it_is_said(monkeypatch):
+    from unsmear import allocator
+
+    monkeypatch.setattr(allocator, "Path", lambda _: Path("nowhere"))
+    with pytest.raises(ConfigError, match="measured on Linux"):
+        allocator.peak_taken(lambda: None)
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])

@@ -86,11 +86,23 @@ def test_a_released_network_is_looked_into_like_the_others(use):
     released = awake()
     level = released.config.attention_levels[0]
     still = torch.rand(1, 1, 3, 16, 16).expand(-1, 4, -1, -1, -1)
-    found = next(iter(use.released_uses(released, level, still)))
+    found = next(iter(use.released_uses(released, level, still, 3)))
     assert found["neighbours"] == pytest.approx(0, abs=1e-3)
     assert found["context"] > 0
-    moving = next(iter(use.released_uses(released, level, torch.rand(1, 4, 3, 16, 16))))
-    assert moving["neighbours"] > 0
+    clip = torch.rand(1, 4, 3, 16, 16)
+    by_window = {w: list(use.released_uses(released, level, clip, w)) for w in (3, 5, 9)}
+    assert all(found["neighbours"] > 0 for rows in by_window.values() for found in rows)
+    # The window ends where the clip does: one of 5 around the second of four frames holds them all.
+    assert by_window[3] != by_window[5] != by_window[9]
+    assert by_window[5][1] == by_window[9][1]
+
+
+def test_rows_of_released_networks_have_their_own_window(use, monkeypatch):
+    monkeypatch.setattr(use, "released_uses", lambda *arguments: [{"context": arguments[-1]}])
+    monkeypatch.setattr(use, "pulls", lambda *_: {})
+    clips = [torch.rand(2, 1, 2, 3, 16, 16)]
+    ((label, row),) = use.released_rows(use.load_model("lite"), clips)
+    assert (label, row) == ("lite, level 2, window 7", {"context": 7})
 
 
 def test_kept_networks_come_back_and_are_told_of(use, bench, tmp_path, monkeypatch, capsys):
@@ -104,14 +116,18 @@ def test_kept_networks_come_back_and_are_told_of(use, bench, tmp_path, monkeypat
     assert kept.network.config == learner.network.config
     for key, value in kept.network.state_dict().items():
         assert torch.equal(value, untouched[key])
+    for folder in ("data", "record"):
+        (tmp_path / folder).mkdir()
     for index in range(2):
         photograph = torch.rand(3, 10, 12).repeat_interleave(12, 1).repeat_interleave(12, 2)
-        write_image(tmp_path / f"{index}.png", integer_from_unit(photograph))
-    options = ["--data", str(tmp_path), "--batches", "1", "--crop", "32", "--threads"]
-    options += [str(torch.get_num_threads()), "--json", str(tmp_path / "r.json")]
+        write_image(tmp_path / "data" / f"{index}.png", integer_from_unit(photograph))
+    record_file = tmp_path / "record" / "r.json"  # not in the data
+    options = ["--data", str(tmp_path / "data"), "--batches", "1", "--crop", "32", "--threads"]
+    options += [str(torch.get_num_threads()), "--json", str(record_file)]
     monkeypatch.setattr(sys, "argv", ["attention_use.py", str(tmp_path / "kept"), *options])
     use.main()
     assert "| factorised:level=0 | fresh |" in capsys.readouterr().out
-    record = json.loads((tmp_path / "r.json").read_text())
+    record = json.loads(record_file.read_text())
     assert record["rows"][0]["seeds"] == 1
     assert record["origin"]["date"]
+    assert record["settings"] == {"frames": 5, "windows": {}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
@@ -24,7 +25,10 @@ def bench():
 
 
 class Judge:
-    def score(self, network):
+    windows: ClassVar = []
+
+    def score(self, network, window=None):
+        self.windows.append(window)
         return Score(psnr=30.0, ssim=0.9, fresh=0.1, neighbours=0.0, sequences={})
 
 
@@ -56,10 +60,23 @@ def test_each_learns_and_gets_a_row(bench, monkeypatch, capsys):
         )  # fmt: skip
 
     monkeypatch.setattr(bench, "hold_contest", hold)
-    command = ["baseline.py", "--data", "photos", "--val", "val", "--steps", "2"]
+    command = [
+        "baseline.py",
+        "lite",
+        "paper",
+        "recurrent",
+        "--data",
+        "photos",
+        "--val",
+        "val",
+        "--steps",
+        "2",
+    ]
     monkeypatch.setattr("sys.argv", command)
     bench.main()
     shown = capsys.readouterr().out
-    for label in ("paper", "plain", "recurrent"):
+    for label in ("lite", "paper", "recurrent"):
         assert f"| {label} | 30.000" in shown
     assert "against recurrent" in shown
+    assert Judge.windows[:3] == [7, 5, None]  # each row's own
+    assert "windows on val lite 7 frames, paper 5 frames" in shown

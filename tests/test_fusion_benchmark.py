@@ -49,7 +49,7 @@ class Blur:
 class Quick:
     """Measures in no time."""
 
-    def score(self, network):
+    def score(self, network, window=None):
         return Score(psnr=1.0, ssim=1.0, fresh=1.0, neighbours=0.5, sequences={})
 
 
@@ -60,6 +60,15 @@ def test_variants_are_parsed_and_even(bench):
         bench.parse_variant("magic")
     with pytest.raises(ConfigError, match="colour"):
         bench.parse_variant("flow:colour=1")
+    for text, told in (
+        ("level=true", "level is True: must be a whole number"),
+        ("keep=1.5,level=[1]", r"level is \[1\].*keep is 1.5: must be a whole number"),
+        ('focus="x"', "focus is 'x': must be a number"),
+        ("backbone={}", "backbone is {}: must be a NetworkConfig"),
+        ("fusion=[]", r"fusion is \[\]: there are"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            bench.parse_variant(f"chosen:{text}")
     total = [bench.count_fusion_macs(bench.parse_variant(name))[0] for name in FUSIONS]
     assert max(total) < 1.07 * min(total)
 
@@ -81,7 +90,7 @@ def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
     batches, starts = Blur(), []
 
     class Noting(Quick):
-        def score(self, network):
+        def score(self, network, window=None):
             starts.append(network.backbone.state_dict())
             return super().score(network)
 

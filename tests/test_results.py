@@ -27,7 +27,7 @@ def test_records_name_machine_versions_command_and_date_and_no_folders(results):
     records = sorted(results.RECORDS.glob("*.json"))
     kinds = {path.name.split("-")[0] for path in records}
     speed = {"bench", "windows", "memory"}
-    known = {"attention", "coded", "eval", "synthesis", *speed, *results.COMPARISONS}
+    known = {"attention", "coded", "dense", "eval", "synthesis", *speed, *results.COMPARISONS}
     assert {"eval", "fusion", *speed} <= kinds <= known
     for path in records:
         origin = json.loads(path.read_text())["origin"]

@@ -1,11 +1,16 @@
 """Settings of the memory allocator for the two kinds of long work. The command line makes them:
-the process is ours to tune there, which it is not when Unsmear is used as a library.
+the process is ours to tune there, which it is not when Unsmear is used as a library. And how much
+memory a piece of work takes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from unsmear.errors import ConfigError
 
 
 def hand_memory_back() -> None:
@@ -37,6 +42,27 @@ def keep_freed_memory() -> None:
     page faults would take a quarter of its time on a CPU. Measuring is no different.
     """
     _tune(mmap_threshold=32 << 20, trim_threshold=1 << 30)  # the most it takes
+
+
+def peak_taken(work: Callable[[], object]) -> int:
+    """Bytes of resident memory that work takes at its peak beyond what this process has before it;
+    best called in a process of its own.
+
+    Raises:
+        ConfigError: the system is not Linux, and does not tell.
+    """
+    own = Path("/proc/self")
+    if not (own / "clear_refs").exists():
+        raise ConfigError("there is no /proc/self/clear_refs: peak memory is measured on Linux")
+    (own / "clear_refs").write_text("5")  # the peak counts from here
+
+    def resident(name: str) -> int:
+        lines = (own / "status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+    before = resident("VmRSS")
+    work()
+    return max(resident("VmHWM") - before, 0)
 
 
 def _tune(*, mmap_threshold: int, trim_threshold: int, most_heaps: int | None = None) -> None:

@@ -131,8 +131,6 @@ def bench(
         threads: CPU threads. Default: all.
         json: Also write the figures into this file.
     """
-    import dataclasses
-    import json as json_format
     import re
 
     import torch
@@ -146,6 +144,7 @@ def bench(
     from unsmear.deploy.records import BenchRecord, bench_lines
     from unsmear.engines.choice import placed
     from unsmear.evaluate.origin import origin_of
+    from unsmear.evaluate.records import record_as_json
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.effort import Effort
 
@@ -201,5 +200,5 @@ def bench(
     )
     out.print("\n".join(bench_lines(record)), highlight=False, markup=False, soft_wrap=True)
     if json is not None:
-        write_text(json, json_format.dumps(dataclasses.asdict(record), indent=2) + "\n")
+        write_text(json, record_as_json(record))
         out.print(f"written: {json}", highlight=False, markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from unsmear.data.pairs import find_pairs
 from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.records import record_as_json
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.effort import NETWORK_ALONE
 from unsmear.video.images import write_image
@@ -67,10 +68,15 @@ def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging)
     record = CodedRecord("Coded", scores, origin_of(torch.device("cpu"), ["coded.py"]))
     header, _, first, second = coded_lines(record)[2:]
     assert header == "| blurry frames | one: PSNR | a | b | two: PSNR | a | b |"
-    assert first.startswith("| not coded |")
+    assert first.startswith("| not coded | inf | to inf | to inf |")  # equal to the sharp frames
+    spoilt = replace(record.scores[0], after={"a": 41.234, "b": 40.0})
+    lines = coded_lines(replace(record, scores=(spoilt, *record.scores[1:])))
+    assert "| not coded | inf | to 41.23 | to 40.00 |" in "\n".join(lines)
     assert second.startswith("| mpeg4, quantiser 4 |")
     assert second.count("+0.00") == 4
-    assert CodedRecord.from_json(json.loads(json.dumps(asdict(record)))) == record
+    text = record_as_json(record)
+    assert "Infinity" not in text
+    assert CodedRecord.from_json(json.loads(text)) == record
 
 
 def test_the_benchmark_measures_by_name_and_wants_sequences(

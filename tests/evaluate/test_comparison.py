@@ -53,6 +53,26 @@ def test_json_and_back():
     assert comparison_from_json(comparison_as_json(RECORD)) == RECORD
 
 
+def test_seeds_that_are_not_finite_are_written_and_decide_nothing():
+    """Frames of the validation may be equal to the truth; a network may overflow."""
+    inf, nan = float("inf"), float("nan")
+    equal = record(row("none", [0.1, inf]), row("factorised", [0.2, inf]), row("flow", [inf, 0.1]))
+    text = comparison_as_json(equal)
+    assert "Infinity" not in text
+    assert comparison_from_json(text) == equal
+    lines = "\n".join(comparison_lines(equal))
+    assert "| factorised | inf" in lines
+    assert "undecided against `none`, `flow`" in lines  # 0 where both are infinite
+    for spoilt in ([0.3, nan], [nan, 0.3]):
+        lost = record(row("none", [0.1, 0.1]), row("factorised", spoilt))
+        read = comparison_from_json(comparison_as_json(lost))
+        assert [str(value) for value in read.rows[1].values("steps", "fresh")] == [
+            str(value) for value in spoilt
+        ]
+        assert "undecided against `none`" in verdict_lines(lost, "steps")[0]
+        assert comparison_lines(lost)
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "no", '{"rows": [1]}'])
 def test_other_files_are_refused(text):
     with pytest.raises(InputError, match="not a comparison"):

@@ -22,6 +22,7 @@ from unsmear.errors import InputError
 from unsmear.evaluate.niqe import (
     FEATURES,
     FITTED,
+    PATCH,
     fit_asymmetric,
     fit_symmetric,
     gaussian_of,
@@ -216,6 +217,28 @@ def test_only_the_sharpest_patches_teach():
     features, sharpness = patch_features(255 * luma(half))
     chosen = sharp_features(255 * luma(half))
     assert 1 <= len(chosen) == int((sharpness > 0.75 * sharpness.max()).sum()) < len(features)
+
+
+def test_pictures_are_compared_with_themselves(monkeypatch, capsys):
+    """One has texture before, another after, one is too small: only the third of four counts."""
+    script = load_script("scripts/fit_niqe.py")
+    told = {0: None, 1: 9.0, 2: 5.0, 3: 4.0, 4: 1.0, 5: None}  # by the first pixel
+    frames = {"a": 0, "b": 2, "c": 4}
+    pictures = {name: torch.full((3, PATCH, 2 * PATCH), float(n)) for name, n in frames.items()}
+    pictures["small"] = torch.zeros(3, PATCH, PATCH)
+    monkeypatch.setattr(script, "read", pictures.get)
+    monkeypatch.setattr(script, "niqe", lambda frame, _: told[int(frame[0, 0, 0])])
+    changes = {"changed": lambda frame: frame + 1, "lost": lambda frame: 0 * frame}
+    monkeypatch.setattr(script, "CHANGES", changes)
+    script.check("four", list(pictures), MODEL)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "four, 3 pictures, 1 more are too small:"
+    assert shown[1] == "changed: mean 4.00, median 4.00, worse than as it was: 0 % of 1"
+    assert shown[2] == "lost: no picture has any texture left"
+    with pytest.raises(InputError, match="none of 1 pictures is large enough"):
+        script.check("one", ["small"], MODEL)
+    with pytest.raises(InputError, match="no picture has any texture"):
+        script.check("one", ["a"], MODEL)
 
 
 def test_the_script_fits_and_checks(tmp_path, monkeypatch, capsys):

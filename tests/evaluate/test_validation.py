@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
+import torch
 
 from tests.conftest import SMALL, awake, one_scene
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import find_pairs
+from unsmear.errors import InputError
+from unsmear.evaluate import validation
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.evaluate.validation import measure
+from unsmear.evaluate.validation import measure, read_frames, restored_triples
 from unsmear.models.network import DeblurNetwork
 from unsmear.video.images import integer_from_unit, write_image
 
@@ -40,6 +46,37 @@ def test_scores_are_means_over_rounded_whole_frames(sequences):
     assert scores[0].name == "one"
     gains = [psnr(a, b) - psnr(c, b) for (a, b), c in zip(pairs, blurry, strict=True)]
     assert scores[0].worst_gain == pytest.approx(min(gains), abs=1e-3)
+
+
+def test_frames_equal_to_the_truth_can_only_lose(sequences):
+    """Their PSNR is infinite, before and after."""
+    same = dataclasses.replace(sequences[0], sharp=sequences[0].blurry)
+    (score,) = measure(DeblurNetwork(SMALL).eval(), [same], 1, with_ssim=False)
+    assert (score.psnr_after, score.worst_gain) == (math.inf, 0)
+    network = awake()
+    (score,) = measure(network, [same], 1, with_ssim=False)
+    assert score.worst_gain == -math.inf
+    torch.nn.init.constant_(network.head.bias, math.nan)
+    assert math.isnan(measure(network, sequences[:1], 1, with_ssim=False)[0].worst_gain)
+
+
+def test_frames_are_read_as_they_are_needed(sequences, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        validation, "read_image", lambda path: read.append(path) or torch.zeros(3, 4, 4).byte()
+    )
+    triples = restored_triples(sequences[0], lambda frames: (frame + 0.1 for frame in frames))
+    restored, blurry, sharp = next(triples)
+    assert len(read) == 2
+    assert float(restored[0, 0, 0]) == pytest.approx(26 / 255)
+    assert torch.equal(blurry, sharp)
+    assert len(list(triples)) == 2
+
+
+def test_frames_of_another_size_are_named(sequences):
+    write_image(sequences[0].sharp[1], torch.zeros(3, 8, 8).byte())
+    with pytest.raises(InputError, match=r"1\.png' has 8x8 pixels.*24x16"):
+        list(read_frames(sequences[0].sharp))
 
 
 def test_ssim_only_when_asked(sequences):

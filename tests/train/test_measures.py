@@ -12,6 +12,7 @@ from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.fusion import FusionConfig, FusionNetwork
+from unsmear.restoration.stream import restore_stream
 from unsmear.train.measures import Measures, gains, restored_frames
 from unsmear.video.images import integer_from_unit, write_image
 
@@ -84,7 +85,19 @@ def test_frames_one_by_one_are_those_of_the_whole_clip(network):
         torch.nn.init.normal_(parameter, std=0.1)
     clip = one_scene(3, 24, 32)[None]
     with torch.no_grad():
-        frames = torch.stack(list(restored_frames(network, clip)))
+        frames = torch.stack(list(restored_frames(network, clip[0], 5, CPU)))
         whole = network(clip)[0].clamp(0, 1)  # as a stream gives them
         torch.testing.assert_close(frames.clamp(0, 1), whole, rtol=1e-4, atol=1e-4)
-    assert torch.equal(torch.stack(list(restored_frames(None, clip))), clip[0])
+    assert torch.equal(torch.stack(list(restored_frames(None, clip[0], None, CPU))), clip[0])
+
+
+def test_a_network_of_the_zoo_sees_the_window_that_it_is_given():
+    network, clip = awake(SMALL), one_scene(5, 16, 16)
+    found = {w: torch.stack(list(restored_frames(network, clip, w, CPU))) for w in (1, 3, 5)}
+    for window, frames in found.items():
+        wanted = torch.stack(list(restore_stream(network, clip, window)))
+        assert torch.equal(frames, wanted)
+    assert not torch.equal(found[1], found[3])
+    assert not torch.equal(found[3], found[5])
+    with pytest.raises(ConfigError, match="window is None"):
+        next(restored_frames(network, clip, None, CPU))

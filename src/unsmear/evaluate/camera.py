@@ -237,10 +237,15 @@ class CameraRecord:
     def from_json(cls, record: dict[str, Any]) -> CameraRecord:
         """What `asdict` gave."""
         sides = {
-            side: {name: spread and Spread(**spread) for name, spread in measures.items()}
+            side: {name: spread and _spread(spread) for name, spread in measures.items()}
             for side, measures in record["sides"].items()
         }
         return cls(record["title"], record["pieces"], sides, Origin(**record["origin"]))
+
+
+def _spread(values: dict[str, Any]) -> Spread:
+    """Of what `finite` made texts of, floats again."""
+    return Spread(**{name: float(value) for name, value in values.items()})
 
 
 _SHARES = ("white", "black")

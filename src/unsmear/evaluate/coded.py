@@ -4,10 +4,13 @@ noise is gone there, and with it what a network gains most easily.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unsmear.data.coder import Coding, code_clip
@@ -17,10 +20,9 @@ from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
-from unsmear.evaluate.validation import mean_score
+from unsmear.evaluate.validation import read_frames
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
-from unsmear.video.images import unit_from_integer
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,16 @@ class CodedRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CodedRecord:
-        """What `dataclasses.asdict` gave."""
-        scores = tuple(CodedScore(**score) for score in record["scores"])
+        """What `record_as_json` wrote, which made texts of infinities."""
+        scores = tuple(
+            CodedScore(
+                score["sequence"],
+                score["coding"],
+                float(score["before"]),
+                {model: float(value) for model, value in score["after"].items()},
+            )
+            for score in record["scores"]
+        )
         return cls(record["title"], scores, Origin(**record["origin"]))
 
 
@@ -84,20 +94,22 @@ def measure_coded(
     """
     scores = []
     for sequence in sequences:
-        blurry, sharp = (unit_from_integer(side) for side in sequence.read())
+        blurry = torch.stack([*read_frames(sequence.blurry)])  # a coder takes a whole clip
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
-                name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sharp)
+                name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sequence)
                 for name, (model, window, effort) in models.items()
             }
-            before = _mean_psnr(seen, sharp)
+            before = _mean_psnr(seen, sequence)
             scores.append(CodedScore(sequence.name, name_of(coding), before, after))
     return tuple(scores)
 
 
-def _mean_psnr(frames: Iterable[Tensor], sharp: Tensor) -> float:
-    return mean_score(psnr, [round_to_8_bit(frame.cpu()) for frame in frames], sharp)
+def _mean_psnr(frames: Iterable[Tensor], sequence: PairedSequence) -> float:
+    """Of frames as they come, against the sharp ones, which are read as often as that."""
+    both = zip(frames, read_frames(sequence.sharp), strict=True)
+    return fmean(psnr(round_to_8_bit(frame.cpu()), sharp) for frame, sharp in both)
 
 
 def coded_lines(record: CodedRecord) -> list[str]:
@@ -113,10 +125,17 @@ def coded_lines(record: CodedRecord) -> list[str]:
         for sequence in sequences:
             score = next(s for s in record.scores if (s.sequence, s.coding) == (sequence, coding))
             row += [f"{score.before:.2f}"]
-            row += [f"{score.after[model] - score.before:+.2f}" for model in models]
+            row += [_gain(score.before, score.after[model]) for model in models]
         rows.append(row)
+    equal = any(math.isinf(score.before) for score in record.scores)
     return [
-        "PSNR against the sharp frames as they came in, and what each model adds, dB.",
+        "PSNR against the sharp frames as they came in, and what each model adds, dB"
+        + ("; `to`: what it leaves of frames that were the sharp ones." if equal else "."),
         "",
         *markdown_table(header, rows),
     ]
+
+
+def _gain(before: float, after: float) -> str:
+    """A cell; where nothing finite can be gained or lost it is the PSNR itself."""
+    return f"to {after:.2f}" if math.isinf(before) else f"{after - before:+.2f}"

@@ -8,15 +8,17 @@ techniques learn from the same batches and start from the same backbone.
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
 from unsmear.errors import InputError
+from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 
 Limit = Literal["steps", "minutes"]
@@ -145,7 +147,7 @@ class ComparisonRecord:
 
 def comparison_as_json(record: ComparisonRecord) -> str:
     """All of it."""
-    return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
+    return record_as_json(record, indent=1)
 
 
 def comparison_from_json(text: str) -> ComparisonRecord:
@@ -160,7 +162,7 @@ def comparison_from_json(text: str) -> ComparisonRecord:
             Row(**{**row, "runs": tuple(_run(run) for run in row["runs"])})
             for row in values.pop("rows")
         )
-        origin, blurry = Origin(**values.pop("origin")), Score(**values.pop("blurry"))
+        origin, blurry = Origin(**values.pop("origin")), _score(values.pop("blurry"))
         words = Words(**values.pop("words")) if "words" in values else FUSION_WORDS
         return ComparisonRecord(**values, origin=origin, blurry=blurry, rows=rows, words=words)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -168,7 +170,13 @@ def comparison_from_json(text: str) -> ComparisonRecord:
 
 
 def _run(values: dict[str, Any]) -> Run:
-    return Run(**{**values, "score": Score(**values["score"])})
+    return Run(**{**values, "score": _score(values["score"])})
+
+
+def _score(values: dict[str, Any]) -> Score:
+    """Of what `finite` made texts of, floats again."""
+    sequences = {name: float(value) for name, value in values.pop("sequences").items()}
+    return Score(**{name: float(value) for name, value in values.items()}, sequences=sequences)
 
 
 def comparison_lines(record: ComparisonRecord) -> list[str]:
@@ -213,7 +221,7 @@ def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
     empty = ["-"] * (len(headings) - 3)
     body = [["(blurry)", f"{blurry.psnr:.3f}", f"{blurry.ssim:.4f}", *empty]]
     base = next((row for row in record.rows if row.label == words.base), None)
-    for row in sorted(record.rows, key=lambda row: -fmean(row.values(limit, "fresh"))):
+    for row in sorted(record.rows, key=lambda row: -_mean(row.values(limit, "fresh"))):
         runs = [run for run in row.runs if run.limit == limit]
         against = "-"
         if base is not None and base is not row:
@@ -255,9 +263,9 @@ def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
             if row is ours:
                 continue
             differences = _differences(ours, row, limit, measure)
-            if min(differences) > 0:
+            if all(difference > 0 for difference in differences):
                 ahead.append(row.label)
-            elif max(differences) < 0:
+            elif all(difference < 0 for difference in differences):
                 behind.append(row.label)
             else:
                 open_.append(row.label)
@@ -276,12 +284,17 @@ def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
 
 def _differences(row: Row, other: Row, limit: Limit, measure: str) -> list[float]:
     pairs = zip(row.values(limit, measure), other.values(limit, measure), strict=True)
-    return [one - two for one, two in pairs]
+    return [gain(one, two) for one, two in pairs]
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Infinities of both signs too, which `fmean` refuses: nan."""
+    return fmean(values) if all(map(math.isfinite, values)) else sum(values) / len(values)
 
 
 def _spread(values: Sequence[float], form: str) -> str:
     """Mean, and the lowest and highest where there are several."""
-    mean = form.format(fmean(values))
+    mean = form.format(_mean(values))
     if len(values) == 1:
         return mean
     return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"

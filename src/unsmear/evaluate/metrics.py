@@ -28,6 +28,11 @@ def psnr(restored: Tensor, sharp: Tensor) -> float:
     return float(-10 * torch.log10(error))
 
 
+def gain(after: float, before: float) -> float:
+    """What was gained, dB: 0 where both are infinite, frames that were equal and stayed so."""
+    return 0.0 if after == before else after - before
+
+
 def ssim(restored: Tensor, sharp: Tensor) -> float:
     """Structural similarity (Wang et al. 2004), 11x11 Gaussian of sigma 1.5, mean of channels.
 

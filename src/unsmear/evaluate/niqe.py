@@ -225,9 +225,14 @@ def gaussian_of(features: Tensor) -> PristineModel:
     return PristineModel(features.mean(dim=0), torch.cov(features.T))
 
 
+def has_room(width: int, height: int) -> bool:
+    """Whether a frame is large enough for NIQE."""
+    return (height // PATCH) * (width // PATCH) >= _LEAST_PATCHES
+
+
 def check_size(width: int, height: int) -> None:
     """Raise InputError where a frame is too small for NIQE."""
-    if (height // PATCH) * (width // PATCH) < _LEAST_PATCHES:
+    if not has_room(width, height):
         raise InputError(
             f"a frame of {width}x{height} is too small for NIQE: it needs room for "
             f"{_LEAST_PATCHES} patches of {PATCH}x{PATCH}, such as {2 * PATCH}x{PATCH}"

@@ -50,6 +50,11 @@ def some_pairs(folder: Path) -> list[PairedSequence]:
     return found
 
 
+def weights_among(models: Iterable[str]) -> list[Path]:
+    """The files among models that are named as `unsmear.models.zoo.load_model` takes them."""
+    return [Path(model) for model in models if model.endswith(".safetensors")]
+
+
 def files_in(folder: Path, pattern: str) -> list[Path]:
     """Files of a folder whose names match, sorted, at least one.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -15,6 +13,7 @@ from typing import Any
 from unsmear.errors import MissingExtraError, OutputError
 from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file, real_path, write_text
 
 GOPRO_TEST_FRAMES = 1111
@@ -133,38 +132,23 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
     sequences = result.sequences
     mean = {name: mean_of_sequences(sequences, name) for name in measures}
 
-    return json.dumps(
-        _finite(
-            {
-                "title": result.title,
-                "origin": None if origin is None else dataclasses.asdict(origin),
-                "model": None if result.model is None else dataclasses.asdict(result.model),
-                "protocol": dataclasses.asdict(result.protocol),
-                "remarks": remarks(result),
-                "all": means(result.frames),
-                "mean_of_sequences": {"sequences": len(sequences)} | mean,
-                "sequences": [
-                    {"name": sequence.name, "layout": sequence.layout}
-                    | means(sequence.frames)
-                    | {"scores": [dataclasses.asdict(frame) for frame in sequence.frames]}
-                    for sequence in sequences
-                ],
-            }
-        ),
-        indent=2,
-        allow_nan=False,
+    return record_as_json(
+        {
+            "title": result.title,
+            "origin": None if origin is None else dataclasses.asdict(origin),
+            "model": None if result.model is None else dataclasses.asdict(result.model),
+            "protocol": dataclasses.asdict(result.protocol),
+            "remarks": remarks(result),
+            "all": means(result.frames),
+            "mean_of_sequences": {"sequences": len(sequences)} | mean,
+            "sequences": [
+                {"name": sequence.name, "layout": sequence.layout}
+                | means(sequence.frames)
+                | {"scores": [dataclasses.asdict(frame) for frame in sequence.frames]}
+                for sequence in sequences
+            ],
+        }
     )
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity, which is the PSNR of equal frames: it becomes the text "inf"; what a
-    network that overflows gives becomes "nan" and "-inf".
-    """
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_reports(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import tee
+from pathlib import Path
 from statistics import fmean
 
 from torch import Tensor
@@ -11,10 +15,11 @@ from torch import Tensor
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.engines.base import Runnable
-from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.errors import InputError
+from unsmear.evaluate.metrics import gain, psnr, ssim
 from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.stream import restore_stream
-from unsmear.video.images import unit_from_integer
+from unsmear.video.images import eight_bit, read_image, unit_from_integer
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,9 @@ class SequenceScore:
         psnr_after: of the restored ones, dB.
         ssim_before: of the blurry frames; None where SSIM was not asked for.
         ssim_after: of the restored ones; likewise.
-        worst_gain: PSNR after over PSNR before of the frame that gains least, dB.
+        worst_gain: PSNR after over PSNR before of the frame that gains least, dB: 0 for a frame
+            that equals the truth and stays as it is, -inf for one that does not stay; nan where
+            the network gave a frame that is no number.
     """
 
     name: str
@@ -38,6 +45,11 @@ class SequenceScore:
     ssim_before: float | None
     ssim_after: float | None
     worst_gain: float
+
+    @property
+    def gain(self) -> float:
+        """PSNR after over PSNR before, dB; 0 where both are infinite."""
+        return gain(self.psnr_after, self.psnr_before)
 
 
 def measure(
@@ -59,35 +71,64 @@ def measure(
     """
     scores = []
     for sequence in sequences:
-        blurry, sharp = (unit_from_integer(side) for side in sequence.read())
-        stream = restore_stream(model, blurry, window, effort=effort)
-        restored = [round_to_8_bit(frame.cpu()) for frame in stream]
-        after_before = [restored, list(blurry)]
-        after, before = (frame_scores(psnr, side, sharp) for side in after_before)
-        ssims = [mean_score(ssim, side, sharp) if with_ssim else None for side in after_before]
+        # Measured as it is made: a sequence of full frames takes gigabytes.
+        restore = partial(restore_stream, model, window=window, effort=effort)
+        before, after, ssim_before, ssim_after = [], [], [], []
+        for restored, blurry, sharp in restored_triples(sequence, restore):
+            before.append(psnr(blurry, sharp))
+            after.append(psnr(restored, sharp))
+            if with_ssim:
+                ssim_before.append(ssim(blurry, sharp))
+                ssim_after.append(ssim(restored, sharp))
+        gains = [gain(*both) for both in zip(after, before, strict=True)]
         scores.append(
             SequenceScore(
                 name=sequence.name,
-                frames=len(restored),
+                frames=len(after),
                 psnr_before=fmean(before),
                 psnr_after=fmean(after),
-                ssim_before=ssims[1],
-                ssim_after=ssims[0],
-                worst_gain=min(one - other for one, other in zip(after, before, strict=True)),
+                ssim_before=fmean(ssim_before) if with_ssim else None,
+                ssim_after=fmean(ssim_after) if with_ssim else None,
+                worst_gain=math.nan if any(map(math.isnan, gains)) else min(gains),
             )
         )
     return scores
 
 
-def mean_score(
-    metric: Callable[[Tensor, Tensor], float], frames: Sequence[Tensor], sharp: Tensor
-) -> float:
-    """The mean of a metric over frames (3, H, W) and their truth, (T, 3, H, W)."""
-    return fmean(frame_scores(metric, frames, sharp))
+def restored_triples(
+    sequence: PairedSequence, restore: Callable[[Iterable[Tensor]], Iterable[Tensor]]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Restored frames, rounded to 8 bits, with the blurry and the sharp ones, each (3, H, W),
+    float, 0..1, on the CPU: one after the other, a blurry one being kept until it comes back.
+
+    Args:
+        sequence: of both.
+        restore: blurry frames -> restored ones, as many, on any device.
+
+    Raises:
+        InputError: a file cannot be read, or sizes differ.
+    """
+    given, kept = tee(read_frames(sequence.blurry))
+    for restored, blurry, sharp in zip(
+        restore(given), kept, read_frames(sequence.sharp), strict=True
+    ):
+        yield round_to_8_bit(restored.cpu()), blurry, sharp
 
 
-def frame_scores(
-    metric: Callable[[Tensor, Tensor], float], frames: Sequence[Tensor], sharp: Tensor
-) -> list[float]:
-    """A metric of each frame (3, H, W) and its truth, (T, 3, H, W)."""
-    return [metric(frame, target) for frame, target in zip(frames, sharp, strict=True)]
+def read_frames(paths: Sequence[Path]) -> Iterator[Tensor]:
+    """Pictures as frames (3, H, W), float, 0..1, in 8-bit steps, one after the other.
+
+    Raises:
+        InputError: a file cannot be read, or sizes differ.
+    """
+    size = None
+    for path in paths:
+        frame = eight_bit(read_image(path))
+        if size is not None and frame.shape != size:
+            raise InputError(
+                f"'{path}' has {frame.shape[-1]}x{frame.shape[-2]} pixels: all frames of a "
+                f"sequence must be of the size of '{paths[0].name}', {size[-1]}x{size[-2]}; remove "
+                "it, or make it so large"
+            )
+        size = frame.shape
+        yield unit_from_integer(frame)

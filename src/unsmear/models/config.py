@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +17,35 @@ _OF_LEVELS = (
     "trail_levels",
     "aligned_levels",
 )
+_NUMBERS = (
+    "dense_layers",
+    "stem",
+    "spatial_maps",
+    "temporal_maps",
+    "neighbours",
+    "trail_channels",
+    "aligned_channels",
+)
+
+
+def not_whole(config: object, single: Iterable[str], several: Iterable[str] = ()) -> list[str]:
+    """What is wrong with fields of a config that are to hold a whole number, or a tuple of them:
+    what JSON gave may be anything, and Python takes True for 1.
+    """
+
+    def whole(value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    problems = [
+        f"{name} is {value!r}: must be a whole number"
+        for name in single
+        if not whole(value := getattr(config, name))
+    ]
+    for name in several:
+        value = getattr(config, name)
+        if not isinstance(value, tuple) or not all(map(whole, value)):
+            problems.append(f"{name} is {value!r}: must be a list of whole numbers")
+    return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +91,10 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         # JSON gives lists; the config is hashable and comparable only with tuples.
         for name in _OF_LEVELS:
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        if wrong := not_whole(self, _NUMBERS, _OF_LEVELS):
+            raise ConfigError("NetworkConfig: " + "; ".join(wrong))
         problems = []
         levels = len(self.widths)
         if levels == 0 or min(self.widths) < 2:

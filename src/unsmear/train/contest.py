@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unsmear.allocator import keep_freed_memory
+from unsmear.allocator import keep_freed_memory, peak_taken
 from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
@@ -40,7 +40,7 @@ from unsmear.evaluate.comparison import (
     comparison_as_json,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import at_least, some_pairs
+from unsmear.evaluate.programs import at_least, refuse_repeated, some_pairs
 from unsmear.models.count import count_parameters
 from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
@@ -56,12 +56,13 @@ FULL_RUN = 100_000  # steps; below, the record says that the run is a reduced on
 
 @dataclass
 class Learner:
-    """One network from one seed."""
+    """One network from one seed; a `DeblurNetwork` with the window that it is measured with."""
 
     label: str
     network: nn.Module
     plan: TrainConfig
     device: torch.device
+    window: int | None = None
     step: int = 0
     seconds: float = 0.0
     runs: list[Run] = field(default_factory=list)
@@ -75,7 +76,12 @@ class Learner:
 
     @classmethod
     def start(
-        cls, label: str, build: Callable[[], nn.Module], plan: TrainConfig, device: torch.device
+        cls,
+        label: str,
+        build: Callable[[], nn.Module],
+        plan: TrainConfig,
+        device: torch.device,
+        window: int | None = None,
     ) -> Learner:
         """Fresh weights from the plan's seed."""
         torch.manual_seed(plan.seed)
@@ -83,7 +89,7 @@ class Learner:
         for parameter in network.parameters():
             if parameter.dim() == 4:  # 3-D kernels have no such layout
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return cls(label, network, plan, device)
+        return cls(label, network, plan, device, window)
 
     def learn(self, clips: Clips) -> None:
         """Take one step."""
@@ -112,7 +118,7 @@ class Learner:
 
     def record(self, limit: Limit, judge: Judge) -> None:
         """Measure the moving average."""
-        score = judge.score(self.average)
+        score = judge.score(self.average, self.window)
         self.runs.append(
             Run(
                 seed=self.plan.seed,
@@ -195,18 +201,7 @@ def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: s
         before = torch.cuda.memory_allocated(device)
         step(stage.crop)
         return torch.cuda.max_memory_allocated(device) - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (Linux)
-    before = resident("VmRSS")
-    step(stage.crop)
-    return max(resident("VmHWM") - before, 0)
-
-
-def resident(name: str) -> int:
-    """Bytes of resident memory of this process: VmRSS now, VmHWM at its peak (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * 1024
-    raise ConfigError(f"/proc/self/status has no {name}: peak memory is measured on Linux alone")
+    return peak_taken(lambda: step(stage.crop))
 
 
 def note_of(learners: Sequence[Learner], device: torch.device) -> str:
@@ -296,6 +291,8 @@ def check_contest(
         mistakes.attempt(lambda name=name: at_least(1, **{name: getattr(arguments, name)}))  # type: ignore[misc]
     if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
         mistakes.add(ConfigError(f"minutes is {arguments.minutes}: above 0"))
+    repeated = "one seed twice is no second one: give each once"
+    mistakes.attempt(lambda: refuse_repeated("seed", map(str, arguments.seeds), repeated))
     if arguments.json is not None:
         read = (*arguments.data, arguments.val, *arguments.shake)
         mistakes.attempt(lambda: check_file(arguments.json, inputs=read))

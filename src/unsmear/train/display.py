@@ -45,10 +45,7 @@ class TrainDisplay:
         if not self._console.is_terminal:
             self._print(f"step {report.step}/{report.steps}  {text}")
         if report.scores:
-            parts = (
-                f"{s.name} {s.psnr_after:.2f} dB ({s.psnr_after - s.psnr_before:+.2f})"
-                for s in report.scores
-            )
+            parts = (f"{s.name} {s.psnr_after:.2f} dB ({s.gain:+.2f})" for s in report.scores)
             self._print(f"step {report.step}  validation: {', '.join(parts)}")
 
     def _print(self, text: str) -> None:

@@ -211,9 +211,8 @@ def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
     for name, value in values.items():
         writer.add_scalar(name, value, line.step)
     for score in line.scores:
-        gain = score.psnr_after - score.psnr_before
         writer.add_scalar(f"val/{score.name}", score.psnr_after, line.step)
-        writer.add_scalar(f"val_gain/{score.name}", gain, line.step)
+        writer.add_scalar(f"val_gain/{score.name}", score.gain, line.step)
     if line.scores:
         mean = fmean(score.psnr_after for score in line.scores)
         writer.add_scalar("val/mean", mean, line.step)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Score
 from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.evaluate.validation import restored_triples
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.stream import restore_stream
-from unsmear.video.images import unit_from_integer
 
 BLURRED = 30.0  # dB; fresh frames above it are nearly sharp, and would drown all others
-_WINDOW = 5  # of a `DeblurNetwork` on whole clips; others have their own
 
 
 class Judge(Protocol):
     """What measures networks: `Measures`, or a stand-in."""
 
-    def score(self, network: nn.Module | None) -> Score:
-        """Of a network; of the blurry frames where there is none."""
+    def score(self, network: nn.Module | None, window: int | None = None) -> Score:
+        """Of a network; of the blurry frames where there is none. A `DeblurNetwork` needs the
+        window that it is to see of whole clips; others have their own.
+        """
 
 
 class FrameByFrame(Protocol):
@@ -71,17 +72,26 @@ class Measures:
             )
 
     @torch.no_grad()
-    def score(self, network: nn.Module | None) -> Score:
-        """Of a network; of the blurry frames where there is none."""
+    def score(self, network: nn.Module | None, window: int | None = None) -> Score:
+        """Of a network; of the blurry frames where there is none.
+
+        Args:
+            network: on the device.
+            window: frames that a `DeblurNetwork` sees of whole clips, odd; others have their own.
+                Of the synthetic clips each sees what it sees in training.
+
+        Raises:
+            ConfigError: a `DeblurNetwork` comes without a window.
+            InputError: a frame cannot be read, or sizes differ.
+        """
         means, all_psnr, all_ssim = {}, [], []
+        restore = partial(restored_frames, network, window=window, device=self.device)
         for sequence in self.sequences:
-            blurry, sharp = (unit_from_integer(side)[None] for side in sequence.read())
             values = []
-            for index, restored in enumerate(restored_frames(network, blurry.to(self.device))):
-                frame = round_to_8_bit(restored.cpu())
-                values.append(psnr(frame, sharp[0, index]))
+            for index, (frame, _, sharp) in enumerate(restored_triples(sequence, restore)):
+                values.append(psnr(frame, sharp))
                 if index % self.ssim_every == 0:
-                    all_ssim.append(ssim(frame, sharp[0, index]))
+                    all_ssim.append(ssim(frame, sharp))
             means[sequence.name] = fmean(values)
             all_psnr += values
         gain = alone = 0.0
@@ -101,16 +111,33 @@ class Measures:
         )
 
 
-def restored_frames(network: nn.Module | None, clip: Tensor) -> Iterator[Tensor]:
-    """Frames (3, H, W) of a clip (1, L, 3, H, W), restored one by one so that large ones fit; as
-    they are where there is no network.
+def restored_frames(
+    network: nn.Module | None,
+    frames: Iterable[Tensor],
+    window: int | None,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Restore the frames of a clip, each (3, H, W).
+
+    Args:
+        network: a `DeblurNetwork` goes through them as a stream; what is `FrameByFrame` holds them
+            and the features of all, and restores one by one; None: they stay as they are.
+        frames: on any device.
+        window: of a `DeblurNetwork`.
+        device: of the network.
+
+    Raises:
+        ConfigError: a `DeblurNetwork` comes without a window.
     """
     if network is None:
-        yield from clip[0]
+        yield from frames
     elif isinstance(network, DeblurNetwork):
-        yield from restore_stream(network, clip[0], _WINDOW)
+        if window is None:
+            raise ConfigError("window is None: a DeblurNetwork needs one, such as its row's")
+        yield from restore_stream(network, frames, window)
     else:
         frame_by_frame = cast(FrameByFrame, network)
+        clip = torch.stack([*frames])[None].to(device)
         features = frame_by_frame.encode(clip)
         for index in range(clip.shape[1]):
             yield frame_by_frame.restore(clip, features, index)[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
-from unsmear.models.config import NetworkConfig
+from unsmear.models.config import NetworkConfig, not_whole
 from unsmear.models.fusion.aligned import DeformableFusion, FilterAdaptiveFusion, FlowFusion
 from unsmear.models.fusion.attentive import FactorizedFusion, GatedFusion, NonLocalFusion
 from unsmear.models.fusion.base import Fusion
@@ -33,6 +33,7 @@ HALF_PLAIN = NetworkConfig(
     decoder_blocks=(1, 1, 3),
     attention_levels=(),
 )
+_NUMBERS = ("window", "level", "hidden", "spatial_maps", "temporal_maps", "extra_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,17 @@ class FusionConfig:
     extra_blocks: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
+        given = [name for name in ("current", "keep") if getattr(self, name) is not None]
+        problems = not_whole(self, (*_NUMBERS, *given))
+        if isinstance(self.focus, bool) or not isinstance(self.focus, int | float):
+            problems.append(f"focus is {self.focus!r}: must be a number")
+        backbone: object = self.backbone
+        if not isinstance(backbone, NetworkConfig):
+            problems.append(f"backbone is {backbone!r}: must be a NetworkConfig")
+        if problems:
+            raise ConfigError("FusionConfig: " + "; ".join(problems))
         levels = len(self.backbone.widths)
-        if self.fusion not in FUSIONS:
+        if self.fusion not in tuple(FUSIONS):  # a list, which has no hash, is none either
             problems.append(f"fusion is {self.fusion!r}: there are {', '.join(FUSIONS)}")
         if self.backbone.attention_levels or self.backbone.neighbours:
             problems.append("the backbone must have no attention_levels and no neighbours")
