@@ -112,9 +112,19 @@ def test_mistakes_in_options_show_at_once(weights_file):
 
 
 def test_files_from_python(tmp_path, weights_file):
+    """Numbers of numpy's too, which have no place in a job."""
     source = write_video(tmp_path / "in.mp4", frames=3)
     outcome = unsmear.restore_video(
-        str(source), str(tmp_path / "out.mp4"), model=str(weights_file), device="cpu"
+        str(source),
+        str(tmp_path / "out.mp4"),
+        model=str(weights_file),
+        device="cpu",
+        window=np.int64(3),
+        settings=Settings(
+            strength=np.float32(0.5),
+            effort=Effort(ensemble=np.int64(1), refine=np.int8(0), burst=np.uint8(1)),
+            tiling=TileSize(np.int64(64), np.int32(64)),
+        ),
     )
     assert outcome.frames == 3
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
@@ -157,13 +167,16 @@ def test_arguments_of_other_types_are_taken_or_told(weights_file):
     assert len(list(unsmear.restore(frames, model=weights_file, device="cpu"))) == 1
     model = unsmear.open_model(str(weights_file), "cpu")
     assert len(list(unsmear.restore(frames, model=model, window=np.int64(3)))) == 1
-    for window in ("5", 5.0):
+    for window in ("5", 5.0, True):
         with pytest.raises(ConfigError, match="must be an odd number of frames"):
             unsmear.restore(frames, model=model, window=window)
-    for tiling in ("64x64", "none", (64, 64), TileSize(0, 0)):
+    for tiling in ("64x64", "none", (64, 64), TileSize(0, 0), TileSize(64.0, 64.0)):
         with pytest.raises(ConfigError, match="must be auto, off or a TileSize"):
             unsmear.restore(frames, model=model, tiling=tiling)
         with pytest.raises(ConfigError, match="must be auto, off or a TileSize"):
             Settings(tiling=tiling)
+    for strength in ("0.5", 1.5, float("nan")):
+        with pytest.raises(ConfigError, match=r"strength is .*: must be from 0"):
+            Settings(strength=strength)
     with pytest.raises(InputError, match=r"largest number is 255: tensors must be 0\.\.1"):
         list(unsmear.restore([torch.full((3, 8, 8), 255.0)], model=model))

@@ -76,7 +76,7 @@ def restore(
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
     effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
-    check_tiling(tiling)
+    tiling = check_tiling(tiling)
     loaded = _opened(model, device, engine)
     chosen = check_window(loaded.window if window is None else window)
     effort.check(loaded.engine)

@@ -31,6 +31,7 @@ from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.whole import whole_number
 
 MOST_BURST = 4
 """Frames on each side; further ones have moved too far to fit."""
@@ -52,14 +53,15 @@ def check_burst(burst: int) -> int:
     """Return a number of frames on each side that can lend.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or no whole number.
     """
-    if not 0 <= burst <= MOST_BURST:
+    side = whole_number(burst)
+    if side is None or not 0 <= side <= MOST_BURST:
         raise ConfigError(
-            f"burst is {burst}: must be from 0 (each frame stays as the network made it) to "
+            f"burst is {burst!r}: must be from 0 (each frame stays as the network made it) to "
             f"{MOST_BURST} restored frames on each side"
         )
-    return burst
+    return side
 
 
 class _Restored(NamedTuple):

@@ -127,7 +127,7 @@ def restore_file(
         ConfigError: window is even or below 1, or refine is asked of a network that looks at no
             neighbours.
     """
-    check_window(window)
+    window = check_window(window)
     settings.effort.check(model)
     check_paths(source, target, settings)
     run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)

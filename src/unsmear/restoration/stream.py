@@ -28,22 +28,26 @@ from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, Tiling
 from unsmear.restoration.views import mean_of, seen_in, views_of
+from unsmear.restoration.whole import whole_number
 from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
 
 
 def check_window(window: Window) -> Window:
-    """Return a window that can be centred on a frame, or `all`.
+    """Return a window that can be centred on a frame, as Python's own number, or `all`.
 
     Raises:
         ConfigError: it is even, below 1, or no whole number.
     """
-    if window != "all" and (not hasattr(window, "__index__") or window < 1 or window % 2 == 0):
+    if isinstance(window, str) and window == "all":
+        return "all"
+    frames = whole_number(window)
+    if frames is None or frames < 1 or frames % 2 == 0:
         raise ConfigError(
             f"window is {window!r}: must be an odd number of frames, such as 1, 3 or 5, or all"
         )
-    return window
+    return frames
 
 
 _DIGITS = 9  # of a window; no clip has as many frames
@@ -201,7 +205,7 @@ def restore_stream(
         ValueError: the frames differ in size, or in number from the scenes, or these are not of
             such an ensemble.
     """
-    check_window(window)
+    window = check_window(window)
     effort.check(model)
     views, refine, burst = effort.views, effort.refine, effort.burst
     if any(len(scene.contexts) != len(views) for scene in scenes):

@@ -21,6 +21,7 @@ from unsmear.errors import ConfigError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
 from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.whole import whole_number
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
 _CPU_TILE = 640
@@ -59,12 +60,19 @@ def parse_tiling(text: str) -> Tiling:
     return TileSize(height, width)
 
 
-def check_tiling(tiling: Tiling) -> None:
-    """Raise ConfigError for what is no tiling."""
-    if tiling in ("auto", "off"):
-        return
-    if not (isinstance(tiling, TileSize) and min(tiling) > 0):
-        raise ConfigError(f"tiling is {tiling!r}: must be auto, off or a TileSize, 1 pixel or more")
+def check_tiling(tiling: Tiling) -> Tiling:
+    """Return a tiling, numbers of pixels as Python's own.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(tiling, TileSize):
+        height, width = (whole_number(side) or 0 for side in tiling)
+        if min(height, width) > 0:
+            return TileSize(height, width)
+    elif tiling in ("auto", "off"):
+        return tiling
+    raise ConfigError(f"tiling is {tiling!r}: must be auto, off or a TileSize, 1 pixel or more")
 
 
 @dataclass(frozen=True)
