@@ -19,7 +19,14 @@ from torch import Tensor
 from unsmear import __version__
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, EncodeError, InputError, MidwayError, writing
+from unsmear.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    EncodeError,
+    InputError,
+    MidwayError,
+    writing,
+)
 from unsmear.models.checkpoint import digest_of
 from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
@@ -145,6 +152,7 @@ def restore_file(
             outcome = run.work(reader, work, sinks)
         except BaseException as error:
             ends_alike = isinstance(error, (InputError, ConfigError, EncodeError))
+            ends_alike = ends_alike and not isinstance(error, DeviceMemoryError)
             # What is readable up to somewhere can be had by an --end, where none was given and
             # what is done holds for any.
             wants_end = isinstance(error, MidwayError) and job.get("end", "unheard of") is None

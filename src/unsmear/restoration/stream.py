@@ -26,7 +26,7 @@ from unsmear.restoration.overlap import Workers
 from unsmear.restoration.scene import SceneStream, looked_at
 from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
-from unsmear.restoration.tiles import Tiler, Tiling
+from unsmear.restoration.tiles import Tiler, Tiling, telling_of_memory
 from unsmear.restoration.views import mean_of, seen_in, views_of
 from unsmear.restoration.whole import whole_number
 from unsmear.restoration.window import contexts_of, merge
@@ -101,12 +101,13 @@ def describe_scenes(
 
     Raises:
         ConfigError: the ensemble has a number of views that there is not.
+        DeviceMemoryError: a GPU's memory does not suffice.
         ValueError: the frames differ in size.
     """
     views = views_of(ensemble)
     engine = as_engine(model)
     scenes = []
-    with Workers(engine.workers) as workers:
+    with telling_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]
         for scene in split_scenes(_of_one_size(frames)):
             sums: list[TemporalSums] = []
@@ -202,6 +203,7 @@ def restore_stream(
 
     Raises:
         ConfigError: window is even or below 1, or the network cannot do what the effort asks.
+        DeviceMemoryError: a GPU's memory does not suffice.
         ValueError: the frames differ in size, or in number from the scenes, or these are not of
             such an ensemble.
     """
@@ -213,7 +215,7 @@ def restore_stream(
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
-    with Workers(engine.workers) as workers:
+    with telling_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # sizes differ where one is turned
 
         def restored(runs: Sequence[SceneStream], scene: Iterable[Tensor]) -> Iterator[Tensor]:

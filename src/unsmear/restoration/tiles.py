@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, first_line
+from unsmear.errors import ConfigError, DeviceMemoryError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
 from unsmear.restoration.overlap import ALONE, Workers
@@ -308,10 +309,27 @@ class Tiler:
         if self._tiling == "auto" and side >= SMALLEST_TILE:
             return TileSize(side, side)
         size = "whole frames" if self._size is None else "tiles of {1}x{0}".format(*self._size)
-        raise ConfigError(
+        raise DeviceMemoryError(
             f"the GPU's memory does not suffice for {size}: use smaller tiles (--tile) or "
             f"--device cpu ({first_line(error)})"
         )
+
+
+@contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Where a GPU's memory runs out beside the levels, which alone go on in smaller tiles: in what
+    looks at whole frames.
+
+    Raises:
+        DeviceMemoryError: it did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the GPU's memory does not suffice for whole frames: use --device cpu, --burst 0, "
+            f"--refine 0 or a smaller model, such as lite ({first_line(error)})"
+        ) from None
 
 
 def prepared(frame: Tensor, engine: Engine) -> Tensor:
