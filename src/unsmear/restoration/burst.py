@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from unsmear.errors import ConfigError
 from unsmear.models.align import smoothed, warp
+from unsmear.models.attention import no_autocast
 from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
@@ -136,14 +137,17 @@ def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restore
 
 
 def _made(current: _Restored, pairs: _Pairs) -> Tensor:
-    if current.small is None:
-        return current.frame
+    with no_autocast(current.frame.device):
+        return current.frame if current.small is None else _lent(current, current.small, pairs)
+
+
+def _lent(current: _Restored, small: np.ndarray, pairs: _Pairs) -> Tensor:
     own = current.luma
     neighbours = []
     for before, after in pairs:
         both = motion_between(
             None if before is None else before.small,
-            current.small,
+            small,
             None if after is None else after.small,
         )
         for one, motion in zip((before, after), both[None].to(own.device).split(2, 1), strict=True):
