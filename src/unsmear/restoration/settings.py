@@ -59,7 +59,8 @@ def parse_time(text: str) -> Fraction:
     Raises:
         ConfigError: it is none of these.
     """
-    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text)
+    pattern = r"(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9}(?:\.\d{0,99})?|\.\d{1,99})"
+    found = re.fullmatch(pattern, text, re.ASCII)
     if found is None:
         raise ConfigError(
             f"'{text}' is not a time: give seconds, such as 90.5, or minutes, such as 1:30"

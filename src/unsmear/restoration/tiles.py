@@ -52,7 +52,7 @@ def parse_tiling(text: str) -> Tiling:
         return "auto"
     if text == "off":
         return "off"
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text, re.ASCII)
     if match is None:
         raise ConfigError(f"tile is '{text}': use auto, off, or WIDTHxHEIGHT such as 512x512")
     width, height = int(match[1]), int(match[2])
