@@ -312,6 +312,7 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
         (["--start", "2", "--end", "1"], "end is 1 s"),
         (["--start", "soon"], "'soon' is not a time"),
         (["--start", "1e9"], "is not a time"),
+        (["--start", "9" * 5000], "is not a time"),
         (["--start", "99"], "no frame in this stretch"),
         (["--codec", "vp9", "--crf", "64"], "crf is 64"),
         (["--codec", "ffv1"], "ffv1 does not fit into .mp4"),

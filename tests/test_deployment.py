@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import write_video
 from unsmear.cli import main
+from unsmear.deploy.quantize import Quantized
+from unsmear.engines.eight_bit import EightBitOrigin
 from unsmear.restoration import files
 
 
@@ -62,6 +64,7 @@ def test_export_writes_a_folder(weights_file, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["out[x264]", "b[/x]"])
 def test_names_with_brackets_are_told_as_they_are(name, weights_file, monkeypatch, capsys):
     monkeypatch.setattr("unsmear.deploy.export.export", lambda *_: 0.0)
+    monkeypatch.setattr("unsmear.deploy.export.check_target", lambda _: None)
     main(["export", str(weights_file), "-o", name])
     assert f"written: {name};" in capsys.readouterr().out
 
@@ -74,15 +77,38 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
     assert "no blurry and sharp frames" in fails(
         capsys, "quantize", weights_file, "--clips", clip, "--val", tmp_path / "nowhere"
     )
-    assert "there is no folder" in fails(
-        capsys, "quantize", weights_file, "--clips", clip, "--val", val, "-o", tmp_path / "a" / "b"
-    )
+    arguments = ["quantize", weights_file, "--clips", clip, "--val", val, "-o"]
+    for output, message in (
+        (tmp_path / "a" / "b.safetensors", "there is no folder"),
+        (tmp_path / "a.bin", "the suffix must be one of .safetensors"),
+        (weights_file, "(in) the input"),
+    ):
+        assert message in fails(capsys, *arguments, output, "--overwrite")
     assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
-    contents = clip.read_bytes()
-    assert "(in) the input" in fails(
-        capsys, "quantize", weights_file, "--clips", clip, "--val", val, "-o", clip, "--overwrite"
+    # Before the model is loaded.
+    for output, message in (
+        ("nowhere/x", "there is no folder"),
+        ("..", "is a folder"),
+        ("val", "exists"),
+    ):
+        assert message in fails(capsys, "export", "heavy", "-o", tmp_path / output)
+
+
+@pytest.mark.parametrize("place", ["small", "other"])
+def test_where_eight_bits_are_looked_for_is_told(
+    clip, weights_file, tmp_path, capsys, monkeypatch, place
+):
+    origin = EightBitOrigin(digest="", calibrated_on={}, scores={}, versions={})
+    monkeypatch.setattr(
+        "unsmear.deploy.quantize.quantize_model",
+        lambda *given, on_note: Quantized(given[-1], origin, ("encode_0",)),
     )
-    assert clip.read_bytes() == contents
+    val, output = write_pairs(tmp_path / "val"), tmp_path / f"{place}.int8.safetensors"
+    main(
+        ["quantize", str(weights_file), "--clips", str(clip), "--val", str(val), "-o", str(output)]
+    )
+    told = "openvino-int8 reads" in capsys.readouterr().out
+    assert told == (place == "other")
 
 
 def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, monkeypatch):
@@ -91,6 +117,10 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, mo
         (["--json", tmp_path / "no" / "b.json"], "there is no folder"),
         (["--json", weights_file], "(in) the input"),
         (["--size", "99999999x99999999"], "at most 67,108,864 pixels"),
+        (["--size", f"{'9' * 5000}x9"], "WIDTHxHEIGHT, each at least 16"),
+        (["--rounds", "0"], "rounds is 0: at least 1"),
+        (["--threads", "-1"], "threads is -1: at least 1"),
+        (["--frames", "-2"], "frames is -2: at least 0"),
         (["--rounds", "1.5"], "not a whole number"),
     ):
         assert message in fails(capsys, "bench", "-m", weights_file, *arguments)

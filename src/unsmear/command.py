@@ -71,7 +71,8 @@ def restore(
         device: Where to work.
         engine: What runs the network. `auto` is the fastest in float32 that is installed.
         window: Frames that contribute to each one, an odd number, or `all`, which reads the video
-            twice. Scenes never mix. Default: the model's own.
+            twice. Scenes never mix. Of a number, half as many frames wait in memory, 12 bytes a
+            pixel. Default: the model's own.
         tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
             The result is the same, memory is not.
         ensemble: Take the mean over so many views of each frame (as it is, upside down, ...): 1, 2,

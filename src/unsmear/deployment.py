@@ -14,7 +14,7 @@ from unsmear.display import err, out
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError
 from unsmear.models import DEFAULT_MODEL
-from unsmear.outputs import check_file, write_text
+from unsmear.outputs import check_file, real_path, write_text
 from unsmear.restoration import DEFAULT_BURST
 
 
@@ -38,7 +38,8 @@ def quantize(
         clips: Videos, or folders of pictures, to take ranges from; blurry ones, as the network will
             meet.
         val: Folder of paired sequences to measure the loss on.
-        output: Default: beside the weights, where the engine looks for it.
+        output: A .safetensors file. Default: WEIGHTS.int8.safetensors beside the weights, the only
+            place where the engine looks for it.
         frames: How many of each clip.
         overwrite: Replace a file that exists.
     """
@@ -51,8 +52,14 @@ def quantize(
         raise ConfigError(f"frames is {frames}: at least 1")
     loaded = load_model(model)
     assert loaded.weights is not None
-    path = output or eight_bit_path(loaded.weights)
-    check_file(path, inputs=(*clips, val, loaded.weights), overwrite=overwrite)
+    place = eight_bit_path(loaded.weights)
+    path = place if output is None else output
+    check_file(
+        path,
+        inputs=(*clips, val, loaded.weights),
+        suffixes=(".safetensors",),
+        overwrite=overwrite,
+    )
     sequences = find_pairs(val)
     if not sequences:
         raise InputError(f"no blurry and sharp frames below '{val}'")
@@ -69,6 +76,9 @@ def quantize(
             markup=False,
         )
     out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+    if real_path(path) != real_path(place):
+        note = f"the engine openvino-int8 reads '{place}' alone: to use this file move it there"
+        out.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def export(
@@ -88,9 +98,11 @@ def export(
         output: Folder, new.
         format: onnx, or openvino (IR).
     """
+    from unsmear.deploy.export import check_target
     from unsmear.deploy.export import export as write
     from unsmear.models.zoo import load_model
 
+    check_target(output)
     with err.status(f"exporting {escape(model)}"):
         difference = write(load_model(model), format, output)
     out.print(
@@ -148,14 +160,19 @@ def bench(
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.effort import Effort
 
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", size, re.ASCII)
     if match is None or min(int(match[1]), int(match[2])) < 16:
         raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
     width, height = int(match[1]), int(match[2])
     if width * height > MOST_PIXELS:
         raise ConfigError(f"size is {size}: at most {MOST_PIXELS:,} pixels, such as 7680x4320")
-    if rounds < 1 or frames < 0 or (threads is not None and threads < 1):
-        raise ConfigError("rounds and threads must be at least 1, frames 0 or more")
+    for name, value, least in (
+        ("rounds", rounds, 1),
+        ("threads", threads, 1),
+        ("frames", frames, 0),
+    ):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is {value}: at least {least}")
     effort = Effort(refine=refine, burst=burst)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])

@@ -1,4 +1,4 @@
-"""Which device to work on, and how many cores."""
+"""Which device to work on, how many cores, and how much memory."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # on Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def physical_memory() -> int | None:
+    """Bytes that the machine has; None where the system does not say."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no such call, others no such name
+        return None
+    return found if found > 0 else None
 
 
 def pick_device(name: str, *, trains: bool = False) -> torch.device:

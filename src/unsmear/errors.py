@@ -7,6 +7,7 @@
     │   └── EncodeError          an encoder or a container refuses what it is given
     ├── ModelError               unknown model, or a weights file that does not fit
     ├── ConfigError              contradictory or impossible settings
+    │   └── DeviceMemoryError    a GPU's memory does not suffice for them, for now
     ├── MissingExtraError        an optional dependency is not installed
     └── CombinedError            more than one of these, told at once
 
@@ -92,6 +93,10 @@ class ModelError(UnsmearError):
 
 class ConfigError(UnsmearError, ValueError):
     """Contradictory or impossible settings."""
+
+
+class DeviceMemoryError(ConfigError):
+    """A GPU's memory does not suffice, now: what others need of it may be free later."""
 
 
 class MissingExtraError(UnsmearError, ImportError):

@@ -12,7 +12,7 @@ from tests.conftest import one_scene
 from unsmear.deploy import export as exporting
 from unsmear.deploy.export import export
 from unsmear.deploy.exported import ExportedModel
-from unsmear.errors import ModelError, OutputError
+from unsmear.errors import ConfigError, InputError, ModelError, OutputError
 from unsmear.models.flow import clip_motion
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.zoo import load_model
@@ -39,6 +39,20 @@ def test_graphs_restore_clips_of_any_size(loaded, tmp_path, kind):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     with pytest.raises(OutputError, match="exists"):
         export(loaded, kind, folder)
+    for wrong in (clip.double(), (clip * 255).byte(), clip[0], clip.permute(0, 2, 3, 1), clip[:0]):
+        with pytest.raises(InputError, match=r"the clip is \(.*: must be \(T, 3, H, W\) float32"):
+            exported.restore_clip(wrong.numpy())
+    for refine in (-1, 4, 1.0, True):
+        with pytest.raises(ConfigError, match=f"refine is {refine}: must be a whole number"):
+            exported.restore_clip(clip.numpy(), refine)
+    with pytest.raises(ConfigError, match="look at no neighbours"):
+        exported.restore_clip(clip.numpy(), 1)
+
+
+def test_a_folder_that_holds_no_graphs_is_told(tmp_path):
+    for folder in (str(tmp_path), tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=r"no model\.json in '.*': name a folder"):
+            ExportedModel(folder)
 
 
 def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(aligned_file, tmp_path):
@@ -62,12 +76,15 @@ def test_what_lies_there_already_is_left_alone(tmp_path, weights_file, monkeypat
     monkeypatch.setattr("unsmear.deploy.export.frame_graphs", lambda _: [])
     monkeypatch.setattr("unsmear.deploy.export.ExportedModel", lambda _: None)
     monkeypatch.setattr("unsmear.deploy.export.largest_difference", lambda *_: 0.0)
+    synced = []
+    monkeypatch.setattr(exporting, "sync", lambda file: synced.append(file.name))
     other = tmp_path / ".graphs.part"
     other.mkdir()
     (other / "precious").touch()
     export(load_model(str(weights_file)), "onnx", tmp_path / "graphs")
     assert (other / "precious").exists()
     assert (tmp_path / "graphs").is_dir()
+    assert synced == ["model.json"]
 
 
 def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):

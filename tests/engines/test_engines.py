@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from unsmear.engines.base import Engine, TorchEngine, as_engine, cores_left_to
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
+from unsmear.restoration.effort import Effort
+from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
@@ -141,6 +144,39 @@ def test_half_precision_is_near_and_not_the_same():
     assert half.dtype == torch.float32
     change = (full - clip).abs().mean()
     assert 0 < (half - full).abs().mean() < 0.02 * change
+
+
+def test_the_precision_of_callers_is_theirs(network):
+    """It changes nothing of what is restored, and one thread's is not another's."""
+    clip, engine = one_scene(3, 16, 24), TorchEngine(network)
+    wanted = list(restore_stream(engine, clip, 3, effort=Effort(burst=1)))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = list(restore_stream(engine, clip, 3, effort=Effort(burst=1)))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    original = network.encode_level
+
+    def beside(level, x):
+        network.encode_level = original
+        with ThreadPoolExecutor(1) as other:
+            other.submit(engine.encode_level, level, x).result()
+        return original(level, x)
+
+    network.encode_level = beside
+    with torch.autocast("cpu", torch.bfloat16):
+        engine.encode_level(0, clip[:1])
+        assert torch.is_autocast_enabled("cpu")
+
+
+def test_the_default_dtype_of_callers_is_theirs(network):
+    clip = one_scene(2, 16, 24)
+    wanted = list(restore_stream(network, clip, 1, effort=Effort(burst=2)))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = list(restore_stream(network, clip, 1, effort=Effort(burst=2)))
+        assert is_plausible(clip[0], clip[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 def test_converting_tells_users_nothing_of_what_it_passes_through(engine, told):

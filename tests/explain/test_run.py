@@ -13,7 +13,7 @@ import torch
 from tests.conftest import picture, write_video
 from unsmear.cli import main
 from unsmear.engines.choice import open_model
-from unsmear.errors import OutputError
+from unsmear.errors import ConfigError, OutputError
 from unsmear.explain import drawing, run
 from unsmear.models.zoo import load_model
 from unsmear.video.images import read_image, write_image
@@ -189,6 +189,11 @@ def test_names_that_are_no_text_are_shown_as_they_can_be(tmp_path, weights_file,
     write_video(tmp_path / "clip.mp4", frames=2).rename(clip)
     run.explain_clip(clip, out, open_model(str(weights_file), "cpu", "torch"), 0, level=1)
     assert r"n\udcff.mp4" in check_page(out).text
+
+
+def test_a_window_of_none_is_not_the_models_own(clip, tmp_path, weights_file):
+    with pytest.raises(ConfigError, match="window is 0"):
+        run.explain_clip(clip, tmp_path / "out", load_model(str(weights_file)), 1, window=0)
 
 
 def test_a_failure_half_way_leaves_nothing(clip, tmp_path, weights_file, monkeypatch, blank):

@@ -78,6 +78,15 @@ def test_window_all_takes_collections_and_refuses_iterators(weights_file):
     with pytest.raises(InputError, match="twice"):
         unsmear.restore(iter(frames), model=model, window="all")
 
+    class Once:
+        left = iter(frames)
+
+        def __iter__(self):
+            yield from self.left
+
+    with pytest.raises(InputError, match=r"twice: give a list"):
+        list(unsmear.restore(Once(), model=model, window="all"))
+
 
 @pytest.mark.parametrize(
     "frame",
@@ -112,9 +121,19 @@ def test_mistakes_in_options_show_at_once(weights_file):
 
 
 def test_files_from_python(tmp_path, weights_file):
+    """Numbers of numpy's too, which have no place in a job."""
     source = write_video(tmp_path / "in.mp4", frames=3)
     outcome = unsmear.restore_video(
-        str(source), str(tmp_path / "out.mp4"), model=str(weights_file), device="cpu"
+        str(source),
+        str(tmp_path / "out.mp4"),
+        model=str(weights_file),
+        device="cpu",
+        window=np.int64(3),
+        settings=Settings(
+            strength=np.float32(0.5),
+            effort=Effort(ensemble=np.int64(1), refine=np.int8(0), burst=np.uint8(1)),
+            tiling=TileSize(np.int64(64), np.int32(64)),
+        ),
     )
     assert outcome.frames == 3
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
@@ -144,12 +163,43 @@ def test_tensors_may_all_lie_in_one_buffer(weights_file):
 
 
 @pytest.mark.parametrize("tiling", ["auto", TileSize(16, 16)])
-def test_arrays_come_back_in_one_piece(weights_file, tiling):
+def test_frames_come_back_in_one_piece(weights_file, tiling):
     """As OpenCV, and a pipe to FFmpeg, want them."""
     model = unsmear.open_model(str(weights_file), "cpu")
     frames = [picture(34, 50, seed) for seed in range(2)]
     for frame in unsmear.restore(frames, model=model, window=1, tiling=tiling):
         assert frame.flags.c_contiguous
+    tensors = [torch.from_numpy(frame).permute(2, 0, 1) / 255 for frame in frames]
+    for frame in unsmear.restore(tensors, model=model, window=1, tiling=tiling, burst=0):
+        assert frame.is_contiguous()
+        assert frame.untyped_storage().nbytes() == 4 * frame.numel()
+
+
+def test_frames_that_the_network_spoils_come_back_as_they_came_in(weights_file):
+    model = unsmear.open_model(str(weights_file), "cpu")
+    model.network.head.bias.fill_(0.6)
+    frames = arrays(3)
+    for given in (frames, [torch.from_numpy(f).permute(2, 0, 1).half() / 255 for f in frames]):
+        with pytest.warns(UserWarning, match="frame 0 comes back as it came in") as told:
+            restored = list(unsmear.restore(given, model=model))
+        assert len(told) == 1
+        assert told[0].filename == __file__
+        for before, after in zip(given, restored, strict=True):
+            assert (before == after).all()
+
+
+def test_a_window_larger_than_memory_is_told_at_the_first_frame(weights_file):
+    model = unsmear.open_model(str(weights_file), "cpu")
+    with pytest.raises(ConfigError, match=r"GiB of memory.*--window all"):
+        next(unsmear.restore(iter(arrays(1)), model=model, window=10**12 + 1))
+    assert len(list(unsmear.restore(arrays(1), model=model, window=10**12 + 1))) == 1
+
+
+@pytest.mark.parametrize("model", [None, 3, torch.nn.Identity()])
+def test_what_is_no_model_is_told_by_its_type(model):
+    for taken in (unsmear.open_model, lambda given: unsmear.restore([], model=given)):
+        with pytest.raises(ConfigError, match=f"model is a {type(model).__name__}: give a name"):
+            taken(model)
 
 
 def test_arguments_of_other_types_are_taken_or_told(weights_file):
@@ -157,13 +207,32 @@ def test_arguments_of_other_types_are_taken_or_told(weights_file):
     assert len(list(unsmear.restore(frames, model=weights_file, device="cpu"))) == 1
     model = unsmear.open_model(str(weights_file), "cpu")
     assert len(list(unsmear.restore(frames, model=model, window=np.int64(3)))) == 1
-    for window in ("5", 5.0):
+    for window in ("5", 5.0, True):
         with pytest.raises(ConfigError, match="must be an odd number of frames"):
             unsmear.restore(frames, model=model, window=window)
-    for tiling in ("64x64", "none", (64, 64), TileSize(0, 0)):
+    for tiling in ("64x64", "none", (64, 64), TileSize(0, 0), TileSize(64.0, 64.0)):
         with pytest.raises(ConfigError, match="must be auto, off or a TileSize"):
             unsmear.restore(frames, model=model, tiling=tiling)
         with pytest.raises(ConfigError, match="must be auto, off or a TileSize"):
             Settings(tiling=tiling)
-    with pytest.raises(InputError, match=r"largest number is 255: tensors must be 0\.\.1"):
-        list(unsmear.restore([torch.full((3, 8, 8), 255.0)], model=model))
+    for strength in ("0.5", 1.5, float("nan")):
+        with pytest.raises(ConfigError, match=r"strength is .*: must be from 0"):
+            Settings(strength=strength)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (255.0, r"frame 1's largest number is 255: tensors must be 0\.\.1; divide"),
+        (-1.0, r"frame 1's smallest number is -1: .* for -1\.\.1, x / 2 \+ 0\.5"),
+        (float("nan"), "frame 1 holds nan"),
+        (float("inf"), "frame 1 holds inf"),
+        (-float("inf"), "frame 1 holds -inf"),
+    ],
+)
+def test_numbers_that_are_none_of_a_picture_are_refused(weights_file, value, message):
+    frames = [torch.zeros(3, 8, 8, requires_grad=True) for _ in range(2)]
+    with torch.no_grad():
+        frames[1][0, 3, 3] = value
+    with pytest.raises(InputError, match=message):
+        list(unsmear.restore(frames, model=weights_file, device="cpu"))

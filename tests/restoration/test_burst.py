@@ -187,7 +187,7 @@ def test_a_broken_frame_neither_lends_nor_spoils_others():
     assert torch.equal(restored[2], clip[2])
 
 
-@pytest.mark.parametrize("burst", [-1, 5])
+@pytest.mark.parametrize("burst", [-1, 5, 1.5, None])
 def test_how_many_may_lend(burst):
     with pytest.raises(ConfigError, match=f"burst is {burst}: must be from 0"):
         check_burst(burst)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.conftest import SMALL, audio_packets, awake, mild, one_scene, stamps_of, write_video
-from unsmear.errors import InputError, OutputError
+from unsmear.errors import ConfigError, InputError, OutputError
 from unsmear.models.network import DeblurNetwork
-from unsmear.restoration import frames, store
+from unsmear.restoration import frames, store, stream
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.paths import compare_path
@@ -189,6 +189,14 @@ def test_folder_to_video_is_refused_with_a_remedy(tmp_path, network):
     write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8)))
     with pytest.raises(OutputError, match=r"no frame rate.*'.*out'"):
         restore_file(source, tmp_path / "out.mp4", network, 1)
+
+
+def test_a_window_larger_than_memory_is_told_before_the_work(tmp_path, network, monkeypatch):
+    monkeypatch.setattr(stream, "physical_memory", lambda: 4 * 64 * 48 * 12)
+    source = write_video(tmp_path / "in.mp4", frames=5)
+    with pytest.raises(ConfigError, match="window is 9: frames of 64x48 that wait"):
+        restore_file(source, tmp_path / "out.mp4", network, 9)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 def test_output_inside_the_input_folder_is_refused(tmp_path, network):

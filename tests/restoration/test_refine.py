@@ -191,8 +191,8 @@ def test_memory_does_not_grow_with_the_length():
 
 
 def test_what_cannot_be_asked_for():
-    for refine in (-1, MOST_REFINE + 1):
-        with pytest.raises(ConfigError, match=f"refine is {refine}: must be from 0"):
+    for refine in (-1, MOST_REFINE + 1, 1.0, "1", True):
+        with pytest.raises(ConfigError, match=f"refine is {refine!r}: must be from 0"):
             Effort(refine=refine)
     with pytest.raises(ConfigError, match="looks at no neighbours that could be restored"):
         list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, effort=alone(1)))

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, write_video
 from unsmear.clip import Frame
-from unsmear.errors import EncodeError, MidwayError, OutputError
+from unsmear.errors import DeviceMemoryError, EncodeError, MidwayError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, restore_file
@@ -34,6 +34,7 @@ from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.reader import VideoReader
 
 FRAMES = 23
+ALONE = Settings(effort=Effort(burst=0))
 
 
 @pytest.fixture(autouse=True)
@@ -401,6 +402,28 @@ def test_what_comes_before_a_change_of_size_is_not_made_twice(tmp_path, network,
     assert outcome == Outcome(12, resumed=8)
     restore_file(source, tmp_path / "whole.mkv", network, 3, ended)
     assert contents(target) == contents(tmp_path / "whole.mkv")
+
+
+def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monkeypatch):
+    """Beside the levels, which go on in smaller tiles."""
+    source, target, notes = tmp_path / "in", tmp_path / "out", []
+    source.mkdir()
+    for number, frame in enumerate(one_scene(6, 16, 24)):
+        write_image(source / f"{number}.png", integer_from_unit(frame))
+    original, seen = network.squeeze, []
+
+    def tight(encoded):
+        seen.append(encoded)
+        if len(seen) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(encoded)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(network, "squeeze", tight)
+        with pytest.raises(DeviceMemoryError, match=r"use --device cpu, --burst 0, .*out of mem"):
+            restore_file(source, target, network, 1, ALONE, on_note=notes.append)
+    assert notes == ["what is done is kept: the same command goes on from there"]
+    assert restore_file(source, target, network, 1, ALONE) == Outcome(6, resumed=4)
 
 
 def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, network):

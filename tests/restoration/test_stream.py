@@ -12,19 +12,21 @@ from torch import Tensor
 
 from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from unsmear.engines.base import TorchEngine
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, InputError
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
-from unsmear.restoration import scene, tiles
+from unsmear.restoration import scene, stream, tiles
 from unsmear.restoration.effort import NETWORK_ALONE
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
+    check_room,
     describe_scenes,
     frames_before,
     parse_window,
     restore_stream,
+    waiting_bytes,
 )
 from unsmear.restoration.tiles import Tiler, TileSize
 
@@ -214,12 +216,27 @@ def test_scenes_do_not_mix(either, window):
     torch.testing.assert_close(together, alone, rtol=0, atol=ROUNDING)
 
 
+def test_frames_that_wait_must_fit_into_memory(network, monkeypatch):
+    assert waiting_bytes(7, 1280, 720) == 4 * 1280 * 720 * 12
+    assert waiting_bytes(7, 1280, 720, frames=2) == 2 * 1280 * 720 * 12
+    monkeypatch.setattr(stream, "physical_memory", lambda: 4 << 30)
+    message = r"window is 99999: frames of 1920x1080 .* 1,158\.7 GiB .*: use .*--window all"
+    with pytest.raises(ConfigError, match=message):
+        check_room(99999, 1920, 1080)
+    check_room(99999, 1920, 1080, frames=100)
+    with pytest.raises(ConfigError, match=r" 4\.6 GiB of memory, and this machine has 4\.0"):
+        check_room(99999, 1920, 1080, frames=100, ensemble=2)
+    check_room("all", 1920, 1080)
+    monkeypatch.setattr(stream, "physical_memory", lambda: None)
+    check_room(99999, 1920, 1080)
+
+
 def test_scenes_must_be_those_of_the_frames(network):
     clip = one_scene(4, 16, 16)
     scenes = describe_scenes(network, clip)
-    with pytest.raises(ValueError, match="4 frames ended after 3"):
+    with pytest.raises(InputError, match=r"4 frames ended after 3: .* give a list"):
         list(restore_stream(network, clip[:3], "all", scenes=scenes))
-    with pytest.raises(ValueError, match="more frames follow"):
+    with pytest.raises(InputError, match="more frames follow"):
         list(restore_stream(network, torch.cat([clip, clip]), "all", scenes=scenes))
 
 

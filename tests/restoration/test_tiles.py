@@ -180,11 +180,32 @@ def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):
         list(restore_stream(network, clip, 3, tiling="auto"))
 
 
+def test_a_gpu_out_of_memory_beside_the_levels_is_told(network, monkeypatch):
+    def tight(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(network, "squeeze", tight)
+    for work in (describe_scenes, lambda *given: list(restore_stream(*given, 3))):
+        with pytest.raises(ConfigError, match=r"whole frames: use --device cpu, .* \(CUDA out"):
+            work(network, one_scene(1, 16, 16))
+
+
 def test_tiling_as_users_type_it():
     assert parse_tiling("auto") == "auto"
     assert parse_tiling("off") == "off"
     assert parse_tiling("640x384") == TileSize(height=384, width=640)
-    for text in ("", "big", "512", "512x", "-512x512", "63x512", "0x0", "512X512"):
+    # Python turns no more than some thousand digits into a number.
+    for text in (
+        "",
+        "big",
+        "512",
+        "512x",
+        "-512x512",
+        "63x512",
+        "0x0",
+        "512X512",
+        "9" * 5000 + "x64",
+    ):
         with pytest.raises(ConfigError, match="tile is"):
             parse_tiling(text)
 

@@ -174,7 +174,7 @@ def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
         list(restore_stream(network, clip, "all", scenes=loaded, effort=Effort(ensemble=2)))
 
 
-@pytest.mark.parametrize("ensemble", [-1, 0, 3, 16])
+@pytest.mark.parametrize("ensemble", [-1, 0, 3, 16, 2.0])
 def test_there_are_one_two_four_or_eight(ensemble):
     with pytest.raises(ConfigError, match=f"ensemble is {ensemble}: must be 1"):
         views_of(ensemble)

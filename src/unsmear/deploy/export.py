@@ -18,10 +18,19 @@ from unsmear.engines.graphs import Graph, frame_graphs
 from unsmear.errors import ModelError, OutputError, cannot_write, writing
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
-from unsmear.outputs import hidden_name
+from unsmear.outputs import check_folder_of, check_named, hidden_name, sync
 
 LARGEST_DIFFERENCE = 1e-4  # of values from 0 to 1
 _SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height, width that the graphs are tried on
+
+
+def check_target(folder: Path) -> None:
+    """Raise OutputError where the graphs of a network cannot go."""
+    with writing(folder):
+        check_named(folder)
+        check_folder_of(folder)
+        if folder.exists():
+            raise OutputError(f"'{folder}' exists: choose another output")
 
 
 def export(model: LoadedModel, kind: Format, folder: Path) -> float:
@@ -41,8 +50,7 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
         ModelError: the graphs give other values than the network. Nothing is written.
         MissingExtraError: what writes or runs such graphs is not installed.
     """
-    if folder.exists():
-        raise OutputError(f"'{folder}' exists: choose another output")
+    check_target(folder)
     partial = folder.with_name(hidden_name(folder.name, f".{os.getpid()}.part"))
     with writing(folder):  # what is there already, under whatever name, is not ours to remove
         partial.mkdir()
@@ -58,6 +66,8 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
                 f"{LARGEST_DIFFERENCE:g}): nothing was written; another version of torch or of "
                 f"{kind} may do better"
             )
+        for file in partial.iterdir():
+            sync(file)  # or a power cut could leave the name without the contents
         os.replace(partial, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
@@ -106,7 +116,8 @@ def largest_difference(network: DeblurNetwork, exported: ExportedModel) -> float
     generator = torch.Generator().manual_seed(0)
     found = 0.0
     for frames, height, width in _SIZES:
-        clip = torch.rand(frames, 3, height, width, generator=generator)
+        shape = frames, 3, height, width
+        clip = torch.rand(shape, generator=generator, dtype=torch.float32)
         wanted = network(clip[None])[0].numpy()
         found = max(found, float(np.abs(exported.restore_clip(clip.numpy()) - wanted).max()))
     return found

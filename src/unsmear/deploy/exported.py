@@ -12,11 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from unsmear.errors import MissingExtraError
+from unsmear.errors import ConfigError, InputError, MissingExtraError
+from unsmear.restoration.whole import whole_number
 
 Format = Literal["onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 SPECIFICATION = "model.json"
+_MOST = 3  # times that frames are restored again
 
 Run = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 """A graph: inputs by name -> outputs in order."""
@@ -81,9 +83,18 @@ class ExportedModel:
 
     Args:
         folder: that `unsmear export` wrote.
+
+    Raises:
+        InputError: it is not there, or holds something else.
+        MissingExtraError: what runs its graphs is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        if not (folder / SPECIFICATION).is_file():
+            raise InputError(
+                f"no {SPECIFICATION} in '{folder}': name a folder that `unsmear export` wrote"
+            )
         self.about = json.loads((folder / SPECIFICATION).read_text())
         suffix = SUFFIXES[self.about["format"]]
         self._encode = open_graph(folder / f"encode{suffix}")
@@ -95,11 +106,16 @@ class ExportedModel:
         Args:
             clip: (T, 3, H, W), float32, RGB, 0..1.
             refine: times that frames are restored again, their neighbours as they were restored
-                before, and the mean of both taken; for networks that align neighbours.
+                before, and the mean of both taken, 0 to 3; for networks that align neighbours.
 
         Returns:
             The same shape; not clamped where frames are restored once.
+
+        Raises:
+            InputError: the clip has another shape or dtype, or is empty.
+            ConfigError: the graphs cannot refine, or not so often.
         """
+        self._check(clip, refine)
         about, (height, width) = self.about, clip.shape[-2:]
         multiple = about["size_multiple"]
         edges = ((0, 0), (0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple))
@@ -124,6 +140,21 @@ class ExportedModel:
             seen = list(np.pad(result.clip(0, 1)[:, None], edges, mode="edge"))
         assert result is not None
         return result
+
+    def _check(self, clip: np.ndarray, refine: int) -> None:
+        if clip.ndim != 4 or clip.shape[1] != 3 or clip.dtype != np.float32 or not clip.size:
+            raise InputError(
+                f"the clip is {clip.shape} {clip.dtype}: must be (T, 3, H, W) float32, RGB, 0..1, "
+                "of one frame or more"
+            )
+        times = whole_number(refine)
+        if times is None or not 0 <= times <= _MOST:
+            raise ConfigError(f"refine is {refine!r}: must be a whole number from 0 to {_MOST}")
+        if refine and not self.about["network"].get("aligned_levels"):
+            raise ConfigError(
+                f"refine is {refine}, but these graphs look at no neighbours that could be "
+                "restored first: use 0"
+            )
 
     @staticmethod
     def _windows(parts: Sequence[np.ndarray]) -> list[Window]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain, count, islice
@@ -27,12 +27,44 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.stream import restore_stream
 from unsmear.restoration.stretch import open_reader
 
-# NNCF reports its use to a server through this package, where it is installed: not from here.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """NNCF, as it is imported, looks for the package through which it reports its use to a server:
+    here it finds none. Others do.
+    """
+    name = "openvino_telemetry"
+    there = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if there is not None:
+            sys.modules[name] = there
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """NNCF tells of errors alone."""
+    # Not `nncf.set_log_level`, which makes all handlers of the program as deaf.
+    log = logging.getLogger("nncf")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 try:
-    import nncf
-    import openvino
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+    with _unreported():
+        import nncf
+        import openvino
+        from nncf.quantization.advanced_parameters import (
+            AdvancedQuantizationParameters,
+            OverflowFix,
+        )
 except ModuleNotFoundError as error:
     raise MissingExtraError(str(error.name), "quantize", "making graphs of eight bits") from error
 
@@ -123,19 +155,18 @@ def quantize(model: openvino.Model, seen: Sequence[Inputs]) -> openvino.Model:
         model: float32; it is left as it is.
         seen: inputs that the ranges are taken from.
     """
-    # Not `nncf.set_log_level`, which makes all handlers of the program as deaf.
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.quantize(
-        model.clone(),
-        nncf.Dataset(seen),
-        subset_size=len(seen),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(patterns=list(_KEPT), validate=False),
-        # CPUs without VNNI add products of eight bits in sixteen: weights keep a bit free.
-        advanced_parameters=AdvancedQuantizationParameters(
-            overflow_fix=OverflowFix.ENABLE, disable_bias_correction=False
-        ),
-    )
+    with _silent():
+        return nncf.quantize(
+            model.clone(),
+            nncf.Dataset(seen),
+            subset_size=len(seen),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(patterns=list(_KEPT), validate=False),
+            # CPUs without VNNI add products of eight bits in sixteen: weights keep a bit free.
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE, disable_bias_correction=False
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -79,19 +79,23 @@ class TorchEngine(Engine):
             self.memory_format = torch.channels_last
         self.name = "torch-half" if half else "torch"
         # float16 holds 11 bits of a number, bfloat16 8; but hardly a CPU computes in float16.
-        dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
-        self._autocast = torch.autocast(self.device.type, dtype, enabled=half)
+        self._dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
+        self._half = half
+
+    def _precision(self) -> torch.autocast:
+        """For one call: it keeps what to go back to, which is another thing in each thread."""
+        return torch.autocast(self.device.type, self._dtype, enabled=self._half)
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
         """As `DeblurNetwork.encode_level`."""
-        with self._autocast:
+        with self._precision():
             return self.network.encode_level(level, x).float()
 
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
     ) -> Tensor:
         """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
-        with self._autocast:
+        with self._precision():
             x = self.network.decode_level(level, features, below, context)
             return (self.network.predict(x) if level == 0 else x).float()
 

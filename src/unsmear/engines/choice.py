@@ -8,6 +8,7 @@ import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -49,7 +50,11 @@ class OpenedModel:
 
 
 def open_model(
-    model: str, device: str = "auto", engine: EngineName = "auto", *, side_by_side: bool = False
+    model: str | Path,
+    device: str = "auto",
+    engine: EngineName = "auto",
+    *,
+    side_by_side: bool = False,
 ) -> OpenedModel:
     """Load a network onto a device, laid out for speed.
 
@@ -61,10 +66,16 @@ def open_model(
 
     Raises:
         ModelError: unknown model, or a file that does not fit.
-        ConfigError: no such device or engine, or the device does not compute what it should.
+        ConfigError: no such device or engine, or the device does not compute what it should; the
+            model is neither name nor path.
         MissingExtraError: the engine is not installed.
     """
-    loaded = placed(load_model(model), device)
+    if not isinstance(model, str | Path):
+        raise ConfigError(
+            f"model is a {type(model).__name__}: give a name from `unsmear models`, the path of a "
+            ".safetensors file, or, to restore with, what `unsmear.open_model` returned"
+        )
+    loaded = placed(load_model(str(model)), device)
     ready = open_engine(loaded, engine, side_by_side=side_by_side)
     return OpenedModel(loaded.name, ready, loaded.window, loaded.provenance)
 

@@ -139,12 +139,12 @@ class GraphEngine(Engine):
 
 def _frame(config: NetworkConfig) -> Tensor:
     side = _SIDE * config.size_multiple
-    return torch.zeros(1, 3, side, side)
+    return torch.zeros(1, 3, side, side, dtype=torch.float32)
 
 
 def _features(config: NetworkConfig, level: int, channels: int | None = None) -> Tensor:
     side = _SIDE * config.size_multiple // (config.stem * 2**level)
-    return torch.zeros(1, channels or config.widths[level], side, side)
+    return torch.zeros(1, channels or config.widths[level], side, side, dtype=torch.float32)
 
 
 def _triplet(config: NetworkConfig) -> Tensor:
@@ -152,7 +152,8 @@ def _triplet(config: NetworkConfig) -> Tensor:
 
 
 def _context(config: NetworkConfig, level: int) -> Tensor:
-    return torch.zeros(1, config.spatial_maps * config.temporal_maps, config.widths[level])
+    elements = config.spatial_maps * config.temporal_maps
+    return torch.zeros(1, elements, config.widths[level], dtype=torch.float32)
 
 
 def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:

@@ -59,7 +59,7 @@ def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
 def _trial_clip() -> Tensor:
     """(1, 3, 3, 64, 64), 0..1: patches of all brightnesses, softened, that move on."""
     random = torch.Generator().manual_seed(0)
-    patches = torch.rand(1, 3, 12, 12, generator=random)
+    patches = torch.rand(1, 3, 12, 12, generator=random, dtype=torch.float32)
     size = [_SIDE + _STEP * (_FRAMES - 1)] * 2
     scene = torch.nn.functional.interpolate(patches, size, mode="bilinear", align_corners=False)
     places = [_STEP * number for number in range(_FRAMES)]

@@ -98,7 +98,12 @@ def explain_clip(
         ConfigError: a window, level, pixel or number that cannot be.
     """
     check_output(source, target, folder=True, overwrite=overwrite)
-    frames = read_window(source, number, window or model.window, model.network.config.neighbours)
+    frames = read_window(
+        source,
+        number,
+        model.window if window is None else window,
+        model.network.config.neighbours,
+    )
     maps = explain_frame(model.network, frames, level=level, pixel=pixel)
     device = next(model.network.parameters()).device
     path = source.resolve()

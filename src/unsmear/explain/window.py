@@ -79,8 +79,8 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
         InputError: the source cannot be used, or has no such frame.
         ConfigError: the window is even, below 1 or above LARGEST_WINDOW, the number below 0.
     """
-    check_window(window)
-    if window > LARGEST_WINDOW:
+    checked = check_window(window)
+    if checked == "all" or checked > LARGEST_WINDOW:
         raise ConfigError(f"window is {window}: at most {LARGEST_WINDOW} frames can be shown")
     if number < 0:
         raise ConfigError(f"frame is {number}: frames count from 0")

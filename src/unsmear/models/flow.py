@@ -61,7 +61,8 @@ def motion_between(
 def _motion(current: np.ndarray, back: np.ndarray | None, forth: np.ndarray | None) -> Tensor:
     if back is None and forth is None:
         height, width = current.shape
-        return torch.zeros(4, height * _SHRINK // CELL, width * _SHRINK // CELL)
+        cells = height * _SHRINK // CELL, width * _SHRINK // CELL
+        return torch.zeros(4, *cells, dtype=torch.float32)
     if back is None:
         assert forth is not None
         back = -forth

@@ -27,10 +27,12 @@ from torch.nn import functional
 
 from unsmear.errors import ConfigError
 from unsmear.models.align import smoothed, warp
+from unsmear.models.attention import no_autocast
 from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.whole import whole_number
 
 MOST_BURST = 4
 """Frames on each side; further ones have moved too far to fit."""
@@ -52,14 +54,15 @@ def check_burst(burst: int) -> int:
     """Return a number of frames on each side that can lend.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or no whole number.
     """
-    if not 0 <= burst <= MOST_BURST:
+    side = whole_number(burst)
+    if side is None or not 0 <= side <= MOST_BURST:
         raise ConfigError(
-            f"burst is {burst}: must be from 0 (each frame stays as the network made it) to "
+            f"burst is {burst!r}: must be from 0 (each frame stays as the network made it) to "
             f"{MOST_BURST} restored frames on each side"
         )
-    return burst
+    return side
 
 
 class _Restored(NamedTuple):
@@ -134,14 +137,17 @@ def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restore
 
 
 def _made(current: _Restored, pairs: _Pairs) -> Tensor:
-    if current.small is None:
-        return current.frame
+    with no_autocast(current.frame.device):
+        return current.frame if current.small is None else _lent(current, current.small, pairs)
+
+
+def _lent(current: _Restored, small: np.ndarray, pairs: _Pairs) -> Tensor:
     own = current.luma
     neighbours = []
     for before, after in pairs:
         both = motion_between(
             None if before is None else before.small,
-            current.small,
+            small,
             None if after is None else after.small,
         )
         for one, motion in zip((before, after), both[None].to(own.device).split(2, 1), strict=True):

@@ -9,9 +9,25 @@ from unsmear.errors import ConfigError
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.burst import check_burst
 from unsmear.restoration.views import View, views_of
+from unsmear.restoration.whole import whole_number
 
 MOST_REFINE = 3
 """Times that a network goes over its own results; already the second brings nothing more."""
+
+
+def check_refine(refine: int) -> int:
+    """Return how often a network can go over its own results.
+
+    Raises:
+        ConfigError: it cannot, or that is no whole number.
+    """
+    times = whole_number(refine)
+    if times is None or not 0 <= times <= MOST_REFINE:
+        raise ConfigError(
+            f"refine is {refine!r}: must be from 0 (each frame is restored once) to "
+            f"{MOST_REFINE} times more"
+        )
+    return times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +45,7 @@ class Effort:
             `unsmear.restoration.burst`; 0: frames as the network makes them.
 
     Raises:
-        ConfigError: one is out of bounds.
+        ConfigError: one is out of bounds, or no whole number.
     """
 
     ensemble: int = 1
@@ -37,13 +53,13 @@ class Effort:
     burst: int = DEFAULT_BURST
 
     def __post_init__(self) -> None:
-        views_of(self.ensemble)
-        check_burst(self.burst)
-        if not 0 <= self.refine <= MOST_REFINE:
-            raise ConfigError(
-                f"refine is {self.refine}: must be from 0 (each frame is restored once) to "
-                f"{MOST_REFINE} times more"
-            )
+        checked = {
+            "ensemble": len(views_of(self.ensemble)),
+            "refine": check_refine(self.refine),
+            "burst": check_burst(self.burst),
+        }
+        for name, number in checked.items():
+            object.__setattr__(self, name, number)  # numpy's become Python's
 
     @property
     def views(self) -> tuple[View, ...]:

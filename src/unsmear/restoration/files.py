@@ -19,7 +19,14 @@ from torch import Tensor
 from unsmear import __version__
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, EncodeError, InputError, MidwayError, writing
+from unsmear.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    EncodeError,
+    InputError,
+    MidwayError,
+    writing,
+)
 from unsmear.models.checkpoint import digest_of
 from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
@@ -31,6 +38,7 @@ from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
     Window,
+    check_room,
     check_window,
     describe_scenes,
     load_scenes,
@@ -115,7 +123,8 @@ def restore_file(
         source: video file, or folder of pictures in the order of their names.
         target: video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG files.
         model: an engine, or a network in evaluation mode, on the device of the work.
-        window: frames that contribute to each one, odd; or `all`, which reads the source twice.
+        window: frames that contribute to each one, odd, half of which wait in memory; or `all`,
+            which reads the source twice.
         settings: everything else.
         on_progress: called before the first frame and after each, in both passes.
         on_note: called with what the user should know: guesses, conversions, damage.
@@ -124,10 +133,10 @@ def restore_file(
         InputError: the source cannot be used.
         OutputError: the target cannot be written. Nothing is left under its name. What is restored
             is kept in the hidden folder beside it, unless the encoder refuses pictures.
-        ConfigError: window is even or below 1, or refine is asked of a network that looks at no
-            neighbours.
+        ConfigError: window is even, below 1 or larger than memory, or refine is asked of a network
+            that looks at no neighbours.
     """
-    check_window(window)
+    window = check_window(window)
     settings.effort.check(model)
     check_paths(source, target, settings)
     run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)
@@ -135,6 +144,9 @@ def restore_file(
         reader = run.open_reader(stack)
         for note in reader.notes:
             on_note(note)
+        expected = frames_expected(reader.info, settings.span)
+        width, height = reader.info.width, reader.info.height
+        check_room(window, width, height, expected, settings.effort.ensemble)
         job, make_sinks = run.planned(reader)
         work = stack.enter_context(WorkFolder(target, job))
         if not (settings.overwrite or work.publishing):
@@ -145,6 +157,7 @@ def restore_file(
             outcome = run.work(reader, work, sinks)
         except BaseException as error:
             ends_alike = isinstance(error, (InputError, ConfigError, EncodeError))
+            ends_alike = ends_alike and not isinstance(error, DeviceMemoryError)
             # What is readable up to somewhere can be had by an --end, where none was given and
             # what is done holds for any.
             wants_end = isinstance(error, MidwayError) and job.get("end", "unheard of") is None

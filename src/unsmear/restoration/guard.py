@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.models.attention import no_autocast
+
 # Every third row speaks for all. Not every second or fourth: a head that shuffles its channels
 # into pixels makes each of those from channels of its own, and one of them may be broken.
 _EVERY = 3
@@ -119,7 +121,9 @@ def measure_change(before: Tensor, after: Tensor) -> Change | None:
     before, after = before[:, ::_EVERY], after[:, ::_EVERY]
     strips = zip(before.split(_STRIP, dim=1), after.split(_STRIP, dim=1), strict=True)
     means = torch.cat([_strip_means(*strip) for strip in strips], dim=1)  # (6, h, w)
-    luma_chroma = torch.tensor(_YCC, device=means.device) @ means[:3].flatten(1)  # (3, hw)
+    with no_autocast(means.device):
+        to_ycc = torch.tensor(_YCC, dtype=means.dtype, device=means.device)
+        luma_chroma = to_ycc @ means[:3].flatten(1)  # (3, hw)
     detail = (means[5] - means[4].square()).clamp_min(0).sqrt() + _DETAIL_FLOOR
     ringing = means[3].sqrt() / detail
     values = torch.stack(

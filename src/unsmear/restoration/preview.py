@@ -21,7 +21,7 @@ from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.paths import check_kind, check_source, encoding_asked
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.stream import Window, frames_after
+from unsmear.restoration.stream import Window, check_room, frames_after
 from unsmear.restoration.stretch import frames_from, in_presentation_time
 from unsmear.video.damage import written_end
 from unsmear.video.describe import measured_length
@@ -76,8 +76,8 @@ def write_preview(
 
     Raises:
         InputError: the source cannot be used.
-        ConfigError: refine is asked of a network that looks at no neighbours; or see
-            `check_preview`.
+        ConfigError: refine is asked of a network that looks at no neighbours, or the window is
+            larger than memory; or see `check_preview`.
         OutputError: the picture is (in) the source, exists, or cannot be written.
     """
     settings.effort.check(model)
@@ -162,6 +162,8 @@ def _restore_at(
             when = moment + reader.start
         for note in reader.notes:
             on_note(note)
+        info = reader.info
+        check_room(window, info.width, info.height, info.frames, settings.effort.ensemble)
         span = in_presentation_time(settings.span, reader)
         frames = frames_from(reader, span)
         current: Frame | None = None

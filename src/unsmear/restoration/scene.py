@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from unsmear.models.attention import no_autocast
 from unsmear.models.flow import motion_between, shrunken_luma
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, Encoded, TemporalSums
@@ -55,10 +56,12 @@ def look_at(
         summed: whether what it contributes to others is asked for.
     """
     network = tiler.network
-    ready = prepared(frame, tiler.engine)
-    encoded = tiler.encode(ready) if kept is None else Encoded(ready, kept)
-    sums = network.sum(network.squeeze(encoded)) if summed else None
-    return Seen(encoded, sums, shrunken_luma(ready)[0] if network.config.trail_levels else None)
+    with no_autocast(tiler.engine.device):  # a caller's, where no worker has a thread of its own
+        ready = prepared(frame, tiler.engine)
+        encoded = tiler.encode(ready) if kept is None else Encoded(ready, kept)
+        sums = network.sum(network.squeeze(encoded)) if summed else None
+        luma = shrunken_luma(ready)[0] if network.config.trail_levels else None
+    return Seen(encoded, sums, luma)
 
 
 def looked_at(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
@@ -310,6 +313,12 @@ class SceneStream:
 
     def _output(self, parts: _Parts, around: _Around) -> Tensor:
         """What the network makes of a frame and of what is shown around it, (3, H, W), 0..1."""
+        with no_autocast(self._tiler.engine.device):
+            out = self._whole_output(parts, around)
+        height, width = self._size
+        return out[0, :, :height, :width].clamp_(0, 1)
+
+    def _whole_output(self, parts: _Parts, around: _Around) -> Tensor:
         before, own, after = around
         engine, config = self._tiler.engine, self._network.config
         encoded = parts.encoded
@@ -324,9 +333,7 @@ class SceneStream:
             beside = [None if one is None else prepared(one, engine) for one in beside]
         triple = (beside[0], encoded.frame, beside[1])
         neighbourhood = Neighbourhood.gathered(config, triple, parts.local, motion)
-        out = self._tiler.restore(encoded, parts.contexts, neighbourhood)
-        height, width = self._size
-        return out[0, :, :height, :width].clamp_(0, 1)
+        return self._tiler.restore(encoded, parts.contexts, neighbourhood)
 
     def _look_again(self, number: int) -> None:
         """Have the features of a settled frame computed again, if they were dropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 from typing import Literal, get_args
 
 from unsmear.errors import ConfigError
@@ -58,7 +59,8 @@ def parse_time(text: str) -> Fraction:
     Raises:
         ConfigError: it is none of these.
     """
-    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text)
+    pattern = r"(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9}(?:\.\d{0,99})?|\.\d{1,99})"
+    found = re.fullmatch(pattern, text, re.ASCII)
     if found is None:
         raise ConfigError(
             f"'{text}' is not a time: give seconds, such as 90.5, or minutes, such as 1:30"
@@ -92,8 +94,10 @@ class Settings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        check_tiling(self.tiling)
-        if not 0 <= self.strength <= 1:
-            raise ConfigError(f"strength is {self.strength}: must be from 0 (nothing) to 1 (all)")
+        object.__setattr__(self, "tiling", check_tiling(self.tiling))
+        strength: object = self.strength
+        if not (isinstance(strength, Real) and 0 <= float(strength) <= 1):
+            raise ConfigError(f"strength is {strength!r}: must be from 0 (nothing) to 1 (all)")
+        object.__setattr__(self, "strength", float(strength))  # numpy's becomes Python's
         if self.compare is not None and self.compare not in get_args(Comparison):
             raise ConfigError(f"compare is '{self.compare}': must be side or wipe")

@@ -106,7 +106,8 @@ def estimate_blur(rgb: Tensor) -> BlurEstimate:
 
 def luma_of(rgb: Tensor) -> Tensor:
     """(3, H, W) float -> (H, W), weighted as in ITU-R BT.601."""
-    return torch.einsum("c,chw->hw", torch.tensor(_LUMA, device=rgb.device), rgb.float())
+    weights = torch.tensor(_LUMA, dtype=torch.float32, device=rgb.device)
+    return torch.einsum("c,chw->hw", weights, rgb.float())
 
 
 def estimate_luma_blur(luma: Tensor) -> BlurEstimate:
@@ -189,15 +190,15 @@ def _spectral_bins() -> tuple[Tensor, Tensor]:
     """Averages over sectors and rings, then over the corners, of a half spectrum as `rfft2` gives
     it: (SECTORS * RINGS + 1, BLOCK * (BLOCK / 2 + 1)); and the window, of unit energy.
     """
-    y = torch.fft.fftfreq(BLOCK, 1 / BLOCK)[:, None]
-    x = torch.fft.rfftfreq(BLOCK, 1 / BLOCK)
+    y = torch.fft.fftfreq(BLOCK, 1 / BLOCK, dtype=torch.float32)[:, None]
+    x = torch.fft.rfftfreq(BLOCK, 1 / BLOCK, dtype=torch.float32)
     radius = torch.hypot(*torch.broadcast_tensors(y, x))
     sector = torch.round(torch.atan2(y, x) / (math.pi / SECTORS)).long() % SECTORS
-    ring = torch.bucketize(radius, torch.tensor(_RINGS), right=True) - 1
+    ring = torch.bucketize(radius, torch.tensor(_RINGS, dtype=torch.float32), right=True) - 1
     number = torch.where((ring >= 0) & (ring < RINGS), sector * RINGS + ring, -1)
     number = torch.where(radius > _FLOOR_FROM, SECTORS * RINGS, number).flatten()
     gather = (number == torch.arange(SECTORS * RINGS + 1)[:, None]).float()
-    hann = torch.hann_window(BLOCK, periodic=False)
+    hann = torch.hann_window(BLOCK, periodic=False, dtype=torch.float32)
     window = hann[:, None] * hann
     return gather / gather.sum(dim=1, keepdim=True), window / window.square().sum().sqrt()
 

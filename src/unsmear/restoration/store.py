@@ -133,7 +133,7 @@ class FeatureStore:
         try:
             self._file.seek(start)
             for layout in layouts:
-                flat = torch.empty(layout.shape.numel())
+                flat = torch.empty(layout.shape.numel(), dtype=torch.float32)
                 left = flat.numpy().data.cast("B")
                 while left:
                     count = self._file.readinto(left)

@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unsmear.device import physical_memory
 from unsmear.engines.base import Runnable, as_engine
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, InputError
 from unsmear.models.network import Contexts, TemporalSums
 from unsmear.outputs import give_name
 from unsmear.restoration.burst import accumulate_bursts
@@ -26,24 +27,32 @@ from unsmear.restoration.overlap import Workers
 from unsmear.restoration.scene import SceneStream, looked_at
 from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
-from unsmear.restoration.tiles import Tiler, Tiling
+from unsmear.restoration.tiles import Tiler, Tiling, telling_of_memory
 from unsmear.restoration.views import mean_of, seen_in, views_of
+from unsmear.restoration.whole import whole_number
 from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
 
+GIVE_AGAIN = (
+    "window 'all' goes through the frames twice: give a list or another collection, not an iterator"
+)
+
 
 def check_window(window: Window) -> Window:
-    """Return a window that can be centred on a frame, or `all`.
+    """Return a window that can be centred on a frame, as Python's own number, or `all`.
 
     Raises:
         ConfigError: it is even, below 1, or no whole number.
     """
-    if window != "all" and (not hasattr(window, "__index__") or window < 1 or window % 2 == 0):
+    if isinstance(window, str) and window == "all":
+        return "all"
+    frames = whole_number(window)
+    if frames is None or frames < 1 or frames % 2 == 0:
         raise ConfigError(
             f"window is {window!r}: must be an odd number of frames, such as 1, 3 or 5, or all"
         )
-    return window
+    return frames
 
 
 _DIGITS = 9  # of a window; no clip has as many frames
@@ -61,6 +70,39 @@ def parse_window(text: str) -> Window:
     if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
         raise ConfigError(f"window is '{text}': must be an odd number of frames, or all")
     return check_window(int(text))
+
+
+def waiting_bytes(window: int, width: int, height: int, frames: int | None = None) -> int:
+    """What frames take that wait, in float32, for those that follow in their window: half of one,
+    or all of a clip that is shorter.
+
+    Args:
+        window: frames that contribute to each one.
+        width, height: of a frame.
+        frames: of the clip; None if nobody knows.
+    """
+    waiting = window // 2 + 1
+    return (waiting if frames is None else min(waiting, frames)) * width * height * 12
+
+
+def check_room(
+    window: Window, width: int, height: int, frames: int | None = None, ensemble: int = 1
+) -> None:
+    """Whether the machine has memory for the frames that wait for their window; see
+    `waiting_bytes`. Each view of an ensemble has its own.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    room = physical_memory()
+    if window == "all" or room is None:
+        return
+    if (need := ensemble * waiting_bytes(window, width, height, frames)) > room:
+        raise ConfigError(
+            f"window is {window}: frames of {width}x{height} that wait for it would take "
+            f"{need / 2**30:,.1f} GiB of memory, and this machine has {room / 2**30:,.1f}: "
+            "use a smaller one, or --window all, for which none waits"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,12 +139,13 @@ def describe_scenes(
 
     Raises:
         ConfigError: the ensemble has a number of views that there is not.
+        DeviceMemoryError: a GPU's memory does not suffice.
         ValueError: the frames differ in size.
     """
     views = views_of(ensemble)
     engine = as_engine(model)
     scenes = []
-    with Workers(engine.workers) as workers:
+    with telling_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]
         for scene in split_scenes(_of_one_size(frames)):
             sums: list[TemporalSums] = []
@@ -198,10 +241,11 @@ def restore_stream(
 
     Raises:
         ConfigError: window is even or below 1, or the network cannot do what the effort asks.
-        ValueError: the frames differ in size, or in number from the scenes, or these are not of
-            such an ensemble.
+        DeviceMemoryError: a GPU's memory does not suffice.
+        InputError: there are not as many frames as the scenes hold.
+        ValueError: the frames differ in size, or the scenes are not of such an ensemble.
     """
-    check_window(window)
+    window = check_window(window)
     effort.check(model)
     views, refine, burst = effort.views, effort.refine, effort.burst
     if any(len(scene.contexts) != len(views) for scene in scenes):
@@ -209,7 +253,7 @@ def restore_stream(
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
-    with Workers(engine.workers) as workers:
+    with telling_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # sizes differ where one is turned
 
         def restored(runs: Sequence[SceneStream], scene: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -247,10 +291,12 @@ def restore_stream(
             ]
             yield from restored(runs, islice(checked, ends - first))
             if first + runs[0].taken != ends:
-                raise ValueError(f"a scene of {known.frames} frames ended after {runs[0].taken}")
+                raise InputError(
+                    f"a scene of {known.frames} frames ended after {runs[0].taken}: {GIVE_AGAIN}"
+                )
             first = ends
     if next(checked, None) is not None:
-        raise ValueError("more frames follow than the scenes hold")
+        raise InputError(f"more frames follow than the scenes hold: {GIVE_AGAIN}")
 
 
 def frames_before(model: Runnable, window: Window, effort: Effort) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,10 +18,11 @@ import torch
 from torch import Tensor
 
 from unsmear.engines.base import Engine, Runnable, as_engine
-from unsmear.errors import ConfigError, first_line
+from unsmear.errors import ConfigError, DeviceMemoryError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
 from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.whole import whole_number
 
 SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
 _CPU_TILE = 640
@@ -50,7 +52,7 @@ def parse_tiling(text: str) -> Tiling:
         return "auto"
     if text == "off":
         return "off"
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text, re.ASCII)
     if match is None:
         raise ConfigError(f"tile is '{text}': use auto, off, or WIDTHxHEIGHT such as 512x512")
     width, height = int(match[1]), int(match[2])
@@ -59,12 +61,19 @@ def parse_tiling(text: str) -> Tiling:
     return TileSize(height, width)
 
 
-def check_tiling(tiling: Tiling) -> None:
-    """Raise ConfigError for what is no tiling."""
-    if tiling in ("auto", "off"):
-        return
-    if not (isinstance(tiling, TileSize) and min(tiling) > 0):
-        raise ConfigError(f"tiling is {tiling!r}: must be auto, off or a TileSize, 1 pixel or more")
+def check_tiling(tiling: Tiling) -> Tiling:
+    """Return a tiling, numbers of pixels as Python's own.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(tiling, TileSize):
+        height, width = (whole_number(side) or 0 for side in tiling)
+        if min(height, width) > 0:
+            return TileSize(height, width)
+    elif tiling in ("auto", "off"):
+        return tiling
+    raise ConfigError(f"tiling is {tiling!r}: must be auto, off or a TileSize, 1 pixel or more")
 
 
 @dataclass(frozen=True)
@@ -300,10 +309,27 @@ class Tiler:
         if self._tiling == "auto" and side >= SMALLEST_TILE:
             return TileSize(side, side)
         size = "whole frames" if self._size is None else "tiles of {1}x{0}".format(*self._size)
-        raise ConfigError(
+        raise DeviceMemoryError(
             f"the GPU's memory does not suffice for {size}: use smaller tiles (--tile) or "
             f"--device cpu ({first_line(error)})"
         )
+
+
+@contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Where a GPU's memory runs out beside the levels, which alone go on in smaller tiles: in what
+    looks at whole frames.
+
+    Raises:
+        DeviceMemoryError: it did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the GPU's memory does not suffice for whole frames: use --device cpu, --burst 0, "
+            f"--refine 0 or a smaller model, such as lite ({first_line(error)})"
+        ) from None
 
 
 def prepared(frame: Tensor, engine: Engine) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import ConfigError
+from unsmear.restoration.whole import whole_number
 
 ENSEMBLES = (1, 2, 4, 8)
 """How many views there can be."""
@@ -56,14 +57,14 @@ def views_of(ensemble: int) -> tuple[View, ...]:
     turns) or 8 (mirrored too).
 
     Raises:
-        ConfigError: it has another number of views.
+        ConfigError: it has another number of views, or what is no whole number.
     """
-    if ensemble not in ENSEMBLES:
+    if (number := whole_number(ensemble)) not in ENSEMBLES:
         raise ConfigError(
-            f"ensemble is {ensemble}: must be 1 (each frame is restored once), 2, 4 or 8 views, "
+            f"ensemble is {ensemble!r}: must be 1 (each frame is restored once), 2, 4 or 8 views, "
             "each of which takes as long again"
         )
-    return _VIEWS[:ensemble]
+    return _VIEWS[:number]
 
 
 def seen_in(views: Sequence[View], frames: Iterable[Tensor]) -> list[Iterator[Tensor]]:

@@ -45,7 +45,8 @@ def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
 def rgb_from_yuv_matrix(matrix: int) -> Tensor:
     """(3, 3): R'G'B' from Y' (0..1) and colour differences (-0.5..0.5)."""
     if matrix == _YCGCO:  # whose differences are green's from luma, and half of red's from blue
-        return torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, 0.0], [1.0, -1.0, -1.0]])
+        rows = [[1.0, -1.0, 1.0], [1.0, 1.0, 0.0], [1.0, -1.0, -1.0]]
+        return torch.tensor(rows, dtype=torch.float32)
     red, blue = _LUMA_WEIGHTS[matrix]
     green = 1 - red - blue
     return torch.tensor(
@@ -118,7 +119,7 @@ def rgb_from_planes(planes: YuvPlanes) -> Tensor:
     chroma = torch.stack((planes.u, planes.v)).float().sub_(chroma_offset).div_(chroma_span)
     u, v = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
     rows = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height)).tolist()
-    rgb = torch.empty((3, height, width))
+    rgb = torch.empty((3, height, width), dtype=torch.float32)
     # Sums plane by plane: a product of 3x3 and 3xHW matrices takes three times as long.
     for color, (_, *weights) in zip(rgb, rows, strict=True):
         (one, weight), *more = [(c, w) for c, w in zip((u, v), weights, strict=True) if w]
