@@ -156,8 +156,8 @@ def restore_file(
         try:
             outcome = run.work(reader, work, sinks)
         except BaseException as error:
-            ends_alike = isinstance(error, (InputError, ConfigError, EncodeError))
-            ends_alike = ends_alike and not isinstance(error, DeviceMemoryError)
+            settled = isinstance(error, (InputError, ConfigError, EncodeError))
+            ends_alike = settled and not isinstance(error, DeviceMemoryError)
             # What is readable up to somewhere can be had by an --end, where none was given and
             # what is done holds for any.
             wants_end = isinstance(error, MidwayError) and job.get("end", "unheard of") is None
