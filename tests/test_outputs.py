@@ -85,6 +85,7 @@ def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
     clip = tmp_path / "clip.mp4"
     clip.write_text("precious")
     (tmp_path / "link.png").symlink_to(clip)
+    (tmp_path / "twin.png").hardlink_to(clip)
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     inputs = [folder, clip, None, tmp_path / "circle"]
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
@@ -96,6 +97,7 @@ def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
         (folder / "p.png", r"in\) the input"),
         (folder / "deep" / ".." / "p.png", r"in\) the input"),
         (tmp_path / "link.png", r"in\) the input"),
+        (tmp_path / "twin.png", r"in\) the input"),
         (tmp_path / "nowhere.png", "leads nowhere"),
         (tmp_path / ("x" * 300 + ".png"), "cannot write"),
     ):

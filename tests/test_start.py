@@ -151,13 +151,13 @@ def test_existing_output_is_kept_unless_asked(tmp_path, capsys, weights_file):
     assert target.stat().st_size > 100
 
 
-@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
 def test_the_input_is_never_overwritten(tmp_path, capsys, weights_file, link):
     clip = write_video(tmp_path / "clip.mp4", frames=2)
     contents = clip.read_bytes()
     target = tmp_path / "link.mp4" if link else clip
     if link:
-        target.symlink_to(clip)
+        getattr(target, link)(clip)
     with pytest.raises(SystemExit) as stop:
         main([str(clip), "-o", str(target), "-m", str(weights_file), "--overwrite"])
     assert stop.value.code == 2

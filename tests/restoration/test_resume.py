@@ -8,17 +8,16 @@ import json
 import os
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 
-from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, write_video
+from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, stamps_of, write_video
+from tests.restoration.test_scenes import FASTER, walk
 from unsmear.clip import Frame
 from unsmear.errors import DeviceMemoryError, EncodeError, MidwayError, OutputError
 from unsmear.restoration import files, sinks
@@ -27,7 +26,7 @@ from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.settings import Settings, Span, parse_time
-from unsmear.restoration.work import WorkFolder, work_path
+from unsmear.restoration.work import work_path
 from unsmear.video import writer
 from unsmear.video.encoding import ENCODERS, EncodeChoice
 from unsmear.video.images import integer_from_unit, write_image
@@ -71,9 +70,7 @@ def contents(path):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("window", "container"), [(3, "mp4"), (9, "mkv"), ("all", "mp4"), ("all", "mkv")]
-)
+@pytest.mark.parametrize(("window", "container"), [(3, "mp4"), (9, "mkv"), ("all", "mp4")])
 def test_a_video_goes_on(tmp_path, network, window, container):
     source = write_video(tmp_path / f"in.{container}", frames=FRAMES, audio=True)
     whole = tmp_path / f"whole.{container}"
@@ -116,31 +113,6 @@ def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
     assert any(f"{FRAMES} frames are given as they came in" in note for note in notes)
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
-    def acquire(lock, **_):
-        Path(lock.lock_file).touch()
-        raise NotImplementedError("FileSystem does not appear to support flock")
-
-    monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* knows no locks.*choose an output"):
-        WorkFolder(tmp_path / "out.mkv", {}).__enter__()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
-def test_a_lock_is_gone_before_it_is_free(tmp_path, monkeypatch):
-    """Or a run that waited for it would hold a file that the next one does not find."""
-    there, original = [], FileLock.release
-
-    def release(lock, force=False):
-        there.append(Path(lock.lock_file).exists())
-        original(lock, force)
-
-    with WorkFolder(tmp_path / "out.mkv", {}):
-        monkeypatch.setattr(FileLock, "release", release)
-    assert there[0] is False
-
-
 def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
     source = write_video(tmp_path / "in.mp4", frames=FRAMES)
     settings = Settings(compare="wipe")
@@ -174,6 +146,21 @@ def test_a_folder_goes_on(tmp_path, network):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
+    """Also where a cut is told by frames long before the first that is made again."""
+    source = tmp_path / "frames"
+    source.mkdir()
+    for number, frame in enumerate(walk(FASTER)):
+        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    restore_file(source, tmp_path / "whole", network, 5)
+    for after in (4, 13):  # after the hard cut, and at the one that is hard to tell
+        target = tmp_path / f"out-{after}"
+        broken_off(source, target, network, 5, Settings(), after)
+        outcome = restore_file(source, target, network, 5)
+        assert outcome == Outcome(len(FASTER) + 1, resumed=after // 4 * 4)
+        assert contents(target) == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("step", ["assemble", "publish"])
 def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatch, step):
     source = write_video(tmp_path / "in.mp4", frames=9)
@@ -198,21 +185,16 @@ def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatc
     assert contents(compare_path(target)) == contents(compare_path(whole))
 
 
-@pytest.mark.parametrize("what", ["network", "window", "settings", "source"])
+@pytest.mark.parametrize("what", ["network", "source"])
 def test_another_job_starts_over(tmp_path, network, what):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
     broken_off(source, target, network, 3, Settings(), 6)
-    settings, window = Settings(), 3
     if what == "network":
         network = mild(SMALL)
         network.head.bias.add_(0.001)
-    elif what == "window":
-        window = 5
-    elif what == "settings":
-        settings = Settings(strength=0.5)
     else:
         write_video(source, frames=10)
-    outcome = restore_file(source, target, network, window, settings)
+    outcome = restore_file(source, target, network, 3)
     assert outcome == Outcome(10 if what == "source" else 9)
 
 
@@ -222,16 +204,6 @@ def test_a_result_that_was_finished_is_not_replaced_unasked(tmp_path, network):
     with pytest.raises(OutputError, match="--overwrite"):
         restore_file(source, target, network, 3)
     restore_file(source, target, network, 3, Settings(overwrite=True))
-
-
-def test_two_runs_do_not_write_one_file(tmp_path, network):
-    source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4"
-    with (
-        WorkFolder(target, {}),
-        pytest.raises(OutputError, match="another run is writing"),
-    ):
-        restore_file(source, target, network, 3)
-    restore_file(source, target, network, 3)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatch):
@@ -298,39 +270,45 @@ def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, mon
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_threads_and_devices_are_part_of_the_job(tmp_path, network):
-    """Sums of another order have other last bits: such work is not mixed."""
-    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
-    broken_off(source, target, network, 3, Settings(), 6)
-    before = torch.get_num_threads()
-    torch.set_num_threads(before + 1)
-    try:
-        assert restore_file(source, target, network, 3).resumed == 0
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_another_process_goes_on(tmp_path, weights_file):
     """Killed for good: nothing of the first process helps the second, not even its hashes."""
-    source, target = write_video(tmp_path / "in.mp4", frames=160), tmp_path / "out.mp4"
-    command = [
-        sys.executable, "-m", "unsmear", str(source), "-o", str(target), "-m", str(weights_file),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command, env=environment)
-    while not any(work_path(target).glob("*.spool")):
-        assert first.poll() is None
-        time.sleep(0.005)
-    first.kill()
-    first.wait()
+    source = write_video(tmp_path / "in.mp4", frames=14)
+    target, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
+
+    def restored(*targets, killed, hashes):
+        return subprocess.run(
+            [sys.executable, "-c", _PROCESS, killed, source, weights_file, *targets], check=False,
+            env={**os.environ, "PYTHONHASHSEED": hashes, "OMP_NUM_THREADS": "1"},
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    assert restored(target, killed="killed", hashes="1").returncode == 9
     assert not target.exists()
-    done = subprocess.run(
-        [*command, "--json"], env={**environment, "PYTHONHASHSEED": "2"}, check=True,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["frames"] == 160
-    assert result["resumed"] >= 128
+    done = restored(target, whole, killed="", hashes="2")
+    assert done.returncode == 0, done.stderr
+    ends = [told for line in done.stdout.splitlines() if "resumed" in (told := json.loads(line))]
+    assert [(end["frames"], end["resumed"]) for end in ends] == [(14, 8), (14, 0)]
+    assert contents(target) == contents(whole)
+
+
+_PROCESS = """
+import os, sys
+from unsmear.cli import main
+from unsmear.restoration import files
+
+files._PART_FRAMES = (4, 4)
+killed, source, weights, *targets = sys.argv[1:]
+note = files.WorkFolder.note_untouched
+
+def noted(work, part, frames):
+    if killed and part == 2:  # not whole yet; nothing in the code hears of the end
+        os._exit(9)
+    note(work, part, frames)
+
+files.WorkFolder.note_untouched = noted
+for target in targets:
+    main([source, "-o", target, "-m", weights, "--json"])
+"""
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -433,6 +411,36 @@ def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, net
     assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
     restore_file(source, tmp_path / "whole.mkv", network, 3, ended)
     assert contents(target) == contents(tmp_path / "whole.mkv")
+
+
+def test_an_end_that_comes_later_replaces_a_file_that_was_put_together(
+    tmp_path, network, monkeypatch
+):
+    """One of two, when the run was broken off."""
+    source, target = write_video(tmp_path / "in.mkv", frames=9), tmp_path / "out.mkv"
+
+    def breaks(*arguments, **named):
+        raise PowerCut
+
+    settings = Settings(compare="side")
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, "assemble", breaks)  # of the comparison, which comes second
+        with pytest.raises(PowerCut):
+            restore_file(source, target, network, 3, settings)
+    assert list(work_path(target).glob("whole-sharp.*"))
+    ended = Settings(compare="side", span=Span(end=Fraction(1, 5)))  # after six
+    assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
+    assert len(stamps_of(target)) == len(stamps_of(compare_path(target))) == 6
+
+
+@pytest.mark.parametrize(("end", "resumed"), [(7, 4), (8, 8)])
+def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network, end, resumed):
+    """Parts of four: a frame that comes at the end itself is beyond it, and its part with it."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    write_video(source, pts=[*range(10)], time_base=Fraction(1, 25))
+    broken_off(source, target, network, 1, ALONE, 9)
+    ended = dataclasses.replace(ALONE, span=Span(end=Fraction(end, 25)))
+    assert restore_file(source, target, network, 1, ended) == Outcome(end, resumed=resumed)
 
 
 def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.restoration.test_scenes import FASTER, walk
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError, InputError
 from unsmear.models.flow import clip_motion
@@ -18,7 +19,7 @@ from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
 from unsmear.restoration import scene, stream, tiles
-from unsmear.restoration.effort import NETWORK_ALONE
+from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     check_room,
@@ -216,6 +217,25 @@ def test_scenes_do_not_mix(either, window):
     torch.testing.assert_close(together, alone, rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.parametrize(
+    ("config", "effort"),
+    [(SMALL, NETWORK_ALONE), (ALIGNED, Effort(refine=1, burst=1))],
+    ids=["alone", "effort"],
+)
+def test_scenes_are_the_same_wherever_a_stream_begins(config, effort):
+    """Bit for bit, also where frames long before decide whether a scene begins."""
+    network, clip = awake(config), walk(FASTER)
+    whole = list(restore_stream(network, clip, 3, effort=effort))
+    for first in (12, 13):
+        lead = min(first, frames_before(network, 3, effort))
+        part = restore_stream(
+            network, clip[first - lead :], 3, effort=effort, first=first - lead, lead=lead
+        )
+        found = list(part)
+        assert len(found) == len(clip) - first
+        assert all(torch.equal(one, two) for one, two in zip(found, whole[first:], strict=True))
+
+
 def test_frames_that_wait_must_fit_into_memory(network, monkeypatch):
     assert waiting_bytes(7, 1280, 720) == 4 * 1280 * 720 * 12
     assert waiting_bytes(7, 1280, 720, frames=2) == 2 * 1280 * 720 * 12
@@ -333,12 +353,13 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("most_kept", [0, 1 << 30])
 @pytest.mark.parametrize("tiling", ["auto", TileSize(24, 16)])
-@pytest.mark.parametrize("window", [1, 5, "all"])
-def test_workers_change_no_bit(either, monkeypatch, window, tiling, most_kept):
+@pytest.mark.parametrize(("window", "kept"), [(1, True), (5, True), (5, False), ("all", True)])
+def test_workers_change_no_bit(either, monkeypatch, window, kept, tiling):
     """Scenes of several frames and of one, features kept and dropped, large frames and small."""
-    monkeypatch.setattr(scene, "MOST_KEPT", most_kept)
+    if not kept:
+        monkeypatch.setattr(scene, "ALWAYS_KEPT", 0)
+        monkeypatch.setattr(scene, "MOST_KEPT", 0)
     monkeypatch.setattr(tiles, "_LARGE", 0 if tiling == "auto" else 1 << 30)
     clip = torch.cat([one_scene(length, 40, 56) for length in (4, 1, 2)])
 

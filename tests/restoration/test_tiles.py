@@ -152,6 +152,21 @@ def test_the_halo_holds_the_longest_trails(monkeypatch, too_small):
     assert (difference < 5e-5) == (too_small == 0)
 
 
+def test_the_halo_holds_the_trails_that_a_level_hands_on():
+    """A level without blocks: one of its pixels takes its trails from two pixels of the coarser
+    level each way, and nothing from farther away."""
+    network = awake(dataclasses.replace(TRAILS, trail_levels=(0,), decoder_blocks=(1, 0, 1)))
+    fine, coarse = network.stride(1), network.stride(2)
+    features = torch.rand(1, network.config.widths[1], 2, 16)
+    below = torch.rand(1, *network.config.channels_below(1), 1, 8, requires_grad=True)
+    with torch.enable_grad():
+        network.decode_level(1, features, [below], None)[..., 8].sum().backward()
+    assert below.grad is not None
+    seen = below.grad.abs().amax(dim=(0, 1, 2)).nonzero().flatten()
+    first, end = coarse * int(seen.min()), coarse * (int(seen.max()) + 1)
+    assert max(fine * 8 - first, end - fine * 9) == network.decode_reach(1)
+
+
 def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):
     clip = one_scene(2, 40, 200)
     whole = list(restore_stream(network, clip, 3, tiling="off"))

@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from unsmear.cli import main
+from unsmear.restoration import files
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # Children are forked by a process that has imported everything and computed nothing: where threads
@@ -39,7 +41,15 @@ class Ended:
     shown: str
 
 
-def run(arguments: list[str], log: Path, *, limit: float, kill_after: float | None = None) -> Ended:
+def run(
+    arguments: list[str],
+    log: Path,
+    *,
+    limit: float,
+    kill_after: float | None = None,
+    ripe: Callable[[], bool] = lambda: True,
+    part: int | None = None,
+) -> Ended:
     """Run `unsmear` with arguments in a child.
 
     Args:
@@ -47,14 +57,21 @@ def run(arguments: list[str], log: Path, *, limit: float, kill_after: float | No
         log: file for what it writes.
         limit: seconds after which it counts as hanging and is killed.
         kill_after: seconds after which it is killed on purpose.
+        ripe: the seconds count from when this is true.
+        part: frames of a part of a result, which are usually many; None: as many as usual.
     """
     began, peak = time.monotonic(), 0
-    child = _CLEAN.Process(target=_child, args=(arguments, log))
+    ripened: float | None = None
+    child = _CLEAN.Process(target=_child, args=(arguments, log, part))
     child.start()
     assert child.pid is not None
     while child.is_alive():
         peak = max(peak, _resident(child.pid))
-        if time.monotonic() - began > (limit if kill_after is None else kill_after):
+        now = time.monotonic()
+        if kill_after is not None and ripened is None and ripe():
+            ripened = now
+        killed = ripened is not None and kill_after is not None and now - ripened >= kill_after
+        if killed or now - began > limit:
             child.kill()
             break
         time.sleep(0.002 if kill_after is not None else 0.01)
@@ -64,13 +81,15 @@ def run(arguments: list[str], log: Path, *, limit: float, kill_after: float | No
     return Ended(child.exitcode, time.monotonic() - began, peak, shown)
 
 
-def _child(arguments: list[str], log: Path) -> None:
+def _child(arguments: list[str], log: Path, part: int | None) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     # pytest puts objects of its own in their place.
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     torch.set_num_threads(1)
+    if part is not None:
+        files._PART_FRAMES = (part, part)
     try:
         main(arguments)
         code = 0

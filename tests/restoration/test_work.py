@@ -1,0 +1,122 @@
+"""The folder in which a result grows: whose it is, and for which job."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from filelock import FileLock
+
+from tests.conftest import mild, write_video
+from unsmear.engines.base import TorchEngine
+from unsmear.errors import OutputError
+from unsmear.restoration import files
+from unsmear.restoration.effort import Effort
+from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings, Span
+from unsmear.restoration.work import WorkFolder
+from unsmear.video.encoding import ENCODERS, EncodeChoice
+
+
+@pytest.fixture
+def network():
+    return mild()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def acquire(lock, **_):
+        Path(lock.lock_file).touch()
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* knows no locks.*choose an output"):
+        WorkFolder(tmp_path / "out.mkv", {}).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+def test_a_lock_is_gone_before_it_is_free(tmp_path, monkeypatch):
+    """Or a run that waited for it would hold a file that the next one does not find."""
+    there, original = [], FileLock.release
+
+    def release(lock, force=False):
+        there.append(Path(lock.lock_file).exists())
+        original(lock, force)
+
+    with WorkFolder(tmp_path / "out.mkv", {}):
+        monkeypatch.setattr(FileLock, "release", release)
+    assert there[0] is False
+
+
+def test_two_runs_do_not_write_one_file(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4"
+    with (
+        WorkFolder(target, {}),
+        pytest.raises(OutputError, match="another run is writing"),
+    ):
+        restore_file(source, target, network, 3)
+    restore_file(source, target, network, 3)
+
+
+class Elsewhere(TorchEngine):
+    """Says that it is on another device."""
+
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize("window", [3, "all"])
+def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeypatch, window):
+    """Each thing alone makes another job, and what decides nothing makes the same."""
+    source, target, jobs = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4", []
+
+    class Told(BaseException):
+        """Of the job, before any work."""
+
+    def told(_target, job):
+        jobs.append(json.dumps(WorkFolder(target, job)._job))
+        raise Told
+
+    def ask(model=network, window=window, settings=Settings()):
+        with monkeypatch.context() as patched, pytest.raises(Told):
+            patched.setattr(files, "WorkFolder", told)
+            restore_file(source, target, model, window, settings)
+
+    ask()
+    ask(settings=Settings(overwrite=True))
+    assert jobs.pop() == jobs[0]
+    ask(window=5)
+    for settings in (
+        Settings(strength=0.5), Settings(compare="wipe"), Settings(span=Span(end=Fraction(1, 20))),
+        Settings(effort=Effort(burst=0)), Settings(encode=EncodeChoice(crf=30)),
+    ):  # fmt: skip
+        ask(settings=settings)
+    engine = TorchEngine(network)
+    for name, value in (("name", "other"), ("threads", engine.threads + 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, name, value)
+            ask(model=engine)
+    ask(model=Elsewhere(network))
+    for module, name, value in (
+        (files, "__version__", "0"), (av, "__version__", "0"), (files, "_PART_FRAMES", (5, 5)),
+    ):  # fmt: skip
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, value)
+            ask()
+    for changed in ({"crf": 40}, {"options": {"preset": "slow"}}):
+        with monkeypatch.context() as patched:
+            row = dataclasses.replace(ENCODERS["h264"], **changed)
+            patched.setitem(ENCODERS, "h264", row)
+            ask()
+    network.head.bias.add_(0.001)
+    ask()
+    network.head.bias.sub_(0.001)
+    moment = source.stat().st_mtime_ns + 1_000_000_000  # of another file of the same size
+    os.utime(source, ns=(moment, moment))
+    ask()
+    assert len(set(jobs)) == len(jobs)
