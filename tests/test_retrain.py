@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -106,24 +108,37 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
     assert zoo.WEIGHTS_FOLDER not in out.parents
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to threads")
 def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkeypatch):
     """The command takes longer over it than the quarter of a second that `subprocess` grants."""
-    saved = tmp_path / "saved"
+    begun, told, saved = (tmp_path / name for name in ("begun", "told", "saved"))
     saving = (
-        "import os, pathlib, signal, time\n"
-        "try:\n"
-        "    os.kill(os.getppid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
-        "    time.sleep(9)\n"
-        "except KeyboardInterrupt:\n"
-        f"    time.sleep(0.35); pathlib.Path({str(saved)!r}).touch(); raise SystemExit(130)\n"
+        "import pathlib, sys, time\n"
+        "begun, told, saved = map(pathlib.Path, sys.argv[1:])\n"
+        "begun.touch()\n"
+        "while not told.exists():\n"
+        "    time.sleep(0.01)\n"
+        "time.sleep(0.35)\n"
+        "saved.touch()\n"
+        "raise SystemExit(130)\n"
     )
-    command = [sys.executable, "-S", "-c", saving]
+    command = [sys.executable, "-S", "-c", saving, *map(str, (begun, told, saved))]
+
+    def interrupt() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        # To that thread: one to the process could arrive by another, when the test is over.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        told.touch()
+
     monkeypatch.setattr(retrain, "commands", lambda *_, **__: [command, ["never"]])
     monkeypatch.setattr(sys, "argv", ["retrain.py", "lite", "--data", "photos"])
     usual = signal.getsignal(signal.SIGINT)
+    terminal = threading.Thread(target=interrupt, daemon=True)
+    terminal.start()
     with pytest.raises(SystemExit) as stopped:
         retrain.main()
+    terminal.join()
     assert stopped.value.code == 130
     assert saved.exists()
     assert signal.getsignal(signal.SIGINT) is usual
