@@ -22,6 +22,8 @@ from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself
+if sys.platform == "linux":  # processes meet on this machine, whatever its name resolves to
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 settings.register_profile(
     "unsmear", deadline=None, max_examples=14, suppress_health_check=[HealthCheck.too_slow]
