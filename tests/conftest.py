@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,16 +18,46 @@ import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, register_random, settings
 
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself
+if sys.platform == "linux":  # processes meet on this machine, whatever its name resolves to
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+if "MPLCONFIGDIR" not in os.environ:  # Matplotlib's list of fonts, else written below the home
+    os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
+
+class TorchRandom:
+    """Torch's global generator as Hypothesis takes one: begun anew for each example, so that what
+    failed fails again, and is what a smaller one is compared with.
+    """
+
+    def seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def getstate(self) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def setstate(self, state: torch.Tensor) -> None:
+        torch.set_rng_state(state)
+
+
+TORCH_RANDOM = TorchRandom()  # Hypothesis keeps but a weak reference
+register_random(TORCH_RANDOM)
+
+# Not `derandomize`: of a few examples a run, other runs should try others. A failure is told with
+# what makes it again (`@reproduce_failure`), on a machine that has no examples of earlier runs too.
 settings.register_profile(
-    "unsmear", deadline=None, max_examples=14, suppress_health_check=[HealthCheck.too_slow]
+    "unsmear",
+    deadline=None,
+    max_examples=14,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("unsmear")
 

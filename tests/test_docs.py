@@ -22,7 +22,7 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 def commands(page: Path) -> list[list[str]]:
     """What follows `unsmear` on each line of the page's blocks, torchrun's too."""
-    lines = [line for kind, block in FENCED.findall(page.read_text()) if not kind
+    lines = [line for kind, block in FENCED.findall(page.read_text(encoding="utf-8")) if not kind
              for line in block.splitlines()]  # fmt: skip
     found = []
     for line in lines:
@@ -58,8 +58,8 @@ def test_python_for_researchers_runs(tmp_path, monkeypatch):
         write_image(tmp_path / "GOPRO" / "test" / "G1" / side / "0.png", frame)
     monkeypatch.chdir(tmp_path)
 
-    blocks = [block for kind, block in FENCED.findall((ROOT / "docs/research.md").read_text())
-              if kind == "python"]  # fmt: skip
+    page = (ROOT / "docs/research.md").read_text(encoding="utf-8")
+    blocks = [block for kind, block in FENCED.findall(page) if kind == "python"]
     assert len(blocks) == 4
     before = dict(FUSIONS)
     try:

@@ -63,14 +63,16 @@ def test_every_run_needs_its_command(model_card):
 def test_released_cards_have_a_command_for_each_run(model_card, name):
     origin = released_provenance(ZOO[name])
     assert origin is not None
-    commands = model_card.commands_of((ROOT / "model_cards" / f"{name}.md").read_text())
+    commands = model_card.commands_of(
+        (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
+    )
     model_card.training_runs(origin, commands)  # as many as there were runs
     assert all("unsmear train --preset" in command for command in commands)
 
 
 @pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])
 def test_released_cards_tell_how_the_row_is_trained_anew(model_card, name):
-    card = (ROOT / "model_cards" / f"{name}.md").read_text()
+    card = (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
     assert "\n".join(model_card.retraining(name, model_card.commands_of(card))) in card
 
 
@@ -91,7 +93,7 @@ def test_the_table_has_the_frame_that_gains_least(model_card):
 
 @pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])
 def test_released_cards_tell_the_worst_frames_that_records_have(model_card, name):
-    card = (ROOT / "model_cards" / f"{name}.md").read_text()
+    card = (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
     evaluation = json.loads((ROOT / "benchmarks/results" / f"eval-{name}.json").read_text())
     assert "| gain | worst frame |" in card
     for row in evaluation["sequences"]:
@@ -109,5 +111,5 @@ def test_a_card_is_printed_or_written_whole(model_card, tmp_path, monkeypatch, c
     monkeypatch.setattr("sys.argv", [*asked, "--out", str(tmp_path / "lite.md")])
     model_card.main()
     assert capsys.readouterr().out == ""
-    assert (tmp_path / "lite.md").read_text() == "# lite\n"
+    assert (tmp_path / "lite.md").read_text(encoding="utf-8") == "# lite\n"
     assert len(list(tmp_path.iterdir())) == 1

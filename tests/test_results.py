@@ -143,10 +143,10 @@ def test_check_fails_for_a_page_that_was_touched(results, tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
     results.main()
     touched = tmp_path / "results.md"
-    touched.write_text(results.page() + "by hand")
+    touched.write_text(results.page() + "by hand", encoding="utf-8")
     monkeypatch.setattr(results, "PAGE", touched)
     with pytest.raises(SystemExit, match=r"run scripts/results\.py"):
         results.main()
     monkeypatch.setattr(sys, "argv", ["results.py"])
     results.main()
-    assert touched.read_text() == results.page()
+    assert touched.read_text(encoding="utf-8") == results.page()

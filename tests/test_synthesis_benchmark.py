@@ -12,7 +12,6 @@ from tests.conftest import load_script, write_video
 from tests.restoration.test_sharpness import dead_leaves
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.camera import CROP, MEASURES, CameraRecord
-from unsmear.train.config import PRESETS
 from unsmear.video.images import integer_from_unit, write_image
 
 
@@ -59,7 +58,7 @@ def test_a_single_frame_shows_no_step(bench, tmp_path):
         list(bench.real_pieces(tmp_path / "still.mp4", 3, torch.Generator()))
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", ["lite", "paper"])  # clips coded, and not
 def test_any_preset_gives_pieces_of_two_frames(bench, photographs, name):
     batches = bench.open_batches([photographs], [], name, 0)
     blurry = batches.draw(0).blurry

@@ -217,7 +217,7 @@ def test_the_command_measures_a_model_and_writes_every_report(
     shown = capsys.readouterr().out
     assert "8 frames" in shown
     assert "31.61" in shown
-    text = files[0].read_text()
+    text = files[0].read_text(encoding="utf-8")
     assert "| GOPR0384 | 5 |" in text
     assert "| all frames | 8 |" in text
     assert "| mean of sequences | 8 |" in text

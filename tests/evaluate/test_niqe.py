@@ -276,14 +276,14 @@ def test_the_command_shows_it_for_blurry_restored_and_sharp(tmp_path, weights_fi
     base = ["eval", "--data", str(tmp_path / "set"), "-m", str(weights_file), "--device", "cpu"]
     reports = ["--json", str(files["r.json"]), "--markdown", str(files["r.md"])]
     main([*base, *reports])
-    assert "NIQE" not in capsys.readouterr().out + files["r.md"].read_text()
+    assert "NIQE" not in capsys.readouterr().out + files["r.md"].read_text(encoding="utf-8")
     assert json.loads(files["r.json"].read_text())["remarks"] == []
     main([*base, "--niqe", *reports])
     shown = capsys.readouterr().out
     assert shown.count("NIQE") == 4  # three columns and a remark
     assert "not with published ones" in " ".join(shown.split())
-    assert "| NIQE blurry | NIQE | NIQE sharp |" in files["r.md"].read_text()
-    assert "not with published ones" in files["r.md"].read_text()
+    assert "| NIQE blurry | NIQE | NIQE sharp |" in files["r.md"].read_text(encoding="utf-8")
+    assert "not with published ones" in files["r.md"].read_text(encoding="utf-8")
     record = json.loads(files["r.json"].read_text())
     (remark,) = record["remarks"]
     assert remark.startswith("NIQE")

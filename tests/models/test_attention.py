@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unsmear.models.attention import (
+    Descriptor,
     FactorizedAttention,
     distribute,
     spatial_squeeze,
@@ -189,13 +191,23 @@ def test_every_parameter_gets_a_gradient():
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_softmax_stays_float32_under_autocast():
+def test_what_is_summed_stays_float32_under_autocast():
     # 16384 equal pixels: a bfloat16 softmax, or sums in bfloat16, would lose the last ones.
     module = FactorizedAttention(4, spatial_maps=2, temporal_maps=2)
     x = torch.randn(1, 2, 4, 128, 128)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         descriptor = module.describe(x)
         fused = module.fuse(x[:, 0], descriptor)
+        temporal, mixed = module.temporal_logits(descriptor.pooled), module.mix(descriptor)
+        summed = module.sum(descriptor).mean()
+    exactly, double = copy.deepcopy(module).double(), Descriptor(*(y.double() for y in descriptor))
+    for got, wanted in (
+        (temporal, exactly.temporal_logits(double.pooled)),
+        (mixed, exactly.mix(double)),
+        (summed.flatten(1, 2), exactly.mix(double)),
+    ):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
     assert descriptor.squeezed.dtype == descriptor.pooled.dtype == torch.float32
     with torch.no_grad():
         logits = torch.autocast("cpu", dtype=torch.bfloat16)

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from tests.conftest import SMALL, picture, write_video
+from tests.conftest import ALIGNED, SMALL, picture, write_video
 from unsmear.cli import main
 from unsmear.data.changes import SynthesisChanges
 from unsmear.data.pairs import find_pairs
@@ -17,7 +17,7 @@ from unsmear.errors import CombinedError, ConfigError, InputError, ModelError, O
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.zoo import Entry
+from unsmear.models.zoo import Entry, load_model
 from unsmear.train import preflight
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
@@ -25,6 +25,7 @@ from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.loop import STATE_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import TrainState
+from unsmear.train.teaching import identity_of
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -81,6 +82,45 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
     assert len(plan.files.photographs) == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_each_setting_that_is_asked_for_is_that_of_the_run(
+    stills, tmp_path, monkeypatch, weights_file
+):
+    """It, and no other: of all that a request holds but what is checked above."""
+    aligned = Entry(name="tiny", summary="", config=ALIGNED, window=3)
+    monkeypatch.setitem(zoo.ZOO, "tiny", aligned)
+    (stage,) = CONFIG.stages
+    name = identity_of(load_model(str(weights_file)))
+    taught = dataclasses.replace(CONFIG, teacher=name, teacher_weight=0.25)
+    wanted = {
+        "steps": (8, {"stages": (dataclasses.replace(stage, steps=8),)}),
+        "clips": (12, {"stages": (dataclasses.replace(stage, clips=12),), "shards": 4}),
+        "frames": (2, {"stages": (dataclasses.replace(stage, frames=2),)}),
+        "crop": (48, {"stages": (dataclasses.replace(stage, crop=48),)}),
+        "seed": (3, {"seed": 3}),
+        "learning_rate": (1e-3, {"learning_rate": 1e-3}),
+        "loss": ("l1", {"loss": "l1"}),
+        "frequency_weight": (0.1, {"frequency_weight": 0.1}),
+        "compile": ("off", {"compile": "off"}),
+        "precision": ("bfloat16", {"precision": "bfloat16"}),
+        "pair_share": (0.75, {"pair_share": 0.75}),
+        "refine_share": (0.5, {"refine_share": 0.5}),
+        "synthesis": (
+            SynthesisChanges(blur_mean=11),
+            {"synthesis": dataclasses.replace(CONFIG.synthesis, blur_mean=11)},
+        ),
+        "teacher": (str(weights_file), {"teacher": name, "teacher_weight": 1.0}),
+    }
+    for name, (value, change) in wanted.items():
+        plan = prepare(request(stills, tmp_path, **{name: value}))
+        assert plan.config == dataclasses.replace(CONFIG, **change), name
+    asked = request(stills, tmp_path, teacher=str(weights_file), teacher_weight=0.25)
+    assert prepare(asked).config == taught
+    of_no_setting = {"data", "preset", "out", "val", "shake", "device", "weights"}
+    of_no_setting |= {"teacher_weight", "workers", "stop_after", "threads"}
+    fields = {field.name for field in dataclasses.fields(Request)}
+    assert {*wanted} == fields - of_no_setting
 
 
 def test_everything_wrong_is_told_at_once(stills, tmp_path):

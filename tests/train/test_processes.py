@@ -111,14 +111,16 @@ def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):
         assert draws is batches
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with drawing(batches, 4, CPU, 2) as draws:
-        for step in range(1, 4):
-            here, there = batches.draw(step), draws.draw(step)
-            assert len(there.tensors) == 5
-            for one, other in zip(here.tensors, there.tensors, strict=True):
-                assert torch.equal(one, other)
-            assert torch.equal(here.motion, clip_motion(here.blurry))
-    torch.set_num_threads(threads)
+    try:
+        with drawing(batches, 4, CPU, 2) as draws:
+            for step in range(1, 4):
+                here, there = batches.draw(step), draws.draw(step)
+                assert len(there.tensors) == 5
+                for one, other in zip(here.tensors, there.tensors, strict=True):
+                    assert torch.equal(one, other)
+                assert torch.equal(here.motion, clip_motion(here.blurry))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_gpu_has_a_process_for_every_two_cores():

@@ -12,6 +12,7 @@ from tests.conftest import _write_tone, mild, picture
 from tests.video.test_files import rewrite
 from tests.video.test_streams import _header
 from unsmear.restoration.files import restore_file
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video import streams
 from unsmear.video.reader import VideoReader
 from unsmear.video.routes import Sound
@@ -80,6 +81,61 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
         (note,) = (note for note in Origin.of(reader, f".{target}").notes if "audio" in note)
     assert told in note
     assert ("instead" in note) == ("instead" in told)
+
+
+def sounding(begins, silent):
+    """Sound that begins at a time, and is silent for a while, both in samples. Neither MP4 nor WebM
+    takes it as it is.
+    """
+
+    def add(container):
+        track = container.add_stream("pcm_u8", rate=48000, layout="mono")
+
+        def write():
+            wave = (128 + 64 * np.sin(np.arange(24000) / 20)).astype(np.uint8)
+            wave[:silent] = 128
+            for at in range(0, len(wave), 960):
+                frame = av.AudioFrame.from_ndarray(wave[None, at : at + 960], "u8", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = (
+                    48000,
+                    begins + at,
+                    Fraction(1, 48000),
+                )
+                container.mux(track.encode(frame))
+
+        return write
+
+    return add
+
+
+def sounds_from(path):
+    """When something is heard, in seconds after the first picture is seen."""
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0))
+        container.seek(0)
+        to_float = av.AudioResampler("fltp")
+        for decoded in container.decode(audio=0):
+            (frame,) = to_float.resample(decoded)
+            if (heard := (np.abs(frame.to_ndarray()[0]) > 1 / 8).nonzero()[0]).size:
+                at = decoded.pts * decoded.time_base + Fraction(int(heard[0]), frame.sample_rate)
+                return float(at - first.pts * first.time_base)
+    raise AssertionError("silent")
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+@pytest.mark.parametrize(("begins", "silent"), [(24000, 0), (0, 24000 - 4800)])
+@pytest.mark.parametrize("start", [None, Fraction(1, 5)])
+def test_converted_sound_stays_with_the_picture(tmp_path, kind, begins, silent, start):
+    """Whether the track begins late or something is heard late in it; a stretch begins at zero."""
+    source = clip(tmp_path / "in.mkv", sounding(begins, silent), frames=6)
+    target, notes = tmp_path / f"out.{kind}", []
+    settings = Settings(span=Span(start=start))
+    restore_file(source, target, mild(), 1, settings, on_note=notes.append)
+    assert any("becomes" in note for note in notes)
+    late = sounds_from(source)
+    assert late == pytest.approx((begins + silent) / 48000, abs=2e-3)
+    # Codecs blur what begins suddenly.
+    assert sounds_from(target) == pytest.approx(late - float(start or 0), abs=0.015)
 
 
 def changing(container):

@@ -15,21 +15,25 @@ from unsmear.video.timecode import later, with_later_time_code
 NTSC, FILM = Fraction(30000, 1001), Fraction(24000, 1001)
 
 
-def counted(each, dropped):
-    """All time codes of a day, as text without what separates the frames."""
-    for hour, minute, second, frame in product(range(24), range(60), range(60), range(each)):
+def counted(each, dropped, hours):
+    """All time codes of some hours, as text without what separates the frames."""
+    for hour, minute, second, frame in product(hours, range(60), range(60), range(each)):
         if not (minute % 10 and second == 0 and frame < dropped):
             yield f"{hour:02}:{minute:02}:{second:02}", f"{frame:02}"
 
 
 @pytest.mark.parametrize(("rate", "sign", "dropped"), [(NTSC, ";", 2), (Fraction(10), ":", 0)])
 def test_time_codes_are_those_of_counting(rate, sign, dropped):
-    first = f"00:00:00{sign}00"
-    for number, (time, frame) in enumerate(counted(round(rate), dropped)):
+    first, number = f"00:00:00{sign}00", 0
+    for number, (time, frame) in enumerate(counted(round(rate), dropped, range(2))):
         if number % 1009 == 0 or 1790 < number < 1810 or 17970 < number < 17990:
             assert later(first, number, rate) == f"{time}{sign}{frame}"
             assert later(f"{time}{sign}{frame}", 0, rate) == f"{time}{sign}{frame}"
-    assert later(first, number + 1, rate) == first  # a day later
+    day = 12 * (number + 1)
+    assert later(first, day, rate) == first
+    for before in (1, 2 * round(rate), 600 * round(rate)):
+        last = list(counted(round(rate), dropped, [23]))[-before]
+        assert later(first, day - before, rate) == sign.join(last)
 
 
 def test_time_codes_go_on_from_any():
