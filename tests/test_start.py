@@ -35,7 +35,7 @@ def test_training_rooms_need_neither_pyav_nor_cyclopts():
 
 
 def test_version_agrees_with_the_package(capsys):
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == unsmear.__version__
 
 
@@ -212,5 +212,5 @@ def test_ctrl_c_is_answered_from_the_first_import_on(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "unsmear: interrupted\n")
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"]["unsmear"] == "unsmear.__main__:main"
