@@ -101,14 +101,19 @@ def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
         return list(pool.map(read_image, paths))
 
 
+def check_alike(path: Path, frame: Tensor, first_path: Path, first: Tensor) -> None:
+    """Raise InputError where a frame (3, H, W) is not of the size of its sequence's first."""
+    if frame.shape != first.shape:
+        sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, first.shape)]
+        raise InputError(
+            f"'{path}' has {sizes[0]} pixels: all frames of a sequence must be of the size of "
+            f"'{first_path.name}', {sizes[1]}; remove it, or make it so large"
+        )
+
+
 def _stack(paths: Sequence[Path], frames: Sequence[Tensor]) -> Tensor:
     for path, frame in zip(paths, frames, strict=True):
-        if frame.shape != frames[0].shape:
-            sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, frames[0].shape)]
-            raise InputError(
-                f"'{path}' has {sizes[0]} pixels: all frames of a sequence must be of the size of "
-                f"'{paths[0].name}', {sizes[1]}; remove it, or make it so large"
-            )
+        check_alike(path, frame, paths[0], frames[0])
     return torch.stack([eight_bit(frame) for frame in frames])
 
 

@@ -13,9 +13,8 @@ from statistics import fmean
 from torch import Tensor
 
 from unsmear.data.light import round_to_8_bit
-from unsmear.data.pairs import PairedSequence
+from unsmear.data.pairs import PairedSequence, check_alike
 from unsmear.engines.base import Runnable
-from unsmear.errors import InputError
 from unsmear.evaluate.metrics import gain, psnr, ssim
 from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.stream import restore_stream
@@ -121,14 +120,9 @@ def read_frames(paths: Sequence[Path]) -> Iterator[Tensor]:
     Raises:
         InputError: a file cannot be read, or sizes differ.
     """
-    size = None
+    first: Tensor | None = None
     for path in paths:
         frame = eight_bit(read_image(path))
-        if size is not None and frame.shape != size:
-            raise InputError(
-                f"'{path}' has {frame.shape[-1]}x{frame.shape[-2]} pixels: all frames of a "
-                f"sequence must be of the size of '{paths[0].name}', {size[-1]}x{size[-2]}; remove "
-                "it, or make it so large"
-            )
-        size = frame.shape
+        first = frame if first is None else first
+        check_alike(path, frame, paths[0], first)
         yield unit_from_integer(frame)

@@ -25,14 +25,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unsmear.errors import ConfigError
 from unsmear.models.align import smoothed, warp
 from unsmear.models.attention import no_autocast
 from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.whole import whole_number
+from unsmear.restoration.whole import check_count
 
 MOST_BURST = 4
 """Frames on each side; further ones have moved too far to fit."""
@@ -56,13 +55,8 @@ def check_burst(burst: int) -> int:
     Raises:
         ConfigError: it is none, or no whole number.
     """
-    side = whole_number(burst)
-    if side is None or not 0 <= side <= MOST_BURST:
-        raise ConfigError(
-            f"burst is {burst!r}: must be from 0 (each frame stays as the network made it) to "
-            f"{MOST_BURST} restored frames on each side"
-        )
-    return side
+    none = "each frame stays as the network made it"
+    return check_count("burst", burst, MOST_BURST, none=none, unit="restored frames on each side")
 
 
 class _Restored(NamedTuple):

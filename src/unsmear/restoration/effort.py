@@ -9,7 +9,7 @@ from unsmear.errors import ConfigError
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.burst import check_burst
 from unsmear.restoration.views import View, views_of
-from unsmear.restoration.whole import whole_number
+from unsmear.restoration.whole import check_count
 
 MOST_REFINE = 3
 """Times that a network goes over its own results; already the second brings nothing more."""
@@ -21,13 +21,8 @@ def check_refine(refine: int) -> int:
     Raises:
         ConfigError: it cannot, or that is no whole number.
     """
-    times = whole_number(refine)
-    if times is None or not 0 <= times <= MOST_REFINE:
-        raise ConfigError(
-            f"refine is {refine!r}: must be from 0 (each frame is restored once) to "
-            f"{MOST_REFINE} times more"
-        )
-    return times
+    none = "each frame is restored once"
+    return check_count("refine", refine, MOST_REFINE, none=none, unit="times more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ def claimed(out: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(out, error) from None
     except NotImplementedError:
-        pass
+        pass  # the file system knows no locks
     try:
         yield
     finally:

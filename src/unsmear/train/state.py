@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,11 @@ class TrainState:
                 initial weights.
         """
         check_resumable(path, config, initial)
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata: Mapping[str, str] = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        with _resuming(path), safe_open(path, framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             step, seconds = int(metadata["step"]), float(metadata["seconds"])
             parent = _parent_in(metadata, initial)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise ModelError(f"cannot resume from '{path}': {error}") from None
         try:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))
@@ -176,13 +174,10 @@ def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None
     Raises:
         ModelError: unreadable, or of a run with other settings or other initial weights.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
+    with _resuming(path), safe_open(path, framework="pt") as file:
+        metadata: Mapping[str, str] = file.metadata() or {}
         saved = json.loads(metadata["config"])
         parent = _parent_in(metadata, initial)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelError(f"cannot resume from '{path}': {error}") from None
     free = {"log_every", "validate_every", "checkpoint_every", "compile"}
     before = _plain_defaults() | saved
     before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
@@ -207,9 +202,15 @@ def step_in(path: Path) -> int:
     Raises:
         ModelError: unreadable, or no state file.
     """
+    with _resuming(path), safe_open(path, framework="pt") as file:
+        return int((file.metadata() or {})["step"])
+
+
+@contextmanager
+def _resuming(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a state file is read, or lacks in it, into ModelError."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return int((file.metadata() or {})["step"])
+        yield
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(f"cannot resume from '{path}': {error}") from None
 
