@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import reduce
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -213,13 +214,15 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
     for row in range(0, count, _ROWS):
         rows = slice(row * _HOP, (min(row + _ROWS, count) + 1) * _HOP)
         windows = padded[:, rows].unfold(1, _WINDOW, _HOP).unfold(2, _WINDOW, _HOP)
-        spectra = torch.fft.rfft2(windows * taper, norm="ortho")
+        # Window by window in memory, which a product of overlapping ones is not by itself.
+        tapered = torch.mul(windows, taper, out=own.new_empty(windows.shape))
+        spectra = torch.fft.rfft2(tapered, norm="ortho")
         joined = torch.fft.irfft2(_joined(spectra), s=taper.shape, norm="ortho") * taper
         parts = joined.flatten(0, 1).flatten(1).t()[None]  # (1, pixels of a window, windows)
         strip = out[rows]
         strip += functional.fold(parts, strip.shape, _WINDOW, stride=_HOP)[0, 0]
     joined = out[_HOP : _HOP + height, _HOP : _HOP + width]
-    least, most = stack.aminmax(dim=0)
+    least, most = (reduce(of, stack.unbind()) for of in (torch.minimum, torch.maximum))
     return joined.clamp(least - _BEYOND, most + _BEYOND)
 
 
