@@ -61,8 +61,8 @@ def evaluate(
         ensemble: As for restoring.
         refine: As for restoring.
         burst: As for restoring.
-        protocol: basicsr2d, matlab3d, cdvd, estrnn or estrnn-gopro-ds: published numbers differ in
-            what they count.
+        protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or shiftnet: published numbers
+            differ in what they count.
         table1: Also print Table 1 of the paper with the measured row.
         markdown: File for the tables.
         json: File for all numbers, each frame's too.

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from unsmear.evaluate.metrics import psnr, ssim, temporal_error, volume_ssim
+from unsmear.evaluate.metrics import mirrored_ssim, psnr, ssim, temporal_error, volume_ssim
 
 
 @given(st.integers(11, 40), st.integers(11, 40), st.floats(0.001, 0.5), st.integers(0, 1000))
@@ -69,6 +70,23 @@ def test_volume_ssim_agrees_with_a_direct_computation(noise):
     assert volume_ssim(restored, sharp) == pytest.approx(
         direct_volume_ssim(restored.numpy(), sharp.numpy()), abs=1e-9
     )
+
+
+@pytest.mark.parametrize("size", [(3, 9, 13), (3, 4, 5)])  # the second is less than the window
+def test_mirrored_ssim_agrees_with_scipy(size):
+    """As Shift-Net computes it, with what `gaussian_filter` does unless it is told otherwise."""
+    sharp = torch.rand(size, dtype=torch.float64)
+    restored = (sharp + 0.1 * torch.randn(size)).clamp(0, 1)
+
+    def blur(x):
+        return gaussian_filter(x, 1.5)
+
+    x, y = restored.numpy(), sharp.numpy()
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+    top = (2 * mx * my + 0.01**2) * (2 * cov + 0.03**2)
+    values = top / ((mx**2 + my**2 + 0.01**2) * (vx + vy + 0.03**2))
+    assert mirrored_ssim(restored, sharp) == pytest.approx(float(values.mean()), abs=1e-12)
 
 
 def test_flicker_counts_changing_errors_only():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unsmear.errors import ConfigError, InputError
-from unsmear.evaluate.metrics import psnr, ssim, volume_ssim
+from unsmear.evaluate.metrics import mirrored_ssim, psnr, ssim, volume_ssim
 from unsmear.evaluate.protocol import PROTOCOLS, find_protocol
 
 BASE = find_protocol("basicsr2d")
@@ -20,7 +20,7 @@ def pair(height=40, width=48):
 
 
 def test_every_protocol_has_a_name_of_its_own():
-    names = ["basicsr2d", "matlab3d", "cdvd", "estrnn", "estrnn-gopro-ds"]
+    names = ["basicsr2d", "matlab3d", "cdvd", "estrnn", "estrnn-gopro-ds", "shiftnet"]
     assert [protocol.name for protocol in PROTOCOLS] == names
     with pytest.raises(ConfigError, match=", ".join(names)):
         find_protocol("mine")
@@ -87,6 +87,26 @@ def test_shrinking_weighs_pixels_by_the_area_they_share():
     rows, columns = (torch.block_diag(*[thirds] * (side // 4)) for side in frame.shape[-2:])
     expected = rows @ frame @ columns.T
     torch.testing.assert_close(protocol.resize(frame), expected, atol=1e-6, rtol=0)
+
+
+def test_shiftnet_rounds_nothing_and_counts_whole_blocks():
+    protocol = find_protocol("shiftnet")
+    between = torch.tensor([-0.1, 0.4 / 255, 0.5, 1.1])
+    assert torch.equal(protocol.quantize(between), between.clamp(0, 1))
+    restored, sharp = pair()
+    assert protocol.scores(restored, sharp) == (
+        psnr(restored, sharp), mirrored_ssim(restored, sharp)
+    )  # fmt: skip
+    assert protocol.counted(52) == range(2, 50)
+    assert protocol.counted(99) == range(2, 50)
+    assert protocol.counted(100) == range(2, 98)
+    gopro = [100] * 9 + [134, 77]  # frames of its test sequences
+    assert sum(len(protocol.counted(frames)) for frames in gopro) == 1008
+    with pytest.raises(InputError, match="blocks of 48: a sequence of 51 frames has none left"):
+        protocol.counted(51)
+    plain = {"eight_bit": "round", "skip": 0, "block": 1, "ssim": "plane"}
+    names = {"name": BASE.name, "summary": BASE.summary}
+    assert dataclasses.replace(protocol, **plain, **names) == BASE
 
 
 def test_frames_too_small_for_ssim_are_named():

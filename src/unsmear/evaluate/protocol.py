@@ -15,7 +15,13 @@ from torch import Tensor
 
 from unsmear.data.light import round_to_8_bit
 from unsmear.errors import ConfigError, InputError
-from unsmear.evaluate.metrics import WINDOW, psnr, ssim, volume_ssim
+from unsmear.evaluate.metrics import WINDOW, mirrored_ssim, psnr, ssim, volume_ssim
+
+_SIMILARITIES: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "plane": ssim,
+    "volume": volume_ssim,
+    "mirrored": mirrored_ssim,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +32,31 @@ class Protocol:
     Attributes:
         name: as users type it.
         summary: who uses it, in one line.
-        eight_bit: how restored frames become 8-bit numbers: `round` or `floor`.
+        eight_bit: how restored frames become 8-bit numbers: `round` or `floor`; `none`: they do
+            not.
         skip: frames at each end of a sequence that do not count.
+        block: frames are counted in blocks of so many, from the first that is not skipped; what is
+            left over at the end of a sequence does not count.
         crop: pixels at each border that do not count.
         size: width and height that frames are shrunk to before anything else; each pixel becomes
             the mean of the area that it covers.
-        ssim: `plane` (2-D, each channel on its own) or `volume` (3-D, colour as depth).
+        ssim: `plane` (2-D, each channel on its own), `volume` (3-D, colour as depth) or `mirrored`
+            (likewise, but wider and with mirrored borders).
     """
 
     name: str
     summary: str
-    eight_bit: Literal["round", "floor"] = "round"
+    eight_bit: Literal["round", "floor", "none"] = "round"
     skip: int = 0
+    block: int = 1
     crop: int = 0
     size: tuple[int, int] | None = None
-    ssim: Literal["plane", "volume"] = "plane"
+    ssim: Literal["plane", "volume", "mirrored"] = "plane"
 
     def quantize(self, frame: Tensor) -> Tensor:
-        """Restored frame, any shape, 0..1 -> the same in 8-bit steps."""
+        """Restored frame, any shape, 0..1 -> the same in 8-bit steps; with `none` only clipped."""
+        if self.eight_bit == "none":
+            return frame.float().clamp(0, 1)
         if self.eight_bit == "round":
             return round_to_8_bit(frame)
         # A number that was 8-bit already must not fall a step by a rounding error.
@@ -93,9 +106,7 @@ class Protocol:
         if self.crop:
             inner = slice(self.crop, -self.crop)
             restored, sharp = restored[..., inner, inner], sharp[..., inner, inner]
-        similarity: Callable[[Tensor, Tensor], float]
-        similarity = volume_ssim if self.ssim == "volume" else ssim
-        return psnr(restored, sharp), similarity(restored, sharp)
+        return psnr(restored, sharp), _SIMILARITIES[self.ssim](restored, sharp)
 
     def counted(self, frames: int) -> range:
         """Which frames of a sequence count.
@@ -103,24 +114,25 @@ class Protocol:
         Raises:
             InputError: none do.
         """
-        span = range(self.skip, frames - self.skip)
-        if not span:
+        whole = (frames - 2 * self.skip) // self.block * self.block
+        if whole <= 0:
+            blocks = f" and counts in blocks of {self.block}" if self.block > 1 else ""
             raise InputError(
-                f"protocol '{self.name}' skips {self.skip} frames at each end: a sequence of "
-                f"{frames} frames has none left"
+                f"protocol '{self.name}' skips {self.skip} frames at each end{blocks}: a sequence "
+                f"of {frames} frames has none left"
             )
-        return span
+        return range(self.skip, self.skip + whole)
 
 
 PROTOCOLS = (
     Protocol(
         name="basicsr2d",
-        summary="all frames, rounded, no crop, SSIM per channel: most tables; BasicSR's video "
-        "models and VRT by the mean of sequences",
+        summary="all frames, rounded, no crop, SSIM per channel: BasicSR's video models, "
+        "BasicVSR++, VRT and RVRT, all by the mean of sequences",
     ),
     Protocol(
         name="matlab3d",
-        summary="the same with SSIM over the colour volume: NAFNet, DSTNet, Shift-Net",
+        summary="the same with SSIM over the colour volume: NAFNet, DSTNet, MPRNet",
         ssim="volume",
     ),
     Protocol(
@@ -131,7 +143,8 @@ PROTOCOLS = (
     ),
     Protocol(
         name="estrnn",
-        summary="cut down to 8 bits, without two frames at each end: ESTRNN on BSD and REDS",
+        summary="cut down to 8 bits, without two frames at each end: ESTRNN on BSD and REDS, "
+        "MMP-RNN",
         eight_bit="floor",
         skip=2,
     ),
@@ -142,7 +155,33 @@ PROTOCOLS = (
         skip=2,
         size=(960, 540),
     ),
+    Protocol(
+        name="shiftnet",
+        summary="not rounded, in blocks of 48 frames without two at each end, SSIM over the colour "
+        "volume with mirrored borders: Shift-Net+",
+        eight_bit="none",
+        skip=2,
+        block=48,
+        ssim="mirrored",
+    ),
 )
+"""The public code that each follows, as read in stored copies on 2026-11-29:
+
+- `basicsr2d`: XPixelGroup/BasicSR, basicsr/metrics/psnr_ssim.py, basicsr/utils/img_util.py
+  (`tensor2img` rounds) and basicsr/models/video_base_model.py (mean of sequences); the same in
+  JingyunLiang/VRT, main_test_vrt.py, and cszn/KAIR, main_test_rvrt.py.
+- `matlab3d`: megvii-research/NAFNet, basicsr/metrics/psnr_ssim.py, after MATLAB's `ssim`, which
+  swz30/MPRNet calls in Deblurring/evaluate_GOPRO_HIDE.m; xuboming8/DSTNet,
+  results/calculate_psnr.py. All by the mean of frames, as those below.
+- `cdvd`: csbhr/CDVD-TSP, code/inference.py, without its option `--border`.
+- `estrnn`: zzh-tech/ESTRNN, train/test.py and train/metrics.py; sollynoay/MMP-RNN, which measures
+  GOPRO too (`blur_gamma`, 1280x720), by the same file.
+- `estrnn-gopro-ds`: the same. GOPRO-DS is `blur_gamma` (data/how_to_make_dataset_file.ipynb), and
+  comes shrunk. By which filter no code that we found says: means of areas are our choice.
+- `shiftnet`: dasongli1/Shift-Net, inference/test_deblur.py with the `--one_len 48` of its README,
+  which leaves 1,008 of GOPRO's 1,111 frames. Shift-Net-s is measured in blocks of 96, so that a
+  sequence of GOPRO counts for nothing.
+"""
 
 
 def find_protocol(name: str) -> Protocol:
