@@ -67,3 +67,12 @@ def test_prores_4444_stays_prores(codec):
     asked = EncodeChoice(pixel_format=source)
     assert choose_encoding(asked, "prores", source, ".mov", size).encoder.family == "hevc"
     assert choose_encoding(EncodeChoice(), "hevc", source, ".mov", size).pixel_format == source
+
+
+@pytest.mark.parametrize(("depth", "family"), [(8, "h264"), (10, "hevc"), (12, "hevc")])
+def test_a_codec_that_nobody_writes_becomes_one_that_is_played_widely(depth, family):
+    """Few players know H.264 of more than eight bits; where it was, it stays."""
+    source, size = PixelFormat(depth, 1, 0), (64, 48)
+    assert choose_encoding(EncodeChoice(), "dnxhd", source, ".mov", size).encoder.family == family
+    kept = choose_encoding(EncodeChoice(), "h264", PixelFormat(10, 1, 1), ".mp4", size)
+    assert kept.encoder.family == "h264"

@@ -161,8 +161,8 @@ def choose_encoding(
             raise OutputError(_misfit(row, wanted, suffix, size))
         return Encoding(row, row.crf if choice.crf is None else choice.crf, *found)
     crf = choice.crf
-    family = _FAMILY_OF.get(source_codec, "h264")
-    for name in dict.fromkeys((family, *_widely_played(wanted), "ffv1")):
+    families = (_FAMILY_OF.get(source_codec), *_widely_played(wanted), "ffv1")
+    for name in dict.fromkeys(family for family in families if family):
         row = ENCODERS[name]
         if (found := taken(row)) is None:
             continue
