@@ -28,7 +28,7 @@ from unsmear.info import (
     write_plot,
 )
 from unsmear.restoration.sampling import sample_blur
-from unsmear.restoration.timing import expected_time
+from unsmear.restoration.timing import TimeEstimate, expected_time
 from unsmear.video.images import write_image
 
 
@@ -216,6 +216,30 @@ def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
     main(["info", str(clip), "--json", "--every", "2", "-m", str(weights_file)])
     held = json.loads(capsys.readouterr().out)
     assert len(held[0]["blur"]) == 3
+
+
+@pytest.mark.parametrize(("has", "engine"), [(True, "auto"), (True, "torch"), (False, "auto")])
+def test_half_precision_is_timed_where_the_cpu_has_it(
+    tmp_path, weights_file, capsys, monkeypatch, has, engine
+):
+    monkeypatch.setattr("unsmear.engines.choice.has_bfloat16", lambda: has)
+    clip = write_video(tmp_path / "clip.mp4", frames=3)
+    main(["info", str(clip), "--json", "-m", str(weights_file), "--engine", engine,
+          "--device", "cpu"])  # fmt: skip
+    (held,) = json.loads(capsys.readouterr().out)
+    assert held["time"] is not None
+    assert (held["time_half"] is not None) == (has and engine == "auto")
+
+
+def test_half_precision_is_recommended_where_it_is_quicker(tmp_path, small_model):
+    report = inspect_clip(write_video(tmp_path / "clip.mp4", frames=1), small_model)
+    for seconds, told in ((1.0, True), (3.0, False), (None, False)):
+        half = None if seconds is None else TimeEstimate((seconds, 9.0), (60 * seconds, 540.0))
+        timed = dataclasses.replace(report, time=TimeEstimate((2, 4), (120, 240)), time_half=half)
+        text = "\n".join(report_lines(timed))
+        assert (
+            "quicker on this CPU: --engine torch-half, 1:00 to 9:00 (1 s to 9 s a" in text
+        ) == told
 
 
 def write_transparent(path: Path) -> Path:

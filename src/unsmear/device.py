@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from unsmear.errors import ConfigError
@@ -27,6 +28,14 @@ def physical_memory() -> int | None:
     except (AttributeError, ValueError, OSError):  # Windows has no such call, others no such name
         return None
     return found if found > 0 else None
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16 (AVX-512 BF16, AMX), as far as torch says."""
+    import torch
+
+    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and on
+    return any(told.get(name) is True for name in ("avx512_bf16", "amx_bf16"))
 
 
 def pick_device(name: str, *, trains: bool = False) -> torch.device:

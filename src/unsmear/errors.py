@@ -2,7 +2,7 @@
 
     UnsmearError                 anything a user can mend: one line, exit code 2
     ├── InputError               the given clip, folder or data set cannot be used
-    │   └── MidwayError          a video can, up to a time
+    │   └── MidwayError          a clip can, up to a time or a picture
     ├── OutputError              the result cannot be written where it was asked for
     │   └── EncodeError          an encoder or a container refuses what it is given
     ├── ModelError               unknown model, or a weights file that does not fit
@@ -34,7 +34,9 @@ class InputError(UnsmearError):
 
 
 class MidwayError(InputError):
-    """A video goes on in a way that cannot be used; what comes before can, with `--end`."""
+    """A clip goes on in a way that cannot be used. What comes before can: of a video with `--end`,
+    of a folder once the picture is mended or taken out.
+    """
 
 
 class OutputError(UnsmearError):

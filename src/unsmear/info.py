@@ -72,6 +72,7 @@ class ClipReport:
             none is known.
         median_length: pixels, likewise.
         time: what restoring takes; None if it cannot be restored.
+        time_half: the same with `--engine torch-half`; None where that was not measured.
         verdict: whether it is likely to help.
         why_not: why it cannot be restored, None if it can.
     """
@@ -87,6 +88,7 @@ class ClipReport:
     time: TimeEstimate | None
     verdict: Verdict
     why_not: str | None = None
+    time_half: TimeEstimate | None = None
 
 
 def verdict(lengths: Sequence[float | None]) -> Verdict:
@@ -110,8 +112,10 @@ def inspect_clip(
     model: OpenedModel,
     every: int | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    half: OpenedModel | None = None,
 ) -> ClipReport:
-    """All there is to say of a clip; see `sample_blur` (`restoration/`) and `expected_time`.
+    """All there is to say of a clip; see `sample_blur` (`restoration/`) and `expected_time`. The
+    time of `half`, the model in half precision, is measured too.
 
     Raises:
         InputError: the source cannot be read. What can be read and not restored is described.
@@ -128,11 +132,13 @@ def inspect_clip(
     blur = sample_blur(source, every, on_frame=on_frame)
     lengths = [frame.estimate.length for frame in blur]
     known = [length for length in lengths if length is not None]
-    expected, why_not = None, None
+    times: list[TimeEstimate] = []
+    why_not = None
+    fields = file is not None and file.interlaced
     try:
-        expected = expected_time(
-            source, model, about.frames, deinterlace=file is not None and file.interlaced
-        )
+        for one in (model, half):
+            if one is not None:
+                times.append(expected_time(source, one, about.frames, deinterlace=fields))
     except InputError as error:  # such as transparency: the clip can be described all the same
         why_not = str(error)
     return ClipReport(
@@ -144,7 +150,8 @@ def inspect_clip(
         blur=(*blur,),
         blurred_share=sum(x > BLURRED for x in known) / len(known) if known else None,
         median_length=median(known) if known else None,
-        time=expected,
+        time=times[0] if times else None,
+        time_half=times[1] if len(times) > 1 else None,
         verdict=verdict(lengths),
         why_not=why_not,
     )
@@ -188,6 +195,9 @@ def report_lines(report: ClipReport) -> list[str]:
         )
     if report.time is not None:
         lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
+        half = report.time_half
+        if half is not None and half.per_frame[0] < report.time.per_frame[0]:
+            lines.append(f"  quicker on this CPU: --engine torch-half, {_time_words(half)}")
     if report.file is not None and report.file.interlaced:
         lines.append("  interlaced: restore it with --deinterlace")
     lines.append(f"  {report.verdict.words}")
@@ -297,7 +307,7 @@ def info(
         overwrite: Replace a plot that exists.
     """
     from unsmear.engines.base import cores_left_to
-    from unsmear.engines.choice import open_model
+    from unsmear.engines.choice import half_of, open_model
     from unsmear.restoration.paths import check_source
 
     if plot is not None:
@@ -310,10 +320,11 @@ def info(
     for path in (clip, *more):
         check_source(path)
     loaded = open_model(model, device, engine)
+    half = half_of(loaded) if engine == "auto" else None
     reports, mistakes = [], Mistakes()
     for path in (clip, *more):
         with cores_left_to(loaded.engine):
-            report = mistakes.attempt(lambda: _watched(path, loaded, every))  # noqa: B023
+            report = mistakes.attempt(lambda: _watched(path, loaded, every, half))  # noqa: B023
         if report is None:  # the others are looked at all the same
             continue
         reports.append(report)
@@ -335,7 +346,9 @@ def info(
         sys.exit(2)
 
 
-def _watched(path: Path, model: OpenedModel, every: int | None) -> ClipReport:
+def _watched(
+    path: Path, model: OpenedModel, every: int | None, half: OpenedModel | None
+) -> ClipReport:
     """Inspect a clip, and show how many frames were looked at."""
     name, looked = escape(path.name), 0
     with _err.status(f"looking at {name}") as status:
@@ -345,4 +358,4 @@ def _watched(path: Path, model: OpenedModel, every: int | None) -> ClipReport:
             looked += 1
             status.update(f"looking at {name}: {looked} frames")
 
-        return inspect_clip(path, model, every, show)
+        return inspect_clip(path, model, every, show, half)

@@ -146,6 +146,56 @@ def test_a_folder_goes_on(tmp_path, network):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def damaged(path):
+    """In the middle of its pixels: its header, and its end, are as they should be."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("then", "frames", "resumed"), [("mended", 11, 8), ("out", 10, 8), ("earlier", 11, 4)]
+)
+def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then, frames, resumed):
+    """Of parts of four frames, each of which depends on one picture more."""
+    source, target, notes = tmp_path / "frames", tmp_path / "out", []
+    source.mkdir()
+    for number, frame in enumerate(one_scene(11, 24, 32)):
+        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    whole = (source / "09.png").read_bytes()
+    damaged(source / "09.png")
+    with pytest.raises(MidwayError, match=r"09\.png' cannot be decoded: .*; mend it, or take it"):
+        restore_file(source, target, network, 1, ALONE, on_note=notes.append)
+    assert notes == ["what is done is kept: the same command goes on from there"]
+    assert not target.exists()
+    if then == "out":
+        (source / "09.png").unlink()
+    else:
+        (source / "09.png").write_bytes(whole)
+    if then == "earlier":
+        os.utime(source / "07.png", (1, 1))
+    assert restore_file(source, target, network, 1, ALONE) == Outcome(frames, resumed=resumed)
+    restore_file(source, tmp_path / "whole", network, 1, ALONE)
+    assert contents(target) == contents(tmp_path / "whole")
+
+
+def test_pictures_may_come_and_go_between_two_runs(tmp_path, network):
+    source, target = tmp_path / "frames", tmp_path / "out"
+    source.mkdir()
+    for number, frame in enumerate(one_scene(13, 24, 32)):
+        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    for number in range(8, 13):
+        (source / f"{number:02}.png").rename(tmp_path / f"{number:02}.png")
+    broken_off(source, target, network, 1, ALONE, 8)  # the last frame had nothing after it
+    for number in range(8, 13):
+        (tmp_path / f"{number:02}.png").rename(source / f"{number:02}.png")
+    broken_off(source, target, network, 1, ALONE, 7)  # after the first part, which stays
+    (source / "09.png").unlink()  # which was restored, in a part that was begun
+    assert restore_file(source, target, network, 1, ALONE) == Outcome(12, resumed=8)
+    restore_file(source, tmp_path / "whole", network, 1, ALONE)
+    assert contents(target) == contents(tmp_path / "whole")
+
+
 def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
     """Also where a cut is told by frames long before the first that is made again."""
     source = tmp_path / "frames"

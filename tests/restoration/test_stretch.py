@@ -69,6 +69,19 @@ def test_the_last_frame_ends_where_the_stretch_ends(tmp_path):
     source, target = lasting(tmp_path / "in.mp4", DURATIONS), tmp_path / "out.mp4"
     assert stretch(source, target, end=1000) == [0, 40, 80, 400, 440]
     assert length_of(target) == 1
+    assert stretch(source, target, end=100, overwrite=True) == [0, 40, 80]
+    assert length_of(target) == pytest.approx(0.12)
+
+
+def test_the_mean_rate_of_a_stretch_is_that_of_the_source(tmp_path):
+    """Whatever share of its last frame is inside."""
+    source, target = write_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    assert len(stretch(source, target, end=80)) == 3
+    rates = set()
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            rates.add(container.streams.video[0].average_rate)
+    assert rates == {Fraction(30000, 1001)}
 
 
 SPARSE = [40, 4960, 40, 40]

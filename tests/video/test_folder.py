@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import picture
-from unsmear.errors import InputError, OutputError
+from unsmear.errors import CombinedError, InputError, OutputError
 from unsmear.video.folder import FolderReader, store_pictures
 from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
@@ -77,6 +77,26 @@ def test_sizes_must_agree(tmp_path):
     reader = FolderReader(tmp_path)
     with pytest.raises(InputError, match=r"2\.png"):
         list(reader)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "webp"])
+def test_pictures_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kind):
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.{kind}"), picture(48, 64))
+        assert not read_header(io.BytesIO((tmp_path / f"{name}.{kind}").read_bytes())).cut_off
+    for name in "bc":
+        with (tmp_path / f"{name}.{kind}").open("r+b") as file:
+            file.truncate(file.seek(0, os.SEEK_END) * 9 // 10)
+    with pytest.raises(CombinedError, match=rf"2 mistakes: .*b\.{kind}'.*take it out.*c\.{kind}'"):
+        FolderReader(tmp_path)
+
+
+def test_what_only_seems_cut_off_is_read(tmp_path):
+    write_image(tmp_path / "a.bmp", tensor())
+    with (tmp_path / "a.bmp").open("r+b") as file:  # a size of the file that is wrong
+        file.seek(2)
+        file.write((10**6).to_bytes(4, "little"))
+    assert len(list(FolderReader(tmp_path))) == 1
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

@@ -13,7 +13,7 @@ from typing import get_args
 
 import torch
 
-from unsmear.device import pick_device
+from unsmear.device import has_bfloat16, pick_device
 from unsmear.engines import EngineName
 from unsmear.engines.base import Engine, TorchEngine
 from unsmear.engines.compiled import CompiledEngine
@@ -78,6 +78,17 @@ def open_model(
     loaded = placed(load_model(str(model)), device)
     ready = open_engine(loaded, engine, side_by_side=side_by_side)
     return OpenedModel(loaded.name, ready, loaded.window, loaded.provenance)
+
+
+def half_of(model: OpenedModel) -> OpenedModel | None:
+    """A model in half precision, where the CPU that it works on has instructions for that, which
+    may make it quicker; None elsewhere. It has the same network.
+    """
+    engine = model.engine
+    if engine.device.type != "cpu" or not has_bfloat16():
+        return None
+    half = TorchEngine(engine.network, half=True, workers=engine.workers)
+    return dataclasses.replace(model, engine=half)
 
 
 def placed(model: LoadedModel, device: str) -> LoadedModel:

@@ -33,7 +33,7 @@ from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.overlap import ahead
 from unsmear.restoration.paths import check_paths, compare_path, is_folder, targets_of
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.sinks import FolderSink, Sink, VideoSink, written_info
+from unsmear.restoration.sinks import FolderSink, Sink, VideoSink, done_before, written_info
 from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
@@ -41,6 +41,7 @@ from unsmear.restoration.stream import (
     check_room,
     check_window,
     describe_scenes,
+    frames_after,
     load_scenes,
     save_scenes,
 )
@@ -53,7 +54,7 @@ from unsmear.restoration.stretch import (
     in_presentation_time,
     open_reader,
 )
-from unsmear.restoration.work import WorkFolder, fingerprint
+from unsmear.restoration.work import WorkFolder, fingerprints
 from unsmear.video.container import check_container
 from unsmear.video.describe import clock
 from unsmear.video.encoding import choose_encoding, ticks_of
@@ -159,9 +160,10 @@ def restore_file(
             settled = isinstance(error, (InputError, ConfigError, EncodeError))
             ends_alike = settled and not isinstance(error, DeviceMemoryError)
             # What is readable up to somewhere can be had by an --end, where none was given and
-            # what is done holds for any.
-            wants_end = isinstance(error, MidwayError) and job.get("end", "unheard of") is None
-            if ends_alike and not wants_end:
+            # what is done holds for any; a folder once its picture is mended or taken out.
+            midway = isinstance(error, MidwayError)
+            wants_end = midway and job.get("end", "unheard of") is None
+            if ends_alike and not (wants_end or (midway and source.is_dir())):
                 raise  # the next run would come to the same
             work.keep()
             if work.kept:
@@ -202,9 +204,12 @@ class _Run:
         info, settings, target = reader.info, self.settings, self.target
         each = self.part_frames(info)
         kinds = (None, settings.compare) if settings.compare else (None,)
-        told = {**asdict(settings), "overwrite": None}
+        told, made_of = {**asdict(settings), "overwrite": None}, fingerprints(self.source)
+        # What a frame becomes then depends on few others, which sinks know.
+        separable = isinstance(reader, FolderReader) and self.window != "all"
         job: dict[str, object] = {
-            "source": fingerprint(self.source),
+            "source": str(self.source.resolve()),
+            "pictures" if separable else "of": made_of,
             "settings": told,
             "window": self.window,
             "network": digest_of(self.engine.network),
@@ -219,17 +224,21 @@ class _Run:
             job["end"], job["settings"] = settings.span.end, {**told, "span": settings.span.start}
         if is_folder(target):
             if isinstance(reader, FolderReader):
-                dtype, lost = reader.dtype, []
+                dtype, lost, pictures = reader.dtype, [], made_of
             else:
                 dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
-                lost = lost_in_pictures(reader, target)
-            turn = orientation_of(info.display_matrix)
+                lost, pictures = lost_in_pictures(reader, target), []
+            turn, job["dtype"] = orientation_of(info.display_matrix), str(dtype)
+            after = frames_after(self.engine, self.window, settings.effort)
             for note in (*picture_notes(info), *lost):
                 self.on_note(note)
             return job, lambda folder: [
-                FolderSink(_target_of(target, kind), folder, dtype, each, compare=kind, turn=turn)
+                FolderSink(
+                    _target_of(target, kind), folder, dtype, each, compare=kind, turn=turn,
+                    made_of=pictures, ahead=after,
+                )
                 for kind in kinds
-            ]
+            ]  # fmt: skip
         assert isinstance(reader, VideoReader)  # check_paths saw to it
         span, suffix = in_presentation_time(self.settings.span, reader), target.suffix.lower()
         written = [written_info(info, kind) for kind in kinds]
@@ -278,7 +287,7 @@ class _Run:
         if (end := in_presentation_time(self.settings.span, reader).end) is not None:
             for sink in sinks:
                 sink.keep_before(end)
-        done = _done_before(sinks)
+        done = done_before(sinks)
         frames = sum(done)
         if not done or done[-1] == each:  # a part that is short is the last
             with ExitStack() as stack:
@@ -398,11 +407,3 @@ class _Run:
 
 def _target_of(target: Path, kind: object) -> Path:
     return compare_path(target) if kind else target
-
-
-def _done_before(sinks: Sequence[Sink]) -> list[int]:
-    """Frames of each part that every sink has, from the first on."""
-    done: list[int] = []
-    while None not in (counts := [sink.frames(len(done)) for sink in sinks]):
-        done.append(min(count for count in counts if count is not None))
-    return done

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +17,7 @@ from unsmear.errors import writing
 from unsmear.outputs import give_name, name_text, sync, telling_of
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
-from unsmear.restoration.work import WHOLE
+from unsmear.restoration.work import WHOLE, Fingerprint
 from unsmear.video.color import beside, convert_planes, wipe
 from unsmear.video.encoding import Encoding, FrameEncoder, ticks_of
 from unsmear.video.folder import numbered, store_pictures
@@ -56,6 +59,14 @@ class Sink(Protocol):
 
     def publish(self) -> None:
         """Give the result its name; nothing happens where that was done before."""
+
+
+def done_before(sinks: Sequence[Sink]) -> list[int]:
+    """Frames of each part that every sink has, from the first on."""
+    done: list[int] = []
+    while None not in (counts := [sink.frames(len(done)) for sink in sinks]):
+        done.append(min(count for count in counts if count is not None))
+    return done
 
 
 def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
@@ -198,16 +209,21 @@ class FolderSink:
         frames_a_part: number of the first picture of a part, a part earlier or later.
         compare: before and after in one picture.
         turn: how pictures are turned upright, see `orientation.py`.
+        made_of: what tells each picture of the source from another version of itself, where it is
+            a folder of them. A part of which one has changed is not whole.
+        ahead: so many pictures after a frame decide what it becomes.
     """
 
     def __init__(
         self, target: Path, folder: Path, dtype: torch.dtype, frames_a_part: int,
         *, compare: Comparison | None, turn: int | None = UPRIGHT,
+        made_of: Sequence[Fingerprint] = (), ahead: int = 0,
     ) -> None:  # fmt: skip
         self.target, self._turn = target, turn
         self._name = compare or "sharp"
         self._folder, self._pictures = folder, folder / f"{self._name}-pictures"
         self._dtype, self._each, self._compare = dtype, frames_a_part, compare
+        self._made_of, self._ahead = made_of, ahead
         self._part = self._count = 0
         self._of_part: list[Path] = []
 
@@ -216,7 +232,17 @@ class FolderSink:
 
     def frames(self, part: int) -> int | None:
         mark = self._mark(part)
-        return int(mark.read_text()) if mark.exists() else None
+        if not mark.exists():
+            return None
+        count, _, seen = mark.read_text().partition(" ")
+        return int(count) if seen == self._seen(part) else None
+
+    def _seen(self, part: int) -> str:
+        """What a part depends on among the pictures of the source, and where they end if that is
+        before the part is full.
+        """
+        pictures = self._made_of[: (part + 1) * self._each + self._ahead]
+        return hashlib.sha256(json.dumps(pictures).encode()).hexdigest() if pictures else ""
 
     def keep_before(self, end: Fraction) -> None:
         """The end is a part of the job: all is before it."""
@@ -246,13 +272,20 @@ class FolderSink:
         with writing(self.target):
             for picture in self._of_part:
                 sync(picture)
-            name_text(self._mark(self._part), str(self._count - self._part * self._each))
+            count = self._count - self._part * self._each
+            name_text(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
 
     def abandon(self) -> None:
         """Pictures of a part that is not whole are written again."""
 
     def finish(self, parts: int) -> list[str]:  # noqa: ARG002
-        """Every picture is there already."""
+        """Every picture is there already; those go whose source was taken out meanwhile."""
+        if self._made_of and self._pictures.exists():
+            wanted = {f"{Path(name).stem}.png" for name, *_ in self._made_of}
+            with writing(self.target):
+                for picture in self._pictures.iterdir():
+                    if picture.name not in wanted:
+                        picture.unlink()
         return []
 
     def publish(self) -> None:

@@ -92,7 +92,8 @@ def frames_of(
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
             after = 0 if window == "all" else frames_after(model, window, effort)
-            return len(held), chain(held, _until(chain((frame,), frames), span.end, after))
+            rest = _until(chain((frame,), frames), span.end, after, _usual(reader))
+            return len(held), chain(held, rest)
         inside = span.start is None or frame.pts >= span.start
         number += inside
         if inside or window != "all":  # whose first pass saw nothing before the stretch
@@ -105,7 +106,7 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
     shown long after it is there at the start, for the rest of its time. At a constant rate, where
     the next one comes before a frame's time is over, that is none.
     """
-    start, usual = span.start, 1 / (reader.info.rate or Fraction(25))
+    start, usual = span.start, _usual(reader)
     for frame in reader:
         if start is not None and frame.duration and frame.pts < start:
             rest = frame.pts + frame.duration - start
@@ -116,12 +117,26 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
         yield frame
 
 
-def _until(frames: Iterable[Frame], end: Fraction | None, after: int) -> Iterator[Frame]:
+def _usual(reader: Reader) -> Fraction:
+    """How long a frame is on by the mean rate, seconds."""
+    return 1 / (reader.info.rate or Fraction(25))
+
+
+def _until(
+    frames: Iterable[Frame], end: Fraction | None, after: int, usual: Fraction
+) -> Iterator[Frame]:
+    """Frames up to a presentation time, and so many after it. One that is on long beyond it ends
+    there, but lasts as long as is usual (seconds). At a constant rate, that is none: were the last
+    shorter than all others, the mean rate, which MP4 has from the sum of them, would be wrong.
+    """
     for frame in frames:
         if end is not None and frame.pts >= end:
             if after == 0:
                 return
             after -= 1
-        elif end is not None and frame.duration is not None:
-            frame = replace(frame, duration=min(frame.duration, end - frame.pts))
+        elif end is not None and frame.duration:
+            usual = min(usual, frame.duration)
+            rest = max(end - frame.pts, usual)
+            if frame.duration > max(rest, _LONG * usual):
+                frame = replace(frame, duration=rest)
         yield frame

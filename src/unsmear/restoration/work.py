@@ -24,6 +24,7 @@ from unsmear.video.images import list_images
 _JOB = "job.json"
 _PUBLISHING = "publishing"
 WHOLE = "whole-"  # files in which parts are put together
+Fingerprint = tuple[str, int, int]  # of a file: name, bytes, when it was changed, nanoseconds
 
 
 def work_path(target: Path) -> Path:
@@ -38,7 +39,8 @@ class WorkFolder:
         target: of the result.
         job: everything that decides the result, as plain values: input, model, settings. Parts
             that were made for another job are thrown away. Where `end` is None in that one, and in
-            nothing else it differs, they stay, for `Sink.keep_before` to choose from.
+            nothing else it differs, they stay, for `Sink.keep_before` to choose from. So they do
+            where `pictures` alone are others: sinks know which a part was made of.
 
     Attributes:
         path: of the folder.
@@ -83,7 +85,7 @@ class WorkFolder:
         there = self._job_there()
         if there == self._job:
             return
-        if there is not None and not self.publishing and _ends_earlier(self._job, there):
+        if there is not None and not self.publishing and _goes_on(self._job, there):
             for whole in self.path.glob(f"{WHOLE}*"):
                 whole.unlink()
             name_text(self.path / _JOB, self._job)
@@ -162,12 +164,15 @@ class WorkFolder:
             Path(self._lock.lock_file).unlink()
 
 
-def _ends_earlier(job: str, other: str) -> bool:
-    """Whether a job is another one up to a time, where the other goes on to the end of the clip."""
+def _goes_on(job: str, other: str) -> bool:
+    """Whether a job is another one up to a time, where the other goes on to the end of the clip; or
+    the same with other pictures.
+    """
     try:
         ours, theirs = json.loads(job), json.loads(other)
-        ends = "end" in theirs and theirs["end"] is None
-        return ends and ours == {**theirs, "end": ours.get("end")}
+        free = {"end"} if theirs.get("end", "") is None else {"pictures"}
+        free &= ours.keys() & theirs.keys()
+        return ours == {**theirs, **{key: ours[key] for key in free}}
     except (ValueError, TypeError, AttributeError):  # of another version, or damaged
         return False
 
@@ -186,15 +191,15 @@ def is_publishing(target: Path) -> bool:
     return (work_path(target) / _PUBLISHING).exists()
 
 
-def fingerprint(source: Path) -> list[object]:
-    """What tells a file, or the pictures of a folder, from another version of itself.
+def fingerprints(source: Path) -> list[Fingerprint]:
+    """What tells a file, or each picture of a folder, from another version of itself.
 
     Raises:
         InputError: one of them cannot be read.
     """
-    told: list[object] = [str(source.resolve())]
+    told: list[Fingerprint] = []
     for file in list_images(source) if source.is_dir() else [source]:
         with reading(file):
             status = file.stat()
-        told.append([file.name, status.st_size, status.st_mtime_ns])
+        told.append((file.name, status.st_size, status.st_mtime_ns))
     return told

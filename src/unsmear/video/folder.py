@@ -13,9 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
-from unsmear.errors import InputError, OutputError, cannot_write
+from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, cannot_write
 from unsmear.outputs import growing_file
 from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
@@ -24,6 +25,8 @@ from unsmear.video.images import (
     unit_from_integer,
 )
 from unsmear.video.orientation import UPRIGHT
+
+_REMEDY = "mend it, or take it out of the folder"
 
 
 def numbered(number: int) -> str:
@@ -38,8 +41,9 @@ class FolderReader:
         path: of the folder.
 
     Raises:
-        InputError: no pictures, two of one stem, several pictures in one file, the first cannot be
-            read, or a file says that it is of another size.
+        InputError: no pictures, two of one stem, several pictures in one file, the first, or one
+            that seems cut off, cannot be read, or a file says that it is of another size.
+        CombinedError: several that seem cut off cannot be read.
 
     Attributes:
         dtype: uint16 if any picture has 16 bits, else uint8.
@@ -60,7 +64,11 @@ class FolderReader:
                 raise InputError(
                     f"'{file}' holds more than one picture: save each as a file of its own"
                 )
-        first = read_image(self._files[0])
+        first, mistakes = _read(self._files[0]), Mistakes()
+        for file, header in zip(self._files, headers, strict=True):
+            if header.cut_off or header.size is None:  # told before the work, all at once
+                mistakes.attempt(lambda: _read(file))  # noqa: B023
+        mistakes.tell()
         self.dtype = torch.uint16 if any(header.deep for header in headers) else first.dtype
         self.notes = _notes(headers)
         self._skipped = 0
@@ -73,7 +81,7 @@ class FolderReader:
         if size is not None and size != first:
             raise InputError(
                 f"'{file}' is {size[0]}x{size[1]}, the first picture {first[0]}x{first[1]}: all "
-                "must be of one size"
+                f"must be of one size; {_REMEDY}"
             )
 
     def skip(self, frames: int) -> None:
@@ -84,12 +92,22 @@ class FolderReader:
         """Frames; their time stamps count them.
 
         Raises:
-            InputError: a picture cannot be read, or is of another size than the first.
+            MidwayError: a picture cannot be read, or is of another size than the first.
         """
         for index, file in enumerate(self._files[self._skipped :], start=self._skipped):
-            image = read_image(file)
-            self._check_size(file, (image.shape[-1], image.shape[-2]))
+            try:
+                image = _read(file)
+                self._check_size(file, (image.shape[-1], image.shape[-2]))
+            except InputError as error:
+                raise MidwayError(str(error)) from None
             yield Frame(unit_from_integer(image), Fraction(index), name=file.stem)
+
+
+def _read(file: Path) -> Tensor:
+    try:
+        return read_image(file)
+    except InputError as error:
+        raise InputError(f"{error}; {_REMEDY}") from None
 
 
 def _header(file: Path) -> PictureHeader:

@@ -7,8 +7,9 @@ RFC 6386) and BMP.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
@@ -16,6 +17,7 @@ _SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
 _LYING = 5  # from this orientation on rows and columns change places
 _SHORT, _LONG = 3, 4  # types of TIFF
 _MOST_PAGES = 1000
+_TAIL = 1 << 16  # bytes in which JPEG's end is looked for
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # markers of JPEG that tell a size
 _Size = tuple[int, int] | None
 _Order = Literal["little", "big"]
@@ -33,6 +35,7 @@ class PictureHeader:
         exif: it carries EXIF.
         size: width and height as stored, pixels, before it is turned; None where that is not said.
         turned_at: where a TIFF file holds its orientation, as two bytes; None in other files.
+        cut_off: the file seems to end before its picture does. Of TIFF that is not known.
     """
 
     deep: bool = False
@@ -42,6 +45,7 @@ class PictureHeader:
     exif: bool = False
     size: _Size = None
     turned_at: int | None = None
+    cut_off: bool = False
 
     @property
     def upright_size(self) -> _Size:
@@ -67,9 +71,12 @@ def read_header(file: BinaryIO) -> PictureHeader:
         if start.startswith((b"II*\0", b"MM\0*")):
             return _tiff(file, 0)
         if start.startswith(b"BM"):
-            return PictureHeader(size=_bmp_size(file))
+            return PictureHeader(
+                size=_bmp_size(file), cut_off=_ends_before(file, _little(start[2:6]))
+            )
         if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-            return _webp(file)
+            cut_off = _ends_before(file, 8 + _little(start[4:8]))
+            return replace(_webp(file), cut_off=cut_off)
     except (IndexError, EOFError):
         pass
     return PictureHeader()
@@ -82,20 +89,25 @@ def _read(file: BinaryIO, count: int) -> bytes:
     return data
 
 
+def _ends_before(file: BinaryIO, place: int) -> bool:
+    return file.seek(0, io.SEEK_END) < place
+
+
 def _png(file: BinaryIO) -> PictureHeader:
-    deep = many = profile = exif = False
+    deep = many = profile = exif = ended = False
     size: _Size = None
     orientation, at = 1, 8
     while True:
         file.seek(at)
         header = file.read(8)
         if len(header) < 8:
-            return PictureHeader(deep, many, orientation, profile, exif, size)
+            return PictureHeader(deep, many, orientation, profile, exif, size, cut_off=not ended)
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
         if kind == b"IHDR":
             told = _read(file, 9)
             size, deep = (_big(told[:4]), _big(told[4:8])), told[8] == 16
         many |= kind == b"acTL"
+        ended |= kind == b"IEND"
         profile |= kind == b"iCCP"
         if kind == b"eXIf":
             exif, orientation = True, _tiff(file, file.tell()).orientation
@@ -109,7 +121,12 @@ def _jpeg(file: BinaryIO) -> PictureHeader:
         file.seek(at)
         header = _read(file, 4)
         if header[0] != 0xFF or header[1] == 0xDA:  # the picture itself
-            return PictureHeader(orientation=orientation, profile=profile, exif=exif, size=size)
+            # Its end stands last, or before what cameras add; in between it cannot occur.
+            file.seek(max(at, file.seek(0, io.SEEK_END) - _TAIL))
+            cut_off = b"\xff\xd9" not in file.read()
+            return PictureHeader(
+                orientation=orientation, profile=profile, exif=exif, size=size, cut_off=cut_off
+            )
         begin = file.read(12)
         if header[1] in _FRAMES:
             size = _big(begin[3:5]), _big(begin[1:3])

@@ -81,7 +81,7 @@ def read_image(path: Path) -> Tensor:
     its EXIF says. Of several pages the first.
 
     Raises:
-        InputError: no such file, not a picture, or a picture with transparency.
+        InputError: no such file, not a picture, a damaged one, or one with transparency.
     """
     try:
         # Not cv2.imread: that one cannot open names outside the local code page on Windows.
@@ -98,6 +98,12 @@ def read_image(path: Path) -> Tensor:
         pixels = cv2.imdecode(packed, flags) if packed.size else None
     except cv2.error:  # larger than can be, for one
         pixels = None
+    if pixels is None and header.cut_off:
+        raise InputError(f"'{path}' is cut off: the file ends before its picture does")
+    if pixels is None and header.size is not None:
+        raise InputError(
+            f"'{path}' cannot be decoded: it is damaged, or has not 8 or 16 bits a channel"
+        )
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"'{path}' is not a picture with 8 or 16 bits a channel")
     if pixels.ndim == 2:
