@@ -158,8 +158,8 @@ def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
     assert len(done) == 1
     assert done[0].endswith(str(where / made.replace("a", "b", 1)))
     assert notes == [
-        f"a.mp4: passed over: '{where / made}' is there, whatever settings it was made with; "
-        "--overwrite makes it again"
+        f"a.mp4: skipped: '{where / made}' already exists, perhaps from other settings; "
+        "use --overwrite to restore it again"
     ]
     assert before.items() <= times(where).items()
     whole = times(where)
@@ -205,7 +205,7 @@ def test_results_of_other_settings_are_no_clips(tmp_path, capsys, weights_file):
     told = [event for event in events if event["event"] != "progress"]
     assert [event["event"] for event in told] == ["note", "result"]
     assert told[0]["input"].endswith("a.sharp.mkv")
-    assert "its name says that it is a result of 'a.mp4'" in told[0]["text"]
+    assert "its name marks it as a result of 'a.mp4'" in told[0]["text"]
     assert {*times(folder)} == {"a.mp4", "a.sharp.mkv", "a.sharp.mp4", "a.preview.png"}
 
 

@@ -136,7 +136,7 @@ def test_folders_work_too(tmp_path, small_model):
     assert report.file is None
     assert (report.width, report.height, report.frames) == (160, 150, 4)
     assert [frame.time for frame in report.blur] == [0, 1, 2, 3]
-    assert "folder of 4 pictures, 160x150" in "\n".join(report_lines(report))
+    assert "folder of 4 images, 160x150" in "\n".join(report_lines(report))
 
 
 def test_time_is_measured_on_frames_of_the_clip(tmp_path, small_model):

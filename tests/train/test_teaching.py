@@ -274,7 +274,7 @@ def test_the_command_line_learns_from_a_teacher(stills, tmp_path, aligned_file, 
     words = ["--data", str(stills), "--preset", "tiny", "--device", "cpu", "--out", str(out)]
     main(["train", *words, "--teacher", str(aligned_file), "--teacher-weight", "2"])
     main(["train", *words, "--teacher", str(aligned_file), "--teacher-weight", "2"])
-    assert "of them done before" in " ".join(capsys.readouterr().out.split())
+    assert "of them already done" in " ".join(capsys.readouterr().out.split())
     _, origin = load_weights(out / WEIGHTS_FILE)
     assert origin.config["teacher"].startswith("aligned-")
     assert origin.config["teacher_weight"] == 2
