@@ -149,7 +149,7 @@ def find_entry(name: str) -> Entry:
     rows = ZOO | ANCESTORS
     if name not in rows:
         raise ModelError(
-            f"unknown model '{name}': there are {', '.join(ZOO)}, or give the path of a "
+            f"unknown model '{name}': must be one of {', '.join(ZOO)}, or the path of a "
             ".safetensors file"
         )
     return rows[name]
@@ -191,8 +191,8 @@ def load_model(name: str) -> LoadedModel:
     if not entry.weights.is_file():
         ready = ", ".join(row.name for row in ZOO.values() if row.weights.is_file()) or "none yet"
         raise ModelError(
-            f"model '{name}' has no released weights: use one that has ({ready}), or train it: "
-            f"unsmear train --preset {name} --data DIR"
+            f"model '{name}' has no released weights: use one that has them ({ready}), or train "
+            f"it: unsmear train --preset {name} --data DIR"
         )
     network, provenance = load_weights(entry.weights, expected=entry.config)
     return LoadedModel(name, network, entry.window, provenance, entry.weights)
