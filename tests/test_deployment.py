@@ -81,7 +81,7 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
     for output, message in (
         (tmp_path / "a" / "b.safetensors", "there is no folder"),
         (tmp_path / "a.bin", "the suffix must be one of .safetensors"),
-        (weights_file, "(in) the input"),
+        (weights_file, "is the input"),
     ):
         assert message in fails(capsys, *arguments, output, "--overwrite")
     assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
@@ -115,7 +115,7 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, mo
     monkeypatch.setattr("unsmear.deploy.bench.convolution_peak", None)  # nothing is measured
     for arguments, message in (
         (["--json", tmp_path / "no" / "b.json"], "there is no folder"),
-        (["--json", weights_file], "(in) the input"),
+        (["--json", weights_file], "is the input"),
         (["--size", "99999999x99999999"], "at most 67,108,864 pixels"),
         (["--size", f"{'9' * 5000}x9"], "WIDTHxHEIGHT, each at least 16"),
         (["--rounds", "0"], "rounds is 0: must be at least 1"),

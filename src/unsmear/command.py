@@ -76,8 +76,8 @@ def restore(
         ensemble: Average over this many rotated or mirrored views of each frame: 1, 2, 4 or 8.
             Slightly sharper; the time grows in proportion.
         refine: Number of additional passes, 0 to 3, that restore each frame again with its restored
-            neighbours. The first helps blurry clips and costs sharp ones a little; each adds more
-            than half of the time.
+            neighbours. The first helps blurry clips and costs sharp ones a little; each adds
+            over 50 % to the time.
         burst: Number of restored neighbours on each side, 0 to 4, from which each frame takes
             sharper detail. 0 is fastest.
         strength: How much of the change to apply, from 0 (none) to 1.
