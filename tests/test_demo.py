@@ -67,7 +67,7 @@ def test_results_of_a_demo_are_replaced_and_no_other_files(tmp_path, model, monk
     monkeypatch.setattr(demo, "shaky_clip", lambda: short)
     for name in ("shaky.mp4", "shaky.sharp.mp4", "shaky.sharp.compare.mp4", "shaky.compare.png"):
         (tmp_path / name).write_text("mine")
-        with pytest.raises(OutputError, match=f"{name}' exists, and the demo did not make it"):
+        with pytest.raises(OutputError, match=f"{name}' exists, but was not made by the demo"):
             demo.run_demo(tmp_path, model)
         assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
         (tmp_path / name).unlink()
@@ -116,7 +116,7 @@ def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):
         ("plain", clip, OutputError, "is a file"),
         ("plain/x", clip, OutputError, "cannot write"),
         ("out", tmp_path / "nowhere.mp4", InputError, "no such file"),
-        ("out", tmp_path / "folder", InputError, "shows a video"),
+        ("out", tmp_path / "folder", InputError, "takes a video"),
     ):
         with pytest.raises(error, match=message):
             demo.run_demo(tmp_path / out, model, given)

@@ -42,7 +42,7 @@ def test_quantize_then_restore_takes_the_eight_bits(clip, weights_file, tmp_path
     arguments = ["quantize", str(weights_file), "--clips", str(clip), "--val", str(val)]
     main(arguments)
     shown = capsys.readouterr().out
-    assert "in eight bits" in shown
+    assert "quantized to 8 bits" in shown
     made = weights_file.with_suffix(".int8.safetensors")
     assert made.is_file()
     assert "exists" in fails(capsys, *arguments)
@@ -81,7 +81,7 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
     for output, message in (
         (tmp_path / "a" / "b.safetensors", "there is no folder"),
         (tmp_path / "a.bin", "the suffix must be one of .safetensors"),
-        (weights_file, "(in) the input"),
+        (weights_file, "is the input"),
     ):
         assert message in fails(capsys, *arguments, output, "--overwrite")
     assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
@@ -115,12 +115,12 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, mo
     monkeypatch.setattr("unsmear.deploy.bench.convolution_peak", None)  # nothing is measured
     for arguments, message in (
         (["--json", tmp_path / "no" / "b.json"], "there is no folder"),
-        (["--json", weights_file], "(in) the input"),
+        (["--json", weights_file], "is the input"),
         (["--size", "99999999x99999999"], "at most 67,108,864 pixels"),
         (["--size", f"{'9' * 5000}x9"], "WIDTHxHEIGHT, each at least 16"),
-        (["--rounds", "0"], "rounds is 0: at least 1"),
-        (["--threads", "-1"], "threads is -1: at least 1"),
-        (["--frames", "-2"], "frames is -2: at least 0"),
+        (["--rounds", "0"], "rounds is 0: must be at least 1"),
+        (["--threads", "-1"], "threads is -1: must be at least 1"),
+        (["--frames", "-2"], "frames is -2: must be at least 0"),
         (["--rounds", "1.5"], "not a whole number"),
     ):
         assert message in fails(capsys, "bench", "-m", weights_file, *arguments)

@@ -51,7 +51,7 @@ def test_apples_gpu_trains_where_it_is_named(machine):
 @pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps"])
 def test_a_device_that_is_not_there_is_refused(machine, name):
     machine(cuda=name == "cuda:1", mps=False)
-    with pytest.raises(ConfigError, match=f"'{name}' is not on this machine"):
+    with pytest.raises(ConfigError, match=f"'{name}' is not available on this machine"):
         pick_device(name)
 
 

@@ -136,7 +136,7 @@ def test_folders_work_too(tmp_path, small_model):
     assert report.file is None
     assert (report.width, report.height, report.frames) == (160, 150, 4)
     assert [frame.time for frame in report.blur] == [0, 1, 2, 3]
-    assert "folder of 4 pictures, 160x150" in "\n".join(report_lines(report))
+    assert "folder of 4 images, 160x150" in "\n".join(report_lines(report))
 
 
 def test_time_is_measured_on_frames_of_the_clip(tmp_path, small_model):
@@ -211,7 +211,7 @@ def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
     main(["info", str(clip), str(other), "-m", str(weights_file)])
     shown = capsys.readouterr().out
     for words in ("256x192", "H.264", "6 frames", "10 frames/s", "a frame", "tiny [1].mp4",
-                  "44100 Hz", "unknown", "turned by"):  # fmt: skip
+                  "44100 Hz", "unknown", "rotated by"):  # fmt: skip
         assert words in shown
     main(["info", str(clip), "--json", "--every", "2", "-m", str(weights_file)])
     held = json.loads(capsys.readouterr().out)
@@ -297,11 +297,11 @@ def test_a_clip_that_fails_does_not_take_the_others_along(tmp_path, weights_file
         (["clip.mp4", "--every", "0"], "every is 0"),
         (["clip.mp4", "--plot", "plot.png"], "--overwrite"),
         (["text.mp4"], "cannot be read as a video"),
-        (["empty"], "holds no pictures"),
+        (["empty"], "contains no images"),
         (["clip.mp4", "-m", "nothing"], "unknown model"),
         (["clip.mp4", "--plot", "plot.nothing"], "suffix must be one of .png"),
         (["clip.mp4", "--plot", "no/p.png"], "there is no folder 'no'"),
-        (["pictures", "--plot", "pictures/0.png", "--overwrite"], "(in) the input"),
+        (["pictures", "--plot", "pictures/0.png", "--overwrite"], "is the input"),
         (["clip.mp4", "--every", "1.5"], "not a whole number"),
         (["clip.mp4", ""], "an argument is empty"),
     ],

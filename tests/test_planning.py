@@ -53,14 +53,14 @@ def test_a_folder_of_pictures_becomes_the_folder_that_is_named():
     for output in ("new", "empty", "kept"):
         assert planned("pictures", output=Path(output), inside=True) == [output]
     assert planned("pictures", "a.mp4", output=Path("new")) == ["new/pictures", "new/a.mp4"]
-    with pytest.raises(ConfigError, match=r"name it \.png"):
+    with pytest.raises(ConfigError, match=r"must end in \.png"):
         planned("a.mp4", output=Path("new"), preview=True)
 
 
 def test_what_a_folder_of_clips_holds_beside_them_is_named():
     folder = Path("clips")
     folder.mkdir()
-    with pytest.raises(InputError, match="nothing with the suffix of a video"):
+    with pytest.raises(InputError, match="no files with the suffix of a video"):
         plan_jobs([Path("kept")], None)
     for name in ("a.mp4", "b.3g2", "c.VOB", "d.mxf", "e.gif", "a.preview.png", "f.srt", ".g.txt"):
         (folder / name).touch()
@@ -93,7 +93,7 @@ def test_results_lie_where_the_clip_was_named(monkeypatch):
 def test_a_picture_is_no_clip():
     write_image(Path("p.png"), torch.zeros(3, 8, 8, dtype=torch.uint8))
     for output in (None, Path("new")):
-        with pytest.raises(InputError, match=r"'p\.png' is a picture: put pictures into a folder"):
+        with pytest.raises(InputError, match=r"'p\.png' is an image: put images into a folder"):
             planned("p.png", "a.mp4", output=output)
     assert planned("p.png", output=Path("new")) == ["new"]
     assert planned("p.png", output=None, preview=True) == ["p.preview.png"]

@@ -86,7 +86,7 @@ def test_synth_overwrites_nothing_unasked_and_knows_its_steps(photographs, tmp_p
         (tmp_path / "s.txt", "suffix must be one of .bmp"),
         (tmp_path / "s", "suffix must be one of .bmp"),
         (tmp_path / "no" / "s.png", "there is no folder"),
-        (inside, "(in) the input"),
+        (inside, "is the input"),
     ):
         arguments = ["synth", "--data", str(photographs), "-o", str(output), "--overwrite"]
         with pytest.raises(SystemExit) as stopped:
@@ -101,14 +101,14 @@ def test_synth_overwrites_nothing_unasked_and_knows_its_steps(photographs, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--json", "photos/0.png"], "(in) the input"),
-        (["--markdown", "photos/new.md"], "(in) the input"),
+        (["--json", "photos/0.png"], "is the input"),
+        (["--markdown", "photos/new.md"], "is the input"),
         (["--json", "no/r.json"], "there is no folder"),
         (["--plot", "p.txt"], "suffix must be one of .png"),
         (["--plot", "p"], "suffix must be one of .png"),
-        (["--json", "r", "--markdown", "r"], "'r' is named for two reports: give"),
-        (["--json", "p.png", "--markdown", "r", "--plot", "p.png"], "'p.png' is named for two"),
-        (["--json", "photos/../r", "--markdown", "r"], "'r' is named for two reports (as 'photos/"),
+        (["--json", "r", "--markdown", "r"], "'r' is given for two reports: give"),
+        (["--json", "p.png", "--markdown", "r", "--plot", "p.png"], "'p.png' is given for two"),
+        (["--json", "photos/../r", "--markdown", "r"], "'r' is given for two reports (as 'photos/"),
         (["--workers", "-1"], "workers is -1"),
     ],
 )
@@ -138,4 +138,4 @@ def test_eval_replaces_reports_and_refuses_frames_of_two_sizes(photographs, tmp_
     with pytest.raises(SystemExit) as stopped:
         main(base)
     assert stopped.value.code == 2
-    assert "frame 2 is of another size" in capsys.readouterr().err
+    assert "frame 2 is 60x60" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_bad_input_is_one_line_exit_2_and_no_output(make, tmp_path, capsys, weig
         (["--tile", "huge"], "tile is 'huge'"),
         (["--tile", "8x8"], "at least 64x64"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--device", "cuda:99"], "not on this machine"),
+        (["--device", "cuda:99"], "not available on this machine"),
         (["-o", "out.gif"], "suffix must be one of"),
         (["-o", "nowhere/out.mp4"], "there is no folder"),
         (["--unknown"], "--unknown"),

@@ -53,7 +53,9 @@ def peak_taken(work: Callable[[], object]) -> int:
     """
     own = Path("/proc/self")
     if not (own / "clear_refs").exists():
-        raise ConfigError("there is no /proc/self/clear_refs: peak memory is measured on Linux")
+        raise ConfigError(
+            "peak memory can be measured on Linux only: there is no /proc/self/clear_refs"
+        )
     (own / "clear_refs").write_text("5")  # the peak counts from here
 
     def resident(name: str) -> int:

@@ -20,7 +20,7 @@ def _whole_number(_: object, tokens: Sequence[Token]) -> int:
 
 Whole = Annotated[int, Parameter(converter=_whole_number)]
 MaybeWhole = Annotated[int | None, Parameter(converter=_whole_number)]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps")]
+Device = Annotated[str, Parameter(help="Device to run on: auto, cpu, cuda, cuda:N or mps.")]
 Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
 
 

@@ -46,7 +46,7 @@ app.command(deployment.bench)
 
 @app.command
 def models() -> None:
-    """List the networks there are."""
+    """List the available models."""
     from rich.table import Table
 
     from unsmear.models.count import count_macs, count_parameters
@@ -54,8 +54,8 @@ def models() -> None:
     from unsmear.models.zoo import ZOO, released_provenance
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("model", "parameters", "GMAC", "window", "weights", "for whom"):
-        table.add_column(column, justify="left" if column in ("model", "for whom") else "right")
+    for column in ("model", "parameters", "GMAC", "window", "weights", "description"):
+        table.add_column(column, justify="left" if column in ("model", "description") else "right")
     import torch
 
     for entry in ZOO.values():
@@ -71,7 +71,9 @@ def models() -> None:
             entry.summary,
         )
     out.print(table)
-    out.print("GMAC: billions of multiply-accumulates for a frame of 256x256", highlight=False)
+    out.print(
+        "GMAC: billions of multiply-accumulate operations for a 256x256 frame", highlight=False
+    )
 
 
 @app.command
@@ -84,14 +86,14 @@ def demo(
     device: Device = "auto",
     engine: EngineName = "auto",
 ) -> None:
-    """Make a shaky clip from public-domain photographs, restore it, measure and show it.
+    """Render a shaky clip from public-domain photographs, restore it, and measure the result.
 
     Args:
-        clip: A clip of your own instead.
-        output: Folder for the results; those of an earlier demo are replaced.
-        model: Name from `unsmear models`, or the path of a .safetensors file.
-        device: Where to work.
-        engine: What runs the network. `auto` is the fastest in float32 that is installed.
+        clip: Video file to restore instead of the rendered clip.
+        output: Folder for the results. Results of an earlier demo are overwritten.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file.
+        device: Where to run.
+        engine: Inference engine. `auto` picks the fastest one installed that computes in float32.
     """
     from unsmear.allocator import hand_memory_back
     from unsmear.demo import check_demo, run_demo
@@ -113,7 +115,7 @@ def demo(
     for label, path in (
         ("restored clip", result.restored),
         ("side by side", result.comparison),
-        ("picture", result.picture),
+        ("image", result.picture),
     ):
         out.print(f"{label:>14}: {path}", highlight=False, markup=False, soft_wrap=True)
 
@@ -176,10 +178,10 @@ def _answer(arguments: list[str]) -> int:
 
 def _check_arguments(arguments: Sequence[str]) -> None:
     if "-" in arguments:
-        raise ConfigError("'-' (a pipe) cannot be read or written: give names of files")
+        raise ConfigError("pipes ('-') are not supported: give file names")
     if any(re.fullmatch("(-[^=]*=)?", argument) for argument in arguments):
         raise ConfigError(
-            "an argument is empty (''): give a name, or set the variable that it comes from"
+            "an argument is empty (''): give a value, or set the variable that it comes from"
         )
 
 

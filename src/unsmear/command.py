@@ -54,50 +54,51 @@ def restore(
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Restore videos, or folders of pictures in the order of their names.
+    """Restore videos, or folders of images in the order of their names.
 
-    Every frame keeps its time stamp; sound, subtitles, chapters and the rest are kept. If a run
-    is broken off, the same command goes on where it was; of several clips, those whose results are
-    there are passed over.
+    Every frame keeps its time stamp; audio, subtitles, chapters and metadata are kept. If a run is
+    interrupted, the same command resumes it; of several clips, those with existing results are
+    skipped.
 
     Args:
-        clips: Video files, folders of pictures, or folders of videos.
-        output: Video file (.mp4, .mov, .m4v, .mkv, .webm). A folder that is there, or a name that
-            ends in `/`, gets the result under the clip's name; so does any name where several
-            clips are given. What a video is given another name for (no suffix) becomes a folder of
-            PNG pictures, as does what a folder of pictures becomes. Default: the input's name with
-            `.sharp` before the suffix.
-        model: Name from `unsmear models`, or the path of a .safetensors file.
-        device: Where to work.
-        engine: What runs the network. `auto` is the fastest in float32 that is installed.
-        window: Frames that contribute to each one, an odd number, or `all`, which reads the video
-            twice. Scenes never mix. Of a number, half as many frames wait in memory, 12 bytes a
-            pixel. Default: the model's own.
-        tile: Size of the tiles that large frames are worked on in, WIDTHxHEIGHT, `auto` or `off`.
-            The result is the same, memory is not.
-        ensemble: Take the mean over so many views of each frame (as it is, upside down, ...): 1, 2,
-            4 or 8. A little sharper, and each view takes as long again.
-        refine: Let the network go over its own results so many times, 0 to 3: each frame is
-            restored again, its neighbours as they were restored before, and the mean of both is
-            taken. Blurry clips gain by the first time, sharp ones lose a little; each takes more
-            than half as long again.
-        burst: Restored frames on each side that lend each frame what they show sharper, 0 to 4.
-            0 is fastest.
-        strength: How much of the change is applied, from 0 (none) to 1.
-        start: Begin here, seconds (90.5) or minutes (1:30).
-        end: Stop before this.
-        codec: Family of codecs to write. `auto` keeps the input's where that can be.
-        crf: Quality, smaller is better: 0 to 51 (h264, hevc) or 63 (vp9, av1).
-        pixel_format: Such as yuv420p or yuv420p10le. Default: the input's.
-        lossless: Write FFV1 into .mkv, which keeps every number.
-        deinterlace: Make whole frames of interlaced ones first.
-        compare: Also write before and after, side by side or wiped over, named `.compare`.
-        preview: Only restore a few frames and show them before and after in a picture.
-        overwrite: Replace results that exist.
-        json: Progress, result and errors as JSON lines on standard output.
+        clips: Video files, folders of images, or folders of videos.
+        output: A video file (.mp4, .mov, .m4v, .mkv, .webm), a folder for the results (existing,
+            or ending in `/`), or a folder of PNG images to create (no suffix). Default: the
+            input's name with `.sharp` before the suffix.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file.
+        device: Where to run.
+        engine: Inference engine. `auto` picks the fastest one installed that computes in float32.
+        window: Number of frames that contribute to each frame: an odd number, or `all` for the
+            whole scene (reads the video twice). Larger numbers need more memory. Default: the
+            model's own.
+        tile: Tile size for large frames: WIDTHxHEIGHT, `auto` or `off`. Smaller tiles need less
+            memory; the result is the same.
+        ensemble: Average over this many rotated or mirrored views of each frame: 1, 2, 4 or 8.
+            Slightly sharper; the time grows in proportion.
+        refine: Number of additional passes, 0 to 3, that restore each frame again with its restored
+            neighbours. The first helps blurry clips and costs sharp ones a little; each adds
+            over 50 % to the time.
+        burst: Number of restored neighbours on each side, 0 to 4, from which each frame takes
+            sharper detail. 0 is fastest.
+        strength: How much of the change to apply, from 0 (none) to 1.
+        start: Start time, in seconds (90.5) or minutes (1:30).
+        end: End time, exclusive.
+        codec: Codec of the output. `auto` keeps the input's where possible.
+        crf: Constant rate factor, lower is better: 0 to 51 (h264, hevc) or 0 to 63 (vp9, av1).
+        pixel_format: Pixel format of the output, such as yuv420p or yuv420p10le. Default: the
+            input's.
+        lossless: Encode losslessly, as FFV1 in .mkv.
+        deinterlace: Deinterlace the video before restoring it.
+        compare: Also write a before/after video, side by side or with a moving dividing line. Its
+            name has `.compare` before the suffix.
+        preview: Restore only a few frames, and write them before and after as one image.
+        overwrite: Overwrite existing results.
+        json: Report progress, results and errors as JSON lines on standard output.
     """
     if not clips:
-        raise ConfigError("no clip given: unsmear clip.mp4 -o sharp.mp4 (see unsmear --help)")
+        raise ConfigError(
+            "no clip given: try `unsmear clip.mp4 -o sharp.mp4`, or see `unsmear --help`"
+        )
     from unsmear.allocator import hand_memory_back
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import open_model
@@ -214,15 +215,15 @@ def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterato
         names = [f"'{file.name}'" for file in files[:_NAMED]]
         if more := len(files) - len(names):
             names.append(f"{more} more")
-        yield folder, f"passed over: {', '.join(names)}; what is a clip all the same, give by name"
+        yield folder, f"skipped: {', '.join(names)}; to restore one of these, give it by name"
     for source, target in done:
-        there = f"'{target}' is there, whatever settings it was made with"
-        yield source, f"passed over: {there}; --overwrite makes it again"
+        there = f"'{target}' already exists, perhaps from other settings"
+        yield source, f"skipped: {there}; use --overwrite to restore it again"
     targets = {path for _, target in plan.jobs for path in targets_of(target, settings)}
     for result, source in plan.results.items():
         if result not in targets:
-            named = f"its name says that it is a result of '{source.name}'"
-            yield result, f"passed over: {named}; to restore it once more, give it alone"
+            named = f"its name marks it as a result of '{source.name}'"
+            yield result, f"skipped: {named}; to restore it again, give it on its own"
 
 
 def _restore_one(

@@ -174,7 +174,7 @@ def check_demo(out: Path, clip: Path | None) -> None:
     if clip is not None:
         check_source(clip)
         if clip.is_dir():
-            raise InputError(f"'{clip}' is a folder: the demo shows a video file")
+            raise InputError(f"'{clip}' is a folder: the demo takes a video file")
     with writing(out):
         if out.exists() and not out.is_dir():
             raise OutputError(f"'{out}' is a file: choose another folder with -o")
@@ -183,7 +183,7 @@ def check_demo(out: Path, clip: Path | None) -> None:
         for path in written:
             if (path.exists() or path.is_symlink()) and known.get(path.name) != _bytes(path):
                 raise OutputError(
-                    f"'{path}' exists, and the demo did not make it: move it, or choose another "
+                    f"'{path}' exists, but was not made by the demo: move it, or choose another "
                     "folder with -o"
                 )
 

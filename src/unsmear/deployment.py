@@ -28,20 +28,19 @@ def quantize(
     frames: Whole = 3,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Make the graphs of a network in eight bits, for the engine openvino-int8.
+    """Quantize a model to 8 bits, for the engine openvino-int8.
 
-    Ranges are taken from real frames; parts of the network go back to float32 until no sequence
-    of --val loses 0.1 dB of PSNR. If none is left, nothing is written.
+    Ranges are calibrated on real frames. Parts of the network stay in float32 as needed, so that
+    no sequence of --val loses 0.1 dB of PSNR. If no part can be quantized, nothing is written.
 
     Args:
-        model: Name from `unsmear models`, or the path of a .safetensors file.
-        clips: Videos, or folders of pictures, to take ranges from; blurry ones, as the network will
-            meet.
-        val: Folder of paired sequences to measure the loss on.
-        output: A .safetensors file. Default: WEIGHTS.int8.safetensors beside the weights, the only
-            place where the engine looks for it.
-        frames: How many of each clip.
-        overwrite: Replace a file that exists.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file.
+        clips: Blurry videos, or folders of blurry images, to calibrate ranges on.
+        val: Validation set: folder of paired blurry and sharp sequences.
+        output: Output .safetensors file. Default: WEIGHTS.int8.safetensors beside the weights, the
+            only place where the engine looks for it.
+        frames: Number of frames to take from each clip.
+        overwrite: Overwrite an existing file.
     """
     from unsmear.data.pairs import find_pairs
     from unsmear.deploy.quantize import quantize_model, read_frames
@@ -49,7 +48,7 @@ def quantize(
     from unsmear.models.zoo import load_model
 
     if frames < 1:
-        raise ConfigError(f"frames is {frames}: at least 1")
+        raise ConfigError(f"frames is {frames}: must be at least 1")
     loaded = load_model(model)
     assert loaded.weights is not None
     place = eight_bit_path(loaded.weights)
@@ -62,13 +61,13 @@ def quantize(
     )
     sequences = find_pairs(val)
     if not sequences:
-        raise InputError(f"no blurry and sharp frames below '{val}'")
+        raise InputError(f"no blurry and sharp frames found below '{val}'")
     found = read_frames(clips, frames)
     with err.status("quantizing") as status:
         made = quantize_model(
             loaded.network, loaded.window, found, sequences, path, on_note=status.update
         )
-    out.print(f"in eight bits: {', '.join(made.eight_bit)}", highlight=False, markup=False)
+    out.print(f"quantized to 8 bits: {', '.join(made.eight_bit)}", highlight=False, markup=False)
     for name, (full, eight) in made.origin.scores.items():
         out.print(
             f"{name}: {full:.2f} -> {eight:.2f} dB ({0.0 - psnr_loss(full, eight):+.3f})",
@@ -77,7 +76,7 @@ def quantize(
         )
     out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
     if real_path(path) != real_path(place):
-        note = f"the engine openvino-int8 reads '{place}' alone: to use this file move it there"
+        note = f"the engine openvino-int8 reads only '{place}': move this file there to use it"
         out.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -88,15 +87,16 @@ def export(
     output: Annotated[Path, Parameter(alias="-o")],
     format: Literal["onnx", "openvino"] = "onnx",
 ) -> None:
-    """Write a network as graphs for other programs, and check that they compute the same.
+    """Export a model as ONNX or OpenVINO graphs, and check them against the original.
 
-    Two graphs, for frames of any size: `encode`, once for each frame, and `restore`, from a frame
-    and its window; model.json says what they take. docs/export.md shows how to use them.
+    Writes two graphs that take frames of any size: `encode`, run once for each frame, and
+    `restore`, run on a frame and its window. model.json describes their inputs; docs/export.md
+    shows how to use them.
 
     Args:
-        model: Name from `unsmear models`, or the path of a .safetensors file.
-        output: Folder, new.
-        format: onnx, or openvino (IR).
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file.
+        output: New folder for the graphs.
+        format: Format of the graphs: onnx, or openvino (IR).
     """
     from unsmear.deploy.export import check_target
     from unsmear.deploy.export import export as write
@@ -106,7 +106,7 @@ def export(
     with err.status(f"exporting {escape(model)}"):
         difference = write(load_model(model), format, output)
     out.print(
-        f"written: {output}; largest difference to the network {difference:.1e} (values 0 to 1)",
+        f"written: {output}; largest difference from the model {difference:.1e} (values 0 to 1)",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -128,20 +128,20 @@ def bench(
     threads: MaybeWhole = None,
     json: Path | None = None,
 ) -> None:
-    """Measure how fast engines run a network on this machine, and what decoding and encoding add.
+    """Measure the speed of each engine on this machine, and the cost of decoding and encoding.
 
     Args:
-        model: Name from `unsmear models`, or the path of a .safetensors file. A network without
-            weights is measured with random ones.
-        size: WIDTHxHEIGHT of the frames.
-        engines: Which. Default: all that there are for the device.
-        device: Where to work.
-        rounds: Times that each engine is measured, in turn; the median counts.
-        frames: Of the clip that is restored from file to file; 0: none is.
-        refine: As for restoring; of the clip alone.
-        burst: Likewise.
-        threads: CPU threads. Default: all.
-        json: Also write the figures into this file.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file. A model
+            without weights is measured with random ones.
+        size: Frame size, WIDTHxHEIGHT.
+        engines: Engines to measure. Default: all that are available for the device.
+        device: Where to run.
+        rounds: Number of measurements of each engine; the median is reported.
+        frames: Number of frames of the clip that is restored from file to file; 0 skips it.
+        refine: Number of additional passes over this clip, as in `unsmear CLIP`.
+        burst: Number of restored neighbours on each side for this clip, as in `unsmear CLIP`.
+        threads: Number of CPU threads. Default: all.
+        json: Also write the results to this JSON file.
     """
     import re
 
@@ -162,17 +162,21 @@ def bench(
 
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", size, re.ASCII)
     if match is None or min(int(match[1]), int(match[2])) < 16:
-        raise ConfigError(f"size is '{size}': WIDTHxHEIGHT, each at least 16, such as 1280x720")
+        raise ConfigError(
+            f"size is '{size}': must be WIDTHxHEIGHT, each at least 16, such as 1280x720"
+        )
     width, height = int(match[1]), int(match[2])
     if width * height > MOST_PIXELS:
-        raise ConfigError(f"size is {size}: at most {MOST_PIXELS:,} pixels, such as 7680x4320")
+        raise ConfigError(
+            f"size is {size}: must be at most {MOST_PIXELS:,} pixels, such as 7680x4320"
+        )
     for name, value, least in (
         ("rounds", rounds, 1),
         ("threads", threads, 1),
         ("frames", frames, 0),
     ):
         if value is not None and value < least:
-            raise ConfigError(f"{name} is {value}: at least {least}")
+            raise ConfigError(f"{name} is {value}: must be at least {least}")
     effort = Effort(refine=refine, burst=burst)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])
@@ -194,7 +198,7 @@ def bench(
         ]
     else:
         usual = ["torch", "torch-half", "torch-compile"]
-    with err.status("measuring the processor") as status:
+    with err.status("measuring peak throughput") as status:
         peak = convolution_peak(where)
         rows, opened = time_engines(
             loaded, engines or usual, width, height, rounds=rounds, peak=peak,
@@ -204,7 +208,7 @@ def bench(
         ran = [row for row in rows if row.seconds is not None]
         if not ran:
             reasons = "; ".join(f"{row.engine}: {row.why_not}" for row in rows)
-            raise ConfigError(f"no engine that was asked for runs here: {reasons}")
+            raise ConfigError(f"none of these engines runs here: {reasons}")
         if frames:
             fastest = min(ran, key=lambda row: row.seconds or 0)
             status.update(f"restoring a video with {fastest.engine}")

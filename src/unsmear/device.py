@@ -70,5 +70,5 @@ def pick_device(name: str, *, trains: bool = False) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }[device.type]
     if not present:
-        raise ConfigError(f"device '{name}' is not on this machine: use auto or cpu")
+        raise ConfigError(f"device '{name}' is not available on this machine: use auto or cpu")
     return device

@@ -28,7 +28,7 @@ _FRAMES_BETWEEN_TRIMS = 16
 _SECONDS_BETWEEN_LINES = 0.5
 _NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # the latter on Windows
 # Of the notes, those that are as true of the next clip, and cost it nothing: the reader's guesses.
-_OF_ANY_CLIP = "the video does not say its colour matrix"
+_OF_ANY_CLIP = "the video does not specify its colour matrix"
 out = Console()
 err = Console(stderr=True)
 

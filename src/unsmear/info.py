@@ -95,13 +95,13 @@ def verdict(lengths: Sequence[float | None]) -> Verdict:
     """Whether frames of these blur lengths (pixels, None for unknown) are likely to gain."""
     known = [length for length in lengths if length is not None]
     if len(known) < max(len(lengths) / 4, 1):
-        return Verdict("unknown", "too dark, flat or noisy to tell from single frames")
+        return Verdict("unknown", "too dark, flat or noisy to estimate blur from single frames")
     share = sum(length >= SHARP_BELOW for length in known) / len(known)
     heavy = sum(length >= HEAVY_ABOVE for length in known) / len(known)
     if heavy > 0.5:
-        return Verdict("heavy", "heavy blur: expect a modest gain, it stays blurred")
+        return Verdict("heavy", "heavy blur: expect a modest gain; the result stays blurred")
     if share < 0.1:
-        return Verdict("sharp", "sharp already: little to gain")
+        return Verdict("sharp", "already sharp: little to gain")
     if share < 0.5:
         return Verdict("gain", f"likely to gain in its blurred frames ({share:.0%})")
     return Verdict("gain", "likely to gain")
@@ -161,7 +161,7 @@ def histogram(lengths: Sequence[float | None]) -> list[tuple[str, int]]:
     """How many frames fall between which lengths, in words."""
     rows = []
     for low, high in pairwise(_BINS):
-        name = f"{low:g} px and more" if high == _BINS[-1] else f"{low:g} to {high:g} px"
+        name = f"{low:g} px or more" if high == _BINS[-1] else f"{low:g} to {high:g} px"
         rows.append((name, sum(x is not None and low <= x < high for x in lengths)))
     return [*rows, ("unknown", sum(x is None for x in lengths))]
 
@@ -177,7 +177,7 @@ def report_lines(report: ClipReport) -> list[str]:
     lines = [f"{report.path}"]
     count = "unknown number of" if report.frames is None else f"{report.frames:,}"
     if report.file is None:
-        lines.append(f"  folder of {count} pictures, {report.width}x{report.height}")
+        lines.append(f"  folder of {count} images, {report.width}x{report.height}")
     else:
         lines += _file_lines(report.file, count)
     lengths = [frame.estimate.length for frame in report.blur]
@@ -190,14 +190,14 @@ def report_lines(report: ClipReport) -> list[str]:
             lines.append(f"    {name:>15} {bar} {count_}")
     if report.median_length is not None:
         lines.append(
-            f"    median {report.median_length:.1f} px, in the blurriest tenth of the picture "
-            f"{median(worst):.1f} px; {report.blurred_share:.0%} of frames above {BLURRED:g} px"
+            f"    median {report.median_length:.1f} px, {median(worst):.1f} px in the blurriest "
+            f"tenth of the frame; {report.blurred_share:.0%} of frames above {BLURRED:g} px"
         )
     if report.time is not None:
-        lines.append(f"  restoring takes {_time_words(report.time)}, writing not counted")
+        lines.append(f"  restoring takes {_time_words(report.time)}, without encoding")
         half = report.time_half
         if half is not None and half.per_frame[0] < report.time.per_frame[0]:
-            lines.append(f"  quicker on this CPU: --engine torch-half, {_time_words(half)}")
+            lines.append(f"  faster on this CPU: --engine torch-half, {_time_words(half)}")
     if report.file is not None and report.file.interlaced:
         lines.append("  interlaced: restore it with --deinterlace")
     lines.append(f"  {report.verdict.words}")
@@ -273,7 +273,7 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         name = report.path.name.encode(errors="backslashreplace").decode()
         panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
         panel.set_ylabel("blur, pixels")
-        panel.set_xlabel("picture" if report.file is None else "seconds")
+        panel.set_xlabel("image" if report.file is None else "seconds")
     panels[0].legend(loc="best", fontsize=8)
     with growing_file(path) as partial:
         figure.savefig(partial)
@@ -291,20 +291,20 @@ def info(
     engine: EngineName = "auto",
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Say what a clip holds, how blurred it is, and what restoring it would take and give.
+    """Inspect a clip: its streams, its blur, the time to restore it, and the likely gain.
 
-    Blur is estimated from each frame alone: pixels along the blurriest direction.
+    Blur is estimated from single frames: its length in pixels along the blurriest direction.
 
     Args:
-        clip: Video file, or folder of pictures.
-        more: Further ones.
-        plot: Picture (.png, .svg, .pdf) of the blur over time.
-        json: Print everything as JSON, each frame's estimate too.
-        every: Look at every so many frames, 1 for all. Default: about 60 spread over the clip.
-        model: Whose time to measure: name from `unsmear models`, or path of a .safetensors file.
-        device: Where to work.
-        engine: What runs the network. `auto` is the fastest in float32 that is installed.
-        overwrite: Replace a plot that exists.
+        clip: Video file, or folder of images.
+        more: Further clips.
+        plot: Write a plot of the blur over time (.png, .svg, .pdf).
+        json: Print everything as JSON, including the estimate for each frame.
+        every: Sample every Nth frame; 1 samples all. Default: about 60 frames across the clip.
+        model: Model to time: a name (see `unsmear models`), or path of a .safetensors file.
+        device: Where to run.
+        engine: Inference engine. `auto` picks the fastest one installed that computes in float32.
+        overwrite: Overwrite an existing plot.
     """
     from unsmear.engines.base import cores_left_to
     from unsmear.engines.choice import half_of, open_model
@@ -351,11 +351,11 @@ def _watched(
 ) -> ClipReport:
     """Inspect a clip, and show how many frames were looked at."""
     name, looked = escape(path.name), 0
-    with _err.status(f"looking at {name}") as status:
+    with _err.status(f"inspecting {name}") as status:
 
         def show() -> None:
             nonlocal looked
             looked += 1
-            status.update(f"looking at {name}: {looked} frames")
+            status.update(f"inspecting {name}: {looked} frames")
 
         return inspect_clip(path, model, every, show, half)

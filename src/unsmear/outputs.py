@@ -128,11 +128,13 @@ def check_file(
                 f"cannot write '{path}': the suffix must be one of {', '.join(suffixes)}"
             )
         if path.is_dir():
-            raise OutputError(f"'{path}' is a folder: choose another")
+            raise OutputError(f"'{path}' is a folder: give the name of a file")
         check_folder_of(path)
         for source in inputs:
             if source is not None and lies_in(path, source):
-                raise OutputError(f"'{path}' is (in) the input '{source}': choose another output")
+                raise OutputError(
+                    f"'{path}' is the input '{source}' or inside it: choose another output"
+                )
         if not overwrite:
             check_free(path)
 
@@ -142,9 +144,9 @@ def check_named(path: Path) -> None:
     link to what is not there.
     """
     if path.name in ("", ".."):
-        raise OutputError(f"'{path}' is a folder: add the name of what is written there")
+        raise OutputError(f"'{path}' is a folder: add the name of the output")
     if path.is_symlink() and not path.exists():
-        raise OutputError(f"'{path}' is a link that leads nowhere: remove it, or choose another")
+        raise OutputError(f"'{path}' is a broken link: remove it, or choose another output")
 
 
 def check_folder_of(path: Path) -> None:
@@ -152,13 +154,13 @@ def check_folder_of(path: Path) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write '{path}': no right to write into '{path.parent}'")
+        raise OutputError(f"cannot write '{path}': no permission to write to '{path.parent}'")
 
 
 def check_free(path: Path) -> None:
     """Raise OutputError if something stands there; an empty folder does not."""
     if not is_free(path):
-        raise OutputError(f"'{path}' exists: choose another output, or add --overwrite")
+        raise OutputError(f"'{path}' already exists: choose another output, or add --overwrite")
 
 
 def is_free(path: Path) -> bool:

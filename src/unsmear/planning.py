@@ -79,13 +79,13 @@ def plan_jobs(
         with writing(output):
             if not is_folder(output):
                 given = f"{len(sources)} clips are" if len(sources) > 1 else "a folder of clips is"
-                raise OutputError(f"'{output}' is one file, but {given} given: name a folder")
+                raise OutputError(f"'{output}' is a file name, but {given} given: name a folder")
     into = many
     if output is not None and not many:
         with writing(output):
             into = _takes_in(output, sources[0], inside=inside, preview=preview)
         if preview and not into and output.suffix.lower() != ".png":
-            raise ConfigError(f"output is '{output}': a preview is a picture, name it .png")
+            raise ConfigError(f"output is '{output}': must end in .png, as a preview is an image")
     jobs = []
     for source in sources:
         if output is None or into:
@@ -129,13 +129,13 @@ def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
         return [clip], videos  # beside pictures a GIF, which may move or not, is no clip
     if others and not (pictures or videos):
         raise InputError(
-            f"'{clip}' holds no pictures, and nothing with the suffix of a video: give what it "
-            "holds by name, if it is video all the same"
+            f"'{clip}' contains no images, and no files with the suffix of a video: if some are "
+            "videos, give them by name"
         )
     if not videos:
         return [clip], []
     if pictures:
-        raise InputError(f"'{clip}' holds videos and pictures: give the videos by name")
+        raise InputError(f"'{clip}' contains videos and images: give the videos by name")
     return videos, others
 
 
@@ -150,7 +150,7 @@ def _check_moving(source: Path) -> None:
         with source.open("rb") as file:
             if not read_header(file).many:
                 raise InputError(
-                    f"'{source}' is a picture: put pictures into a folder, and give that"
+                    f"'{source}' is an image: put images into a folder, and give the folder"
                 )
 
 

@@ -43,39 +43,38 @@ def evaluate(
     vmaf: Annotated[bool, Parameter(negative="")] = False,
     niqe: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Measure a model on a data set, or restored frames against sharp ones.
+    """Evaluate a model on a data set, or compare restored frames with sharp ones.
 
-    PSNR, SSIM and flicker, a row for each sequence. Give --data for a model on a data set; or
-    --restored and --sharp for frames that exist: folders of pictures, folders of such folders, or
-    video files. What is named here as a report and exists is replaced.
+    Reports PSNR, SSIM and flicker, one row per sequence. Give --data to evaluate a model, or
+    --restored and --sharp to compare existing frames: folders of images, folders of such folders,
+    or video files. Existing report files are overwritten.
 
     Args:
-        data: Folder of a data set with blurry and sharp frames: GOPRO, DVD, BSD, REDS, or any
-            folder of `NAME/blur` and `NAME/sharp`.
+        data: Data set of blurry and sharp frames: GOPRO, DVD, BSD, REDS, or a folder of `NAME/blur`
+            and `NAME/sharp`.
         restored: Restored frames.
-        sharp: Their truth: pictures under the same names, or a video of as many frames.
-        layout: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd, bsd, reds
-            or vrt (`train_GT_blurred` and `train_GT`). Default: all but gopro-gamma.
-        model: Name from `unsmear models`, or the path of a .safetensors file. Default: core.
-        window: As for restoring. Default: the model's own.
-        ensemble: As for restoring.
-        refine: As for restoring.
-        burst: As for restoring.
-        protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or shiftnet: published numbers
-            differ in what they count.
-        table1: Also print Table 1 of the paper with the measured row.
-        markdown: File for the tables.
-        json: File for all numbers, each frame's too.
-        plot: File (.png, .svg, .pdf) for the PSNR of each frame.
-        device: Where to restore. Default: auto.
-        engine: What runs the network; the others round differently, or compute in eight bits.
-            Default: torch.
-        workers: Threads that compute the measures. Default: one for each CPU.
-        vmaf: Also measure VMAF; needs `pip install 'unsmear[vmaf]'`.
-        niqe: Also measure NIQE, of restored, blurry and sharp frames; it needs no truth, so that
-            --restored may stand alone. Its
-            model is fitted on photographs of our own: compare values with one another, not
-            with published ones.
+        sharp: Ground truth: images with the same names, or a video with as many frames.
+        layout: Layout of the data set: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd,
+            bsd, reds or vrt (`train_GT_blurred` and `train_GT`). Default: any but gopro-gamma.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file. Default:
+            core.
+        window: Number of frames that contribute to each frame, as in `unsmear CLIP`. Default: the
+            model's own.
+        ensemble: Number of averaged views, as in `unsmear CLIP`.
+        refine: Number of additional passes, as in `unsmear CLIP`.
+        burst: Number of restored neighbours on each side, as in `unsmear CLIP`.
+        protocol: Evaluation protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or
+            shiftnet. Published numbers follow different ones.
+        table1: Also print Table 1 of the paper with the measured result added.
+        markdown: Write the tables to this Markdown file.
+        json: Write all results, including those for each frame, to this JSON file.
+        plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf).
+        device: Where to run. Default: auto.
+        engine: Inference engine. The others differ in rounding or precision. Default: torch.
+        workers: Number of threads that compute the metrics. Default: one per CPU.
+        vmaf: Also measure VMAF. Needs `pip install 'unsmear[vmaf]'`.
+        niqe: Also measure NIQE, which needs no ground truth: --sharp may be left out. Our NIQE
+            model is fitted on our own photographs, so values do not compare with published ones.
     """
     from unsmear.allocator import keep_freed_memory
     from unsmear.evaluate.benchmark import Benchmark
@@ -101,7 +100,7 @@ def evaluate(
     check_reports(markdown, json, plot, inputs)
     truthless = restored is not None and sharp is None and niqe
     if truthless and (vmaf or table1 or plot is not None):
-        raise ConfigError("vmaf, table1 and plot compare with a truth: give --sharp too")
+        raise ConfigError("--vmaf, --table1 and --plot need a ground truth: give --sharp too")
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
     effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
@@ -149,22 +148,24 @@ def explain(
     pixel: str | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show what the attention did for one frame: a page of pictures.
+    """Show what the attention did for one frame, as an HTML page.
 
-    Where it looked in each frame of the window, how much each frame counted, what each place of
-    the frame took of it, what one pixel of the result depends on, and what changed.
+    The page shows where the attention looked in each frame of the window, the weight of each
+    frame, what each position of the frame took from them, what one pixel of the result depends on,
+    and what changed.
 
     Args:
-        clip: Video file, or folder of pictures.
-        frame: Number of the frame, from 0.
-        output: Folder for the page, index.html, and its pictures.
-        model: Name from `unsmear models`, or the path of a .safetensors file.
-        device: Where to work.
-        window: Frames that contribute, an odd number. Default: the model's own.
-        level: Only the attention of this level of the network. Default: of all that have one.
-        pixel: X,Y of the pixel whose dependence on the frames is shown. Default: where the
-            frame changed most.
-        overwrite: Replace files of a folder that exists.
+        clip: Video file, or folder of images.
+        frame: Frame number, counted from 0.
+        output: Folder for the page, index.html, and its images.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file.
+        device: Where to run.
+        window: Number of frames in the window, odd. Default: the model's own.
+        level: Show only the attention at this level of the network. Default: all levels with
+            attention.
+        pixel: X,Y of the pixel whose dependence on the frames is shown. Default: where the frame
+            changed most.
+        overwrite: Overwrite files in an existing folder.
     """
     from unsmear.allocator import hand_memory_back
     from unsmear.engines.choice import open_model

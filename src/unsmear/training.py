@@ -17,7 +17,7 @@ from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import check_file, growing_file
 
-_GROUP = Group("Synthesis", help="What the virtual camera does. Defaults are the preset's.")
+_GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
 
 
@@ -50,57 +50,54 @@ def train(
     stop_after: MaybeWhole = None,
     threads: MaybeWhole = None,
 ) -> None:
-    """Train a network, or go on with a run that was interrupted (same command again).
+    """Train a model. To resume an interrupted run, repeat the command.
 
-    Below --data: photographs, videos, `clips/NAME/` folders of frames, and blurry and sharp
-    frames as GOPRO, DVD, BSD and REDS lay them out. The run's folder gets the state, the weights
-    and a log for TensorBoard. On several GPUs, or several processes of a CPU:
-    `torchrun --nproc-per-node 2 -m unsmear train ...`
+    --data takes photographs, videos, `clips/NAME/` folders of frames, and blurry and sharp frames
+    in the layouts of GOPRO, DVD, BSD and REDS. The training state, the weights and a TensorBoard
+    log are written to the folder of the run. To train on several GPUs, or with several processes
+    on a CPU: `torchrun --nproc-per-node 2 -m unsmear train ...`
 
-    All mistakes of the command and its data are told at once, before anything is loaded. While it
-    runs, `% learning` is the share of the time that went into learning, on a GPU of the device's
-    time; the rest went into making or waiting for data.
+    All errors in the command and its data are reported at once, before anything is loaded. In the
+    progress line, `% learning` is the share of the time (on a GPU, of GPU time) spent in training
+    steps; the rest is spent making or waiting for data.
 
     Args:
         data: Folders of training data.
-        preset: lite, core, plus, pro, paper (the article's schedule) or paper-quick (ours); plain,
-            trail or align, from which pro grew.
+        preset: Network and schedule: lite, core, plus, pro, paper (the paper's schedule) or
+            paper-quick (ours); plain, trail or align, the ancestors of pro.
         out: Folder of the run. Default: runs/PRESET.
-        val: Folder of paired sequences to validate on.
-        shake: Phone orientation logs to shake the camera with.
+        val: Validation set: folder of paired blurry and sharp sequences.
+        shake: Orientation logs of phones, used as camera shake.
         device: Where to train.
-        steps: Optimiser steps, schedule in proportion. Default: the preset's.
-        clips: In a batch, of all processes together. Default: the preset's, stage by stage.
-        frames: In a clip. Default: the preset's, stage by stage.
-        crop: Side of the squares that are learned from, in pixels. Default: the preset's, stage by
-            stage.
-        seed: Of weights and data. Default: the preset's.
-        learning_rate: Peak. Default: the preset's.
-        loss: Default: the preset's.
-        frequency_weight: Of the spectrum of the difference, added to the loss. Default: the
+        steps: Number of training steps; the schedule scales in proportion. Default: the preset's.
+        clips: Clips per batch, over all processes. Default: the preset's, for each stage.
+        frames: Frames per clip. Default: the preset's, for each stage.
+        crop: Side of the square training crops, in pixels. Default: the preset's, for each stage.
+        seed: Random seed of weights and data. Default: the preset's.
+        learning_rate: Peak learning rate. Default: the preset's.
+        loss: Loss function. Default: the preset's.
+        frequency_weight: Weight of an additional loss on the spectrum of the difference. Default:
+            the preset's.
+        compile: How to speed up training steps: graph (CUDA graphs), on (torch.compile), off, or
+            auto (graph on a GPU, else off).
+        precision: Precision of convolutions in training: auto is bfloat16 on GPUs that support it,
+            else float32. CPUs with AMX train about twice as fast in bfloat16.
+        weights: Initial weights, instead of random ones: a model name or a .safetensors file. Of a
+            larger network, the most important channels are kept; a smaller one is grown.
+        teacher: Also distil this model: a model name or a .safetensors file. Helps small networks,
+            at the cost of one inference of the teacher per step.
+        teacher_weight: Weight of the distillation loss. Default: 1.
+        pair_share: Share of clips from recorded pairs, when there is also synthesis. Default: the
             preset's.
-        compile: How steps are made faster: graph records them as CUDA graphs, which auto does on
-            a GPU; on compiles the network with torch.compile; off: plain.
-        precision: Of convolutions while learning: auto is bfloat16 on a GPU that has it, float32
-            elsewhere. CPUs with AMX learn about twice as fast in bfloat16.
-        weights: Start from these rather than from random ones: a model's name or a .safetensors
-            file. A smaller network grows; of what is larger the channels that matter most are kept.
-        teacher: Learn from what this model makes of the same clips too, beside the truth: a model's
-            name or a .safetensors file. A small network gets further by it, for one more pass of
-            the teacher a step.
-        teacher_weight: Of the loss against the teacher's results, added to that against the truth.
-            Default: 1.
-        pair_share: Share of recorded pairs, where there is synthesis too. Default: the preset's.
-        refine_share: Share of clips whose frames see their neighbours restored already, as they do
-            in what `unsmear CLIP --refine` adds; for networks that align neighbours. Default: the
-            preset's.
+        refine_share: Share of clips whose neighbours are already restored, as in
+            `unsmear CLIP --refine`; for networks that align neighbours. Default: the preset's.
         synthesis: What the virtual camera does.
-        ahead: Draw each batch while the network learns from the one before, in a thread of its
-            own (on a GPU a stream of its own). The numbers are the same.
-        workers: Processes that draw batches, beside the one that learns; 0: none. Default: on a GPU
-            one for every two cores, at most 8; on a CPU none.
-        stop_after: Leave off at this step; the same command without it goes on from there.
-        threads: CPU threads. Default: all.
+        ahead: Prepare the next batch during each training step, in a separate thread (on a GPU, a
+            separate stream). The results are the same.
+        workers: Number of processes that prepare batches, 0 for none. Default: on a GPU, one for
+            every two cores, at most 8; on a CPU, none.
+        stop_after: Stop at this step. The same command without this option resumes the run.
+        threads: Number of CPU threads. Default: all.
     """
     import torch
 
@@ -164,12 +161,12 @@ def train(
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
         if team.size > 1:
             held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
-            team.check_same(held, "what --data holds", "give all of them the same files")
+            team.check_same(held, "the training data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         initial, state = plan.initial, plan.out / STATE_FILE
         begins = not state.exists()
         if not begins:
-            start = f"{step_in(state):,} of them done before"
+            start = f"{step_in(state):,} of them already done"
         elif initial is None:
             start = "from random weights"
         else:
@@ -180,7 +177,7 @@ def train(
             markup=False,
         )
         if initial is not None and begins and needs_pruning(initial, plan.config):
-            with _err.status("looking for what matters") if team.leads else nullcontext():
+            with _err.status("ranking channels by importance") if team.leads else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)
         with (
             TrainDisplay(_out, plan.config.steps) as display,
@@ -212,19 +209,19 @@ def synth(
     synthesis: Synthesis = AS_PRESET,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Draw a contact sheet of what `unsmear train` feeds its network.
+    """Write a contact sheet of the data that `unsmear train` would train on.
 
-    It is the batch of a step: a row for each clip, every frame blurry above sharp.
+    The sheet shows the batch of one step: a row for each clip, every frame blurry above sharp.
 
     Args:
         data: Folders of training data, as for `unsmear train`.
-        output: Picture to write, such as sheet.png.
-        preset: lite, core, plus, pro, paper (the article's schedule) or paper-quick (ours); plain,
-            trail or align, from which pro grew.
-        shake: Phone orientation logs to shake the camera with.
-        step: Which batch; each has its own.
+        output: Image to write, such as sheet.png.
+        preset: Network and schedule: lite, core, plus, pro, paper (the paper's schedule) or
+            paper-quick (ours); plain, trail or align, the ancestors of pro.
+        shake: Orientation logs of phones, used as camera shake.
+        step: Training step whose batch is shown.
         synthesis: What the virtual camera does.
-        overwrite: Replace a picture that exists.
+        overwrite: Overwrite an existing image.
     """
     import torch
 

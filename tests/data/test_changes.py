@@ -30,5 +30,5 @@ def test_what_is_not_asked_for_stays():
 def test_what_contradicts_the_preset_is_refused():
     with pytest.raises(ConfigError, match=r"blur_mean is 40.*blur_most 32"):
         SynthesisChanges(blur_mean=40).applied_to(SynthesisConfig())
-    with pytest.raises(ConfigError, match=r"coarse_share is 0\.5: no clip goes through a coder"):
+    with pytest.raises(ConfigError, match=r"coarse_share is 0\.5, but no clips are encoded"):
         SynthesisChanges(coarse_share=0.5).applied_to(SynthesisConfig())

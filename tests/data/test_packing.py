@@ -54,7 +54,7 @@ def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_pat
     free.free = 5000
     with monkeypatch.context() as patch:  # as another process takes it between look and leap
         patch.setattr(torch.Tensor, "share_memory_", refuse)
-        with pytest.raises(UnsmearError, match="in each process that learns"):
+        with pytest.raises(UnsmearError, match="in each training process"):
             share(packed)
     share(packed)
     assert all(part.values.is_shared() for part in packed)

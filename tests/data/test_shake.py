@@ -133,5 +133,5 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
 def test_files_that_are_no_logs_are_refused(tmp_path, text):
     path = tmp_path / "log.txt"
     path.write_text(text)
-    with pytest.raises(InputError, match="no orientation log"):
+    with pytest.raises(InputError, match="not an orientation log"):
         read_orientation_log(path)

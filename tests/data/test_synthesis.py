@@ -310,7 +310,7 @@ def test_turns_treat_both_sides_alike():
         ({"blur_mean": 0}, "blur_mean"),
         ({"blur_mean": 40.0}, "blur_most"),
         ({"noise_most": -1}, "noise_most"),
-        ({"coarse_share": 0.5}, "no clip goes through a coder; 0, or coder_share above 0"),
+        ({"coarse_share": 0.5}, "no clips are encoded: use 0, or a coder_share above 0"),
     ],
 )
 def test_impossible_configs_raise_when_made(change, message):

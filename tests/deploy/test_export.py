@@ -45,13 +45,13 @@ def test_graphs_restore_clips_of_any_size(loaded, tmp_path, kind):
     for refine in (-1, 4, 1.0, True):
         with pytest.raises(ConfigError, match=f"refine is {refine}: must be a whole number"):
             exported.restore_clip(clip.numpy(), refine)
-    with pytest.raises(ConfigError, match="look at no neighbours"):
+    with pytest.raises(ConfigError, match="needs graphs that align neighbours"):
         exported.restore_clip(clip.numpy(), 1)
 
 
 def test_a_folder_that_holds_no_graphs_is_told(tmp_path):
     for folder in (str(tmp_path), tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=r"no model\.json in '.*': name a folder"):
+        with pytest.raises(InputError, match=r"no model\.json in '.*': give a folder"):
             ExportedModel(folder)
 
 

@@ -87,13 +87,13 @@ def test_eight_bits_that_are_missing_or_damaged_are_named(loaded):
     path.write_bytes(b"no safetensors")
     with pytest.raises(ModelError, match="damaged"):
         open_engine(loaded, "openvino-int8")
-    with pytest.raises(ModelError, match="eight bits"):
+    with pytest.raises(ModelError, match="8-bit"):
         open_engine(dataclasses.replace(loaded, weights=None), "openvino-int8")
 
 
 def test_weights_are_no_graphs(loaded):
     eight_bit_path(loaded.weights).write_bytes(loaded.weights.read_bytes())
-    with pytest.raises(ModelError, match="no graphs in eight bits"):
+    with pytest.raises(ModelError, match="no 8-bit graphs"):
         open_engine(loaded, "openvino-int8")
 
 

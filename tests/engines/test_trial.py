@@ -64,7 +64,7 @@ def test_coarser_products_are_no_fault_and_half_an_upsampling_is_one(row, monkey
             parameter.mul_(0.5)
 
     monkeypatch.setattr(trial, "laid_out", on_a_device(halve))
-    assert "something else than the CPU" in fault_on(CPU, network)
+    assert "other results than the CPU" in fault_on(CPU, network)
 
 
 def test_numbers_that_are_none_are_a_fault(monkeypatch):
@@ -72,7 +72,7 @@ def test_numbers_that_are_none_are_a_fault(monkeypatch):
         network.head.weight.fill_(float("nan"))
 
     monkeypatch.setattr(trial, "laid_out", on_a_device(spoil))
-    assert "something else than the CPU" in fault_on(CPU, awake())
+    assert "other results than the CPU" in fault_on(CPU, awake())
 
 
 def test_what_cannot_run_says_why_in_one_line():
@@ -93,7 +93,7 @@ def test_auto_goes_on_on_the_cpu_and_says_so(weights_file, monkeypatch, caplog):
     monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
     opened = open_model(str(weights_file), "auto")
     assert opened.engine.device == CPU
-    assert "working on the CPU, as device 'meta' cannot run" in caplog.text
+    assert "using the CPU, because device 'meta' cannot run" in caplog.text
 
 
 def test_a_device_that_was_asked_for_is_refused(weights_file, monkeypatch):

@@ -125,7 +125,7 @@ def test_a_sequence_too_short_for_the_protocol_stops_before_the_work(gopro):
 def test_frames_too_small_to_be_measured_stop_before_the_work(gopro):
     for benchmark, message in (
         (Benchmark(BASE, pristine=load_pristine()), "32x24 is too small for NIQE"),
-        (Benchmark(replace(BASE, crop=7)), "leaves 18x10 pixels: SSIM"),
+        (Benchmark(replace(BASE, crop=7)), "leaves 18x10 pixels, but SSIM"),
         (Benchmark(find_protocol("estrnn-gopro-ds")), "frames of 32x24 are too small"),
     ):
         with pytest.raises(CombinedError, match=f"'GOPR0384': .*{message}.*'GOPR0385': "):
@@ -138,18 +138,18 @@ def test_frames_too_small_to_be_measured_stop_before_the_work(gopro):
 @pytest.mark.parametrize(
     ("restore", "message"),
     [
-        (lambda frames: ((255 * x).byte() for x in frames), "gave frame 0 as torch.uint8"),
-        (lambda frames: (x.numpy() for x in frames), "gave frame 0 as ndarray"),
-        (lambda frames: (x[None] for x in frames), r"gave frame 0 of shape \(1, 3, 24, 32\)"),
-        (lambda frames: (x[:1] for x in frames), r"gave frame 0 of shape \(1, 24, 32\)"),
-        (lambda frames: list(frames)[:-1], "gave 4 frames of 5"),
-        (lambda frames: [*frames, torch.rand(3, 24, 32)], "gave more than the 5 frames"),
-        (lambda frames: (x for x in frames for _ in range(2)), "gave frame 1 before it had taken"),
+        (lambda frames: ((255 * x).byte() for x in frames), "yielded frame 0 as torch.uint8"),
+        (lambda frames: (x.numpy() for x in frames), "yielded frame 0 as ndarray"),
+        (lambda frames: (x[None] for x in frames), r"yielded frame 0 of shape \(1, 3, 24, 32\)"),
+        (lambda frames: (x[:1] for x in frames), r"yielded frame 0 of shape \(1, 24, 32\)"),
+        (lambda frames: list(frames)[:-1], "yielded 4 frames of 5"),
+        (lambda frames: [*frames, torch.rand(3, 24, 32)], "yielded more than the 5 frames"),
+        (lambda frames: (x for x in frames for _ in range(2)), "yielded frame 1 before it had"),
     ],
 )
 def test_a_network_that_gives_no_frames_is_told_what_it_should(gopro, restore, message):
     """Whoever measures a network of their own: silence would be nonsense in a table."""
-    with pytest.raises(ConfigError, match=f"restore {message}.*'GOPR0384': it must give"):
+    with pytest.raises(ConfigError, match=f"restore {message}.*'GOPR0384': it must yield"):
         Benchmark(BASE).run(find_pairs(gopro)[:1], restore)
 
 
@@ -172,12 +172,12 @@ def test_folders_are_compared_by_name(gopro, tmp_path):
         save(tmp_path / "truth" / name, one_scene(2, 16, 16))
     assert [c.name for c in find_comparisons(tmp_path / "made", tmp_path / "truth")] == ["a", "b"]
     (tmp_path / "made" / "b" / "000001.png").unlink()
-    with pytest.raises(InputError, match=r"1 and 2; without .*: '[^']*truth.b.000001.png': add"):
+    with pytest.raises(InputError, match=r"1 and 2; without .*: '[^']*truth.b.000001.png'; add"):
         find_comparisons(tmp_path / "made", tmp_path / "truth")
     with pytest.raises(InputError, match="not a folder"):
         find_comparisons(tmp_path / "nowhere", sharp)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         find_comparisons(sharp, tmp_path / "empty")
 
 
@@ -281,11 +281,11 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     [
         ([], "either --data"),
         (["--sharp", "x", "--niqe"], "either --data"),
-        (["--restored", "x", "--niqe"], "'x' is not a folder of pictures, nor a video"),
-        (["--restored", "x", "--niqe", "--vmaf"], "compare with a truth"),
-        (["--restored", "x", "--niqe", "--table1"], "compare with a truth"),
-        (["--restored", "x", "--niqe", "--plot", "p.png"], "compare with a truth"),
-        (["--restored", "x", "--niqe", "-m", "lite"], "leave them out where --restored"),
+        (["--restored", "x", "--niqe"], "'x' is not a folder of images or a video"),
+        (["--restored", "x", "--niqe", "--vmaf"], "need a ground truth"),
+        (["--restored", "x", "--niqe", "--table1"], "need a ground truth"),
+        (["--restored", "x", "--niqe", "--plot", "p.png"], "need a ground truth"),
+        (["--restored", "x", "--niqe", "-m", "lite"], "leave them out with --restored"),
         (["--restored", "x"], "either --data"),
         (["--data", "x", "--sharp", "y"], "either --data"),
         (["--data", "nowhere"], "'nowhere' is not a folder"),
@@ -338,7 +338,7 @@ def test_a_sequence_of_frames_of_several_sizes_is_an_error_not_a_crash(gopro, ca
     with pytest.raises(SystemExit) as stopped:
         main(["eval", "--data", str(gopro), "-m", "lite", "--device", "cpu"])
     assert stopped.value.code == 2
-    assert "all of a sequence must agree" in capsys.readouterr().err
+    assert "all must have the same size" in capsys.readouterr().err
 
 
 def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
@@ -356,7 +356,7 @@ def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(["eval", *folders, *option])
         assert stopped.value.code == 2
-        assert "leave them out where --restored is given" in capsys.readouterr().err
+        assert "leave them out with --restored" in capsys.readouterr().err
 
 
 def test_names_in_brackets_are_shown_as_they_are(tmp_path, capsys):
@@ -391,7 +391,7 @@ def test_restored_frames_without_a_truth_are_named(tmp_path):
     for side, names in (("made", "ab"), ("truth", "a")):
         for name in names:
             save(tmp_path / side / name, one_scene(2, 16, 16))
-    with pytest.raises(InputError, match=r"made/b' holds pictures, '.*truth/b' none"):
+    with pytest.raises(InputError, match=r"made/b' contains images, but '.*truth/b' has none"):
         find_comparisons(tmp_path / "made", tmp_path / "truth")
 
 

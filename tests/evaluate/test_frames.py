@@ -78,11 +78,11 @@ def test_what_is_no_video_and_no_folder_is_refused(tmp_path):
     for other, message in (
         ("text.mp4", "cannot be read as a video"),
         ("nowhere.mp4", "no such file"),
-        ("empty", "holds no pictures"),
+        ("empty", "contains no images"),
     ):
         with pytest.raises(InputError, match=message):
             find_comparisons(tmp_path / other, sharp)
-    with pytest.raises(InputError, match="nor a video"):
+    with pytest.raises(InputError, match="or a video"):
         find_comparisons(tmp_path / "nowhere", tmp_path / "nothing")
 
 

@@ -194,7 +194,7 @@ def test_too_small_a_frame_is_refused(size):
 )
 def test_a_file_that_holds_no_model_is_told(tmp_path, text):
     (tmp_path / "m.json").write_text(text, encoding="latin-1")
-    with pytest.raises(InputError, match=r"m\.json' holds no model of sharp photographs"):
+    with pytest.raises(InputError, match=r"m\.json' is not a NIQE model"):
         load_model(tmp_path / "m.json")
 
 

@@ -135,14 +135,14 @@ def test_one_level_alone(network):
     assert [level.level for level in one.levels] == [2]
     assert torch.equal(one.levels[0].pixelwise, both.levels[1].pixelwise)
     assert torch.equal(one.after, both.after)
-    with pytest.raises(ConfigError, match=r"level is 0: levels .* attention: 1, 2"):
+    with pytest.raises(ConfigError, match=r"level is 0: levels .*: 1, 2"):
         explain_frame(network, window, level=0)
 
 
 def test_pixel_must_lie_in_the_frame(network):
     window = window_of(one_scene(1, 16, 24), 0, 1, 1)
     assert explain_frame(network, window, pixel=(23, 15)).field.pixel == (23, 15)
-    with pytest.raises(ConfigError, match="pixel is 24,0: frames are 24x16, so X is 0 to 23"):
+    with pytest.raises(ConfigError, match="pixel is 24,0: frames are 24x16, so X must be 0 to 23"):
         explain_frame(network, window, pixel=(24, 0))
 
 

@@ -95,7 +95,7 @@ def test_a_video_is_explained(clip, tmp_path, weights_file, capsys):
     levels = {f"level{n}-{kind}.png" for n in (1, 2) for kind in ("spatial", "temporal", "taken")}
     assert {path.name for path in out.iterdir()} == ONE_OF_EACH | levels
     assert "frame 2 of a <b> & é.mp4" in page.text
-    assert "5 frames asked for, 5 there (0 to 4)" in page.text
+    assert "5 frames requested, 5 available (0 to 4)" in page.text
     assert "(level 2, 1/8 of the size)" in page.text
     assert str(out / "index.html") in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
@@ -123,7 +123,7 @@ def test_a_folder_is_explained_as_asked(tmp_path, weights_file):
     assert "/blurry" in page.text
     assert "(file im0)" in page.text
     assert "pixel 43,29" in page.text
-    assert "shorter than asked for" in page.text
+    assert "shorter than requested" in page.text
 
 
 def test_many_frames_are_spread_over_pictures(tmp_path, weights_file, blank):
@@ -141,14 +141,14 @@ def test_many_frames_are_spread_over_pictures(tmp_path, weights_file, blank):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--frame", "6"], "has 6 frames, numbers 0 to 5"),
-        (["--frame", "-1"], "frames count from 0"),
+        (["--frame", "6"], "has 6 frames, numbered 0 to 5"),
+        (["--frame", "-1"], "must be 0 or more"),
         (["--frame", "1", "--window", "all"], "window is 'all'"),
         (["--frame", "1", "--window", "4"], "window is '4'"),
         (["--frame", "1", "--window", "9" * 23], "at most 9999"),
         (["--frame", "1", "--level", "0"], "level is 0"),
         (["--frame", "1", "--pixel", "5"], "must be X,Y"),
-        (["--frame", "1", "--pixel", "64,0"], "X is 0 to 63"),
+        (["--frame", "1", "--pixel", "64,0"], "X must be 0 to 63"),
         (["--frame", "1", "--device", "tpu"], "unknown device"),
         (["--frame", "1", "-o", "nowhere/out"], "there is no folder"),
         ([], "--frame"),

@@ -60,9 +60,9 @@ def test_video_frames_are_those_of_the_reader(tmp_path):
 
 
 def test_a_frame_that_is_not_there(two_scenes, tmp_path):
-    with pytest.raises(InputError, match=r"frame is 7: .* has 7 frames, numbers 0 to 6"):
+    with pytest.raises(InputError, match=r"frame is 7: .* has 7 frames, numbered 0 to 6"):
         read_window(two_scenes, 7, 3, 1)
-    with pytest.raises(ConfigError, match="frame is -1: frames count from 0"):
+    with pytest.raises(ConfigError, match="frame is -1: must be 0 or more"):
         read_window(two_scenes, -1, 3, 1)
     with pytest.raises(ConfigError, match="window is 4"):
         read_window(two_scenes, 0, 4, 1)

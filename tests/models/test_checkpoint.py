@@ -72,7 +72,7 @@ def not_finite(tensors):
         (without_first, "does not fit"),
         (reshaped, "does not fit"),
         (integers, "does not fit"),
-        (doubles, "is not F16"),
+        (doubles, "must be one of F16"),
         (not_finite, "not finite"),
     ],
 )
@@ -96,11 +96,11 @@ def deep_network(metadata):
     ("change", "message"),
     [
         (lambda m: {k: v for k, v in m.items() if k != "format"}, "no Unsmear weights"),
-        (lambda m: m | {"network": "{}"}, "describes no network"),
-        (lambda m: m | {"network": "not json"}, "describes no network"),
-        (lambda m: m | {"network": json.dumps({"widths": "x"})}, "describes no network"),
-        (huge_network, "refused"),
-        (deep_network, "blocks in"),
+        (lambda m: m | {"network": "{}"}, "describes a network unknown"),
+        (lambda m: m | {"network": "not json"}, "describes a network unknown"),
+        (lambda m: m | {"network": json.dumps({"widths": "x"})}, "describes a network unknown"),
+        (huge_network, "too large"),
+        (deep_network, "blocks but"),
         (lambda m: m | {"provenance": "[]"}, "provenance"),
     ],
 )

@@ -64,7 +64,7 @@ def test_frames_are_made_again_where_that_is_asked_for(aligned_file, weights_fil
     wanted = restore_stream(model.engine, frames, model.window, effort=Effort(refine=1))
     torch.testing.assert_close(again, torch.stack(list(wanted)))
     assert not torch.equal(again, once)
-    with pytest.raises(ConfigError, match="looks at no neighbours"):
+    with pytest.raises(ConfigError, match="needs a model that aligns neighbours"):
         unsmear.restore(frames, model=str(weights_file), refine=1)
 
 
@@ -109,7 +109,7 @@ def test_frames_of_another_kind_are_refused(weights_file, frame):
 
 def test_mixed_sizes_are_refused(weights_file):
     frames = [picture(16, 16), picture(16, 24)]
-    with pytest.raises(InputError, match="one size"):
+    with pytest.raises(InputError, match="the same size"):
         list(unsmear.restore(frames, model=str(weights_file), device="cpu"))
 
 
@@ -180,7 +180,7 @@ def test_frames_that_the_network_spoils_come_back_as_they_came_in(weights_file):
     model.network.head.bias.fill_(0.6)
     frames = arrays(3)
     for given in (frames, [torch.from_numpy(f).permute(2, 0, 1).half() / 255 for f in frames]):
-        with pytest.warns(UserWarning, match="frame 0 comes back as it came in") as told:
+        with pytest.warns(UserWarning, match="frame 0 is returned unchanged") as told:
             restored = list(unsmear.restore(given, model=model))
         assert len(told) == 1
         assert told[0].filename == __file__
@@ -223,11 +223,11 @@ def test_arguments_of_other_types_are_taken_or_told(weights_file):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (255.0, r"frame 1's largest number is 255: tensors must be 0\.\.1; divide"),
-        (-1.0, r"frame 1's smallest number is -1: .* for -1\.\.1, x / 2 \+ 0\.5"),
-        (float("nan"), "frame 1 holds nan"),
-        (float("inf"), "frame 1 holds inf"),
-        (-float("inf"), "frame 1 holds -inf"),
+        (255.0, r"frame 1's largest value is 255: tensors must be 0\.\.1; divide"),
+        (-1.0, r"frame 1's smallest value is -1: .* for -1\.\.1, x / 2 \+ 0\.5"),
+        (float("nan"), "frame 1 contains nan"),
+        (float("inf"), "frame 1 contains inf"),
+        (-float("inf"), "frame 1 contains -inf"),
     ],
 )
 def test_numbers_that_are_none_of_a_picture_are_refused(weights_file, value, message):

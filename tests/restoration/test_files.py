@@ -161,7 +161,8 @@ def test_pictures_of_a_deep_video_are_deep_and_what_they_lack_is_told(tmp_path, 
     assert (picture.int() % 257).any()  # more than eight bits, spread out
     (sound, hdr) = notes
     assert (
-        f"which hold no sound: for a video name a file, such as '{tmp_path / 'out'}.mp4'" in sound
+        f"which has no sound: for a video, give a file name, such as '{tmp_path / 'out'}.mp4'"
+        in sound
     )
     assert "HDR (PQ)" in hdr
 
@@ -194,7 +195,7 @@ def test_folder_to_video_is_refused_with_a_remedy(tmp_path, network):
 def test_a_window_larger_than_memory_is_told_before_the_work(tmp_path, network, monkeypatch):
     monkeypatch.setattr(stream, "physical_memory", lambda: 4 * 64 * 48 * 12)
     source = write_video(tmp_path / "in.mp4", frames=5)
-    with pytest.raises(ConfigError, match="window is 9: frames of 64x48 that wait"):
+    with pytest.raises(ConfigError, match="window is 9: buffering frames of 64x48"):
         restore_file(source, tmp_path / "out.mp4", network, 9)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
@@ -259,7 +260,7 @@ def test_frames_that_cannot_be_right_are_given_as_they_came(tmp_path):
     wild = awake()  # its changes are far from those of a restoration
     outcome = restore_file(source, tmp_path / "out.mkv", wild, 3, on_note=notes.append)
     assert outcome == Outcome(4, untouched=4)
-    assert any("4 frames are given as they came in" in note for note in notes)
+    assert any("4 frames are left unchanged" in note for note in notes)
     with VideoReader(source) as one, VideoReader(tmp_path / "out.mkv") as two:
         for before, after in zip(one, two, strict=True):
             assert torch.equal(before.planes.y, after.planes.y)
@@ -271,7 +272,9 @@ def test_pictures_of_a_turned_video_are_upright(tmp_path, compare):
     source, notes = write_video(tmp_path / "in.mp4", rotation=90, frames=2), []
     settings = Settings(compare=compare)
     restore_file(source, tmp_path / "out", mild(), 1, settings, on_note=notes.append)
-    assert notes[0] == "pictures are turned by 90 degrees anticlockwise, as players show the video"
+    assert (
+        notes[0] == "images are rotated by 90 degrees anticlockwise, as players display the video"
+    )
     assert read_image(tmp_path / "out" / "000000.png").shape == (3, 64, 48)
     if compare:
         shape = read_image(tmp_path / "out_compare" / "000000.png").shape

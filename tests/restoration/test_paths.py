@@ -96,11 +96,11 @@ def test_results_stay_apart_from_inputs_and_each_other(tmp_path):
     out = tmp_path / "o.mp4"
     check_apart([(a, [out]), (b, [tmp_path / "p.mp4", tmp_path / "p.compare.mp4"])])
     for over in (b, link, hard, tmp_path / "frames" / ".." / "b.mp4"):
-        with pytest.raises(OutputError, match=r"result of '.*a\.mp4', would go over.*'.*b\.mp4'"):
+        with pytest.raises(OutputError, match=r"result of '.*a\.mp4', would overwrite.*'.*b\.mp4'"):
             check_apart([(a, [over]), (b, [out])])
-        with pytest.raises(OutputError, match="would go over"):
+        with pytest.raises(OutputError, match="would overwrite"):
             check_apart([(a, [out, over]), (b, [tmp_path / "p.mp4"])])
-    with pytest.raises(OutputError, match=r"into '.*frames'"):
+    with pytest.raises(OutputError, match=r"lie in '.*frames'"):
         check_apart([(a, [frames / "a.preview.png"]), (frames, [tmp_path / "frames_sharp"])])
     for twice in (out, frames / ".." / "o.mp4"):
         with pytest.raises(OutputError, match=r"a\.mp4' and '.*b\.mp4' would both become"):

@@ -194,6 +194,6 @@ def test_what_cannot_be_asked_for():
     for refine in (-1, MOST_REFINE + 1, 1.0, "1", True):
         with pytest.raises(ConfigError, match=f"refine is {refine!r}: must be from 0"):
             Effort(refine=refine)
-    with pytest.raises(ConfigError, match="looks at no neighbours that could be restored"):
+    with pytest.raises(ConfigError, match="needs a model that aligns neighbours"):
         list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, effort=alone(1)))
     Effort(refine=1).check(awake(ALIGNED))

@@ -110,7 +110,7 @@ def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
     broken_off(source, target, wild, 3, Settings(), after)
     outcome = restore_file(source, target, wild, 3, on_note=notes.append)
     assert outcome == Outcome(FRAMES, resumed=after // 4 * 4, untouched=FRAMES)
-    assert any(f"{FRAMES} frames are given as they came in" in note for note in notes)
+    assert any(f"{FRAMES} frames are left unchanged" in note for note in notes)
 
 
 def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
@@ -271,7 +271,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatc
         patched.setattr(sinks.SpoolWriter, "write", full)
         with pytest.raises(OutputError, match="No space left"):
             restore_file(source, target, network, 3, on_note=notes.append)
-    assert any("goes on" in note for note in notes)
+    assert any("to resume" in note for note in notes)
     assert restore_file(source, target, network, 3) == Outcome(9, resumed=4)
 
 
@@ -314,7 +314,7 @@ def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, mon
     monkeypatch.setitem(ENCODERS, "vp9", wrong)
     source, target = write_video(tmp_path / "in.mp4", frames=2), tmp_path / "out.mov"
     done, choice = [], EncodeChoice(codec="vp9")
-    with pytest.raises(EncodeError, match=r"out\.mov'.*do not take vp9.*--codec"):
+    with pytest.raises(EncodeError, match=r"out\.mov'.*cannot hold vp9.*--codec"):
         restore_file(source, target, network, 3, Settings(encode=choice), on_progress=done.append)
     assert done == []
     assert list(tmp_path.iterdir()) == [source]
@@ -424,7 +424,7 @@ def test_what_comes_before_a_change_of_size_is_not_made_twice(tmp_path, network,
     monkeypatch.setattr(VideoReader, "_concealed", changing)
     with pytest.raises(MidwayError, match=r"size .* at 0\.400 s: .* with --end 0\.400") as error:
         restore_file(source, target, network, 3, on_note=notes.append)
-    assert notes == ["what is done is kept: the same command with that --end goes on from there"]
+    assert notes == ["what is done so far is kept: run the same command with that --end to resume"]
     ended = Settings(span=Span(end=parse_time(str(error.value).split()[-1])))
     outcome = restore_file(source, target, network, 3, ended)
     assert outcome == Outcome(12, resumed=8)
@@ -450,7 +450,7 @@ def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monke
         patched.setattr(network, "squeeze", tight)
         with pytest.raises(DeviceMemoryError, match=r"use --device cpu, --burst 0, .*out of mem"):
             restore_file(source, target, network, 1, ALONE, on_note=notes.append)
-    assert notes == ["what is done is kept: the same command goes on from there"]
+    assert notes == ["what is done so far is kept: run the same command to resume"]
     assert restore_file(source, target, network, 1, ALONE) == Outcome(6, resumed=4)
 
 

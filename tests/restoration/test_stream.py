@@ -240,11 +240,13 @@ def test_frames_that_wait_must_fit_into_memory(network, monkeypatch):
     assert waiting_bytes(7, 1280, 720) == 4 * 1280 * 720 * 12
     assert waiting_bytes(7, 1280, 720, frames=2) == 2 * 1280 * 720 * 12
     monkeypatch.setattr(stream, "physical_memory", lambda: 4 << 30)
-    message = r"window is 99999: frames of 1920x1080 .* 1,158\.7 GiB .*: use .*--window all"
+    message = (
+        r"window is 99999: buffering frames of 1920x1080 .* 1,158\.7 GiB .*: use .*--window all"
+    )
     with pytest.raises(ConfigError, match=message):
         check_room(99999, 1920, 1080)
     check_room(99999, 1920, 1080, frames=100)
-    with pytest.raises(ConfigError, match=r" 4\.6 GiB of memory, and this machine has 4\.0"):
+    with pytest.raises(ConfigError, match=r" 4\.6 GiB of memory, but this machine has 4\.0"):
         check_room(99999, 1920, 1080, frames=100, ensemble=2)
     check_room("all", 1920, 1080)
     monkeypatch.setattr(stream, "physical_memory", lambda: None)
@@ -256,7 +258,7 @@ def test_scenes_must_be_those_of_the_frames(network):
     scenes = describe_scenes(network, clip)
     with pytest.raises(InputError, match=r"4 frames ended after 3: .* give a list"):
         list(restore_stream(network, clip[:3], "all", scenes=scenes))
-    with pytest.raises(InputError, match="more frames follow"):
+    with pytest.raises(InputError, match="more frames came"):
         list(restore_stream(network, torch.cat([clip, clip]), "all", scenes=scenes))
 
 

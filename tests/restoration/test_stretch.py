@@ -44,7 +44,7 @@ def test_what_begins_late_begins_near_zero(tmp_path):
     source, target, notes = late(tmp_path / "in.ts", 36_000), tmp_path / "out.mp4", []
     stamps = stretch(source, target, on_note=notes.append)
     assert abs(stamps[0]) < 100
-    assert sum("begins at 10:00:0" in note for note in notes) == 1
+    assert sum("starts at 10:00:0" in note for note in notes) == 1
     apart = {audio_packets(path)[0][0] - stamps_of(path)[0] for path in (source, target)}
     assert max(apart) - min(apart) < MS
     moderate = late(tmp_path / "moderate.ts", 3)

@@ -11,7 +11,7 @@ def test_a_folder_is_of_one_run_at_a_time(tmp_path):
     out = tmp_path / "runs" / "a"
     with claimed(out):
         with (
-            pytest.raises(OutputError, match="another run is at work in"),
+            pytest.raises(OutputError, match="another run is using"),
             claimed(out),
         ):
             pass

@@ -83,7 +83,10 @@ def test_scaling_keeps_proportions(steps):
         ({"log_every": 0}, "log_every"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 1 << 63}, "seed"),
-        ({"refine_share": 0.3}, r"refine_share is 0\.3: none of 1 clips; 0, or at least 1"),
+        (
+            {"refine_share": 0.3},
+            r"refine_share is 0\.3: amounts to none of 1 clips; use 0, or at least 1",
+        ),
     ],
 )
 def test_contradictions_raise_when_made(change, message):

@@ -132,7 +132,9 @@ def test_a_run_with_drafts_is_another_one_and_goes_on_to_the_same_bits(tmp_path)
 def test_a_network_has_to_look_at_its_neighbours():
     check_drafts(CONFIG, ALIGNED)
     check_drafts(dataclasses.replace(CONFIG, refine_share=0.0), SMALL)
-    with pytest.raises(ConfigError, match=r"refine_share is 0\.5: 'finder' aligns no neighbours"):
+    with pytest.raises(
+        ConfigError, match=r"refine_share is 0\.5: 'finder' does not align neighbours"
+    ):
         check_drafts(CONFIG, SMALL)
-    with pytest.raises(ConfigError, match=r"refine_share is 1\.5: from 0 to 1"):
+    with pytest.raises(ConfigError, match=r"refine_share is 1\.5: must be from 0 to 1"):
         dataclasses.replace(CONFIG, refine_share=1.5)

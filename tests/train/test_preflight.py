@@ -142,7 +142,7 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
     wanted = [
         "steps is 0", "clips=0",
         "learning_rate is -1.0", "frequency_weight is -1.0", "'cuda:77'", "gone'",
-        "lost'", "is a file; choose another --out", "log.txt' is no orientation log",
+        "lost'", "is a file; choose another --out", "log.txt' is not an orientation log",
         "cannot read", "nowhere' is not a folder", "threads is 0", "another network",
         "3 processes cannot share the 2 shards",
     ]  # fmt: skip
@@ -203,7 +203,7 @@ def test_crops_must_fit_the_cells_of_trails(stills, tmp_path, monkeypatch):
     stages = (Stage(steps=4, clips=2, frames=3, crop=36),)
     config = dataclasses.replace(CONFIG, model="trailing", stages=stages)
     monkeypatch.setitem(PRESETS, "trailing", config)
-    with pytest.raises(ConfigError, match="crop is 36: 'trailing' follows trails"):
+    with pytest.raises(ConfigError, match=r"crop is 36: must be .* for 'trailing'"):
         prepare(request(stills, tmp_path, preset="trailing"))
 
 
@@ -213,14 +213,12 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     state.save(tmp_path / "run" / STATE_FILE, CONFIG)
     prepare(request(stills, tmp_path))
     prepare(request(stills, tmp_path, compile="on"))
-    with pytest.raises(
-        CombinedError, match=r"threads is 0.*other settings \(seed 0 there, 5 here\)"
-    ):
+    with pytest.raises(CombinedError, match=r"threads is 0.*other settings \(seed was 0, now 5\)"):
         prepare(request(stills, tmp_path, seed=5, threads=0, workers=0))
-    stages = r"there 4 steps of 2 clips, 3 frames, crop 32, here 5 steps of 2 clips, 3 frames"
+    stages = r"schedule was 4 steps of 2 clips, 3 frames, crop 32, now 5 steps of 2 clips, 3 frames"
     with pytest.raises(ModelError, match=stages):
         prepare(request(stills, tmp_path, steps=5))
-    with pytest.raises(ConfigError, match="workers is -1: at least 0"):
+    with pytest.raises(ConfigError, match="workers is -1: must be at least 0"):
         prepare(request(stills, tmp_path, workers=-1))
 
 
@@ -242,7 +240,7 @@ def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
 
 def test_a_smaller_crop_fits_smaller_frames(tmp_path):
     sequence(tmp_path / "pairs", "small", size=(24, 40))
-    with pytest.raises(InputError, match="hold no crop of 32: remove it, or train with a smaller"):
+    with pytest.raises(InputError, match="too small for a crop of 32: remove it, or train"):
         prepare(request(tmp_path / "pairs", tmp_path))
     plan = prepare(request(tmp_path / "pairs", tmp_path, crop=24))
     assert [stage.crop for stage in plan.config.stages] == [24]
@@ -251,7 +249,9 @@ def test_a_smaller_crop_fits_smaller_frames(tmp_path):
 
 
 def test_neighbours_that_are_to_be_restored_must_be_looked_at(stills, tmp_path):
-    with pytest.raises(ConfigError, match=r"refine_share is 0\.5: 'tiny' aligns no neighbours"):
+    with pytest.raises(
+        ConfigError, match=r"refine_share is 0\.5: 'tiny' does not align neighbours"
+    ):
         prepare(request(stills, tmp_path, refine_share=0.5))
 
 
@@ -288,8 +288,8 @@ def test_nothing_is_measured_on_what_is_learned_from(stills, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "set")
     inner = tmp_path / "set" / "val" / "e" / "sharp"
     for data, named in (
-        ([stills, tmp_path / "link"], r"val.a.sharp', '.*b.sharp', '.*c.sharp' and 2 more: take"),
-        ([inner], "e.sharp': take it out of --data"),  # as photographs
+        ([stills, tmp_path / "link"], r"val.a.sharp', '.*b.sharp', '.*c.sharp' and 2 more: remove"),
+        ([inner], "e.sharp': remove them from --data"),  # as photographs
     ):
         asked = request(stills, tmp_path, data=data, val=tmp_path / "set" / "val", frames=1)
         with pytest.raises(ConfigError, match=named):
@@ -299,7 +299,10 @@ def test_nothing_is_measured_on_what_is_learned_from(stills, tmp_path):
 def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):
     monkeypatch.setattr(preflight.shutil, "which", lambda name: None)
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
-    for device, message in ((CPU, "no C\\+\\+ compiler"), (torch.device("cuda"), "no Triton")):
+    for device, message in (
+        (CPU, "no C\\+\\+ compiler"),
+        (torch.device("cuda"), "Triton is missing"),
+    ):
         with pytest.raises(ConfigError, match=message):
             preflight.check_compiler("on", device)
         preflight.check_compiler("auto", device)
@@ -307,7 +310,7 @@ def test_a_compiler_that_is_asked_for_must_be_there(monkeypatch):
 
 def test_graphs_need_a_gpu():
     preflight.check_compiler("graph", torch.device("cuda"))
-    with pytest.raises(ConfigError, match="'graph' on cpu: CUDA graphs are for CUDA GPUs"):
+    with pytest.raises(ConfigError, match="'graph' on cpu: CUDA graphs need a CUDA GPU"):
         preflight.check_compiler("graph", CPU)
 
 
@@ -331,7 +334,7 @@ def test_a_folder_that_another_run_writes_to_is_refused(stills, tmp_path, capsys
     with claimed(tmp_path / "run"), pytest.raises(SystemExit) as stopped:
         train_by_command([stills], tmp_path / "run")
     assert stopped.value.code == 2
-    assert "another run is at work" in capsys.readouterr().err
+    assert "another run is using" in capsys.readouterr().err
 
 
 class Gone(BaseException):
@@ -437,7 +440,7 @@ def test_clips_that_are_all_too_short_are_an_error_not_a_crash(tmp_path, capsys)
     with pytest.raises(SystemExit) as stopped:
         train_by_command([tmp_path / "clips"], tmp_path / "run")
     assert stopped.value.code == 2
-    assert "no clip of --data has 5 frames on end" in capsys.readouterr().err
+    assert "no clip of --data has 5 consecutive frames" in capsys.readouterr().err
     # Beside recorded pairs they are passed over.
     train_by_command([tmp_path / "clips", lay_out(tmp_path / "dvd", "dvd")], tmp_path / "run")
 

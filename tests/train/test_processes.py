@@ -88,7 +88,7 @@ def test_what_goes_wrong_is_told_where_the_batch_is_wanted():
             draws.draw(1)
         with pytest.raises(UnsmearError, match="TellsNobodyError: a and b"):
             draws.draw(2)
-        with pytest.raises(UnsmearError, match=r"gone \(exit code -9\).*fewer --workers"):
+        with pytest.raises(UnsmearError, match=r"ended \(exit code -9\).*fewer --workers"):
             draws.draw(3)
 
 

@@ -244,7 +244,7 @@ def test_processes_with_folders_of_their_own_cannot_go_on(tmp_path, monkeypatch)
         train(config, None, [], tmp_path, CPU, print, team=Team(0, 2))  # type: ignore[arg-type]
     apart = f"do not agree on the step to go on from in '{tmp_path}': 4 in process 0, 0 in process"
     assert apart in str(caught.value)
-    assert "put --out on a disk that all share" in str(caught.value)
+    assert "put --out on a disk that all processes share" in str(caught.value)
     assert list(tmp_path.iterdir()) == [held]
     assert held.read_bytes() == before
 

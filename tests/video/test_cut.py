@@ -97,7 +97,7 @@ def test_another_video_begins_at_a_key_frame_and_ends_whole(tmp_path):
     assert times[-1] < 13 + 4  # of frames that others look at
     for at, luma in part:
         assert (luma == whole[at + 20]).all()
-    told = "video stream 1 begins 0.40 s late: copied as it is, it can begin only at a key frame"
+    told = "video stream 1 begins 0.40 s late: a copied stream can begin only at a key frame"
     assert told in notes
 
 

@@ -60,7 +60,7 @@ def test_a_file_that_breaks_off_is_named(tmp_path, kind, words):
     notes = []
     outcome = restore_file(broken, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
     assert 10 < outcome.frames < 25
-    (told,) = (note for note in notes if "breaks off" in note)
+    (told,) = (note for note in notes if "is truncated" in note)
     assert words.format(outcome.frames) in told
     assert told in describe_streams(broken).streams[0].details
     assert 10 < describe_streams(broken).frames < 25
@@ -68,7 +68,7 @@ def test_a_file_that_breaks_off_is_named(tmp_path, kind, words):
     settings = Settings(span=Span(end=Fraction(1, 5)))
     notes.clear()
     restore_file(broken, tmp_path / "end.mkv", mild(), 1, settings, on_note=notes.append)
-    assert not any("breaks off" in note for note in notes)
+    assert not any("is truncated" in note for note in notes)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi", "mov"])
@@ -116,9 +116,10 @@ def test_a_wrong_count_in_a_header_is_no_break(tmp_path):
 
 
 def test_what_breaks_off_with_an_error_is_told_too():
-    assert Damage(broke_off=True).notes() == ["the file breaks off; the frames before are kept"]
-    both = Damage(broke_off=True, there="3 of 8 frames are there")
-    assert both.notes() == ["the file breaks off: 3 of 8 frames are there"]
+    (note,) = Damage(broke_off=True).notes()
+    assert note == "the file is truncated; the frames before that are kept"
+    both = Damage(broke_off=True, there="3 of 8 frames are present")
+    assert both.notes() == ["the file is truncated: 3 of 8 frames are present"]
 
 
 def test_packets_before_the_first_key_frame_are_counted(tmp_path):
@@ -140,9 +141,9 @@ def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
     with VideoReader(cut(source, 0.9), start=Fraction(7)) as reader:
         assert 0 < sum(1 for _ in reader) < 300
         (note,) = reader.damage.notes()
-    assert note.endswith("of 10.01 s are there")
+    assert note.endswith("of 10.01 s are present")
     told = Extent(None, None, Fraction(0))
-    assert shortfall(cut(source, 0.9), told, None, None, None) == "what is there is kept"
+    assert shortfall(cut(source, 0.9), told, None, None, None) == "what is present is kept"
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
@@ -153,4 +154,4 @@ def test_a_break_in_the_middle_of_a_packet_costs_no_frame_before_it(tmp_path, ki
     share = (place[0] + place[1] / 2) / source.stat().st_size
     frames, notes = notes_of(cut(source, share))
     assert frames == 12
-    assert any("breaks off: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)
+    assert any("truncated: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)

@@ -41,7 +41,7 @@ def test_variable_rate_and_rotation_are_told(tmp_path):
     assert found.rate.slowest == pytest.approx(10)
     assert found.rate.fastest == pytest.approx(30)
     assert abs(found.rotation) == 90
-    assert any("turned by" in words for words in found.streams[0].details)
+    assert any("rotated by" in words for words in found.streams[0].details)
 
 
 @pytest.mark.parametrize(("transfer", "hdr"), [(16, ("HDR (PQ)",)), (18, ("HDR (HLG)",)), (1, ())])

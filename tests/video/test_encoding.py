@@ -63,7 +63,7 @@ def test_prores_4444_stays_prores(codec):
     source, size = PixelFormat(12, 0, 0), (64, 48)
     encoding = choose_encoding(EncodeChoice(codec=codec), "prores", source, ".mov", size)
     assert (encoding.encoder.family, encoding.pixel_format.name) == ("prores", "yuv444p10le")
-    assert encoding.notes == ("12 bits become 10: the ProRes encoder has no more",)
+    assert encoding.notes == ("12 bits become 10: the ProRes encoder supports no more",)
     asked = EncodeChoice(pixel_format=source)
     assert choose_encoding(asked, "prores", source, ".mov", size).encoder.family == "hevc"
     assert choose_encoding(EncodeChoice(), "hevc", source, ".mov", size).pixel_format == source

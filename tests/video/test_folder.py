@@ -117,7 +117,7 @@ def test_files_say_their_size(tmp_path, kind, orientation):
 def test_two_pictures_of_one_name_are_refused(tmp_path):
     write_image(tmp_path / "1.png", tensor())
     write_image(tmp_path / "1.bmp", tensor())
-    with pytest.raises(InputError, match="two pictures named '1'"):
+    with pytest.raises(InputError, match="two images named '1'"):
         FolderReader(tmp_path)
 
 

@@ -59,7 +59,7 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
     notes = []
     assert restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append).frames == 80
     assert any("2 recordings are joined" in note for note in notes)
-    assert not any("do not rise" in note or "did not rise" in note for note in notes)
+    assert not any("not increase" in note for note in notes)
     stamps, sound = stamps_of(tmp_path / "out.mp4"), audio_packets(tmp_path / "out.mp4")
     alone, heard = stamps_of(one), audio_packets(one)
     assert [stamp - stamps[0] for stamp in stamps[:40]] == [s - alone[0] for s in alone]
@@ -84,7 +84,7 @@ def test_program_streams_are_joined_too(tmp_path):
     assert len(joints_of(both)) == 1
     notes = []
     restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append)
-    assert not any("do not rise" in note or "did not rise" in note for note in notes)
+    assert not any("not increase" in note for note in notes)
     stamps = stamps_of(tmp_path / "out.mp4")
     assert len(stamps) == 120
     gaps = [late - early for early, late in pairwise(stamps)]

@@ -88,4 +88,4 @@ def test_what_cannot_be_said_is_told(tmp_path, monkeypatch):
     notes = []
     settings = Settings(encode=EncodeChoice(lossless=True))
     restore_file(source, tmp_path / "out.mkv", mild(), 1, settings, on_note=notes.append)
-    assert notes == ["the shape of pixels, 4/3, is not kept"]
+    assert notes == ["the pixel aspect ratio, 4/3, is not kept"]

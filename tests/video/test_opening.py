@@ -61,14 +61,14 @@ def test_text_is_no_video(tmp_path, name):
 def test_a_start_beyond_all_numbers_is_a_stretch_without_frames(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=3)
     settings = Settings(span=Span(start=Fraction(99999999999999999999)))
-    with pytest.raises(InputError, match="no frame in this stretch"):
+    with pytest.raises(InputError, match="no frames between --start and --end"):
         restore_file(source, tmp_path / "out.mp4", mild(), 1, settings)
 
 
 def test_pages_that_would_be_lost_are_refused(tmp_path):
     path = tmp_path / "in.tif"
     cv2.imwritemulti(str(path), [picture(48, 64), picture(48, 64, 1)])
-    with pytest.raises(InputError, match=r"holds more than one picture.*in a folder"):
+    with pytest.raises(InputError, match=r"contains more than one image.*in a folder"):
         VideoReader(path)
     cv2.imwritemulti(str(path), [picture(48, 64)])
     with VideoReader(path) as reader:

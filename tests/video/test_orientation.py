@@ -116,8 +116,8 @@ def test_a_folder_says_what_it_turns_and_drops(tmp_path):
     reader = FolderReader(tmp_path)
     assert (reader.info.width, reader.info.height) == (24, 32)
     assert reader.notes == [
-        "2 of 3 pictures are turned upright, as their EXIF says",
-        "the EXIF metadata of 3 of 3 pictures are not kept",
+        "2 of 3 images are rotated upright, as their EXIF says",
+        "the EXIF metadata of 3 of 3 images is not kept",
     ]
     assert [frame.rgb.shape for frame in reader] == [(3, 32, 24)] * 3
     for number in range(3):
@@ -126,7 +126,7 @@ def test_a_folder_says_what_it_turns_and_drops(tmp_path):
         part = b"\xff\xe2" + (len(body) + 2).to_bytes(2, "big") + body
         file.write_bytes(b"\xff\xd8" + part + file.read_bytes()[2:])
     notes = FolderReader(tmp_path).notes
-    assert "the colour profiles (ICC) of 3 of 3 pictures are not kept" in notes
+    assert "the colour profiles (ICC) of 3 of 3 images are not kept" in notes
     assert restore_file(tmp_path, tmp_path.with_name(f"{tmp_path.name}-out"), mild(), 1) == Outcome(
         3
     )
@@ -150,7 +150,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     oriented(tmp_path / "1.tif", 1, shallow if first else deep)
     reader = FolderReader(tmp_path)
     assert reader.dtype == torch.uint16
-    assert reader.notes[0] == "1 of 2 pictures have 16 bits: all are written with 16"
+    assert reader.notes[0] == "1 of 2 images have 16 bits: all are written with 16"
     out = tmp_path.with_name(f"{tmp_path.name}-out")
     restore_file(tmp_path, out, mild(), 1)
     one = read_image(out / ("0.png" if first else "1.png"))
@@ -162,18 +162,18 @@ def test_several_pictures_in_one_file_are_refused(tmp_path):
     pages = tmp_path / "pages"
     pages.mkdir()
     cv2.imwritemulti(str(pages / "a.tif"), [picture(24, 32), picture(24, 32, 1)])
-    with pytest.raises(InputError, match=r"a\.tif' holds more than one picture: save each"):
+    with pytest.raises(InputError, match=r"a\.tif' contains more than one image: save each"):
         FolderReader(pages)
     moving = tmp_path / "moving"
     moving.mkdir()
     data = oriented(moving / "a.webp", 1).read_bytes()
     frame = b"ANIM\6\0\0\0" + bytes(6)
     (moving / "a.webp").write_bytes(data + frame)
-    with pytest.raises(InputError, match="more than one picture"):
+    with pytest.raises(InputError, match="more than one image"):
         FolderReader(moving)
     still = oriented(tmp_path / "a.png", 1).read_bytes()
     (tmp_path / "a.png").write_bytes(still[:33] + png_chunk(b"acTL", bytes(8)) + still[33:])
-    with pytest.raises(InputError, match="more than one picture"):
+    with pytest.raises(InputError, match="more than one image"):
         FolderReader(tmp_path)
 
 
@@ -204,9 +204,9 @@ def test_other_matrices_turn_nothing(tmp_path):
     source = write_video(tmp_path / "in.mp4", rotation=30, frames=1)
     with VideoReader(source) as reader:
         assert orientation_of(reader.info.display_matrix) is None
-        assert "not turned" in picture_notes(reader.info)[0]
+        assert "not rotated" in picture_notes(reader.info)[0]
     wide = ClipInfo(width=8, height=8, frames=1, pixel_aspect=Fraction(4, 3))
-    assert picture_notes(wide) == ["the shape of pixels, 4/3, is not kept in pictures"]
+    assert picture_notes(wide) == ["the pixel aspect ratio, 4/3, is not kept in images"]
     image = torch.rand(3, 4, 6)
     assert upright(image, None) is image
     assert orientation_of(None) == 1
@@ -241,5 +241,5 @@ def test_a_full_device_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.xyz", "a", "a.gif2"])
 def test_suffixes_that_nobody_knows_are_one_line(tmp_path, name):
-    with pytest.raises(OutputError, match=r"no picture ends in .*use \.png"):
+    with pytest.raises(OutputError, match=r"no image format has the suffix .*use \.png"):
         write_image(tmp_path / name, torch.zeros(3, 8, 8, dtype=torch.uint8))

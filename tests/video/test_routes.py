@@ -195,7 +195,7 @@ def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
     source = clip(tmp_path / "in.mkv", tone("flac"))
     with VideoReader(source) as reader:
         notes = Origin.of(reader, ".webm").notes
-    assert notes == ["audio stream 1 (flac) is left out: opus does not take its 2 channels"]
+    assert notes == ["audio stream 1 (flac) is left out: opus does not support its 2 channels"]
 
 
 def short_packets(container):

@@ -246,7 +246,7 @@ def test_animated_avif_is_more_than_its_first_picture(tmp_path):
     with VideoReader(source) as reader:
         assert len([*reader]) == 5
         notes = Origin.of(reader, ".mkv").notes
-    assert notes == ["video stream 0 (av1) is left out: a picture without a time"]
+    assert notes == ["video stream 0 (av1) is left out: an image without a time stamp"]
     assert describe_streams(source).frames == 5
 
 
@@ -290,7 +290,7 @@ def test_chapters_hide_no_other_data(tmp_path):
     assert kinds == ["video", "data", "data"]
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mp4").notes
-    assert notes == ["data stream 1 is left out: .mp4 does not hold it"]
+    assert notes == ["data stream 1 is left out: .mp4 does not support it"]
 
 
 def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):

@@ -15,28 +15,27 @@ class SynthesisChanges:
     """One optional change for each field of `unsmear.data.synthesis.SynthesisConfig`.
 
     Attributes:
-        blur_mean: Mean length of the blurs, in pixels.
-        blur_most: Longest blur, in pixels.
-        sharp_share: Share of clips with a blur of less than a pixel, from which a network learns
-            to leave sharp frames alone.
-        relief_share: Share of clips made from photographs in which near parts smear further, as
-            they do where a camera moves past them.
-        night_share: Share of clips made from photographs that are dim, with lamps that smear into
+        blur_mean: Mean blur length, in pixels.
+        blur_most: Maximum blur length, in pixels.
+        sharp_share: Share of clips with less than one pixel of blur, which teach the network to
+            leave sharp frames alone.
+        relief_share: Share of clips from photographs in which near parts blur more, as they do when
+            a camera moves past them.
+        night_share: Share of clips from photographs that become night scenes, whose lamps blur into
             white streaks.
-        curve_share: Share of clips whose camera encodes light by a curve of its own rather than
-            that of sRGB.
-        bright_share: Share of clips exposed for what is dark, so that what is bright is white.
+        curve_share: Share of clips whose camera has a response curve other than that of sRGB.
+        bright_share: Share of clips exposed for the shadows, with highlights clipped to white.
         object_share: Share of clips with a layer that moves on its own.
-        video_share: Share of clips made from video, where there is video beside photographs.
-        recorded_share: Share of clips shaken by a log of --shake, where there is one, rather than
+        video_share: Share of clips from videos, when there are also photographs.
+        recorded_share: Share of clips shaken by a log of --shake, when there is one, rather than
             along a random path.
-        half_share: Share of clips made at half the size of the photograph: denser detail.
-        compressed_share: Share of clips with the losses of JPEG.
-        coder_share: Share of clips that go through a real video coder, as what people have did.
-            Needs PyAV.
-        coarse_share: Of the clips that go through a coder, the share of those coded more coarsely,
-            as by old phones and messengers.
-        noise_most: Largest standard deviation of the noise, of full scale, in linear light.
+        half_share: Share of clips rendered at half the size of the photograph, for denser detail.
+        compressed_share: Share of clips with JPEG artefacts.
+        coder_share: Share of clips encoded by a real video codec, as real clips are. Needs PyAV.
+        coarse_share: Share of the encoded clips that are compressed more strongly, as by old phones
+            and messengers.
+        noise_most: Maximum standard deviation of the noise, as a fraction of full scale, in linear
+            light.
     """
 
     blur_mean: float | None = None

@@ -53,8 +53,8 @@ def check_coders() -> None:
     """Raise ConfigError where PyAV is missing, which holds the coders."""
     if importlib.util.find_spec("av") is None:
         raise ConfigError(
-            "a part of the clips is to go through a video coder, which needs PyAV: "
-            "pip install av, or --coder-share 0"
+            "a share of the clips is to be encoded, which needs PyAV: pip install av, or use "
+            "--coder-share 0"
         )
 
 

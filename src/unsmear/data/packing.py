@@ -80,9 +80,9 @@ def _too_small(wanted: int) -> UnsmearError:
     left = ""
     if _SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(_SHARED_MEMORY).free
-        left = f", '{_SHARED_MEMORY}' has {free / 1e6:,.0f} MB left"
+        left = f", but '{_SHARED_MEMORY}' has only {free / 1e6:,.0f} MB left"
     return UnsmearError(
-        f"training data take {wanted / 1e6:,.0f} MB of shared memory in each process that learns"
+        f"the training data need {wanted / 1e6:,.0f} MB of shared memory in each training process"
         f"{left}: enlarge it (docker run --shm-size), or use --workers 0"
     )
 

@@ -106,8 +106,8 @@ def check_alike(path: Path, frame: Tensor, first_path: Path, first: Tensor) -> N
     if frame.shape != first.shape:
         sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, first.shape)]
         raise InputError(
-            f"'{path}' has {sizes[0]} pixels: all frames of a sequence must be of the size of "
-            f"'{first_path.name}', {sizes[1]}; remove it, or make it so large"
+            f"'{path}' is {sizes[0]}, but '{first_path.name}' is {sizes[1]}: all frames of a "
+            "sequence must have the same size; resize or remove it"
         )
 
 
@@ -127,7 +127,8 @@ def find_layout(name: str) -> PairLayout:
         if layout.name == name:
             return layout
     raise InputError(
-        f"unknown layout '{name}': there are {', '.join(layout.name for layout in PAIR_LAYOUTS)}"
+        f"unknown layout '{name}': must be one of "
+        f"{', '.join(layout.name for layout in PAIR_LAYOUTS)}"
     )
 
 
@@ -210,10 +211,10 @@ def names_differ(
     (folder, files), (other, others) = first, second
     alone = [_first_alone(*sides, name) for sides in ((files, others), (others, files))]
     told = " and ".join(f"'{path}'" for path in alone if path is not None)
-    remedy = f"; without a partner: {told}: add what is missing" if told else ""
+    remedy = f"; without a counterpart: {told}; add the missing files" if told else ""
     return InputError(
-        f"'{folder}' and '{other}' must hold frames of the same names; they hold {len(files)} and "
-        f"{len(others)}{remedy}"
+        f"'{folder}' and '{other}' must contain frames with the same names; they contain "
+        f"{len(files)} and {len(others)}{remedy}"
     )
 
 
@@ -242,9 +243,9 @@ def _check_numbered(sequences: Sequence[_NamedSides]) -> None:
         for path in blurry:
             if path.stem.rstrip(_DIGITS) != first.stem.rstrip(_DIGITS):
                 raise InputError(
-                    f"'{first.name}' and '{path.name}' in '{first.parent}' do not say whether they "
+                    f"cannot tell whether '{first.name}' and '{path.name}' in '{first.parent}' "
                     "follow each other: name frames SEQUENCE-NUMBER, such as "
-                    "'GOPR0372-000001.png', or take the folder out"
+                    "'GOPR0372-000001.png', or remove the folder"
                 )
 
 

@@ -210,9 +210,9 @@ def read_orientation_log(path: Path) -> OrientationLog:
                 matrices.append(values)
     if len(matrices) < 2:
         raise InputError(
-            f"'{path}' is no orientation log: expected lines "
+            f"'{path}' is not an orientation log: expected lines "
             "'milliseconds, nanoseconds, [r11, ..., r33]', found "
-            f"{len(matrices)}; leave it out or check the file"
+            f"{len(matrices)}; check the file, or leave it out"
         )
     order = np.argsort(nanoseconds, kind="stable")
     seconds = np.asarray(nanoseconds, dtype=np.float64)[order] / 1e9

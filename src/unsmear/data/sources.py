@@ -69,7 +69,7 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     for root in roots:
         if not root.is_dir():
             mistakes.add(
-                InputError(f"'{root}' is not a folder: --data needs folders of training data")
+                InputError(f"'{root}' is not a folder: --data takes folders of training data")
             )
             continue
         below = mistakes.attempt(partial(paths_below, root))
@@ -92,9 +92,10 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
                 photographs.append(path)
     if not (photographs or clips or pairs or mistakes.errors):
         raise InputError(
-            f"no training data below {', '.join(map(str, roots))}: expected photographs, videos, "
-            "clips/NAME/ folders of frames, or blurry and sharp frames as GOPRO, DVD, BSD and "
-            "REDS lay them out; pictures in folders named after blur are no photographs"
+            f"no training data found below {', '.join(map(str, roots))}: expected photographs, "
+            "videos, clips/NAME/ folders of frames, or blurry and sharp frames in the layouts of "
+            "GOPRO, DVD, BSD and REDS; images in folders named after blur are not used as "
+            "photographs"
         )
     mistakes.tell()
     return TrainingFiles(
@@ -190,8 +191,9 @@ def _read_clip(path: Path) -> Iterator[Tensor]:
             if frame.shape != (size := size or frame.shape):
                 (_, height, width), (_, first_height, first_width) = frame.shape, size
                 raise InputError(
-                    f"'{image}' has {width}x{height} pixels, the first frame of the clip "
-                    f"{first_width}x{first_height}: all must be of one size; take it out"
+                    f"'{image}' is {width}x{height}, but the first frame of the clip is "
+                    f"{first_width}x{first_height}: all must have the same size; resize or remove "
+                    "it"
                 )
             yield frame
     else:

@@ -91,16 +91,16 @@ class SynthesisConfig:
         ]
         if self.coarse_share and not self.coder_share:
             problems.append(
-                f"coarse_share is {self.coarse_share}: no clip goes through a coder; 0, or "
+                f"coarse_share is {self.coarse_share}, but no clips are encoded: use 0, or a "
                 "coder_share above 0"
             )
         if not 0 < self.blur_mean <= self.blur_most:
             problems.append(
-                f"blur_mean is {self.blur_mean}, blur_most {self.blur_most}: "
-                "must be above 0, the mean not above the most"
+                f"blur_mean is {self.blur_mean}, blur_most {self.blur_most}: both must be above 0, "
+                "and the mean must not exceed the maximum"
             )
         if not 0 <= self.noise_most < 1:
-            problems.append(f"noise_most is {self.noise_most}: must be from 0 to below 1")
+            problems.append(f"noise_most is {self.noise_most}: must be at least 0 and below 1")
         if problems:
             raise ConfigError("SynthesisConfig: " + "; ".join(problems))
 

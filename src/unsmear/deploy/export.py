@@ -30,7 +30,7 @@ def check_target(folder: Path) -> None:
         check_named(folder)
         check_folder_of(folder)
         if folder.exists():
-            raise OutputError(f"'{folder}' exists: choose another output")
+            raise OutputError(f"'{folder}' already exists: choose another output")
 
 
 def export(model: LoadedModel, kind: Format, folder: Path) -> float:
@@ -62,9 +62,9 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
         difference = largest_difference(model.network, ExportedModel(partial))
         if not difference < LARGEST_DIFFERENCE:
             raise ModelError(
-                f"the {kind} graphs differ from the network by {difference:.2g} (allowed is "
-                f"{LARGEST_DIFFERENCE:g}): nothing was written; another version of torch or of "
-                f"{kind} may do better"
+                f"the {kind} graphs differ from the model by {difference:.2g} (allowed: "
+                f"{LARGEST_DIFFERENCE:g}): nothing was written; try another version of torch or of "
+                f"{kind}"
             )
         for file in partial.iterdir():
             sync(file)  # or a power cut could leave the name without the contents

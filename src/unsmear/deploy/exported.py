@@ -93,7 +93,7 @@ class ExportedModel:
         folder = Path(folder)
         if not (folder / SPECIFICATION).is_file():
             raise InputError(
-                f"no {SPECIFICATION} in '{folder}': name a folder that `unsmear export` wrote"
+                f"no {SPECIFICATION} in '{folder}': give a folder written by `unsmear export`"
             )
         self.about = json.loads((folder / SPECIFICATION).read_text())
         suffix = SUFFIXES[self.about["format"]]
@@ -152,8 +152,8 @@ class ExportedModel:
             raise ConfigError(f"refine is {refine!r}: must be a whole number from 0 to {_MOST}")
         if refine and not self.about["network"].get("aligned_levels"):
             raise ConfigError(
-                f"refine is {refine}, but these graphs look at no neighbours that could be "
-                "restored first: use 0"
+                f"refine is {refine}, but needs graphs that align neighbours, which these do not: "
+                "use 0"
             )
 
     @staticmethod

@@ -66,7 +66,7 @@ try:
             OverflowFix,
         )
 except ModuleNotFoundError as error:
-    raise MissingExtraError(str(error.name), "quantize", "making graphs of eight bits") from error
+    raise MissingExtraError(str(error.name), "quantize", "quantization") from error
 
 LARGEST_LOSS = 0.1  # dB of PSNR on any sequence
 _SAMPLES = 24  # inputs of each graph that ranges are taken from
@@ -126,7 +126,7 @@ def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
             reader = open_reader(path, stack)
             found[_name_among(found, path)] = [frame.rgb for frame in islice(reader, frames)]
     if not any(found.values()):
-        raise InputError("no frame to calibrate on: name one or more clips with --clips")
+        raise InputError("no frames to calibrate on: give one or more clips with --clips")
     return found
 
 
@@ -221,7 +221,7 @@ def quantize_model(
     costs = {}
     for name in quantized:
         costs[name], _ = loss_of([name])
-        on_note(f"{name} alone in eight bits costs {costs[name]:.3f} dB")
+        on_note(f"{name} alone in 8 bits costs {costs[name]:.3f} dB")
     chosen = sorted(quantized, key=lambda name: costs[name])
     loss, scores = loss_of(chosen)
     while not loss < largest_loss and chosen:
@@ -230,9 +230,9 @@ def quantize_model(
         loss, scores = loss_of(chosen)
     if not chosen:
         raise ModelError(
-            f"no part of this network can do with eight bits for less than {largest_loss} dB"
+            f"no part of this network can be quantized at a loss below {largest_loss} dB"
         )
-    on_note(f"{', '.join(chosen)} in eight bits cost {loss:.3f} dB on the worst sequence")
+    on_note(f"{', '.join(chosen)} in 8 bits cost {loss:.3f} dB on the worst sequence")
     origin = EightBitOrigin(
         digest=digest_of(network),
         calibrated_on={name: len(frames) for name, frames in clips.items()},

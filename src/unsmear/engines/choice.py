@@ -73,7 +73,7 @@ def open_model(
     if not isinstance(model, str | Path):
         raise ConfigError(
             f"model is a {type(model).__name__}: give a name from `unsmear models`, the path of a "
-            ".safetensors file, or, to restore with, what `unsmear.open_model` returned"
+            ".safetensors file, or, for restoring, the result of `unsmear.open_model`"
         )
     loaded = placed(load_model(str(model)), device)
     ready = open_engine(loaded, engine, side_by_side=side_by_side)
@@ -108,7 +108,7 @@ def placed(model: LoadedModel, device: str) -> LoadedModel:
             raise ConfigError(
                 f"device '{device}' {fault}: use auto or cpu, or another version of torch"
             )
-        _LOG.warning("working on the CPU, as device '%s' %s", where, fault)
+        _LOG.warning("using the CPU, because device '%s' %s", where, fault)
         where = torch.device("cpu")
     return dataclasses.replace(model, network=laid_out(model.network, where))
 
@@ -135,7 +135,9 @@ def open_engine(
     network = model.network
     device = next(network.parameters()).device
     if name not in get_args(EngineName):
-        raise ConfigError(f"unknown engine '{name}': there are {', '.join(get_args(EngineName))}")
+        raise ConfigError(
+            f"unknown engine '{name}': must be one of {', '.join(get_args(EngineName))}"
+        )
     if name == "auto":
         name = fastest(model, device)
     two = side_by_side and device.type == "cpu" and torch.get_num_threads() > 1
@@ -147,7 +149,7 @@ def open_engine(
     if name == "torch-compile":
         return CompiledEngine(network)
     if device.type != "cpu":
-        raise ConfigError(f"engine {name} runs on the CPU: add --device cpu, or use torch")
+        raise ConfigError(f"engine {name} runs on the CPU only: add --device cpu, or use torch")
     if name == "onnxruntime":
         from unsmear.engines.onnx import OnnxEngine, convert_levels
 
@@ -175,13 +177,13 @@ def _eight_bit(model: LoadedModel) -> Mapping[str, SavedGraph]:
     path = None if model.weights is None else eight_bit_path(model.weights)
     if path is None or not path.is_file():
         raise ModelError(
-            f"model '{model.name}' has no graphs in eight bits: use engine openvino, or make them: "
+            f"model '{model.name}' has no 8-bit graphs: use engine openvino, or create them: "
             f"unsmear quantize {_as_given(model)} --clips CLIP --val DIR"
         )
     graphs, origin = load_eight_bit(path)
     if origin.digest != digest_of(model.network):
         raise ModelError(
-            f"'{path}' was made of other weights: write it anew with `unsmear quantize`"
+            f"'{path}' was made from other weights: recreate it with `unsmear quantize`"
         )
     return graphs
 

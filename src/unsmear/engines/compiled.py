@@ -46,7 +46,7 @@ class CompiledEngine(GraphEngine):
             out: Tensor = self._graphs[name](*inputs)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             raise ConfigError(
-                "engine torch-compile cannot compile here (a CPU needs a C++ compiler, a GPU "
+                "engine torch-compile cannot compile here (a CPU needs a C++ compiler, a GPU needs "
                 f"Triton): use another engine; {first_line(error)}"
             ) from None
         return out

@@ -86,7 +86,9 @@ def load_eight_bit(path: Path) -> tuple[dict[str, SavedGraph], EightBitOrigin]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise ModelError(f"'{path}' holds no graphs in eight bits: write it anew")
+                raise ModelError(
+                    f"'{path}' contains no 8-bit graphs: recreate it with `unsmear quantize`"
+                )
             origin = EightBitOrigin(**json.loads(metadata["origin"]))
             names = sorted({key.rpartition(".")[0] for key in file.keys()})  # noqa: SIM118
             graphs = {}
@@ -97,6 +99,6 @@ def load_eight_bit(path: Path) -> tuple[dict[str, SavedGraph], EightBitOrigin]:
         if isinstance(error, ModelError):
             raise
         raise ModelError(
-            f"'{path}' is damaged: {error}; `unsmear quantize` writes it anew"
+            f"'{path}' is damaged: {error}; recreate it with `unsmear quantize`"
         ) from None
     return graphs, origin

@@ -22,7 +22,7 @@ try:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 except ModuleNotFoundError as error:
-    raise MissingExtraError("openvino", "fast", "the engine openvino") from error
+    raise MissingExtraError("openvino", "fast", "engine openvino") from error
 
 if TYPE_CHECKING:
     Models = Mapping[str, openvino.Model]

@@ -53,7 +53,7 @@ def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
     off = _rms(made - expected) / max(_rms(expected - clip), _LEAST_CHANGE)
     if off < _MOST_OFF:  # not where it is no number
         return None
-    return f"computes something else than the CPU ({off:.0%} off)"
+    return f"gives other results than the CPU ({off:.0%} off)"
 
 
 def _trial_clip() -> Tensor:

@@ -211,8 +211,9 @@ class Benchmark:
                 frame = self._eight_bit(read_image(path))
                 if size is not None and frame.shape != size:
                     raise InputError(
-                        f"'{path}' has {tuple(frame.shape[-2:])} rows and columns, those before it "
-                        f"in '{sequence.name}' {tuple(size[-2:])}: all of a sequence must agree"
+                        f"'{path}' has {tuple(frame.shape[-2:])} rows and columns, the frames "
+                        f"before it in '{sequence.name}' {tuple(size[-2:])}: all must have the "
+                        "same size"
                     )
                 size = frame.shape
                 kept.append(frame)
@@ -222,14 +223,14 @@ class Benchmark:
         for index, path in enumerate(sequence.sharp):
             frame = next(made, None)
             if frame is None:
-                raise _broken(sequence, f"gave {index} frames of {len(sequence.sharp)}")
+                raise _broken(sequence, f"yielded {index} frames of {len(sequence.sharp)}")
             if not kept:
-                raise _broken(sequence, f"gave frame {index} before it had taken the blurry one")
+                raise _broken(sequence, f"yielded frame {index} before it had read the blurry one")
             _check_restored(sequence, index, frame)
             sharp = self._eight_bit(read_image(path))
             yield self.protocol.quantize(frame.detach().cpu().float()), sharp, kept.popleft()
         if next(made, None) is not None:
-            raise _broken(sequence, f"gave more than the {len(sequence.sharp)} frames there are")
+            raise _broken(sequence, f"yielded more than the {len(sequence.sharp)} frames there are")
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[SequenceResult]:
         """Compare frames that were restored before.
@@ -289,9 +290,9 @@ class Benchmark:
                     )
                 if before is not None and restored.shape != before[0].shape:
                     raise InputError(
-                        f"'{name}', frame {index} is of another size than the one before, "
-                        f"{restored.shape[-1]}x{restored.shape[-2]} and {before[0].shape[-1]}x"
-                        f"{before[0].shape[-2]}: frames of a sequence must be of one size"
+                        f"'{name}', frame {index} is {restored.shape[-1]}x{restored.shape[-2]}, "
+                        f"the one before {before[0].shape[-1]}x{before[0].shape[-2]}: all frames "
+                        "of a sequence must have the same size"
                     )
                 if self._ffmpeg is not None and sharp is not None:
                     if meter is None:
@@ -346,15 +347,15 @@ class Benchmark:
 def _check_restored(sequence: PairedSequence, index: int, frame: object) -> None:
     """Raise ConfigError where what `restore` gave is no frame."""
     if not isinstance(frame, Tensor):
-        raise _broken(sequence, f"gave frame {index} as {type(frame).__name__}")
+        raise _broken(sequence, f"yielded frame {index} as {type(frame).__name__}")
     if not frame.is_floating_point():
-        raise _broken(sequence, f"gave frame {index} as {frame.dtype}")
+        raise _broken(sequence, f"yielded frame {index} as {frame.dtype}")
     if frame.dim() != 3 or len(frame) != 3:
-        raise _broken(sequence, f"gave frame {index} of shape {tuple(frame.shape)}")
+        raise _broken(sequence, f"yielded frame {index} of shape {tuple(frame.shape)}")
 
 
 def _broken(sequence: PairedSequence, what: str) -> ConfigError:
     return ConfigError(
-        f"restore {what} of '{sequence.name}': it must give a frame for each blurry one, in order, "
-        "as a tensor (3, H, W) of a floating type, 0..1"
+        f"restore {what} of '{sequence.name}': it must yield one frame for each blurry one, in "
+        "order, as a floating-point tensor (3, H, W), 0..1"
     )

@@ -58,7 +58,7 @@ def open_frames(path: Path) -> Frames:
     if path.is_dir():
         pictures = tuple(list_images(path))
         if not pictures:
-            raise InputError(f"'{path}' holds no pictures")
+            raise InputError(f"'{path}' contains no images")
         return PictureFrames(pictures)
     from unsmear.video.reader import count_frames
 
@@ -87,19 +87,19 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
         if len(sides[0]) != len(sides[1]):
             raise InputError(
                 f"'{restored}' has {len(sides[0])} frames, '{sharp}' has {len(sides[1])}: they are "
-                "compared one by one; cut the longer one to what the other shows"
+                "compared one by one; cut the longer one to match the other"
             )
         return [Comparison(restored.stem, *sides)]
     for folder in (restored, sharp):
         if not folder.is_dir():
-            raise InputError(f"'{folder}' is not a folder of pictures, nor a video file")
+            raise InputError(f"'{folder}' is not a folder of images or a video file")
     truths, results = (dict(_pictures_below(side)) for side in (sharp, restored))
     if not truths:
-        raise InputError(f"'{sharp}' holds no pictures")
+        raise InputError(f"'{sharp}' contains no images")
     if alone := [place for place in results if place not in truths]:
         raise InputError(
-            f"'{restored / alone[0]}' holds pictures, '{sharp / alone[0]}' none to compare them "
-            "with: take them out, or compare folders one by one"
+            f"'{restored / alone[0]}' contains images, but '{sharp / alone[0]}' has none to "
+            "compare them with: remove them, or compare folders one by one"
         )
     found = []
     for relative, truth in truths.items():
@@ -122,7 +122,7 @@ def find_alone(restored: Path) -> list[Comparison]:
     if restored.is_file():
         return [Comparison(restored.stem, open_frames(restored), None)]
     if not restored.is_dir():
-        raise InputError(f"'{restored}' is not a folder of pictures, nor a video file")
+        raise InputError(f"'{restored}' is not a folder of images or a video file")
     found = [
         Comparison(
             restored.name if place == Path() else place.as_posix(), PictureFrames(pictures), None
@@ -130,7 +130,7 @@ def find_alone(restored: Path) -> list[Comparison]:
         for place, pictures in _pictures_below(restored)
     ]
     if not found:
-        raise InputError(f"'{restored}' holds no pictures")
+        raise InputError(f"'{restored}' contains no images")
     return found
 
 

@@ -284,8 +284,7 @@ def load_model(path: Path = FITTED) -> PristineModel:
         mean = torch.tensor(fitted["mean"], dtype=torch.float64).reshape(FEATURES)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise InputError(
-            f"'{path}' holds no model of sharp photographs: name a file that "
-            f"scripts/fit_niqe.py wrote ({error})"
+            f"'{path}' is not a NIQE model: give a file written by scripts/fit_niqe.py ({error})"
         ) from None
     return PristineModel(mean, covariance + covariance.tril(-1).T)
 

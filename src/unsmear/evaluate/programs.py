@@ -29,7 +29,7 @@ def at_least(least: int, **values: int | None) -> None:
     """Raise ConfigError where a number is below the least that makes sense; None passes."""
     for name, value in values.items():
         if value is not None and value < least:
-            raise ConfigError(f"{name} is {value}: at least {least}")
+            raise ConfigError(f"{name} is {value}: must be at least {least}")
 
 
 def refuse_repeated(what: str, names: Iterable[str], remedy: str) -> None:
@@ -46,7 +46,9 @@ def some_pairs(folder: Path) -> list[PairedSequence]:
     """
     found = find_pairs(folder)
     if not found:
-        raise InputError(f"no paired sequences below '{folder}': expected folders blur and sharp")
+        raise InputError(
+            f"no paired sequences found below '{folder}': expected folders blur and sharp"
+        )
     return found
 
 
@@ -63,5 +65,5 @@ def files_in(folder: Path, pattern: str) -> list[Path]:
     """
     found = sorted(folder.glob(pattern))
     if not found:
-        raise InputError(f"no {pattern} in '{folder}': name a folder that holds some")
+        raise InputError(f"no {pattern} in '{folder}': give a folder that contains some")
     return found

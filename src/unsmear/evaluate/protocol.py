@@ -96,7 +96,7 @@ class Protocol:
         width, height = (max(side - 2 * self.crop, 0) for side in (width, height))
         if min(width, height) < WINDOW:
             raise InputError(
-                f"protocol '{self.name}' leaves {width}x{height} pixels: SSIM "
+                f"protocol '{self.name}' leaves {width}x{height} pixels, but SSIM "
                 f"needs at least {WINDOW}x{WINDOW}"
             )
 
@@ -143,14 +143,14 @@ PROTOCOLS = (
     ),
     Protocol(
         name="estrnn",
-        summary="cut down to 8 bits, without two frames at each end: ESTRNN on BSD and REDS, "
+        summary="truncated to 8 bits, without two frames at each end: ESTRNN on BSD and REDS, "
         "MMP-RNN",
         eight_bit="floor",
         skip=2,
     ),
     Protocol(
         name="estrnn-gopro-ds",
-        summary="the same on frames shrunk to 960x540 by means of areas: ESTRNN on GOPRO-DS",
+        summary="the same on frames downscaled to 960x540 by area averaging: ESTRNN on GOPRO-DS",
         eight_bit="floor",
         skip=2,
         size=(960, 540),
@@ -194,4 +194,4 @@ def find_protocol(name: str) -> Protocol:
         if protocol.name == name:
             return protocol
     known = ", ".join(protocol.name for protocol in PROTOCOLS)
-    raise ConfigError(f"unknown protocol '{name}': there are {known}")
+    raise ConfigError(f"unknown protocol '{name}': must be one of {known}")

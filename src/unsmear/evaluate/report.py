@@ -42,8 +42,8 @@ _COLUMNS = (
     ("NIQE sharp", "niqe_sharp", "{:.2f}"),
 )
 NIQE_REMARK = (
-    "NIQE: the lower, the more natural. Its model is fitted on photographs of our own: compare "
-    "values of frames of one size with one another, not with published ones."
+    "NIQE: lower is more natural. Its model is fitted on our own photographs: compare values only "
+    "between frames of one size, and not with published ones."
 )
 
 
@@ -82,7 +82,7 @@ def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
     lines = [
         f"{result.title}; protocol `{protocol.name}` ({protocol.summary}); "
         f"{len(result.frames)} frames. PSNR in dB; flicker is the mean error of the change from "
-        "frame to frame, in code values of 255.",
+        "frame to frame, on a scale of 0 to 255.",
         "",
         *markdown_table(headings, rows),
     ]
@@ -173,9 +173,7 @@ def check_reports(
     for path, other in combinations(paths, 2):
         if real_path(path) == real_path(other):
             also = "" if path == other else f" (as '{other}' too)"
-            raise OutputError(
-                f"'{path}' is named for two reports{also}: give each a file of its own"
-            )
+            raise OutputError(f"'{path}' is given for two reports{also}: give each its own file")
     if plot is not None and find_spec("matplotlib") is None:
         raise MissingExtraError("matplotlib", "eval", "the plot")
 

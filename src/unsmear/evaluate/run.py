@@ -128,15 +128,15 @@ def find_work(
         said = (layout, model, window, device, engine)
         if any(word is not None for word in said) or effort != Effort():
             raise ConfigError(
-                "layout, model, window, device, engine, ensemble, refine and burst say how a model "
-                "restores a data set: leave them out where --restored is given"
+                "--layout, --model, --window, --device, --engine, --ensemble, --refine and --burst "
+                "apply to --data: leave them out with --restored"
             )
         pairs = find_alone(restored) if sharp is None else find_comparisons(restored, sharp)
         return FolderWork(_told(restored), pairs)
     if data is None or restored is not None or sharp is not None:
         raise ConfigError(
-            "give either --data, to measure a model on a data set, or both --restored and "
-            "--sharp, to compare frames that exist; --niqe needs no --sharp"
+            "give either --data, to evaluate a model on a data set, or both --restored and "
+            "--sharp, to compare existing frames; --niqe does not need --sharp"
         )
     if not data.is_dir():
         raise InputError(f"'{data}' is not a folder")
@@ -144,7 +144,7 @@ def find_work(
     sequences = find_pairs(data, layouts)
     if not sequences:
         raise InputError(
-            f"no blurry and sharp frames below '{data}' in the layout of "
+            f"no blurry and sharp frames found below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
     loaded = open_model(model or DEFAULT_MODEL, device or "auto", engine or "torch")

@@ -39,7 +39,7 @@ def find_vmaf() -> str:
         import imageio_ffmpeg
     except ImportError:
         raise MissingExtraError("imageio-ffmpeg", "vmaf", "VMAF") from None
-    remedy = "point the variable IMAGEIO_FFMPEG_EXE to an ffmpeg that lists it under -filters"
+    remedy = "set the variable IMAGEIO_FFMPEG_EXE to an ffmpeg that lists it under -filters"
     try:
         program = str(imageio_ffmpeg.get_ffmpeg_exe())
         asked = subprocess.run(
@@ -111,7 +111,9 @@ class VmafMeter:
         self._process.wait()
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines()
-        return UnsmearError(f"ffmpeg could not compute VMAF: {said[-1] if said else 'no reason'}")
+        return UnsmearError(
+            f"ffmpeg could not compute VMAF: {said[-1] if said else 'unknown error'}"
+        )
 
     def __enter__(self) -> VmafMeter:
         return self

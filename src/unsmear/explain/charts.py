@@ -79,7 +79,7 @@ def draw_change(path: Path, maps: FrameMaps) -> None:
         near.imshow(part.of(picture), extent=part.extent, aspect="auto", interpolation="nearest")
         near.set_title(f"around pixel {x},{y}", fontsize=11)
     bar = sheet.panel(_WIDTH - _MARGIN - 0.8, rows[0], 0.2, rows[1] + heights[1] - rows[0])
-    sheet.scale(bar, colors, norm, "brightness, steps of 255")
+    sheet.scale(bar, colors, norm, "brightness, of 255")
     sheet.save(path)
 
 
@@ -129,8 +129,8 @@ def draw_spatial(path: Path, maps: FrameMaps, level: LevelMaps, frames: Sequence
                 panel.set_ylabel(f"S{m + 1}", rotation=0, labelpad=16, va="center", fontsize=14)
     long = min(wide - label - 2 * _MARGIN - 0.7, 6.0)
     bar = sheet.panel(label + 2 * _MARGIN, rows[-1] + row + 0.4, long, 0.16)
-    sheet.scale(bar, colors, norm, "times the even share (grey: less)")
-    bar.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000 and more"])
+    sheet.scale(bar, colors, norm, "weight, relative to uniform (grey: less)")
+    bar.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000 or more"])
     sheet.save(path)
 
 
@@ -199,7 +199,7 @@ def draw_taken(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
     behind = 0.35 + 0.65 * shrunk(luma(maps.before), 960)  # pale: colours stay what they are
     picture = over(behind, shades, level.stride, width)
     left.imshow(picture, extent=whole.extent, aspect="auto")
-    left.set_title("the element each place took most of", fontsize=13)
+    left.set_title("the element each position took most of", fontsize=13)
     left.legend(
         handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=4, frameon=False,
         fontsize=10, handlelength=1.4, columnspacing=1.4,
@@ -208,11 +208,13 @@ def draw_taken(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
     sharing = colors(norm(level.effective.numpy()))
     picture = over(behind, sharing, level.stride, width)
     right.imshow(picture, extent=whole.extent, aspect="auto")
-    right.set_title("how many elements it mixed", fontsize=13)
+    right.set_title("number of elements mixed", fontsize=13)
     bar = sheet.panel(
         _MARGIN + column + _GAP + 0.4, _MARGIN + _TITLE + row + 0.14, column - 0.8, 0.16
     )
-    sheet.scale(bar, colors, norm, f"elements (1: a sure choice; {spatial * temporal}: no choice)")
+    sheet.scale(
+        bar, colors, norm, f"elements (1: a single one; {spatial * temporal}: all the same)"
+    )
     sheet.save(path)
 
 
@@ -240,7 +242,7 @@ def draw_field(path: Path, maps: FrameMaps, frames: Sequence[int]) -> None:
     rows = tops(heights, _MARGIN + _TITLE, _GAP)
     wide = label + 2 * _MARGIN + len(frames) * (column + _GAP) + scale
     sheet = Sheet(wide, rows[3] + chart + 0.45)
-    names = ("whole frame", f"around {x},{y}", "picture there")
+    names = ("whole frame", f"around {x},{y}", "image there")
     for number, index in enumerate(frames):
         left = _MARGIN + label + number * (column + _GAP)
         panels = [sheet.picture(left, rows[n], column, heights[n]) for n in range(3)]
@@ -261,7 +263,7 @@ def draw_field(path: Path, maps: FrameMaps, frames: Sequence[int]) -> None:
             for panel, name in zip(panels, names, strict=True):
                 panel.set_ylabel(name, fontsize=11)
     bar = sheet.panel(wide - scale, rows[0], 0.2, rows[1] + heights[1] - rows[0])
-    sheet.scale(bar, colors, norm, "influence, against the largest")
+    sheet.scale(bar, colors, norm, "influence, relative to the largest")
     bars = sheet.panel(
         _MARGIN + label, rows[3] + _GAP, len(frames) * (column + _GAP) - _GAP, chart - _GAP
     )

@@ -200,7 +200,7 @@ def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
     x, y = pixel
     if not (0 <= x < width and 0 <= y < height):
         raise ConfigError(
-            f"pixel is {x},{y}: frames are {width}x{height}, so X is 0 to {width - 1} "
+            f"pixel is {x},{y}: frames are {width}x{height}, so X must be 0 to {width - 1} "
             f"and Y 0 to {height - 1}"
         )
 
@@ -211,5 +211,5 @@ def _check_level(network: DeblurNetwork, level: int | None) -> Sequence[int]:
         return levels
     if level not in levels:
         there = ", ".join(map(str, levels)) or "none"
-        raise ConfigError(f"level is {level}: levels of this network with attention: {there}")
+        raise ConfigError(f"level is {level}: levels with attention in this network: {there}")
     return (level,)

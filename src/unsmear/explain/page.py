@@ -91,11 +91,11 @@ def render_page(maps: FrameMaps, about: About, sections: Sequence[Section]) -> s
 {glance}</ul>
 <figure>
 <div class="flip" tabindex="0">
-<img src="after.png" alt="The frame after restoring">
-<img class="over" src="before.png" alt="The frame before restoring">
+<img src="after.png" alt="The restored frame">
+<img class="over" src="before.png" alt="The original frame">
 </div>
-<figcaption>The frame after restoring. <b>How to read it:</b> point at the picture (or tap it) and
-it shows the frame before. Single files: <a href="before.png">before</a>,
+<figcaption>The restored frame. <b>How to read it:</b> hover over the image (or tap it) to see the
+original frame. Separate files: <a href="before.png">before</a>,
 <a href="after.png">after</a>.</figcaption>
 </figure>
 {"".join(map(_section, sections))}</body>
@@ -129,8 +129,8 @@ def _origin(maps: FrameMaps, about: About) -> str:
     first, last = (window.first + attended[i] for i in (0, -1))
     return (
         f"{where[0].upper()}{where[1:]}, {width}x{height} pixels. Network {about.model} on "
-        f"{about.device}. Window of the attention: {window.window} frames asked for, "
-        f"{len(attended)} there ({first} to {last})."
+        f"{about.device}. Window of the attention: {window.window} frames requested, "
+        f"{len(attended)} available ({first} to {last})."
     )
 
 
@@ -138,15 +138,15 @@ def _notes(maps: FrameMaps) -> list[str]:
     notes = []
     if len(maps.window.attended) < maps.window.window:
         notes.append(
-            "The window is shorter than asked for: the clip ends or cuts to another scene here, "
-            "and scenes are never mixed."
+            "The window is shorter than requested: the clip ends or cuts to another scene here, "
+            "and windows do not cross cuts."
         )
     if not maps.levels:
         notes.append("This network has no attention: only its convolutions are shown.")
     if maps.window.rotation % 360:
         notes.append(
-            f"Players turn this clip by {maps.window.rotation:g} degrees. The network sees it, and "
-            "the pictures show it, as it is stored."
+            f"Players rotate this clip by {maps.window.rotation:g} degrees. The network sees it, "
+            "and the images show it, as it is stored."
         )
     return notes
 
@@ -156,8 +156,8 @@ def findings(maps: FrameMaps) -> list[str]:
     x, y = maps.field.pixel
     change = 255 * (maps.after - maps.before).abs()
     lines = [
-        f"The result differs from the frame by {float(change.mean()):.2f} of 255 on average, and "
-        f"by {float(change.amax()):.0f} at most."
+        f"The restored frame differs from the original by {float(change.mean()):.2f} of 255 on "
+        f"average, and by at most {float(change.amax()):.0f}."
     ]
     for level in maps.levels:
         lines += _level_findings(level, f"Level {level.level}: " if len(maps.levels) > 1 else "")
@@ -165,12 +165,12 @@ def findings(maps: FrameMaps) -> list[str]:
     own, through = float(shares[maps.window.current].sum()), float(shares[:, 1].sum())
     if shares.any():
         lines.append(
-            f"What pixel {x},{y} (x,y; marked in the pictures) became depends to {own:.0f} % on "
-            f"this frame and to {100 - own:.0f} % on the others; {through:.0f} % of all influence "
-            "comes through the attention."
+            f"The restored pixel {x},{y} (x,y; marked in the images) depends {own:.0f} % on this "
+            f"frame and {100 - own:.0f} % on the others; {through:.0f} % of all influence comes "
+            "through the attention."
         )
     else:
-        lines.append(f"What pixel {x},{y} became depends on nothing: the network is untrained.")
+        lines.append(f"The restored pixel {x},{y} depends on nothing: the network is untrained.")
     return lines
 
 
@@ -180,13 +180,13 @@ def _level_findings(level: LevelMaps, prefix: str) -> list[str]:
     low, high = (100 * float(f) for f in (level.temporal.min(), level.temporal.max()))
     count = level.pixelwise.shape[0] * level.pixelwise.shape[1]
     return [
-        f"{prefix}Of the {len(halves)} spatial maps ({level.spatial.shape[1]} a frame), "
-        f"{sum(half < 0.01 for half in halves)} look at spots (half their weight on less than "
-        f"1 % of the frame), {sum(half >= 0.1 for half in halves)} over wide areas (on 10 % or "
+        f"{prefix}Of the {len(halves)} spatial maps ({level.spatial.shape[1]} per frame), "
+        f"{sum(half < 0.01 for half in halves)} focus on spots (half of their weight on less than "
+        f"1 % of the frame) and {sum(half >= 0.1 for half in halves)} on wide areas (on 10 % or "
         "more).",
-        f"{prefix}Frames weigh from {low:.1f} to {high:.1f} %; all alike would be "
-        f"{100 / frames:.1f} %.",
-        f"{prefix}A place of the frame mixes {float(level.effective.median()):.1f} of the "
+        f"{prefix}The weights of the frames range from {low:.1f} to {high:.1f} %; equal weights "
+        f"would be {100 / frames:.1f} %.",
+        f"{prefix}A position of the frame mixes {float(level.effective.median()):.1f} of the "
         f"{count} elements (median).",
     ]
 
@@ -196,14 +196,14 @@ def change_section(pictures: Sequence[str], limit: float) -> Section:
     return Section(
         "change",
         "What changed",
-        "The frame before and after, and the difference of brightness, magnified; below, the "
-        "part in the orange square, enlarged.",
-        "In the right column white places stayed as they were, purple ones became brighter, "
-        f"orange ones darker; the fullest colour stands for {limit:.0f} of 255 or more. Where "
-        "blur is removed, thin pairs of purple and orange lines follow the edges.",
+        "The frame before and after, and the magnified difference in brightness; below, the area "
+        "in the orange square, enlarged.",
+        "In the right column, white areas did not change, purple ones became brighter, orange ones "
+        f"darker; the most saturated colour stands for {limit:.0f} of 255 or more. Where blur is "
+        "removed, thin pairs of purple and orange lines follow the edges.",
         pictures,
         "The frame before and after restoring and their magnified difference, whole and around "
-        "the pixel that is explained",
+        "the explained pixel",
     )
 
 
@@ -213,14 +213,14 @@ def spatial_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -
     return Section(
         f"spatial-{level.level}",
         "Where each frame was looked at" + _of_level(level, named),
-        f"Every frame is summed up in {count} short descriptions, S1 to S{count}. Each is a "
-        "weighted mean over the whole frame; these are its weights (eq. 1), a row for each "
-        "description, a column for each frame.",
-        "Coloured places count more than they would if all counted alike, yellow ones a thousand "
-        "times as much; grey places count less. Below each picture stands on how little of the "
-        "frame half the weight lies: 50 % would be everywhere alike. An orange ring marks the "
-        "heaviest place of maps that look at a spot (half on less than 1 %). The same row in "
-        "neighbouring frames should follow the same things.",
+        f"Every frame is summarised by {count} descriptors, S1 to S{count}. Each is a weighted "
+        "mean over the whole frame; these are its weights (eq. 1), a row for each descriptor, a "
+        "column for each frame.",
+        "Coloured positions weigh more than they would if all weighed the same, yellow ones a "
+        "thousand times as much; grey positions weigh less. Below each map is the smallest share "
+        "of the frame that has half of the weight: 50 % means uniform weights. An orange ring "
+        "marks the heaviest position of maps that focus on a spot (half on less than 1 %). The "
+        "same row in neighbouring frames should follow the same things.",
         pictures,
         f"{count} attention maps for each frame of the window, laid over the frames",
     )
@@ -232,11 +232,11 @@ def temporal_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) 
     return Section(
         f"temporal-{level.level}",
         "How much each frame counted" + _of_level(level, named),
-        f"The descriptions of the {frames} frames are mixed in {rows} ways, T1 to T{rows}; these "
+        f"The descriptors of the {frames} frames are mixed in {rows} ways, T1 to T{rows}; these "
         "are the weights of the frames (eq. 3).",
-        f"Each row sums to 100 %; {100 / frames:.1f} % everywhere would mean that all frames "
-        "count alike. Brighter frames count more. The row below is what arrived: the rows "
-        "above, weighed by how much the places of this frame took of each.",
+        f"Each row sums to 100 %; {100 / frames:.1f} % everywhere would mean that all frames have "
+        "the same weight. Brighter frames weigh more. The bottom row is the overall result: the "
+        "rows above, weighted by how much the positions of this frame took of each.",
         pictures,
         "Chart of the weight of each frame of the window, a row for each temporal map",
     )
@@ -248,15 +248,15 @@ def taken_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -> 
     return Section(
         f"taken-{level.level}",
         "What each place took" + _of_level(level, named),
-        f"The {count} mixtures (S description, T way of mixing) are offered to every place of "
-        "this frame, and each takes its own blend of them (eq. 5).",
-        "Left, places of one colour took most from the same mixture; the legend names it and "
-        "says on how much of the frame it came first. Right, yellow places relied on few "
-        f"mixtures, dark blue ones took nearly all {count} alike: there, the colour on the left "
-        "says little.",
+        f"The {count} elements (descriptor S, temporal map T) are available to every position of "
+        "this frame, and each position takes its own mixture of them (eq. 5).",
+        "Left, positions of one colour took most from the same element; the legend names it and "
+        "the share of the frame where it came first. Right, yellow positions relied on few "
+        f"elements, dark blue ones took nearly the same from all {count}: there, the colour on the "
+        "left says little.",
         pictures,
-        "Left, the frame coloured by the context element each place took most of; right, how "
-        "many elements each place mixed",
+        "Left, the frame coloured by the element each position took most of; right, how many "
+        "elements each position mixed",
     )
 
 
@@ -266,17 +266,17 @@ def field_section(pictures: Sequence[str], maps: FrameMaps, least: float) -> Sec
     return Section(
         "influence",
         "What one pixel depends on",
-        f"If a number in one of the frames were a little different, how much would pixel {x},{y} "
-        "of the result differ? (The gradient of its mean over red, green and blue, taken by "
-        "every pixel of every frame; computed on whole frames.)",
-        "Each step on the scale is ten times less, from the most influential pixel of all "
-        f"(yellow) to a {1 / least:,.0f}th of it or less (darkest). The bright block around the "
-        "pixel is what convolutions see; the faint picture everywhere else came through the "
-        "attention, single pixels weakly but very many of them. The bars add all up: blue "
-        "through convolutions, orange through the attention.",
+        f"If a pixel of one of the frames changed slightly, how much would pixel {x},{y} of the "
+        "result change? (The gradient of its mean over red, green and blue with respect to every "
+        "pixel of every frame, computed on whole frames.)",
+        "Each step of the scale is a factor of ten, from the most influential pixel (yellow) down "
+        f"to 1/{1 / least:,.0f} of it or less (darkest). The bright block around the pixel is what "
+        "the convolutions see; the faint structure elsewhere comes through the attention, weakly "
+        "from each pixel but from very many. The bars show the sums: blue through convolutions, "
+        "orange through the attention.",
         pictures,
-        "Maps of the influence of every pixel of every frame on one pixel of the result, and "
-        "bars of what each frame contributes",
+        "Maps of the influence of every pixel of every frame on one pixel of the result, and bars "
+        "of the contribution of each frame",
     )
 
 

@@ -45,7 +45,7 @@ def parse_pixel(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d{1,9}),(\d{1,9})", text, re.ASCII)
     if match is None:
-        raise ConfigError(f"pixel is '{text}': must be X,Y in pixels from the upper left corner")
+        raise ConfigError(f"pixel is '{text}': must be X,Y in pixels from the top left corner")
     return int(match[1]), int(match[2])
 
 
@@ -60,7 +60,7 @@ def parse_odd_window(text: str) -> int:
     if number % 2 == 0:
         raise ConfigError(
             f"window is '{text}': must be an odd number of frames, such as 1, 3 or 5, at most "
-            f"{LARGEST_WINDOW} (not all: every frame of it is shown)"
+            f"{LARGEST_WINDOW} (not all, since every frame of it is shown)"
         )
     return number
 

@@ -81,9 +81,9 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
     """
     checked = check_window(window)
     if checked == "all" or checked > LARGEST_WINDOW:
-        raise ConfigError(f"window is {window}: at most {LARGEST_WINDOW} frames can be shown")
+        raise ConfigError(f"window is {window}: must be at most {LARGEST_WINDOW}, to be shown")
     if number < 0:
-        raise ConfigError(f"frame is {number}: frames count from 0")
+        raise ConfigError(f"frame is {number}: must be 0 or more")
     if not source.exists():
         raise InputError(f"no such file or folder: '{source}'")
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
         held, frame, index, count = _frames_around(reader, number, ahead)
         if frame is None:
             raise InputError(
-                f"frame is {number}: '{source}' has {count} frames, numbers 0 to {count - 1}"
+                f"frame is {number}: '{source}' has {count} frames, numbered 0 to {count - 1}"
             )
         return FrameWindow(
             torch.stack(held),

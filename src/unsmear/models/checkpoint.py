@@ -133,8 +133,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ModelError(
-            f"'{path}' holds no Unsmear weights: its header must say format {FORMAT}; "
-            "files written by `unsmear train` do"
+            f"'{path}' contains no Unsmear weights: its header must say format {FORMAT}, as in "
+            "files written by `unsmear train`"
         )
     return header, metadata
 
@@ -144,13 +144,15 @@ def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> Networ
         config = NetworkConfig(**json.loads(metadata["network"]))
         blocks = sum(config.encoder_blocks) + sum(config.decoder_blocks)
         if blocks > tensors:  # each has some; modules take memory, if not their weights
-            raise ModelError(f"'{path}' describes {blocks:,} blocks in {tensors:,} tensors")
+            raise ModelError(
+                f"'{path}' describes {blocks:,} blocks but has only {tensors:,} tensors"
+            )
         with torch.device("meta"):
             values = sum(p.numel() for p in DeblurNetwork(config).parameters())
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-        raise ModelError(f"'{path}' describes no network this version knows: {error}") from None
+        raise ModelError(f"'{path}' describes a network unknown to this version: {error}") from None
     if values > _LARGEST_NETWORK:
-        raise ModelError(f"'{path}' describes a network of {values:,} values: refused")
+        raise ModelError(f"'{path}' describes a network of {values:,} values: too large")
     return config
 
 
@@ -182,7 +184,7 @@ def load_weights(
     header, metadata = _read_header(path)
     config = _parse_network(path, metadata, len(header))
     if expected is not None and config != expected:
-        raise ModelError(f"'{path}' holds weights of another network than the zoo's row says")
+        raise ModelError(f"'{path}' contains weights of another network than this model's")
     with torch.device("meta"):
         network = DeblurNetwork(config)
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
@@ -194,17 +196,17 @@ def load_weights(
             key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)
         )
         raise ModelError(
-            f"'{path}' does not fit its network: {len(wrong)} tensors, first '{wrong[0]}'"
+            f"'{path}' does not fit its network: {len(wrong)} tensors differ, first '{wrong[0]}'"
         )
     if odd := [key for key, entry in header.items() if entry.get("dtype") not in _DTYPES]:
-        raise ModelError(f"'{path}': '{odd[0]}' is not {', '.join(_DTYPES)}")
+        raise ModelError(f"'{path}': tensor '{odd[0]}' must be one of {', '.join(_DTYPES)}")
     try:
         with safe_open(path, framework="pt") as file:
             state = unpack({key: file.get_tensor(key) for key in wanted}, list(shapes))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' is damaged: {error}") from None
     if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
-        raise ModelError(f"'{path}': '{bad[0]}' holds values that are not finite")
+        raise ModelError(f"'{path}': tensor '{bad[0]}' has values that are not finite")
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval(), read_provenance(path)
 

@@ -80,25 +80,25 @@ def _by_name(*entries: Entry) -> dict[str, Entry]:
 ZOO = _by_name(
     Entry(
         name="lite",
-        summary="half of the channels of core: where time counts",
+        summary="half the channels of core, for speed",
         config=replace(_CORE, widths=(16, 32, 48)),
         window=7,
     ),
     Entry(
         name="core",
-        summary="the part of plus that matters most: for most clips",
+        summary="the most important part of plus, for most clips",
         config=_CORE,
         window=7,
     ),
     Entry(
         name="plus",
-        summary="the part of pro that matters most: two fifths of its time, for those who can wait",
+        summary="the most important part of pro, in two fifths of its time",
         config=_PLUS,
         window=7,
     ),
     Entry(
         name="paper",
-        summary="faithful to arXiv 2201.00169: densely connected modules, attention alone",
+        summary="faithful to arXiv 2201.00169: densely connected modules, attention only",
         config=NetworkConfig(
             widths=(24, 48, 96, 160),
             encoder_blocks=(1, 1, 2, 2),
@@ -111,7 +111,7 @@ ZOO = _by_name(
     ),
     Entry(
         name="pro",
-        summary="best quality, for a GPU or patience: wide, and deep where detail is made",
+        summary="best quality, slow without a GPU: wide, and deep where detail is made",
         config=_PRO,
         window=7,
     ),
@@ -121,19 +121,19 @@ ZOO = _by_name(
 ANCESTORS = _by_name(
     Entry(
         name="plain",
-        summary="plain convolutions from half resolution down",
+        summary="plain convolutions, from half resolution down",
         config=_PLAIN,
         window=5,
     ),
     Entry(
         name="trail",
-        summary="plain, and looks along the blur of each pixel",
+        summary="plain, and samples along the blur of each pixel",
         config=replace(_PLAIN, trail_levels=(1,)),
         window=5,
     ),
     Entry(
         name="align",
-        summary="trail, and looks at its neighbours, moved to fit",
+        summary="trail, and aligns neighbouring frames",
         config=replace(_PLAIN, trail_levels=(1,), aligned_levels=(1,)),
         window=5,
     ),
@@ -149,7 +149,7 @@ def find_entry(name: str) -> Entry:
     rows = ZOO | ANCESTORS
     if name not in rows:
         raise ModelError(
-            f"unknown model '{name}': there are {', '.join(ZOO)}, or give the path of a "
+            f"unknown model '{name}': must be one of {', '.join(ZOO)}, or the path of a "
             ".safetensors file"
         )
     return rows[name]
@@ -191,8 +191,8 @@ def load_model(name: str) -> LoadedModel:
     if not entry.weights.is_file():
         ready = ", ".join(row.name for row in ZOO.values() if row.weights.is_file()) or "none yet"
         raise ModelError(
-            f"model '{name}' has no released weights: use one that has ({ready}), or train it: "
-            f"unsmear train --preset {name} --data DIR"
+            f"model '{name}' has no released weights: use one that has them ({ready}), or train "
+            f"it: unsmear train --preset {name} --data DIR"
         )
     network, provenance = load_weights(entry.weights, expected=entry.config)
     return LoadedModel(name, network, entry.window, provenance, entry.weights)

@@ -146,8 +146,8 @@ def _restored(
         if not (verdict := is_plausible(before.to(out).clamp(0, 1), out)):
             if not told:
                 warnings.warn(
-                    f"frame {number} comes back as it came in, and so does any other of which "
-                    f"what the network makes is not plausible: {verdict.reason}",
+                    f"frame {number} is returned unchanged, as is every further frame whose result "
+                    f"is implausible: {verdict.reason}",
                     stacklevel=2,
                 )
             told, out = True, before
@@ -175,7 +175,7 @@ def _tensors(frames: Iterable[Picture]) -> Iterator[tuple[Tensor, _Kind | None]]
         if size is not None and tensor.shape != size:
             raise InputError(
                 f"frame {number} of {tuple(tensor.shape)[1:]} follows frames of {size[1:]} "
-                "(height, width): all must be of one size"
+                "(height, width): all must have the same size"
             )
         size = tuple(tensor.shape)
         yield tensor, _kind_of(frame)
@@ -214,14 +214,14 @@ def _check_range(frame: Tensor, number: int) -> None:
     least, most = torch.stack(frame.aminmax()).tolist()  # one that is no number makes both none
     if not (math.isfinite(least) and math.isfinite(most)):
         value = most if math.isfinite(least) else least
-        raise InputError(f"frame {number} holds {value:g}: tensors must be 0..1, all finite")
+        raise InputError(f"frame {number} contains {value:g}: tensors must be 0..1, all finite")
     if most > _LARGEST:
         raise InputError(
-            f"frame {number}'s largest number is {most:g}: tensors must be 0..1; divide by 255?"
+            f"frame {number}'s largest value is {most:g}: tensors must be 0..1; divide by 255?"
         )
     if least < _SMALLEST:
         raise InputError(
-            f"frame {number}'s smallest number is {least:g}: tensors must be 0..1; for -1..1, "
+            f"frame {number}'s smallest value is {least:g}: tensors must be 0..1; for -1..1, "
             "x / 2 + 0.5?"
         )
 

@@ -56,7 +56,7 @@ def check_burst(burst: int) -> int:
     Raises:
         ConfigError: it is none, or no whole number.
     """
-    none = "each frame stays as the network made it"
+    none = "off"
     return check_count("burst", burst, MOST_BURST, none=none, unit="restored frames on each side")
 
 

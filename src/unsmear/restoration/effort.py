@@ -21,8 +21,8 @@ def check_refine(refine: int) -> int:
     Raises:
         ConfigError: it cannot, or that is no whole number.
     """
-    none = "each frame is restored once"
-    return check_count("refine", refine, MOST_REFINE, none=none, unit="times more")
+    none = "a single pass"
+    return check_count("refine", refine, MOST_REFINE, none=none, unit="additional passes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ class Effort:
         """Raise ConfigError where a network cannot do it."""
         if self.refine and not as_engine(model).network.config.aligned_levels:
             raise ConfigError(
-                f"refine is {self.refine}, but this network looks at no neighbours that could be "
-                "restored first: use 0, or a model that does, such as core"
+                f"refine is {self.refine}, but needs a model that aligns neighbours: use 0, or "
+                "another model, such as core"
             )
 
 

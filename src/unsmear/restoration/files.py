@@ -168,7 +168,7 @@ def restore_file(
             work.keep()
             if work.kept:
                 other = " with that --end" if wants_end else ""
-                on_note(f"what is done is kept: the same command{other} goes on from there")
+                on_note(f"what is done so far is kept: run the same command{other} to resume")
             raise
         finally:
             for sink in sinks:
@@ -258,13 +258,15 @@ class _Run:
             self.on_note(note)
         families = {encoding.encoder.family for encoding in encodings}
         if info.hdr != HdrMetadata() and not families <= {"hevc", "av1"}:
-            self.on_note("HDR10 metadata is not kept: only --codec hevc and av1 hold it")
+            self.on_note("HDR10 metadata is not kept: it needs --codec hevc or av1")
         if offset < 0:
-            self.on_note("the video begins before zero: all time stamps were moved to zero")
+            self.on_note(
+                "the video starts before zero: all time stamps were shifted to start at zero"
+            )
         elif offset > 0 and span.start is None:
             self.on_note(
-                f"the video begins at {clock(float(offset))}: all time stamps were moved, so that "
-                "the result begins at zero"
+                f"the video starts at {clock(float(offset))}: all time stamps were shifted to "
+                "start at zero"
             )
         job["encoding"] = [
             [e.encoder.name, dict(e.encoder.options), e.crf, e.pixel_format.name] for e in encodings
@@ -296,15 +298,15 @@ class _Run:
         parts = -(-frames // each)
         if not frames:
             raise InputError(
-                f"'{self.source}' has no frame in this stretch: choose another start or end"
+                f"'{self.source}' has no frames between --start and --end: choose others"
             )
         if isinstance(reader, VideoReader):
             for note in reader.damage.notes():
                 self.on_note(note)
         if untouched := work.untouched(parts):
             self.on_note(
-                f"{untouched} frames are given as they came in: what the network made of them "
-                "was not plausible"
+                f"{untouched} frames are left unchanged: the results of the network were "
+                "implausible"
             )
         try:
             for sink in sinks:
@@ -313,8 +315,8 @@ class _Run:
         except EncodeError as error:  # all frames are there: hours of work, it may be
             work.keep()
             raise EncodeError(
-                f"{error}; what was restored is kept in '{work.path}', and the same command tries "
-                "again: where that does not help, remove it and choose an output ending in .mkv"
+                f"{error}; the restored frames are kept in '{work.path}', and the same command "
+                "tries again: if that does not help, remove it and choose an output ending in .mkv"
             ) from None
         work.start_publishing()
         for sink in sinks:

@@ -64,13 +64,13 @@ LIMITS = Change(
     clipping=0.08,
 )
 _REASONS = {
-    "brightness": "a part of the picture changed in brightness",
-    "brightness_rms": "the picture changed in brightness",
-    "color": "a part of the picture changed colour",
-    "color_rms": "the picture changed colour",
-    "ringing": "a part of the picture changed by far more than its detail",
-    "ringing_rms": "the picture changed by far more than its detail",
-    "clipping": "much of the picture became black or white",
+    "brightness": "part of the frame changed in brightness",
+    "brightness_rms": "the frame changed in brightness",
+    "color": "part of the frame changed colour",
+    "color_rms": "the frame changed colour",
+    "ringing": "part of the frame changed by far more than its detail",
+    "ringing_rms": "the frame changed by far more than its detail",
+    "clipping": "much of the frame became black or white",
 }
 
 
@@ -105,7 +105,7 @@ def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plau
         raise ValueError(f"frames of {tuple(before.shape)} and {tuple(after.shape)} must agree")
     change = measure_change(before, after)
     if change is None:
-        return Plausibility("the picture holds numbers that are not finite", None)
+        return Plausibility("the frame has values that are not finite", None)
     for name, reason in _REASONS.items():
         value, limit = getattr(change, name), getattr(limits, name)
         if value > limit:

@@ -93,7 +93,7 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
         check_named(target)
         if settings.encode.lossless and not is_folder(target) and target.suffix.lower() != ".mkv":
             raise OutputError(
-                f"'{target}': lossless video (FFV1) goes into .mkv: choose '{target.stem}.mkv'"
+                f"'{target}': lossless video (FFV1) needs .mkv: choose '{target.stem}.mkv'"
             )
         overwrite = settings.overwrite or is_publishing(target)
         folder = is_folder(target)
@@ -102,7 +102,7 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
         if folder and (asked := encoding_asked(settings)):
             remedy = "" if source.is_dir() else f", or name a video file, such as '{target}.mkv'"
             raise ConfigError(
-                f"'{target}' is a folder, of PNG pictures: leave out {' and '.join(asked)}{remedy}"
+                f"'{target}' is a folder of PNG images: leave out {' and '.join(asked)}{remedy}"
             )
         for path in targets_of(target, settings):
             check_output(source, path, folder=folder, overwrite=overwrite)
@@ -115,10 +115,10 @@ def check_kind(source: Path, settings: Settings) -> None:
         ConfigError: it cannot.
     """
     if source.is_dir() and not settings.span.whole:
-        raise ConfigError("start and end are times of a video: a folder of pictures has none")
+        raise ConfigError("--start and --end are times of a video: a folder of images has none")
     if source.is_dir() and settings.deinterlace:
         raise ConfigError(
-            f"'{source}' is a folder of pictures, which have no fields: leave out --deinterlace"
+            f"'{source}' is a folder of images, which are not interlaced: leave out --deinterlace"
         )
 
 
@@ -159,14 +159,14 @@ def check_apart(jobs: Sequence[tuple[Path, Sequence[Path]]]) -> None:
             for identity in identities:
                 if (other := sources.get(identity)) not in (None, source):
                     raise OutputError(
-                        f"'{path}', the result of '{source}', would go over or into '{other}', "
-                        "which is given too: leave one of them out, or choose another output"
+                        f"'{path}', the result of '{source}', would overwrite or lie in '{other}', "
+                        "which is also an input: leave one of them out, or choose another output"
                     )
             first, other = results.setdefault(identities[0], (number, source))
             if first != number:
                 raise OutputError(
                     f"'{other}' and '{source}' would both become '{path}': restore each "
-                    "into a folder of its own"
+                    "into its own folder"
                 )
 
 
@@ -191,14 +191,14 @@ def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> 
         check_named(path)
         if source.is_dir() and not folder:
             raise OutputError(
-                f"'{source}' is a folder of pictures and has no frame rate: give a folder, "
+                f"'{source}' is a folder of images and has no frame rate: give a folder, "
                 f"such as '{path.with_suffix('')}', not '{path.name}'"
             )
         if lies_in(path, source):
-            raise OutputError(f"'{path}' is (in) the input: choose another output")
+            raise OutputError(f"'{path}' is the input or inside it: choose another output")
         if path.exists() and path.is_dir() != folder:
             raise OutputError(
-                f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another"
+                f"'{path}' is {'a folder' if path.is_dir() else 'a file'}: choose another output"
             )
         if folder:
             check_folder_of(path)

@@ -47,10 +47,7 @@ def check_preview(source: Path, target: Path, settings: Settings) -> None:
     check_kind(source, settings)
     asked = [*(["--compare"] if settings.compare else []), *encoding_asked(settings)]
     if asked:
-        raise ConfigError(
-            f"a preview is a picture of before and after: leave out {' and '.join(asked)}, "
-            "or --preview"
-        )
+        raise ConfigError(f"a preview is an image: leave out {' and '.join(asked)}, or --preview")
     check_file(target, inputs=[source], suffixes=(".png",), overwrite=settings.overwrite)
 
 
@@ -177,9 +174,7 @@ def _restore_at(
             if frame.pts >= when:
                 break
         if current is None or not span.holds(current.pts):
-            raise InputError(
-                f"'{source}' has no frame in this stretch: choose another start or end"
-            )
+            raise InputError(f"'{source}' has no frames between --start and --end: choose others")
         after = list(islice(frames, around))
         stream = restore_frames(
             model, (*lead, current, *after), window, tiling=settings.tiling,

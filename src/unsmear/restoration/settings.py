@@ -97,7 +97,7 @@ class Settings:
         object.__setattr__(self, "tiling", check_tiling(self.tiling))
         strength: object = self.strength
         if not (isinstance(strength, Real) and 0 <= float(strength) <= 1):
-            raise ConfigError(f"strength is {strength!r}: must be from 0 (nothing) to 1 (all)")
+            raise ConfigError(f"strength is {strength!r}: must be from 0 (none) to 1 (full)")
         object.__setattr__(self, "strength", float(strength))  # numpy's becomes Python's
         if self.compare is not None and self.compare not in get_args(Comparison):
             raise ConfigError(f"compare is '{self.compare}': must be side or wipe")

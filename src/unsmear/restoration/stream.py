@@ -35,7 +35,7 @@ from unsmear.restoration.window import contexts_of, merge
 Window = int | Literal["all"]
 
 GIVE_AGAIN = (
-    "window 'all' goes through the frames twice: give a list or another collection, not an iterator"
+    "window 'all' reads the frames twice: give a list or another collection, not an iterator"
 )
 
 
@@ -99,9 +99,9 @@ def check_room(
         return
     if (need := ensemble * waiting_bytes(window, width, height, frames)) > room:
         raise ConfigError(
-            f"window is {window}: frames of {width}x{height} that wait for it would take "
-            f"{need / 2**30:,.1f} GiB of memory, and this machine has {room / 2**30:,.1f}: "
-            "use a smaller one, or --window all, for which none waits"
+            f"window is {window}: buffering frames of {width}x{height} would take "
+            f"{need / 2**30:,.1f} GiB of memory, but this machine has {room / 2**30:,.1f}: "
+            "use a smaller window, or --window all, which buffers none"
         )
 
 
@@ -296,7 +296,7 @@ def restore_stream(
                 )
             first = ends
     if next(checked, None) is not None:
-        raise InputError(f"more frames follow than the scenes hold: {GIVE_AGAIN}")
+        raise InputError(f"more frames came than the first time: {GIVE_AGAIN}")
 
 
 def frames_before(model: Runnable, window: Window, effort: Effort) -> int:

@@ -57,7 +57,9 @@ def parse_tiling(text: str) -> Tiling:
         raise ConfigError(f"tile is '{text}': use auto, off, or WIDTHxHEIGHT such as 512x512")
     width, height = int(match[1]), int(match[2])
     if min(width, height) < SMALLEST_TILE:
-        raise ConfigError(f"tile is {text}: at least {SMALLEST_TILE}x{SMALLEST_TILE} pixels")
+        raise ConfigError(
+            f"tile is {text}: must be at least {SMALLEST_TILE}x{SMALLEST_TILE} pixels"
+        )
     return TileSize(height, width)
 
 
@@ -310,7 +312,7 @@ class Tiler:
             return TileSize(side, side)
         size = "whole frames" if self._size is None else "tiles of {1}x{0}".format(*self._size)
         raise DeviceMemoryError(
-            f"the GPU's memory does not suffice for {size}: use smaller tiles (--tile) or "
+            f"not enough GPU memory for {size}: use smaller tiles (--tile) or "
             f"--device cpu ({first_line(error)})"
         )
 
@@ -327,7 +329,7 @@ def telling_of_memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
-            "the GPU's memory does not suffice for whole frames: use --device cpu, --burst 0, "
+            "not enough GPU memory for whole frames: use --device cpu, --burst 0, "
             f"--refine 0 or a smaller model, such as lite ({first_line(error)})"
         ) from None
 

@@ -60,10 +60,7 @@ def views_of(ensemble: int) -> tuple[View, ...]:
         ConfigError: it has another number of views, or what is no whole number.
     """
     if (number := whole_number(ensemble)) not in ENSEMBLES:
-        raise ConfigError(
-            f"ensemble is {ensemble!r}: must be 1 (each frame is restored once), 2, 4 or 8 views, "
-            "each of which takes as long again"
-        )
+        raise ConfigError(f"ensemble is {ensemble!r}: must be 1 (a single view), 2, 4 or 8 views")
     return _VIEWS[:number]
 
 

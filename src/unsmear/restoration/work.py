@@ -61,14 +61,16 @@ class WorkFolder:
         try:
             self._lock.acquire()
         except Timeout:
-            raise OutputError(f"another run is writing '{self._target}': wait for it") from None
+            raise OutputError(
+                f"another run is writing '{self._target}': wait for it to finish"
+            ) from None
         except OSError as error:
             raise cannot_write(self._target, error) from None
         except NotImplementedError:
             self._remove_lock()
             raise OutputError(
-                f"cannot write '{self._target}': the file system there knows no locks, which keep "
-                "two runs apart; choose an output on another one"
+                f"cannot write '{self._target}': its file system has no file locks, which keep two "
+                "runs apart; choose an output on another file system"
             ) from None
         try:
             self._begin()

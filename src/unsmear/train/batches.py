@@ -73,8 +73,8 @@ class Batches:
         if not photographs and not any(len(shot.frames) >= frames + 2 for shot in shots):
             if not self._pairs:
                 raise InputError(
-                    f"no clip of --data has {frames + 2} frames on end without a cut: add longer "
-                    "ones, or photographs"
+                    f"no clip of --data has {frames + 2} consecutive frames without a cut: add "
+                    "longer ones, or photographs"
                 )
             shots = []
         self._synthesizer = (
@@ -193,8 +193,8 @@ def check_length(pair: PairedSequence, frames: int) -> None:
     """Raise InputError where a sequence has fewer frames than a clip is to have."""
     if len(pair.blurry) < frames:
         raise InputError(
-            f"sequence '{pair.name}' has {len(pair.blurry)} frames: the preset needs {frames}; "
-            "remove it or train with fewer frames"
+            f"sequence '{pair.name}' has {len(pair.blurry)} frames, but training needs {frames}: "
+            "remove it, or train with fewer --frames"
         )
 
 
@@ -204,10 +204,10 @@ def check_size(pair: PairedSequence, blurry: Tensor, sharp: Tensor, crop: int) -
     if blurry.shape != sharp.shape:
         raise InputError(
             f"sequence '{pair.name}' has blurry frames of {width}x{height} and sharp ones of "
-            f"{sharp.shape[-1]}x{sharp.shape[-2]}: both must be of one size"
+            f"{sharp.shape[-1]}x{sharp.shape[-2]}: both must have the same size"
         )
     if min(height, width) < crop:
         raise InputError(
-            f"sequence '{pair.name}' has frames of {width}x{height}, which hold no crop of {crop}: "
-            "remove it, or train with a smaller crop"
+            f"sequence '{pair.name}' has frames of {width}x{height}, too small for a crop of "
+            f"{crop}: remove it, or train with a smaller --crop"
         )

@@ -28,7 +28,7 @@ def claimed(out: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise OutputError(
-            f"another run is at work in '{out}': wait for its end, or choose another --out"
+            f"another run is using '{out}': wait for it to finish, or choose another --out"
         ) from None
     except OSError as error:
         raise cannot_write(out, error) from None

@@ -116,50 +116,50 @@ class TrainConfig:
         if not self.stages:
             problems.append("stages is empty: needs at least one")
         if self.optimizer not in ("adam", "muon"):
-            problems.append(f"optimizer is {self.optimizer!r}: allowed are 'adam', 'muon'")
+            problems.append(f"optimizer is {self.optimizer!r}: must be 'adam' or 'muon'")
         if not 0 < self.learning_rate <= 1:
-            problems.append(f"learning_rate is {self.learning_rate}: above 0, at most 1")
+            problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
         if self.schedule not in ("cosine", "halving"):
-            problems.append(f"schedule is {self.schedule!r}: allowed are 'cosine', 'halving'")
+            problems.append(f"schedule is {self.schedule!r}: must be 'cosine' or 'halving'")
         if self.schedule == "halving" and self.halve_every < 1:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
         if self.loss not in LOSS_NAMES:
-            problems.append(f"loss is {self.loss!r}: allowed are {', '.join(LOSS_NAMES)}")
+            problems.append(f"loss is {self.loss!r}: must be one of {', '.join(LOSS_NAMES)}")
         if not 0 <= self.frequency_weight < math.inf:
-            problems.append(f"frequency_weight is {self.frequency_weight}: 0 or more")
+            problems.append(f"frequency_weight is {self.frequency_weight}: must be 0 or more")
         if not 0 <= self.trail_weight < math.inf:
-            problems.append(f"trail_weight is {self.trail_weight}: 0 or more")
+            problems.append(f"trail_weight is {self.trail_weight}: must be 0 or more")
         if not 0 <= self.teacher_weight < math.inf:
-            problems.append(f"teacher_weight is {self.teacher_weight}: 0 or more")
+            problems.append(f"teacher_weight is {self.teacher_weight}: must be 0 or more")
         elif bool(self.teacher) != bool(self.teacher_weight):
             problems.append(
                 f"teacher_weight is {self.teacher_weight}, teacher is {self.teacher!r}: each needs "
                 "the other"
             )
         if not 0 <= self.ema_decay < 1:
-            problems.append(f"ema_decay is {self.ema_decay}: from 0 to below 1")
+            problems.append(f"ema_decay is {self.ema_decay}: must be at least 0 and below 1")
         if self.shards < 1 or any(stage.clips % self.shards for stage in self.stages):
             problems.append(f"shards is {self.shards}: must divide the clips of every stage")
         if not 0 <= self.pair_share <= 1:
-            problems.append(f"pair_share is {self.pair_share}: from 0 to 1")
+            problems.append(f"pair_share is {self.pair_share}: must be from 0 to 1")
         if not 0 <= self.refine_share <= 1:
-            problems.append(f"refine_share is {self.refine_share}: from 0 to 1")
+            problems.append(f"refine_share is {self.refine_share}: must be from 0 to 1")
         elif self.refine_share and self.stages:
             fewest = min(stage.clips for stage in self.stages)
             if not round(self.refine_share * fewest):
                 problems.append(
-                    f"refine_share is {self.refine_share}: none of {fewest} clips; 0, or at least "
-                    f"{1 / fewest:.3g}"
+                    f"refine_share is {self.refine_share}: amounts to none of {fewest} clips; use "
+                    f"0, or at least {1 / fewest:.3g}"
                 )
         if self.clip_norm <= 0 or self.warmup < 0:
             problems.append("clip_norm must be above 0, warmup 0 or more")
         if self.precision not in ("auto", "float32", "bfloat16"):
-            problems.append(f"precision is {self.precision!r}: auto, float32 or bfloat16")
+            problems.append(f"precision is {self.precision!r}: must be auto, float32 or bfloat16")
         if not 0 <= self.seed < 1 << 63:
-            problems.append(f"seed is {self.seed}: 0 or more, below 2 to the 63rd")
+            problems.append(f"seed is {self.seed}: must be 0 or more, and below 2^63")
         if self.compile not in COMPILE_CHOICES:
             allowed = ", ".join(COMPILE_CHOICES)
-            problems.append(f"compile is {self.compile!r}: allowed are {allowed}")
+            problems.append(f"compile is {self.compile!r}: must be one of {allowed}")
         if min(self.log_every, self.validate_every, self.checkpoint_every) < 1:
             problems.append("log_every, validate_every and checkpoint_every must be at least 1")
         if problems:
@@ -190,7 +190,7 @@ class TrainConfig:
         """The same with another number of steps, stages and schedule in proportion."""
         if steps < len(self.stages):
             raise ConfigError(
-                f"steps is {steps}: needs at least {len(self.stages)}, one for each stage"
+                f"steps is {steps}: must be at least {len(self.stages)}, one for each stage"
             )
         share = steps / self.steps
         counts = [max(round(stage.steps * share), 1) for stage in self.stages]
@@ -237,7 +237,8 @@ def check_crops(config: TrainConfig, network: NetworkConfig, name: str) -> None:
     for stage in config.stages:
         if network.trail_levels and stage.crop % CELL:
             raise ConfigError(
-                f"crop is {stage.crop}: '{name}' follows trails, which needs a multiple of {CELL}"
+                f"crop is {stage.crop}: must be a multiple of {CELL} for '{name}', which follows "
+                "blur trails"
             )
 
 
@@ -345,5 +346,5 @@ def preset(name: str) -> TrainConfig:
         ConfigError: there is none of that name.
     """
     if name not in PRESETS:
-        raise ConfigError(f"unknown preset '{name}': there are {', '.join(sorted(PRESETS))}")
+        raise ConfigError(f"unknown preset '{name}': must be one of {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

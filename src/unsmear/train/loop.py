@@ -92,7 +92,9 @@ def train(
     elif initial is not None:
         state.take_weights(initial)
     team.check_same(
-        state.step, f"the step to go on from in '{out}'", "put --out on a disk that all share"
+        state.step,
+        f"the step to resume from in '{out}'",
+        "put --out on a disk that all processes share",
     )
     team.check_same(config.teacher, "the teacher", "give all of them the same weights")
     weights = out / WEIGHTS_FILE
@@ -172,7 +174,7 @@ def check_shards(config: TrainConfig, processes: int) -> None:
     if config.shards % processes:
         raise ConfigError(
             f"{processes} processes cannot share the {config.shards} shards of a batch evenly: "
-            f"start a number that divides {config.shards}"
+            f"start a number of processes that divides {config.shards}"
         )
 
 
@@ -180,7 +182,8 @@ def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
     """Raise ConfigError where neighbours are to be restored that a network does not look at."""
     if config.refine_share and not network.aligned_levels:
         raise ConfigError(
-            f"refine_share is {config.refine_share}: '{config.model}' aligns no neighbours; use 0"
+            f"refine_share is {config.refine_share}: '{config.model}' does not align neighbours; "
+            "use 0"
         )
 
 

@@ -170,7 +170,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         ("workers", request.workers, 0),
     ):
         if value is not None and value < least:
-            mistakes.add(ConfigError(f"{name} is {value}: at least {least}"))
+            mistakes.add(ConfigError(f"{name} is {value}: must be at least {least}"))
     mistakes.attempt(check_log)
     if config.synthesis.coder_share and (files is None or files.photographs or files.clips):
         mistakes.attempt(check_coders)
@@ -247,8 +247,8 @@ def _check_fit(
     ):
         mistakes.add(
             ModelError(
-                f"the weights '{initial.name}' are of another network than '{config.model}', which "
-                "the preset trains"
+                f"the weights '{initial.name}' belong to another network than '{config.model}', "
+                "which the preset trains"
             )
         )
     if entry is not None:
@@ -288,23 +288,29 @@ def check_compiler(choice: CompileChoice, device: torch.device) -> None:
     """
     if choice == "graph" and device.type != "cuda":
         raise ConfigError(
-            f"compile is 'graph' on {device}: CUDA graphs are for CUDA GPUs; use 'auto'"
+            f"compile is 'graph' on {device}: CUDA graphs need a CUDA GPU; use 'auto'"
         )
     if choice != "on":
         return
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise ConfigError("compile is 'on', but there is no Triton: pip install triton, or 'off'")
+        raise ConfigError(
+            "compile is 'on', but Triton is missing: pip install triton, or use 'off'"
+        )
     compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
     if device.type == "cpu" and not any(shutil.which(name) for name in compilers):
-        raise ConfigError("compile is 'on', but there is no C++ compiler: install g++, or 'off'")
+        raise ConfigError(
+            "compile is 'on', but there is no C++ compiler: install g++, or use 'off'"
+        )
 
 
 def _find_validation(folder: Path) -> list[PairedSequence]:
     if not folder.is_dir():
-        raise InputError(f"'{folder}' is not a folder: --val needs one of paired sequences")
+        raise InputError(f"'{folder}' is not a folder: --val takes a folder of paired sequences")
     sequences = find_pairs(folder)
     if not sequences:
-        raise ConfigError(f"no paired sequences below '{folder}': expected folders blur and sharp")
+        raise ConfigError(
+            f"no paired sequences found below '{folder}': expected folders blur, sharp"
+        )
     return sequences
 
 
@@ -314,8 +320,8 @@ def _check_first(pair: PairedSequence) -> None:
     if blurry.shape != sharp.shape:
         sizes = " and ".join(f"{side.shape[-1]}x{side.shape[-2]}" for side in (blurry, sharp))
         raise InputError(
-            f"sequence '{pair.name}' of --val has blurry and sharp frames of {sizes}: both must be "
-            "of one size"
+            f"sequence '{pair.name}' of --val has blurry and sharp frames of {sizes}: both must "
+            "have the same size"
         )
 
 
@@ -328,8 +334,8 @@ def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> 
         named = ", ".join(f"'{pair.sharp[0].parent}'" for pair in common[:_MOST_NAMED])
         more = f" and {len(common) - _MOST_NAMED} more" if len(common) > _MOST_NAMED else ""
         raise ConfigError(
-            f"--data holds what --val is to measure on, {named}{more}: take it out of --data, or "
-            "choose another --val"
+            f"--data contains frames of the validation set, {named}{more}: remove them from "
+            "--data, or choose another --val"
         )
 
 
@@ -339,7 +345,7 @@ def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
     if model is None or model.weights is None or not written.exists():
         return
     if model.weights.samefile(written):
-        raise OutputError(f"'{written}' of {option} is what the run writes: choose another --out")
+        raise OutputError(f"the run would overwrite '{written}' of {option}: choose another --out")
 
 
 def _check_out(out: Path) -> None:
@@ -348,4 +354,4 @@ def _check_out(out: Path) -> None:
     if not there.is_dir():
         raise OutputError(f"cannot write to '{out}': '{there}' is a file; choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to '{out}': '{there}' may not be written to")
+        raise OutputError(f"cannot write to '{out}': no permission to write to '{there}'")

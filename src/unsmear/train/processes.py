@@ -133,8 +133,8 @@ class DrawingProcesses(AbstractContextManager["DrawingProcesses"]):
             except queue.Empty:
                 if not process.is_alive():
                     raise UnsmearError(
-                        f"a process that draws batches is gone (exit code {process.exitcode}), "
-                        "perhaps for want of memory: try fewer --workers"
+                        f"a process that prepares batches ended (exit code {process.exitcode}), "
+                        "perhaps for lack of memory: try fewer --workers"
                     ) from None
 
 

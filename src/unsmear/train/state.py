@@ -75,7 +75,7 @@ class TrainState:
         """
         if not self.network.config.goes_on_from(initial.network.config):
             raise ModelError(
-                f"the weights '{initial.name}' are of another network than the one to be trained"
+                f"the weights '{initial.name}' belong to another network than the one to train"
             )
         for module in (self.network, self.average):
             take_over(module, initial.network)
@@ -137,7 +137,9 @@ class TrainState:
                 module.load_state_dict(_below(tensors, prefix))
             self._load_moments(_below(tensors, "optimizer."))
         except (RuntimeError, KeyError) as error:
-            raise ModelError(f"'{path}' is the state of another network: {error}") from None
+            raise ModelError(
+                f"'{path}' is the training state of another network: {error}"
+            ) from None
         self.step, self.seconds, self.parent = step, seconds, parent
 
     def _load_moments(self, tensors: Mapping[str, Tensor]) -> None:
@@ -186,13 +188,13 @@ def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None
     if other:
         told = "; ".join(line for key in other for line in _differences(key, before, now))
         raise ModelError(
-            f"'{path}' is of a run with other settings ({told}): use the same ones, or another "
-            "--out, where --weights goes on from what this one learned"
+            f"'{path}' is from a run with other settings ({told}): use the same settings, or "
+            "another --out with --weights to start from what this run learned"
         )
     if initial is not None and not _is_of(initial, parent):
         raise ModelError(
-            f"'{path}' did not start from the weights '{initial.name}': leave --weights out to go "
-            "on, or use another --out"
+            f"'{path}' did not start from the weights '{initial.name}': leave out --weights to "
+            "resume, or use another --out"
         )
 
 
@@ -221,13 +223,13 @@ def _differences(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     given: Any = now[key]
     if key == "stages":
         told = (" + ".join(_in_words(stage) for stage in stages) for stages in (was, given))
-        return ["there {}, here {}".format(*told)]
+        return ["schedule was {}, now {}".format(*told)]
     if key == "synthesis":
         parts = {name: (was.get(name), value) for name, value in given.items()}
-        return [f"{name} {a} there, {b} here" for name, (a, b) in parts.items() if a != b]
+        return [f"{name} was {a}, now {b}" for name, (a, b) in parts.items() if a != b]
     if key == "teacher":
-        return [f"it learned from {was or 'nobody'}, given is {given or 'nobody'}"]
-    return [f"{key} {was} there, {given} here"]
+        return [f"teacher was {was or 'none'}, now {given or 'none'}"]
+    return [f"{key} was {was}, now {given}"]
 
 
 def _in_words(stage: Mapping[str, int]) -> str:

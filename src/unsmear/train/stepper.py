@@ -132,9 +132,9 @@ class Stepper:
         self._bad = 0 if finite else self._bad + 1
         if self._bad == _MOST_BAD_STEPS:
             raise UnsmearError(
-                f"the gradient was not finite for {self._bad} steps on end: check the data, or "
-                f"begin a run with a lower --learning-rate than {config.learning_rate} in another "
-                "--out, with --weights from what this one has saved"
+                f"the gradient was not finite for {self._bad} consecutive steps: check the data, "
+                f"or start a run with a lower --learning-rate than {config.learning_rate} in "
+                "another --out, with the --weights that this one has saved"
             )
         with held_back():
             if finite:

@@ -102,7 +102,7 @@ class Team:
         for rank, other in enumerate(values):
             if other != values[0]:
                 raise ConfigError(
-                    f"the processes do not agree on {what}: {values[0]} in process 0, {other} in "
+                    f"the processes disagree on {what}: {values[0]} in process 0, {other} in "
                     f"process {rank}; {remedy}"
                 )
 
@@ -142,7 +142,7 @@ def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         if index >= torch.cuda.device_count():
             raise ConfigError(
                 f"process {index} has no GPU: there are {torch.cuda.device_count()}; start as "
-                "many processes"
+                "many processes as GPUs"
             )
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)

@@ -79,9 +79,9 @@ def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) 
             trial.start_encoding()
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        what = f"{encoding.encoder.family} of {encoding.pixel_format.name}, {width}x{info.height},"
+        what = f"{encoding.encoder.family} ({encoding.pixel_format.name}, {width}x{info.height})"
         known = " or ".join(name for name, row in ENCODERS.items() if suffix in row.containers)
         raise EncodeError(
-            f"cannot write '{path}': {suffix} files do not take {what} ({reason}): choose --codec "
-            f"{known}, or an output that ends in .mkv"
+            f"cannot write '{path}': {suffix} files cannot hold {what} ({reason}): choose --codec "
+            f"{known}, or an output ending in .mkv"
         ) from None

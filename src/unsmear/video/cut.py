@@ -87,7 +87,7 @@ class Cut:
             else:
                 late = "is empty"
             found.append(
-                f"video stream {index} {late}: copied as it is, it can begin only at a key frame"
+                f"video stream {index} {late}: a copied stream can begin only at a key frame"
             )
         return found
 

@@ -57,23 +57,23 @@ class Damage:
         if self.early:
             lines.append(
                 f"{self.early} packets before the first key frame cannot be decoded: the result "
-                "begins with that one"
+                "begins with that key frame"
             )
         if self.packets:
             lines.append(f"{self.packets} packets could not be decoded; their frames are missing")
         if self.frames:
             lines.append(f"{self.frames} frames are damaged; the decoder concealed what it could")
         if self.stamps:
-            lines.append(f"{self.stamps} time stamps did not rise and were moved")
+            lines.append(f"{self.stamps} time stamps did not increase and were adjusted")
         if self.interlaced:
             lines.append(
                 f"{self.interlaced} frames are interlaced, though the first is not, and were "
-                "restored as if they were whole: add --deinterlace to make whole frames of them"
+                "restored as progressive ones: add --deinterlace to deinterlace them"
             )
         if self.there:
-            lines.append(f"the file breaks off: {self.there}")
+            lines.append(f"the file is truncated: {self.there}")
         elif self.broke_off:
-            lines.append("the file breaks off; the frames before are kept")
+            lines.append("the file is truncated; the frames before that are kept")
         return lines
 
 
@@ -176,11 +176,11 @@ def shortfall(
         return ""
     if packets is not None and told.frames is not None:
         missing = packets < told.frames
-        return f"{frames} of {told.frames} frames are there" if missing else ""
+        return f"{frames} of {told.frames} frames are present" if missing else ""
     if end is not None and told.end is not None:
         missing = end < told.end - told.slack
-        return f"{float(end):.2f} of {float(told.end):.2f} s are there" if missing else ""
-    return "what is there is kept" if frames is None else f"{frames} frames are there"
+        return f"{float(end):.2f} of {float(told.end):.2f} s are present" if missing else ""
+    return "what is present is kept" if frames is None else f"{frames} frames are present"
 
 
 def _bytes_missing(path: Path) -> bool:

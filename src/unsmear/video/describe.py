@@ -134,11 +134,11 @@ def describe_streams(path: Path) -> FileDescription:
 def _describe(path: Path, container: InputContainer) -> FileDescription:
     pictures = moving_pictures(container)
     if not pictures:
-        raise InputError(f"'{path}' holds no video stream: give a file with moving pictures")
+        raise InputError(f"'{path}' contains no video stream: give a video file")
     main = pictures[0]
     first = next(decodable(container, main), None)
     if first is None:
-        raise InputError(f"'{path}' holds no frame that can be decoded: is it complete?")
+        raise InputError(f"'{path}' contains no frame that can be decoded: is it complete?")
     duration = container.duration / av.time_base if container.duration else None
     if duration is not None and (joints := find_joints(path, container)):
         duration += float(joints[-1].shift)
@@ -165,7 +165,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     told = Extent.of(container, main)
     if count is not None and (there := shortfall(path, told, count, count, end)):
         number = next(n for n, stream in enumerate(container.streams) if stream is main)
-        words = (*streams[number].details, f"the file breaks off: {there}")
+        words = (*streams[number].details, f"the file is truncated: {there}")
         streams[number], frames = replace(streams[number], details=words), count
     if frames is None and duration and main.average_rate:
         frames = max(round(duration * main.average_rate), 1)
@@ -281,7 +281,7 @@ def _video_words(stream: VideoStream, first: VideoFrame | None) -> list[str]:
         if order is None and first.interlaced_frame:
             words.append("interlaced")
         if first.rotation:
-            words.append(f"shown turned by {first.rotation} degrees")
+            words.append(f"displayed rotated by {first.rotation} degrees")
         words += _hdr(first)
     return words
 

@@ -98,13 +98,15 @@ class EncodeChoice:
 
     def __post_init__(self) -> None:
         if self.codec not in ("auto", *FAMILIES):
-            raise ConfigError(f"codec is '{self.codec}': must be auto, {', '.join(FAMILIES)}")
+            raise ConfigError(
+                f"codec is '{self.codec}': must be one of auto, {', '.join(FAMILIES)}"
+            )
         if self.lossless and self.codec not in ("auto", "ffv1"):
-            raise ConfigError(f"lossless is FFV1, but codec is '{self.codec}': give one of them")
+            raise ConfigError(f"lossless means FFV1, but codec is '{self.codec}': give only one")
         if self.crf is not None:
             row = None if self.codec == "auto" else ENCODERS[self.codec]
             if self.lossless or (row is not None and row.crf is None):
-                raise ConfigError(f"crf is {self.crf}: a lossless or ProRes video has none")
+                raise ConfigError(f"crf is {self.crf}: leave it out for lossless or ProRes video")
             worst = 63 if row is None else row.worst_crf
             if not 0 <= self.crf <= worst:
                 raise ConfigError(f"crf is {self.crf}: must be from 0 (best) to {worst}")
@@ -150,7 +152,9 @@ def choose_encoding(
         notes: tuple[str, ...] = ()
         if row.family == "prores" and choice.pixel_format is None and source.depth > _PRORES_BITS:
             form = replace(source, depth=_PRORES_BITS)
-            notes = (f"{source.depth} bits become {_PRORES_BITS}: the ProRes encoder has no more",)
+            notes = (
+                f"{source.depth} bits become {_PRORES_BITS}: the ProRes encoder supports no more",
+            )
         odd = size[0] % (1 << form.down_x) or size[1] % (1 << form.down_y)
         fits = suffix in row.containers and form.name in row.formats() and (row.odd or not odd)
         return (form, notes) if fits else None
@@ -182,20 +186,23 @@ def _widely_played(wanted: PixelFormat) -> tuple[Family, ...]:
 
 
 def _misfit(row: Encoder | None, wanted: PixelFormat, suffix: str, size: tuple[int, int]) -> str:
-    what = f"pictures of {wanted.name}, {size[0]}x{size[1]},"
+    what = f"{wanted.name} frames of {size[0]}x{size[1]}"
     if row is None:
-        return f"{what} do not fit into {suffix} files: choose an output that ends in .mkv"
+        return f"{what} cannot be written to {suffix} files: choose an output ending in .mkv"
     if suffix not in row.containers:
         return (
-            f"{row.family} does not fit into {suffix} files: choose an output that ends in "
+            f"{row.family} cannot be written to {suffix} files: choose an output ending in "
             f"{' or '.join(sorted(row.containers))}, or another --codec"
         )
     if wanted.name not in row.formats():
         known = sorted(name for name in row.formats() if PixelFormat.named(name))
         return (
-            f"{row.family} does not take {wanted.name}: choose --pixel-format {' or '.join(known)}"
+            f"{row.family} does not support {wanted.name}: choose --pixel-format "
+            f"{' or '.join(known)}"
         )
-    return f"{what} do not fit into {row.family}, whose sizes are even: choose --codec vp9 or ffv1"
+    return (
+        f"{row.family} cannot encode {what}, since it needs even sizes: choose --codec vp9 or ffv1"
+    )
 
 
 def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, width: int) -> None:

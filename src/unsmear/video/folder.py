@@ -54,15 +54,15 @@ class FolderReader:
         self.path = path
         self._files = list_images(path)
         if not self._files:
-            raise InputError(f"'{path}' holds no pictures: expected .png, .jpg, .tif, .bmp, .webp")
+            raise InputError(f"'{path}' contains no images: expected .png, .jpg, .tif, .bmp, .webp")
         (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
         if times > 1:
-            raise InputError(f"'{path}' holds two pictures named '{stem}': keep one")
+            raise InputError(f"'{path}' contains two images named '{stem}': keep one")
         headers = [_header(file) for file in self._files]
         for file, header in zip(self._files, headers, strict=True):
             if header.many:
                 raise InputError(
-                    f"'{file}' holds more than one picture: save each as a file of its own"
+                    f"'{file}' contains more than one image: save each in its own file"
                 )
         first, mistakes = _read(self._files[0]), Mistakes()
         for file, header in zip(self._files, headers, strict=True):
@@ -80,8 +80,8 @@ class FolderReader:
         first = self.info.width, self.info.height
         if size is not None and size != first:
             raise InputError(
-                f"'{file}' is {size[0]}x{size[1]}, the first picture {first[0]}x{first[1]}: all "
-                f"must be of one size; {_REMEDY}"
+                f"'{file}' is {size[0]}x{size[1]}, the first image {first[0]}x{first[1]}: all "
+                f"must have the same size; {_REMEDY}"
             )
 
     def skip(self, frames: int) -> None:
@@ -127,10 +127,10 @@ def _notes(headers: Sequence[PictureHeader]) -> list[str]:
     return [
         note
         for count, note in (
-            (turned, f"{turned} of {every} pictures are turned upright, as their EXIF says"),
-            (deep % every, f"{deep} of {every} pictures have 16 bits: all are written with 16"),
-            (exif, f"the EXIF metadata of {exif} of {every} pictures are not kept"),
-            (profiles, f"the colour profiles (ICC) of {profiles} of {every} pictures are not kept"),
+            (turned, f"{turned} of {every} images are rotated upright, as their EXIF says"),
+            (deep % every, f"{deep} of {every} images have 16 bits: all are written with 16"),
+            (exif, f"the EXIF metadata of {exif} of {every} images is not kept"),
+            (profiles, f"the colour profiles (ICC) of {profiles} of {every} images are not kept"),
         )
         if count
     ]
@@ -179,12 +179,12 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
             return
         files = sorted(pictures.iterdir(), key=lambda file: (file.name == last, file.name))
         if not os.access(path, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot write '{path}': no right to write into it")
+            raise OutputError(f"cannot write '{path}': no permission to write to it")
         for file in files:
             if (path / file.name).is_dir():
                 raise OutputError(
-                    f"'{path / file.name}' is a folder, where a file is to be: move it, or choose "
-                    "another output"
+                    f"'{path / file.name}' is a folder, where a file is to be written: move it, or "
+                    "choose another output"
                 )
         for file in files:
             _move(file, path / file.name)

@@ -63,7 +63,7 @@ def parse_pixel_format(text: str) -> PixelFormat:
     known = PixelFormat.named(text) or PixelFormat.named(f"{text}le")
     if known is None:
         raise ConfigError(
-            f"pixel format is '{text}': must be yuv420p, yuv422p or yuv444p, and for more than "
-            "8 bits with the depth behind, such as yuv420p10le"
+            f"pixel format is '{text}': must be yuv420p, yuv422p or yuv444p, with the depth "
+            "appended for more than 8 bits, such as yuv420p10le"
         )
     return known

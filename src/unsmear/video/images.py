@@ -105,7 +105,7 @@ def read_image(path: Path) -> Tensor:
             f"'{path}' cannot be decoded: it is damaged, or has not 8 or 16 bits a channel"
         )
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"'{path}' is not a picture with 8 or 16 bits a channel")
+        raise InputError(f"'{path}' is not an image with 8 or 16 bits per channel")
     if pixels.ndim == 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     elif pixels.shape[2] == 3:
@@ -130,7 +130,9 @@ def write_image(path: Path, image: Tensor) -> None:
     except cv2.error:  # it knows no such suffix
         done, packed = False, np.empty(0, np.uint8)
     if not done:
-        raise OutputError(f"cannot write '{path}': no picture ends in '{path.suffix}', use .png")
+        raise OutputError(
+            f"cannot write '{path}': no image format has the suffix '{path.suffix}', use .png"
+        )
     try:
         # Not ndarray.tofile, whose error does not say that the disk is full.
         path.write_bytes(packed.data)

@@ -34,7 +34,7 @@ def open_container(path: Path) -> InputContainer:
     if not path.exists():
         raise InputError(f"no such file: '{path}'")
     if not path.is_file():
-        raise InputError(f"'{path}' is not a file: give a video file or a folder of pictures")
+        raise InputError(f"'{path}' is not a file: give a video file or a folder of images")
     try:
         container = av.open(
             ffmpeg_name(path), mode="r", metadata_errors="replace", options=_ONE_FILE
@@ -49,8 +49,8 @@ def open_container(path: Path) -> InputContainer:
     if name in ("image2", "tiff_pipe", "webp_pipe") and _holds_many(path):
         container.close()
         raise InputError(
-            f"'{path}' holds more than one picture, of which only the first would be read: save "
-            "each as a file of its own, in a folder"
+            f"'{path}' contains more than one image, of which only the first would be read: save "
+            "each in its own file, in a folder"
         )
     return container
 

@@ -20,9 +20,9 @@ _BY_SIGNS = {
     (0, 1, 1, 0): 5, (0, 1, -1, 0): 6, (0, -1, -1, 0): 7, (0, -1, 1, 0): 8,
 }  # fmt: skip
 _WORDS = {
-    2: "mirrored", 3: "turned by 180 degrees", 4: "turned by 180 degrees and mirrored",
-    5: "turned by 90 degrees and mirrored", 6: "turned by 90 degrees clockwise",
-    7: "turned by 90 degrees and mirrored", 8: "turned by 90 degrees anticlockwise",
+    2: "mirrored", 3: "rotated by 180 degrees", 4: "rotated by 180 degrees and mirrored",
+    5: "rotated by 90 degrees and mirrored", 6: "rotated by 90 degrees clockwise",
+    7: "rotated by 90 degrees and mirrored", 8: "rotated by 90 degrees anticlockwise",
 }  # fmt: skip
 _LYING = 5  # from here on rows and columns change places, before what is flipped
 _FLIPS = {2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -73,9 +73,9 @@ def picture_notes(info: ClipInfo) -> list[str]:
     """
     orientation, notes = orientation_of(info.display_matrix), []
     if orientation is None:
-        notes.append("the video is shown at an angle: pictures are not turned")
+        notes.append("the video is displayed at an angle: images are not rotated")
     elif orientation != UPRIGHT:
-        notes.append(f"pictures are {_WORDS[orientation]}, as players show the video")
+        notes.append(f"images are {_WORDS[orientation]}, as players display the video")
     if info.pixel_aspect and info.pixel_aspect != 1:
-        notes.append(f"the shape of pixels, {info.pixel_aspect}, is not kept in pictures")
+        notes.append(f"the pixel aspect ratio, {info.pixel_aspect}, is not kept in images")
     return notes

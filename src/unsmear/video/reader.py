@@ -82,7 +82,7 @@ class VideoReader:
             self._first = next(self._frames, None)
             if self._first is None:
                 raise InputError(
-                    f"'{path}' holds no frame that can be decoded: is it complete, and a video?"
+                    f"'{path}' contains no frame that can be decoded: is it complete, and a video?"
                 )
             first = self._first[1]
             self._check(first)
@@ -96,12 +96,10 @@ class VideoReader:
     def _main_stream(self) -> VideoStream:
         streams = moving_pictures(self._container)
         if not streams:
-            raise InputError(
-                f"'{self.path}' holds no video stream: give a file with moving pictures"
-            )
+            raise InputError(f"'{self.path}' contains no video stream: give a video file")
         stream = streams[0]
         if stream.codec_context is None:
-            raise InputError(f"'{self.path}' holds video that no decoder here knows")
+            raise InputError(f"'{self.path}' contains video in a codec that cannot be decoded here")
         _check_size(self.path, stream.width, stream.height)
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         stream.thread_type = "AUTO"
@@ -150,9 +148,8 @@ class VideoReader:
             raise self._transparent()
         if self._interlaced and not self._deinterlace:
             raise InputError(
-                f"'{self.path}' is interlaced: two fields in one frame move against each other; "
-                f"restore it with `unsmear {shlex.quote(str(self.path))} --deinterlace`, which "
-                "makes whole frames of them"
+                f"'{self.path}' is interlaced: add --deinterlace, as in "
+                f"`unsmear {shlex.quote(str(self.path))} --deinterlace`"
             )
 
     def _transparent(self) -> InputError:
@@ -196,16 +193,16 @@ class VideoReader:
         if planar_format(first.format.name) is None:
             depth = self.pixel_format.depth
             bits = f" of {depth} bits" if depth < bits_of(first) else ""
-            notes.append(f"pictures of {first.format.name} are written as YUV{bits}")
+            notes.append(f"{first.format.name} frames are written as YUV{bits}")
         elif (guess := resolve_matrix(info.tags, info.width, info.height)) != info.tags.matrix:
             notes.append(_taken_for(info.tags.matrix, MATRIX_NAMES[guess]))
         if self.joints:
             notes.append(
-                f"{len(self.joints) + 1} recordings are joined in this file: the times of each "
-                "go on where the one before ends"
+                f"{len(self.joints) + 1} recordings are joined in this file: the time stamps of "
+                "each continue from the one before"
             )
         if self._interlaced:
-            notes.append("interlaced fields were made into whole frames")
+            notes.append("the video was deinterlaced")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
 
     @property
@@ -251,7 +248,7 @@ class VideoReader:
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"'{self.path}' cannot be deinterlaced ({reason}): leave --deinterlace out"
+                f"'{self.path}' cannot be deinterlaced ({reason}): leave out --deinterlace"
             ) from None
 
     def _concealed(self) -> Iterator[VideoFrame]:
@@ -357,11 +354,11 @@ class VideoReader:
 def _taken_for(matrix: int, guess: str) -> str:
     """For the user, where the matrix of a video (ITU-T H.273) cannot be used."""
     if matrix == UNSPECIFIED:
-        return f"the video does not say its colour matrix: taken for {guess}"
+        return f"the video does not specify its colour matrix: assuming {guess}"
     name = MATRIX_NAMES.get(matrix, f"number {matrix} of ITU-T H.273")
     return (
-        f"the video's colour matrix, {name}, is not supported: its changes are computed as if it "
-        f"were {guess}, and it stays tagged as it is"
+        f"the video's colour matrix, {name}, is not supported: it is processed as {guess}, and "
+        "keeps its tag"
     )
 
 
@@ -381,8 +378,8 @@ def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
         raise InputError(
-            f"'{path}' says that its pictures are {width}x{height}: more than {MOST_PIXELS:,} "
-            "pixels are refused; scale it down, or repair it if that is wrong"
+            f"'{path}' declares frames of {width}x{height}: more than {MOST_PIXELS:,} pixels are "
+            "not supported; scale it down, or repair the header if that is wrong"
         )
 
 

@@ -17,11 +17,11 @@ _LOST: dict[Type | int, str] = {
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid dynamic metadata",
     Type.DOVI_METADATA: "Dolby Vision metadata",
     Type.DOVI_RPU_BUFFER: "Dolby Vision metadata",
-    Type.STEREO3D: "the note on stereoscopic pictures",
-    Type.SPHERICAL: "the note on spherical pictures",
-    Type.A53_CC: "closed captions inside the pictures",
+    Type.STEREO3D: "stereoscopic 3D metadata",
+    Type.SPHERICAL: "spherical video metadata",
+    Type.A53_CC: "embedded closed captions",
     Type.ICC_PROFILE: "the colour profile (ICC)",
-    _EXIF: "EXIF metadata inside the pictures",
+    _EXIF: "embedded EXIF metadata",
 }
 _MOST_UNKNOWN = 8  # kinds on one frame
 

@@ -25,7 +25,7 @@ def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
             for name, there in (
                 ("sound", container.streams.audio),
                 ("subtitles", container.streams.subtitles),
-                ("other pictures", len(moving_pictures(container)) > 1),
+                ("other video streams", len(moving_pictures(container)) > 1),
                 ("chapters", container.chapters()),
             )
             if there
@@ -33,11 +33,11 @@ def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
     if missing:
         none = ", ".join(f"no {name}" for name in missing)
         notes.append(
-            f"'{target}' becomes a folder of pictures, which hold {none}: for a video name a file, "
-            f"such as '{target}.mp4', or put a slash behind the folder's name"
+            f"'{target}' becomes a folder of images, which has {none}: for a video, give a file "
+            f"name, such as '{target}.mp4', or a folder name ending in /"
         )
     curve = _HDR_CURVES.get(info.tags.transfer)
     if curve or info.hdr != HdrMetadata():
         kind = f"HDR ({curve})" if curve else "HDR10"
-        notes.append(f"pictures do not say that they are {kind}: most programs show them pale")
+        notes.append(f"images are not tagged as {kind}: most programs show them too pale")
     return notes

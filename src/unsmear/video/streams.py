@@ -92,7 +92,9 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
     if kind == "attachment":
         return Carried(stream.index, "drop", note=f"{name} is left out: it needs .mkv")
     if isinstance(stream, av.VideoStream) and kind == "video" and is_still(stream):
-        return Carried(stream.index, "drop", note=f"{name} is left out: a picture without a time")
+        return Carried(
+            stream.index, "drop", note=f"{name} is left out: an image without a time stamp"
+        )
     if _fits(source, stream, suffix):
         return Carried(stream.index, "copy")
     if kind == "audio" and codec:
@@ -102,7 +104,7 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
         return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
     if kind == "data" and (_holds_chapters(stream) or "timecode" in stream.metadata):
         return Carried(stream.index, "drop")  # both are written anew
-    return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not hold it")
+    return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not support it")
 
 
 def _holds_chapters(stream: Stream) -> bool:
@@ -115,7 +117,7 @@ def _holds_chapters(stream: Stream) -> bool:
 def _converted(stream: AudioStream, name: str, encoder: str) -> Carried:
     shape, codec = shape_for(stream, encoder), encoder.removeprefix("lib")
     if shape is None:
-        note = f"{name} is left out: {codec} does not take its {stream.channels} channels"
+        note = f"{name} is left out: {codec} does not support its {stream.channels} channels"
         return Carried(stream.index, "drop", note=note)
     less = f", {shape.less}" if shape.less else ""
     return Carried(stream.index, "convert", encoder, f"{name} becomes {codec}{less}")
@@ -225,7 +227,7 @@ class Carrier:
                 seconds = f"{float(route.lost):.2f} s"
                 found.append(
                     f"{self._kinds[index]} stream {index}: {route.dropped} packets ({seconds}) "
-                    "whose times do not rise are left out"
+                    "whose time stamps do not increase are left out"
                 )
         return found
 

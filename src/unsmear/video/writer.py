@@ -93,7 +93,7 @@ class Origin:
         if self.early and not self.start:
             late = f"{float(self.early) * 1000:.0f} ms"
             notes.append(
-                f"the sound begins {late} before zero: in this container all is {late} later"
+                f"the audio begins {late} before zero: in this container everything is {late} later"
             )
         return notes
 
@@ -190,7 +190,7 @@ def _texts(
     frames = max(round((origin.start + first - begin) * rate), 0) if rate else 0
     moved = [with_later_time_code(said, frames, rate) for said in (whole, own)]
     lost = len(moved[0]) < len(whole) or len(moved[1]) < len(own)
-    told = ["the time code is not kept: it cannot be moved to the new beginning"] if lost else []
+    told = ["the time code is not kept: it cannot be shifted to the new start"] if lost else []
     return moved[0], moved[1], told
 
 
@@ -247,7 +247,7 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
     if aspect == 1 or not matroska or encoding.encoder.family not in _SHAPELESS:
         return []
     kept = set_pixel_aspect(path, aspect)
-    return [] if kept else [f"the shape of pixels, {aspect}, is not kept"]
+    return [] if kept else [f"the pixel aspect ratio, {aspect}, is not kept"]
 
 
 def finest_ticks(suffix: str) -> Fraction:
@@ -360,9 +360,9 @@ def check_target(path: Path) -> None:
     if path.suffix.lower() not in VIDEO_CONTAINERS:
         raise OutputError(
             f"cannot write '{path}': the suffix must be one of {', '.join(VIDEO_CONTAINERS)}, "
-            "or none for a folder of pictures"
+            "or none for a folder of images"
         )
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write '{path}': no right to write into '{path.parent}'")
+        raise OutputError(f"cannot write '{path}': no permission to write to '{path.parent}'")
