@@ -238,7 +238,7 @@ def test_half_precision_is_recommended_where_it_is_quicker(tmp_path, small_model
         timed = dataclasses.replace(report, time=TimeEstimate((2, 4), (120, 240)), time_half=half)
         text = "\n".join(report_lines(timed))
         assert (
-            "quicker on this CPU: --engine torch-half, 1:00 to 9:00 (1 s to 9 s a" in text
+            "faster on this CPU: --engine torch-half, 1:00 to 9:00 (1 s to 9 s a" in text
         ) == told
 
 

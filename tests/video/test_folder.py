@@ -87,7 +87,7 @@ def test_pictures_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kin
     for name in "bc":
         with (tmp_path / f"{name}.{kind}").open("r+b") as file:
             file.truncate(file.seek(0, os.SEEK_END) * 9 // 10)
-    with pytest.raises(CombinedError, match=rf"2 mistakes: .*b\.{kind}'.*take it out.*c\.{kind}'"):
+    with pytest.raises(CombinedError, match=rf"2 .*b\.{kind}'.*remove it.*c\.{kind}'"):
         FolderReader(tmp_path)
 
 

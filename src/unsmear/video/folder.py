@@ -26,7 +26,7 @@ from unsmear.video.images import (
 )
 from unsmear.video.orientation import UPRIGHT
 
-_REMEDY = "mend it, or take it out of the folder"
+_REMEDY = "repair it, or remove it from the folder"
 
 
 def numbered(number: int) -> str:

@@ -99,10 +99,10 @@ def read_image(path: Path) -> Tensor:
     except cv2.error:  # larger than can be, for one
         pixels = None
     if pixels is None and header.cut_off:
-        raise InputError(f"'{path}' is cut off: the file ends before its picture does")
+        raise InputError(f"'{path}' is truncated: the file ends before its image does")
     if pixels is None and header.size is not None:
         raise InputError(
-            f"'{path}' cannot be decoded: it is damaged, or has not 8 or 16 bits a channel"
+            f"'{path}' cannot be decoded: it is damaged, or does not have 8 or 16 bits per channel"
         )
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"'{path}' is not an image with 8 or 16 bits per channel")
