@@ -1,9 +1,9 @@
-"""Write the model card of released weights: measures them, tells where they come from.
+"""Write the model card of released weights: their measured quality, and where they come from.
 
 python scripts/model_card.py lite --val DATA/val --photographs DATA/train/stills.tsv \
         --command "unsmear train --preset lite ..." --out model_cards/lite.md
 
-The card is printed where no --out names a file for it.
+Without --out, the card is printed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from unsmear.restoration.effort import Effort
 from unsmear.restoration.views import ENSEMBLES
 
 RETRAIN = Path(__file__).with_name("retrain.py")
-# The sharp videos that brought real motion: name, source, licence.
+# Where training data with real motion came from: name, source, licence.
 CLIPS = (
     ("androidx_* (test clips)", "androidx/media", "Apache-2.0"),
     ("mapillary_sample5s", "mapillary/mapillary_tools", "BSD-2-Clause"),
@@ -46,11 +46,11 @@ CLIPS = (
 
 
 def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list[str]:
-    """Markdown rows, one a sequence, then the mean over all frames.
+    """Markdown rows: one for each sequence, then the mean over all frames.
 
     Args:
-        scores: with SSIM, as users restore.
-        alone: of the network without what restored frames lend each other.
+        scores: with SSIM, by the default settings.
+        alone: by the network without the burst.
     """
     lines = [
         "| sequence | frames | PSNR blurry | network alone | restored | gain | worst frame "
@@ -79,10 +79,10 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
 
 
 def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
-    """Markdown: gains by what is asked for.
+    """Markdown: gains by options of the command line.
 
     Args:
-        efforts: scores by options of the command line.
+        efforts: scores by these options.
     """
     names = [score.name for score in next(iter(efforts.values()))]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -92,8 +92,26 @@ def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
     return lines
 
 
+def effort_text(refines: bool) -> str:
+    """What the options of the table of efforts do.
+
+    Args:
+        refines: the network aligns its neighbours, so that `--refine` works.
+    """
+    refine = (
+        "`--refine N` runs the network N more times, on its own results; each time adds more than "
+        "half of the time of the first. "
+    )
+    return (
+        "Gain in dB over the blurry frames where restoration may take longer. "
+        + (refine if refines else "")
+        + "`--ensemble N` averages the results for N views of each frame (as it is, flipped, "
+        "transposed) and takes N times as long."
+    )
+
+
 def photograph_credits(table: Path) -> list[str]:
-    """Licences counted, and everybody whom CC-BY asks to credit.
+    """Counts of licences, and the credits that CC-BY asks for.
 
     Raises:
         InputError: the table lacks a column.
@@ -121,7 +139,7 @@ def photograph_credits(table: Path) -> list[str]:
 
 
 def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
-    """Each run with its command, the first one first.
+    """Each run with its command, in order.
 
     Raises:
         ConfigError: the number of commands is not that of the runs.
@@ -150,39 +168,39 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
 
 
 def _taught(run: Provenance) -> str:
-    """Whose results a run learned from beside the truth."""
+    """The teacher of a run, if it had one."""
     if not run.config.get("teacher"):
         return ""
     return f", taught by {run.config['teacher']} with a weight of {run.config['teacher_weight']:g}"
 
 
 def _mixture(run: Provenance) -> str:
-    """How far the weights went on the way of a run, where not to its end."""
+    """Where the weights lie between the start and the end of a run, if not at its end."""
     if run.mixed == 1:
         return ""
     return (
-        f"; the weights are {run.mixed:.0%} of the way there "
+        f"; the weights are {run.mixed:.0%} of the way from the start of this run to its end "
         f"(`scripts/mix_weights.py --share {run.mixed}`)"
     )
 
 
 def retraining(row: str, commands: list[str]) -> list[str]:
-    """How `scripts/retrain.py` trains a row anew.
+    """How `scripts/retrain.py` trains a model again.
 
     Args:
         row: of the zoo.
-        commands: that trained its weights; where they used orientation logs, so does this one.
+        commands: those that trained its weights; if they used orientation logs, so does this one.
     """
     recipe = run_path(str(RETRAIN))["RECIPES"][row]
     first = recipe[0]
     start = f"the released `{first[first.index('--weights') + 1]}`" if "--weights" in first else ""
     shake = "--shake LOG ... " if any("--shake" in command for command in commands) else ""
     taught = {run[run.index("--teacher") + 1] for run in recipe if "--teacher" in run}
-    by = "".join(f", taught by the released `{teacher}` on the way" for teacher in sorted(taught))
+    by = "".join(f", with the released `{teacher}` as a teacher" for teacher in sorted(taught))
     runs = "one run" if len(recipe) == 1 else f"{len(recipe)} runs"
     return [
-        f"`python scripts/retrain.py {row} --data DATA/train {shake}--val DATA/val` trains the row "
-        f"anew, in {runs} from {start or 'random weights'}{by}."
+        f"`python scripts/retrain.py {row} --data DATA/train {shake}--val DATA/val` trains this "
+        f"model again: {runs}, from {start or 'random weights'}{by}."
     ]
 
 
@@ -192,8 +210,8 @@ def commands_of(card: str) -> list[str]:
 
 
 def eight_bit_lines(model: str) -> list[str]:
-    """What the graphs in eight bits lose, as `unsmear quantize` measured it; nothing where there
-    are none.
+    """What graphs in eight bits lose, as `unsmear quantize` measured it; no lines without such
+    graphs.
     """
     path = eight_bit_path(ZOO[model].weights)
     if not path.is_file():
@@ -204,8 +222,9 @@ def eight_bit_lines(model: str) -> list[str]:
     return [
         "## In eight bits",
         "",
-        "The engine `openvino-int8` runs blocks in eight bits; stem, upsampling, head and whatever "
-        "would cost more than 0.1 dB in all stay in float32. PSNR on the same sequences:",
+        "The engine `openvino-int8` runs blocks of this network in eight bits. Stem, upsampling "
+        "and head stay in float32, and so do blocks with which a sequence would lose 0.1 dB. PSNR "
+        "on the same sequences:",
         "",
         "| sequence | float32 | eight bits | difference |",
         "|---|---|---|---|",
@@ -214,10 +233,10 @@ def eight_bit_lines(model: str) -> list[str]:
             for name, (full, eight) in origin.scores.items()
         ),
         "",
-        "Ranges that fit these sequences may not fit others: see docs/export.md. `auto` does not "
-        "take this engine.",
+        "Value ranges that fit these sequences may not fit others (see docs/export.md), so "
+        "`--engine auto` never uses this engine.",
         "",
-        f"Made by `unsmear quantize {model}`, ranges from {clips}; {versions}.",
+        f"Made by `unsmear quantize {model}`, with value ranges from {clips}; {versions}.",
         "",
     ]
 
@@ -228,11 +247,11 @@ def main() -> None:
     parser.add_argument("model", choices=list(ZOO))
     parser.add_argument("--val", type=Path, help="paired sequences")
     parser.add_argument("--photographs", type=Path, help="table of credits, TSV")
-    parser.add_argument("--command", nargs="+", help="those that trained the weights, in order")
+    parser.add_argument("--command", nargs="+", help="commands that trained the weights, in order")
     parser.add_argument(
-        "--after", type=Path, help="card of the weights they started from: its commands come first"
+        "--after", type=Path, help="card of the weights they started from; its commands come first"
     )
-    parser.add_argument("--notes", type=Path, help="Markdown to put in: what was looked at")
+    parser.add_argument("--notes", type=Path, help="Markdown to include: hand-written sections")
     parser.add_argument("--out", type=Path, help="file for the card; default: print it")
     arguments = parser.parse_args()
     if not (arguments.val and arguments.photographs and arguments.command):
@@ -245,7 +264,7 @@ def main() -> None:
 
 
 def card(arguments: argparse.Namespace) -> str:
-    """Measure. What is wrong is said before."""
+    """Measure and return the card. Mistakes are reported before anything is measured."""
     if arguments.out:
         check_file(arguments.out, inputs=(arguments.val, arguments.photographs, arguments.notes))
     commands = commands_of(arguments.after.read_text()) if arguments.after else []
@@ -260,7 +279,7 @@ def card(arguments: argparse.Namespace) -> str:
     began = time.monotonic()
     alone = measure(network, sequences, loaded.window, with_ssim=False)
     scores = measure(network, sequences, loaded.window, with_ssim=True, effort=Effort())
-    efforts = {"as by default": scores}
+    efforts = {"default": scores}
     for refine in (1, 2) if entry.config.aligned_levels else ():
         efforts[f"`--refine {refine}`"] = measure(
             network, sequences, loaded.window, with_ssim=False, effort=Effort(refine=refine)
@@ -276,25 +295,25 @@ def card(arguments: argparse.Namespace) -> str:
         f"parameters, {count_macs(entry.config) / 1e9:.2f} GMAC a frame at 256x256, window "
         f"{entry.window}. Licence of the weights: Apache-2.0.",
         "",
-        "## Measured",
+        "## Results",
         "",
-        "RGB, rounded to 8 bits, no crop, mean over frames; SSIM 11x11, sigma 1.5. The "
-        "sequences are 640x384, real footage with flow-interpolated motion, real hand-shake and "
-        "sensor noise; never trained on.",
+        "PSNR and SSIM of RGB frames, rounded to 8 bits, not cropped; means over frames. SSIM uses "
+        "an 11x11 window with sigma 1.5. The sequences are real footage of 640x384, blurred by "
+        "flow-interpolated motion and recorded hand shake, with sensor noise. They were never "
+        "trained on.",
         "",
         *score_table(scores, alone),
         "",
-        f"Restored as by default: {Effort().burst} frames on each side lend what they show sharper "
-        "(`--burst`); the network alone is `--burst 0`. The worst frame is the one that gains "
-        "least.",
+        "- **restored**: by the default settings, with which each restored frame is fused with "
+        f"{Effort().burst} restored neighbours on each side (`--burst {Effort().burst}`)",
+        "- **network alone**: without this fusion (`--burst 0`)",
+        "- **worst frame**: the smallest gain of a single frame",
         "",
-        "What more time brings, in dB over the blurry frames: the network goes over its own "
-        "results (`--refine`, more than half as long again each time), or the mean over several "
-        "views of each frame (`--ensemble`, as many times as long):",
+        effort_text(refines=bool(entry.config.aligned_levels)),
         "",
         *effort_table(efforts),
         "",
-        f"Written by `scripts/model_card.py` on {where.date}, in "
+        f"Measured by `scripts/model_card.py` on {where.date}, in "
         f"{time.monotonic() - began:.0f} s on {where.machine}, {where.versions}.",
         "",
         *eight_bit_lines(arguments.model),
@@ -302,12 +321,17 @@ def card(arguments: argparse.Namespace) -> str:
         "",
         "## Training",
         "",
+        "These runs led to the weights. The first started from random weights, each later one from "
+        "the weights of the run before. The numbers are those of this list; "
+        "[LADDER.md](LADDER.md) has its own.",
+        "",
         *runs,
         *retraining(arguments.model, commands),
         "",
-        "Blur is synthesised: see `unsmear.data.synthesis`. Commands are as they were typed: "
-        f"presets have changed since, and `python scripts/retrain.py {arguments.model} --print` "
-        "shows those of today. All settings of all runs are in the header of the weights file:",
+        "Blur is synthesised (`unsmear.data.synthesis`). The commands are those that ran, with the "
+        "present names of models that were renamed since. Presets have changed since as well: "
+        f"`python scripts/retrain.py {arguments.model} --print` shows the commands of today. The "
+        "header of the weights file has all settings of all runs:",
         '`python -c "from unsmear.models.zoo import load_model; '
         f"print(load_model('{arguments.model}').provenance)\"`.",
         "",
