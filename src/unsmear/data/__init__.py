@@ -1,5 +1,5 @@
 """Training data: camera shake, blur synthesis in linear light, degradations, sources.
 
-Everything here runs on torch, numpy and OpenCV alone; PyAV is imported only where a video
-file is read. All randomness comes from explicit generators.
+Everything here needs only torch, numpy and OpenCV. PyAV is imported only to read video files and to
+pass clips through a video codec. All randomness comes from explicit generators.
 """

@@ -1,4 +1,4 @@
-"""Squares cut from pictures and from the optical flow between them: what the camera looks at."""
+"""Square crops of images and of the optical flow between them: what the virtual camera looks at."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.nn import functional
 
 
 def cut_canvas(picture: Tensor, side: int, centre: tuple[float, float], half: bool) -> Tensor:
-    """A square of a picture, edges mirrored beyond it, float 0..1.
+    """A square crop of an image, mirrored beyond its edges, float 0..1.
 
     Args:
         picture: (3, H, W) or (N, 3, H, W) uint8.
-        side: height and width of the canvas.
-        centre: of the square, as shares 0..1 of the room that the picture leaves.
-        half: take a square of twice the side and shrink it by averaging.
+        side: height and width of the canvas in pixels.
+        centre: (y, x) of the square, 0..1, as fractions of the room that the image leaves.
+        half: take a square of twice the side and halve it by averaging.
 
     Returns:
         (..., 3, side, side).
@@ -26,13 +26,13 @@ def cut_canvas(picture: Tensor, side: int, centre: tuple[float, float], half: bo
 
 
 def cut_flow(flow: Tensor, side: int, centre: tuple[float, float]) -> Tensor:
-    """The square of optical flow that belongs to that of `cut_canvas`: what is seen in a mirror
-    moves the other way.
+    """The crop of optical flow that matches `cut_canvas`. Where the image is mirrored, its motion
+    is too.
 
     Args:
         flow: (N, 2, H, W), x and y in pixels.
-        side: height and width of the canvas.
-        centre: as there.
+        side: height and width of the canvas in pixels.
+        centre: as in `cut_canvas`.
 
     Returns:
         (N, 2, side, side), float.
@@ -45,8 +45,8 @@ def cut_flow(flow: Tensor, side: int, centre: tuple[float, float]) -> Tensor:
 def _mirrored(
     picture: Tensor, need: int, centre: tuple[float, float]
 ) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Rows and columns (need,) of the square of a picture (..., H, W), mirrored to and fro beyond
-    its ends where it is too small; and which of them run backwards.
+    """For rows and for columns of the square crop of an image (..., H, W): the indices (need,),
+    mirrored back and forth where the image is too small, and which of them run backwards.
     """
     ways = []
     for length, share in zip(picture.shape[-2:], centre, strict=True):

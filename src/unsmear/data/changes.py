@@ -1,4 +1,4 @@
-"""What a user changes of the synthesis of a preset. Imports no torch: the command line shows it."""
+"""Overrides of a preset's synthesis. Without torch: the command line imports it for its help."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SynthesisChanges:
     noise_most: float | None = None
 
     def applied_to(self, config: SynthesisConfig) -> SynthesisConfig:
-        """The configuration with what is not None.
+        """The configuration with every value that is not None replaced.
 
         Raises:
             ConfigError: a value is out of its range, or contradicts another.

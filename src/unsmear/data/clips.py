@@ -1,4 +1,4 @@
-"""What a batch holds, and how it is turned: pictures and their trails alike."""
+"""Contents of a batch, and its augmentation by rotation, mirroring and time reversal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Clips(NamedTuple):
 
     Attributes:
         blurry: (B, T, 3, H, W).
-        sharp: likewise.
+        sharp: same shape.
         trails: of the blur.
-        motion: `unsmear.models.flow.clip_motion` of the blurry side, (B * T, 4, H / 8, W / 8); None
-            where nobody measured it yet.
-        seen: what neighbours show, like `blurry`; None: the blurry side itself.
+        motion: `unsmear.models.flow.clip_motion` of the blurry frames, (B * T, 4, H / 8, W / 8);
+            None: not measured yet.
+        seen: frames that neighbours show, shaped like `blurry`; None: the blurry frames.
     """
 
     blurry: Tensor
@@ -33,50 +33,50 @@ class Clips(NamedTuple):
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp alone."""
+        """Blurry and sharp frames."""
         return self.blurry, self.sharp
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that is held."""
+        """All tensors held, those that are None left out."""
         more = (tensor for tensor in (self.motion, self.seen) if tensor is not None)
         return self.blurry, self.sharp, *self.trails, *more
 
     def parts(self, count: int) -> list[Clips]:
-        """As many parts of equally many clips, in their order."""
+        """Split into `count` parts of equally many clips, in order."""
         chunks = (tensor.chunk(count) for tensor in self.tensors)
         return [clips_of(part) for part in zip(*chunks, strict=True)]
 
     def to(self, device: torch.device) -> Clips:
-        """The same on another device, without waiting for what can be copied meanwhile."""
+        """The same on another device; copies may be asynchronous."""
         return clips_of([tensor.to(device, non_blocking=True) for tensor in self.tensors])
 
 
 def unknown_clips(blurry: Tensor, sharp: Tensor) -> Clips:
-    """Clips (B, T, 3, H, W) whose trails nobody knows."""
+    """Clips (B, T, 3, H, W) with unknown trails."""
     return Clips(blurry, sharp, unknown_trails(blurry))
 
 
 def clips_of(tensors: Sequence[Tensor]) -> Clips:
-    """Clips of their `Clips.tensors`."""
+    """Clips from their `Clips.tensors`."""
     blurry, sharp, vectors, known, *more = tensors
     return Clips(blurry, sharp, Trails(vectors, known), *more)
 
 
 def join_clips(parts: Sequence[Clips]) -> Clips:
-    """Clips of one shape, one part after the other."""
+    """Concatenate clips of one shape."""
     return clips_of([torch.cat(side) for side in zip(*(p.tensors for p in parts), strict=True)])
 
 
 def shuffle_clips(clips: Clips, random: Generators) -> Clips:
-    """The same clips in random order, before anything but their trails is known of them."""
+    """The same clips in random order. Motion and `seen` are dropped."""
     order = torch.randperm(len(clips.blurry), generator=random.host).to(clips.blurry.device)
     return clips_of([tensor[order] for tensor in (*clips.pair, *clips.trails)])
 
 
 class Turn(NamedTuple):
-    """How a clip is turned: first by quarter turns to the left, then mirrored left to right, its
-    frames in reverse order.
+    """How a clip is turned: rotated by quarter turns counter-clockwise, then mirrored left to
+    right, and its frames reversed in time.
     """
 
     quarters: int
@@ -85,7 +85,7 @@ class Turn(NamedTuple):
 
 
 def draw_turns(count: int, random: Generators) -> list[Turn]:
-    """One for each clip, all of them equally likely."""
+    """Draw one turn for each clip, all equally likely."""
     return [Turn(random.index(4), random.chance(0.5), random.chance(0.5)) for _ in range(count)]
 
 
@@ -93,11 +93,11 @@ def turn_frames(clips: Tensor, turns: Sequence[Turn]) -> Tensor:
     """Turn each of B clips.
 
     Args:
-        clips: (B, T, C, H, W); H and W must be the same where a turn is by an odd number.
+        clips: (B, T, C, H, W). H and W must be equal for odd quarter turns.
         turns: B.
 
     Returns:
-        Likewise.
+        Same shape.
     """
     return torch.stack([_turned(clip, turn) for clip, turn in zip(clips, turns, strict=True)])
 
@@ -108,8 +108,8 @@ def _turned(clip: Tensor, turn: Turn) -> Tensor:
 
 
 def turn_trails(trails: Trails, turns: Sequence[Turn]) -> Trails:
-    """What `turn_frames` makes of the trails of clips whose sides are multiples of a cell: each
-    goes where its cell goes, and turns with the picture.
+    """Turn the trails as `turn_frames` turns the clips: cells move with the frame, and vectors are
+    rotated. Sides of the frames must be multiples of a cell.
 
     Args:
         trails: of B clips.
@@ -120,7 +120,7 @@ def turn_trails(trails: Trails, turns: Sequence[Turn]) -> Trails:
     for one, turn in zip(turned, turns, strict=True):
         x, y = one.unbind(dim=1)
         for _ in range(turn.quarters):
-            x, y = y, -x  # to the left, with y down
+            x, y = y, -x  # counter-clockwise, with y down
         if turn.mirrored:
             x = -x
         if turn.reversed:
@@ -130,12 +130,13 @@ def turn_trails(trails: Trails, turns: Sequence[Turn]) -> Trails:
 
 
 def turn_clips(clips: Clips, random: Generators) -> Clips:
-    """Turn by quarter turns, mirror and reverse in time, each clip at random.
+    """Rotate by quarter turns, mirror and reverse in time, each clip at random. Motion and `seen`
+    are dropped.
 
     Args:
-        clips: as high as wide. Where that is no multiple of a cell, the turned frame has its
-            cells elsewhere, so that its trails become unknown.
-        random: choices.
+        clips: square. If the side is not a multiple of a cell, the cells of the turned frame lie
+            elsewhere, and the trails become unknown.
+        random: its host generator is advanced.
     """
     turns = draw_turns(len(clips.blurry), random)
     blurry, sharp = turn_frames(clips.blurry, turns), turn_frames(clips.sharp, turns)

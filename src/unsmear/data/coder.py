@@ -1,6 +1,6 @@
-"""What video coders take away: clips through a real one and back, as nearly all video that people
-have went. Its losses differ from those of pictures: blocks are smoothed, and what moves is
-predicted from frames that are blurred and coded themselves.
+"""Losses of video compression: clips are encoded by a real codec and decoded again, as nearly all
+video in use was. These losses differ from those of JPEG: block edges are smoothed, and moving parts
+are predicted from frames that are themselves blurred and compressed.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 CoderName = Literal["libx264", "mpeg4"]
 _DECODERS: dict[CoderName, str] = {"libx264": "h264", "mpeg4": "mpeg4"}
-# H.264 is what most clips are; MPEG-4 Part 2 is what old phones made. x265 is not among them: in
-# one thread it wrote beyond its memory where crops were narrower than 64 pixels.
+# Most clips are H.264; old phones made MPEG-4 Part 2. x265 is left out: with one thread it wrote
+# out of bounds for crops narrower than 64 pixels.
 _H264_SHARE = 0.75
-# Finest and coarsest: the constant rate factor, for MPEG-4 the quantiser. The finest lose hardly
-# anything, the coarsest are those of clips that were sent through a messenger.
+# Finest and coarsest: constant rate factor, for MPEG-4 the quantiser. The finest lose hardly
+# anything; the coarsest are those of clips sent through a messenger.
 _QUALITIES: dict[CoderName, tuple[int, int]] = {"libx264": (14, 34), "mpeg4": (2, 14)}
-# Coarser still: videos of old phones at the rate that their cards took, and what was sent on twice.
-# Half of them by MPEG-4, whose blocks nobody smooths.
+# Coarser still: videos of old phones at the low bit rates of their memory cards, and clips that
+# were sent on twice. Half of them by MPEG-4, which has no deblocking filter.
 _COARSE_H264_SHARE = 0.5
 _COARSE: dict[CoderName, tuple[int, int]] = {"libx264": (35, 42), "mpeg4": (15, 31)}
 _TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
-# Frames before a clip, which take the place of its whole, better coded first frame.
+# Frames encoded before the clip, in place of a first frame, which codecs encode better.
 _LEAD = 2
 
 
 class Coding(NamedTuple):
-    """How a clip is coded.
+    """How a clip is encoded.
 
     Attributes:
-        coder: of FFmpeg.
-        quality: constant rate factor, or quantiser of MPEG-4; the larger the worse.
+        coder: FFmpeg's name of the encoder.
+        quality: constant rate factor, or quantiser of MPEG-4. Higher is worse.
     """
 
     coder: CoderName
@@ -50,7 +50,7 @@ class Coding(NamedTuple):
 
 
 def check_coders() -> None:
-    """Raise ConfigError where PyAV is missing, which holds the coders."""
+    """Raise ConfigError if PyAV, which brings the codecs, is missing."""
     if importlib.util.find_spec("av") is None:
         raise ConfigError(
             "a share of the clips is to be encoded, which needs PyAV: pip install av, or use "
@@ -61,14 +61,14 @@ def check_coders() -> None:
 def draw_codings(
     count: int, share: float, random: Generators, *, coarse: float = 0.0
 ) -> list[Coding | None]:
-    """For each of `count` clips how it is coded, or that it is not.
+    """Draw for each of `count` clips how it is encoded; None: not at all.
 
     Args:
-        count: of clips.
-        share: probability of a clip to be coded.
-        random: the one of the host is advanced.
-        coarse: probability of a coded clip to be coded more coarsely than most are. With 0 nothing
-            is drawn for it, and seeds give what they gave.
+        count: number of clips.
+        share: probability that a clip is encoded.
+        random: its host generator is advanced.
+        coarse: probability that an encoded clip is encoded more coarsely than usual. With 0 no
+            random number is drawn for it, so results for a given seed do not change.
     """
     codings: list[Coding | None] = []
     for _ in range(count):
@@ -83,14 +83,14 @@ def draw_codings(
 
 
 def code_clips(clips: Tensor, codings: Sequence[Coding | None]) -> Tensor:
-    """Each clip as its coder leaves it.
+    """Encode and decode each clip.
 
     Args:
         clips: sRGB 0..1, (B, T, 3, H, W), any size.
-        codings: B; a clip with None stays as it is.
+        codings: B; a clip with None is left unchanged.
 
     Returns:
-        (B, T, 3, H, W), 0..1, on the device of `clips`. Same input, same output.
+        (B, T, 3, H, W), 0..1, on the device of `clips`. Deterministic.
     """
     return torch.stack(
         [
@@ -101,15 +101,15 @@ def code_clips(clips: Tensor, codings: Sequence[Coding | None]) -> Tensor:
 
 
 def code_clip(clip: Tensor, coding: Coding) -> Tensor:
-    """One clip (T, 3, H, W) through a coder and back, as a stretch from the middle of a video:
-    some of its frames, mirrored in time, go before.
+    """Encode and decode one clip (T, 3, H, W) as if it were cut from the middle of a video: some of
+    its frames, mirrored in time, are encoded before it.
     """
     from unsmear.video.color import planes_from_rgb, rgb_from_planes
     from unsmear.video.encoding import video_frame
     from unsmear.video.frames import planes_of
 
     height, width = clip.shape[-2:]
-    # Coders of colour differences at half size want even sides.
+    # 4:2:0 subsampling needs even sides.
     frames = functional.pad(clip.cpu().float(), (0, width % 2, 0, height % 2), mode="replicate")
     lead = frames[1 : 1 + _LEAD].flip(0)
     encoder, decoder = _encoder(coding, frames.shape[-2], frames.shape[-1]), _decoder(coding)
@@ -134,13 +134,13 @@ def _encoder(coding: Coding, height: int, width: int) -> VideoCodecContext:
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
-    # One thread: a clip is too small for more, and threads would not give the same twice.
+    # One thread: a clip is too small for more, and several threads are not deterministic.
     context.thread_count = 1
     if coding.coder == "mpeg4":
         context.qmin = context.qmax = coding.quality
     else:
-        # No lookahead: it is for longer clips than these, and what it serves, x264's mbtree, does
-        # not give the same twice on every processor (`unsmear.video.encoding`).
+        # No lookahead: it is for longer clips, and x264's mbtree, which uses it, is not
+        # deterministic on every processor (`unsmear.video.encoding`).
         context.options = {
             "crf": str(coding.quality),
             "preset": "veryfast",

@@ -1,4 +1,4 @@
-"""Things that move on their own before the camera: their outline, and where they are."""
+"""Objects that move on their own in front of the camera: their outline and their path."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from unsmear.data.shake import smooth_path, way_length
 def draw_outline(
     side: int, size: int, random: Generators, device: torch.device | None = None
 ) -> Tensor:
-    """A random blob with soft edges of about a pixel.
+    """A random blob whose edge is about one pixel soft.
 
     Args:
-        side: of the canvas.
-        size: of the frames; the blob is about a quarter of it to all of it wide.
-        random: the host's generator, advanced.
+        side: of the canvas in pixels.
+        size: of the frames in pixels. The blob is about a quarter of it to all of it wide.
+        random: its host generator is advanced.
         device: of the result.
 
     Returns:
-        (1, side, side), how much of each pixel it covers, 0..1.
+        Coverage of each pixel, 0..1, (1, side, side).
     """
     radius = size * float(random.uniform(0.12, 0.5))
     y, x = pixel_axes(side, side, device)
@@ -39,16 +39,16 @@ def draw_outline(
 
 
 def draw_ways(times: Tensor, lengths: Tensor, size: int, random: Generators) -> Tensor:
-    """Smooth ways of things over the scene, as homographies that turn and shift.
+    """Smooth paths of objects over the scene, as homographies that rotate and shift.
 
     Args:
-        times: (n, T, S), of the sub-frames, in frame intervals.
-        lengths: (n,), how far each smears in an exposure, pixels.
-        size: of the frames; where things are is at most a third of it from the centre.
-        random: the host's generator, advanced.
+        times: of the sub-frames in frame intervals, (n, T, S).
+        lengths: blur of each object in one exposure, pixels, (n,).
+        size: of the frames in pixels. Objects are placed within a third of it from the centre.
+        random: its host generator is advanced.
 
     Returns:
-        (n, T, S, 3, 3), from the canvas of the scene to that of the thing.
+        (n, T, S, 3, 3), from the canvas of the scene to that of the object.
     """
     path = smooth_path(times, 3, random.host, fastest=0.2)
     scale = (lengths / way_length(path[..., :2]).clamp_min(1e-6))[:, None, None]

@@ -1,5 +1,5 @@
-"""What a camera adds after the blur: sensor noise in linear light, 8-bit rounding, and the
-losses of block-transform compression. Pure functions, each with its own strength a clip.
+"""What a camera adds after the blur: sensor noise in linear light and the artefacts of block
+transform compression. Pure functions, each with its own strength for each clip.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def sensor_noise(linear: Tensor, shot: Tensor, read: Tensor, generator: torch.Ge
     Args:
         linear: linear light 0..1, (B, T, 3, H, W).
         shot: photon noise, (B,); 1 / shot is the number of electrons at full scale.
-        read: standard deviation in the dark, (B,), of full scale.
+        read: standard deviation of the read noise, as a fraction of full scale, (B,).
         generator: on the device of `linear`.
 
     Returns:
@@ -37,7 +37,7 @@ def _dct_matrix() -> Tensor:
     return matrix
 
 
-# ITU-T T.81, table K.1: the usual luminance quantisation at quality 50, in 1/255.
+# ITU-T T.81, table K.1: the usual luminance quantisation table at quality 50, in 1/255.
 _LUMINANCE = torch.tensor(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -50,14 +50,14 @@ _LUMINANCE = torch.tensor(
         [72, 92, 95, 98, 112, 100, 103, 99],
     ]
 )
-# ITU-T T.871: full-range BT.601 luma and colour differences.
+# ITU-T T.871: full-range BT.601 YCbCr.
 _RGB_TO_YCC = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
 )
 
 
 def _quantise_blocks(plane: Tensor, step: Tensor) -> Tensor:
-    """Round the 8x8 DCT of (N, 1, H, W), H and W multiples of 8, to multiples of (N, 8, 8)."""
+    """Quantise the 8x8 DCT of (N, 1, H, W), H and W multiples of 8, with steps (N, 8, 8)."""
     dct = _dct_matrix().to(plane)
     blocks = plane.unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(-3, -2)
     coefficients = dct @ blocks @ dct.T  # (N, 1, H/8, W/8, 8, 8)
@@ -67,11 +67,11 @@ def _quantise_blocks(plane: Tensor, step: Tensor) -> Tensor:
 
 
 def compress(encoded: Tensor, quality: Tensor) -> Tensor:
-    """Losses of JPEG-like coding: 8x8 DCT quantisation, colour differences at half resolution.
+    """JPEG artefacts: 8x8 DCT quantisation, chroma at half resolution.
 
     Args:
-        encoded: sRGB 0..1, (B, T, 3, H, W), any size (the edge is repeated up to the block).
-        quality: 1..100 as libjpeg counts it, (B,).
+        encoded: sRGB 0..1, (B, T, 3, H, W), any size (edges are replicated up to whole blocks).
+        quality: 1..100 on libjpeg's scale, (B,).
 
     Returns:
         (B, T, 3, H, W), not clipped.
@@ -81,7 +81,7 @@ def compress(encoded: Tensor, quality: Tensor) -> Tensor:
     flat = functional.pad(flat, (0, -width % 16, 0, -height % 16), mode="replicate")
     matrix = _RGB_TO_YCC.to(encoded)
     ycc = torch.einsum("dc,nchw->ndhw", matrix, flat - 0.5)
-    # libjpeg's rule from quality to table scale, in per cent.
+    # libjpeg's rule from quality to the scale of the table.
     scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)
     step = (_LUMINANCE.to(encoded) * scale[:, None, None]).clamp_min(1) / 255
     step = step.repeat_interleave(frames, dim=0)  # (N, 8, 8)
@@ -96,12 +96,12 @@ def compress(encoded: Tensor, quality: Tensor) -> Tensor:
 
 
 def soften_noise(noisy: Tensor, clean: Tensor, strength: Tensor) -> Tensor:
-    """Give the noise the grain that a camera's own processing leaves: spread over neighbours.
+    """Spread noise over neighbouring pixels, the grain that a camera's own processing leaves.
 
     Args:
         noisy: (B, T, 3, H, W).
         clean: the same without noise.
-        strength: 0 (leave) .. 1 (3x3 binomial), (B,).
+        strength: 0 (unchanged) .. 1 (3x3 binomial), (B,).
 
     Returns:
         (B, T, 3, H, W).

@@ -1,8 +1,8 @@
-"""Sharp video made continuous: optical flow between frames, and the moments in between.
+"""Sharp video made continuous: optical flow between frames, and interpolation between them.
 
-Averaging the frames of a 30 fps video ghosts; blur needs the moments between them. Flow is
-OpenCV's DIS; a moment is blended from both neighbouring frames under the assumption that
-motion is straight and even between them (the approximation of Jiang et al., CVPR 2018, eq. 4).
+Averaging the frames of a 30 fps video gives ghosts, so blur needs moments in between. Flow is
+OpenCV's DIS. A moment is blended from its two neighbouring frames, assuming linear motion between
+them (the approximation of Jiang et al., CVPR 2018, eq. 4).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def between(
     images: tuple[Tensor, Tensor], flows: tuple[Tensor, Tensor], points: Tensor, moment: Tensor
 ) -> Tensor:
-    """The picture at a moment between two frames, where it is asked for.
+    """Interpolate an image at a moment between two frames, at given points.
 
     Args:
         images: the two frames, linear light, each (B, C, P, Q).

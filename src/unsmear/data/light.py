@@ -1,7 +1,8 @@
-"""Between what a file holds and linear light: sensors average light, so blur is made in it.
+"""Conversion between encoded values and linear light. Sensors integrate linear light, so blur is
+synthesised in it.
 
-Files are taken for sRGB (IEC 61966-2-1). Cameras do not keep to it: theirs are curves of another
-gamma, with deeper shadows and softer highlights. `ResponseCurves` are of that kind.
+Files are taken to be sRGB (IEC 61966-2-1). Real cameras deviate: their curves have other gammas,
+deeper shadows and softer highlights. `ResponseCurves` are of that kind.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from unsmear.data.motion import Generators
 _GAMMAS = (1.8, 2.6)
 _GAINS = (0.45, 1.2)
 _BRIGHT_GAINS = (1.2, 3.0)
-_MOST_CONTRAST = 1.35  # exponent of the S-curve: the slope in its middle; 1 is a straight line
+_MOST_CONTRAST = 1.35  # exponent of the S-curve, which is its slope in the middle; 1: none
 
 
 class ResponseCurves(NamedTuple):
     """How the camera of each of B clips encodes light.
 
     Attributes:
-        other: whether it is not sRGB, (B,) bool; where it is the rest counts for nothing.
-        gamma: light is encoded to the power of one over this, (B,), above 0.
+        other: whether the curve differs from sRGB, (B,) bool. If not, the rest is ignored.
+        gamma: light is encoded as its power 1 / gamma, (B,), above 0.
         contrast: exponent of the S-curve that follows, (B,), above 0; 1: none.
     """
 
@@ -35,12 +36,14 @@ class ResponseCurves(NamedTuple):
     contrast: Tensor
 
     def of(self, clips: Sequence[int]) -> ResponseCurves:
-        """Those of some clips, in the order of their indices."""
+        """The curves of some clips, in the order of their indices."""
         return ResponseCurves(*(part[list(clips)] for part in self))
 
 
 def draw_curves(count: int, share: float, random: Generators) -> ResponseCurves:
-    """Curves of `count` clips, a share of which are not sRGB: half of these with an S-curve."""
+    """Draw curves of `count` clips. A share of them are not sRGB, and half of these have an S-curve
+    too.
+    """
     other = random.uniform(0, 1, count) < share
     gamma = random.uniform(*_GAMMAS, count)
     bent = random.uniform(0, 1, count) < 0.5
@@ -49,13 +52,14 @@ def draw_curves(count: int, share: float, random: Generators) -> ResponseCurves:
 
 
 def draw_exposures(count: int, share: float, random: Generators) -> Tensor:
-    """What the light of each clip is multiplied by, (count,), above 0.
+    """Draw exposure gains of clips, (count,), above 0.
 
     Args:
-        count: of clips.
-        share: probability of a clip to be exposed for what is dark, so that what is bright is
-            white. With 0 nothing is drawn for it, and seeds give what they gave.
-        random: the one of the host is advanced.
+        count: number of clips.
+        share: probability that a clip is exposed for the shadows, with highlights clipped to
+            white. With 0 no random number is drawn for it, so results for a given seed do not
+            change.
+        random: its host generator is advanced.
     """
     gain = _log_uniform(_GAINS, count, random)
     if not share:
@@ -70,33 +74,33 @@ def _log_uniform(span: tuple[float, float], count: int, random: Generators) -> T
 
 
 def linear_light(encoded: Tensor, curves: ResponseCurves | None = None) -> Tensor:
-    """What stood before cameras, of what they encoded.
+    """Decode what cameras encoded to linear light.
 
     Args:
         encoded: 0..1, (B, ...), float.
         curves: of B clips; None: all are sRGB.
 
     Returns:
-        Likewise, linear light 0..1.
+        Linear light 0..1, same shape.
     """
     linear = linear_from_srgb(encoded)
     if curves is None:
         return linear
     where, gamma, contrast = _others(curves, encoded)
-    # An S-curve with the reciprocal exponent is the way back.
+    # An S-curve with the reciprocal exponent is the inverse.
     straight = _s_curve(encoded[where].clamp(0, 1), 1 / contrast)
     return linear.index_copy(0, where, straight**gamma)
 
 
 def encode_light(linear: Tensor, curves: ResponseCurves | None = None) -> Tensor:
-    """What cameras make of linear light, clipped to 0..1, as a sensor saturates.
+    """Encode linear light as cameras do, clipped to 0..1, as a sensor saturates.
 
     Args:
         linear: (B, ...), float.
         curves: of B clips; None: all are sRGB.
 
     Returns:
-        Likewise, 0..1.
+        0..1, same shape.
     """
     encoded = srgb_from_linear(linear)
     if curves is None:
@@ -108,8 +112,8 @@ def encode_light(linear: Tensor, curves: ResponseCurves | None = None) -> Tensor
 
 
 def _others(curves: ResponseCurves, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which clips (N,) have a curve of their own; its gamma and contrast, (N, 1, ...), beside
-    pictures (B, ...).
+    """Indices (N,) of the clips that have a curve of their own, and its gamma and contrast, shaped
+    (N, 1, ...) to broadcast over pictures (B, ...).
     """
     where = curves.other.nonzero()[:, 0]
     shape = (-1, *(1,) * (pictures.dim() - 1))
@@ -118,8 +122,8 @@ def _others(curves: ResponseCurves, pictures: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def _s_curve(values: Tensor, exponent: Tensor) -> Tensor:
-    """Odds to the power of the exponent: 0, 1/2 and 1 stay, what lies between is drawn apart where
-    it is above 1 and together where it is below. Values 0..1, likewise back.
+    """Power of the odds: 0, 1/2 and 1 are fixed points. An exponent above 1 raises contrast, below
+    1 lowers it. Values 0..1 in and out.
     """
     up, down = values**exponent, (1 - values) ** exponent
     return up / (up + down)

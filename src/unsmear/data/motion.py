@@ -1,4 +1,4 @@
-"""Random camera motion for batches of clips: a hand that shakes, scaled to a wanted blur."""
+"""Random camera motion for batches of clips: hand shake, scaled to a wanted blur length."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from unsmear.data.shake import (
 
 @dataclass
 class Generators:
-    """Two explicit sources of randomness: choices on the host, noise on the device."""
+    """Two explicit random generators: one for choices on the host, one for noise on the device."""
 
     host: torch.Generator
     device: torch.Generator
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> Generators:
-        """Both from one seed."""
+        """Both generators from one seed."""
         return cls(
             torch.Generator().manual_seed(seed),
             torch.Generator(device=device).manual_seed(seed + 1),
@@ -40,7 +40,7 @@ class Generators:
 
     @classmethod
     def of_shard(cls, seed: int, step: int, shard: int, device: torch.device) -> Generators:
-        """Those of one shard of one training step: any process can make them at any time."""
+        """The generators of one shard of one training step. Any process can make them any time."""
         host, noise = np.random.SeedSequence((seed, step, shard)).generate_state(2, np.uint64)
         return cls(
             torch.Generator().manual_seed(int(host)),
@@ -48,7 +48,7 @@ class Generators:
         )
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Uniform numbers on the host."""
+        """Uniform random numbers on the host."""
         return low + (high - low) * torch.rand(shape, generator=self.host)
 
     def chance(self, share: float) -> bool:
@@ -56,7 +56,7 @@ class Generators:
         return bool(torch.rand((), generator=self.host) < share)
 
     def index(self, count: int) -> int:
-        """A whole number from 0 to count - 1."""
+        """A random integer from 0 to count - 1."""
         return int(torch.randint(count, (), generator=self.host))
 
 
@@ -82,25 +82,25 @@ def draw_motion(
     random: Generators,
     further: float = 0.0,
 ) -> Motion:
-    """Draw a shaking hand for each clip, scaled so that its mean blur has the wanted length.
+    """Draw hand shake for each clip, scaled so that its mean blur has the wanted length.
 
     Args:
         lengths: wanted mean blur of each clip in pixels, (B,).
         frames: T.
-        size: height and width of the frames.
-        logs: recorded hands, may be empty.
-        recorded_share: clips moved by a recorded hand, where there is one.
-        random: choices.
-        further: pixels by which anything before the camera smears of its own.
+        size: height and width of the frames in pixels.
+        logs: recorded orientations, may be empty.
+        recorded_share: probability that a clip follows a log, if there is one.
+        random: its host generator is advanced.
+        further: longest blur in pixels of anything that moves on its own in front of the camera.
     """
     count = len(lengths)
-    # Enough samples that neighbouring ones lie a pixel and a half apart, three where a frame is
-    # blurred twice as much as its clip: wider gaps would show as combs. What moves on its own
-    # covers less of the frame: two pixels.
+    # Enough samples that neighbouring ones are 1.5 pixels apart, or 3 where a frame is blurred
+    # twice as much as its clip. Wider gaps would show as combs. Objects that move on their own
+    # cover less of the frame: 2 pixels.
     samples = math.ceil(min(max(float(lengths.max()) / 1.5, further / 2, 6), 32)) // 2 * 2 + 1
     times = exposure_times(frames, samples, random.uniform(0.35, 1.0, count))
     focal = 640 * random.uniform(0.7, 1.4, count)
-    # The frame is a crop: the optical axis lies somewhere in the whole picture around it.
+    # The frame is a crop: the principal point lies anywhere in the whole image around it.
     principal = torch.stack(
         (random.uniform(-320, 320, count), random.uniform(-190, 190, count)), dim=-1
     )
@@ -115,7 +115,7 @@ def draw_motion(
     ]
 
     for index, hand in enumerate(recorded):
-        if hand is not None:  # it turned; that it moved a little besides is made up
+        if hand is not None:  # its rotation is recorded; a small translation is added at random
             moved = path[index : index + 1, ..., 3:]
             moved *= 0.2 * way_length(hand[None]) / way_length(moved).clamp_min(1e-9)
 
@@ -128,7 +128,7 @@ def draw_motion(
                 rotation[index] = rotation_matrices(hand * scale[index])
         return plane_homographies(rotation, translation, normal, focal, principal)
 
-    # Displacement is proportional to the scale while angles are small: two steps suffice.
+    # Displacement is proportional to the scale for small angles: two steps suffice.
     scale = torch.full((count,), 1e-3)
     for _ in range(2):
         found = blur_length(homographies(scale), size, size).mean(dim=1)
@@ -138,8 +138,8 @@ def draw_motion(
 
 
 def _draw_recorded(logs: Sequence[OrientationLog], times: Tensor, random: Generators) -> Tensor:
-    """Rotation vectors (T, S, 3) of a random stretch of a random log, axes in random order:
-    a phone is held upright or sideways.
+    """Rotation vectors (T, S, 3) of a random part of a random log. Axes are sometimes swapped, as
+    phones are held upright or sideways.
     """
     log = logs[random.index(len(logs))]
     interval = float(random.uniform(1 / 60, 1 / 12))
@@ -153,7 +153,7 @@ def _draw_recorded(logs: Sequence[OrientationLog], times: Tensor, random: Genera
 
 
 def _keep_centre(homographies: Tensor) -> Tensor:
-    """Shift the canvas side so that the clip as a whole looks at the centre of the canvas."""
+    """Shift on the canvas, so that the clip as a whole looks at the centre of the canvas."""
     origin = transform_points(homographies, torch.zeros(1, 2))[..., 0, :]  # (B, T, S, 2)
     middle = (origin.amax(dim=(1, 2)) + origin.amin(dim=(1, 2))) / 2
     shift = torch.eye(3).repeat(len(homographies), 1, 1)

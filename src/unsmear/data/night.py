@@ -1,7 +1,8 @@
-"""Night: scenes that are dim, and lamps far brighter than a sensor can hold.
+"""Night: dim scenes, and lamps far brighter than a sensor can record.
 
-Where the shutter stays open long, hands smear most; and a lamp that passes a pixel for a tenth of
-the time still fills it: its streak is as white as itself, as no blur of a picture would leave it.
+Exposures are long at night, so hand shake blurs most. A lamp that crosses a pixel for a tenth of
+the exposure still saturates it: its streak is as white as the lamp. Blurring a photograph, whose
+lamps are clipped, would not give such streaks.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from torch import Tensor
 
 from unsmear.data.motion import Generators
 
-_DIM = (0.03, 0.4)  # of the light of day
-_MOST_LAMPS = 8 / 176**2  # a pixel
+_DIM = (0.03, 0.4)  # fraction of daylight
+_MOST_LAMPS = 8 / 176**2  # per pixel
 _RADII = (0.8, 5.0)  # pixels
-_LIGHT = (1.0, 40.0)  # 1 fills the sensor in the whole exposure
-_GLOW = 0.04  # of a lamp's light, at most, around it
-_REACH = 24  # pixels, as far as glow is added
+_LIGHT = (1.0, 40.0)  # 1 saturates the sensor in a whole exposure
+_GLOW = 0.04  # maximum glow around a lamp, as a fraction of its light
+_REACH = 24  # pixels, radius of the glow
 
 
 class Lamps(NamedTuple):
     """Discs of light.
 
     Attributes:
-        places: centres in pixels from the top left one, x and y, (N, 2).
+        places: centres (x, y) in pixels from the centre of the top left pixel, (N, 2).
         radii: pixels, (N,).
-        light: linear light of each, beyond 1 too, (N, 3).
-        glow: share of it that is seen around, (N,).
+        light: linear RGB of each, may exceed 1, (N, 3).
+        glow: its glow as a fraction of its light, (N,).
     """
 
     places: Tensor
@@ -39,8 +40,8 @@ class Lamps(NamedTuple):
 
 
 def draw_dimming(count: int, share: float, random: Generators) -> Tensor:
-    """What is left of the light of each of `count` clips, a share of which are at night: (count,),
-    1 by day.
+    """Factors by which the light of `count` clips is dimmed, (count,). A share of them are at
+    night; the others get 1.
     """
     low, high = (math.log(end) for end in _DIM)
     dim = torch.exp(random.uniform(low, high, count))
@@ -54,21 +55,21 @@ def draw_lamps(side: int, random: Generators) -> Lamps:
     places = random.uniform(0, side - 1, count, 2)
     radii = torch.exp(random.uniform(math.log(_RADII[0]), math.log(_RADII[1]), count))
     light = torch.exp(random.uniform(math.log(_LIGHT[0]), math.log(_LIGHT[1]), count, 1))
-    # From sodium over white to sky blue: red and blue against each other, green between them.
+    # From the orange of sodium lamps over white to sky blue.
     warm = random.uniform(-0.5, 0.9, count, 1)
     colour = torch.exp(warm * torch.tensor([0.4, 0.0, -1.0]))
     return Lamps(places, radii, light * colour, random.uniform(0, _GLOW, count))
 
 
 def add_lamps(linear: Tensor, lamps: Lamps) -> Tensor:
-    """Lamps before a canvas.
+    """Add lamps to a canvas.
 
     Args:
         linear: linear light, (3, P, P).
         lamps: on any device.
 
     Returns:
-        (3, P, P), beyond 1 where lamps are.
+        (3, P, P), above 1 where lamps are.
     """
     height, width = linear.shape[-2:]
     places, radii, light, glow = (part.to(linear.device) for part in lamps)
@@ -76,7 +77,7 @@ def add_lamps(linear: Tensor, lamps: Lamps) -> Tensor:
     middle = places.round().long()
     x, y = middle[:, :1] + window, middle[:, 1:] + window  # (N, K) each
     away = torch.hypot((y - places[:, 1:])[:, :, None], (x - places[:, :1])[:, None])
-    disc = (radii[:, None, None] + 0.5 - away).clamp(0, 1)  # an edge of one pixel
+    disc = (radii[:, None, None] + 0.5 - away).clamp(0, 1)  # edge of one pixel
     around = glow[:, None, None] * torch.exp(-away / (1 + radii[:, None, None]))
     inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
     values = light[..., None, None] * torch.maximum(disc, around)[:, None] * inside[:, None]

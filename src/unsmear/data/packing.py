@@ -1,5 +1,5 @@
-"""Many tensors in one, to hand them to other processes: each tensor that is shared takes a file
-descriptor, of which a process has some hundreds, and a training folder holds thousands of pictures.
+"""Many tensors in one, to share them with other processes. Each shared tensor takes a file
+descriptor; a process has some hundreds of these, and a training folder holds thousands of images.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _SHARED_MEMORY = Path("/dev/shm")  # where Linux has it; containers are often gi
 
 
 class Packed(NamedTuple):
-    """Tensors of one type, one after the other.
+    """Tensors of one dtype, concatenated.
 
     Attributes:
-        values: of all of them, flat.
-        shapes: one for each.
+        values: of all tensors, flat.
+        shapes: one for each tensor.
     """
 
     values: Tensor
@@ -31,13 +31,13 @@ class Packed(NamedTuple):
 
 
 def pack(tensors: Sequence[Tensor]) -> Packed:
-    """A copy of all in one; they must be of one type and on one device."""
+    """Copy tensors into one. They must share dtype and device."""
     values = torch.cat([tensor.flatten() for tensor in tensors]) if tensors else torch.empty(0)
     return Packed(values, tuple(tensor.shape for tensor in tensors))
 
 
 def unpack(packed: Packed) -> list[Tensor]:
-    """The tensors again, as views."""
+    """The original tensors, as views."""
     parts = packed.values.split([shape.numel() for shape in packed.shapes])
     return [part.view(shape) for part, shape in zip(parts, packed.shapes, strict=True)]
 
@@ -51,7 +51,7 @@ class PackedShots(NamedTuple):
 
 
 def pack_shots(shots: Sequence[Shot]) -> PackedShots:
-    """A copy of all."""
+    """Copy all shots."""
     return PackedShots(
         pack([shot.frames for shot in shots]),
         pack([shot.forth for shot in shots]),
@@ -60,11 +60,11 @@ def pack_shots(shots: Sequence[Shot]) -> PackedShots:
 
 
 def share(packed: Sequence[Packed]) -> None:
-    """Move all into memory that other processes see.
+    """Move all into shared memory.
 
     Raises:
-        UnsmearError: there is less of it than they take. (Linux would find room for what is asked
-            for, and end the process that writes there.)
+        UnsmearError: there is not enough shared memory. (Linux would grant the allocation, and
+            kill the process that writes to it.)
     """
     wanted = sum(part.values.nbytes for part in packed)
     if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < wanted:
@@ -72,7 +72,7 @@ def share(packed: Sequence[Packed]) -> None:
     for part in packed:
         try:
             part.values.share_memory_()
-        except RuntimeError:  # another process took some since
+        except RuntimeError:  # another process took some in the meantime
             raise _too_small(wanted) from None
 
 
@@ -88,5 +88,5 @@ def _too_small(wanted: int) -> UnsmearError:
 
 
 def unpack_shots(packed: PackedShots) -> list[Shot]:
-    """The shots again, as views."""
+    """The original shots, as views."""
     return [Shot(*sides) for sides in zip(*(unpack(side) for side in packed), strict=True)]

@@ -1,4 +1,4 @@
-"""Blurry and sharp frames side by side: for validation, and for training on published sets."""
+"""Pairs of blurry and sharp frames, for validation and for training on published sets."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class PairLayout:
 
     Attributes:
         name: as users type it.
-        blurry: folder of a sequence's blurry frames, relative to the sequence; where
-            `split` is set, suffix of the folder that holds all blurry sequences.
-        sharp: likewise.
+        blurry: folder of a sequence's blurry frames, relative to the sequence. If `split` is set,
+            suffix of the folder that holds all blurry sequences.
+        sharp: same for sharp frames.
         split: blurry and sharp sequences lie in two trees (`val_blur/000`, `val_sharp/000`)
             rather than in one (`000/blur`, `000/sharp`).
-        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER; those of one
-            sequence may be numbered in any way.
+        flat: the frames of all sequences lie in one folder, as SEQUENCE-NUMBER. The numbering
+            within a sequence may have any start and any gaps.
     """
 
     name: str
@@ -48,7 +48,7 @@ PAIR_LAYOUTS = (
     PairLayout("reds", "_blur", "_sharp", split=True),
     PairLayout("vrt", "_GT_blurred", "_GT", split=True),  # GOPRO and DVD as VRT and KAIR have them
 )
-# Where nothing else is asked for, GOPRO means its `blur`: `blur_gamma` shows the same scenes.
+# By default GOPRO means its `blur`: `blur_gamma` shows the same scenes.
 DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")
 
 
@@ -65,7 +65,7 @@ class PairedSequence:
         name: of the sequence, relative to the data set.
         blurry: files in order.
         sharp: files of the same names.
-        layout: name of that by which it was found.
+        layout: name of the layout by which it was found, if any.
     """
 
     name: str
@@ -76,12 +76,12 @@ class PairedSequence:
     def read(
         self, start: int = 0, count: int | None = None, *, workers: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8, those of 16 bits rounded.
+        """Blurry and sharp frames from `start`, each (T, 3, H, W) uint8; 16-bit files are rounded.
 
         Args:
             start: first frame.
             count: T; default: all that follow.
-            workers: threads that decode.
+            workers: number of decoding threads.
 
         Raises:
             InputError: a file cannot be read, or sizes differ.
@@ -94,7 +94,7 @@ class PairedSequence:
 
 
 def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
-    """Pictures in order; OpenCV lets go of the interpreter while it decodes."""
+    """Read images, in order. OpenCV releases the GIL while it decodes."""
     if workers == 1:
         return [read_image(path) for path in paths]
     with ThreadPoolExecutor(max_workers=workers) as pool:
@@ -102,7 +102,7 @@ def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
 
 
 def check_alike(path: Path, frame: Tensor, first_path: Path, first: Tensor) -> None:
-    """Raise InputError where a frame (3, H, W) is not of the size of its sequence's first."""
+    """Raise InputError if a frame (3, H, W) differs in size from the first of its sequence."""
     if frame.shape != first.shape:
         sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, first.shape)]
         raise InputError(
@@ -121,7 +121,7 @@ def find_layout(name: str) -> PairLayout:
     """A layout by name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: no layout has that name.
     """
     for layout in PAIR_LAYOUTS:
         if layout.name == name:
@@ -133,19 +133,19 @@ def find_layout(name: str) -> PairLayout:
 
 
 def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> list[PairedSequence]:
-    """All sequences below a folder that hold blurry and sharp frames, each once, by however many
-    links it is reached.
+    """All sequences of blurry and sharp frames below a folder. Each counts once, however many links
+    lead to it.
 
     Raises:
-        InputError: the two folders of a sequence hold different file names (CombinedError: of
-            several sequences).
+        InputError: the two folders of a sequence hold different file names (CombinedError: several
+            sequences).
     """
     pairs = pairs_among(paths_below(root), root, layouts)
     return list(unrepeated(pairs, [pair.blurry[0] for pair in pairs]))
 
 
 def real_places(paths: Iterable[Path]) -> list[Path]:
-    """Paths without links that lead to their folders. Only folders are looked up: there are few."""
+    """Paths with the links in their folders resolved. Only folders are looked up: they are few."""
     folders: dict[Path, Path] = {}
     places = []
     for path in paths:
@@ -156,11 +156,11 @@ def real_places(paths: Iterable[Path]) -> list[Path]:
 
 
 def unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Source, ...]:
-    """The first of those that lie in one place.
+    """Sources without duplicates: of those with the same real path, the first.
 
     Args:
-        sources: whatever is to count once.
-        paths: where each of them lies.
+        sources: anything.
+        paths: the path of each source.
     """
     kept: dict[Path, _Source] = {}
     for place, source in zip(real_places(paths), sources, strict=True):
@@ -171,8 +171,8 @@ def unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Sour
 def pairs_among(
     below: Sequence[Path], root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS
 ) -> list[PairedSequence]:
-    """`find_pairs` where the paths below the folder are known, since large sets take a while to
-    walk through; what is reached by several links, by each of them.
+    """`find_pairs` for paths below the folder that are already known, since walking through a large
+    set takes a while. Sequences that several links lead to are not deduplicated.
     """
     found: list[PairedSequence] = []
     mistakes = Mistakes()
@@ -200,13 +200,13 @@ def names_differ(
     second: tuple[Path, Sequence[Path]],
     name: Callable[[Path], str],
 ) -> InputError:
-    """The error for two folders whose files should bear the same names; it tells the first file on
-    each side that stands alone.
+    """The error for two folders whose files should have the same names. It names the first file on
+    each side without a counterpart.
 
     Args:
-        first: folder and the files of it.
-        second: likewise.
-        name: of a file, by which it has its partner.
+        first: a folder and its files.
+        second: same.
+        name: the part of a file's name by which it has its counterpart.
     """
     (folder, files), (other, others) = first, second
     alone = [_first_alone(*sides, name) for sides in ((files, others), (others, files))]
@@ -230,13 +230,13 @@ def _first_alone(
 
 
 def _name_of(root: Path, place: Path) -> str:
-    """Of a sequence: where it lies below a folder; of one that is the folder, its name."""
+    """Name of a sequence: its path below the root, or the root's own name if it is the root."""
     return root.resolve().name if place == Path() else place.as_posix()
 
 
 def _check_numbered(sequences: Sequence[_NamedSides]) -> None:
-    """Raise InputError where names of a flat folder differ in more than a number at their end, as
-    those of single pictures do (HIDE): such frames do not follow each other.
+    """Raise InputError if names in a flat folder differ in more than a number at their end, as
+    those of unrelated images do (HIDE): such frames do not follow each other.
     """
     for _, (blurry, _) in sequences:
         first = blurry[0]
@@ -252,7 +252,7 @@ def _check_numbered(sequences: Sequence[_NamedSides]) -> None:
 def _sequences(
     blurry: Sequence[Path], sharp: Sequence[Path], layout: PairLayout
 ) -> Iterator[_NamedSides]:
-    """What two folders hold, by name below the sequence's folder."""
+    """Frames of a pair of folders, by name below the sequence's folder."""
     if not layout.flat:
         yield "", (tuple(blurry), tuple(sharp))
         return
@@ -263,7 +263,7 @@ def _sequences(
 
 
 def _folders(below: Sequence[Path], layout: PairLayout) -> list[tuple[Path, Path, Path]]:
-    """Blurry folder, sharp folder and sequence (what its name is taken from)."""
+    """Triples of blurry folder, sharp folder and sequence folder (which gives the name)."""
     candidates = []
     pattern = f"*{layout.blurry}/*" if layout.split else layout.blurry
     for blurry in (path for path in below if path.match(pattern)):

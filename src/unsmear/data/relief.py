@@ -1,8 +1,8 @@
-"""Depth before a moving camera: a photograph that is no plane, but has nearer and farther parts.
+"""Parallax: a photograph treated as a surface with near and far parts in front of a moving camera.
 
-When a camera moves (rather than turns), what is near travels further across the picture than what
-is far, and smears further: leaves beside a path, while the houses behind them stay sharp. Here a
-smooth relief is drawn over the canvas; edges where near covers far are what layers are for.
+When a camera translates (rather than rotates), near parts move further across the image than far
+ones and blur more: leaves beside a path, while the houses behind them stay sharp. Here a smooth
+relief is drawn over the canvas. Layers (`cutouts.py`) are for edges where near occludes far.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from unsmear.data.render import cell_centres, sample_canvas
 from unsmear.data.shake import smooth_path, transform_points, way_length
 from unsmear.models.trails import CELL
 
-_CELLS = (3, 6)  # knots across the canvas, at least and at most
-_STEEPEST = 0.6  # pixels of travel a pixel of canvas: from 1 on a surface would fold over itself
-_ROUNDS = 12  # until what is left is 0.6^12 of the travel
+_CELLS = (3, 6)  # knots across the canvas, minimum and maximum
+_STEEPEST = 0.6  # travel in pixels per pixel of canvas: from 1 on a surface would fold over itself
+_ROUNDS = 12  # iterations, until the error is 0.6^12 of the travel
 
 
 class Relief(NamedTuple):
-    """How near the parts of a canvas are, and what that makes of the camera's way.
+    """How near the parts of a canvas are, and how the camera's translation shifts them.
 
     Attributes:
-        nearness: over the canvas, from 0 (on its plane) to 1, (B, 1, P, P).
-        travel: of what has a nearness of 1, beside the plane's, in pixels, (B, T, S, 2).
+        nearness: over the canvas, 0 (on its plane) to 1, (B, 1, P, P).
+        travel: shift of parts with nearness 1 relative to the plane, in pixels, (B, T, S, 2).
     """
 
     nearness: Tensor
     travel: Tensor
 
     def shift(self, points: Tensor) -> Tensor:
-        """How far from points (B, T, S, N, 2) of a flat canvas that lies which is seen there."""
+        """Offset from points (B, T, S, N, 2) of a flat canvas to the points seen there instead."""
         return self._nearness_at(points) * self.travel[..., None, :]
 
     def flattened(self, seen: Tensor, moment: int) -> Tensor:
-        """Points of a flat canvas where, at one of the S moments, that is seen which lies at
-        `seen`; both (B, T, S, N, 2).
+        """Inverse of the shift at one of the S moments: points of a flat canvas at which the points
+        `seen` appear. Both (B, T, S, N, 2).
         """
         travel = self.travel[:, :, moment, None, None]
         points = seen
@@ -49,8 +49,8 @@ class Relief(NamedTuple):
         return points
 
     def shifts(self, homographies: Tensor, height: int, width: int) -> Tensor:
-        """`shift` for all pixels of frames, (B, T, S, H * W, 2): looked up at the centres of cells,
-        between which a relief is as good as linear.
+        """`shift` for all pixels of frames, (B, T, S, H * W, 2). It is computed at the centres of
+        cells and interpolated: in between a relief is almost linear.
 
         Args:
             homographies: frame pixels to canvas pixels, (B, T, S, 3, 3).
@@ -75,21 +75,21 @@ class Relief(NamedTuple):
 
 
 def draw_relief(times: Tensor, lengths: Tensor, side: int, random: Generators) -> Relief:
-    """Draw a relief and how the camera moves past it.
+    """Draw a relief and the camera's translation past it.
 
     Args:
         times: of the sub-frames in frame intervals, (B, T, S).
-        lengths: that the nearest parts smear by, beside the rest, in pixels, (B,): less where the
-            relief would fold over itself, 0 for none.
+        lengths: wanted additional blur of the nearest parts in pixels, (B,); 0: none. Reduced where
+            the relief would fold over itself.
         side: P, of the canvas.
-        random: choices.
+        random: its host generator is advanced.
     """
     fields = []
     for _ in lengths:
         knots = _CELLS[0] + random.index(_CELLS[1] - _CELLS[0] + 1)
         rough = random.uniform(-1, 1, 1, 1, knots, knots)
         field = functional.interpolate(rough, (side, side), mode="bicubic", align_corners=True)
-        # Mostly near or far, and slopes between them, rather than hills everywhere.
+        # Mostly near or far with slopes in between, rather than hills everywhere.
         steep, level = float(random.uniform(2, 6)), float(random.uniform(-0.4, 0.4))
         fields.append(torch.sigmoid(steep * (field[0] - level)))
     nearness = torch.stack(fields)

@@ -1,7 +1,7 @@
-"""Pictures in motion: sample a picture through homographies, expose the samples.
+"""Images in motion: sampling a canvas through homographies, compositing and exposure.
 
-A canvas is a piece of a picture in linear light, larger than the frames made from it, with
-the reference frame at its centre. Points are (x, y) in pixels from the centre.
+A canvas is a part of an image in linear light. It is larger than the frames made from it, and the
+reference frame is at its centre. Points are (x, y) in pixels from the centre.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def pixel_axes(
 
 
 def cell_centres(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Centres of the cells of a frame, from the top left, in pixels from its centre, (x, y):
-    (h, w, 2) with h = ceil(H / CELL); the last row and column may lie beyond the frame.
+    """Centres of a frame's cells, counted from the top left: (x, y) in pixels from the centre of
+    the frame, (h, w, 2) with h = ceil(H / CELL). The last row and column may lie beyond the frame.
     """
     y, x = (
         (torch.arange(-(-size // CELL), device=device) + 0.5) * CELL - size / 2
@@ -34,8 +34,8 @@ def cell_centres(height: int, width: int, device: torch.device | None = None) ->
 
 
 def frame_points(homographies: Tensor, height: int, width: int) -> Tensor:
-    """Where every pixel of a frame lands: `transform_points` over all of them, computed from
-    rows and columns, as a homography is linear in each.
+    """Where every pixel of a frame lands: `transform_points` for all pixels, computed from rows and
+    columns, since a homography is linear in each before the division.
 
     Args:
         homographies: (..., 3, 3).
@@ -85,13 +85,13 @@ def _sampled(canvas: Tensor, points: Tensor, outside: str, mode: str) -> Tensor:
 
 
 def sample_light(light: Tensor, points: Tensor, *, outside: str = "reflection") -> Tensor:
-    """Samples of a picture in linear light that keep its detail wherever they lie: cubic ones,
-    held between the four pixels around each, as beside a lamp they would fall below black.
-    Bilinear ones half-way between pixels lose half of what is finest.
+    """Samples of an image in linear light that keep its detail between pixels, where bilinear
+    sampling loses half of the finest detail. Bicubic, clamped to the range of the four surrounding
+    pixels: near a lamp it would undershoot below black.
 
     Args, returns: as `sample_canvas`.
     """
-    # A picture of the least of each four pixels has the same centre, a pixel over each four.
+    # An image of the minimum over each 2x2 pixels has the same centre, and one pixel for each 2x2.
     least = _sampled(-functional.max_pool2d(-light, 2, stride=1), points, outside, "nearest")
     most = _sampled(functional.max_pool2d(light, 2, stride=1), points, outside, "nearest")
     return _sampled(light, points, outside, "bicubic").clamp_(least, most)
@@ -106,14 +106,14 @@ def render(
     shifts: Tensor | None = None,
     outside: str = "reflection",
 ) -> Tensor:
-    """See a canvas through homographies.
+    """Render sub-frames of a canvas seen through homographies.
 
     Args:
         canvas: (B, C, P, Q), linear light.
         homographies: frame pixels to canvas pixels, (B, T, S, 3, 3).
         height: of the frames.
         width: of the frames.
-        shifts: of every pixel on the canvas beside that, (B, T, S, H * W, 2), pixels; None: none.
+        shifts: added to the canvas point of every pixel, (B, T, S, H * W, 2), pixels; None: zero.
         outside: see `sample_canvas`.
 
     Returns:
@@ -126,7 +126,7 @@ def render(
 
 
 def composite(foreground: Tensor, background: Tensor) -> Tensor:
-    """Lay a premultiplied layer over sub-frames, in linear light.
+    """Composite a premultiplied layer over sub-frames, in linear light.
 
     Args:
         foreground: colour times alpha, then alpha: (B, 4, ...).
@@ -139,7 +139,7 @@ def composite(foreground: Tensor, background: Tensor) -> Tensor:
 
 
 def expose(subframes: Tensor) -> tuple[Tensor, Tensor]:
-    """Average what the open shutter sees; the sharp frame is what it sees at mid-exposure.
+    """Average what the open shutter sees. The sharp frame is the sub-frame at mid-exposure.
 
     Args:
         subframes: linear light, (B, C, T, S, H, W), S odd.

@@ -1,8 +1,8 @@
 """Camera motion: smooth random paths, recorded orientation logs, and their homographies.
 
-Time is counted in frame intervals, distances in pixels of the frame that is made. A path
-gives, for each moment, where the camera looks; a homography carries a pixel of that moment
-to the pixel of the reference picture that it sees. Points are (x, y), x to the right, y down.
+Time is in frame intervals, distances are in pixels of the rendered frame. A path says where the
+camera looks at each moment. A homography maps a pixel of that moment to the pixel of the reference
+image that it sees. Points are (x, y), x to the right, y down.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
 
     Args:
         frames: T.
-        samples: S a frame; odd, so that one lies at mid-exposure, the moment of the sharp frame.
-        duty: share of the frame interval for which the shutter is open, (B,), 0..1.
+        samples: S per frame; odd, so that one is at mid-exposure, the moment of the sharp frame.
+        duty: fraction of the frame interval for which the shutter is open, (B,), 0..1.
 
     Returns:
         (B, T, S) in frame intervals, 0 at mid-exposure of the middle of the clip.
@@ -40,8 +40,8 @@ def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
 
 
 def shutter_times(samples: int) -> Tensor:
-    """Middles of as many equal parts of an exposure of -0.5..0.5, (S,): as each stands for its
-    part, their mean is that of the whole. From end to end they would be those of a longer one.
+    """Midpoints of S equal parts of the exposure -0.5..0.5, (S,). Each stands for its part, so
+    their mean is that of the exposure. Samples from end to end would describe a longer exposure.
     """
     return (torch.arange(samples, dtype=torch.float32) - (samples - 1) / 2) / samples
 
@@ -55,18 +55,21 @@ def smooth_path(
     slowest: float = 0.02,
     fastest: float = 0.45,
 ) -> Tensor:
-    """Random band-limited path, zero at time 0: waves whose amplitude falls with frequency.
+    """Random band-limited path, zero at time 0: sine waves whose amplitude falls with frequency.
 
-    Hand tremor has about equal energy a band, so a wave of frequency f (cycles a frame
-    interval, log-uniform from slowest to fastest) gets an amplitude of 1/f.
+    Hand tremor has about equal energy in each octave, so a wave of frequency f (log-uniform from
+    slowest to fastest) gets an amplitude proportional to 1/f.
 
     Args:
         times: (B, ...) in frame intervals.
         dimensions: D independent coordinates.
         generator: on the CPU.
+        waves: number of waves for each coordinate.
+        slowest: lowest frequency, cycles per frame interval.
+        fastest: highest frequency, cycles per frame interval.
 
     Returns:
-        (B, ..., D); the scale is arbitrary, callers set it.
+        (B, ..., D); the scale is arbitrary and left to callers.
     """
     batch = times.shape[0]
     shape = (batch, waves, dimensions)
@@ -83,15 +86,15 @@ def smooth_path(
 
 
 def way_length(path: Tensor) -> Tensor:
-    """How long a path (B, T, S, D) at `shutter_times` is during an exposure, mean over the frames:
+    """Length of a path (B, T, S, D) at `shutter_times` over a whole exposure, mean over the frames:
     (B,).
     """
     return _whole(path.diff(dim=2).norm(dim=-1)).mean(dim=1)
 
 
 def _whole(steps: Tensor) -> Tensor:
-    """Length of a way of whose S parts the middles lie so far apart: (B, T, S - 1, ...) ->
-    (B, T, ...).
+    """Length of a path from the distances between the midpoints of its S parts:
+    (B, T, S - 1, ...) -> (B, T, ...).
     """
     count = steps.shape[2]
     return steps.sum(dim=2) * ((count + 1) / count)
@@ -109,14 +112,14 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
 def plane_homographies(
     rotation: Tensor, translation: Tensor, normal: Tensor, focal: Tensor, principal: Tensor
 ) -> Tensor:
-    """Homography K (R + t n') K^-1 of a camera that turns and moves before a plane.
+    """Homography K (R + t n') K^-1 of a camera that rotates and translates in front of a plane.
 
     Args:
         rotation: (B, ..., 3, 3).
         translation: (B, ..., 3) in units of the distance to the plane; z is forward.
         normal: of the plane, (B, 3); (0, 0, 1) faces the camera.
         focal: (B,) in pixels.
-        principal: where the optical axis meets the picture, (B, 2) in pixels.
+        principal: principal point, (B, 2) in pixels.
 
     Returns:
         (B, ..., 3, 3).
@@ -137,18 +140,20 @@ def transform_points(homographies: Tensor, points: Tensor) -> Tensor:
     """Apply homographies (..., 3, 3) to points (..., P, 2) -> (..., P, 2)."""
     lifted = torch.cat((points, torch.ones_like(points[..., :1])), dim=-1)
     mapped = lifted @ homographies.transpose(-1, -2)
-    # Behind the camera there is no picture; a small positive depth keeps numbers finite.
+    # Behind the camera there is no image; a small positive depth keeps numbers finite.
     return mapped[..., :2] / mapped[..., 2:].clamp_min(1e-3)
 
 
 def blur_length(homographies: Tensor, width: int, height: int) -> Tensor:
-    """Length of the way that a pixel travels while the shutter is open.
+    """Length of the path that a pixel travels while the shutter is open.
 
     Args:
         homographies: (B, T, S, 3, 3) of the S samples of each exposure, at `shutter_times`.
+        width: of the frames in pixels.
+        height: of the frames in pixels.
 
     Returns:
-        (B, T) in pixels, mean over a grid of points of the picture.
+        (B, T) in pixels, mean over a grid of points of the frame.
     """
     x = torch.linspace(-width / 2, width / 2, 5)
     y = torch.linspace(-height / 2, height / 2, 5)
@@ -162,7 +167,7 @@ class OrientationLog:
     """Recorded orientation of a hand-held camera.
 
     Attributes:
-        seconds: (n,) rising, float64.
+        seconds: (n,) increasing, float64.
         rotations: device to world, (n, 3, 3), float64.
     """
 
@@ -175,8 +180,8 @@ class OrientationLog:
         return float(self.seconds[-1] - self.seconds[0])
 
     def rotations_at(self, seconds: Tensor) -> Tensor:
-        """Orientation at any moments (...,), between samples by linear blending: at 200 Hz
-        they differ by less than a degree, where blending and slerp agree to 1e-5.
+        """Orientation at any moments (...,), interpolated linearly between samples. At 200 Hz
+        samples differ by less than a degree, where linear interpolation and slerp agree to 1e-5.
         """
         after = torch.searchsorted(self.seconds, seconds.contiguous()).clamp(
             1, len(self.seconds) - 1
@@ -192,7 +197,7 @@ _LOG_LINE = re.compile(r"^\s*(\d+)\s*,\s*(\d+)\s*,\s*\[([^\]]+)\]\s*$")
 def read_orientation_log(path: Path) -> OrientationLog:
     """Read a phone's log: lines `system ms, sensor ns, [9 numbers of a rotation matrix]`.
 
-    Other lines (start time, focal length) are passed over.
+    Other lines (start time, focal length) are ignored.
 
     Raises:
         InputError: the file cannot be read, or has fewer than two such lines.
@@ -223,20 +228,20 @@ def read_orientation_log(path: Path) -> OrientationLog:
     )
 
 
-# A phone's y points up and its z out of the screen; a picture's y points down, z forward.
+# A phone's y axis points up and its z out of the screen; an image's y points down, z forward.
 _PICTURE_AXES = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 
 
 def recorded_rotations(
     log: OrientationLog, times: Tensor, start: float, frame_interval: float
 ) -> Tensor:
-    """Rotations of a recorded hand, relative to time 0.
+    """Rotations of a recorded camera, relative to time 0.
 
     Args:
-        log: what was recorded.
+        log: the recording.
         times: (...,) in frame intervals.
-        start: seconds into the log that time 0 stands for.
-        frame_interval: seconds.
+        start: seconds into the log that correspond to time 0.
+        frame_interval: in seconds.
 
     Returns:
         (..., 3, 3), float32.

@@ -1,10 +1,10 @@
-"""What a training folder holds, found by its layout and loaded into memory as uint8.
+"""What a training folder holds, recognised by its layout and loaded into memory as uint8.
 
 DIR/**/blur + sharp ... sequences of blurry and sharp frames (layouts: data/pairs.py)
 DIR/**/clips/NAME/*.png a sharp clip, as a folder of frames in order
 DIR/**/*.mp4 ...        a sharp clip, as a video file (read with PyAV)
-DIR/**/*.jpg ...        all other pictures: sharp photographs, but for those in folders whose names
-                        say that they are blurred or shrunk
+DIR/**/*.jpg ...        all other images: sharp photographs, except in folders whose names
+                        say that they are blurred or downscaled
 """
 
 from __future__ import annotations
@@ -34,21 +34,20 @@ _Source = TypeVar("_Source")
 _Loaded = TypeVar("_Loaded")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
-# Whatever has to do with blur (GOPRO's blur_gamma, REDS's train_blur_comp, motion_blurred), but
-# not with its removal, which a set as a whole may be named after, unless it is its result.
+# Names about blur (GOPRO's blur_gamma, REDS's train_blur_comp, motion_blurred), but not about its
+# removal (a whole set may be named after deblurring), unless they are results of it.
 _BLURRED = re.compile("(?<!de)(?<!un)blur|deblurred")
-# BSD's RAW (mosaics), small frames of REDS (train_sharp_bicubic), DVD's clips without a truth,
-# crops made of any of these: found where their sharp side is not, their pictures must not pass for
-# sharp photographs.
+# BSD's RAW (mosaics), downscaled frames of REDS (train_sharp_bicubic), DVD's clips without ground
+# truth, crops of any of these. Without their sharp side these must not count as sharp photographs.
 _NOT_SHARP = ("*_bicubic", "lq", "input_crops", "sharp/raw", "qualitative_datasets")
-# Photographs may lie in an `input`, but not beside the truth.
+# Photographs may lie in a folder `input`, unless a ground truth lies beside it.
 _INPUTS = frozenset({"input", "inputs"})
 _TRUTHS = frozenset({"gt", "groundtruth", "ground_truth", "sharp", "target", "targets"})
 
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """Files found below one or more folders, by kind."""
+    """Files found below one or more folders, by kind. A clip is a video file or a folder."""
 
     photographs: tuple[Path, ...]
     clips: tuple[Path, ...]
@@ -56,11 +55,12 @@ class TrainingFiles:
 
 
 def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
-    """Sort what lies below the folders by kind, each once, in whichever of the folders it is found.
+    """Sort the files below the folders by kind. A file that is found in several folders counts
+    once.
 
     Raises:
-        InputError: a folder is missing, sides of a sequence differ, or nothing usable was found
-            (CombinedError: all that is wrong).
+        InputError: a folder is missing, the sides of a sequence differ, or nothing usable was found
+            (CombinedError: several of these).
     """
     mistakes = Mistakes()
     photographs: list[Path] = []
@@ -106,11 +106,11 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
 
 
 def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
-    """What tells the files below folders from others, wherever the folders lie: twelve digits that
-    stand for their names there, their sizes and their order.
+    """Twelve hexadecimal digits that identify the files by their names below the folders, sizes and
+    order, wherever the folders lie.
 
     Raises:
-        InputError: a file is gone.
+        InputError: a file no longer exists.
     """
     told = hashlib.sha256()
     pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
@@ -126,7 +126,7 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
 
 
 def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
-    """Folders of paired frames, those of layouts that are not trained on (blur_gamma) too."""
+    """Folders of paired frames, including layouts that are not trained on (blur_gamma)."""
     return {
         folder
         for pair in pairs_among(below, root, PAIR_LAYOUTS)
@@ -135,7 +135,7 @@ def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
 
 
 def _inputs_among(below: Sequence[Path]) -> set[Path]:
-    """Folders of what a network is given, as what it is to make of it lies beside them."""
+    """Folders of network inputs, recognised by the ground truth beside them."""
     beside = {path.parent for path in below if path.name.lower() in _TRUTHS}
     return {path for path in below if path.name.lower() in _INPUTS and path.parent in beside}
 
@@ -151,7 +151,7 @@ def _is_never_sharp(path: Path, root: Path, inputs: set[Path]) -> bool:
 
 
 def load_photograph(path: Path, longest_side: int) -> Tensor:
-    """A photograph, shrunk (area average) to the longest side: (3, H, W) uint8."""
+    """A photograph (3, H, W) uint8, downscaled (area average) to a longest side in pixels."""
     image = eight_bit(read_image(path))
     scale = longest_side / max(image.shape[-2:])
     return image if scale >= 1 else _shrink(image, scale)
@@ -172,6 +172,7 @@ class Shot:
         frames: (N, 3, H, W) uint8.
         forth: flow from each frame to the next, (N - 1, 2, H, W) float16, pixels.
         back: flow from each next frame back, likewise.
+        back: flow from each next frame back, same shape and dtype.
     """
 
     frames: Tensor
@@ -205,13 +206,13 @@ def _read_clip(path: Path) -> Iterator[Tensor]:
 def load_shots(
     path: Path, *, short_side: int = 384, most_frames: int = 128, fewest_frames: int = 7
 ) -> list[Shot]:
-    """Read a clip, shrink it (which also hides its compression), split it where motion cannot
-    be followed, and compute the flow both ways.
+    """Read a clip, downscale it (which also hides its compression), split it where motion cannot
+    be followed, and compute the flow in both directions.
 
     Args:
         path: video file, or folder of frames.
-        short_side: pixels after shrinking; smaller clips stay as they are.
-        most_frames: frames to keep, from the start of the clip.
+        short_side: pixels after downscaling; smaller clips are not resized.
+        most_frames: number of frames to keep, from the start of the clip.
         fewest_frames: shorter shots are dropped.
 
     Raises:
@@ -254,14 +255,14 @@ def load_shots(
 def load_all(
     load: Callable[[_Source], _Loaded], sources: Iterable[_Source], workers: int
 ) -> list[_Loaded]:
-    """Load from many files at once; OpenCV and PyAV let go of the interpreter while they decode.
+    """Load many files in parallel. OpenCV and PyAV release the GIL while they decode.
 
     Raises:
-        UnsmearError: a file cannot be loaded (CombinedError: each of them, in order).
+        UnsmearError: a file cannot be loaded (CombinedError: several files, in order).
     """
     mistakes = Mistakes()
     with ThreadPoolExecutor(max_workers=workers) as pool:
         jobs = [pool.submit(load, source) for source in sources]
         loaded = [mistakes.attempt(job.result) for job in jobs]
     mistakes.tell()
-    return cast(list[_Loaded], loaded)  # none is missing
+    return cast(list[_Loaded], loaded)  # None only for failures, and those were raised

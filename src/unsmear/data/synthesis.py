@@ -1,9 +1,9 @@
-"""Blurry and sharp clips made from sharp photographs and videos, on the device that trains.
+"""Blurry and sharp clips synthesised from sharp photographs and videos, on the training device.
 
-A virtual camera shakes before a photograph (or a video made continuous by optical flow), whose near
-parts may smear further than far ones, cut-out layers may move over it, the open shutter averages
-sub-frames in linear light, and the camera adds noise, rounding and compression; a video coder may
-follow. The sharp frame is what stood before the camera at mid-exposure.
+A virtual camera shakes in front of a photograph (or a video made continuous by optical flow). Near
+parts may blur more than far ones, and cut-out layers may move over the scene. The open shutter
+averages sub-frames in linear light, and the camera adds noise, rounding and compression. A video
+codec may follow. The sharp frame is the sub-frame at mid-exposure.
 """
 
 from __future__ import annotations
@@ -41,30 +41,33 @@ from unsmear.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
-    """What the virtual camera does. Shares are probabilities, lengths are pixels.
+    """What the virtual camera does. Shares are probabilities, lengths are in pixels.
 
     Attributes:
         blur_mean: mean of the exponential distribution of blur lengths.
-        blur_most: longest blur.
-        sharp_share: clips with a blur of less than a pixel, so that the network learns to
-            leave sharp frames alone.
-        relief_share: clips made from photographs whose near parts smear beside the rest
-            (`unsmear.data.relief`).
-        night_share: clips made from photographs that are dim, before which lamps shine
+        blur_most: maximum blur length.
+        sharp_share: clips with less than one pixel of blur, so that the network learns to leave
+            sharp frames alone.
+        relief_share: clips from photographs in which near parts blur more (`unsmear.data.relief`).
+        night_share: clips from photographs that are dim, with lamps in the scene
             (`unsmear.data.night`).
-        curve_share: clips exposed under a response curve other than that of sRGB
+        curve_share: clips whose camera has a response curve other than that of sRGB
             (`unsmear.data.light`).
-        bright_share: clips exposed for what is dark, so that what is bright is white.
-        object_share: clips with a layer that moves on its own.
-        video_share: clips made from video rather than photographs, where there is video.
-        recorded_share: clips shaken by a recorded log rather than a random path, where
-            there is a log.
-        half_share: clips made at half the size of the photograph (denser detail).
-        compressed_share: clips with the losses of JPEG.
-        coder_share: clips that go through a real video coder (`unsmear.data.coder`; needs PyAV),
-            on the CPU.
-        coarse_share: of those, clips that are coded more coarsely than most are.
-        noise_most: largest standard deviation of the read noise, of full scale, linear light.
+        bright_share: clips exposed for the shadows, with highlights clipped to white.
+        object_share: clips from photographs with a layer that moves on its own.
+        video_share: clips from videos, if there are also photographs.
+        recorded_share: clips shaken by a recorded log rather than along a random path, if there is
+            a log.
+        half_share: clips rendered at half the size of the photograph (denser detail).
+        compressed_share: clips with JPEG artefacts.
+        coder_share: clips encoded by a real video codec (`unsmear.data.coder`; needs PyAV), on
+            the CPU.
+        coarse_share: share of the encoded clips that are compressed more strongly than usual.
+        noise_most: maximum standard deviation of the read noise, as a fraction of full scale, in
+            linear light.
+
+    Raises:
+        ConfigError: a value is out of its range, or contradicts another.
     """
 
     blur_mean: float = 7.0
@@ -114,17 +117,18 @@ def draw_blur_lengths(config: SynthesisConfig, count: int, random: Generators) -
 
 
 class Synthesizer:
-    """Makes batches of blurry and sharp clips. Owns the sources, not the randomness.
+    """Synthesises batches of blurry and sharp clips. Owns the sources, not the random generators.
 
     Args:
         config: what the virtual camera does.
         photographs: each (3, H, W) uint8.
-        shots: sharp video with its flow; may be empty.
-        logs: recorded hands; may be empty.
+        shots: sharp videos with their flow; may be empty.
+        logs: recorded orientations; may be empty.
         device: where batches are made.
 
     Raises:
-        ConfigError: there is neither a photograph nor a shot, or there are no coders.
+        ConfigError: there is neither a photograph nor a shot, or clips are to be encoded and PyAV
+            is missing.
     """
 
     def __init__(
@@ -155,9 +159,9 @@ class Synthesizer:
             random: both generators, advanced.
 
         Returns:
-            Blurry and sharp, each (B, T, 3, H, W), sRGB 0..1; the blurry one in 8-bit steps,
-            where no video coder had it. Trails are known where a photograph was shaken, and size
-            is a multiple of a cell.
+            Blurry and sharp, each (B, T, 3, H, W), sRGB 0..1. Blurry frames are multiples of 1/255
+            unless a video codec follows. Trails are known for clips made from photographs, if
+            `size` is a multiple of a cell.
         """
         lengths = draw_blur_lengths(self.config, clips, random)
         from_shot = torch.tensor([self._takes_shot(frames, random) for _ in range(clips)])
@@ -165,7 +169,7 @@ class Synthesizer:
         parts: list[Clips] = []
         made = 0
         for make, share in ((self._from_photographs, ~from_shot), (self._from_shots, from_shot)):
-            # Short blurs need fewer samples: make them apart from the long ones.
+            # Short blurs need fewer samples, so they are rendered apart from long ones.
             ordered = lengths[share].sort().values
             groups = ordered.tensor_split(2) if len(ordered) > 1 else (ordered,)
             for group in filter(len, groups):
@@ -176,7 +180,7 @@ class Synthesizer:
         taken = turn_clips(Clips(*self._camera(*light.pair, curves, random), light.trails), random)
         if not self.config.coder_share:
             return taken
-        # After the turns: coders know what comes first, and see no more of their grid than anybody.
+        # After the turns: codecs code in time order and on a fixed block grid.
         codings = draw_codings(
             clips, self.config.coder_share, random, coarse=self.config.coarse_share
         )
@@ -194,15 +198,15 @@ class Synthesizer:
         return draw_motion(lengths, frames, size, self.logs, share, random, further)
 
     def _curves(self, count: int, random: Generators) -> ResponseCurves | None:
-        """Of each clip; None where all are sRGB: nothing is drawn then, and seeds give what they
-        gave.
+        """Response curves of the clips; None: all are sRGB. Then no random number is drawn, so
+        results for a given seed do not change.
         """
         share = self.config.curve_share
         return draw_curves(count, share, random) if share else None
 
     def _light(self, canvas: Tensor, curves: ResponseCurves | None, random: Generators) -> Tensor:
-        """To linear light, with a random exposure and white balance, and highlights that a
-        display cannot show: in linear light they smear into bright streaks. (B, ..., 3, P, P)
+        """Convert to linear light, with random exposure and white balance, and highlights beyond
+        the display range, which blur into bright streaks. (B, ..., 3, P, P)
         """
         count = len(canvas)
         inner = (slice(None),) + (None,) * (canvas.dim() - 4)
@@ -218,7 +222,7 @@ class Synthesizer:
         picture = self.photographs[random.index(len(self.photographs))]
         half = random.chance(self.config.half_share)
         places = random.uniform(0, 1, 2, 2).tolist()
-        # Skies teach nothing about blur: of two places take the one with more detail.
+        # Skies teach nothing about blur: of two crops take the one with more detail.
         return max((cut_canvas(picture, side, (y, x), half) for y, x in places), key=_detail)
 
     def _from_photographs(
@@ -229,7 +233,7 @@ class Synthesizer:
         curves: ResponseCurves | None,
         random: Generators,
     ) -> Clips:
-        """In linear light, B clips for B blur lengths."""
+        """B clips in linear light, for B blur lengths."""
         count, share = len(lengths), self.config.object_share
         moving = [index for index in range(count) if random.chance(share)]
         own_lengths = draw_blur_lengths(self.config, len(moving), random)
@@ -247,7 +251,7 @@ class Synthesizer:
         placed = motion.homographies.to(self.device)
         near = None if relief is None else relief.to(self.device).shifts(placed, size, size)
         subframes = render(canvas, placed, size, size, shifts=near)
-        # Fitted where the motion was drawn: few numbers.
+        # Fitted on the CPU, where the motion was drawn: these are few numbers.
         vectors = fit_trails(motion.homographies, size, size, relief).to(self.device)
         known = torch.ones_like(vectors[:, :, :1])
         if moving:
@@ -260,13 +264,13 @@ class Synthesizer:
         return Clips(*expose(subframes), Trails(vectors, known))
 
     def _depths(self, count: int, random: Generators) -> Tensor:
-        """How far the nearest parts of each clip smear beside the rest, in pixels, (count,)."""
+        """Additional blur of the nearest parts of each clip, in pixels, (count,)."""
         deep = random.uniform(0, 1, count) < self.config.relief_share
         return deep * draw_blur_lengths(self.config, count, random)
 
     def _dimming(self, count: int, random: Generators) -> Tensor:
-        """What is left of the light of each clip, (count,)."""
-        share = self.config.night_share  # without one nothing is drawn: seeds give what they gave
+        """Factor by which the light of each clip is dimmed, (count,)."""
+        share = self.config.night_share  # with 0 no random number is drawn: seeds keep their result
         return draw_dimming(count, share, random) if share else torch.ones(count)
 
     def _layer(
@@ -278,8 +282,8 @@ class Synthesizer:
         curves: ResponseCurves | None,
         random: Generators,
     ) -> tuple[Tensor, Tensor]:
-        """Cut-outs with a motion of their own, which smears them by lengths (n,), premultiplied:
-        (n, 4, T, S, H, W); and their homographies (n, T, S, 3, 3).
+        """Premultiplied cut-outs (n, 4, T, S, H, W) that blur by lengths (n,) in a motion of their
+        own, and their homographies (n, T, S, 3, 3).
         """
         own = draw_ways(motion.times[moving], lengths, size, random)
         homographies = own @ motion.homographies[moving]
@@ -305,8 +309,8 @@ class Synthesizer:
         curves: ResponseCurves | None,
         random: Generators,
     ) -> Clips:
-        """As `_from_photographs`, over video made continuous by its flow. The camera shakes
-        less here: the video brings motion of its own.
+        """As `_from_photographs`, for videos made continuous by their flow. The camera shakes less
+        here, because the video has motion of its own.
         """
         count = len(lengths)
         motion = self._motion(0.6 * lengths, frames, size, random)
@@ -327,11 +331,11 @@ class Synthesizer:
         homographies, times = motion.homographies.to(self.device), motion.times.to(self.device)
         points = frame_points(homographies, size, size)  # (B, T, S, HW, 2)
         middle = times.shape[2] // 2
-        # Time since the frame at mid-exposure, in frame intervals: -0.5..0.5.
+        # Time since mid-exposure, in frame intervals: -0.5..0.5.
         since = times - times[:, :, middle : middle + 1]
 
         def half_exposure(samples: slice, gap: int, offset: float) -> Tensor:
-            """Sub-frames that lie between frame t + gap - 1 and t + gap of each T."""
+            """Sub-frames between frames t + gap - 1 and t + gap, for each of the T frames t."""
             pick = slice(gap, gap + frames)
             following = slice(gap + 1, gap + 1 + frames)
             values = between(
@@ -345,16 +349,16 @@ class Synthesizer:
         before = half_exposure(slice(0, middle), 0, 1.0)
         after = half_exposure(slice(middle, None), 1, 0.0)
         subframes = torch.cat((before, after), dim=3).unflatten(-1, (size, size))
-        return unknown_clips(*expose(subframes))  # what the video moves by is known but roughly
+        return unknown_clips(*expose(subframes))  # the video's own motion is known only roughly
 
     def _camera(
         self, blurry: Tensor, sharp: Tensor, curves: ResponseCurves | None, random: Generators
     ) -> tuple[Tensor, Tensor]:
-        """Linear light -> what a file holds: noise, the response curve, compression, 8 bits. The
-        sharp frame gets none of these but the curve.
+        """Linear light -> what a file holds: noise, response curve, JPEG artefacts, 8 bits. The
+        sharp frame gets only the curve.
         """
         count = len(blurry)
-        level = random.uniform(0, 1, count) ** 2  # most cameras have light enough
+        level = random.uniform(0, 1, count) ** 2  # most clips have enough light
         read = self.config.noise_most * level * random.uniform(0.3, 1, count)
         shot = self.config.noise_most * level * random.uniform(0, 0.08, count)
         clipped = blurry.clamp(0, 1)
@@ -375,8 +379,8 @@ def _detail(canvas: Tensor) -> float:
 
 
 def _canvas_side(homographies: Tensor, size: int) -> int:
-    """Side of the canvas that holds all that the cameras see, at most three frames wide; even as
-    the frame's or odd as it, so that a camera at rest sees pixels, not what lies between them.
+    """Side of a canvas that holds everything the cameras see, at most three frames wide. Its parity
+    is that of the frame, so that a camera at rest sees whole pixels, not points between them.
     """
     corner = (size - 1) / 2
     corners = torch.tensor([[x, y] for x in (-corner, corner) for y in (-corner, corner)])

@@ -1,8 +1,8 @@
-"""The trail of blur that synthesis left at each place, which `unsmear.models.trails` learns to see.
+"""Ground-truth trails of synthesised blur, which `unsmear.models.trails` learns to estimate.
 
-A pixel p that is exposed from t = -1/2 to 1/2 sees, of the frame at mid-exposure, what lies at
-p + d(t). Its trail is the straight part of that way: the v for which v * t fits d(t) best. The
-picture itself travels by -v meanwhile; blur by v and by -v is the same, so the sign means nothing.
+A pixel p that is exposed from t = -1/2 to 1/2 sees the point p + d(t) of the frame at mid-exposure.
+Its trail is the linear part of this path: the v for which v * t fits d(t) best. Meanwhile the image
+itself moves by -v. Blur by v and by -v is the same, so the sign has no meaning.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from unsmear.data.render import cell_centres
 from unsmear.data.shake import shutter_times, transform_points
 from unsmear.models.trails import CELL
 
-# Of a moving layer over a cell: below it only the background counts, above one minus it the layer.
+# Coverage of a cell by a moving layer. Below this only the background counts; above 1 minus this
+# only the layer.
 _HARDLY = 0.1
 
 
 class Trails(NamedTuple):
-    """Trails of clips, one a cell of `unsmear.models.trails.CELL` pixels, from the top left; the
-    last row and column may reach beyond the frame.
+    """Trails of clips, one for each cell of `unsmear.models.trails.CELL` pixels, counted from the
+    top left. The last row and column may reach beyond the frame.
 
     Attributes:
         vectors: (x, y) in pixels of the frame, (B, T, 2, h, w) with h = ceil(H / CELL).
-        known: 1 where they are known, 0 elsewhere, (B, T, 1, h, w).
+        known: 1 where the trail is known, 0 elsewhere, (B, T, 1, h, w).
     """
 
     vectors: Tensor
@@ -38,14 +39,14 @@ class Trails(NamedTuple):
 def fit_trails(
     homographies: Tensor, height: int, width: int, relief: Relief | None = None
 ) -> Tensor:
-    """Trails at the centres of the cells of a frame.
+    """Trails at the centres of a frame's cells.
 
     Args:
-        homographies: frame pixels to canvas pixels, both from the centre, (B, T, S, 3, 3): S
-            moments at `shutter_times`, the middle one at mid-exposure.
+        homographies: frame pixels to canvas pixels, both measured from the centre,
+            (B, T, S, 3, 3): S moments at `shutter_times`, the middle one at mid-exposure.
         height: H of the frame in pixels.
         width: W of the frame in pixels.
-        relief: of the canvas, where it is no plane.
+        relief: of the canvas. None: the canvas is a plane.
 
     Returns:
         (B, T, 2, h, w), (x, y) in pixels.
@@ -68,23 +69,23 @@ def fit_trails(
         places = transform_points(from_canvas, relief.flattened(seen, middle))
     ways = places - centres
     times = shutter_times(samples).to(homographies.device)
-    # Least squares in t. Over a symmetric exposure t and t^2 are orthogonal, so that a bend of the
-    # way changes nothing.
+    # Least squares in t. Over a symmetric exposure, t and t^2 are orthogonal, so the curvature of
+    # the path has no effect.
     slopes = torch.einsum("s,btspc->btcp", times / times.square().sum(), ways)
     return slopes.unflatten(-1, cells.shape[:2])
 
 
 def trails_under_layer(camera: Tensor, layer: Tensor, alpha: Tensor) -> Trails:
-    """Trails of clips over which a layer moves on its own: the layer's where it lies all through
-    the exposure, the camera's where it never does, unknown where both are seen.
+    """Trails of clips over which a layer moves on its own. They are the layer's where it covers the
+    cell throughout the exposure, the camera's where it never does, and unknown in between.
 
     Args:
-        camera: trails of what lies behind, (B, T, 2, h, w).
-        layer: those of the layer, likewise.
+        camera: trails of the background, (B, T, 2, h, w).
+        layer: trails of the layer, same shape.
         alpha: of the layer, 0..1, (B, T, S, H, W).
     """
     least, most = alpha.amin(dim=2), alpha.amax(dim=2)  # (B, T, H, W)
-    # Cells beyond the frame are the mean of what lies within.
+    # Cells that reach beyond the frame: mean over the part inside.
     always, ever = (functional.avg_pool2d(side, CELL, ceil_mode=True) for side in (least, most))
     covered = (always > 1 - _HARDLY).unsqueeze(2)
     free = (ever < _HARDLY).unsqueeze(2)
@@ -92,9 +93,7 @@ def trails_under_layer(camera: Tensor, layer: Tensor, alpha: Tensor) -> Trails:
 
 
 def unknown_trails(clips: Tensor) -> Trails:
-    """Zeros, for clips (B, T, 3, H, W) of which nobody knows how they were blurred; on their
-    device.
-    """
+    """Zero trails, marked unknown, for clips (B, T, 3, H, W). On the device of the clips."""
     count, frames, _, height, width = clips.shape
     h, w = -(-height // CELL), -(-width // CELL)
     vectors = torch.zeros(count, frames, 2, h, w, device=clips.device)
