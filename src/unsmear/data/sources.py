@@ -171,7 +171,6 @@ class Shot:
     Attributes:
         frames: (N, 3, H, W) uint8.
         forth: flow from each frame to the next, (N - 1, 2, H, W) float16, pixels.
-        back: flow from each next frame back, likewise.
         back: flow from each next frame back, same shape and dtype.
     """
 

@@ -1,4 +1,4 @@
-"""Where batches come from: synthesis, recorded pairs, or both."""
+"""Sources of batches: synthesis, recorded pairs, or both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from unsmear.models.zoo import find_entry
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.video.images import unit_from_integer
 
-_LONGEST_SIDE = 1280  # of photographs in memory
+_LONGEST_SIDE = 1280  # pixels, of photographs in memory
 
 
 class Batches:
@@ -40,10 +40,10 @@ class Batches:
 
     Args:
         config: what to draw.
-        files: found training data.
+        files: training data.
         shake_logs: recorded orientation logs, may be empty.
         device: where batches are made.
-        workers: threads that load, and that decode recorded frames.
+        workers: number of threads that load files and decode recorded frames.
 
     Raises:
         InputError: a file cannot be read, or all clips are too short to train on and there is
@@ -88,14 +88,14 @@ class Batches:
         )
 
     def reseeded(self, seed: int) -> Batches:
-        """The same sources, drawn from with other random numbers."""
+        """The same sources with another seed."""
         twin = copy.copy(self)
         twin._config = dataclasses.replace(self._config, seed=seed)
         return twin
 
     def packed(self) -> PackedBatches:
-        """They in a form that can be sent to other processes. What they hold goes into shared
-        memory, from where these too have it then.
+        """A form that can be sent to other processes. The sources move into shared memory, which
+        these batches use too from then on.
         """
         twin = copy.copy(self)
         twin._synthesizer, synthesizer = None, self._synthesizer
@@ -115,9 +115,9 @@ class Batches:
             shards: which of the config's shards; default: all.
 
         Returns:
-            Blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1, the trails of their
-            blur, and the motion where the network looks at it or a teacher may, on the device; B
-            is the stage's clips, or the wanted shards' part of them.
+            On the device: blurry and sharp clips, each (B, T, 3, crop, crop), sRGB 0..1; the trails
+            of their blur; and the motion, if the network or a teacher may need it. B is the stage's
+            clips, or the wanted shards' part of them.
         """
         stage, seed = self._config.stage_at(step), self._config.seed
         wanted = range(self._config.shards) if shards is None else shards
@@ -126,7 +126,7 @@ class Batches:
             for shard in wanted
         ]
         clips = join_clips(parts)
-        # Here rather than in the network: OpenCV works on the host, for which a GPU had to wait.
+        # Here rather than in the network: OpenCV runs on the host, and a GPU would wait for it.
         return clips._replace(motion=clip_motion(clips.blurry)) if self._measures_motion else clips
 
     def _shard(self, stage: Stage, random: Generators) -> Clips:
@@ -134,8 +134,8 @@ class Batches:
         if self._synthesizer is None or (self._pairs and random.chance(self._config.pair_share)):
             return self._recorded(clips, stage, random)
         made = self._synthesizer.batch(clips, stage.frames, stage.crop, random)
-        # Long blurs come late, and videos last; drafts are of the last ones (`drafts.py`). Where
-        # there are none nothing is drawn: seeds give what they gave.
+        # The synthesizer puts long blurs and videos last, and drafts are made of the last clips
+        # (`drafts.py`). Without drafts no random number is drawn: seeds keep their result.
         return shuffle_clips(made, random) if self._config.refine_share else made
 
     def _recorded(self, count: int, stage: Stage, random: Generators) -> Clips:
@@ -160,13 +160,13 @@ class Batches:
 
 @dataclass(frozen=True)
 class PackedBatches:
-    """`Batches` on their way to another process.
+    """`Batches` in a form that can be sent to another process.
 
     Attributes:
-        batches: without sources to synthesise from.
-        photographs: these sources, where there are any.
-        shots: likewise.
-        logs: likewise.
+        batches: without the sources of synthesis.
+        photographs: sources of synthesis, if any.
+        shots: same.
+        logs: same.
     """
 
     batches: Batches
@@ -175,7 +175,7 @@ class PackedBatches:
     logs: Sequence[OrientationLog] = ()
 
     def unpacked(self, device: torch.device) -> Batches:
-        """They themselves, on a device; on a CPU they share the memory of the packed ones."""
+        """The batches, on a device; on a CPU they use the packed memory."""
         twin = copy.copy(self.batches)
         twin._device = device
         if self.photographs is not None and self.shots is not None:
@@ -190,7 +190,7 @@ class PackedBatches:
 
 
 def check_length(pair: PairedSequence, frames: int) -> None:
-    """Raise InputError where a sequence has fewer frames than a clip is to have."""
+    """Raise InputError if a sequence has fewer frames than a training clip."""
     if len(pair.blurry) < frames:
         raise InputError(
             f"sequence '{pair.name}' has {len(pair.blurry)} frames, but training needs {frames}: "
@@ -199,7 +199,7 @@ def check_length(pair: PairedSequence, frames: int) -> None:
 
 
 def check_size(pair: PairedSequence, blurry: Tensor, sharp: Tensor, crop: int) -> None:
-    """Raise InputError where frames (..., H, W) of both sides differ, or hold no crop."""
+    """Raise InputError if blurry and sharp frames (..., H, W) differ in size or are too small."""
     height, width = blurry.shape[-2:]
     if blurry.shape != sharp.shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""One run a folder: two would write over each other's state and weights."""
+"""One run per folder: two would overwrite each other's state and weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout  # which torch needs too
+from filelock import FileLock, Timeout  # a dependency of torch too
 
 from unsmear.errors import OutputError, cannot_write, writing
 
@@ -15,11 +15,11 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made, and removed again if nothing came of it.
-    Where the file system knows no locks, as on some clusters, nobody is kept out.
+    """Lock a folder against other runs. It is created, and removed again if it stays empty. On file
+    systems without locks, as on some clusters, nothing is locked.
 
     Raises:
-        OutputError: another run is at work there, or the disk or its rights say no.
+        OutputError: another run uses the folder, or it cannot be written to.
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -33,11 +33,11 @@ def claimed(out: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(out, error) from None
     except NotImplementedError:
-        pass  # the file system knows no locks
+        pass  # the file system has no locks
     try:
         yield
     finally:
-        # Gone before it is released: whoever comes next must not hold what others cannot find.
+        # Unlinked before it is released: otherwise the next run could lock a file that is gone.
         with contextlib.suppress(OSError):
             (out / _LOCK).unlink()
         lock.release()

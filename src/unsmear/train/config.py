@@ -1,4 +1,4 @@
-"""How a network is trained, and the presets that ship."""
+"""Configuration of training, and the presets."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ _MOST_SHARDS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of training with one shape of batch.
+    """A part of training with one batch shape.
 
     Attributes:
         steps: optimiser steps.
-        clips: B, clips a batch, of all processes together.
-        frames: T, frames a clip; each is restored with the whole clip as its window.
+        clips: B, clips per batch, over all processes.
+        frames: T, frames per clip; each is restored with the whole clip as its window.
         crop: H and W in pixels.
+
+    Raises:
+        ConfigError: a value is too small.
     """
 
     steps: int
@@ -47,14 +50,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides what training does, but for the data and the device.
+    """Everything that decides the result of training, except the data and the device.
 
     Attributes:
         model: row of the zoo to train.
-        stages: one after the other; full frames differ from crops in what the attention sees,
-            so the last stage has the largest crop.
+        stages: one after the other. In larger crops the attention sees more, as in full frames, so
+            the last stage has the largest crop.
         optimizer: `adam`, or `muon` for hidden convolutions (and Adam for the rest).
-        learning_rate: at its peak.
+        learning_rate: peak value.
         schedule: `cosine` (to 1 % at the end) or `halving` (the paper's).
         warmup: steps of linear rise at the start.
         halve_every: steps, for `halving`.
@@ -62,28 +65,31 @@ class TrainConfig:
         frequency_weight: of `unsmear.train.losses.frequency`, added to the loss.
         trail_weight: of `unsmear.train.losses.trail_loss`, added to the loss of networks that
             follow trails.
-        teacher: whose results are learned from beside the truth, see `unsmear.train.teaching`;
-            empty: nobody's.
-        teacher_weight: of the loss against these, added to that against the truth.
-        clip_norm: largest norm of the gradient.
-        ema_decay: of the moving average of the weights, which is what gets validated and saved.
-        shards: equal parts that a batch is drawn in, each from random numbers of its own. Up to
-            as many processes can share the work; the result does not depend on how many do.
-        pair_share: shards that are recorded pairs rather than synthesis, where there are both.
-        refine_share: clips of a batch whose frames see their neighbours as the network restores
-            them, which is what it sees when it goes over its own results again; for networks that
-            align neighbours.
-        precision: `auto` is bfloat16 on a GPU that has it, float32 elsewhere.
-        compile: `graph` has steps recorded as CUDA graphs and replayed, see
-            `unsmear.train.stepper`, which `auto` means on a CUDA GPU, and `off` elsewhere. `on` has
-            the network compiled by torch.compile, for long runs: with `pro` more than 90 s passed
-            before the first step, on an H200 (on a CPU a step of `plain` took 0.24 s rather than
-            0.21). Only rounding depends on it.
+        teacher: identity of the network whose results are learned from too, see
+            `unsmear.train.teaching`; empty: none.
+        teacher_weight: of the loss against the teacher's results, added to that against the truth.
+        clip_norm: maximum norm of the gradient.
+        ema_decay: of the moving average of the weights, which is validated and saved.
+        shards: number of equal parts of a batch, each drawn with its own random generators. As many
+            processes can share the work; the result does not depend on their number.
+        pair_share: probability that a shard consists of recorded pairs rather than synthesised
+            clips, if there are both.
+        refine_share: share of the clips of a batch whose frames see restored neighbours, as in
+            refinement; for networks that align neighbours.
+        precision: of the convolutions. `auto`: bfloat16 on a GPU that has it, float32 elsewhere.
+        compile: `graph`: steps are recorded as CUDA graphs and replayed, see
+            `unsmear.train.stepper`. `auto`: `graph` on a CUDA GPU, `off` elsewhere. `on`:
+            torch.compile, for long runs: with `pro` on an H200 the first step came after more than
+            90 s (on a CPU a step of `plain` took 0.24 s rather than 0.21). The choice affects only
+            rounding.
         seed: of initial weights and data.
         log_every: steps.
         validate_every: steps.
         checkpoint_every: steps.
         synthesis: what the virtual camera does.
+
+    Raises:
+        ConfigError: a value is out of its range, or contradicts another.
     """
 
     model: str
@@ -187,7 +193,11 @@ class TrainConfig:
         return self.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def scaled_to(self, steps: int) -> TrainConfig:
-        """The same with another number of steps, stages and schedule in proportion."""
+        """The same with another number of steps; stages and schedule are scaled in proportion.
+
+        Raises:
+            ConfigError: there are fewer steps than stages.
+        """
         if steps < len(self.stages):
             raise ConfigError(
                 f"steps is {steps}: must be at least {len(self.stages)}, one for each stage"
@@ -211,13 +221,13 @@ class TrainConfig:
         """The same with other batches in all stages.
 
         Args:
-            clips: a batch, of all processes together; drawn in as many equal parts as up to eight
-                processes can share. None: as before.
-            frames: a clip; None: as before.
-            crop: pixels of a side; None: as before.
+            clips: per batch, over all processes. The number of shards becomes the greatest common
+                divisor of it and 8. None: unchanged.
+            frames: per clip; None: unchanged.
+            crop: side in pixels; None: unchanged.
 
         Raises:
-            ConfigError: clips or frames are below 1, or crop below 16.
+            ConfigError: clips or frames are below 1, or crop is below 16.
         """
         wanted = {"clips": clips, "frames": frames, "crop": crop}
         changes = {name: n for name, n in wanted.items() if n is not None}
@@ -231,8 +241,8 @@ class TrainConfig:
 
 
 def check_crops(config: TrainConfig, network: NetworkConfig, name: str) -> None:
-    """Raise ConfigError where a network, of a name, follows trails, and turned crops would have
-    their cells elsewhere, so that it would learn from none.
+    """Raise ConfigError if a network follows trails and crops are not multiples of a cell: then all
+    trails of turned crops would be unknown. `name` is the network's name for the error.
     """
     for stage in config.stages:
         if network.trail_levels and stage.crop % CELL:
@@ -242,8 +252,7 @@ def check_crops(config: TrainConfig, network: NetworkConfig, name: str) -> None:
             )
 
 
-# Two hours of a small CPU: small crops first, wide ones at the end. Where there is a GPU,
-# ask for more steps.
+# Two hours on a small CPU: small crops first, larger ones at the end. On a GPU, ask for more steps.
 _PLAIN = TrainConfig(
     model="plain",
     stages=(
@@ -253,18 +262,18 @@ _PLAIN = TrainConfig(
     optimizer="muon",
     learning_rate=6e-4,
     warmup=100,
-    # In 150 steps from weights that Charbonnier alone had brought to a halt, its sum with
-    # the squared error gained 0.05 dB more on frames below 24 dB.
+    # In 150 steps from weights that had converged with Charbonnier alone, its sum with the squared
+    # error gained 0.05 dB more on frames below 24 dB.
     loss="charbonnier_mse",
-    # Muon takes full steps along its momentum, so that one unclipped spike leads it astray
-    # for tens of steps.
+    # Muon takes full steps along its momentum, so one unclipped spike drives it off for tens of
+    # steps.
     clip_norm=0.1,
     shards=2,
     validate_every=750,
     synthesis=SynthesisConfig(blur_mean=10.0, blur_most=32.0, sharp_share=0.1, half_share=0.7),
 )
-# Fewer but larger crops: where a crop is not much larger than a trail is long, neighbouring frames
-# hardly show the same.
+# Fewer but larger crops: in a crop not much larger than a trail, neighbouring frames hardly show
+# the same content.
 _TRAIL = dataclasses.replace(
     _PLAIN,
     model="trail",
@@ -273,14 +282,14 @@ _TRAIL = dataclasses.replace(
         Stage(steps=1_200, clips=4, frames=4, crop=256),
     ),
     shards=4,
-    # What people have went through a coder, which took the noise that a network else learns to gain
-    # from, and left blocks. What is near smears further than what is far. And where it is dark,
-    # lamps leave streaks.
+    # Real clips went through a codec, which removed the noise that a network would otherwise learn
+    # to use, and left block artefacts. Near parts blur more than far ones. At night lamps leave
+    # streaks.
     synthesis=dataclasses.replace(
         _PLAIN.synthesis, coder_share=0.4, relief_share=0.4, night_share=0.15
     ),
 )
-# More frames a clip: of the first and of the last the network sees but one neighbour.
+# More frames per clip: the first and the last frame have only one neighbour.
 _ALIGN = dataclasses.replace(
     _TRAIL,
     model="align",
@@ -290,7 +299,8 @@ PRESETS: dict[str, TrainConfig] = {
     "plain": _PLAIN,
     "trail": _TRAIL,
     "align": _ALIGN,
-    # Each starts from the larger one: `plus` from `pro`, `core` from `plus`, `lite` from `core`.
+    # Each starts from the next larger one: `plus` from `pro`, `core` from `plus`, `lite` from
+    # `core`.
     "plus": dataclasses.replace(_ALIGN, model="plus", learning_rate=4e-4),
     "core": dataclasses.replace(_ALIGN, model="core", learning_rate=5e-4),
     "lite": dataclasses.replace(_ALIGN, model="lite", learning_rate=6e-4),
@@ -306,7 +316,7 @@ PRESETS: dict[str, TrainConfig] = {
         loss="l1",
         shards=8,
     ),
-    # The same network by the recipe that served the others: synthesis, Muon, hours, not weeks.
+    # The same network with the recipe of the others: synthesis, Muon, hours instead of weeks.
     "paper-quick": dataclasses.replace(
         _PLAIN,
         model="paper",
@@ -318,8 +328,8 @@ PRESETS: dict[str, TrainConfig] = {
         shards=6,  # for one, two, three or six processes
         synthesis=_TRAIL.synthesis,
     ),
-    # For GPUs: what served `trail`, with more and longer clips, and a lower rate, as more blocks
-    # move at once: from random weights 8e-4 led it astray within 300 steps.
+    # For GPUs: the recipe of `trail` with more and longer clips, and a lower rate, since more
+    # blocks change at once: from random weights, training at 8e-4 diverged within 300 steps.
     "pro": TrainConfig(
         model="pro",
         stages=(
@@ -343,7 +353,7 @@ def preset(name: str) -> TrainConfig:
     """A preset by name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no preset has that name.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset '{name}': must be one of {', '.join(sorted(PRESETS))}")

@@ -1,10 +1,10 @@
 """Networks trained side by side on the same batches, each measured after equal steps and after
 equal time.
 
-The learning rate is constant after its rise, and the moving average of the weights is what gets
-measured: so one run can be measured twice, and no network is favoured by a schedule's end. All
-learn in turn from each batch. Time is that of learning alone; on a CPU it is the processor's, so
-that other work on the machine does not count.
+The learning rate is constant after the warm-up, and the moving average of the weights is measured.
+So one run can be measured twice, and no network is favoured by the end of a schedule. All networks
+learn from each batch in turn. Time is training time only; on a CPU it is processor time, so other
+work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ from unsmear.train.optimizers import build_optimizers
 from unsmear.train.prefetch import Draws
 from unsmear.train.stepper import half_precision
 
-FULL_RUN = 100_000  # steps; below, the record says that the run is a reduced one
+FULL_RUN = 100_000  # steps; with fewer, the record calls the run a reduced one
 
 
 @dataclass
 class Learner:
-    """One network from one seed; a `DeblurNetwork` with the window that it is measured with."""
+    """One network trained from one seed. `window`: what a `DeblurNetwork` is measured with."""
 
     label: str
     network: nn.Module
@@ -83,16 +83,16 @@ class Learner:
         device: torch.device,
         window: int | None = None,
     ) -> Learner:
-        """Fresh weights from the plan's seed."""
+        """Random weights from the plan's seed."""
         torch.manual_seed(plan.seed)
         network = build().to(device)
         for parameter in network.parameters():
-            if parameter.dim() == 4:  # 3-D kernels have no such layout
+            if parameter.dim() == 4:  # 3-D kernels have no channels_last layout
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return cls(label, network, plan, device, window)
 
     def learn(self, clips: Clips) -> None:
-        """Take one step."""
+        """Take one training step."""
         began = self._clock()
         rate = self.plan.learning_rate * min((self.step + 1) / max(self.plan.warmup, 1), 1)
         for optimizer in self.optimizers:
@@ -107,8 +107,8 @@ class Learner:
             for optimizer in self.optimizers:
                 optimizer.step()
         self.step += 1
-        # Each step weighs as its number squared (Shamir and Zhang 2013): most of the run counts,
-        # which a constant rate needs, and its beginning hardly.
+        # Step t has weight t^2 in the average (Shamir and Zhang 2013): most of the run counts, as a
+        # constant rate needs, and its beginning hardly does.
         share = max(3 / (2 + self.step), 1 - self.plan.ema_decay)
         with torch.no_grad():
             pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
@@ -117,7 +117,7 @@ class Learner:
         self.seconds += self._clock() - began
 
     def record(self, limit: Limit, judge: Judge) -> None:
-        """Measure the moving average."""
+        """Measure the moving average, and keep the result in `runs`."""
         score = judge.score(self.average, self.window)
         self.runs.append(
             Run(
@@ -151,15 +151,15 @@ def run_contest(
     seconds: float | None,
     first_step: int = 0,
 ) -> None:
-    """Let all learn in turn from each batch, until each has been measured at both limits.
+    """Train all learners in turn on each batch, until each has been measured at both limits.
 
     Args:
-        learners: who take part.
-        batches: what they learn from.
+        learners: networks that take part.
+        batches: training data.
         judge: measures them.
-        steps: first limit; None: none of its kind.
-        seconds: second limit, of learning.
-        first_step: of the batches.
+        steps: first limit; None: no such limit.
+        seconds: second limit, of training time; None: no such limit.
+        first_step: first step of the batches.
     """
 
     def wanted(learner: Learner) -> list[Limit]:
@@ -183,8 +183,8 @@ def run_contest(
 
 
 def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: str) -> int:
-    """Memory that a step of training takes beyond network and batch; call it in a process of its
-    own.
+    """Memory that a training step takes beyond the network and the batch, in bytes. To be called in
+    a process of its own.
     """
     torch.set_num_threads(1)
     device = torch.device(device_name)
@@ -195,7 +195,7 @@ def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: s
         clips = torch.rand(2, stage.clips, stage.frames, 3, crop, crop, device=device)
         learner.learn(unknown_clips(clips[0], clips[1]))
 
-    step(32)  # libraries loaded, state of the optimisers there
+    step(32)  # loads libraries, allocates the optimisers' state
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -205,7 +205,7 @@ def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: s
 
 
 def note_of(learners: Sequence[Learner], device: torch.device) -> str:
-    """How far the runs went, so that nobody takes the start of training for its end."""
+    """How long the runs were, so that nobody takes the start of training for its end."""
     steps, most = [one.step for one in learners], max(one.seconds for one in learners)
     far = (
         f"each technique and seed learned for {min(steps):,} to {max(steps):,} steps, "
@@ -222,7 +222,7 @@ def note_of(learners: Sequence[Learner], device: torch.device) -> str:
 def measured_row(
     label: str, learners: Sequence[Learner], *, macs: int, own_macs: int, blocks: int, peak: int
 ) -> Row:
-    """The row of one network, from the learners that have its label."""
+    """The row of one network, from the learners with its label."""
     own = [learner for learner in learners if learner.label == label]
     return Row(
         label=label,
@@ -237,7 +237,9 @@ def measured_row(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Those that all contests have; the command line, parsed, with `seconds` beside `minutes`."""
+    """Add the arguments that all contests share, and parse the command line. Returns the arguments,
+    with `seconds` beside `minutes`.
+    """
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
@@ -265,7 +267,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
-    """The preset `plain` with the wanted shape of batches, without a schedule's end."""
+    """The preset `plain` with the wanted batches and a constant learning rate."""
     stage = Stage(steps=10**9, clips=arguments.clips, frames=arguments.frames, crop=arguments.crop)
     return dataclasses.replace(
         preset("plain"),
@@ -281,10 +283,10 @@ def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
 def check_contest(
     arguments: argparse.Namespace,
 ) -> tuple[list[TrainConfig], TrainingFiles, list[PairedSequence]]:
-    """The plan of each seed, what to learn from and what to measure on.
+    """The plan of each seed, the training files and the validation sequences.
 
     Raises:
-        UnsmearError: something is wrong (CombinedError: all that is).
+        UnsmearError: something is wrong (CombinedError: several things).
     """
     mistakes = Mistakes()
     for name in ("steps", "threads", "fresh", "ssim_every"):
@@ -311,7 +313,7 @@ def check_contest(
 def settings_of(
     arguments: argparse.Namespace, plan: TrainConfig, batches: Batches, measures: Measures
 ) -> dict[str, str | int | float]:
-    """Of training and measuring, for readers."""
+    """Settings of training and measurement, for readers of the record."""
     frames = sum(len(sequence.sharp) for sequence in measures.sequences)
     fresh = sum(len(gains(blurry, blurry, sharp)) for blurry, sharp in measures.fresh)
     return {
@@ -334,18 +336,19 @@ def hold_contest(
     settings: Mapping[str, str | int | float],
     words: Words = FUSION_WORDS,
 ) -> ComparisonRecord:
-    """Train from each seed, measure, and write the record after each, since a run may be long.
+    """Train from each seed, measure, and write the record after each seed, since a run may be long.
 
     Args:
         arguments: of `add_arguments`, and a title.
-        builds: networks by label; they must be picklable, since memory is measured elsewhere.
-        compete: trains all of them from a plan's seed.
-        row: makes a row of a label, its peak of memory and all learners.
+        builds: functions that build the networks, by label; picklable, since memory is measured in
+            another process.
+        compete: trains all networks from the seed of a plan.
+        row: makes the row of a label from its peak memory and all learners.
         settings: to record beside those of `settings_of`.
-        words: what the record's tables speak of.
+        words: wording of the record's tables.
 
     Raises:
-        UnsmearError: something is wrong, said before anything is trained.
+        UnsmearError: something is wrong. Arguments and files are checked before training starts.
     """
     plans, files, pairs = check_contest(arguments)
     keep_freed_memory()

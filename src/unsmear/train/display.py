@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, lines in a log file, the data it is fed."""
+"""What users see of a run: a progress bar or log lines, and a contact sheet of the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrainDisplay:
     """Shows reports on a console. Use as a context manager.
 
     Args:
-        console: where to.
+        console: to print on.
         steps: of the whole run.
     """
 
@@ -33,7 +33,7 @@ class TrainDisplay:
         self._task = self._bar.add_task("", total=steps)
 
     def show(self, report: Report) -> None:
-        """Take a report from `train`."""
+        """Show a report of `train`."""
         text = (
             f"loss {report.loss:.4f}  PSNR {report.psnr:.2f} dB ({report.gain:+.2f})  "
             f"{report.frames_per_second:.1f} frames/s  "
@@ -60,11 +60,11 @@ class TrainDisplay:
 
 
 def contact_sheet(blurry: Tensor, sharp: Tensor) -> Tensor:
-    """Clips as a picture: a row for each, every frame blurry above sharp.
+    """Clips as one image: a row for each clip, with each blurry frame above its sharp one.
 
     Args:
         blurry: (B, T, 3, H, W), float, 0..1.
-        sharp: likewise.
+        sharp: same shape.
 
     Returns:
         (3, B * (2 * H + gap), T * (W + gap)) uint8, gaps in white.

@@ -1,5 +1,5 @@
-"""Neighbours restored before a network learns from them, as it will see them when it goes over its
-own results again (`unsmear.restoration.scene`).
+"""Drafts: neighbours restored by the network during training, as it sees them in refinement
+(`unsmear.restoration.scene`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from unsmear.train.config import Stage, TrainConfig
 
 
 def redrafted_places(config: TrainConfig, stage: Stage, shards: Sequence[int]) -> list[int]:
-    """Which clips of a process's batch show their frames restored neighbours: the last ones of the
-    whole batch, whoever has them, counted across its shards, so that each has as many, give or take
-    one. Within a shard their order says nothing (`unsmear.train.batches` shuffles it).
+    """Which clips of this process's batch get restored neighbours: the last ones of the whole
+    batch. Clips are numbered across shards, so every shard gets the same number, give or take one.
+    Within a shard the order is random (`unsmear.train.batches` shuffles it).
 
     Args:
         config: with `refine_share`.
         stage: of the batch.
-        shards: that the process draws, in the order of its batch.
+        shards: drawn by this process, in the order of its batch.
     """
     each = stage.clips // config.shards
     numbers = [clip * config.shards + shard for shard in shards for clip in range(each)]
@@ -32,15 +32,16 @@ def redrafted_places(config: TrainConfig, stage: Stage, shards: Sequence[int]) -
 
 @torch.no_grad()
 def with_drafts(network: nn.Module, clips: Clips, places: Sequence[int]) -> Clips:
-    """Clips of which some show each frame its neighbours as the network restores them now.
+    """Replace the neighbours of some clips by frames that the network restores with its current
+    weights.
 
     Args:
         network: follows trails and aligns neighbours.
         clips: with their motion.
-        places: of these clips in the batch.
+        places: indices of these clips in the batch.
 
     Returns:
-        With `seen`, and with the motion that is measured between the restored frames.
+        The clips with `seen`, and with the motion measured between the restored frames.
     """
     assert clips.motion is not None
     where = torch.tensor(places, device=clips.blurry.device)

@@ -1,4 +1,4 @@
-"""Ctrl-C between steps, never in the middle of one: what it leaves must be a whole state."""
+"""Ctrl-C takes effect between training steps, never within one, so that the state stays whole."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from types import FrameType
 
 @contextmanager
 def noted() -> Iterator[Callable[[], bool]]:
-    """Have Ctrl-C (SIGINT) do nothing but be noted, where it is listened to.
+    """Only record Ctrl-C (SIGINT) instead of raising KeyboardInterrupt. Does nothing outside the
+    main thread, or where SIGINT is ignored.
 
     Yields:
-        What tells whether it came.
+        A function that says whether Ctrl-C was pressed.
     """
     usual = signal.getsignal(signal.SIGINT)
     came = False
@@ -35,9 +36,9 @@ def noted() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Have Ctrl-C (SIGINT) wait until the end of the block.
+    """Delay Ctrl-C (SIGINT) until the end of the block.
 
-    Only the main thread is ever interrupted: in others this does nothing.
+    Only the main thread is ever interrupted; in other threads this does nothing.
     """
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or usual is None:
@@ -54,7 +55,7 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-        if came and callable(usual):  # at once, where a signal would come when it likes
+        if came and callable(usual):  # at once; a raised signal may be handled later
             usual(signal.SIGINT, None)
         elif came:
             signal.raise_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The training loop: draw, restore, compare, step; report, validate, save, resume."""
+"""The training loop: batches, steps, reports, validation, checkpoints, resume."""
 
 from __future__ import annotations
 
@@ -51,31 +51,31 @@ def train(
     stop_after: int | None = None,
     ahead: bool = False,
 ) -> Path:
-    """Train, or go on where `out` left off.
+    """Train a network, or resume the run in `out`.
 
     Args:
-        config: what to do.
-        batches: where data comes from.
+        config: what to train, and how.
+        batches: training data.
         validation: paired sequences to measure on, may be empty.
         out: folder for the state, the weights and the TensorBoard log.
         device: where to train.
-        report: called every `log_every` steps and after each validation, in the process that
-            leads.
+        report: called every `log_every` steps and after each validation, in the leading process.
         team: the processes that train together; each calls this with the same arguments.
         initial: weights to start from rather than random ones.
-        teacher: that the configuration names.
-        stop_after: leave off at this step as if interrupted, for runs in several sittings.
-        ahead: draw each batch while the network still learns from the one before.
+        teacher: the one that the configuration names.
+        stop_after: stop at this step as if interrupted, for runs done in several parts.
+        ahead: draw the next batch while the network learns from the current one.
 
     Returns:
         The weights file: the moving average.
 
     Raises:
-        UnsmearError: the loss is not finite for 20 steps on end, `out` holds another run, or one
-            from other initial weights, these are of another network, the processes cannot share
-            the shards or find states of different steps, the network follows trails and a crop is
-            no multiple of their cell, it aligns no neighbours that could be restored first, or the
-            teacher is another than the configuration's.
+        UnsmearError: the gradient was not finite for 20 consecutive steps; `out` holds another run,
+            or one from other initial weights; the initial weights belong to another network; the
+            processes cannot share the shards, or found different states or teachers; the network
+            or the teacher follows trails and a crop is not a multiple of their cell; `refine_share`
+            is set for a network that does not align neighbours; the teacher is not the
+            configuration's.
     """
     team = team or Team()
     entry = find_entry(config.model)
@@ -106,7 +106,7 @@ def train(
     stepper = Stepper(config, state, device, team, teacher=taught, graphs=graphs)
     writer = _open_log(out, state.step) if team.leads else None
     meter = Meter(device, team)
-    looks = 1 if device.type == "cpu" else 16  # each has the host wait for the device
+    looks = 1 if device.type == "cpu" else 16  # each look makes the host wait for the device
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
 
@@ -129,11 +129,11 @@ def train(
                 state.seconds = time.monotonic() - began
                 step = state.step
                 done = step == last
-                # Before what may go wrong: a frame of the validation may not be readable.
+                # Saved before anything can fail: a validation frame may be unreadable.
                 with meter.paused():
                     if team.leads and (step % config.checkpoint_every == 0 or done):
                         state.save(out / STATE_FILE, config)
-                        if not done:  # to go on from in another run, should this one come to grief
+                        if not done:  # so that another run can start from here if this one fails
                             _save_weights(weights, config, state, device, team, ())
                     scores = []
                     if validation and (step % config.validate_every == 0 or done):
@@ -143,10 +143,10 @@ def train(
                     if writer is not None:
                         _log(writer, line, config.learning_rate_at(step - 1))
                         report(line)
-                # All leave off at the same step, or one would wait for gradients of another.
+                # All processes stop at the same step, or one would wait for another's gradients.
                 if step % looks == 0 and team.any(interrupted()):
                     raise KeyboardInterrupt
-        if validation and not scores:  # left off when only this was left to do
+        if validation and not scores:  # the run had stopped just before the last validation
             scores = validate(done=True)
     except KeyboardInterrupt:
         if team.leads:
@@ -162,7 +162,7 @@ def train(
 
 
 def _is_of(state: TrainState, weights: Path, *, measured: bool) -> bool:
-    """Whether a file holds the weights of a state, and what they were measured to be."""
+    """Whether a file holds the weights of a state, and their scores if these are `measured`."""
     if not weights.exists():
         return False
     made = read_provenance(weights)
@@ -170,7 +170,7 @@ def _is_of(state: TrainState, weights: Path, *, measured: bool) -> bool:
 
 
 def check_shards(config: TrainConfig, processes: int) -> None:
-    """Raise ConfigError where processes cannot share the shards of a batch evenly."""
+    """Raise ConfigError if the processes cannot share the shards of a batch evenly."""
     if config.shards % processes:
         raise ConfigError(
             f"{processes} processes cannot share the {config.shards} shards of a batch evenly: "
@@ -179,7 +179,7 @@ def check_shards(config: TrainConfig, processes: int) -> None:
 
 
 def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
-    """Raise ConfigError where neighbours are to be restored that a network does not look at."""
+    """Raise ConfigError if `refine_share` is set for a network that does not align neighbours."""
     if config.refine_share and not network.aligned_levels:
         raise ConfigError(
             f"refine_share is {config.refine_share}: '{config.model}' does not align neighbours; "
@@ -188,13 +188,13 @@ def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
 
 
 def check_log() -> None:
-    """Raise MissingExtraError where TensorBoard is not installed."""
+    """Raise MissingExtraError if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise MissingExtraError("tensorboard", "train", "the training log")
 
 
 def _open_log(out: Path, step: int) -> SummaryWriter:
-    """A log that goes on from a step: what a killed run told of later ones is not shown."""
+    """A log that continues from a step. Later entries, written by a killed run, are hidden."""
     check_log()
     from torch.utils.tensorboard import SummaryWriter
 
@@ -229,7 +229,7 @@ def _save_weights(
     team: Team,
     scores: Sequence[SequenceScore],
 ) -> None:
-    """The moving average, and how it came to be."""
+    """Save the moving average with its provenance."""
     values: dict[str, dict[str, float]] = {}
     for score in scores:
         fields: dict[str, Any] = {k: v for k, v in vars(score).items() if k != "name"}

@@ -16,11 +16,11 @@ from unsmear.models.trails import doubled
 from unsmear.train.config import LossName, TrainConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-_LONGEST = 48.0  # pixels of a true trail along x and along y; more is as good as no end
+_LONGEST = 48.0  # pixels along x and along y; longer true trails are clamped
 
 
 def charbonnier(restored: Tensor, sharp: Tensor) -> Tensor:
-    """sqrt(difference**2 + 1e-6): L1 with a rounded tip."""
+    """Mean of sqrt(difference**2 + 1e-6): L1, smooth at zero."""
     return ((restored - sharp).square() + 1e-6).sqrt().mean()
 
 
@@ -32,29 +32,30 @@ def l1(restored: Tensor, sharp: Tensor) -> Tensor:
 def charbonnier_mse(restored: Tensor, sharp: Tensor) -> Tensor:
     """Charbonnier plus ten times the mean squared error.
 
-    Where the sharp frame cannot be told, Charbonnier alone settles for the median of what it
-    might be; PSNR asks for the mean. The squared error only counts where much is wrong, so that
+    Where the sharp frame is ambiguous, Charbonnier alone converges to the median of the candidates,
+    but PSNR asks for the mean. The squared error counts only where the difference is large, so
     nearly sharp frames are learned as with Charbonnier alone.
     """
     return charbonnier(restored, sharp) + 10 * (restored - sharp).square().mean()
 
 
 def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
-    """Minus the mean PSNR of the frames in units of 10 dB.
+    """Minus the mean PSNR of the frames, in units of 10 dB.
 
-    An error of one code value of 255 as floor keeps already perfect frames from taking over.
+    An error of one code value (1/255) is added as a floor, so that nearly perfect frames do not
+    dominate.
     """
     error = (restored - sharp).square().flatten(2).mean(dim=-1)  # (B, T)
     return torch.log10(error + (1 / 255) ** 2).mean()
 
 
 def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
-    """Mean modulus of the spectrum of the difference, each picture and channel on its own.
+    """Mean magnitude of the spectrum of the difference, each frame and channel by itself.
 
     Source: the multi-scale frequency reconstruction loss of MIMO-UNet (Cho et al. 2021,
-    "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", eq. 5), at full scale alone.
-    The transform is orthonormal here, so that a weight means the same for every crop: theirs is
-    not, and its 0.1 on crops of 256x256 is a weight of 25.6 here.
+    "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", eq. 5), at full scale only.
+    The transform is orthonormal here, so a weight means the same for every crop. Theirs is not:
+    their weight of 0.1 on crops of 256x256 corresponds to 25.6 here.
     """
     return torch.fft.fft2(restored - sharp, norm="ortho").abs().mean()
 
@@ -68,16 +69,16 @@ LOSSES: dict[LossName, Loss] = {
 
 
 def trail_loss(estimated: Tensor, truth: Trails) -> Tensor:
-    """How far estimated trails lie from the true ones, in pixels of one that is short; of a long
-    one in tenths of its length, or few of them would outweigh all others.
+    """Distance between estimated and true trails: in pixels for short trails, in tenths of the
+    length for long ones, or a few long trails would dominate.
 
     Args:
         estimated: `unsmear.models.trails.doubled`, in pixels, (B, T, 2, h, w).
         truth: (x, y) of the same cells, not doubled.
 
     Returns:
-        Mean over all cells; those that are not known count as zero, so that the mean over the
-        parts of a batch is that over the batch.
+        Mean over all cells. Unknown cells count as zero, so that the mean over the parts of a batch
+        is that over the batch.
     """
     wanted = doubled(truth.vectors.clamp(-_LONGEST, _LONGEST).flatten(0, 1))
     error = (estimated.flatten(0, 1) - wanted).square().sum(dim=1)
@@ -86,7 +87,7 @@ def trail_loss(estimated: Tensor, truth: Trails) -> Tensor:
 
 
 def build_loss(config: TrainConfig) -> Loss:
-    """The loss that a configuration asks for: its named one, plus the weighted `frequency`."""
+    """The configured loss: the named one plus the weighted `frequency`."""
     named, weight = LOSSES[config.loss], config.frequency_weight
     if weight == 0:
         return named
@@ -96,12 +97,12 @@ def build_loss(config: TrainConfig) -> Loss:
 def restore_and_compare(
     network: nn.Module, clips: Clips, loss: Loss, trail_weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Restored clips, float32, and their loss; of networks that follow trails also by these.
+    """Restored clips, float32, and their loss, including that on trails.
 
     Args:
-        network: restores clips (B, T, 3, H, W). Where `trail_weight` is not zero it follows trails
+        network: restores clips (B, T, 3, H, W). If `trail_weight` is not zero, it follows trails
             and takes `motion` and `with_trails`, as `DeblurNetwork` does.
-        clips: to restore, and what they should become.
+        clips: blurry input and sharp target.
         loss: see `build_loss`.
         trail_weight: of `trail_loss`.
     """
@@ -117,7 +118,7 @@ def restore_and_compare(
 
 
 def trail_weight_of(network: nn.Module, config: TrainConfig) -> float:
-    """What a configuration says, 0 for networks that follow no trails."""
+    """The configured trail weight; 0 for networks that do not follow trails."""
     shape = getattr(network, "config", None)
     follows = isinstance(shape, NetworkConfig) and bool(shape.trail_levels)
     return config.trail_weight if follows else 0.0

@@ -1,4 +1,4 @@
-"""What networks of any kind are measured on when they are compared."""
+"""How networks of any kind are measured when they are compared."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from unsmear.evaluate.validation import restored_triples
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.stream import restore_stream
 
-BLURRED = 30.0  # dB; fresh frames above it are nearly sharp, and would drown all others
+BLURRED = 30.0  # dB; fresh frames above it are nearly sharp and would dominate the mean
 
 
 class Judge(Protocol):
-    """What measures networks: `Measures`, or a stand-in."""
+    """Anything that measures networks: `Measures`, or a stand-in."""
 
     def score(self, network: nn.Module | None, window: int | None = None) -> Score:
-        """Of a network; of the blurry frames where there is none. A `DeblurNetwork` needs the
-        window that it is to see of whole clips; others have their own.
+        """Score of a network; None: of the blurry frames. A `DeblurNetwork` needs its window over
+        whole clips; other networks have their own.
         """
 
 
 class FrameByFrame(Protocol):
-    """What networks offer that are no `DeblurNetwork`: `FusionNetwork`, `RecurrentNetwork`."""
+    """Interface of networks other than `DeblurNetwork`: `FusionNetwork`, `RecurrentNetwork`."""
 
     def encode(self, clip: Tensor) -> Any:
         """Features of a clip (1, L, 3, H, W), for `restore`."""
 
     def restore(self, clip: Tensor, features: Any, frame: int) -> Tensor:
-        """One frame of the clip, (1, 3, H, W)."""
+        """Restore one frame of the clip, (1, 3, H, W)."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What networks are measured on.
+    """The data that networks are measured on.
 
     Attributes:
         sequences: paired, measured in full.
         fresh: synthetic clips, blurry and sharp, on the device.
-        ssim_every: frames of the sequences that SSIM is taken of.
-        device: where networks lie.
+        ssim_every: SSIM is computed for every n-th frame of the sequences.
+        device: of the networks.
 
     Raises:
-        ConfigError: there would be nothing to take a mean of.
+        ConfigError: `ssim_every` is below 1, or there are no frames to measure on.
     """
 
     sequences: Sequence[PairedSequence]
@@ -73,15 +73,15 @@ class Measures:
 
     @torch.no_grad()
     def score(self, network: nn.Module | None, window: int | None = None) -> Score:
-        """Of a network; of the blurry frames where there is none.
+        """Score of a network; None: of the blurry frames.
 
         Args:
             network: on the device.
-            window: frames that a `DeblurNetwork` sees of whole clips, odd; others have their own.
-                Of the synthetic clips each sees what it sees in training.
+            window: number of frames, odd, that a `DeblurNetwork` sees of the sequences; other
+                networks have their own. Of the synthetic clips each sees what it sees in training.
 
         Raises:
-            ConfigError: a `DeblurNetwork` comes without a window.
+            ConfigError: a `DeblurNetwork` is given without a window.
             InputError: a frame cannot be read, or sizes differ.
         """
         means, all_psnr, all_ssim = {}, [], []
@@ -120,14 +120,14 @@ def restored_frames(
     """Restore the frames of a clip, each (3, H, W).
 
     Args:
-        network: a `DeblurNetwork` goes through them as a stream; what is `FrameByFrame` holds them
-            and the features of all, and restores one by one; None: they stay as they are.
+        network: a `DeblurNetwork` processes the frames as a stream; a `FrameByFrame` holds them and
+            their features in memory; None: frames are returned unchanged.
         frames: on any device.
         window: of a `DeblurNetwork`.
         device: of the network.
 
     Raises:
-        ConfigError: a `DeblurNetwork` comes without a window.
+        ConfigError: a `DeblurNetwork` is given without a window.
     """
     if network is None:
         yield from frames
@@ -144,13 +144,13 @@ def restored_frames(
 
 
 def restored_alone(network: nn.Module, clips: Tensor) -> Tensor:
-    """Restore each frame of (B, L, 3, H, W) as if there were no other than it."""
+    """Restore each frame of (B, L, 3, H, W) without its neighbours."""
     restored: Tensor = network(clips.flatten(0, 1).unsqueeze(1)).view_as(clips)
     return restored
 
 
 def gains(restored: Tensor, blurry: Tensor, sharp: Tensor) -> list[float]:
-    """Gain in dB of those frames of (B, L, 3, H, W) that are really blurred."""
+    """Gain in dB of each frame of (B, L, 3, H, W) whose blurry version is below `BLURRED`."""
     before, after = (
         -10 * torch.log10((clip.clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1))
         for clip in (blurry, restored)

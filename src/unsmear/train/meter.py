@@ -1,4 +1,4 @@
-"""How training goes: averages between reports, and where the time goes."""
+"""Progress of training: averages between reports, and how the time is spent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unsmear.train.team import Team
 
 @dataclass(frozen=True)
 class Report:
-    """How training goes, averaged over what was learned from since the report before.
+    """Progress of training, averaged over the steps since the previous report.
 
     Attributes:
         step: steps taken.
@@ -24,13 +24,13 @@ class Report:
         loss: as configured.
         psnr: of restored crops, dB.
         gain: PSNR over that of the blurry crops, dB.
-        frames_per_second: restored and learned from, of all processes together; what was measured
-            and saved meanwhile takes nothing from it.
-        learning: share of the time that learning took, 0..1, see `LearningClock`.
-        seconds_left: at this speed, without what will be measured and saved.
-        scores: validation, where this step had one.
-        skipped: steps since the report before whose gradient was not finite. Loss, PSNR and gain
-            are of the others, and not numbers where there are none.
+        frames_per_second: training frames per second, over all processes; validation and saving do
+            not count.
+        learning: share of the time spent on learning, 0..1, see `LearningClock`.
+        seconds_left: at this speed, without validation and saving.
+        scores: validation, if this step had one.
+        skipped: steps since the previous report whose gradient was not finite. Loss, PSNR and gain
+            are those of the other steps, NaN if there are none.
     """
 
     step: int
@@ -46,13 +46,13 @@ class Report:
 
 
 class LearningClock:
-    """Measures the share of the time that goes into learning rather than into waiting for data.
+    """Measures the share of the time spent on learning rather than on waiting for data.
 
-    Each step is cut in two by three marks: before its batch is drawn, when it is there, and when
-    the step is done. The share is that of the second parts in the sum of both. Validation and
-    checkpoints lie outside. On a GPU the marks are events in its own stream: what counts as
-    drawing is then the device's work of synthesis and its idle time while the host prepares, not
-    what the host does while the device still learns. Elsewhere the marks are times of the host.
+    Three marks divide a step into two parts: before its batch is drawn, when the batch is there,
+    and when the step is done. The share is that of the second parts in the sum of both. Validation
+    and checkpoints are outside. On a GPU the marks are events in its stream: drawing then means the
+    device's work on synthesis and its idle time while the host prepares, not what the host does
+    while the device still learns. Elsewhere the marks are times of the host.
 
     Args:
         device: that learns.
@@ -63,14 +63,14 @@ class LearningClock:
         self._marks: list[Mark] = []
 
     def mark(self) -> None:
-        """The first, second or third moment of a step, in turn."""
+        """Set the first, second or third mark of a step, in turn."""
         self._marks.append(EventMark(self._device) if self._device.type == "cuda" else TimeMark())
 
     def share(self) -> float:
-        """Of learning, 0..1, since the last call. Waits for a GPU's last mark.
+        """Share of learning, 0..1, since the last call. Waits for a GPU's last mark.
 
         Raises:
-            ValueError: no step was marked, or one only in part.
+            ValueError: no step was marked, or a step only in part.
         """
         if not self._marks or len(self._marks) % 3:
             raise ValueError(f"{len(self._marks)} marks: three a step are needed, one step or more")
@@ -90,20 +90,20 @@ class TimeMark:
         self._time = time.perf_counter()
 
     def until(self, later: Mark) -> float:
-        """Seconds to a later one."""
+        """Seconds until a later mark."""
         assert isinstance(later, TimeMark)
         return later._time - self._time
 
 
 class EventMark:
-    """A moment of the current stream of a CUDA device."""
+    """A point in the current stream of a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
         self._event = torch.cuda.Event(enable_timing=True)
         self._event.record(torch.cuda.current_stream(device))
 
     def until(self, later: Mark) -> float:
-        """Seconds to a later one; waits until the device is there."""
+        """Seconds until a later mark; waits until the device has reached it."""
         assert isinstance(later, EventMark)
         later._event.synchronize()
         return float(self._event.elapsed_time(later._event)) / 1e3
@@ -113,11 +113,11 @@ Mark = TimeMark | EventMark
 
 
 class Meter:
-    """Averages between reports, kept on the device so that no step waits for the host.
+    """Averages between reports, kept on the device so that no step waits for it.
 
     Args:
         device: that learns.
-        team: whose averages are taken.
+        team: the processes to average over.
     """
 
     def __init__(self, device: torch.device, team: Team) -> None:
@@ -132,13 +132,13 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While something else is done than to learn: its seconds do not count."""
+        """Exclude the time of other work than training steps."""
         began = time.monotonic()
         yield
         self._since += time.monotonic() - began
 
     def add(self, loss: Tensor, after: Tensor, before: Tensor, frames: int, learned: bool) -> None:
-        """What `Stepper.step` returned."""
+        """Add the results of `Stepper.step`."""
         self._count += 1
         self._frames += frames
         if learned:
@@ -147,9 +147,9 @@ class Meter:
             self._skipped += 1
 
     def report(self, step: int, steps: int, scores: tuple[SequenceScore, ...]) -> Report:
-        """Averages since the last call, over the whole team: each process must call."""
+        """Averages since the last call, over the whole team. Every process must call it."""
         share = torch.tensor([self.clock.share()], device=self._device)
-        learned = self._count - self._skipped  # in all processes the same
+        learned = self._count - self._skipped  # the same in all processes
         means = self._team.mean(torch.cat((self._sum / learned, share)))
         loss, after, before, learning = means.tolist()
         seconds = max(time.monotonic() - self._since, 1e-9)

@@ -11,19 +11,19 @@ from torch.optim import Adam, Optimizer
 
 from unsmear.train.config import TrainConfig
 
-# Quintic iteration of Jordan et al. 2024: drives singular values into 0.7..1.2, in five steps.
+# Quintic iteration of Jordan et al. 2024: moves singular values into 0.7..1.2 in five steps.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
-# Root mean square of a step, in learning rates. Measured on `plain` at 1e-3: 0.6 gains most in
-# the first 200 steps, 1.6 diverges.
+# Root mean square of an update, in units of the learning rate. Measured on `plain` at 1e-3: 0.6
+# gains most in the first 200 steps, 1.6 diverges.
 _STEP_SIZE = 0.6
-# The head starts at zero and its gradient feeds all others: while it is small, theirs are far
-# below Adam's usual epsilon, which would freeze them.
+# The head starts at zero, and all other gradients pass through it: while it is small, they are far
+# below Adam's usual epsilon, which would freeze the weights.
 _EPSILON = 1e-12
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """The nearest matrices with orthonormal rows or columns, roughly: U V' of each one's U S V'.
+    """Roughly the nearest matrices with orthonormal rows or columns: U V' of U S V'.
 
     Args:
         matrices: (..., R, S), float32.
@@ -42,16 +42,16 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
+    """Orthogonalised momentum (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
 
-    torch.optim.Muon takes matrices alone and needs torch 2.9; this one takes convolutions as
-    matrices (outputs, inputs * kernel). Steps are scaled so that one learning rate serves both
-    optimisers, as Liu et al. do (2025, arXiv 2502.16982); their 0.2 is 0.6 here.
+    torch.optim.Muon accepts only matrices and needs torch 2.9; this one treats convolutions as
+    matrices (outputs, inputs * kernel). Updates are scaled so that one learning rate serves both
+    optimisers, as in Liu et al. (2025, arXiv 2502.16982); their 0.2 is 0.6 here.
 
     Args:
         parameters: weights of two or more dimensions.
         lr: learning rate.
-        momentum: of the running mean of the gradient; the step looks one ahead (Nesterov).
+        momentum: of the running mean of the gradient, applied as Nesterov momentum.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Muon(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; a closure is called first, its loss returned."""
+        """Take one step. A closure is called first, and its loss is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # Those of one shape together: a GPU waits for the host, who starts each product of
-            # matrices, longer than it takes to work them out.
+            # Parameters of one shape are batched: a GPU executes each matrix product faster than
+            # the host launches it.
             alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -101,12 +101,13 @@ class Muon(Optimizer):
 def build_optimizers(
     network: nn.Module, config: TrainConfig, *, recorded: bool = False
 ) -> tuple[Optimizer, ...]:
-    """The config's optimisers, each parameter of the network in exactly one of them.
+    """The configured optimisers; each parameter of the network belongs to exactly one of them.
 
     Args:
         network: on its device.
-        config: which, and how.
-        recorded: whether steps will be, as CUDA graphs: then all that they count is on the device.
+        config: which optimisers, and how.
+        recorded: whether steps will be recorded as CUDA graphs; then step counts are kept on the
+            device.
     """
     hidden = [
         parameter
@@ -120,8 +121,8 @@ def build_optimizers(
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
-    """Convolutions between features. The first and the last one, biases and temporal logits
-    are not: there an orthogonal step has no meaning. What estimates trails is not either: a
-    direction is learned slowly under Muon.
+    """Convolutions between features. Not the first and the last one, biases and temporal logits,
+    for which an orthogonal update has no meaning. Nor the estimation of trails, where Muon learns
+    directions slowly.
     """
     return parameter.dim() >= 4 and not {"stem", "head", "trail_head"} & set(name.split("."))

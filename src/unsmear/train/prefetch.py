@@ -1,4 +1,4 @@
-"""Batches drawn while the network still learns from the one before."""
+"""Batches drawn while the network learns from the previous one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_PATIENCE = 0.2  # seconds between looks at whether anybody still wants batches
+_PATIENCE = 0.2  # seconds between checks whether batches are still wanted
 
 
 class Draws(Protocol):
-    """Where batches come from: `Batches`, or a stand-in."""
+    """A source of batches: `Batches`, or a stand-in."""
 
     def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
         """The clips of a step."""
@@ -31,17 +31,17 @@ class Draws(Protocol):
 def drawn(
     batches: Draws, steps: range, shards: Sequence[int], device: torch.device, *, ahead: bool
 ) -> Iterator[Iterator[Clips]]:
-    """The batches of steps, in order: each is the same whether drawn ahead or not.
+    """The batches of steps, in order. They are the same whether drawn ahead or not.
 
     Args:
-        batches: where they come from.
+        batches: their source.
         steps: 0-based.
-        shards: this process's.
-        device: that they are made on and learned on.
-        ahead: draw the next one in a thread of its own; on a GPU in a stream of its own.
+        shards: those of this process.
+        device: that batches are made and learned on.
+        ahead: draw the next batch in a thread; on a GPU in a stream of its own.
 
     Yields:
-        An iterator. What goes wrong in the thread is raised by it.
+        An iterator. It raises any error of the thread.
     """
     if not ahead:
         yield (batches.draw(step, shards) for step in steps)
@@ -57,8 +57,8 @@ def drawn(
 def hand_over(
     ready: queue.Queue[Item] | MultiprocessingQueue[Item], item: Item, wanted: Callable[[], bool]
 ) -> bool:
-    """Put an item into a queue once there is room, for as long as anybody wants it. Whether
-    anybody did.
+    """Put an item into a queue as soon as there is room. Returns False if it stopped being wanted
+    before that.
     """
     while wanted():
         try:
@@ -70,7 +70,7 @@ def hand_over(
 
 
 class _Worker(threading.Thread):
-    """Draws one batch ahead: one is waiting while the next is made."""
+    """Draws batches one ahead: one is queued while the next is made."""
 
     def __init__(
         self, batches: Draws, steps: range, shards: Sequence[int], device: torch.device
@@ -85,12 +85,12 @@ class _Worker(threading.Thread):
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
-            # The sources were put onto the device in the stream of this moment.
+            # The sources were copied to the device in the current stream.
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def run(self) -> None:
         if self._stream is not None:
-            # A thread begins on the first GPU, where it would leave some 500 MB behind.
+            # A thread starts on the first GPU, where a context would take some 500 MB.
             torch.cuda.set_device(self._stream.device)
         try:
             for step in self._steps:
@@ -109,7 +109,7 @@ class _Worker(threading.Thread):
         return not self._unwanted.is_set()
 
     def taken(self) -> Iterator[Clips]:
-        """The batches, as they are wanted."""
+        """The batches, in order, as the caller asks for them."""
         for _ in self._steps:
             item = self._ready.get()
             if isinstance(item, BaseException):
@@ -119,10 +119,10 @@ class _Worker(threading.Thread):
                 here = torch.cuda.current_stream(self._device)
                 here.wait_event(event)
                 for tensor in batch.tensors:
-                    tensor.record_stream(here)  # its memory is free again when this stream is done
+                    tensor.record_stream(here)  # memory is reused only after this stream is done
             yield batch
 
     def stop(self) -> None:
-        """No more are wanted."""
+        """End the thread, and wait for it."""
         self._unwanted.set()
         self.join()

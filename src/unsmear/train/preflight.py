@@ -1,4 +1,4 @@
-"""What is asked of a run, checked before anything is loaded: all mistakes are told at once."""
+"""Checks of a training request before anything is loaded. All mistakes are reported together."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, check_drafts, check_log
 from unsmear.train.state import check_resumable
 from unsmear.train.teaching import identity_of
 
-_USUAL_TEACHER_WEIGHT = 1.0  # as much as the truth
+_USUAL_TEACHER_WEIGHT = 1.0  # the same as the truth
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asks for. None: as the preset says, or not wanted.
+    """What a user asks for. None: as in the preset, or not wanted.
 
     Attributes:
         data: folders of training data.
@@ -57,23 +57,23 @@ class Request:
         shake: orientation logs.
         device: as `unsmear.device.pick_device` takes it.
         steps: of the whole run.
-        clips: a batch, in all stages.
-        frames: a clip, in all stages.
-        crop: pixels of a side, in all stages.
-        seed: of weights and data.
-        learning_rate: at its peak.
+        clips: per batch, in all stages.
+        frames: per clip, in all stages.
+        crop: side in pixels, in all stages.
+        seed: of initial weights and data.
+        learning_rate: peak value.
         loss: by name.
-        frequency_weight: of the spectrum in the loss.
-        compile: how steps are made faster.
+        frequency_weight: weight of the loss on the spectrum.
+        compile: see `TrainConfig`.
         precision: of convolutions.
-        pair_share: of recorded pairs.
-        refine_share: of clips whose neighbours are restored first.
-        synthesis: what the virtual camera does otherwise than the preset says.
+        pair_share: share of recorded pairs.
+        refine_share: share of clips whose neighbours are restored first.
+        synthesis: changes to the preset's synthesis.
         weights: to start from, a row of the zoo or a file.
-        teacher: whose results to learn from too, likewise.
-        teacher_weight: of these; None: 1, where there is a teacher.
-        workers: processes that draw batches.
-        stop_after: step to leave off at.
+        teacher: network whose results are learned from too, a row of the zoo or a file.
+        teacher_weight: weight of the loss against these; None: 1, if there is a teacher.
+        workers: number of processes that draw batches.
+        stop_after: step to stop at.
         threads: of a CPU.
     """
 
@@ -109,11 +109,11 @@ class Plan:
     """A request that can be carried out.
 
     Attributes:
-        config: the preset with what was changed.
+        config: the preset with the wanted changes.
         files: of training data.
         validation: paired sequences.
         initial: weights to start from.
-        teacher: whose results to learn from too.
+        teacher: network whose results are learned from too.
         device: where to train.
         out: folder of the run.
     """
@@ -128,24 +128,24 @@ class Plan:
 
 
 def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
-    """Check a request, and find what it names.
+    """Check a request, and find the files that it names.
 
     Args:
         request: of the user.
-        processes: that will share the work.
-        workers: threads that look into files.
+        processes: number of processes that will share the work.
+        workers: number of threads that read files.
 
     Raises:
-        UnsmearError: something is wrong (CombinedError: all that is).
+        UnsmearError: something is wrong (CombinedError: several things).
     """
     mistakes = Mistakes()
     named = mistakes.attempt(lambda: preset(request.preset))
     teacher = None
     if (teaches := request.teacher) is not None:
         teacher = mistakes.attempt(lambda: load_model(teaches))
-    # Where there is no such preset, what was asked for beside it can still be wrong.
+    # Without such a preset, the other options are still checked, against the default one.
     config = _config(named or preset(Request.preset), request, teacher, mistakes)
-    as_asked = not mistakes.errors  # otherwise it lacks what could not be taken
+    as_asked = not mistakes.errors  # otherwise invalid changes are missing from it
     device = mistakes.attempt(lambda: pick_device(request.device, trains=True))
     files = mistakes.attempt(lambda: find_training_files(request.data))
     out = request.out or Path("runs") / request.preset
@@ -197,7 +197,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
 def _config(
     config: TrainConfig, request: Request, teacher: LoadedModel | None, mistakes: Mistakes
 ) -> TrainConfig:
-    """A preset with the wanted changes, as far as they make sense."""
+    """The preset with the wanted changes that are valid."""
     start = config
     if (steps := request.steps) is not None:
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
@@ -217,7 +217,7 @@ def _config(
         "refine_share",
     )
     if request.teacher is not None:
-        # One that cannot be loaded is told already; its weight may be wrong beside that.
+        # A teacher that cannot be loaded is already reported; its weight may be wrong too.
         name = request.teacher if teacher is None else identity_of(teacher)
         changes |= {"teacher": name, "teacher_weight": _USUAL_TEACHER_WEIGHT}
     changes |= _wanted(request, "teacher_weight")
@@ -225,7 +225,7 @@ def _config(
 
 
 def _wanted(request: Request, *names: str) -> dict[str, Any]:
-    """What the user named, of these."""
+    """The values, of these names, that the user has set."""
     values = {name: getattr(request, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -238,7 +238,7 @@ def _check_fit(
     workers: int,
     mistakes: Mistakes,
 ) -> None:
-    """Whether what was found fits the configuration of the preset that was named."""
+    """Check that the files found fit the configuration of the preset."""
     entry = mistakes.attempt(lambda: find_entry(config.model))
     if (
         entry is not None
@@ -263,8 +263,8 @@ def _check_fit(
 def unfit_pairs(
     pairs: Sequence[PairedSequence], config: TrainConfig, workers: int
 ) -> list[UnsmearError]:
-    """Sequences that the stages of a configuration cannot be cut from. Their first frames are
-    decoded.
+    """Errors for sequences that are too short or too small for the stages of a configuration. Their
+    first frames are decoded.
     """
     frames = max(stage.frames for stage in config.stages)
     crop = max(stage.crop for stage in config.stages)
@@ -280,11 +280,11 @@ def unfit_pairs(
 
 
 def check_compiler(choice: CompileChoice, device: torch.device) -> None:
-    """Whether what makes steps faster is there, where it is asked for.
+    """Check that what `compile` needs is installed.
 
     Raises:
-        ConfigError: torch.compile has no C++ compiler (CPU) or no Triton (CUDA), or CUDA graphs no
-            CUDA GPU.
+        ConfigError: torch.compile lacks a C++ compiler (CPU) or Triton (CUDA), or CUDA graphs lack
+            a CUDA GPU.
     """
     if choice == "graph" and device.type != "cuda":
         raise ConfigError(
@@ -315,7 +315,7 @@ def _find_validation(folder: Path) -> list[PairedSequence]:
 
 
 def _check_first(pair: PairedSequence) -> None:
-    """Raise InputError where the first frames of a sequence cannot be read, or differ in size."""
+    """Raise InputError if the first frames of a sequence cannot be read, or differ in size."""
     blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
     if blurry.shape != sharp.shape:
         sizes = " and ".join(f"{side.shape[-1]}x{side.shape[-2]}" for side in (blurry, sharp))
@@ -326,7 +326,7 @@ def _check_first(pair: PairedSequence) -> None:
 
 
 def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> None:
-    """Raise ConfigError where a run would be measured on frames that it learned from."""
+    """Raise ConfigError if frames of the validation set are among the training data."""
     frames = (frame for pair in files.pairs for frame in pair.sharp)
     learned = set(real_places((*files.photographs, *frames)))
     common = [pair for pair in validation if not learned.isdisjoint(real_places(pair.sharp))]
@@ -340,7 +340,7 @@ def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> 
 
 
 def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
-    """Raise OutputError where a run would write its own weights over those that it needs."""
+    """Raise OutputError if a run would overwrite the weights that it starts or learns from."""
     written = out / WEIGHTS_FILE
     if model is None or model.weights is None or not written.exists():
         return
@@ -349,7 +349,7 @@ def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
 
 
 def _check_out(out: Path) -> None:
-    """Whether a run's folder is there or can be made."""
+    """Check that a run's folder exists or can be created."""
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise OutputError(f"cannot write to '{out}': '{there}' is a file; choose another --out")

@@ -1,9 +1,9 @@
-"""Batches drawn by processes of their own, for GPUs that learn faster than one interpreter draws.
+"""Batches drawn by worker processes, for GPUs that learn faster than one interpreter draws.
 
-Synthesis is some thousand small operations a batch. The device works them out in no time, but
-one interpreter takes longer to ask for them than a GPU to learn from the result, and shares its
-lock with the training loop. Every batch depends on nothing but its step (`unsmear.train.batches`),
-so that with n processes each draws every n-th.
+Synthesis takes some thousand small operations for each batch. The device executes them quickly, but
+one interpreter takes longer to launch them than a GPU takes to learn from the result, and it shares
+its GIL with the training loop. A batch depends only on its step (`unsmear.train.batches`), so each
+of n processes draws every n-th batch.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from multiprocessing.synchronize import Event
 
-_WAITING = 2  # batches of each process that wait to be taken
-_PATIENCE = 0.5  # seconds between looks at whether the other side still lives
+_WAITING = 2  # batches of each process that are queued
+_PATIENCE = 0.5  # seconds between checks whether the other side is still alive
 
 
 def workers_on(device: torch.device, cores: int) -> int:
-    """How many processes draw where nobody says: on a GPU one for every two cores, at most 8."""
+    """Default number of worker processes: on a GPU one for every two cores, at most 8; else 0."""
     return max(min(cores // 2, 8), 1) if device.type == "cuda" else 0
 
 
 @contextmanager
 def drawing(batches: Batches, last: int, device: torch.device, count: int) -> Iterator[Draws]:
-    """What draws the batches of a run.
+    """The source of a run's batches.
 
     Args:
-        batches: themselves what is yielded, where there are no processes.
+        batches: yielded themselves if there are no worker processes.
         last: step before which the run ends.
         device: that learns.
-        count: processes.
+        count: number of worker processes.
     """
     if count == 0:
         yield batches
@@ -59,20 +59,20 @@ def drawing(batches: Batches, last: int, device: torch.device, count: int) -> It
 
 
 class DrawingProcesses(AbstractContextManager["DrawingProcesses"]):
-    """Draws batches of steps on end. A context manager: at its end the processes end.
+    """Draws the batches of consecutive steps. A context manager: on exit the processes end.
 
-    They start with the first batch that is wanted.
+    They start when the first batch is asked for.
 
     Args:
-        batches: what is drawn from.
-        last: step before which they stop.
-        device: that they draw on, and that batches are wanted on.
-        count: how many processes.
+        batches: to draw.
+        last: step before which the processes stop.
+        device: that they draw on, and that batches are returned on.
+        count: number of processes.
     """
 
     def __init__(self, batches: PackedBatches, last: int, device: torch.device, count: int) -> None:
         self._batches, self._last, self._device, self._count = batches, last, device, count
-        # A process that was forked can use no GPU that was used before.
+        # CUDA cannot be used in a forked process if its parent used it.
         self._context = get_context("spawn")
         self._processes: list[SpawnProcess] = []
         self._ready: list[Queue[list[Tensor] | bytes]] = []
@@ -93,11 +93,12 @@ class DrawingProcesses(AbstractContextManager["DrawingProcesses"]):
                 process.join()
 
     def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
-        """The batch of a step, see `Batches.draw`. Steps must be asked for on end, all with the
-        same shards.
+        """The batch of a step, see `Batches.draw`. Steps must be consecutive, all with the same
+        shards.
 
         Raises:
-            UnsmearError: what went wrong in a process, or that one is gone.
+            UnsmearError: a process failed (any other error of its own is raised too), or is gone.
+            ValueError: the step is not the next one.
         """
         if not self._processes:
             self._start(step, shards)
@@ -146,9 +147,9 @@ def _draw_all(
     ready: Queue[list[Tensor] | bytes],
     done: Event,
 ) -> None:
-    """What each process does."""
-    # A terminal's Ctrl-C reaches every process: the one that trains ends the others, once it needs
-    # no more of them.
+    """Main function of a worker process."""
+    # Ctrl-C in a terminal reaches every process. The training process ends the workers when it
+    # needs them no longer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -166,17 +167,17 @@ def _draw_all(
                 break
     except BaseException as error:
         hand_over(ready, _pickled(error), wanted)
-    # What was handed over lies in memory of this process until it is taken.
+    # Batches lie in this process's memory until they are taken.
     while wanted():
         done.wait(_PATIENCE)
     ready.cancel_join_thread()
 
 
 def _pickled(error: BaseException) -> bytes:
-    """An error that can be raised in another process."""
+    """Pickle an error so that it can be raised in another process."""
     try:
         data = pickle.dumps(error)
         pickle.loads(data)
-    except Exception:  # some take other arguments than the message they hand to their base
+    except Exception:  # some take other constructor arguments than the message in `args`
         data = pickle.dumps(UnsmearError(f"{type(error).__name__}: {error}"))
     return data

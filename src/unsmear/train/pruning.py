@@ -1,4 +1,4 @@
-"""Weights of another network for the start of one: what both have in common, as it matters most."""
+"""Initial weights from another network: the part that both have in common and that matters most."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _BATCHES = 16
 
 
 def needs_pruning(initial: LoadedModel, config: TrainConfig) -> bool:
-    """Whether weights are of a network that has more of anything than the one to be trained."""
+    """Whether weights belong to a network that is larger in anything than the one to be trained."""
     return not find_entry(config.model).config.goes_on_from(initial.network.config)
 
 
 def pruned(
     initial: LoadedModel, config: TrainConfig, batches: Draws, device: torch.device
 ) -> LoadedModel:
-    """The part of trained weights that matters most to the loss, no larger in anything than the
-    network that a configuration trains; that network goes on from there.
+    """The part of trained weights that matters most to the loss, nowhere larger than the network to
+    be trained, which can start from it.
 
     Args:
         initial: of another network.
-        config: of the training; its first batches are what importance is measured on.
-        batches: where they come from.
+        config: of the training; importance is measured on its first batches.
+        batches: their source.
         device: to measure on.
 
     Raises:
-        ConfigError: the network to be trained has nothing in common with it.
+        ConfigError: the two networks have nothing in common.
     """
     large = laid_out(copy.deepcopy(initial.network), device)
     large.requires_grad_(True)

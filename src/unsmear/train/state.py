@@ -1,4 +1,4 @@
-"""The whole state of a run, in one safetensors file: exact resume, nothing to unpickle."""
+"""The complete state of a run in one safetensors file: exact resume without unpickling."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from unsmear.train.optimizers import build_optimizers
 
 @dataclass
 class TrainState:
-    """What changes from step to step.
+    """Everything that changes from step to step.
 
     Attributes:
         network: being trained.
         average: moving average of its weights.
         optimizers: see `unsmear.train.optimizers`.
         step: optimiser steps taken.
-        seconds: spent so far, over all sittings.
-        parent: provenance of the weights that the run started from, if it did.
+        seconds: of training so far, before interruptions too.
+        parent: provenance of the weights that the run started from, if any.
     """
 
     network: DeblurNetwork
@@ -57,7 +57,7 @@ class TrainState:
         *,
         recorded: bool = False,
     ) -> TrainState:
-        """Fresh weights from the config's seed; `recorded` where steps will be, as CUDA graphs."""
+        """Random weights from the config's seed. `recorded`: steps will be CUDA graphs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = DeblurNetwork(network_config)
@@ -67,11 +67,11 @@ class TrainState:
         return cls(network, average, optimizers)
 
     def take_weights(self, initial: LoadedModel) -> None:
-        """Start from trained weights; those of a smaller network are a start too, see
-        `unsmear.models.growth`. Of any other take a part first: `unsmear.train.pruning`.
+        """Start from trained weights of the same network, or of a smaller one that can grow into it
+        (`unsmear.models.growth`). Prune a larger one first (`unsmear.train.pruning`).
 
         Raises:
-            ModelError: they are of another network.
+            ModelError: the weights belong to another network.
         """
         if not self.network.config.goes_on_from(initial.network.config):
             raise ModelError(
@@ -83,17 +83,17 @@ class TrainState:
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
-        """Move the average towards the weights; faster at the start, when both are young."""
+        """Update the moving average; faster at the start, when the weights change most."""
         share = 1 - min(decay, (1 + self.step) / (10 + self.step))
         means: list[Tensor] = list(self.average.parameters())
         values: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(means, values, share)
 
     def save(self, path: Path, config: TrainConfig) -> None:
-        """Write a file, which appears when it is whole.
+        """Write a state file, which appears only when it is complete.
 
         Raises:
-            OutputError: the disk or its rights say no.
+            OutputError: it cannot be written.
         """
         tensors: dict[str, Tensor] = {}
         for prefix, module in (("network", self.network), ("average", self.average)):
@@ -108,19 +108,19 @@ class TrainState:
             "config": json.dumps(config.to_json()),
             "parent": json.dumps(self.parent),
         }
-        # Tensors may be views of one storage or channels_last: safetensors wants plain ones.
+        # Tensors may be views of one storage or channels_last, which safetensors does not accept.
         plain = {
             key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
         }
         save_tensors(path, plain, metadata)
 
     def load(self, path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
-        """Go on from a saved state.
+        """Resume from a saved state.
 
         Args:
             path: of the state.
             config: of the run.
-            initial: weights that it is said to have started from.
+            initial: weights that the run is supposed to have started from.
 
         Raises:
             ModelError: unreadable, of another network, or of a run with other settings or other
@@ -154,7 +154,8 @@ class TrainState:
             moment, name = key.split(".", 1)
             parameter = parameters[name]
             owner = owners[id(parameter)]
-            # Adam counts its steps on the CPU, if no graph must; moments lie as their parameter.
+            # Adam counts its steps on the CPU unless they are recorded as CUDA graphs; moments lie
+            # where their parameter does.
             if value.dim():
                 value = torch.empty_like(parameter).copy_(value)
             elif owner.defaults.get("capturable"):
@@ -163,15 +164,15 @@ class TrainState:
 
 
 def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
-    """Whether a state is of a run with the same settings. Its tensors are not read.
+    """Check that a state is of a run with the same settings, without reading its tensors.
 
-    Settings that only say how often to report, or how to compute the same, may differ; all others
-    decide the result. One that is younger than the file had its default.
+    Settings that only affect reports, or how the same result is computed, may differ. A setting
+    that is newer than the file had its default.
 
     Args:
         path: of the state.
         config: of the run.
-        initial: weights that it is said to have started from; None: whichever it did.
+        initial: weights that the run is supposed to have started from; None: any.
 
     Raises:
         ModelError: unreadable, or of a run with other settings or other initial weights.
@@ -202,7 +203,7 @@ def step_in(path: Path) -> int:
     """The step that a state file holds.
 
     Raises:
-        ModelError: unreadable, or no state file.
+        ModelError: unreadable, or not a state file.
     """
     with _resuming(path), safe_open(path, framework="pt") as file:
         return int((file.metadata() or {})["step"])
@@ -210,7 +211,7 @@ def step_in(path: Path) -> int:
 
 @contextmanager
 def _resuming(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a state file is read, or lacks in it, into ModelError."""
+    """Turn errors of reading a state file, or missing entries in it, into ModelError."""
     try:
         yield
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -218,7 +219,7 @@ def _resuming(path: Path) -> Iterator[None]:
 
 
 def _differences(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs in a setting, in words of the command line."""
+    """Differences in a setting, in the words of the command line."""
     was: Any = before.get(key)
     given: Any = now[key]
     if key == "stages":
@@ -237,14 +238,14 @@ def _in_words(stage: Mapping[str, int]) -> str:
 
 
 def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
-    """Whether weights are those that a run started from, whenever they were measured."""
+    """Whether weights are those that a run started from, with or without scores."""
     if parent is None:
         return False
     return Provenance(**parent).unmeasured == initial.provenance.unmeasured
 
 
 def _parent_in(metadata: Mapping[str, str], initial: LoadedModel | None) -> dict[str, Any] | None:
-    """What a run started from; states from before this was kept are taken at the user's word."""
+    """Provenance of a run's initial weights. Older states lack it: there `initial` is trusted."""
     if "parent" not in metadata:
         return dataclasses.asdict(initial.provenance) if initial else None
     parent: dict[str, Any] | None = json.loads(metadata["parent"])
@@ -258,7 +259,7 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _plain_defaults() -> dict[str, Any]:
-    """Defaults of those settings whose values are plain."""
+    """Defaults of the settings that have plain values."""
     return {
         field.name: field.default
         for field in dataclasses.fields(TrainConfig)

@@ -1,13 +1,13 @@
-"""One optimiser step: restore, compare, differentiate, average over the team, move the weights.
+"""One optimiser step: restore, compare, differentiate, average over the team, update the weights.
 
-A GPU works out most of a step's some thousand operations faster than the host asks for them: of
-the first `pro` in 37 ms of the 81 that a step took on an H200, whose host was busy for all of them.
-So on a CUDA GPU a step is recorded once for each shape of batch as CUDA graphs, and replayed.
+A GPU executes most of a step's some thousand operations faster than the host launches them: a step
+of an early `pro` took 81 ms on an H200, of which the GPU computed for 37 and the host was busy for
+all. So on a CUDA GPU a step is recorded as CUDA graphs, once for each batch shape, and replayed.
 
-On a CPU, which has nothing to gain from large batches, each shard is learned from by itself, and
-gradients are added up in pairs, so that one process comes to the sums of two to the last bit. (Muon
-makes full steps along the smallest gradients: what starts as rounding does not stay it. Four
-processes and more add up in an order that is not ours, and agree but for rounding.)
+A CPU gains nothing from large batches. There each shard is learned from separately and gradients
+are added up in pairs, so that one process gets the same sums as two, bit for bit. (Muon takes full
+steps even along tiny gradients, so rounding errors would grow. Four processes or more add up in an
+order that we do not control, and agree up to rounding.)
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from unsmear.train.teaching import told
 from unsmear.train.team import Team
 
 _MOST_BAD_STEPS = 20
-_BEFORE_RECORDING = 3  # steps in which libraries set themselves up and moments come to be
+_BEFORE_RECORDING = 3  # steps in which libraries initialise and optimiser state is allocated
 
 
 class Learned(NamedTuple):
-    """What a step tells, on the device.
+    """Results of a step, on the device.
 
     Attributes:
         loss: a scalar.
         after: mean PSNR of the restored frames, dB.
-        before: of the blurry ones.
+        before: mean PSNR of the blurry frames, dB.
     """
 
     loss: Tensor
@@ -50,18 +50,18 @@ class Learned(NamedTuple):
 
 
 class Stepper:
-    """One optimiser step at a time.
+    """Takes optimiser steps.
 
     Args:
-        config: how.
-        state: what each step changes.
-        device: where the state lies.
-        team: whose gradients are averaged.
-        teacher: that the configuration names, on the device.
-        graphs: whether steps are recorded, as the state was made for it, see `wants_graphs`.
+        config: how to train.
+        state: updated by each step.
+        device: of the state.
+        team: the processes whose gradients are averaged.
+        teacher: the one that the configuration names, on the device.
+        graphs: whether steps are recorded, see `wants_graphs`; the state must be made for it.
 
     Raises:
-        ValueError: there is a teacher and the configuration names none, or the other way round.
+        ValueError: there is a teacher and the configuration names none, or the reverse.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Stepper:
         self._shards = team.share(range(config.shards))
         self._parts = len(self._shards) if device.type == "cpu" else 1
         if config.compile == "on":
-            # In place, before it is wrapped: keys of weights and checkpoints stay as they are.
-            # Each stage has one shape, and gets a program of its own.
+            # In place, so that the keys of weights and checkpoints stay the same. Each stage has
+            # one shape and is compiled separately.
             state.network.compile(dynamic=False)
             if teacher is not None:
                 teacher.compile(dynamic=False)
@@ -96,7 +96,7 @@ class Stepper:
         self._rates = [group for o in state.optimizers for group in o.param_groups]
         self._halves = (self._differentiate, self._move)
         if graphs:
-            # What is recorded reads its rate from the device.
+            # Recorded steps read the learning rate from the device.
             for group in self._rates:
                 group["lr"] = torch.tensor(config.learning_rate, device=device)
             recorder = Recorder(*self._halves, device)
@@ -104,14 +104,14 @@ class Stepper:
         self._bad = 0
 
     def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int, bool]:
-        """Learn from clips: this process's part of the batch.
+        """Learn from this process's part of the batch.
 
         Returns:
-            Loss, PSNR after and PSNR before, as tensors on the device; frames worked on; whether
-            they were learned from, as they are not where the gradient is not finite.
+            Loss, PSNR after and PSNR before, as tensors on the device; number of frames; whether
+            the weights were updated, which they are not if the gradient is not finite.
 
         Raises:
-            UnsmearError: the gradient was not finite for 20 steps on end.
+            UnsmearError: the gradient was not finite for 20 consecutive steps.
         """
         state, config = self._state, self._config
         rate = config.learning_rate_at(state.step)
@@ -145,7 +145,7 @@ class Stepper:
         return learned.loss, learned.after, learned.before, frames, finite
 
     def _differentiate(self, clips: Clips) -> Learned:
-        """Mean gradients of this process's clips, left at the parameters."""
+        """Compute the mean gradients of this process's clips, left at the parameters."""
         learned = self._learn(clips.parts(self._parts))
         if self._parts == 1:
             return learned
@@ -154,8 +154,8 @@ class Stepper:
         return Learned(*(value / self._parts for value in learned))
 
     def _learn(self, parts: Sequence[Clips]) -> Learned:
-        """Sums of the gradients of parts of a batch, left at the parameters, and of what they tell.
-        Every second part is summed up apart, as is what two processes share.
+        """Sum the gradients of parts of a batch, left at the parameters, and their results. Even
+        and odd parts are summed separately, as two processes would do it.
         """
         network = self._state.network
         if len(parts) > 1:
@@ -169,7 +169,7 @@ class Stepper:
         (clips,) = parts
         blurry, sharp = clips.pair
         with self._autocast:
-            # First, while nothing is kept for the way back.
+            # First, while no activations are kept for the backward pass.
             taught = None if self._teacher is None else told(self._teacher, clips)
             restored, loss = restore_and_compare(network, clips, self._loss, self._trail_weight)
             if taught is not None:
@@ -181,7 +181,7 @@ class Stepper:
         return Learned(loss.detach(), after, before)
 
     def _gradients(self) -> list[Tensor]:
-        """Those that there are: what a loss does not reach has none."""
+        """Gradients of the parameters that the loss depends on."""
         parameters = self._state.network.parameters()
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
@@ -191,16 +191,16 @@ class Stepper:
 
 
 class Recorder:
-    """Has the two halves of a step recorded as CUDA graphs, and replays them. They are two since
-    the host looks at the norm of the gradient between them.
+    """Records the two halves of a step as CUDA graphs and replays them. There are two, since the
+    host checks the norm of the gradient in between.
 
-    What they read and write lies where it lay when they were recorded: batches are copied there,
-    and what is returned holds until the next step.
+    Graphs read and write fixed memory: batches are copied there, and results are valid until the
+    next step.
 
     Args:
-        differentiate: clips -> what a step tells; leaves gradients at the parameters.
-        move: the parameters, by these.
-        device: that they work on.
+        differentiate: clips -> results of the step; leaves gradients at the parameters.
+        move: updates the parameters from these.
+        device: that they run on.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class Recorder:
         self._second: torch.cuda.CUDAGraph | None = None
 
     def differentiate(self, clips: Clips) -> Learned:
-        """The first half of a step."""
+        """Run the first half of a step."""
         if clips.blurry.shape != self._shape:
             self._shape, self._moves = clips.blurry.shape, 0
             self._clips = self._learned = self._first = self._second = None
@@ -228,7 +228,7 @@ class Recorder:
             with self._aside():
                 return self._differentiate(clips)
         if self._clips is None:
-            self._clips = clips  # its memory is what later ones are copied to
+            self._clips = clips  # later batches are copied to its memory
         else:
             for kept, fresh in zip(self._clips.tensors, clips.tensors, strict=True):
                 kept.copy_(fresh)
@@ -241,10 +241,10 @@ class Recorder:
         return self._learned
 
     def move(self) -> None:
-        """The second half."""
+        """Run the second half."""
         if self._first is None:
             with self._aside(), warnings.catch_warnings():
-                # Adam wonders why it is not being recorded: it will be.
+                # Adam warns that capturable steps are not being captured; they will be.
                 warnings.simplefilter("ignore", UserWarning)
                 self._move()
             self._moves += 1
@@ -255,12 +255,12 @@ class Recorder:
                 self._move()
         self._replay(self._second)
 
-    # All of these are about the streams of a device, of which each thread has a current one: on any
-    # other GPU than the first, nothing would be recorded there.
+    # Every thread has a current device and stream. The device is set here, or nothing would be
+    # recorded on any GPU but the first.
 
     @contextmanager
     def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        # Other threads may go on: batches are copied to the device meanwhile.
+        # Other threads may go on: they copy batches to the device meanwhile.
         with (
             torch.cuda.device(self._device),
             torch.cuda.graph(graph, capture_error_mode="thread_local"),
@@ -273,8 +273,8 @@ class Recorder:
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        """Work in another stream than the usual one, in order with it: what was begun in the usual
-        one cannot be recorded later.
+        """Run in a side stream, synchronised with the current one: warm-up steps in the current
+        stream would prevent their later capture.
         """
         usual = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(usual)
@@ -284,29 +284,29 @@ class Recorder:
 
 
 def half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Where a network learns: convolutions in bfloat16, if the configuration wants it there."""
+    """Autocast context of training: convolutions in bfloat16, if the configuration wants it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wants_half(config, device))
 
 
 def wants_half(config: TrainConfig, device: torch.device) -> bool:
-    """Whether that is wanted: `auto` is on a GPU that has such convolutions."""
+    """Whether to train in bfloat16. `auto`: on a GPU that supports it."""
     if config.precision == "auto":
         return device.type == "cuda" and _has_bfloat16(device)
     return config.precision == "bfloat16"
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU has convolutions in bfloat16; older ones imitate them, slowly."""
+    """Whether a GPU supports bfloat16 natively; older ones emulate it, slowly."""
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def wants_graphs(choice: CompileChoice, device: torch.device) -> bool:
-    """Whether steps are to be recorded: `auto` on a CUDA GPU."""
+    """Whether to record steps as CUDA graphs. `auto`: on a CUDA GPU."""
     return choice == "graph" or (choice == "auto" and device.type == "cuda")
 
 
 def _batch_psnr(clips: Tensor, sharp: Tensor) -> Tensor:
-    """Mean PSNR of the frames of (B, T, 3, H, W), dB, as a tensor; perfect frames count 60."""
+    """Mean PSNR of the frames of (B, T, 3, H, W), dB, as a tensor; capped at 60 dB per frame."""
     error = (clips.clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1)
     return -10 * torch.log10(error.clamp_min(1e-6)).mean()

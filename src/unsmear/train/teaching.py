@@ -1,8 +1,8 @@
-"""Learning from what a larger network makes of the same clips, beside the truth.
+"""Distillation: learning from the results of a larger network on the same clips, beside the truth.
 
-What a blurry frame leaves open, no network can know, and the truth is one of the frames that it may
-have been: to a network that learns, noise. A teacher says what may be known, without that noise.
-What it was worth so far: model_cards/LADDER.md.
+No network can know what a blurry frame leaves open. The truth is only one of the frames that it may
+have been, which is noise to a network that learns. A teacher's results are free of that noise. For
+what this has gained so far see model_cards/LADDER.md.
 
 Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", here for regression: the
 same loss against the teacher's results as against the truth.
@@ -20,20 +20,19 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig, check_crops
 
-_DIGITS = 16  # of a digest: enough to tell networks apart
+_DIGITS = 16  # of a digest, enough to identify weights
 
 
 def identity_of(teacher: LoadedModel) -> str:
-    """What `TrainConfig.teacher` calls a network: its row, and what tells its weights from others,
-    so that a run does not go on with other weights of the same name, and does with the same ones
-    under another.
+    """Name of a teacher in `TrainConfig.teacher`: its row and a digest of its weights. So a run
+    resumes with the same weights under any name, but not with other weights of the same name.
     """
     return f"{teacher.provenance.model}-{digest_of(teacher.network)[:_DIGITS]}"
 
 
 def check_teacher(config: TrainConfig, teacher: LoadedModel | None) -> None:
-    """Raise ConfigError where a network is not the teacher that a configuration names, or follows
-    trails that crops are no multiples of.
+    """Raise ConfigError if a network is not the teacher that the configuration names, or if it
+    follows trails and crops are not multiples of their cell.
     """
     given = "" if teacher is None else identity_of(teacher)
     if given != config.teacher:
@@ -47,12 +46,12 @@ def check_teacher(config: TrainConfig, teacher: LoadedModel | None) -> None:
 
 @torch.no_grad()
 def told(teacher: DeblurNetwork, clips: Clips) -> Tensor:
-    """What a teacher makes of clips.
+    """Results of a teacher on clips.
 
     Args:
-        teacher: on their device.
-        clips: to restore, with their motion if that was measured. Where they show restored
-            neighbours, these are the learner's, and a teacher that aligns any sees them too.
+        teacher: on the device of the clips.
+        clips: to restore, with their motion if it was measured. If `seen` holds neighbours restored
+            by the learner, a teacher that aligns neighbours sees these too.
 
     Returns:
         (B, T, 3, H, W), float32, not clamped, without gradients.

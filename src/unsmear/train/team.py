@@ -1,8 +1,8 @@
-"""Training in one process or many: what torchrun started works as one, on any number of GPUs
+"""Training in one process or many: processes started by torchrun work as one, on any number of GPUs
 or CPU cores.
 
-A batch is drawn in equal shards, each from random numbers of its own, and the processes share
-the shards: the same configuration gives the same training for any number of processes.
+A batch is drawn in equal shards, each with its own random generators, and the processes share the
+shards: the same configuration gives the same training for any number of processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unsmear.errors import ConfigError
 
 Item = TypeVar("Item")
 
-# The others wait while one measures a longer sequence, or one leads and writes. Where a process
+# Others wait while one process measures a longer sequence, or the leading one writes. If a process
 # ends, torchrun ends the others at once.
 _PATIENCE = timedelta(hours=2)
 
@@ -31,8 +31,8 @@ class Team:
     """The processes that train together.
 
     Attributes:
-        rank: of this process; 0 leads: it writes, the others work silently.
-        size: how many there are. With 1, every method is the identity.
+        rank: of this process. Process 0 leads: it reports and writes files.
+        size: number of processes. With 1, every method is the identity.
     """
 
     rank: int = 0
@@ -44,20 +44,20 @@ class Team:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """What this process does of a list of equal jobs."""
+        """The items that this process works on."""
         return items[self.rank :: self.size]
 
     def follow(self, tensors: Sequence[Tensor]) -> None:
-        """Give these, in place, the values that they have in the process that leads."""
+        """Overwrite tensors, in place, with those of the leading process."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Make these, in place, their means over the team: in one message, since what takes time
-        between GPUs is how many there are. DistributedDataParallel would send them in the midst of
-        the backward pass, which cannot then be recorded (`unsmear.train.stepper`) nor be put
-        together of parts.
+        """Replace tensors, in place, by their means over the team. They are sent in one message:
+        between GPUs the number of messages takes the time. DistributedDataParallel would send them
+        during the backward pass, which could then not be recorded (`unsmear.train.stepper`) nor be
+        summed from parts.
         """
         if self.size == 1 or not tensors:
             return
@@ -68,14 +68,14 @@ class Team:
             tensor.copy_(part.view(tensor.shape))
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over the team of each value."""
+        """Mean of each value over the team."""
         if self.size > 1:
             values = values.clone()
             distributed.all_reduce(values)
         return values / self.size
 
     def gather(self, own: Sequence[Item]) -> list[Item]:
-        """All that `share` dealt out, in its order again."""
+        """Collect the results of all processes, in the order that `share` divided."""
         if self.size == 1:
             return list(own)
         parts: list[Sequence[Item]] = [()] * self.size
@@ -84,7 +84,7 @@ class Team:
         return [parts[index % self.size][index // self.size] for index in range(total)]
 
     def any(self, said: bool) -> bool:
-        """Whether any of the processes says so."""
+        """Whether it is true in any process."""
         if self.size == 1:
             return said
         where = "cuda" if distributed.get_backend() == "nccl" else "cpu"
@@ -93,8 +93,8 @@ class Team:
         return bool(count)
 
     def check_same(self, value: object, what: str, remedy: str) -> None:
-        """Raise ConfigError where a value is not the same in all processes, as where they run on
-        several machines with disks of their own.
+        """Raise ConfigError if a value differs between processes, as it may on several machines
+        with separate disks.
         """
         values: list[object] = [value] * self.size
         if self.size > 1:
@@ -108,13 +108,13 @@ class Team:
 
 
 def launched_team() -> Team:
-    """What torchrun started, before its processes have met; alone where it did not."""
+    """The team that torchrun started, before `join_team`; a single process without torchrun."""
     rank, size = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE"))
     return Team(int(rank or 0), int(size or 1))
 
 
 def launched_here() -> Team:
-    """Those of them that run on this machine."""
+    """The processes of the team on this machine."""
     rank, size = (os.environ.get(name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     team = launched_team()
     return Team(int(rank or team.rank), int(size or team.size))
@@ -122,10 +122,10 @@ def launched_here() -> Team:
 
 @contextmanager
 def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
-    """Meet the processes that torchrun started; alone where it did not.
+    """Connect the processes that torchrun started; a single process without torchrun.
 
     Args:
-        device: where to work; `cuda` without a number becomes each process's own GPU.
+        device: where to work; `cuda` without an index becomes each process's own GPU.
 
     Yields:
         The team and the device of this process.
@@ -148,5 +148,5 @@ def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     yield Team(distributed.get_rank(), size), device
-    # Not after an error: NCCL would wait here for the others, who wait for this process.
+    # Not after an error: NCCL would wait for the other processes, which wait for this one.
     distributed.destroy_process_group()
