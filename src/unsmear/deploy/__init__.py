@@ -1,1 +1,1 @@
-"""For those who run networks elsewhere, or faster: eight bits, export, measured speed."""
+"""Deployment: 8-bit quantization, export, benchmarks of speed."""

@@ -1,5 +1,5 @@
-"""How fast engines are on this machine: side by side in one run, against what its processor can
-do, and what decoding and encoding add.
+"""Speed of engines on this machine: compared in one run, relative to the processor's peak, and with
+decoding and encoding.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from unsmear.video.color import planes_from_rgb
 from unsmear.video.writer import VideoWriter
 
 _TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
-_RUN = 12  # frames restored in one measured run: starts and ends of a scene weigh little
+_RUN = 12  # frames per measured run: enough that the ends of a scene have little weight
 
 
 def panning_frames(count: int, width: int, height: int) -> list[Tensor]:
-    """Views of a smooth random picture, (3, H, W) each, sharing its memory."""
+    """Views that pan over a smooth random image, (3, H, W) each, sharing its memory."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, max(height // 16, 1), max(width // 8, 1), generator=generator)
     scene = nn.functional.interpolate(coarse, (height, 2 * width), mode="bicubic")[0].clamp(0, 1)
@@ -43,7 +43,7 @@ def panning_frames(count: int, width: int, height: int) -> list[Tensor]:
 
 
 def write_panning_clip(path: Path, count: int, width: int, height: int) -> None:
-    """The same as a video of 30 frames a second."""
+    """Write these frames as a video of 30 frames per second."""
     info = ClipInfo(
         width=width, height=height, frames=count, rate=Fraction(30), time_base=Fraction(1, 30),
         tags=_TAGS,
@@ -55,7 +55,7 @@ def write_panning_clip(path: Path, count: int, width: int, height: int) -> None:
 
 
 def convolution_peak(device: torch.device, seconds: float = 1.0) -> float:
-    """The best that 3x3 convolutions in float32 reach, in 10**9 multiply-accumulates a second."""
+    """The best rate of 3x3 convolutions in float32, in 10**9 multiply-accumulates per second."""
     best = 0.0
     with torch.no_grad():
         for channels, height, width in ((64, 180, 320), (96, 90, 160), (128, 90, 160)):
@@ -79,7 +79,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _wait_for(device: torch.device) -> None:
-    """Until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -89,7 +89,7 @@ def _wait_for(device: torch.device) -> None:
 def seconds_each(
     engine: Engine, window: int, frames: Sequence[Tensor], effort: Effort = NETWORK_ALONE
 ) -> float:
-    """For one frame of a stream; see `restore_stream`."""
+    """Seconds per frame of a stream; see `restore_stream`."""
 
     def work() -> None:
         for _ in restore_stream(engine, frames, window, effort=effort):
@@ -102,7 +102,7 @@ def seconds_each(
 def open_engines(
     model: LoadedModel, names: Sequence[EngineName]
 ) -> tuple[dict[EngineName, Engine], dict[EngineName, str]]:
-    """Those that run here, and why the others do not."""
+    """The engines that run here, and the reasons why others do not."""
     engines, reasons = {}, {}
     for name in names:
         try:
@@ -122,14 +122,16 @@ def time_engines(
     peak: float,
     on_round: Callable[[int], None] = lambda _: None,
 ) -> tuple[tuple[EngineTime, ...], dict[EngineName, Engine]]:
-    """Engines in turn, round by round, so that a busy machine is unfair to none. One that fails
-    when it first runs, as torch-compile does without a compiler, is a row that says why.
+    """Time engines in turn, round by round, so that load on the machine affects all alike. An
+    engine that fails on its first run, as torch-compile does without a compiler, gets a row with
+    the reason.
 
     Args:
         model: on its device.
         names: of the engines.
-        width, height: of the frames.
-        rounds: at least 1; before them each engine runs once unmeasured.
+        width: of the frames in pixels.
+        height: of the frames in pixels.
+        rounds: at least 1. Before the first, each engine runs once without being timed.
         peak: see `convolution_peak`.
         on_round: called with the number of rounds done.
     """
@@ -171,8 +173,8 @@ def time_end_to_end(
     rounds: int,
     effort: Effort,
 ) -> EndToEnd:
-    """Restore a clip from file to file, in turn with restoring alone, on as many frames: where
-    two are worked on at a time, there is no one beside the last.
+    """Time restoration from file to file, alternately with restoration alone on as many frames: if
+    two frames are worked on at a time, the last one has no other beside it in both.
     """
     settings = Settings(effort=effort, overwrite=True)
     pictures = panning_frames(frames, width, height)

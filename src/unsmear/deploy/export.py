@@ -1,4 +1,4 @@
-"""Write a network as graphs for other programs, and prove that they compute the same."""
+"""Exports a network as graphs for other programs, and checks that they compute the same."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from unsmear.models.zoo import LoadedModel
 from unsmear.outputs import check_folder_of, check_named, hidden_name, sync
 
 LARGEST_DIFFERENCE = 1e-4  # of values from 0 to 1
-_SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height, width that the graphs are tried on
+_SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height and width of the test clips
 
 
 def check_target(folder: Path) -> None:
-    """Raise OutputError where the graphs of a network cannot go."""
+    """Raise OutputError if graphs cannot be written to a folder."""
     with writing(folder):
         check_named(folder)
         check_folder_of(folder)
@@ -38,21 +38,21 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
 
     Args:
         model: its network in evaluation mode, on the CPU.
-        kind: onnx (opset as torch chooses it) or openvino (IR).
-        folder: new; it is written beside, tried, and renamed when whole.
+        kind: `onnx` (torch chooses the opset) or `openvino` (IR).
+        folder: must not exist. Files are written to a hidden folder, which gets this name when the
+            graphs have been checked.
 
     Returns:
-        The largest difference to the network, of values from 0 to 1, that was found on clips of
-        noise of two sizes.
+        The largest difference to the network, of values from 0 to 1, on noise clips of two sizes.
 
     Raises:
         OutputError: the folder exists or cannot be written.
-        ModelError: the graphs give other values than the network. Nothing is written.
-        MissingExtraError: what writes or runs such graphs is not installed.
+        ModelError: the graphs differ too much from the network. Nothing is written.
+        MissingExtraError: the exporter or runtime of such graphs is not installed.
     """
     check_target(folder)
     partial = folder.with_name(hidden_name(folder.name, f".{os.getpid()}.part"))
-    with writing(folder):  # what is there already, under whatever name, is not ours to remove
+    with writing(folder):  # outside `try`: an existing folder of that name is not ours to remove
         partial.mkdir()
     try:
         for graph in frame_graphs(model.network):
@@ -67,7 +67,7 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
                 f"{kind}"
             )
         for file in partial.iterdir():
-            sync(file)  # or a power cut could leave the name without the contents
+            sync(file)  # or a power failure could leave the name without the contents
         os.replace(partial, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
@@ -77,7 +77,7 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
 
 
 def write_graph(graph: Graph, kind: Format, folder: Path) -> None:
-    """One graph as a file (openvino: two)."""
+    """Write one graph as a file (openvino: two files)."""
     path = folder / f"{graph.name}{SUFFIXES[kind]}"
     inputs, outputs = graph.inputs, graph.outputs
     if kind == "onnx":
@@ -91,7 +91,7 @@ def write_graph(graph: Graph, kind: Format, folder: Path) -> None:
 
 
 def specification(model: LoadedModel, kind: Format) -> dict[str, Any]:
-    """What a program needs to know beside the graphs."""
+    """What a program needs to know to use the graphs."""
     config = model.network.config
     return {
         "format": kind,
@@ -110,8 +110,8 @@ def specification(model: LoadedModel, kind: Format) -> dict[str, Any]:
 
 @torch.no_grad()
 def largest_difference(network: DeblurNetwork, exported: ExportedModel) -> float:
-    """Between the network and its graphs, over clips of noise of several sizes; not a number if
-    either gives one.
+    """Largest difference between the network and its graphs on noise clips of several sizes; NaN if
+    either returns one.
     """
     generator = torch.Generator().manual_seed(0)
     found = 0.0

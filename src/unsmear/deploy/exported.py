@@ -1,5 +1,6 @@
-"""An exported model: reads its folder, restores clips with it, and needs nothing of Unsmear's
-networks. Read it to use the graphs in a program of your own.
+"""An exported model: reads its folder and restores clips with its graphs, without `DeblurNetwork`
+(motion between frames is estimated by `unsmear.models`). Read it to use the graphs in a program of
+your own.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from unsmear.restoration.whole import whole_number
 Format = Literal["onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 SPECIFICATION = "model.json"
-_MOST = 3  # times that frames are restored again
+_MOST = 3  # refinement passes
 
 Run = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 """A graph: inputs by name -> outputs in order."""
 
 
 def open_graph(path: Path) -> Run:
-    """A graph file, ready to run on the CPU.
+    """Load a graph file to run on the CPU.
 
     Raises:
-        MissingExtraError: what runs it is not installed.
+        MissingExtraError: the runtime is not installed.
     """
     if path.suffix == SUFFIXES["onnx"]:
         try:
@@ -62,7 +63,7 @@ class Window:
     total: np.ndarray
 
     def merge(self, other: Window) -> Window:
-        """The sum over the frames of both."""
+        """The sum over the frames of both windows."""
         peak = np.maximum(self.peak, other.peak)
         mine, theirs = np.exp(self.peak - peak), np.exp(other.peak - peak)
         return Window(
@@ -73,20 +74,20 @@ class Window:
 
     @property
     def context(self) -> np.ndarray:
-        """What `restore` takes: (1, M * N, C)."""
+        """The input of `restore`, (1, M * N, C)."""
         mean = self.total / self.weight[:, None, :, None]
         return mean.reshape(1, -1, mean.shape[-1])
 
 
 class ExportedModel:
-    """Graphs and what is known of them.
+    """Exported graphs with their specification.
 
     Args:
-        folder: that `unsmear export` wrote.
+        folder: written by `unsmear export`.
 
     Raises:
-        InputError: it is not there, or holds something else.
-        MissingExtraError: what runs its graphs is not installed.
+        InputError: it does not exist, or holds something else.
+        MissingExtraError: the runtime of its graphs is not installed.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -101,19 +102,20 @@ class ExportedModel:
         self._restore = open_graph(folder / f"restore{suffix}")
 
     def restore_clip(self, clip: np.ndarray, refine: int = 0) -> np.ndarray:
-        """Restore every frame, the whole clip being each one's window.
+        """Restore every frame, with the whole clip as its window.
 
         Args:
             clip: (T, 3, H, W), float32, RGB, 0..1.
-            refine: times that frames are restored again, their neighbours as they were restored
-                before, and the mean of both taken, 0 to 3; for networks that align neighbours.
+            refine: number of refinement passes, 0 to 3, for networks that align neighbours. Each
+                restores the frames again from restored neighbours, and averages with the previous
+                result.
 
         Returns:
-            The same shape; not clamped where frames are restored once.
+            The same shape; not clamped if `refine` is 0.
 
         Raises:
             InputError: the clip has another shape or dtype, or is empty.
-            ConfigError: the graphs cannot refine, or not so often.
+            ConfigError: `refine` is out of range, or the graphs cannot refine.
         """
         self._check(clip, refine)
         about, (height, width) = self.about, clip.shape[-2:]
@@ -163,8 +165,8 @@ class ExportedModel:
     def _moving(
         self, frames: Sequence[np.ndarray], seen: Sequence[np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """What the network asks for of each frame and those beside it, as `seen` shows them: the
-        motion, (T, 4, H' / 8, W' / 8), and the triplets, (T, 9, H', W').
+        """Motion (T, 4, H' / 8, W' / 8) and triplets (T, 9, H', W'), if the network needs them,
+        with the neighbours taken from `seen`.
         """
         network = self.about["network"]  # older folders lack some entries
         if not network.get("trail_levels"):
@@ -189,7 +191,7 @@ class ExportedModel:
         windows: Sequence[Window],
         moving: Mapping[str, np.ndarray],
     ) -> np.ndarray:
-        """One frame. Beyond the ends of the clip stands the nearest frame that exists."""
+        """Restore one frame. Beyond the ends of the clip, the nearest frame is repeated."""
         network, last = self.about["network"], len(features) - 1
         side = network["neighbours"]
         around = [offset for offset in range(-side, side + 1) if offset]

@@ -1,4 +1,4 @@
-"""A network in eight bits: calibrated on real frames, measured on others, written only if good."""
+"""8-bit quantization: calibrated on real frames, measured on others, written only if accurate."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from unsmear.restoration.stretch import open_reader
 
 @contextmanager
 def _unreported() -> Iterator[None]:
-    """NNCF, as it is imported, looks for the package through which it reports its use to a server:
-    here it finds none. Others do.
+    """Hide the telemetry package from NNCF while it is imported, so that it reports nothing to a
+    server. Other importers still find the package.
     """
     name = "openvino_telemetry"
     there = sys.modules.get(name)
@@ -46,8 +46,8 @@ def _unreported() -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """NNCF tells of errors alone."""
-    # Not `nncf.set_log_level`, which makes all handlers of the program as deaf.
+    """Let NNCF log only errors."""
+    # Not `nncf.set_log_level`, which also changes the level of all of the program's handlers.
     log = logging.getLogger("nncf")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -69,17 +69,17 @@ except ModuleNotFoundError as error:
     raise MissingExtraError(str(error.name), "quantize", "quantization") from error
 
 LARGEST_LOSS = 0.1  # dB of PSNR on any sequence
-_SAMPLES = 24  # inputs of each graph that ranges are taken from
-# What enters and leaves by these carries the picture's finest shades, and 256 steps are too few:
-# alone they cost 0.1 to 0.3 dB on nearly sharp frames, all others together 0.05.
+_SAMPLES = 24  # maximum number of inputs of each graph that ranges are calibrated on
+# These layers carry the finest differences of the image, for which 256 steps are too few: alone
+# they cost 0.1 to 0.3 dB on nearly sharp frames, all others together 0.05.
 _KEPT = (".*[.]stem/.*", ".*[.]ups[.].*", ".*[.]head/.*")
 
 Inputs = list[np.ndarray]
 
 
 class Recorder(GraphEngine):
-    """Notes what enters each graph while frames are restored: up to a number of inputs, evenly
-    spread over all that came.
+    """Records the inputs of each graph while frames are restored: a limited number, evenly spread
+    over all inputs.
     """
 
     name = "recorder"
@@ -93,7 +93,7 @@ class Recorder(GraphEngine):
         self._every: dict[str, int] = {}
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
-        """One graph, in torch."""
+        """Run one graph in torch."""
         self._note(name, inputs)
         out: Tensor = self._modules[name](*inputs)
         return out
@@ -114,11 +114,11 @@ def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
     """The first frames of each clip: name -> (3, H, W) each.
 
     Args:
-        clips: video files, or folders of pictures.
-        frames: how many of each.
+        clips: video files, or folders of images.
+        frames: maximum number of frames of each clip.
 
     Raises:
-        InputError: a clip cannot be read.
+        InputError: a clip cannot be read, or there are no frames at all.
     """
     found: dict[str, list[Tensor]] = {}
     for path in clips:
@@ -131,7 +131,7 @@ def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
 
 
 def _name_among(taken: Container[str], path: Path) -> str:
-    """A name of a clip that is not taken: with folders above, then with a number."""
+    """A unique name for a clip: with parent folders, or else with a number."""
     names = chain(
         ("/".join(path.parts[-depth:]) for depth in range(1, min(len(path.parts), 3) + 1)),
         (f"{path.name} ({number})" for number in count(2)),
@@ -140,7 +140,7 @@ def _name_among(taken: Container[str], path: Path) -> str:
 
 
 def record(network: DeblurNetwork, clips: Iterable[Sequence[Tensor]], window: int) -> Recorder:
-    """Restore clips and note what enters the graphs."""
+    """Restore clips and record the inputs of the graphs."""
     recorder = Recorder(network)
     for frames in clips:
         for _ in restore_stream(recorder, frames, window):
@@ -149,11 +149,11 @@ def record(network: DeblurNetwork, clips: Iterable[Sequence[Tensor]], window: in
 
 
 def quantize(model: openvino.Model, seen: Sequence[Inputs]) -> openvino.Model:
-    """A graph whose blocks compute in eight bits.
+    """Quantize a graph to eight bits.
 
     Args:
-        model: float32; it is left as it is.
-        seen: inputs that the ranges are taken from.
+        model: float32; it is not changed.
+        seen: inputs to calibrate the ranges on.
     """
     with _silent():
         return nncf.quantize(
@@ -162,7 +162,7 @@ def quantize(model: openvino.Model, seen: Sequence[Inputs]) -> openvino.Model:
             subset_size=len(seen),
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(patterns=list(_KEPT), validate=False),
-            # CPUs without VNNI add products of eight bits in sixteen: weights keep a bit free.
+            # CPUs without VNNI accumulate 8-bit products in 16 bits: weights use 7 bits.
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE, disable_bias_correction=False
             ),
@@ -171,12 +171,12 @@ def quantize(model: openvino.Model, seen: Sequence[Inputs]) -> openvino.Model:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What came out.
+    """Result of quantization.
 
     Attributes:
         path: of the file.
-        origin: what is written in it.
-        eight_bit: graphs that compute in eight bits; the others stayed in float32.
+        origin: the file's provenance.
+        eight_bit: names of the graphs that compute in eight bits; the others stay in float32.
     """
 
     path: Path
@@ -194,19 +194,20 @@ def quantize_model(
     largest_loss: float = LARGEST_LOSS,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> Quantized:
-    """Quantize a network's graphs, and take back those that cost most until the loss is small.
+    """Quantize a network's graphs, and return the most costly ones to float32 until the loss is
+    small.
 
     Args:
         network: in evaluation mode, on the CPU.
-        window: frames that contribute to each one.
+        window: number of frames that contribute to each frame.
         clips: to calibrate on, name -> frames.
         validation: to measure the loss on.
         path: of the file to write.
-        largest_loss: of PSNR on any sequence, dB.
-        on_note: called with what was tried and what it cost.
+        largest_loss: limit of the PSNR loss on any sequence, dB.
+        on_note: called with messages about what was tried and its loss.
 
     Raises:
-        ModelError: nothing is left in eight bits. No file is written.
+        ModelError: no graph can be quantized within the limit. No file is written.
     """
     full = convert_levels(network)
     before = measure(network, validation, window, with_ssim=False)
@@ -245,7 +246,7 @@ def quantize_model(
 
 
 def largest_psnr_loss(before: Sequence[SequenceScore], after: Sequence[SequenceScore]) -> float:
-    """How much the sequence that loses most loses, dB; see `psnr_loss`.
+    """The largest loss of any sequence, dB; see `psnr_loss`.
 
     Args:
         before: in float32.
@@ -258,7 +259,7 @@ def largest_psnr_loss(before: Sequence[SequenceScore], after: Sequence[SequenceS
 def _paired(
     before: Sequence[SequenceScore], after: Sequence[SequenceScore]
 ) -> dict[str, tuple[float, float]]:
-    """PSNR of each sequence, by name; of those that share one, by name and number."""
+    """PSNR of each sequence by name, before and after; repeated names get a number."""
     scores: dict[str, tuple[float, float]] = {}
     for full, eight in zip(before, after, strict=True):
         numbered = (f"{full.name} ({number})" for number in count(2))

@@ -1,4 +1,4 @@
-"""Records of speed and memory: what benchmarks write, and the tables that come of it."""
+"""Records of speed and memory that benchmarks write, and their tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unsmear.restoration.stream import Window
 
 @dataclass(frozen=True)
 class EngineTime:
-    """What an engine takes for one frame of a stream: encoded once, restored once.
+    """Time of an engine for one frame of a stream: encoded once, restored once.
 
     Attributes:
         engine: its name.
-        seconds: median over the runs; None where it cannot run here.
+        seconds: median over the runs; None: it cannot run here.
         gmac_per_second: of the network's arithmetic.
-        share_of_peak: of what convolutions in float32 reach at best here.
-        why_not: it cannot run.
+        share_of_peak: fraction of the best that float32 convolutions reach here.
+        why_not: the reason why it cannot run.
     """
 
     engine: EngineName
@@ -35,12 +35,12 @@ class EndToEnd:
 
     Attributes:
         engine: its name.
-        frames: of the clip.
-        seconds: for one frame, loading and start left out.
-        restoring_seconds: of restoring alone (the network, and what frames lend each other), for
-            one frame, in turn with it in the same run.
-        burst: restored frames on each side that lend to a frame.
-        refine: times that the network went over its own results.
+        frames: number of frames in the clip.
+        seconds: per frame, without loading and start-up.
+        restoring_seconds: per frame for restoration alone (network and burst), measured
+            alternately with the whole in the same run.
+        burst: restored neighbours on each side that a frame is fused with.
+        refine: number of refinement passes.
     """
 
     engine: str
@@ -52,8 +52,8 @@ class EndToEnd:
 
     @property
     def overhead(self) -> float:
-        """Share of the time that is not restoring's. Below zero where the machine was busier when
-        restoring alone was timed, or the clip was too short to tell.
+        """Share of the time that is not restoration. Negative if the machine was busier while
+        restoration alone was timed, or if the clip was too short to measure it.
         """
         return 1 - self.restoring_seconds / self.seconds
 
@@ -64,11 +64,12 @@ class BenchRecord:
 
     Attributes:
         model: its name.
-        width, height: of the frames.
+        width: of the frames in pixels.
+        height: of the frames in pixels.
         threads: of torch and the engines.
-        peak_gmac_per_second: the best that a convolution in float32 reached.
+        peak_gmac_per_second: the best that a float32 convolution reached.
         engines: in the order asked for.
-        end_to_end: of the fastest.
+        end_to_end: of the fastest engine.
         origin: machine, versions, command, date.
     """
 
@@ -83,7 +84,7 @@ class BenchRecord:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> BenchRecord:
-        """What `asdict` gave."""
+        """The record from the result of `asdict`."""
         whole = record["end_to_end"]
         return cls(
             **{
@@ -137,10 +138,11 @@ class ClipRun:
     """A clip that was restored from file to file.
 
     Attributes:
-        width, height: of a frame.
-        frames: of the clip.
-        peak: resident memory at its highest, MiB.
-        seconds: wall clock, with start, decoding and encoding.
+        width: of the frames in pixels.
+        height: of the frames in pixels.
+        frames: number of frames in the clip.
+        peak: peak resident memory, MiB.
+        seconds: wall-clock time, with start-up, decoding and encoding.
     """
 
     width: int
@@ -157,10 +159,10 @@ class MemoryRecord:
     Attributes:
         model: its name.
         engine: as asked for.
-        runs: shorter clips of a size before longer ones.
+        runs: for each frame size, the shorter clip first.
         origin: machine, versions, command, date.
         ensemble: views of each frame.
-        refine: times that the network went over its own results.
+        refine: number of refinement passes.
     """
 
     model: str
@@ -172,14 +174,14 @@ class MemoryRecord:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> MemoryRecord:
-        """What `asdict` gave."""
+        """The record from the result of `asdict`."""
         runs = tuple(ClipRun(**run) for run in record["runs"])
         efforts = record.get("ensemble", 1), record.get("refine", 0)
         return cls(record["model"], record["engine"], runs, Origin(**record["origin"]), *efforts)
 
 
 def _rate(frames: float) -> str:
-    """Frames a second, with two digits that count where there are less than one in ten seconds."""
+    """Frames per second; below 0.1 with two significant digits."""
     return f"{frames:.2f}" if frames >= 0.1 else f"{frames:.2g}"
 
 
@@ -206,12 +208,12 @@ def memory_lines(record: MemoryRecord) -> list[str]:
 
 @dataclass(frozen=True)
 class WindowTime:
-    """Seconds a frame.
+    """Seconds per frame.
 
     Attributes:
         window: frames, or `all`.
-        watching: of the first pass, 0 where there is none.
-        restoring: of the one that restores.
+        watching: of the first pass, 0 if there is none.
+        restoring: of the pass that restores.
     """
 
     window: Window
@@ -226,8 +228,10 @@ class WindowRecord:
     Attributes:
         model: its name.
         engine: as asked for.
-        width, height, frames: of the clip.
-        rows: the first is what the others are compared with.
+        width: of the frames in pixels.
+        height: of the frames in pixels.
+        frames: number of frames in the clip.
+        rows: the first is the one that others are compared with.
         origin: machine, versions, command, date.
     """
 
@@ -241,7 +245,7 @@ class WindowRecord:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> WindowRecord:
-        """What `asdict` gave."""
+        """The record from the result of `asdict`."""
         rows = tuple(WindowTime(**row) for row in record["rows"])
         return cls(**{**record, "rows": rows, "origin": Origin(**record["origin"])})
 
