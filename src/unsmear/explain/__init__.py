@@ -1,1 +1,1 @@
-"""Shows what the attention did for one frame: maps, what they reached, what came of it."""
+"""Shows what the attention did for one frame: its maps, their effect, the restored frame."""

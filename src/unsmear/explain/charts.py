@@ -1,5 +1,5 @@
-"""Draws what `maps.py` measured, one PNG file a function. Colours are those that colour-blind
-people tell apart: viridis, cividis, PuOr and the set of Okabe and Ito.
+"""Draws the measurements of `maps.py`, one PNG file per function. Colours are distinguishable by
+colour-blind people: viridis, cividis, PuOr and the palette of Okabe and Ito.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from unsmear.explain.drawing import (
 from unsmear.explain.maps import FrameMaps, LevelMaps, half_weight_share
 
 # isort: split
-# After drawing.py, which says what to install where matplotlib is missing.
+# After drawing.py, which raises MissingExtraError if matplotlib is missing.
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.patches import Patch
 
 ZOOM = 40  # pixels shown on each side of the chosen one
-LEAST_SHOWN = 1e-7  # of the receptive field, against its largest value
-_MOST_COLUMNS = 7  # frames side by side in one picture
+LEAST_SHOWN = 1e-7  # of the receptive field, relative to its maximum
+_MOST_COLUMNS = 7  # frames side by side in one image
 _WIDTH = 12.0  # inches
 _MARGIN, _GAP, _TITLE = 0.15, 0.12, 0.32
-_HIGHEST_ROW = 2.4  # inches: of upright frames
-_MOST_TIMES = 1000.0  # even shares: end of the scale of a spatial map
-_POINTED = 0.01  # of the frame: a map with half its weight on less looks at a spot
+_HIGHEST_ROW = 2.4  # inches, for portrait frames
+_MOST_TIMES = 1000.0  # upper end of the scale of a spatial map, relative to uniform weights
+_POINTED = 0.01  # fraction of the frame; a map with half its weight on less focuses on a spot
 _OTHERS = "#8c8c8c"
 
 
 def frame_runs(frames: int) -> list[range]:
-    """How the frames of a window are spread over pictures."""
+    """How the frames of a window are divided among images."""
     return spread(frames, _MOST_COLUMNS)
 
 
@@ -84,9 +84,7 @@ def draw_change(path: Path, maps: FrameMaps) -> None:
 
 
 def change_limit(maps: FrameMaps) -> float:
-    """Change of luma, in code values of 255, that is drawn in full colour: 999 of 1000 pixels
-    changed less.
-    """
+    """Change of luma drawn in full colour, in code values (of 255): its 99.9th percentile."""
     change = 255 * np.abs(luma(maps.after) - luma(maps.before))
     return max(float(np.ceil(np.quantile(change, 0.999))), 1.0)
 
@@ -105,7 +103,7 @@ def draw_spatial(path: Path, maps: FrameMaps, level: LevelMaps, frames: Sequence
     norm, colors = LogNorm(1, _MOST_TIMES), colors_of("viridis", 0.35)
     for number, frame in enumerate(frames):
         index = maps.window.attended[frame]
-        behind = 0.05 + 0.35 * grey(maps.window.pictures[index])  # dim: the map is what matters
+        behind = 0.05 + 0.35 * grey(maps.window.pictures[index])  # dim, so that the map stands out
         left = _MARGIN + label + number * (column + _GAP)
         for m in range(count):
             times = level.spatial[frame, m].numpy() * places
@@ -135,8 +133,8 @@ def draw_spatial(path: Path, maps: FrameMaps, level: LevelMaps, frames: Sequence
 
 
 def draw_temporal(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
-    """Eq. 3: a row for each of N maps, a column for each frame of the window; below it what
-    each frame has in all that the pixels took.
+    """Eq. 3: a row for each of N maps, a column for each frame of the window; below, the weight of
+    each frame in what all pixels took.
     """
     count, frames = level.temporal.shape
     taken = level.frame_shares.mean(dim=(-2, -1)).numpy()
@@ -178,7 +176,7 @@ def draw_temporal(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
 
 
 def draw_taken(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
-    """Eq. 5: which element each pixel took most of, and among how many it shared."""
+    """Eq. 5: the element with the largest weight at each pixel, and how many are mixed."""
     height, width = maps.before.shape[-2:]
     spatial, temporal = level.pixelwise.shape[:2]
     column = (_WIDTH - 2 * _MARGIN - _GAP) / 2
@@ -196,7 +194,7 @@ def draw_taken(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
         keys.append(Patch(color=color, alpha=0.7, label=f"{name}   {percent(share)}"))
     if (rest := 1 - sum(share for _, share in winners)) > 0:
         keys.append(Patch(color=_OTHERS, alpha=0.7, label=f"others   {percent(rest)}"))
-    behind = 0.35 + 0.65 * shrunk(luma(maps.before), 960)  # pale: colours stay what they are
+    behind = 0.35 + 0.65 * shrunk(luma(maps.before), 960)  # pale, so that colours stay true
     picture = over(behind, shades, level.stride, width)
     left.imshow(picture, extent=whole.extent, aspect="auto")
     left.set_title("the element each position took most of", fontsize=13)
@@ -219,7 +217,7 @@ def draw_taken(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
 
 
 def strongest_elements(level: LevelMaps, most: int) -> list[tuple[int, float]]:
-    """Elements m * N + n that most places took most of, with the share of those places."""
+    """The elements m * N + n that are strongest at most positions, with their share of these."""
     elements, counts = level.strongest.unique(return_counts=True)
     order = counts.argsort(descending=True, stable=True)[:most]
     total = level.strongest.numel()
@@ -227,8 +225,8 @@ def strongest_elements(level: LevelMaps, most: int) -> list[tuple[int, float]]:
 
 
 def draw_field(path: Path, maps: FrameMaps, frames: Sequence[int]) -> None:
-    """What one pixel of the result depends on: a column for each of some frames; the whole
-    frame, around the pixel, the picture there, and the share of the frame.
+    """Receptive field of one pixel: a column for each of some frames, with the whole frame, the
+    area around the pixel, the image there, and the share of the frame.
     """
     height, width = maps.before.shape[-2:]
     x, y = maps.field.pixel
@@ -292,7 +290,7 @@ def _draw_shares(panel: Axes, maps: FrameMaps, frames: Sequence[int]) -> None:
 
 
 def _shape(part: Part) -> float:
-    """Height for a width of one."""
+    """Height relative to the width."""
     return (part.bottom - part.top) / (part.right - part.left)
 
 

@@ -1,6 +1,6 @@
-"""What all pictures are drawn with: panels placed in inches, colours, frames as backgrounds.
+"""Drawing tools of all charts: panels placed in inches, colours, frames as backgrounds.
 
-Importing this module raises MissingExtraError where matplotlib is not installed.
+Importing this module raises MissingExtraError if matplotlib is not installed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ try:
 except ImportError:
     raise MissingExtraError("matplotlib", "explain", "explaining a frame") from None
 
-# Colours of Okabe and Ito, which colour-blind people tell apart.
+# Okabe and Ito's palette, distinguishable by colour-blind people.
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 MARK = OKABE_ITO[0]
 DPI = 130
 _LUMA = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
-_BEHIND = 480  # pixels: width of a picture behind a map
+_BEHIND = 480  # pixels, width of the frame behind a map
 
 
 class Sheet:
-    """A picture of panels that are placed in inches from its upper left corner.
+    """A figure whose panels are placed in inches from its upper left corner.
 
     Args:
         width: inches.
@@ -61,7 +61,7 @@ class Sheet:
         return panel
 
     def scale(self, panel: Axes, colors: ListedColormap, norm: Normalize, label: str) -> None:
-        """A panel, wider or higher than the other way, becomes the scale of colours."""
+        """Turn a panel into a colour bar, along its longer side."""
         box = panel.get_position()
         wide = box.width * self._size[0] > box.height * self._size[1]
         bar = self._figure.colorbar(
@@ -72,12 +72,12 @@ class Sheet:
         bar.set_label(label)
 
     def save(self, path: Path) -> None:
-        """As PNG."""
+        """Save as PNG."""
         self._figure.savefig(path, dpi=DPI, facecolor="white", format="png")
 
 
 class Part(NamedTuple):
-    """Of a frame, in pixels; right and bottom lie just outside."""
+    """A rectangle of a frame, in pixels; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -89,7 +89,7 @@ class Part(NamedTuple):
         return image[self.top : self.bottom, self.left : self.right]
 
     def outline(self) -> Rectangle:
-        """To be put onto a panel whose axes count pixels."""
+        """An outline for a panel whose axes are in pixels."""
         return Rectangle(
             (self.left, self.top),
             self.right - self.left,
@@ -101,12 +101,12 @@ class Part(NamedTuple):
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom, top, as matplotlib wants them."""
+        """Left, right, bottom, top, in matplotlib's order."""
         return (self.left, self.right, self.bottom, self.top)
 
 
 def part_around(x: int, y: int, reach: int, height: int, width: int) -> Part:
-    """The part of a frame up to `reach` pixels around one, moved into the frame at its edges."""
+    """The part of a frame up to `reach` pixels around a pixel, shifted to lie inside the frame."""
     columns, rows = min(2 * reach + 1, width), min(2 * reach + 1, height)
     left = min(max(x - reach, 0), width - columns)
     top = min(max(y - reach, 0), height - rows)
@@ -114,23 +114,23 @@ def part_around(x: int, y: int, reach: int, height: int, width: int) -> Part:
 
 
 def colors_of(name: str, start: float = 0.0) -> ListedColormap:
-    """A colour map of matplotlib, or what follows on `start` (0..1) of it."""
+    """A colour map of matplotlib, from position `start` (0..1) on."""
     return ListedColormap(matplotlib.colormaps[name](np.linspace(start, 1, 256)))
 
 
 def over(behind: np.ndarray, colors: np.ndarray, stride: int, frame_width: int) -> np.ndarray:
-    """Lay a map over a picture, place by place, without smoothing.
+    """Overlay a map on an image, without smoothing (nearest neighbour).
 
     Args:
-        behind: grey, (H', W') 0..1: a frame, perhaps reduced.
+        behind: grey background, (H', W') 0..1: a frame, possibly downscaled.
         colors: RGBA 0..1 of the map, (h, w, 4); it may reach beyond the frame.
-        stride: pixels of the frame for one of the map.
+        stride: pixels of the frame per element of the map.
         frame_width: W of the frame in pixels.
 
     Returns:
         (H', W', 3), 0..1.
     """
-    step = frame_width / behind.shape[1] / stride  # places of the map for a pixel behind
+    step = frame_width / behind.shape[1] / stride  # map elements per background pixel
     rows, columns = (
         np.minimum(((np.arange(side) + 0.5) * step).astype(int), most - 1)
         for side, most in zip(behind.shape, colors.shape[:2], strict=True)
@@ -142,7 +142,7 @@ def over(behind: np.ndarray, colors: np.ndarray, stride: int, frame_width: int) 
 
 
 def ring(panel: Axes, x: float, y: float) -> None:
-    """Around a spot, visible on any background."""
+    """Draw a ring around a spot, visible on any background."""
     for color, size in (("black", 2.6), (MARK, 1.4)):
         panel.plot(
             x, y, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=color,
@@ -162,12 +162,12 @@ def luma(frame: Tensor) -> np.ndarray:
 
 
 def grey(frame: Tensor) -> np.ndarray:
-    """(3, H, W), 0..1 -> (H', W') as a background, reduced where large."""
+    """(3, H, W), 0..1 -> (H', W') as a background, downscaled if large."""
     return shrunk(luma(frame))
 
 
 def shrunk(image: np.ndarray, width: int = _BEHIND) -> np.ndarray:
-    """(H, W, ...) no wider than that; each value the mean of those that it stands for."""
+    """Downscale (H, W, ...) to a maximum width by averaging."""
     if image.shape[1] <= width:
         return image
     size = (width, max(round(image.shape[0] * width / image.shape[1]), 1))
@@ -175,7 +175,7 @@ def shrunk(image: np.ndarray, width: int = _BEHIND) -> np.ndarray:
 
 
 def percent(share: float) -> str:
-    """0.123 -> 12 %; small ones with a digit more."""
+    """0.123 -> 12 %; values below 10 % get a decimal."""
     value = 100 * share
     if value == 0:
         return "0 %"
@@ -183,11 +183,11 @@ def percent(share: float) -> str:
 
 
 def spread(items: int, most: int) -> list[range]:
-    """Runs of 0..items - 1, none longer than `most`, of nearly one length."""
+    """Split 0..items - 1 into ranges of similar length, none longer than `most`."""
     runs = -(-items // most)
     return [range(n * items // runs, (n + 1) * items // runs) for n in range(runs)]
 
 
 def tops(heights: Sequence[float], first: float, gap: float) -> list[float]:
-    """Where rows of these heights begin, one under the other."""
+    """Top positions of rows of these heights, one below the other."""
     return [first + sum(heights[:n]) + gap * n for n in range(len(heights))]

@@ -1,10 +1,10 @@
-"""Which numbers of which frames one pixel of the result depends on, and how much: gradients.
+"""Gradients: which pixels of which frames one pixel of the result depends on, and how much.
 
-A frame reaches the result in two ways that are kept apart here: through convolutions (its own,
-those of the local path, and those over aligned neighbours), which look a known number of pixels
-around, and through its descriptors, which look everywhere. The chain rule is followed by hand at
-the places where the network is cut anyway, so that one frame's features, and one tile's graph, are
-held at a time.
+A frame reaches the result in two ways, which are kept apart here: through convolutions (its own,
+those of the local path, and those over aligned neighbours), which see a known number of pixels
+around, and through its descriptors, which see everything. The chain rule is applied by hand at the
+interfaces of the network, so that only one frame's features and one tile's graph are in memory at
+a time.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from unsmear.models.network import (
 )
 from unsmear.restoration.tiles import Box, Tiler, TileSize, prepared, tile_boxes
 
-_TILE = 512  # pixels of the finest level: bounds the memory of a graph, whatever the frame
+_TILE = 512  # pixels of the finest level; bounds the memory of a graph for any frame size
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Gradient of one pixel of the result, the mean of its three channels, with respect to
-    every number of every frame. The two parts add up to the whole gradient.
+    """Gradient of one pixel of the result, averaged over its channels, with respect to all values
+    of all frames. Its two parts add up to the whole gradient.
 
     Attributes:
         pixel: x and y in the frame.
         local: part through convolutions, the local path and aligned neighbours, (F, 3, H, W)
-            float32; zero more than `reach` pixels away from the pixel, in aligned neighbours from
-            where they show the same.
+            float32. Zero more than `reach` pixels from the pixel; in aligned neighbours, from the
+            position that shows the same.
         attention: part through the descriptors of eq. 1-4, (F, 3, H, W) float32; zero in frames
             outside the window.
-        reach: in pixels, each way.
+        reach: in pixels, in each direction.
     """
 
     pixel: tuple[int, int]
@@ -53,13 +53,13 @@ class ReceptiveField:
 
     @property
     def total(self) -> Tensor:
-        """Size of the gradient, summed over the channels that it is taken by, (F, H, W)."""
+        """Absolute gradient, summed over the input channels, (F, H, W)."""
         return (self.local + self.attention).abs().sum(dim=1)
 
     @property
     def shares(self) -> Tensor:
-        """What each frame has in the whole, through convolutions and through the attention:
-        (F, 2), sums of sizes, over all frames 1 (0 where nothing depends on anything).
+        """Share of each frame in the total, through convolutions and through the attention, (F, 2):
+        sums of absolute gradients, normalised to 1 over all frames (0 if all are 0).
         """
         parts = torch.stack((self.local, self.attention), dim=1)  # (F, 2, 3, H, W)
         sizes = parts.abs().sum(dim=(-3, -2, -1), dtype=torch.float64)
@@ -67,9 +67,9 @@ class ReceptiveField:
 
 
 def local_reach(network: DeblurNetwork) -> int:
-    """How far convolutions look around a pixel of the result, in pixels of the frame."""
+    """How far convolutions see around a pixel of the result, in pixels of the frame."""
     levels = range(len(network.config.widths))
-    own = network.config.size_multiple - 1  # strides: how a pixel lies in those of the features
+    own = network.config.size_multiple - 1  # depends on the pixel's position within a stride
     return own + sum(network.encode_reach(n) + network.decode_reach(n) for n in levels)
 
 
@@ -83,18 +83,18 @@ def receptive_field(
     *,
     tile: int = _TILE,
 ) -> ReceptiveField:
-    """Go back from one pixel of the result to the numbers it comes from.
+    """Compute the gradient of one pixel of the result.
 
     Args:
         tiler: runs the network.
         window: the frames.
         current: encoded frame to restore, padded.
-        descriptors: of the T frames in the window of the attention, (1, T, ...) a level.
-        around: as `DeblurNetwork.restore` takes it. Its motion counts as given: what that was
-            measured from is not gone back to.
+        descriptors: of the T frames in the window of the attention, (1, T, ...) per level.
+        around: as `DeblurNetwork.restore` takes it. Its motion is treated as a constant: gradients
+            do not flow through its estimation.
         pixel: x and y in the frame.
-        tile: size of the tiles gradients are computed in, in pixels; the result does not
-            depend on it but for rounding.
+        tile: size of the tiles in which gradients are computed, in pixels; it affects the result
+            only by rounding.
     """
     network = tiler.network
     end = _through_decoder(network, current, descriptors, around, pixel)
@@ -133,8 +133,8 @@ def receptive_field(
 
 
 def _offsets_of(index: int, window: FrameWindow, side: int) -> list[int]:
-    """At which places among the neighbours of the current frame a frame stands: beyond the
-    ends of the scene the nearest frame stands in.
+    """The positions at which a frame serves as a neighbour of the current one: beyond the ends of
+    the scene, the nearest frame is repeated.
     """
     last = len(window.pictures) - 1
     offsets = [offset for offset in range(-side, side + 1) if offset]
@@ -146,7 +146,7 @@ def _offsets_of(index: int, window: FrameWindow, side: int) -> list[int]:
 
 
 class _DecoderGradients(NamedTuple):
-    """Gradients of the pixel at the decoder's inputs, those of a frame's size cut to `box`."""
+    """Gradients of the pixel at the decoder's inputs; spatial ones are cut to `box`."""
 
     box: Box
     frame: Tensor
@@ -163,7 +163,7 @@ def _through_decoder(
     around: Neighbourhood,
     pixel: tuple[int, int],
 ) -> _DecoderGradients:
-    """The decoder is convolutions only, given the contexts: a part of the frame will do."""
+    """Through the decoder: given the contexts it is convolutional, so part of the frame will do."""
     (x, y), multiple = pixel, network.config.size_multiple
     levels = range(len(network.config.widths))
     reach = sum(network.decode_reach(level) for level in levels)
@@ -201,8 +201,8 @@ def _through_decoder(
 def _through_triplet(
     end: _DecoderGradients, window: FrameWindow, index: int, frame: Tensor, motion: Tensor
 ) -> Tensor:
-    """From what the current frame and those beside it are in the triplet to one of them, padded,
-    (1, 3, H, W). The current one also stands where another is missing.
+    """From the triplet to one of its frames, padded, (1, 3, H, W). The current frame also stands in
+    for missing neighbours.
     """
     assert end.triplet is not None
     whole = frame.new_zeros(1, TRIPLET_CHANNELS, *frame.shape[-2:])
@@ -222,7 +222,7 @@ def _through_triplet(
 def _through_mix(
     network: DeblurNetwork, descriptors: Descriptors, gradients: Sequence[Tensor]
 ) -> Descriptors:
-    """From the contexts to the descriptors of all frames of the window (eq. 3-4)."""
+    """From the contexts to the descriptors of all frames in the window (eq. 3-4)."""
     if not descriptors:
         return ()
     leaves = tuple(Descriptor(*(_leaf(part) for part in level)) for level in descriptors)
@@ -252,7 +252,7 @@ def _through_squeeze(
 def _through_encoder(
     network: DeblurNetwork, encoded: Encoded, gradients: Sequence[Tensor], tile: int
 ) -> Tensor:
-    """From the features of all levels of a frame to the frame, (1, 3, H, W)."""
+    """From the features of all levels of a frame to the frame itself, (1, 3, H, W)."""
     gradient = gradients[-1]
     for level in reversed(range(len(gradients))):
         below = encoded.features[level - 1] if level else encoded.frame
@@ -265,7 +265,7 @@ def _through_encoder(
 def _through_level(
     network: DeblurNetwork, level: int, below: Tensor, gradient: Tensor, tile: int
 ) -> Tensor:
-    """From the features of a level to what it is made from, tile by tile."""
+    """From the features of a level to its input, tile by tile."""
     multiple = network.config.size_multiple
     stride, stride_below = network.stride(level), network.stride(level - 1) if level else 1
     height, width = (side * stride for side in gradient.shape[-2:])
@@ -286,8 +286,8 @@ def _through_level(
 
 
 def _unpadded(gradient: Tensor, picture: Tensor, network: DeblurNetwork) -> Tensor:
-    """Gradient of the padded frame (1, 3, H', W') -> of the frame (3, H, W), on the CPU: what
-    repeated rows and columns have adds to those that they repeat.
+    """Gradient of the padded frame (1, 3, H', W') -> of the frame (3, H, W), on the CPU. Gradients
+    of replicated rows and columns are added to their originals.
     """
     leaf = _leaf(picture.to(gradient))
     with torch.enable_grad():

@@ -1,5 +1,5 @@
-"""Everything that is measured to explain one frame: the attention maps of eq. 1, 3 and 5 as the
-network computed them, what they reached, and the frame before and after.
+"""All measurements that explain one frame: the attention maps of eq. 1, 3 and 5 as the network
+computed them, the receptive field of a pixel, and the frame before and after.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, Encoded, join_frames
 from unsmear.restoration.tiles import Tiler, Tiling, prepared
 
-_SMOOTHING = 9  # pixels: a change of a patch, not of one noisy pixel
+_SMOOTHING = 9  # pixels: find a changed patch rather than one noisy pixel
 
 
 @dataclass(frozen=True)
 class LevelMaps:
-    """The attention of one level. h and w are those of the level's features, of the padded
-    frame; M spatial maps, N temporal maps, T frames of the window, all on the CPU, float32.
+    """The attention of one level. (h, w) is the size of the level's features of the padded frame.
+    M spatial maps, N temporal maps, T frames in the window. On the CPU, float32.
 
     Attributes:
-        level: of the network, the finest is 0.
-        stride: pixels of the frame for one of the maps, each way.
+        level: of the network; the finest is 0.
+        stride: pixels of the frame per element of the maps, in each direction.
         spatial: A_s of eq. 1, (T, M, h, w); every map sums to 1 over h and w.
         temporal: A_t of eq. 3, (N, T); every row sums to 1.
         pixelwise: A_p of eq. 5, (M, N, h, w); every pixel sums to 1 over M and N.
@@ -44,34 +44,34 @@ class LevelMaps:
 
     @property
     def strongest(self) -> Tensor:
-        """Which element each pixel took most of, (h, w) int64: m * N + n."""
+        """The element with the largest weight at each pixel, (h, w) int64: m * N + n."""
         return self.pixelwise.flatten(0, 1).argmax(dim=0)
 
     @property
     def effective(self) -> Tensor:
-        """Among how many elements each pixel shares its attention, (h, w): the exponential of
-        the entropy of eq. 5, from 1 (one element alone) to M * N (all alike).
+        """Effective number of elements that each pixel attends to, (h, w): the exponential of the
+        entropy of eq. 5, from 1 (a single element) to M * N (uniform weights).
         """
         return torch.special.entr(self.pixelwise.flatten(0, 1)).sum(dim=0).exp()
 
     @property
     def frame_shares(self) -> Tensor:
-        """How much of what each pixel took came from each frame, (T, h, w), sums to 1 over T:
-        eq. 5 summed over M, times eq. 3.
+        """Weight of each frame at each pixel, (T, h, w), summing to 1 over T: eq. 5 summed over M,
+        times eq. 3.
         """
         return torch.einsum("mnhw,nt->thw", self.pixelwise, self.temporal)
 
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """All that is measured for one frame.
+    """All measurements of one frame.
 
     Attributes:
-        window: the frame and those around it.
+        window: the frame and its neighbours.
         levels: the attention of the levels asked for, finest first.
         before: the frame, (3, H, W) float32, 0..1.
-        after: restored, likewise.
-        field: what one pixel of the result depends on.
+        after: restored, same shape.
+        field: the receptive field of one pixel of the result.
     """
 
     window: FrameWindow
@@ -90,19 +90,19 @@ def explain_frame(
     pixel: tuple[int, int] | None = None,
     tiling: Tiling = "auto",
 ) -> FrameMaps:
-    """Restore one frame and keep what the attention did on the way.
+    """Restore one frame and keep the attention maps.
 
     Args:
-        network: in evaluation mode, on the device of the work.
-        window: the frame and those around it, at least `network.config.neighbours` on each
-            side where the scene has them.
+        network: in evaluation mode, on the device to use.
+        window: the frame and its neighbours, at least `network.config.neighbours` on each side if
+            the scene has them.
         level: show the attention of this level only.
-        pixel: x and y of the pixel whose receptive field is wanted; default: where the
-            result differs most from the frame (mean over a patch of 9x9).
+        pixel: x and y of the pixel whose receptive field is computed; default: where the result
+            differs most from the frame (mean over a patch of 9x9).
         tiling: see `unsmear.restoration.tiles.Tiler`.
 
     Raises:
-        ConfigError: no attention at that level, or the pixel is not in the frame.
+        ConfigError: the level has no attention, or the pixel is outside the frame.
     """
     levels = _check_level(network, level)
     before = window.pictures[window.current]
@@ -161,7 +161,7 @@ def explain_frame(
 
 
 def _motion(tiler: Tiler, window: FrameWindow) -> Tensor | None:
-    """How the picture moves around the frame, where the network asks for it."""
+    """Motion around the frame; None if the network does not use it."""
     if not tiler.network.config.trail_levels:
         return None
     first = max(window.current - 1, 0)
@@ -173,8 +173,8 @@ def _motion(tiler: Tiler, window: FrameWindow) -> Tensor | None:
 
 
 def most_changed(before: Tensor, after: Tensor) -> tuple[int, int]:
-    """X and y of the middle of the 9x9 patch that changed most; the middle of the frame where
-    nothing changed. Frames (3, H, W), float, 0..1.
+    """(x, y) of the centre of the 9x9 patch that changed most, or of the frame if nothing changed.
+    Frames (3, H, W), float, 0..1.
     """
     change = (after - before).abs().mean(dim=0)[None, None]
     smooth = functional.avg_pool2d(
@@ -188,15 +188,15 @@ def most_changed(before: Tensor, after: Tensor) -> tuple[int, int]:
 
 
 def half_weight_share(weights: Tensor) -> float:
-    """On how much of a frame half the weight of a spatial map (h, w) lies at least: from near
-    0 (a spot) to 0.5 (all places alike).
+    """The smallest fraction of a frame that holds half the weight of a spatial map (h, w): from
+    near 0 (a spot) to 0.5 (uniform).
     """
     ranked = weights.flatten().sort(descending=True).values.double().cumsum(0)
     return (int((ranked < ranked[-1] / 2).sum()) + 1) / weights.numel()
 
 
 def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
-    """Raise ConfigError if a pixel (x, y) is not in a frame."""
+    """Raise ConfigError if a pixel (x, y) is outside a frame."""
     x, y = pixel
     if not (0 <= x < width and 0 <= y < height):
         raise ConfigError(

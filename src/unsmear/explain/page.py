@@ -1,5 +1,5 @@
-"""The page that shows all pictures of a frame, each with how to read it. Plain HTML: no script,
-no network, links to files beside it.
+"""The HTML page that shows all images of a frame, each with how to read it. Plain HTML: no scripts,
+no network access, links to files beside it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class About:
     Attributes:
         clip: name of the file or folder.
         model: name of the network.
-        device: where it ran.
+        device: that it ran on.
     """
 
     clip: str
@@ -43,15 +43,15 @@ class About:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and pictures of one kind.
+    """A heading with images of one kind.
 
     Attributes:
-        key: of the section in the page, to be linked to.
+        key: HTML id of the section, for links.
         heading: short.
-        what: what is shown, a sentence or two.
+        what: what is shown, in one or two sentences.
         how: how to read it.
-        pictures: names of files beside the page.
-        alt: what they show, for those who do not see them.
+        pictures: names of image files beside the page.
+        alt: alternative text of the images.
     """
 
     key: str
@@ -63,12 +63,12 @@ class Section:
 
 
 def render_page(maps: FrameMaps, about: About, sections: Sequence[Section]) -> str:
-    """The whole page. Expects `before.png` and `after.png` beside it.
+    """Render the page. It expects `before.png` and `after.png` beside it.
 
     Args:
-        maps: what was measured.
-        about: where it comes from.
-        sections: in the order of the page.
+        maps: the measurements.
+        about: where they come from.
+        sections: in page order.
     """
     title = f"What Unsmear did with frame {maps.window.number} of {about.clip}"
     links = "".join(f'<a href="#{s.key}">{escape(s.heading)}</a>' for s in sections)
@@ -152,7 +152,7 @@ def _notes(maps: FrameMaps) -> list[str]:
 
 
 def findings(maps: FrameMaps) -> list[str]:
-    """What was measured, in sentences."""
+    """The measurements in sentences."""
     x, y = maps.field.pixel
     change = 255 * (maps.after - maps.before).abs()
     lines = [
@@ -192,7 +192,7 @@ def _level_findings(level: LevelMaps, prefix: str) -> list[str]:
 
 
 def change_section(pictures: Sequence[str], limit: float) -> Section:
-    """Before, after, difference; the limit is the change drawn in full colour, of 255."""
+    """Before, after, difference. `limit`: change drawn in full colour, of 255."""
     return Section(
         "change",
         "What changed",
@@ -208,7 +208,7 @@ def change_section(pictures: Sequence[str], limit: float) -> Section:
 
 
 def spatial_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -> Section:
-    """Eq. 1 of a level; `named` where the page shows several levels."""
+    """Weights of eq. 1 at one level. `named`: the page shows several levels."""
     count = level.spatial.shape[1]
     return Section(
         f"spatial-{level.level}",
@@ -227,7 +227,7 @@ def spatial_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -
 
 
 def temporal_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -> Section:
-    """Eq. 3 of a level."""
+    """Weights of eq. 3 at one level."""
     rows, frames = level.temporal.shape
     return Section(
         f"temporal-{level.level}",
@@ -243,7 +243,7 @@ def temporal_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) 
 
 
 def taken_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -> Section:
-    """Eq. 5 of a level."""
+    """Weights of eq. 5 at one level."""
     count = level.pixelwise.shape[0] * level.pixelwise.shape[1]
     return Section(
         f"taken-{level.level}",
@@ -261,7 +261,7 @@ def taken_section(pictures: Sequence[str], level: LevelMaps, *, named: bool) -> 
 
 
 def field_section(pictures: Sequence[str], maps: FrameMaps, least: float) -> Section:
-    """Receptive field; `least` is the end of the scale."""
+    """Receptive field of one pixel. `least`: lower end of the colour scale."""
     x, y = maps.field.pixel
     return Section(
         "influence",

@@ -1,4 +1,4 @@
-"""Explain a frame of a clip: a folder with a page and its pictures, written when all are done."""
+"""Explains a frame of a clip: a folder with a page and its images, written when all are done."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ PAGE = "index.html"
 
 
 def parse_pixel(text: str) -> tuple[int, int]:
-    """`X,Y` as users type it.
+    """Parse `X,Y` as users type it.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it has another form.
     """
     match = re.fullmatch(r"(\d{1,9}),(\d{1,9})", text, re.ASCII)
     if match is None:
@@ -50,10 +50,10 @@ def parse_pixel(text: str) -> tuple[int, int]:
 
 
 def parse_odd_window(text: str) -> int:
-    """An odd number of frames as users type it.
+    """Parse an odd number of frames as users type it.
 
     Raises:
-        ConfigError: it is something else; `all` too, and more than LARGEST_WINDOW.
+        ConfigError: it is anything else, `all` and numbers above LARGEST_WINDOW included.
     """
     digits = text.lstrip("0") if text.isascii() and text.isdigit() else ""
     number = int(digits) if 0 < len(digits) <= len(str(LARGEST_WINDOW)) else 0
@@ -79,23 +79,23 @@ def explain_clip(
     """Explain one frame of a clip on a page, `index.html` in a folder.
 
     Args:
-        source: video file, or folder of pictures in the order of their names.
+        source: video file, or folder of images in the order of their names.
         target: the folder.
         model: network and window.
         number: of the frame, from 0.
-        window: frames that contribute through the attention, odd; default: the model's own.
+        window: number of frames that contribute through the attention, odd; default: the model's.
         level: show the attention of this level only.
         pixel: x and y; default: see `explain_frame`.
-        overwrite: replace files of a folder that exists.
+        overwrite: replace files of an existing folder.
 
     Returns:
-        What was measured.
+        The measurements.
 
     Raises:
         InputError: the source cannot be used, or has no such frame.
-        OutputError: the target cannot be written. Nothing is left under its name; what lay in a
-            folder that exists stays, see `store_pictures`.
-        ConfigError: a window, level, pixel or number that cannot be.
+        OutputError: the target cannot be written. A new folder is not created; for an existing one
+            see `store_pictures`.
+        ConfigError: the window, level, pixel or number is invalid.
     """
     check_output(source, target, folder=True, overwrite=overwrite)
     frames = read_window(
@@ -113,8 +113,8 @@ def explain_clip(
 
 
 def write_explanation(target: Path, maps: FrameMaps, about: About) -> None:
-    """Draw everything and write the page, beside the folder's place; then give it its name. In a
-    folder that exists the page is replaced last.
+    """Draw all images and write the page into a hidden folder, then rename it. In an existing
+    folder the page is replaced last.
 
     Raises:
         OutputError: a file cannot be written.
@@ -125,7 +125,7 @@ def write_explanation(target: Path, maps: FrameMaps, about: About) -> None:
         try:
             sections = _draw_all(folder, maps)
             page = render_page(maps, about, sections)
-            # Names of files need not be text.
+            # File names need not be valid text.
             (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise cannot_write(target, error) from None
@@ -166,7 +166,7 @@ def _draw_level(folder: Path, maps: FrameMaps, level: LevelMaps) -> list[Section
 def _draw_runs(
     folder: Path, name: str, frames: int, draw: Callable[[Path, range], None]
 ) -> list[str]:
-    """One picture for as many frames as fit side by side."""
+    """Draw as many images as needed to show all frames, and return their names."""
     runs = frame_runs(frames)
     files = [
         f"{name}.png" if len(runs) == 1 else f"{name}-{n}.png" for n in range(1, len(runs) + 1)

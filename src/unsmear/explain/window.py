@@ -1,4 +1,4 @@
-"""The frames of a clip that contribute to one of them."""
+"""The frames of a clip that contribute to one frame."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from unsmear.restoration.stream import check_window
 from unsmear.restoration.stretch import open_reader
 from unsmear.video.reader import VideoReader
 
-LARGEST_WINDOW = 9_999  # frames; each is held and drawn
+LARGEST_WINDOW = 9_999  # frames; all are held in memory and drawn
 
 
 @dataclass(frozen=True)
 class FrameWindow:
-    """A frame and those around it that may contribute to it, all of one scene.
+    """A frame and the frames around it that may contribute to it, all in one scene.
 
     Attributes:
-        pictures: (F, 3, H, W), float32, 0..1, RGB, on the CPU; T of the F frames are in the
-            window of the attention, others are there for the local path alone.
-        first: number in the clip of the first of them, from 0.
+        pictures: (F, 3, H, W), float32, 0..1, RGB, on the CPU. T of the F frames are in the window
+            of the attention; the others serve only the local path.
+        first: frame number in the clip of the first of them, from 0.
         current: index in `pictures` of the frame to explain.
-        window: frames that contribute through the attention, centred on the current one, odd.
-        pts: presentation time of the current frame in seconds, where the clip has a clock.
-        name: file name of the current frame without suffix, where the clip is a folder.
-        rotation: degrees by which players turn the pictures.
+        window: number of frames that contribute through the attention, odd, centred on the current
+            one.
+        pts: presentation time of the current frame in seconds, if the clip has timestamps.
+        name: file name of the current frame without suffix, if the clip is a folder.
+        rotation: degrees by which players rotate the frames.
     """
 
     pictures: Tensor
@@ -54,30 +55,32 @@ class FrameWindow:
 
     @property
     def beside(self) -> tuple[Tensor | None, Tensor | None]:
-        """The frames before and after the current one, None where the scene has none."""
+        """The frames before and after the current one; None at an end of the scene."""
         before = self.pictures[self.current - 1] if self.current else None
         last = self.current + 1 == len(self.pictures)
         return before, None if last else self.pictures[self.current + 1]
 
     @property
     def number(self) -> int:
-        """Of the current frame in the clip, from 0."""
+        """Frame number of the current frame in the clip, from 0."""
         return self.first + self.current
 
 
 def read_window(source: Path, number: int, window: int, side: int) -> FrameWindow:
-    """Read the frames that contribute to one frame of a clip. As in restoring, a window holds
-    those that exist in the scene of the frame.
+    """Read the frames that contribute to one frame of a clip. As in restoration, the window holds
+    only frames of the same scene.
 
     Args:
-        source: video file, or folder of pictures in the order of their names.
+        source: video file, or folder of images in the order of their names.
         number: of the frame, from 0.
-        window: frames that contribute through the attention, odd.
-        side: frames on each side that contribute otherwise, see `NetworkConfig.neighbours`.
+        window: number of frames that contribute through the attention, odd.
+        side: number of frames on each side that contribute otherwise, see
+            `NetworkConfig.neighbours`.
 
     Raises:
         InputError: the source cannot be used, or has no such frame.
-        ConfigError: the window is even, below 1 or above LARGEST_WINDOW, the number below 0.
+        ConfigError: the window is even, below 1, `all` or above LARGEST_WINDOW, or the number is
+            negative.
     """
     checked = check_window(window)
     if checked == "all" or checked > LARGEST_WINDOW:
@@ -109,10 +112,10 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
 def _frames_around(
     frames: Iterable[Frame], number: int, ahead: int
 ) -> tuple[list[Tensor], Frame | None, int, int]:
-    """Pictures of one scene from `ahead` frames before a frame to `ahead` after it, the frame
-    (None if the clip ends before it), its index among them, and how many frames went by.
+    """Frames of one scene from `ahead` before the wanted frame to `ahead` after it; the wanted
+    frame (None if the clip ends before it); its index among them; the number of frames read.
     """
-    before: deque[Tensor] = deque(maxlen=ahead + 1)  # the current one too
+    before: deque[Tensor] = deque(maxlen=ahead + 1)  # includes the current frame
     after: list[Tensor] = []
     current: Frame | None = None
     latest: list[Frame] = []
