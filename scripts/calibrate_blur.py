@@ -1,10 +1,10 @@
-"""Fit the blur estimate to synthetic blur of known length, and measure how far to trust it.
+"""Fit the blur estimate to synthetic blur of known length, and measure its accuracy.
 
 python scripts/calibrate_blur.py fit --data DATA/train          # writes the regression
 python scripts/calibrate_blur.py check --data DATA/train --val DATA/val --clips DATA/real
 python scripts/calibrate_blur.py gain --data DATA/train --val DATA/val
 
-Three photographs in ten are held out of the fit, and only they are used by `check` and `gain`.
+Three in ten photographs are held out of the fit. `check` and `gain` use only these.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
 
 SIZE = 2 * BLOCK
-HELD_OUT = 3  # of ten
-FEWEST = 4  # photographs of which one is held out
+HELD_OUT = 3  # photographs out of ten
+FEWEST = 4  # photographs, so that one is held out
 BLURRED = 4.0  # pixels
-DISK = 0.866  # length of the motion that has the variance of a disk, over its diameter
+DISK = 0.866  # length of a linear motion with the variance of a disk, relative to its diameter
 UNITS = 8
 EDGES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 13.0, 18.0, math.inf)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A synthetic clip and what is known of its middle frame.
+    """A synthetic clip, and the ground truth of its middle frame.
 
     Attributes:
-        blurry: (T, 3, SIZE, SIZE), as a file holds it.
-        sharp: likewise, the truth.
+        blurry: (T, 3, SIZE, SIZE), as an 8-bit file would hold it.
+        sharp: ground truth, same shape.
         lengths: true blur of each block of the middle frame in pixels, (N,).
-        angle: of the motion, radians; None where there is no one direction.
+        angle: direction of the motion, radians; None: there is no single direction.
         noise: 0 (none) .. 1 (a phone at night).
-        quality: of compression, 100 for none.
+        quality: of JPEG compression; 100: none.
     """
 
     blurry: Tensor
@@ -74,7 +74,7 @@ class Sample:
 
 
 def split_photographs(data: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Photographs to fit on, and those held out.
+    """Photographs to fit on, and held-out ones.
 
     Raises:
         InputError: there are too few to hold some out.
@@ -93,16 +93,16 @@ def split_photographs(data: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def make_sample(
     seed: int, files: Sequence[Path], logs: Sequence[OrientationLog], frames: int = 1
 ) -> Sample:
-    """One clip: length log-uniform up to 36 pixels or hardly blurred at all, a seventh out of
-    focus, exposure, noise and compression at random.
+    """Make one clip: blur length log-uniform up to 36 pixels, or below 1 for 15 %; 15 % out of
+    focus; random exposure, noise and compression.
     """
     random = Generators.seeded(seed, torch.device("cpu"))
     picture = load_photograph(files[random.index(len(files))], 1200)
     faint, defocus = random.chance(0.15), random.chance(0.15)
     length = float(random.uniform(0, 1) if faint else torch.exp(random.uniform(-0.7, 3.58)))
     moved = 0.3 if defocus else length
-    # The second clip only makes the sub-frames dense: parts of a frame are blurred more than
-    # its mean, and gaps between sub-frames would look like detail.
+    # The second clip only makes the sub-frames dense: parts of a frame are blurred more than its
+    # mean, and gaps between sub-frames would look like detail.
     motion = draw_motion(torch.tensor([moved, 3 * moved]), frames, SIZE, logs, 0.4, random)
     homographies = motion.homographies[:1]
     reach = transform_points(homographies, torch.tensor([[-SIZE, -SIZE], [SIZE, SIZE]]) / 2)
@@ -122,8 +122,8 @@ def make_sample(
 
 
 def block_motion(homographies: Tensor) -> tuple[Tensor, float]:
-    """True length of the way in each block, (N,), and the direction of the longest extent of it,
-    from homographies (1, S, 3, 3).
+    """True blur length of each block, (N,), and the principal direction of the motion, from
+    homographies (1, S, 3, 3).
     """
     axis = torch.linspace(-0.4, 0.4, 5) * BLOCK
     centres = (-BLOCK / 2, BLOCK / 2)
@@ -140,7 +140,7 @@ def block_motion(homographies: Tensor) -> tuple[Tensor, float]:
 
 
 def out_of_focus(light: Tensor, diameter: float) -> Tensor:
-    """Blur frames (T, 3, H, W) with a disk."""
+    """Blur frames (T, 3, H, W) with a disk kernel."""
     fine = 5
     radius = math.ceil(diameter / 2) + 1
     axis = (torch.arange((2 * radius + 1) * fine) - (2 * radius + 1) * fine / 2 + 0.5) / fine
@@ -152,7 +152,7 @@ def out_of_focus(light: Tensor, diameter: float) -> Tensor:
 
 
 def camera(light: Tensor, random: Generators) -> tuple[Tensor, float, float]:
-    """Linear light (1, T, 3, H, W) -> what a file holds, (T, 3, H, W); noise; quality."""
+    """Linear light (1, T, 3, H, W) -> frames as a file holds them (T, 3, H, W); noise; quality."""
     noise = float(random.uniform(0, 1)) ** 2
     clean = light.clamp(0, 1)
     read = 0.02 * noise * random.uniform(0, 1, 1)
@@ -170,7 +170,7 @@ def camera(light: Tensor, random: Generators) -> tuple[Tensor, float, float]:
 def many(
     seeds: range, files: Sequence[Path], logs: Sequence[OrientationLog], workers: int, frames: int
 ) -> Iterator[Sample]:
-    """Samples of these seeds, in order."""
+    """The samples of these seeds, in order."""
     make = partial(make_sample, files=files, logs=logs, frames=frames)
     if workers == 1:
         yield from map(make, seeds)
@@ -180,7 +180,7 @@ def many(
 
 
 def fit(arguments: argparse.Namespace) -> None:
-    """Fit the regression and write it."""
+    """Fit the regression and write its file."""
     files, _ = split_photographs(arguments.data)
     rows, wanted = [], []
     for sample in many(range(arguments.samples), files, logs_of(arguments), arguments.workers, 1):
@@ -211,14 +211,14 @@ def fit(arguments: argparse.Namespace) -> None:
 
 
 def rounded(values: Tensor) -> object:
-    """Numbers to four digits, nested as the tensor is."""
+    """Numbers with four significant digits, nested like the tensor."""
     if values.dim():
         return [rounded(value) for value in values]
     return float(f"{float(values.detach()):.4g}")
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Measure on held-out photographs, on pairs, and show real clips."""
+    """Measure on held-out photographs and on pairs, and print estimates for real clips."""
     _, files = split_photographs(arguments.data)
     sequences = some_pairs(arguments.val) if arguments.val else []
     clips = files_in(arguments.clips, "*.mp4") if arguments.clips else []
@@ -283,7 +283,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Gain:
-    """What became of a frame: estimated length before and after, and PSNR after minus before."""
+    """Result for one frame: estimated length before and after, and gain in PSNR, dB."""
 
     before: float | None
     after: float | None
@@ -291,7 +291,7 @@ class Gain:
 
 
 def gain(arguments: argparse.Namespace) -> None:
-    """What the network gains, by estimated blur."""
+    """Print the gain of the network by estimated blur."""
     loaded = open_model(arguments.model, "cpu", "torch")
     _, files = split_photographs(arguments.data)
     sequences = some_pairs(arguments.val) if arguments.val else []
@@ -311,7 +311,7 @@ def gain(arguments: argparse.Namespace) -> None:
 
 
 def table_cell(rows: list[Gain]) -> str:
-    """Mean and median gain, how often there was one that shows, and the blur that is left."""
+    """Mean and median gain, how often it exceeds 0.2 dB, and the blur that remains."""
     if not rows:
         return "-"
     values = [row.psnr for row in rows]
@@ -324,7 +324,7 @@ def table_cell(rows: list[Gain]) -> str:
 
 
 def gains(model: OpenedModel, blurry: Tensor, sharp: Tensor) -> list[Gain]:
-    """Of each frame of a clip, (T, 3, H, W) twice."""
+    """Gain of each frame of a clip; blurry and sharp, each (T, 3, H, W)."""
     restored = [round_to_8_bit(f) for f in restore_stream(model.network, blurry, model.window)]
     return [
         Gain(
@@ -337,7 +337,7 @@ def gains(model: OpenedModel, blurry: Tensor, sharp: Tensor) -> list[Gain]:
 
 
 def summary(frames: Iterator[Tensor] | Tensor) -> str:
-    """Estimates over a clip, in words."""
+    """Estimates over a clip as text."""
     estimates = [estimate_blur(frame) for frame in frames]
     known = [e for e in estimates if e.length is not None]
     if not known:
@@ -353,19 +353,21 @@ def summary(frames: Iterator[Tensor] | Tensor) -> str:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """From 0; equal values share their mean rank."""
+    """Ranks from 0; ties share their mean rank."""
     _, inverse, counts = values.double().unique(return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     return (last - (counts + 1) / 2)[inverse]
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float:
-    """Spearman's."""
+    """Spearman's rank correlation."""
     return float(torch.corrcoef(torch.stack((ranks(one), ranks(other))))[0, 1])
 
 
 def auc(score: Tensor, positive: Tensor) -> float:
-    """Chance that a positive one scores above a negative one; not a number without either."""
+    """Area under the ROC curve: probability that a positive scores above a negative; NaN without
+    positives or without negatives.
+    """
     count = int(positive.sum())
     if count in (0, len(score)):
         return math.nan
@@ -374,12 +376,12 @@ def auc(score: Tensor, positive: Tensor) -> float:
 
 
 def logs_of(arguments: argparse.Namespace) -> list[OrientationLog]:
-    """Recorded hands, where given."""
+    """The recorded orientation logs, if any were given."""
     return [read_orientation_log(path) for path in arguments.shake]
 
 
 def main() -> None:
-    """Do what was asked for."""
+    """Run the command that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["fit", "check", "gain"])
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs")

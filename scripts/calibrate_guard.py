@@ -1,9 +1,9 @@
-"""Measure what the guard looks at: released weights, the truth itself, and broken networks.
+"""Measure the guard's quantities on released weights, on ground truth and on broken networks.
 
 python scripts/calibrate_guard.py --val DATA/val --clips DATA/real
 
-The limits in `unsmear.restoration.guard` lie well above what good restorations reach, perfect ones
-included (the sharp frame in place of the restored one), and below what broken networks do.
+The limits in `unsmear.restoration.guard` are well above the values of good restorations, including
+perfect ones (the sharp frame as the result), and below those of broken networks.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from unsmear.video.images import unit_from_integer
 from unsmear.video.reader import VideoReader
 
 NAMES = [field.name for field in fields(Change)]
-Clip = tuple[str, list[Tensor], list[Tensor]]  # name, frames, truth or nothing
+Clip = tuple[str, list[Tensor], list[Tensor]]  # name, frames, ground truth (may be empty)
 
 
 def find_clips(arguments: argparse.Namespace) -> Iterator[Clip]:
-    """Pairs, their sharp side as an input of its own, real clips, the demo clip at two blurs.
+    """Pairs, their sharp frames as another input, real clips, and the demo clip with two blurs.
 
     Raises:
         InputError: there are no pairs or no real clips, or a clip has fewer than two frames.
@@ -56,19 +56,19 @@ def find_clips(arguments: argparse.Namespace) -> Iterator[Clip]:
 
 
 def largest(pairs: Iterable[tuple[Tensor, Tensor]]) -> list[float]:
-    """Of each measure."""
+    """The largest value of each quantity."""
     found = [measure_change(before, after) for before, after in pairs]
     rows = [astuple(change) for change in found if change is not None]
     return [max(column) for column in zip(*rows, strict=True)]
 
 
 def show(name: str, values: Sequence[float], more: str = "") -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     print(f"{name:34s}" + "".join(f"{value:>11.3f}" for value in values) + more, flush=True)
 
 
 def scaled(layer: str, factor: float) -> Callable[[DeblurNetwork], None]:
-    """Multiply the weights of one layer."""
+    """A damage: multiplies the weights of one layer."""
 
     def damage(network: DeblurNetwork) -> None:
         network.get_parameter(f"{layer}.weight").mul_(factor)
@@ -77,13 +77,13 @@ def scaled(layer: str, factor: float) -> Callable[[DeblurNetwork], None]:
 
 
 def randomised(network: DeblurNetwork) -> None:
-    """Random weights everywhere, the head too."""
+    """Replace all weights by random ones, the head included."""
     for parameter in network.parameters():
         parameter.copy_(0.1 * torch.randn_like(parameter))
 
 
 def perturbed(share: float) -> Callable[[DeblurNetwork], None]:
-    """Noise on all weights, in proportion to each tensor's spread."""
+    """A damage: adds noise to all weights, in proportion to each tensor's standard deviation."""
 
     def damage(network: DeblurNetwork) -> None:
         for parameter in network.parameters():
@@ -94,7 +94,7 @@ def perturbed(share: float) -> Callable[[DeblurNetwork], None]:
 
 
 def overflowing(network: DeblurNetwork) -> None:
-    """One weight that is no number."""
+    """Set one weight to NaN."""
     network.head.weight[0, 0, 0, 0] = float("nan")
 
 
@@ -102,7 +102,7 @@ LAYERS = ("head", "local_fusion", "stem")
 
 
 def damages_to(network: DeblurNetwork) -> list[tuple[str, Callable[[DeblurNetwork], None]]]:
-    """Ways to break a network, by name; layers that it lacks are passed over."""
+    """Ways to break a network, by name; layers that it lacks are skipped."""
     there = {name for name, _ in network.named_parameters()}
     layers = [layer for layer in LAYERS if f"{layer}.weight" in there]
     return [
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def report(name: str, before: Tensor, after: Tensor) -> None:
-    """One line of what the guard says."""
+    """Print one line with the guard's verdict."""
     found = is_plausible(before, after)
     near = psnr(after.nan_to_num(), before)
     print(f"{name:48s} {near:5.1f} dB  {found.reason or '-'}", flush=True)

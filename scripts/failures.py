@@ -1,10 +1,10 @@
-"""Draw where a model fails, for its card: long blur, bright lights, coarse coding.
+"""Draw where a model fails, for its model card: long blur, bright lights, coarse compression.
 
     python scripts/failures.py lite --out docs/images/failures-lite.jpg
 
-The clips are those of `unsmear demo` made harder, from scikit-image's public-domain photographs. Of
-the frame in the middle each row shows the place that is furthest from the truth: as the camera saw
-it, as the model left it, and the truth.
+The clips are harder versions of that of `unsmear demo`, made from scikit-image's public-domain
+photographs. Each row shows the patch of the middle frame with the largest error: blurry, restored,
+and the ground truth.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from unsmear.video.images import integer_from_unit, write_image
 FRAMES = 5
 PATCH = 128, 208  # rows and columns, shown at twice the size
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_LIGHTS = 12  # that a display cannot show: as bright as so many white papers
+_LIGHTS = 12  # linear light, where 1 is white: more than a display can show
 
 
 def cases() -> dict[str, tuple[Tensor, Tensor]]:
-    """Blurry and sharp clips, each (T, 3, H, W), by what makes them hard."""
+    """Blurry and sharp clips, each (T, 3, H, W), by name of the difficulty."""
     usual = shaky_clip(FRAMES)
     return {
         "blur of 24 pixels": shaky_clip(FRAMES, blur=24.0),
@@ -46,7 +46,7 @@ def cases() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def lit_clip(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
-    """The same clips at night, with lights in a grid that smear to streaks of 15 pixels."""
+    """The same clips at night, with a grid of lights that blur into streaks of 15 pixels."""
     frames, _, height, width = sharp.shape
     light = torch.zeros(1, 1, height, width)
     light[..., 24::48, 24::48] = float(_LIGHTS)
@@ -64,7 +64,7 @@ def lit_clip(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def worst_place(restored: Tensor, sharp: Tensor) -> tuple[int, int]:
-    """Top and left of the patch with the largest squared error; frames (3, H, W)."""
+    """(top, left) of the patch with the largest squared error; frames (3, H, W)."""
     error = (restored - sharp).square().mean(dim=0)[None, None]
     pooled = torch.nn.functional.avg_pool2d(error, PATCH, stride=8)[0, 0]
     top, left = np.unravel_index(int(pooled.argmax()), pooled.shape)
@@ -72,7 +72,7 @@ def worst_place(restored: Tensor, sharp: Tensor) -> tuple[int, int]:
 
 
 def row(case: str, blurry: Tensor, restored: Tensor, sharp: Tensor) -> np.ndarray:
-    """Three enlarged patches of frames (3, H, W) with their PSNR, (h, w, 3) uint8."""
+    """Enlarged patches of three frames (3, H, W), with their PSNR: (h, w, 3) uint8."""
     top, left = worst_place(restored, sharp)
     panels = []
     for name, frame in ((case, blurry), ("restored", restored), ("truth", sharp)):
@@ -101,7 +101,7 @@ def draw(model: str) -> Tensor:
 
 
 def main() -> None:
-    """Draw and write."""
+    """Draw the images and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "model", choices=[name for name, row in ZOO.items() if row.weights.is_file()]

@@ -1,11 +1,11 @@
-"""Fit the model of sharp photographs that NIQE measures against, and say how it behaves.
+"""Fit the model of sharp photographs that NIQE compares with, and check how it behaves.
 
 python scripts/fit_niqe.py fit --data DATA/train     # writes src/unsmear/evaluate/niqe.json
 python scripts/fit_niqe.py check --data DATA/train   # on photographs that the fit did not see
 python scripts/fit_niqe.py check --pairs DATA/val    # on the sharp frames of paired sequences
 
-One photograph in ten is held out of the fit, and only these are used by `check`. Only mean and
-covariance of 36 statistics go into the file, nothing of any picture.
+One in ten photographs is held out of the fit; `check --data` uses only these. The file contains
+only the mean and covariance of 36 statistics, and no image data.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ LONGEST_SIDE = 1280
 
 
 def photographs(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Fitted on, and held out."""
+    """Photographs to fit on, and held-out ones."""
     paths = sorted(find_training_files([folder]).photographs)
     held_out = paths[::HELD_OUT]
     return [path for path in paths if path not in set(held_out)], held_out
 
 
 def read(path: Path) -> Tensor:
-    """(3, H, W), float, 0..1."""
+    """Read a photograph: (3, H, W), float, 0..1."""
     return unit_from_integer(load_photograph(path, LONGEST_SIDE))
 
 
 def fit(folder: Path, target: Path) -> None:
-    """Write the model.
+    """Fit the model and write it.
 
     Raises:
         InputError: no photograph is large enough.
@@ -87,7 +87,7 @@ def fit(folder: Path, target: Path) -> None:
 
 
 def smear(pixels: int) -> Callable[[Tensor], Tensor]:
-    """Motion along x in linear light, as a camera that pans."""
+    """Horizontal motion blur in linear light, as of a panning camera."""
 
     def change(frame: Tensor) -> Tensor:
         half = pixels // 2
@@ -98,7 +98,7 @@ def smear(pixels: int) -> Callable[[Tensor], Tensor]:
 
 
 def noise(deviation: float) -> Callable[[Tensor], Tensor]:
-    """White, of so many code values."""
+    """White noise; the deviation is in code values."""
 
     def change(frame: Tensor) -> Tensor:
         drawn = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
@@ -108,7 +108,7 @@ def noise(deviation: float) -> Callable[[Tensor], Tensor]:
 
 
 def jpeg(quality: float) -> Callable[[Tensor], Tensor]:
-    """The losses of JPEG."""
+    """JPEG artefacts."""
 
     def change(frame: Tensor) -> Tensor:
         return compress(frame[None, None], torch.tensor([quality]))[0, 0].clamp(0, 1)
@@ -125,11 +125,11 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def check(title: str, paths: Sequence[Path], model: PristineModel) -> None:
-    """Print NIQE of pictures, as they are and spoilt. Those that are too small are left out; a
-    picture counts where both can be told.
+    """Print NIQE of images, unchanged and degraded. Images that are too small are left out. An
+    image counts if both values are defined.
 
     Raises:
-        InputError: there are none, none is large enough, or none has any texture.
+        InputError: there are no images, none is large enough, or none has any texture.
     """
     if not paths:
         raise InputError(f"{title}: no photographs to check on")

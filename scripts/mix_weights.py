@@ -1,8 +1,8 @@
-"""Go part of the way from weights to what a further run made of them.
+"""Interpolate between the initial weights of a training run and its result.
 
     python scripts/mix_weights.py START.safetensors TUNED.safetensors MIXED.safetensors --share 0.4
 
-A run that goes on on other data gains there and may lose elsewhere; weights in between often keep
+A run that continues on other data gains there and may lose elsewhere; weights in between often keep
 most of both. Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
 """
 
@@ -23,7 +23,7 @@ def mix(start: Path, tuned: Path, target: Path, share: float) -> None:
     """Write (1 - share) * start + share * tuned.
 
     Raises:
-        ModelError: one is not a weights file.
+        ModelError: a file is not a weights file.
         ConfigError: the share is not between 0 and 1, or the second was not trained from the first.
     """
     if not 0 < share < 1:

@@ -1,4 +1,4 @@
-"""Write the model card of released weights: their measured quality, and where they come from.
+"""Write the model card of released weights: their measured quality, training and data.
 
 python scripts/model_card.py lite --val DATA/val --photographs DATA/train/stills.tsv \
         --command "unsmear train --preset lite ..." --out model_cards/lite.md
@@ -35,7 +35,7 @@ from unsmear.restoration.effort import Effort
 from unsmear.restoration.views import ENSEMBLES
 
 RETRAIN = Path(__file__).with_name("retrain.py")
-# Where training data with real motion came from: name, source, licence.
+# Sources of training data with real motion: name, source, licence.
 CLIPS = (
     ("androidx_* (test clips)", "androidx/media", "Apache-2.0"),
     ("mapillary_sample5s", "mapillary/mapillary_tools", "BSD-2-Clause"),
@@ -46,11 +46,11 @@ CLIPS = (
 
 
 def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list[str]:
-    """Markdown rows: one for each sequence, then the mean over all frames.
+    """Markdown table: a row for each sequence, then the mean over all frames.
 
     Args:
         scores: with SSIM, by the default settings.
-        alone: by the network without the burst.
+        alone: of the network alone, without burst.
     """
     lines = [
         "| sequence | frames | PSNR blurry | network alone | restored | gain | worst frame "
@@ -79,7 +79,7 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
 
 
 def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
-    """Markdown: gains by options of the command line.
+    """Markdown table of gains by command-line options.
 
     Args:
         efforts: scores by these options.
@@ -93,10 +93,10 @@ def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
 
 
 def effort_text(refines: bool) -> str:
-    """What the options of the table of efforts do.
+    """Description of the options in the table of `effort_table`.
 
     Args:
-        refines: the network aligns its neighbours, so that `--refine` works.
+        refines: whether the network aligns neighbours, so that `--refine` works.
     """
     refine = (
         "`--refine N` runs the network N more times, on its own results; each time adds more than "
@@ -111,7 +111,7 @@ def effort_text(refines: bool) -> str:
 
 
 def photograph_credits(table: Path) -> list[str]:
-    """Counts of licences, and the credits that CC-BY asks for.
+    """Counts of licences, and the credits that CC-BY requires.
 
     Raises:
         InputError: the table lacks a column.
@@ -139,7 +139,7 @@ def photograph_credits(table: Path) -> list[str]:
 
 
 def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
-    """Each run with its command, in order.
+    """Description and command of each training run, in order.
 
     Raises:
         ConfigError: the number of commands is not that of the runs.
@@ -175,7 +175,7 @@ def _taught(run: Provenance) -> str:
 
 
 def _mixture(run: Provenance) -> str:
-    """Where the weights lie between the start and the end of a run, if not at its end."""
+    """Position of the weights between the start and the end of a run, if it is not the end."""
     if run.mixed == 1:
         return ""
     return (
@@ -189,7 +189,8 @@ def retraining(row: str, commands: list[str]) -> list[str]:
 
     Args:
         row: of the zoo.
-        commands: those that trained its weights; if they used orientation logs, so does this one.
+        commands: those that trained the weights. If they used orientation logs, the new command
+            does too.
     """
     recipe = run_path(str(RETRAIN))["RECIPES"][row]
     first = recipe[0]
@@ -205,14 +206,12 @@ def retraining(row: str, commands: list[str]) -> list[str]:
 
 
 def commands_of(card: str) -> list[str]:
-    """The commands that a card gives for its runs, in order."""
+    """The training commands in a card, in order."""
     return re.findall(r"^Run \d+:[^\n]*\n\n```\n(.+?)\n```$", card, re.MULTILINE)
 
 
 def eight_bit_lines(model: str) -> list[str]:
-    """What graphs in eight bits lose, as `unsmear quantize` measured it; no lines without such
-    graphs.
-    """
+    """What 8-bit graphs lose, as `unsmear quantize` measured it; empty if the model has none."""
     path = eight_bit_path(ZOO[model].weights)
     if not path.is_file():
         return []

@@ -1,8 +1,8 @@
-"""Write weights in eight bits, about half the size of what `unsmear train` saves, to release them.
+"""Store weights in eight bits for a release, about half the size of what `unsmear train` saves.
 
     python scripts/pack_weights.py runs/paper/weights.safetensors paper.safetensors
 
-What restoring with them gives has to be measured again: `unsmear eval -m paper.safetensors`.
+Measure the quality of the packed weights again: `unsmear eval -m paper.safetensors`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def repack(source: Path, target: Path) -> float:
     """Write the weights of `source` to `target` in eight bits.
 
     Returns:
-        The largest change of a weight, as a share of the largest weight of its tensor.
+        The largest change of a weight, as a fraction of the largest weight of its tensor.
 
     Raises:
         ModelError: `source` is not a weights file.

@@ -1,18 +1,25 @@
 """Write docs/results.md from the records in benchmarks/results, so that no figure is typed by hand.
 
     python scripts/results.py            # writes the page
-    python scripts/results.py --check    # fails if the page is not what the records say
+    python scripts/results.py --check    # fails if the page does not match the records
 
-`eval-*.json` come from `unsmear eval ... --json`; `fusion-*.json`, `baseline-*.json`,
-`ablation-*.json` and `attention-*.json` from the benchmarks of their names (the last from
-attention_use.py); what to make of one, in words, may lie beside it as a `.md` of its name.
-`synthesis-*.json` and `coded-*.json` come from the benchmarks of these names, words beside them
-likewise.
-`bench-*.json` come from `unsmear bench --json`, `windows-*.json` and `memory-*.json` from the
-benchmarks of these names, `dense-*.json` from attention.py. An evaluation of GOPRO,
-`eval-gopro-*.json`, joins Table 1; those of one network with several windows,
-`eval-NAME-window-N.json`, make one table together. What is released is set side by side from
-`eval-NAME.json` and the `bench-*.json` of 1280x720.
+Records (a Markdown file of the same name beside a record holds notes on it):
+
+    eval-*.json             `unsmear eval ... --json`
+    eval-gopro-*.json       of these, evaluations on GOPRO: rows of Table 1
+    eval-NAME-window-N.json of these, one network with several windows: one table
+    fusion-*.json           benchmarks/fusion.py
+    attention-*.json        benchmarks/attention_use.py
+    baseline-*.json         benchmarks/baseline.py
+    ablation-*.json         benchmarks/ablation.py
+    synthesis-*.json        benchmarks/synthesis.py
+    coded-*.json            benchmarks/coded.py
+    bench-*.json            `unsmear bench --json`
+    windows-*.json          benchmarks/windows.py
+    dense-*.json            benchmarks/attention.py
+    memory-*.json           benchmarks/memory.py
+
+The comparison of released networks uses `eval-NAME.json` and the `bench-*.json` of 1280x720.
 """
 
 from __future__ import annotations
@@ -163,11 +170,11 @@ def page(records: Path = RECORDS) -> str:
 def front_section(
     evaluations: Mapping[str, dict[str, Any]], benches: Iterable[BenchRecord]
 ) -> list[str]:
-    """Released networks side by side: what they take, what they gain, and which no other beats.
+    """Released networks side by side: cost, gain, and which ones no other beats.
 
     Args:
-        evaluations: by the names of their records, without the suffix.
-        benches: all there are.
+        evaluations: by name of their record, without the suffix.
+        benches: all of them.
     """
     machine, seconds = frame_times(benches)
     rows = [
@@ -192,7 +199,7 @@ def front_section(
 
 
 def front_row(name: str, evaluation: dict[str, Any], seconds: float | None) -> FrontRow:
-    """A network of the zoo with what an evaluation of it found."""
+    """The row of a network of the zoo, with the result of its evaluation."""
     gains = sequence_gains(evaluation)
     macs, parameters = network_size(name)
     return FrontRow(
@@ -205,7 +212,7 @@ def front_row(name: str, evaluation: dict[str, Any], seconds: float | None) -> F
     )
 
 
-@functools.cache  # counting runs each network on torch's meta device, seconds of a busy machine
+@functools.cache  # counting runs each network on torch's meta device, which takes seconds
 def network_size(name: str) -> tuple[int, int]:
     """Multiply-accumulates at 256x256, and parameters, of a row of the zoo."""
     with torch.device("meta"):
@@ -214,8 +221,8 @@ def network_size(name: str) -> tuple[int, int]:
 
 
 def frame_times(benches: Iterable[BenchRecord]) -> tuple[str, dict[str, float]]:
-    """Seconds that networks take for a frame of 1280x720 with torch, the quickest of several
-    records, on the machine that has timed most of them; and its name.
+    """Seconds per frame of 1280x720 with torch: the best of several records, on the machine that
+    has timed most networks. Returns the name of the machine too.
     """
     found: dict[tuple[str, str], float] = {}
     for bench in benches:
@@ -240,10 +247,10 @@ def sequence_gains(evaluation: dict[str, Any]) -> dict[str, float]:
 
 
 def window_section(evaluations: Mapping[int, dict[str, Any]], name: str) -> list[str]:
-    """What a network gains by its window: a row for each.
+    """Gain of a network by window: a row for each.
 
     Args:
-        evaluations: by frames that contribute to each.
+        evaluations: by window size.
         name: of the network.
     """
     windows = sorted(evaluations)
@@ -274,28 +281,28 @@ def window_section(evaluations: Mapping[int, dict[str, Any]], name: str) -> list
 
 
 def measured_by(origin: Origin) -> str:
-    """Where figures come from, in one sentence."""
+    """Command, date, machine and versions of a measurement, in one sentence."""
     return f"Measured by {origin.line}."
 
 
 def in_order(records: Iterable[Path]) -> list[Path]:
-    """A record before those that go further (`zoo`, `zoo-why`), small numbers before large ones."""
+    """Shorter names first (`zoo` before `zoo-why`), then alphabetical: small numbers come first."""
     return sorted(records, key=lambda path: (len(path.stem), path.stem))
 
 
 def words_beside(record: Path) -> list[str]:
-    """What to make of a record, where somebody has written it down."""
+    """The notes on a record, if there are any."""
     words = record.with_suffix(".md")
     return [*words.read_text(encoding="utf-8").splitlines(), ""] if words.exists() else []
 
 
 def cell(value: float | str | None, form: str) -> str:
-    """A measured value, "inf" among them; a dash where nobody measured it."""
+    """A measured value, possibly "inf"; a dash if it was not measured."""
     return "-" if value is None else form.format(float(value))
 
 
 def evaluation_lines(record: dict[str, Any]) -> list[str]:
-    """What `unsmear eval` measured: a row a sequence, then all frames."""
+    """The result of `unsmear eval`: a row for each sequence, then all frames."""
     columns = [column for column in COLUMNS if record["all"].get(column[1]) is not None]
     rows = [
         [row["name"], str(row["frames"]), *(cell(row[key], form) for _, key, form in columns)]
@@ -315,7 +322,7 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Write the page, or compare it."""
+    """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing")
     if not parser.parse_args().check:

@@ -1,25 +1,32 @@
-"""Retrain a row of the zoo with one command: all of its runs, one after the other.
+"""Retrain a row of the zoo with one command: all of its training runs, one after the other.
 
     python scripts/retrain.py lite --data DATA/train --val DATA/val --out runs/lite
     python scripts/retrain.py pro --data DATA/train GOPRO/train --val DATA/val --processes 8
 
-Broken off (Ctrl-C waits until a run has saved what it has), the same command goes on where it was.
-The weights are those of the last run,
-OUT/runN/weights.safetensors, of `core` and `lite` OUT/weights.safetensors, a mixture of their last
-two (`scripts/mix_weights.py`); `scripts/model_card.py` measures them. `--print` only shows the
-commands. `pro` has the longest way: it grew from networks that no row of the zoo is any more.
-`plus` starts from the part of the released `pro` that matters most, `core` from that of `plus`,
-`lite` from that of `core`, and `plus` teaches its last run. `paper` starts from
-random weights; `unsmear train --preset paper` trains it as the article did.
+After an interruption (Ctrl-C waits until the run has saved its state), the same command resumes.
+`--print` only shows the commands. The weights are those of the last run,
+OUT/runN/weights.safetensors; for `core` and `lite` they are a mixture of the last two runs
+(`scripts/mix_weights.py`), OUT/weights.safetensors. Measure them with `scripts/model_card.py`.
 
-What made the released `pro` differs in what has changed since: the largest gradient and the
-synthesis of the first four runs, see model_cards/LADDER.md, three clips a step in the fifth, and
-since 2026-11-26 more sub-frames for layers that smear far, so that seeds give other clips; its last
-run but one was of a `pro` with fewer blocks at half of the size and more of coarser ones, and
-`plus` started from that. The last two runs took a GPU seven minutes each; on two cores each takes
-weeks. `plus`, `core` and `lite` learned in bfloat16, which is slow on a CPU without instructions
-for it, and which until 2026-11-28 rounded the motion of neighbours too; `core` started from the
-first run of `plus`, and `lite` from the first of `core`.
+Where the runs start:
+
+- `pro`: from random weights. It has the most runs, since it grew from smaller networks.
+- `plus`: from the most important part of the released `pro`; `core`: from that of `plus`; `lite`:
+  from that of `core`. `plus` is the teacher of the last run of `lite`.
+- `paper`: from random weights. `unsmear train --preset paper` follows the schedule of the article.
+
+The released weights were trained differently where the code has changed since:
+
+- `pro`: in the first four runs, gradient clipping and synthesis differed (model_cards/LADDER.md).
+  The fifth had three clips per step.
+- Since 2026-11-26 layers with long blur have more sub-frames, so seeds give other clips.
+- `pro`: the last run but one trained a `pro` with fewer blocks at half of the size and more at
+  coarser levels. `plus` started from that one.
+- `core` started from the first run of `plus`, `lite` from the first run of `core`.
+- `plus`, `core` and `lite` were trained in bfloat16, which until 2026-11-28 also rounded the motion
+  of neighbours. It is slow on a CPU without instructions for it.
+
+The last two runs of `pro` took a GPU seven minutes each; on two cores each takes weeks.
 """
 
 from __future__ import annotations
@@ -39,13 +46,13 @@ from unsmear.train.loop import WEIGHTS_FILE
 
 _MIXER = Path(__file__).with_name("mix_weights.py")
 
-# Settings of a preset that came later.
+# Settings for presets as they were before these options were added.
 _UNCODED = ("--coder-share", "0")
 _FLAT = ("--relief-share", "0")
 _BY_DAY = ("--night-share", "0")
 _HALF = ("--precision", "bfloat16")
 
-# The preset of each run, and what it adds; each starts from the one before.
+# The preset of each run, and its changes; each run starts from the one before.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "core": (
         ("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_BY_DAY, *_HALF),
@@ -80,7 +87,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }  # fmt: skip
 
-# How far the released weights are on the way from the last run but one to the last.
+# Position of the released weights between the results of the last two runs.
 SHARES = {"core": 0.33, "lite": 0.5}
 
 
@@ -102,8 +109,8 @@ def commands(
         out: folder of all runs.
         val: folder of paired sequences.
         shake: orientation logs.
-        processes: that share each run, or as many of them as can.
-        options: further ones of `unsmear train`, for all runs.
+        processes: maximum number of processes for each run.
+        options: further options of `unsmear train`, for all runs.
     """
     found: list[list[str]] = []
     for number, (name, *changes) in enumerate(RECIPES[row], start=1):
@@ -124,7 +131,7 @@ def commands(
 
 
 def _team(name: str, processes: int) -> list[str]:
-    """What starts several processes: as many as can share the shards of a preset's batches."""
+    """Arguments that start as many processes as can share the shards of a preset's batches."""
     shards = preset(name).shards
     size = max(count for count in range(1, processes + 1) if shards % count == 0)
     if size == 1:
@@ -133,9 +140,9 @@ def _team(name: str, processes: int) -> list[str]:
 
 
 def run(line: Sequence[str]) -> int:
-    """Run a command; its exit code. A terminal's Ctrl-C reaches the command too, which takes a
-    while to save what it has: it is waited for, where `subprocess` would kill it after a quarter
-    of a second.
+    """Run a command and return its exit code. Ctrl-C in a terminal reaches the command too, which
+    needs time to save its state: wait for it, where `subprocess` would kill it after a quarter of
+    a second.
     """
     # Not SIG_IGN, which the command would inherit.
     usual = signal.signal(signal.SIGINT, lambda *_: None)
@@ -170,7 +177,7 @@ def main() -> None:
     for line in lines:
         print(shlex.join(line), flush=True)
         if not arguments.print and (code := run(line)):
-            # Of a command that a signal ended what shells say: 128 and its number.
+            # If a signal ended the command, use the code of shells: 128 plus its number.
             raise SystemExit(code if code > 0 else 128 - code)
 
 
