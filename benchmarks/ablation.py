@@ -1,16 +1,18 @@
-"""Does a part of the network earn its place? Trains variants of a row of the zoo on the same
-batches, from the same seeds, and measures each after equal steps and after equal time.
+"""Ablation: is a part of the network worth its cost?
+
+Trains variants of a row of the zoo on the same batches, from the same seeds, and measures each
+after equal steps and after equal time.
 
     python benchmarks/ablation.py neighbours=0 spatial_maps=32,temporal_maps=8 window=3
         'block="dense"' 'attention_levels=[1,2]' --balance --data PHOTOS --val VAL --steps 2000
 
-What can be varied: M (spatial_maps), N (temporal_maps), the attention's levels, the local path
-(neighbours), looking along trails and aligned neighbours (trail_levels, aligned_levels), dense
-against residual blocks, width (widths), depth (encoder_blocks, decoder_blocks),
-the stem, and the window that training and measuring see. The gate of GSTA is a fusion of its own:
-`benchmarks/fusion.py factorised gated`. With --balance every variant gets or loses blocks at the
-coarsest level until its multiply-accumulates are nearest to the row's own. See
-`unsmear.train.contest` for the rules.
+These can be varied: M (spatial_maps), N (temporal_maps), the levels of the attention
+(attention_levels), the local path (neighbours), trails and aligned neighbours (trail_levels,
+aligned_levels), dense or residual blocks (block), width (widths), depth (encoder_blocks,
+decoder_blocks), the stem, and the window in training and measurement (window). The gate of GSTA is
+a fusion of its own: `benchmarks/fusion.py factorised gated`. With --balance, blocks are added or
+removed at the coarsest level until a variant has about as many multiply-accumulates as the row.
+See `unsmear.train.contest` for the rules.
 """
 
 from __future__ import annotations
@@ -56,12 +58,16 @@ from unsmear.train.prefetch import Draws
 
 BASE = "base"
 WORDS = Words(kind="variant", base=BASE, base_is="the row as it is", ours=BASE)
-_MOST_BLOCKS = 64  # that balancing adds
+_MOST_BLOCKS = 64  # that balancing may add
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and the window it sees."""
+    """A network and its window.
+
+    Raises:
+        ConfigError: the window is not an odd number.
+    """
 
     config: NetworkConfig
     window: int
@@ -74,7 +80,7 @@ class Variant:
 
 
 class Seen(NamedTuple):
-    """What is known of one frame of a clip."""
+    """Everything computed for one frame of a clip before it is restored."""
 
     encoded: Encoded
     descriptors: Descriptors
@@ -82,7 +88,7 @@ class Seen(NamedTuple):
 
 
 class WindowedNetwork(nn.Module):
-    """`DeblurNetwork` whose frames see the window around them rather than their whole clip."""
+    """A `DeblurNetwork` in which frames see the window around them rather than the whole clip."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -91,13 +97,11 @@ class WindowedNetwork(nn.Module):
 
     @property
     def config(self) -> NetworkConfig:
-        """Of the network."""
+        """Shape of the network."""
         return self.network.config
 
     def encode(self, clip: Tensor, motion: Tensor | None = None) -> list[Seen]:
-        """Clip (B, L, 3, H, W), and its motion where it was measured before -> what is known of
-        each frame.
-        """
+        """Encode every frame of a clip (B, L, 3, H, W). `motion`: of the clip, if known already."""
         batch, frames = clip.shape[:2]
         padded = pad_to_multiple(clip, self.config.size_multiple)
         if motion is None and self.config.trail_levels:
@@ -123,13 +127,13 @@ class WindowedNetwork(nn.Module):
         ]
 
     def context(self, seen: list[Seen], frame: int) -> Contexts:
-        """Of the window around a frame; it ends where the clip does."""
+        """Contexts of the window around a frame, which ends where the clip does."""
         reach = self.window // 2
         window = seen[max(frame - reach, 0) : frame + reach + 1]
         return self.network.mix(join_frames([one.descriptors for one in window]))
 
     def restore(self, clip: Tensor, seen: list[Seen], frame: int) -> Tensor:
-        """One frame of the clip, (B, 3, H, W)."""
+        """Restore one frame of the clip, (B, 3, H, W)."""
         one, context = seen[frame], self.context(seen, frame)
         restored = self.network.restore(one.encoded, context, one.around)
         return restored[..., : clip.shape[-2], : clip.shape[-1]]
@@ -137,7 +141,7 @@ class WindowedNetwork(nn.Module):
     def forward(
         self, clip: Tensor, *, motion: Tensor | None = None, with_trails: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Every frame of (B, L, 3, H, W), and the trails where they are asked for; `motion` as
+        """Restore every frame of (B, L, 3, H, W); with its trails if `with_trails`. `motion` as
         `DeblurNetwork` takes it.
         """
         seen, frames = self.encode(clip, motion), range(clip.shape[1])
@@ -152,10 +156,10 @@ class WindowedNetwork(nn.Module):
 
 
 def parse_variant(text: str, base: Variant) -> Variant:
-    """`FIELD=JSON,FIELD=JSON` -> the base with these changed.
+    """`FIELD=JSON,FIELD=JSON` -> the base with these changes.
 
     Raises:
-        ConfigError: no such field, no JSON, or values that contradict each other.
+        ConfigError: an unknown field, invalid JSON, or values that contradict each other.
     """
     changes = {}
     for part in re.split(r",(?=[a-z_]+=)", text):
@@ -172,8 +176,8 @@ def parse_variant(text: str, base: Variant) -> Variant:
 
 
 def balanced(config: NetworkConfig, budget: int) -> NetworkConfig:
-    """The config with as many blocks more or less at the coarsest level, shared between encoder and
-    decoder, as bring it nearest to a budget in MACs of a 256x256 frame.
+    """Change the number of blocks at the coarsest level, divided between encoder and decoder, so
+    that the MACs of a 256x256 frame come closest to a budget.
     """
     encoder, decoder = config.encoder_blocks[-1], config.decoder_blocks[-1]
 

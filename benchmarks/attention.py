@@ -1,9 +1,11 @@
-"""What the factorisation saves: the paper's attention against a dense non-local block (Wang et
-al. 2018, softmax over all pixels of all frames) on the same features, for one current frame.
+"""Cost of the paper's attention against that of a dense non-local block.
+
+The dense block (Wang et al. 2018) is a softmax over all pixels of all frames. Both run on the same
+features, for one current frame.
 
     python benchmarks/attention.py --json benchmarks/results/dense-96.json
 
-Every case runs in a process of its own; memory is what it takes beyond its features and weights.
+Every case runs in its own process. Memory is what is used beyond features and weights.
 """
 
 from __future__ import annotations
@@ -30,19 +32,19 @@ from unsmear.models.attention import FactorizedAttention
 from unsmear.outputs import check_file, write_text
 
 MAPS = (8, 4)  # M and N
-# T, H, W of the features: pixels grow at T = 5, then frames at one size.
+# T, H, W of the features: first larger sizes at T = 5, then more frames at one size.
 SIZES = (
     (5, 16, 16), (5, 23, 23), (5, 32, 32), (5, 45, 45), (5, 64, 64), (5, 90, 90),
     (1, 45, 45), (2, 45, 45), (10, 45, 45), (20, 45, 45),
 )  # fmt: skip
-KILLED = (-9, 137)  # by SIGKILL; as a shell tells it
+KILLED = (-9, 137)  # exit codes after SIGKILL; the second as shells report it
 _NO_MEMORY = re.compile(
     "MemoryError|out of memory|allocate memory|not enough memory|bad_alloc", re.IGNORECASE
 )
 
 
 class DenseNonLocal(nn.Module):
-    """Every pixel of the current frame weighs every pixel of every frame: T * (H*W)**2 weights."""
+    """Each pixel of the current frame attends to all pixels of all frames: T * (H*W)**2 weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,7 +55,7 @@ class DenseNonLocal(nn.Module):
         self.out = nn.Conv2d(inner, channels, kernel_size=1)
 
     def forward(self, frames: Tensor, current: int) -> Tensor:
-        """Features (T, C, H, W) -> of the current frame (1, C, H, W)."""
+        """Features of all frames (T, C, H, W) -> of the current frame (1, C, H, W)."""
         query = self.query(frames[current : current + 1]).flatten(2).transpose(1, 2)  # (1, HW, c)
         key = self.key(frames).transpose(0, 1).flatten(1)[None]  # (1, c, THW)
         value = self.value(frames).transpose(0, 1).flatten(1).T[None]  # (1, THW, c)
@@ -62,14 +64,14 @@ class DenseNonLocal(nn.Module):
 
 
 class Factorized(nn.Module):
-    """Eq. 1-6 with the descriptors of all frames computed afresh, which a stream never does."""
+    """Eq. 1-6. The descriptors of all frames are computed anew, unlike in a stream."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.attention = FactorizedAttention(channels, *MAPS)
 
     def forward(self, frames: Tensor, current: int) -> Tensor:
-        """Features (T, C, H, W) -> of the current frame (1, C, H, W)."""
+        """Features of all frames (T, C, H, W) -> of the current frame (1, C, H, W)."""
         window = self.attention.describe(frames[None])
         return self.attention.fuse(frames[current : current + 1], window)
 
@@ -82,10 +84,10 @@ KINDS: dict[str, type[DenseNonLocal | Factorized]] = {
 
 @torch.no_grad()
 def measure(kind: str, frames: int, height: int, width: int, channels: int) -> Cost:
-    """Run one case in this process."""
+    """Measure one case in this process."""
     torch.manual_seed(0)
     module = KINDS[kind](channels).eval()
-    module(torch.rand(2, channels, 4, 4), 0)  # libraries loaded, threads started
+    module(torch.rand(2, channels, 4, 4), 0)  # loads libraries and starts threads
     features = torch.rand(frames, channels, height, width)
     taken = peak_taken(lambda: module(features, frames // 2))
     seconds: list[float] = []
@@ -98,10 +100,10 @@ def measure(kind: str, frames: int, height: int, width: int, channels: int) -> C
 
 
 def measure_apart(kind: str, size: tuple[int, int, int], channels: int) -> Cost | None:
-    """Run one case in a process of its own; None if it ran out of memory.
+    """Measure one case in a process of its own; None if it ran out of memory.
 
     Raises:
-        UnsmearError: it failed otherwise.
+        UnsmearError: it failed for another reason.
     """
     command = [sys.executable, __file__, "--case", kind, *map(str, (*size, channels))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -114,15 +116,15 @@ def measure_apart(kind: str, size: tuple[int, int, int], channels: int) -> Cost 
 
 
 def ran_out_of_memory(code: int, said: str) -> bool:
-    """Whether that is why a process failed: the kernel killed it, or it says so."""
+    """Whether a process failed for lack of memory: the kernel killed it, or it says so."""
     return code in KILLED or _NO_MEMORY.search(said) is not None
 
 
 def rows_of(channels: int) -> Iterator[DenseRow]:
-    """Both at each of SIZES.
+    """Measure both kinds at each of SIZES.
 
     Raises:
-        UnsmearError: there is no memory for the attention, or a case failed otherwise.
+        UnsmearError: there is no memory for the attention, or a case failed for another reason.
     """
     for size in SIZES:
         dense, ours = (measure_apart(kind, size, channels) for kind in KINDS)

@@ -1,6 +1,7 @@
-"""What does a fusion take from its window, and what holds it back? Looks into networks that
-`benchmarks/fusion.py --keep KEPT` left behind, fresh and learned, on synthetic clips that none of
-them has learned from, and into released ones.
+"""What does a fusion take from its window, and what limits it?
+
+Examines networks saved by `benchmarks/fusion.py --keep KEPT`, before and after training, and
+released networks, on synthetic clips that the former were not trained on.
 
     python benchmarks/attention_use.py KEPT --data PHOTOS --shake LOG --released core
 """
@@ -40,8 +41,8 @@ from unsmear.train.config import Stage, preset
 from unsmear.train.losses import LOSSES
 
 CPU = torch.device("cpu")
-LOSS = LOSSES["charbonnier_mse"]  # what benchmarks/fusion.py minimises
-STEP = 0.1  # of the weights' size
+LOSS = LOSSES["charbonnier_mse"]  # minimised by benchmarks/fusion.py
+STEP = 0.1  # relative to the norm of the weights
 FRAMES = 5  # of a clip, or as many as the widest window of a released network
 COLUMNS = (
     "context", "neighbours", "weights f_s", "logits f_s", "flat A_s", "flat A_p",
@@ -70,7 +71,7 @@ Clips = Sequence[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Kept:
-    """A network that was kept."""
+    """A network saved by `benchmarks/fusion.py`."""
 
     label: str
     seed: int
@@ -80,10 +81,10 @@ class Kept:
 
 
 def load(path: Path) -> Kept:
-    """As `benchmarks/fusion.py` wrote it.
+    """Load a file of `benchmarks/fusion.py --keep`.
 
     Raises:
-        ModelError: another program wrote it.
+        ModelError: it is another kind of file.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -98,19 +99,19 @@ def load(path: Path) -> Kept:
 
 
 def share(part: Tensor, whole: Tensor) -> float:
-    """Size of one tensor to that of another, percent."""
+    """Norm of one tensor relative to that of another, percent."""
     return 100 * float(part.norm() / whole.norm().clamp_min(1e-12))
 
 
 def flatness(weights: Tensor) -> float:
-    """Elements that a softmax over the last dimension really weighs, of all of them, percent."""
+    """Effective number of elements of a softmax over the last dimension, percent of all."""
     entropy = -(weights * weights.clamp_min(1e-30).log()).sum(dim=-1)
     return 100 * float((entropy.exp() / weights.shape[-1]).mean())
 
 
 @torch.no_grad()
 def uses(network: FusionNetwork, clip: Tensor) -> Iterator[dict[str, float]]:
-    """What is taken from the window of each frame of a clip (1, L, 3, H, W)."""
+    """What each frame of a clip (1, L, 3, H, W) takes from its window."""
     place, fusion = network.config.place, network.fusion
     features = network.encode(clip)
     for frame in range(clip.shape[1]):
@@ -125,8 +126,8 @@ def uses(network: FusionNetwork, clip: Tensor) -> Iterator[dict[str, float]]:
 def released_uses(
     network: DeblurNetwork, level: int, clip: Tensor, frames: int
 ) -> Iterator[dict[str, float]]:
-    """The same of one attention of a released network, by its window of so many frames, which ends
-    where the clip does; its local path is left out.
+    """The same for one attention level of a released network, with a window of `frames` that ends
+    where the clip does. Its local path is left out.
     """
     attention, merge = network.attention(level), network.merges[str(level)]
     features = network.encode(clip[0]).features[level].unsqueeze(0)  # (1, L, C, h, w)
@@ -144,8 +145,8 @@ def released_uses(
 
 
 def taken(fuse: Callable[[Tensor], Tensor], window: Tensor, place: int) -> dict[str, float]:
-    """How much is added to the current features of a window (1, T, C, H, W), and how much of
-    that is owed to the neighbours.
+    """How much a fusion adds to the current features of a window (1, T, C, H, W), and how much of
+    that comes from the neighbours.
     """
     here = window[:, place]
     fused, alone = fuse(window), fuse(here.unsqueeze(1).expand_as(window))
@@ -153,7 +154,7 @@ def taken(fuse: Callable[[Tensor], Tensor], window: Tensor, place: int) -> dict[
 
 
 def attention_uses(attention: FactorizedAttention, window: Tensor, place: int) -> dict[str, float]:
-    """Of the paper's attention: how flat its maps are, how alike what it mixes."""
+    """For the paper's attention: how flat its maps are, and how similar what it mixes."""
     here, described = window[:, place], attention.describe(window)
     context = attention.mix(described)  # (1, K, C)
     each = attention.take(here, context)  # (1, C, h, w)
@@ -174,7 +175,7 @@ def attention_uses(attention: FactorizedAttention, window: Tensor, place: int) -
 def pulls(
     network: nn.Module, attention: FactorizedAttention, merge: nn.Module, clips: Clips
 ) -> dict[str, float]:
-    """First-order change of the loss for a tenth of each weight, percent."""
+    """First-order change of the loss if a weight moves by a tenth of its norm, percent."""
     parts = {"f_s": attention.f_s, "f_t": attention.f_t, "f_p": attention.f_p, "merge": merge}
     weights = [part.get_parameter("weight") for part in parts.values()]
     loss = torch.stack([LOSS(network(blurry), sharp) for blurry, sharp in clips]).mean()
@@ -186,13 +187,13 @@ def pulls(
 
 
 def medians(found: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Of each column."""
+    """Median of each column."""
     rows = list(found)
     return {name: median(row[name] for row in rows) for name in rows[0]}
 
 
 def row_of(network: FusionNetwork, clips: Clips) -> dict[str, float]:
-    """All columns that there are for a network of the comparison."""
+    """All available columns for a network of the comparison."""
     row = medians(
         use for blurry, _ in clips for one in blurry.split(1) for use in uses(network, one)
     )
@@ -218,7 +219,7 @@ def released_rows(model: LoadedModel, clips: Clips) -> Iterator[tuple[str, dict[
 
 
 def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
-    """Markdown."""
+    """Markdown table."""
     body = [
         [label, when, *(f"{row[name]:.3g}" if name in row else "-" for name in COLUMNS)]
         for label, when, row in rows
@@ -227,7 +228,7 @@ def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
 
 
 def main() -> None:
-    """Look, print, write the record."""
+    """Measure, print the table, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("kept", type=Path, help="folder that benchmarks/fusion.py --keep wrote")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs, clips")

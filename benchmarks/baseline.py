@@ -1,11 +1,13 @@
-"""Rows of the zoo against a recurrent network of the ESTRNN kind: on the same batches, from the
-same seeds, measured after equal steps and after equal time.
+"""Rows of the zoo against a recurrent network of the ESTRNN kind.
+
+They are trained on the same batches, from the same seeds, and measured after equal steps and after
+equal time.
 
     python benchmarks/baseline.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/baseline.py paper recurrent --precision bfloat16 ...
 
-See `unsmear.train.contest` for the rules. All learn with the optimiser and the loss of the preset
-`plain`: what is compared are networks, not the schedules of their papers.
+See `unsmear.train.contest` for the rules. All are trained with the optimiser and the loss of the
+preset `plain`: this compares networks, not the schedules of their papers.
 """
 
 from __future__ import annotations
@@ -42,14 +44,14 @@ WORDS = Words(
 
 
 def build_of(label: str) -> Callable[[], nn.Module]:
-    """What builds the network of a label: a row of the zoo, or the baseline."""
+    """A function that builds the network of a label: a row of the zoo, or the baseline."""
     if label == BASELINE:
         return partial(RecurrentNetwork, RecurrentConfig())
     return partial(DeblurNetwork, find_entry(label).config)
 
 
 def windows_of(labels: Iterable[str]) -> dict[str, int]:
-    """Frames that rows of the zoo see when they are measured; the baseline has its own."""
+    """Windows with which rows of the zoo are measured; the baseline has none."""
     return {label: find_entry(label).window for label in labels if label != BASELINE}
 
 
@@ -61,7 +63,7 @@ def macs_of(label: str) -> int:
 
 
 def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
-    """What was measured of one network."""
+    """The row of one network."""
     return measured_row(label, learners, macs=macs_of(label), own_macs=0, blocks=0, peak=peak)
 
 

@@ -1,9 +1,9 @@
-"""What models gain on clips that went through a video coder, at several rates.
+"""Gain of models on clips compressed by a video codec, at several qualities.
 
     python benchmarks/coded.py lite core --refined core --val DATA/val
 
-Codes the blurry frames of paired sequences as training does (`unsmear.data.coder`), restores what
-comes back, and compares with the sharp frames.
+Encodes the blurry frames of paired sequences as in training (`unsmear.data.coder`), restores the
+decoded frames, and compares them with the sharp ones.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def measured(
     """Measure models, by name or path, on all sequences of a folder.
 
     Args:
-        names: restored as by default.
+        names: restored with the default settings.
         val: the folder.
         title: of the record.
-        refined: models that also go over their own results once.
+        refined: models that are also measured with one refinement pass.
 
     Raises:
         InputError: there are no sequences.

@@ -1,12 +1,14 @@
-"""Which fusion deblurs best? Trains every technique of `unsmear.models.fusion` in the same
-backbone, with the same budget of multiply-accumulates, on the same batches, from the same seeds;
-measures each after equal steps and after equal time.
+"""Which fusion deblurs best?
+
+Trains every technique of `unsmear.models.fusion` in the same backbone, with the same budget of
+multiply-accumulates, on the same batches, from the same seeds. Measures each after equal steps and
+after equal time.
 
     python benchmarks/fusion.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/fusion.py factorised factorised:level=1 factorised:spatial_maps=32 ...
 
-See `unsmear.train.contest` for the rules. Where compute is scarce, --backbone-steps lets the
-backbone learn alone first, once for all of them: what differs is then what a fusion adds to it.
+See `unsmear.train.contest` for the rules. With little compute, --backbone-steps first trains the
+backbone alone, once for all techniques; the results then show what each fusion adds to it.
 """
 
 from __future__ import annotations
@@ -43,13 +45,17 @@ from unsmear.train.contest import (
 from unsmear.train.measures import Judge
 from unsmear.train.prefetch import Draws
 
-BUDGET = 185_000_000  # MACs of a 256x256 frame for the fusion: what the dearest one takes bare
+BUDGET = 185_000_000  # MACs of a fusion at 256x256: those of the costliest without extra blocks
 BACKBONE_RATE = 1e-3
-USUAL = {"deformable": {"hidden": 16}}  # so that it is not far above the others
+USUAL = {"deformable": {"hidden": 16}}  # so that it does not cost far more than the others
 
 
 def parse_variant(text: str) -> FusionConfig:
-    """`NAME` or `NAME:FIELD=JSON,FIELD=JSON` -> its config, brought to the budget."""
+    """`NAME` or `NAME:FIELD=JSON,FIELD=JSON` -> its config, balanced to the budget.
+
+    Raises:
+        ConfigError: an unknown field, invalid JSON, or values that contradict each other.
+    """
     name, _, rest = text.partition(":")
     changes = {**USUAL.get(name, {})}
     for part in filter(None, rest.split(",")):
@@ -65,7 +71,7 @@ def parse_variant(text: str) -> FusionConfig:
 
 
 def keep(folder: Path, learner: Learner, when: str) -> None:
-    """Write a learner's averaged weights, with what it takes to load them."""
+    """Save a learner's averaged weights, with what is needed to load them."""
     assert isinstance(learner.average, FusionNetwork)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in learner.average.state_dict().items()}
@@ -92,13 +98,13 @@ def train_all(
     backbone_steps: int = 0,
     kept: Path | None = None,
 ) -> list[Learner]:
-    """All techniques from the plan's seed, in turn from each batch, until each has been measured
-    at both limits; their backbone may learn alone first, which counts for none of them. Their
-    networks are kept in a folder, if there is one, before and after.
+    """Train all techniques from the plan's seed, in turn on each batch, until each has been
+    measured at both limits. With `backbone_steps`, the backbone first trains alone, which counts
+    for no technique. With a folder `kept`, networks are saved before and after training.
     """
     learners = [
-        Learner.start(label, partial(FusionNetwork, config), plan, device)  # draws its backbone
-        for label, config in configs.items()  # first: that of all others with this seed
+        Learner.start(label, partial(FusionNetwork, config), plan, device)  # backbone is drawn
+        for label, config in configs.items()  # first, so that all of this seed start from the same
     ]
     if backbone_steps:
         alone = FusionConfig(fusion="none", backbone=next(iter(configs.values())).backbone)
@@ -122,7 +128,7 @@ def train_all(
 
 
 def row_of(label: str, config: FusionConfig, peak: int, learners: list[Learner]) -> Row:
-    """What was measured of one technique."""
+    """The row of one technique."""
     bare = dataclasses.replace(config, extra_blocks=0)
     return measured_row(
         label,
@@ -135,7 +141,7 @@ def row_of(label: str, config: FusionConfig, peak: int, learners: list[Learner])
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("variants", nargs="*", default=[], help="default: all; or NAME:FIELD=JSON")
     parser.add_argument("--backbone-steps", type=int, default=0, help="alone, before all others")
@@ -145,12 +151,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train, measure, print tables, write the record (after each seed: it may be long)."""
+    """Command line. The record is written after each seed, since a run may be long."""
     arguments = parse_arguments()
     configs = {text: parse_variant(text) for text in arguments.variants or FUSIONS}
     alone = arguments.backbone_steps
     at_least(0, backbone_steps=alone)
-    if arguments.keep is not None:  # said before the backbone learns
+    if arguments.keep is not None:  # checked before training
         with writing(arguments.keep):
             arguments.keep.mkdir(parents=True, exist_ok=True)
 

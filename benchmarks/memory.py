@@ -1,5 +1,6 @@
-"""How much memory does a video take, how long, and does it matter how long the video is? Restores
-clips of several sizes and lengths, each in a process of its own, and asks the operating system.
+"""Peak memory and time of restoring a video, and whether they depend on its length.
+
+Restores clips of several sizes and lengths, each in its own process, and asks the operating system.
 
     python benchmarks/memory.py                          # 360p to 4K, about half an hour
     python benchmarks/memory.py 1280x720:60 1280x720:600
@@ -42,7 +43,7 @@ class Case(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        """WIDTHxHEIGHT:FRAMES."""
+        """Parse WIDTHxHEIGHT:FRAMES."""
         match = re.fullmatch(r"(\d+)x(\d+):(\d+)", text)
         if match is None:
             raise argparse.ArgumentTypeError(f"'{text}': use WIDTHxHEIGHT:FRAMES")
@@ -53,12 +54,12 @@ class Case(NamedTuple):
 
 
 def mebibytes(peak: int) -> float:
-    """Of the peak that the operating system tells: in KiB, on macOS in bytes."""
+    """Convert the operating system's peak, in KiB (on macOS in bytes), to MiB."""
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def restore(folder: Path, case: Case, options: Sequence[str]) -> ClipRun:
-    """Run the command line and ask the operating system for its peak memory."""
+    """Run the command line on a clip, and measure its peak memory and time."""
     source, target = folder / "clip.mp4", folder / "sharp.mp4"
     write_panning_clip(source, case.frames, case.width, case.height)
     command = [sys.executable, "-m", "unsmear", str(source), "-o", str(target), "--overwrite"]

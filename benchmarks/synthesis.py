@@ -1,9 +1,9 @@
-"""What training is fed, against what cameras give: blur, duty, noise, blocks, clipping.
+"""Synthesised training data against real cameras: blur, duty, noise, blocks, clipping.
 
     python benchmarks/synthesis.py --data PHOTOS --clips BLURRED_VIDEOS --preset lite
 
-Takes pieces of frames of real video and of synthesised clips, measures both alike, and prints the
-percentiles of each measure side by side. See `unsmear.evaluate.camera` for the measures.
+Takes crops of frames of real videos and of synthesised clips, measures both in the same way, and
+prints the percentiles of each measure side by side. See `unsmear.evaluate.camera` for the measures.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from unsmear.train.config import Stage, preset
 from unsmear.video.reader import VideoReader, count_frames
 
 SYNTHESISED = "synthesised"
-_CROPS = 3  # of each frame
-_SHARES = ("bright_share", "coarse_share")  # what presets leave out
-_BATCH = 6  # clips made at a time
+_CROPS = 3  # per frame
+_SHARES = ("bright_share", "coarse_share")  # 0 in all presets
+_BATCH = 6  # clips drawn at a time
 
 
 def real_pieces(clip: Path, pieces: int, random: torch.Generator) -> Iterator[CameraMeasures]:
-    """Pieces of frames evenly spread over a video, which is decoded from end to end.
+    """Measure crops of frames evenly spread over a video, which is decoded to its end.
 
     Args:
         clip: of at least two frames.
-        pieces: about so many, _CROPS of a frame; fewer where the video has too few frames.
-        random: their places.
+        pieces: approximate number, _CROPS per frame; fewer if the video has too few frames.
+        random: for their positions.
 
     Raises:
         InputError: the video cannot be read, or has fewer than two frames.
@@ -71,12 +71,12 @@ def real_pieces(clip: Path, pieces: int, random: torch.Generator) -> Iterator[Ca
 
 
 def coded_name(quality: float) -> str:
-    """Of the synthesis as it is coded at a quality."""
+    """Name of the synthesis compressed at a quality."""
     return f"{SYNTHESISED}, coded at quality {quality:g}"
 
 
 def check_names(clips: Sequence[Path], qualities: Sequence[float]) -> None:
-    """Raise ConfigError where two sides have the same name, which a record could not tell apart."""
+    """Raise ConfigError if two sides have the same name: a record could not tell them apart."""
     names = [clip.stem for clip in clips] + [SYNTHESISED, *map(coded_name, qualities)]
     refuse_repeated("side", names, "rename the video, or give each quality once")
 
@@ -84,8 +84,8 @@ def check_names(clips: Sequence[Path], qualities: Sequence[float]) -> None:
 def synthesised_pieces(
     batches: Batches, pieces: int, qualities: Sequence[float]
 ) -> dict[str, list[CameraMeasures]]:
-    """Clips of two frames, each a piece, at least `pieces`: as the network is fed them, and the
-    same with the losses of coding at each of the qualities, to compare blocks with.
+    """Measure at least `pieces` clips of two frames: as the network is fed them, and with
+    additional compression at each of the qualities, to compare block artefacts.
     """
     found: dict[str, list[CameraMeasures]] = {SYNTHESISED: []}
     for step in range(-(-pieces // _BATCH)):
@@ -112,11 +112,11 @@ def compare(
     """Measure both sides.
 
     Args:
-        clips: real videos, each a side of its own with an equal share of the pieces.
+        clips: real videos; each is a side of its own, with an equal number of pieces.
         batches: of two frames each, see `open_batches`.
-        pieces: of all videos together, and of the synthesis; about.
-        qualities: see `synthesised_pieces`, as libjpeg counts them.
-        seed: of the places.
+        pieces: approximate number for all videos together, and for the synthesis.
+        qualities: see `synthesised_pieces`; on libjpeg's scale.
+        seed: for their positions.
         title: of the record.
 
     Raises:
@@ -140,15 +140,15 @@ def open_batches(
     seed: int,
     shares: Mapping[str, float] | None = None,
 ) -> Batches:
-    """What training with a preset draws from these folders, as pieces of two frames: larger ones
-    than `lite` learns from, as blur can be told of 128 pixels and more.
+    """What training with a preset draws from these folders, as crops of two frames. They are larger
+    than those that `lite` learns from, since estimating blur needs 128 pixels or more.
 
     Args:
-        data: of training.
+        data: folders of training data.
         shake: orientation logs.
         name: of the preset.
-        seed: of what is drawn.
-        shares: of the synthesis, in the place of the preset's.
+        seed: of the batches.
+        shares: of the synthesis, instead of the preset's.
     """
     config = preset(name)
     config = replace(

@@ -1,4 +1,4 @@
-"""What a frame costs by the length of the window that contributes to it.
+"""Cost of a frame by the size of the window that contributes to it.
 
 python benchmarks/windows.py                # 300 frames of 640x360, windows 1 5 31 301 all
 """
@@ -39,7 +39,7 @@ def measured(
     with ExitStack() as stack:
         stack.enter_context(cores_left_to(ready))
         began = time.perf_counter()
-        # On the disk that results go to, as `unsmear` does it: a temporary folder may be memory.
+        # On the output disk, as in `unsmear`: the temporary folder may be in memory.
         store = open_store(stack, Path.cwd(), ready.device) if window == "all" else None
         scenes = describe_scenes(ready, frames, store=store) if window == "all" else ()
         watched = time.perf_counter()
@@ -50,10 +50,10 @@ def measured(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT.
+    """Parse WIDTHxHEIGHT.
 
     Raises:
-        ConfigError: it is not, or one of them is 0.
+        ConfigError: it has another form, or a side is 0.
     """
     match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
     if match is None or not int(match[1]) or not int(match[2]):
