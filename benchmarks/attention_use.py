@@ -49,22 +49,24 @@ COLUMNS = (
     "elements", "frames", "pixels", "pull f_s", "pull f_t", "pull f_p", "pull merge",
 )  # fmt: skip
 LEGEND = (
-    "All in percent but the two of f_s: medians over frames, means over seeds.",
+    "In percent, except for the two columns of f_s. Medians over frames, means over seeds.",
     "",
-    "- context: what the fusion adds to the current features, of their size.",
-    "- neighbours: how far the fused features change when the current frame stands in for all "
-    "others, of their size.",
-    "- weights f_s: root mean square of its weights; logits f_s: standard deviation of what it "
-    "gives over the pixels of a frame. Below 1 a softmax hardly tells pixels apart.",
-    "- flat A_s: pixels that a spatial map really looks at, exp(entropy), of all; 100 is a plain "
-    "mean of the frame. flat A_p: likewise of the M * N elements that a pixel takes.",
-    "- elements: how far the M * N elements of the context lie from their mean, of their size.",
-    "- frames: how far a neighbour's descriptors lie from the current frame's, of their size.",
-    "- pixels: how far what the pixels take lies from its mean over the frame, of its size; at 0 "
-    "all pixels take the same.",
-    "- pull: how much the loss would change, to first order, if these weights moved along its "
-    "gradient by a tenth of their size. Near 0 there is nothing to learn from, whatever the "
-    "optimiser.",
+    "- context: size of what the fusion adds, relative to the current features.",
+    "- neighbours: change of the fused features when the current frame takes the place of all "
+    "others, relative to their size.",
+    "- weights f_s: root mean square of its weights. logits f_s: standard deviation of its output "
+    "over the pixels of a frame. Below 1 a softmax hardly distinguishes pixels.",
+    "- flat A_s: effective number of pixels that a spatial map attends to, exp(entropy), relative "
+    "to all; 100 is a plain mean of the frame. flat A_p: the same for the M * N elements that a "
+    "pixel takes.",
+    "- elements: distance of the M * N elements of the context from their mean, relative to their "
+    "size.",
+    "- frames: distance of a neighbour's descriptors from those of the current frame, relative to "
+    "their size.",
+    "- pixels: distance of what the pixels take from its mean over the frame, relative to its "
+    "size; at 0 all pixels take the same.",
+    "- pull: first-order change of the loss if these weights moved along its gradient by a tenth "
+    "of their norm. Near 0 there is nothing to learn from, whatever the optimiser.",
 )
 Clips = Sequence[tuple[Tensor, Tensor]]
 

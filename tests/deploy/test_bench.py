@@ -92,7 +92,7 @@ def test_end_to_end_restores_a_whole_clip(loaded):
 
 
 @pytest.mark.parametrize(
-    ("alone", "words"), [(0.9, "10 % of the time"), (1.57, "less than this measure can tell")]
+    ("alone", "words"), [(0.9, "10 % of the time"), (1.57, "less time than can be measured")]
 )
 def test_what_cannot_be_told_of_the_rest_of_the_time_is_no_number(alone, words):
     whole = EndToEnd("torch", 2, seconds=1.0, restoring_seconds=alone)

@@ -85,7 +85,7 @@ def test_verdicts_hold_for_every_seed_or_are_undecided():
         assert "ahead of `none` for every seed" in sentence
         assert "behind `concat`" in sentence
         assert "undecided against `flow`" in sentence
-    assert "2 seeds agree by chance alone in one case of 2." in line
+    assert "By chance alone, 2 seeds agree in one case of 2." in line
     assert verdict_lines(record(row("none", [0.1])), "steps") == []
     alone = record(row("none", [0.1]), row("factorised", [0.2]))
     assert "nothing is decided" in verdict_lines(alone, "steps")[0]

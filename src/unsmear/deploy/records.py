@@ -100,11 +100,11 @@ def bench_lines(record: BenchRecord) -> list[str]:
     """The record as Markdown."""
     base = next((row.seconds for row in record.engines if row.seconds), None)
     lines = [
-        f"{record.model}, {record.width}x{record.height}, {record.threads} threads; the best "
-        f"convolution in float32 reached {record.peak_gmac_per_second:.0f} GMAC a second.",
+        f"`{record.model}`, {record.width}x{record.height}, {record.threads} threads. Peak of "
+        f"float32 convolutions: {record.peak_gmac_per_second:.0f} GMAC per second.",
         "",
-        "| engine | ms a frame | frames a second | speed, times the first row | GMAC a second "
-        "| share of the peak |",
+        "| engine | ms per frame | frames per second | speed, relative to the first row "
+        "| GMAC per second | share of the peak |",
         "|---|---|---|---|---|---|",
     ]
     for row in record.engines:
@@ -122,12 +122,12 @@ def bench_lines(record: BenchRecord) -> list[str]:
             "",
             f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}"
             + (f", refined {whole.refine}x: " if whole.refine else ": ")
-            + f"{1 / whole.seconds:.2f} frames a second; "
+            + f"{1 / whole.seconds:.2f} frames per second. "
             + (
-                f"{100 * whole.overhead:.0f} % of the time is not restoring's (its own time taken "
-                "in turn, in the same run)."
+                f"Reading, writing and the rest take {100 * whole.overhead:.0f} % of the time "
+                "(restoration alone was timed alternately, in the same run)."
                 if whole.overhead >= 0
-                else "the time that is not restoring's is less than this measure can tell."
+                else "Reading, writing and the rest take less time than can be measured here."
             ),
         ]
     return lines
@@ -190,9 +190,9 @@ def memory_lines(record: MemoryRecord) -> list[str]:
     effort = "" if record.ensemble == 1 else f" and an ensemble of {record.ensemble}"
     effort += f", refined {record.refine}x" if record.refine else ""
     lines = [
-        f"{record.model} with engine {record.engine}{effort}, from file to file.",
+        f"`{record.model}` with engine `{record.engine}`{effort}, from file to file.",
         "",
-        "| size | frames | peak MiB | against the shorter clip | frames a second |",
+        "| size | frames | peak MiB | relative to the shorter clip | frames per second |",
         "|---|---|---|---|---|",
     ]
     shorter: dict[tuple[int, int], ClipRun] = {}
@@ -254,11 +254,12 @@ def window_lines(record: WindowRecord) -> list[str]:
     """The record as Markdown."""
     base = record.rows[0].watching + record.rows[0].restoring
     return [
-        f"{record.model} with engine {record.engine}, {record.frames} frames of "
-        f"{record.width}x{record.height}, without decoding and encoding; `all` goes through the "
-        "video twice. Times are those of the first row.",
+        f"`{record.model}` with engine `{record.engine}`, {record.frames} frames of "
+        f"{record.width}x{record.height}, without decoding and encoding. The window `all` takes "
+        "two passes. Factors are relative to the first row.",
         "",
-        "| window | first pass, ms a frame | restoring, ms a frame | restoring alone | in all |",
+        "| window | first pass, ms per frame | restoration, ms per frame | restoration alone "
+        "| in total |",
         "|---|---|---|---|---|",
         *(
             f"| {row.window} | {1e3 * row.watching:.0f} | {1e3 * row.restoring:.0f} "

@@ -253,9 +253,9 @@ _WORDS = {
     "blur": "blur, px",
     "step": "step to the next frame, px",
     "duty": "duty: blur over step",
-    "noise": "noise of luma, steps of 8 bits",
-    "color_noise": "noise of colour, steps of 8 bits",
-    "blocking": "contrast on the 8x8 grid over that beside it",
+    "noise": "noise of luma, code values",
+    "color_noise": "noise of colour, code values",
+    "blocking": "contrast on the 8x8 grid, relative to off the grid",
     "white": "clipped to white, %",
     "black": "black, %",
     "brightness": "mean luma",
@@ -272,8 +272,9 @@ def camera_lines(record: CameraRecord) -> list[str]:
         for measure in MEASURES
     ]
     return [
-        f"Pieces of {CROP}x{CROP} pixels ({counts}), all measured alike: median, in brackets the "
-        "10th to 90th percentile, and of how many pieces it can be told if not of all.",
+        f"Crops of {CROP}x{CROP} pixels, all measured in the same way ({counts}). Median, in "
+        "brackets the 10th to 90th percentile. `of N %`: the share of crops that can be measured, "
+        "if not all.",
         "",
         *markdown_table(["measure", *names], rows),
     ]

@@ -129,8 +129,12 @@ def coded_lines(record: CodedRecord) -> list[str]:
         rows.append(row)
     equal = any(math.isinf(score.before) for score in record.scores)
     return [
-        "PSNR against the sharp frames as they came in, and what each model adds, dB"
-        + ("; `to`: what it leaves of frames that were the sharp ones." if equal else "."),
+        "PSNR of the blurry frames against the sharp ones, and the gain of each model, dB"
+        + (
+            "; `to`: PSNR after restoration, where the input equals the sharp frames."
+            if equal
+            else "."
+        ),
         "",
         *markdown_table(header, rows),
     ]

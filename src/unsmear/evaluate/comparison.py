@@ -179,9 +179,14 @@ def _score(values: dict[str, Any]) -> Score:
     return Score(**{name: float(value) for name, value in values.items()}, sequences=sequences)
 
 
-def comparison_lines(record: ComparisonRecord) -> list[str]:
-    """Markdown: a table for each limit, and what may be concluded from it."""
-    lines = [record.note, "", _legend(record), ""]
+def comparison_lines(record: ComparisonRecord, *, legend: bool = True) -> list[str]:
+    """Markdown: a table for each limit, and what may be concluded from it.
+
+    Args:
+        record: to show.
+        legend: whether to explain the columns first.
+    """
+    lines = [record.note, "", *([*_legend(record), ""] if legend else [])]
     for limit in record.limits:
         lines += [f"**Equal {'steps' if limit == 'steps' else 'time'}**", ""]
         lines += _table(record, limit)
@@ -190,20 +195,26 @@ def comparison_lines(record: ComparisonRecord) -> list[str]:
     return [*lines, f"Settings: {settings}.", "", f"Measured by {record.origin.line}."]
 
 
-def _legend(record: ComparisonRecord) -> str:
-    own = (
-        "; own GMAC: of the fusion without the blocks that even out the budget"
-        if _has_own(record)
-        else ""
-    )
-    return (
-        "PSNR in dB and SSIM on val. Fresh gain: dB over the blurry frames, on synthetic ones that "
-        "are really blurred, of the photographs of training, with motions that nobody trained on; "
-        f"against {record.words.base}: its difference to {record.words.base_is}, seed by seed. "
-        "Neighbours: how much of the fresh gain is lost when the current frame stands in for all "
-        "others. In brackets the lowest and the highest seed. GMAC for a frame of 256x256"
-        f"{own}. Peak: memory of a training step."
-    )
+def _legend(record: ComparisonRecord) -> list[str]:
+    """The columns explained, as a list in Markdown."""
+    words = record.words
+    return [
+        "- PSNR (dB) and SSIM: on val.",
+        "- fresh gain: dB over the blurry frames on new synthetic clips, for frames that are "
+        "really blurred. The clips are made from the training photographs, with motions that no "
+        "network was trained on.",
+        f"- against {words.base}: the difference in fresh gain to {words.base_is}, seed by seed.",
+        "- neighbours: the part of the fresh gain that is lost when the current frame takes the "
+        "place of all others.",
+        "- GMAC: for a frame of 256x256.",
+        *(
+            ["- own GMAC: of the fusion, without the blocks added to balance the budget."]
+            if _has_own(record)
+            else []
+        ),
+        "- peak MiB: memory of a training step.",
+        "- In brackets: the lowest and the highest seed.",
+    ]
 
 
 def _has_own(record: ComparisonRecord) -> bool:
@@ -257,7 +268,7 @@ def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
     if ours is None:
         return []
     sentences = []
-    for measure, name in (("psnr", "PSNR on val"), ("fresh", "gain on fresh clips")):
+    for measure, name in (("psnr", "PSNR on val"), ("fresh", "Fresh gain")):
         ahead, behind, open_ = [], [], []
         for row in record.rows:
             if row is ours:
@@ -270,14 +281,14 @@ def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
             else:
                 open_.append(row.label)
         sentences.append(
-            f"By {name}, `{ours.label}` is ahead of {_listed(ahead)} for every seed, behind "
+            f"{name}: `{ours.label}` is ahead of {_listed(ahead)} for every seed, behind "
             f"{_listed(behind)}, undecided against {_listed(open_)}."
         )
     seeds = len(ours.values(limit, "psnr"))
     sentences.append(
-        "One seed shows no spread: nothing is decided by it."
+        "With one seed there is no measure of the spread, so nothing is decided."
         if seeds == 1
-        else f"{seeds} seeds agree by chance alone in one case of {2 ** (seeds - 1)}."
+        else f"By chance alone, {seeds} seeds agree in one case of {2 ** (seeds - 1)}."
     )
     return [" ".join(sentences)]
 

@@ -94,8 +94,8 @@ def dense_lines(record: DenseRecord) -> list[str]:
     ]  # fmt: skip
     return [
         f"The paper's attention (M = {spatial}, N = {temporal}) and a dense non-local block "
-        f"on the same features of {record.channels} channels, for one current frame, float32: time "
-        "and what memory it takes beyond features and weights.",
+        f"on the same features of {record.channels} channels, for one current frame, in float32: "
+        "time, and memory beyond features and weights.",
         "",
         *markdown_table(headings, [_cells(row) for row in record.rows]),
         "",

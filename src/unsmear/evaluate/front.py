@@ -60,7 +60,7 @@ def front_lines(rows: Sequence[FrontRow]) -> list[str]:
         "network",
         "GMAC at 256x256",
         "million parameters",
-        "frames of 1280x720 a second",
+        "frames per second at 1280x720",
         "gain on the walks, dB",
         "gain on `dog`, dB",
         "on the front",
