@@ -12,7 +12,7 @@ from types import FrameType
 @contextmanager
 def noted() -> Iterator[Callable[[], bool]]:
     """Only record Ctrl-C (SIGINT) instead of raising KeyboardInterrupt. Does nothing outside the
-    main thread, or where SIGINT is ignored.
+    main thread, or if SIGINT has no Python handler.
 
     Yields:
         A function that says whether Ctrl-C was pressed.

@@ -42,8 +42,8 @@ def charbonnier_mse(restored: Tensor, sharp: Tensor) -> Tensor:
 def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     """Minus the mean PSNR of the frames, in units of 10 dB.
 
-    An error of one code value (1/255) is added as a floor, so that nearly perfect frames do not
-    dominate.
+    The squared error of one code value (1/255) is added as a floor, so that nearly perfect frames
+    do not dominate.
     """
     error = (restored - sharp).square().flatten(2).mean(dim=-1)  # (B, T)
     return torch.log10(error + (1 / 255) ** 2).mean()
