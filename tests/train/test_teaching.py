@@ -281,4 +281,4 @@ def test_the_command_line_learns_from_a_teacher(stills, tmp_path, aligned_file, 
     with pytest.raises(SystemExit) as left:
         main(["train", *words])
     assert left.value.code == 2
-    assert "other settings (it learned from aligned-" in capsys.readouterr().err
+    assert "other settings (teacher was aligned-" in capsys.readouterr().err
