@@ -83,7 +83,7 @@ class NetworkConfig:
         aligned_channels: hidden channels of that fusion.
 
     Raises:
-        ConfigError: values are invalid or contradict each other; the message lists all problems.
+        ConfigError: values are invalid or contradict each other; the message lists the problems.
     """
 
     widths: tuple[int, ...]
@@ -161,7 +161,9 @@ class NetworkConfig:
     def starts_from(self, trained: NetworkConfig) -> bool:
         """Whether a network of this shape can be initialised from weights of the trained one.
 
-        True if both are the same, or if they have a part in common, see `common_part`.
+        True if both are the same, or if they have a part in common (see `common_part`). For that
+        they need residual blocks, the same number of levels, the same stem and maps, and either no
+        neighbours at all or at least as many in this one as in the trained one.
         """
         alike = ("block", "stem", "spatial_maps", "temporal_maps")
         return self == trained or (
@@ -175,16 +177,16 @@ class NetworkConfig:
     def goes_on_from(self, trained: NetworkConfig) -> bool:
         """Whether this network can take over all of the trained one, see `unsmear.models.growth`.
 
-        True if both are the same, or if the trained one has no more channels, blocks, neighbours
-        and modules.
+        True if both are the same, or if this one `starts_from` the trained one, which has no more
+        channels, blocks, neighbours and modules.
         """
         return self == trained or (self.starts_from(trained) and trained._fits_into(self))
 
     def is_part_of(self, trained: NetworkConfig) -> bool:
         """Whether this shape can be pruned from the trained one, see `unsmear.models.pruning`.
 
-        True if it has residual blocks, as many neighbours, and no more channels, blocks and
-        modules.
+        True if it has residual blocks, `starts_from` the trained one, and has as many neighbours
+        and no more channels, blocks and modules.
         """
         return (
             self.block == "residual"
