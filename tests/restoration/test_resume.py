@@ -164,7 +164,9 @@ def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then
         write_image(source / f"{number:02}.png", integer_from_unit(frame))
     whole = (source / "09.png").read_bytes()
     damaged(source / "09.png")
-    with pytest.raises(MidwayError, match=r"09\.png' cannot be decoded: .*; repair it, or remove it"):
+    with pytest.raises(
+        MidwayError, match=r"09\.png' cannot be decoded: .*; repair it, or remove it"
+    ):
         restore_file(source, target, network, 1, ALONE, on_note=notes.append)
     assert notes == ["what is done so far is kept: run the same command to resume"]
     assert not target.exists()

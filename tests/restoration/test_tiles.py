@@ -186,12 +186,18 @@ def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):
     torch.testing.assert_close(retried, whole, rtol=0, atol=1e-5)
     # Whole, in tiles of 128 (of the finest level: 512 here) and of 64; from then on in those of 32.
     assert failures == [2, 2, 2]
-    with pytest.raises(ConfigError, match="not suffice for whole frames: use smaller tiles"):
+    with pytest.raises(
+        ConfigError, match="not enough GPU memory for whole frames: use smaller tiles"
+    ):
         list(restore_stream(network, clip, 3, tiling="off"))
-    with pytest.raises(ConfigError, match="not suffice for tiles of 512x64: use smaller tiles"):
+    with pytest.raises(
+        ConfigError, match="not enough GPU memory for tiles of 512x64: use smaller tiles"
+    ):
         list(restore_stream(network, clip, 3, tiling=TileSize(64, 512)))
     monkeypatch.setattr(tiles, "SMALLEST_TILE", 64)
-    with pytest.raises(ConfigError, match="not suffice for tiles of 64x64: use smaller tiles"):
+    with pytest.raises(
+        ConfigError, match="not enough GPU memory for tiles of 64x64: use smaller tiles"
+    ):
         list(restore_stream(network, clip, 3, tiling="auto"))
 
 

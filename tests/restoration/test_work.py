@@ -35,7 +35,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* knows no locks.*choose an output"):
+    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* has no file locks.*choose an output"):
         WorkFolder(tmp_path / "out.mkv", {}).__enter__()
     assert list(tmp_path.iterdir()) == []
 

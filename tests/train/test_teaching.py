@@ -207,7 +207,7 @@ def test_another_teacher_is_refused(stills, tmp_path, teacher):
         run(config, stills, tmp_path / "run", teacher=other)
     with pytest.raises(ConfigError, match="what was given is ''"):
         run(config, stills, tmp_path / "run")
-    learned = rf"\(it learned from {identity_of(teacher)}, given is {identity_of(other)}\)"
+    learned = rf"\(teacher was {identity_of(teacher)}, now {identity_of(other)}\)"
     with pytest.raises(ModelError, match=learned):
         run(taught_by(other), stills, tmp_path / "run", teacher=other)
     with pytest.raises(ModelError, match=r"now none; teacher_weight was 0\.5"):
@@ -281,4 +281,4 @@ def test_the_command_line_learns_from_a_teacher(stills, tmp_path, aligned_file, 
     with pytest.raises(SystemExit) as left:
         main(["train", *words])
     assert left.value.code == 2
-    assert "other settings (it learned from aligned-" in capsys.readouterr().err
+    assert "other settings (teacher was aligned-" in capsys.readouterr().err

@@ -242,7 +242,7 @@ def test_processes_with_folders_of_their_own_cannot_go_on(tmp_path, monkeypatch)
     before = held.read_bytes()
     with pytest.raises(ConfigError) as caught:
         train(config, None, [], tmp_path, CPU, print, team=Team(0, 2))  # type: ignore[arg-type]
-    apart = f"do not agree on the step to go on from in '{tmp_path}': 4 in process 0, 0 in process"
+    apart = f"disagree on the step to resume from in '{tmp_path}': 4 in process 0, 0 in process"
     assert apart in str(caught.value)
     assert "put --out on a disk that all processes share" in str(caught.value)
     assert list(tmp_path.iterdir()) == [held]
@@ -309,7 +309,7 @@ def test_processes_share_what_they_have_follow_the_leader_and_see_where_they_dif
         assert (same == 0.5).all()
         assert (strided == [[0, 3], [1.5, 4.5]]).all()  # in another order of memory
         assert followed == 7
-        told_both = "do not agree on the step: 0 in process 0, 4 in process 1; share"
+        told_both = "disagree on the step: 0 in process 0, 4 in process 1; share"
         assert told_both in disagreed
         assert shared == [[1.5, 5.0], list("abcde"), True, False]
     for one in crew:

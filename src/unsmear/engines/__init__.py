@@ -1,4 +1,4 @@
-"""What runs a network's levels: torch, OpenVINO or ONNX Runtime, behind one interface."""
+"""Inference engines: torch, OpenVINO and ONNX Runtime, behind one interface."""
 
 from typing import Literal
 

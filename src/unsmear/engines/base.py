@@ -1,8 +1,8 @@
-"""The interface of all engines, and the one that is always there: torch.
+"""The interface of all engines, and the engine that is always available: torch.
 
-An engine runs the levels of a network, which are convolutions and what a pixel takes from the
-context: local, and nearly all of the work. What spans a frame or the window (the descriptors and
-their sums) is torch's in every engine, and in float32.
+An engine runs the levels of a network: convolutions, and the distribution of the context to each
+pixel. These are local, and nearly all of the work. Operations over a frame or the window
+(descriptors and their sums) run in torch with every engine, in float32.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Engine(ABC):
 
     Attributes:
         name: as users type it.
-        network: whose levels are run; in evaluation mode, on the device of the work.
-        memory_format: of the features that it takes without copying.
-        own_threads: it does not work in torch's threads.
-        workers: that call it at a time.
-        threads: of the processor for each of them.
+        network: network that it runs, in evaluation mode, on the device used for inference.
+        memory_format: of features that it takes without copying.
+        own_threads: whether it has its own thread pool instead of torch's.
+        workers: number of threads that call it concurrently.
+        threads: CPU threads for each worker.
     """
 
     name: str
@@ -40,37 +40,39 @@ class Engine(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where tensors go in and come out."""
+        """Device of its inputs and outputs."""
         return next(self.network.parameters()).device
 
     @property
     def identity(self) -> str:
-        """Name and version of everything that decides the last bits, but for the network."""
+        """Names and versions of all that affects the exact bits of its results, besides the
+        network.
+        """
         return f"{self.name} {torch.__version__}"
 
     @abstractmethod
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
+        """Same as `DeblurNetwork.encode_level`."""
 
     @abstractmethod
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
     ) -> Tensor:
-        """As `DeblurNetwork.decode_level`; at level 0 followed by `predict`, so that what comes
-        out is the change to the frame, (B, 3, H, W).
+        """Same as `DeblurNetwork.decode_level`; at level 0 followed by `predict`, so the result is
+        the residual to add to the frame, (B, 3, H, W).
         """
 
 
 class TorchEngine(Engine):
-    """Runs a network as it is.
+    """Runs a network in torch, in eager mode.
 
     Args:
         network: in evaluation mode.
-        half: convolutions in half precision: bfloat16 on a CPU, float16 elsewhere. What leaves a
-            level, the attention's softmax and its sums stay in float32, and so do the frames, to
-            which the network adds. A gain on CPUs with instructions for it (AMX, AVX-512 BF16);
-            others may lose (`unsmear bench` tells). On a GPU it was not measured.
-        workers: that call it at a time.
+        half: convolutions in half precision: bfloat16 on a CPU, float16 elsewhere. The output of
+            each level, the softmax and sums of the attention, and the frames to which the residual
+            is added stay in float32. Faster on CPUs with instructions for it (AMX, AVX-512 BF16);
+            others may be slower (see `unsmear bench`). Not measured on a GPU.
+        workers: number of threads that call it concurrently.
     """
 
     def __init__(self, network: DeblurNetwork, *, half: bool = False, workers: int = 1) -> None:
@@ -78,23 +80,23 @@ class TorchEngine(Engine):
         if self.device.type != "mps":  # see `unsmear.engines.trial.laid_out`
             self.memory_format = torch.channels_last
         self.name = "torch-half" if half else "torch"
-        # float16 holds 11 bits of a number, bfloat16 8; but hardly a CPU computes in float16.
+        # float16 has 11 significant bits, bfloat16 8; but few CPUs compute in float16.
         self._dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
         self._half = half
 
     def _precision(self) -> torch.autocast:
-        """For one call: it keeps what to go back to, which is another thing in each thread."""
+        """A new context for each call, because it stores the state of the thread to restore."""
         return torch.autocast(self.device.type, self._dtype, enabled=self._half)
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
+        """Same as `DeblurNetwork.encode_level`."""
         with self._precision():
             return self.network.encode_level(level, x).float()
 
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
     ) -> Tensor:
-        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
+        """Same as `DeblurNetwork.decode_level`, with `predict` at level 0."""
         with self._precision():
             x = self.network.decode_level(level, features, below, context)
             return (self.network.predict(x) if level == 0 else x).float()
@@ -102,10 +104,13 @@ class TorchEngine(Engine):
 
 @contextmanager
 def cores_left_to(engine: Engine) -> Iterator[None]:
-    """Let an engine's workers have the cores. One with threads of its own gets all of them:
-    torch, which then only moves tiles about, would have its threads spin beside them after each
-    move. For programs whose process is theirs, such as the command line: the number of torch's
-    threads is the whole process's.
+    """Context that sets torch's number of threads for an engine and its workers.
+
+    Each worker gets its share of the cores. If the engine has its own threads, torch gets one: it
+    then only copies tiles, and its idle threads would spin and compete for the cores.
+
+    The number of torch's threads is global to the process, so this is for programs that own their
+    process, such as the command line.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if engine.own_threads else engine.threads)
@@ -116,9 +121,9 @@ def cores_left_to(engine: Engine) -> Iterator[None]:
 
 
 Runnable = DeblurNetwork | Engine
-"""What restores: a network, which torch then runs, or an engine."""
+"""An engine, or a network, which torch then runs."""
 
 
 def as_engine(model: Runnable) -> Engine:
-    """An engine as it is; a network in torch."""
+    """An engine unchanged, or a `TorchEngine` for a network."""
     return model if isinstance(model, Engine) else TorchEngine(model)

@@ -1,4 +1,4 @@
-"""Which engine: by name, or the fastest there is."""
+"""Choice of the engine: by name, or the fastest one available."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class OpenedModel:
     """A model ready to restore.
 
     Attributes:
-        name: row of the zoo, or file name.
+        name: row of the zoo, or file name without its suffix.
         engine: holds the network and runs it.
-        window: frames that contribute to each one, unless the user says otherwise.
-        provenance: how the weights came to be.
+        window: default window: how many frames contribute to each one.
+        provenance: how the weights were trained.
     """
 
     name: str
@@ -45,7 +45,7 @@ class OpenedModel:
 
     @property
     def network(self) -> DeblurNetwork:
-        """On the device of the work."""
+        """The network, on the device used for inference."""
         return self.engine.network
 
 
@@ -56,18 +56,19 @@ def open_model(
     *,
     side_by_side: bool = False,
 ) -> OpenedModel:
-    """Load a network onto a device, laid out for speed.
+    """Load a model onto a device and open an engine for it.
 
     Args:
         model: name from `unsmear models`, or the path of a .safetensors file.
-        device: as `placed` takes it.
-        engine: what runs it, see `open_engine`.
-        side_by_side: as there.
+        device: see `placed`.
+        engine: see `open_engine`.
+        side_by_side: see `open_engine`.
 
     Raises:
-        ModelError: unknown model, or a file that does not fit.
-        ConfigError: no such device or engine, or the device does not compute what it should; the
-            model is neither name nor path.
+        ModelError: the model is unknown, its file cannot be loaded, or it has no valid 8-bit
+            graphs for engine `openvino-int8`.
+        ConfigError: `model` is neither a name nor a path, the device or engine is unknown or not
+            available, or the device gives wrong results.
         MissingExtraError: the engine is not installed.
     """
     if not isinstance(model, str | Path):
@@ -81,8 +82,8 @@ def open_model(
 
 
 def half_of(model: OpenedModel) -> OpenedModel | None:
-    """A model in half precision, where the CPU that it works on has instructions for that, which
-    may make it quicker; None elsewhere. It has the same network.
+    """The model with an engine in half precision, which may be faster, if it runs on a CPU with
+    bfloat16 instructions; else None. Both share the network.
     """
     engine = model.engine
     if engine.device.type != "cpu" or not has_bfloat16():
@@ -92,15 +93,16 @@ def half_of(model: OpenedModel) -> OpenedModel | None:
 
 
 def placed(model: LoadedModel, device: str) -> LoadedModel:
-    """A model on a device that computes what the CPU does, laid out for speed.
+    """Move a model to a device, in its fastest memory layout. A device other than the CPU is
+    checked first: it must give the same results as the CPU.
 
     Args:
-        model: on the CPU; its network is moved.
-        device: auto, cpu, cuda, cuda:N or mps. Where `auto` finds one that fails, it is the CPU,
-            and the log says why.
+        model: on the CPU; its network is moved in place.
+        device: auto, cpu, cuda, cuda:N or mps. If `auto` finds a device that fails the check, the
+            CPU is used and a warning is logged.
 
     Raises:
-        ConfigError: no such device, or one that fails, named by the user.
+        ConfigError: there is no such device, or it fails the check and was requested by name.
     """
     where = pick_device(device)
     if where.type != "cpu" and (fault := fault_on(where, model.network)) is not None:
@@ -116,20 +118,19 @@ def placed(model: LoadedModel, device: str) -> LoadedModel:
 def open_engine(
     model: LoadedModel, name: EngineName = "auto", *, side_by_side: bool = False
 ) -> Engine:
-    """An engine for a model.
+    """Open an engine for a model.
 
     Args:
-        model: its network in evaluation mode, on the device of the work.
-        name: `auto` is the fastest in float32: OpenVINO for networks of dense blocks on a CPU,
-            where it is installed; torch elsewhere. Half precision and eight bits are taken by
-            name alone.
-        side_by_side: on a CPU of two or more threads, two frames are worked on at a time, each by
-            half of them: what decodes and encodes then holds up one of them, not both. Use it in
-            `cores_left_to`.
+        model: its network is in evaluation mode, on the device used for inference.
+        name: `auto` is the fastest in float32: OpenVINO for networks of dense blocks on a CPU, if
+            it is installed; otherwise torch. Half precision and 8 bits must be requested by name.
+        side_by_side: on a CPU with two or more threads, process two frames concurrently, each with
+            half of the threads: decoding and encoding the video then delays one of them, not both.
+            Has no effect on torch-compile. Use it within `cores_left_to`.
 
     Raises:
-        ConfigError: unknown engine, or one that does not run on this device.
-        ModelError: the model has no graphs in eight bits, or they belong to other weights.
+        ConfigError: the engine is unknown, or does not run on this device.
+        ModelError: the model has no 8-bit graphs, or they are damaged or belong to other weights.
         MissingExtraError: the engine is not installed.
     """
     network = model.network
@@ -164,12 +165,12 @@ def open_engine(
 
 
 def fastest(model: LoadedModel, device: torch.device) -> EngineName:
-    """The engine that `auto` stands for: `unsmear bench` measures them."""
+    """The engine that `auto` chooses; `unsmear bench` compares them."""
     if device.type != "cpu" or importlib.util.find_spec("openvino") is None:
         return "torch"
-    # Eight bits are taken by name alone: ranges that lose 0.05 dB on some clips may lose 0.4 on one
-    # of other contrast. Dense blocks join thin layers again and again, of which torch makes copies;
-    # for plain convolutions it is the match of others, and starts at once.
+    # Never 8 bits: calibrated ranges that lose 0.05 dB on some clips may lose 0.4 dB on a clip of
+    # other contrast. Dense blocks concatenate thin layers repeatedly, which torch copies each time;
+    # for plain convolutions torch is as fast as others, and starts without delay.
     return "openvino" if model.network.config.block == "dense" else "torch"
 
 
@@ -189,7 +190,7 @@ def _eight_bit(model: LoadedModel) -> Mapping[str, SavedGraph]:
 
 
 def _as_given(model: LoadedModel) -> str:
-    """What names a model on the command line: its row, or the path of its weights."""
+    """The model as an argument of the command line: name of its row, or path of its weights."""
     row = (ZOO | ANCESTORS).get(model.name)
     own = model.weights is None or (row is not None and row.weights == model.weights)
     return model.name if own else shlex.quote(str(model.weights))

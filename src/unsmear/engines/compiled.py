@@ -1,4 +1,4 @@
-"""torch.compile: fewer passes over memory, for seconds of compiling at the start."""
+"""torch.compile: fewer passes over memory, after some seconds of compilation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from unsmear.models.network import DeblurNetwork
 
 
 class CompiledEngine(GraphEngine):
-    """Runs the graphs of a network as `torch.compile` makes them, for any height and width.
+    """Runs the graphs of a network compiled by `torch.compile`, for any height and width.
 
     Args:
         network: in evaluation mode.
-        backend: of `torch.compile`; inductor needs a C++ compiler on a CPU, Triton on a GPU.
+        backend: backend of `torch.compile`; inductor needs a C++ compiler on a CPU, Triton on a
+            GPU.
     """
 
     name = "torch-compile"
@@ -28,7 +29,7 @@ class CompiledEngine(GraphEngine):
         self, network: DeblurNetwork, backend: str | Callable[..., Any] = "inductor"
     ) -> None:
         super().__init__(network)
-        # Weights are constants: convolutions may lay them out as they like.
+        # Weights become constants, which allows other memory layouts for convolutions.
         options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
         self._graphs = {
             graph.name: torch.compile(
@@ -41,7 +42,11 @@ class CompiledEngine(GraphEngine):
         }
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
-        """One graph."""
+        """Run one graph. The first call of each compiles it.
+
+        Raises:
+            ConfigError: the backend cannot compile here.
+        """
         try:
             out: Tensor = self._graphs[name](*inputs)
         except torch._dynamo.exc.BackendCompilerFailed as error:

@@ -1,4 +1,4 @@
-"""Graphs in eight bits, made once and kept in a file beside the weights they belong to."""
+"""8-bit graphs, quantised once and stored in a file beside their weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FORMAT = "unsmear-int8-1"
 
 
 def eight_bit_path(weights: Path) -> Path:
-    """Where the graphs of a weights file lie: lite.safetensors -> lite.int8.safetensors."""
+    """Path of the graphs of a weights file: lite.safetensors -> lite.int8.safetensors."""
     return weights.with_suffix(".int8.safetensors")
 
 
 class SavedGraph(NamedTuple):
-    """A graph as OpenVINO saves it: its structure (XML) and its numbers."""
+    """A graph as OpenVINO saves it: structure (the .xml file) and weights (the .bin file)."""
 
     structure: bytes
     numbers: bytes
@@ -32,13 +32,13 @@ class SavedGraph(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EightBitOrigin:
-    """How graphs in eight bits came to be.
+    """How 8-bit graphs were made.
 
     Attributes:
-        digest: of the network they were made of, see `digest_of`.
-        calibrated_on: names of the clips, and how many frames of each.
-        scores: PSNR in dB, name of a sequence -> float32, eight bits.
-        versions: of what made them.
+        digest: digest of the network that was quantised, see `digest_of`.
+        calibrated_on: name of each calibration clip -> number of its frames.
+        scores: name of each sequence -> PSNR in dB, in float32 and in 8 bits.
+        versions: versions of the programs that made them, by name.
     """
 
     digest: str
@@ -48,14 +48,12 @@ class EightBitOrigin:
 
     @property
     def loss(self) -> float:
-        """How much the worst sequence loses, dB."""
+        """Largest loss of PSNR of any sequence, dB."""
         return max((psnr_loss(*pair) for pair in self.scores.values()), default=0.0)
 
 
 def psnr_loss(full: float, eight: float) -> float:
-    """How much lower a PSNR is in eight bits, dB: nothing where both are infinite, and infinitely
-    much where one is no number.
-    """
+    """Loss of PSNR in 8 bits, dB: 0 if both are infinite, infinite if one of them is NaN."""
     if full == eight:
         return 0.0
     loss = full - eight
@@ -63,10 +61,10 @@ def psnr_loss(full: float, eight: float) -> float:
 
 
 def save_eight_bit(path: Path, graphs: Mapping[str, SavedGraph], origin: EightBitOrigin) -> None:
-    """Write graphs; the file appears when it is whole.
+    """Write graphs to a file. It appears only when it is complete.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the file cannot be written.
     """
     tensors = {
         f"{name}.{part}": torch.frombuffer(bytearray(value), dtype=torch.uint8)
@@ -77,10 +75,10 @@ def save_eight_bit(path: Path, graphs: Mapping[str, SavedGraph], origin: EightBi
 
 
 def load_eight_bit(path: Path) -> tuple[dict[str, SavedGraph], EightBitOrigin]:
-    """Read what `save_eight_bit` wrote.
+    """Read a file that `save_eight_bit` wrote.
 
     Raises:
-        ModelError: it is not such a file, or damaged.
+        ModelError: the file cannot be read, holds no 8-bit graphs, or is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,6 @@
-"""A network cut into the graphs that other engines run: one for each level, each way."""
+"""A network split into graphs for other engines: an encoder and a decoder graph for each level, or
+one of each for all levels.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from unsmear.models.config import NetworkConfig
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, Encoded
 
-_SIDE = 16  # of the example frame, in multiples of what the network takes; graphs take any size
+_SIDE = 16  # side of the example frame, in multiples of `size_multiple`; graphs take any size
 
 
 class EncodeLevel(nn.Module):
@@ -40,8 +42,8 @@ class DecodeLevel(nn.Module):
         self.has_context = level in network.config.attention_levels
 
     def forward(self, features: Tensor, *others: Tensor) -> Tensor:
-        """Features of this level, what `DeblurNetwork.decode_level` takes as `below`, and last
-        the context where the level has an attention.
+        """Features of this level, the tensors in `below` of `DeblurNetwork.decode_level`, and last
+        the context if the level has an attention.
         """
         below = others[:-1] if self.has_context else others
         context = others[-1] if self.has_context else None
@@ -50,7 +52,9 @@ class DecodeLevel(nn.Module):
 
 
 class EncodeFrame(nn.Module):
-    """`DeblurNetwork.encode`, `squeeze` and `sum` of one frame: all that is ever asked of it."""
+    """`DeblurNetwork.encode`, `squeeze` and `sum` of one frame: all that is computed once per
+    frame.
+    """
 
     def __init__(self, network: DeblurNetwork) -> None:
         super().__init__()
@@ -60,7 +64,7 @@ class EncodeFrame(nn.Module):
         """(1, 3, H, W) -> features of every level, finest first, then peak, weight and total of
         each attention level, see `TemporalSum`.
         """
-        features = [frame]  # not by `encode`, whose check of the size would be traced as a constant
+        features = [frame]  # not `encode`: tracing would make its size check a constant
         for level in range(len(self.network.config.widths)):
             features.append(self.network.encode_level(level, features[-1]))
         sums = self.network.sum(self.network.squeeze(Encoded(frame, tuple(features[1:]))))
@@ -75,9 +79,16 @@ class RestoreFrame(nn.Module):
         self.network = network
 
     def forward(self, frame: Tensor, *others: Tensor) -> Tensor:
-        """The frame, its features, the contexts of its window, the coarsest features of its
-        neighbours, where the network follows trails the motion around it, where it aligns
-        neighbours the triplet -> the restored frame, (1, 3, H, W), not clamped.
+        """Restore one frame.
+
+        Args:
+            frame: (1, 3, H, W).
+            *others: its features, finest first; the contexts of its window; the coarsest features
+                of its neighbours; the motion, if the network has trails; the triplet, if it aligns
+                neighbours. See `Neighbourhood`.
+
+        Returns:
+            (1, 3, H, W), not clamped.
         """
         config = self.network.config
         rest = iter(others)
@@ -94,11 +105,11 @@ class Graph(NamedTuple):
     """One part of a network.
 
     Attributes:
-        name: `encode_0`, `decode_2`, or `encode`, `restore` for all levels together.
-        module: takes and gives plain tensors.
-        example: inputs of the right shapes; height and width may differ, with B = 1.
-        inputs: names, where it has any.
-        outputs: names, likewise.
+        name: such as `encode_0` or `decode_2`; `encode` or `restore` for all levels together.
+        module: takes and returns tensors only.
+        example: example inputs, on the CPU, B = 1; other heights and widths are allowed.
+        inputs: names of the inputs; None: unnamed.
+        outputs: names of the outputs; None: unnamed.
     """
 
     name: str
@@ -119,20 +130,20 @@ def decode_name(level: int) -> str:
 
 
 class GraphEngine(Engine):
-    """Runs a network as its `level_graphs`, by their names."""
+    """An engine that runs the `level_graphs` of a network."""
 
     @abstractmethod
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
-        """One graph."""
+        """Run one graph."""
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """As `DeblurNetwork.encode_level`."""
+        """Same as `DeblurNetwork.encode_level`."""
         return self.run(encode_name(level), (x,))
 
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
     ) -> Tensor:
-        """As `DeblurNetwork.decode_level`, with `predict` at level 0."""
+        """Same as `DeblurNetwork.decode_level`, with `predict` at level 0."""
         inputs = (features, *below) if context is None else (features, *below, context)
         return self.run(decode_name(level), inputs)
 
@@ -157,10 +168,10 @@ def _context(config: NetworkConfig, level: int) -> Tensor:
 
 
 def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
-    """A network level by level, as engines run it in tiles, the encoder first.
+    """One graph for each level of the encoder, then of the decoder; engines run them on tiles.
 
     Args:
-        network: in evaluation mode, on the CPU.
+        network: in evaluation mode.
     """
     config = network.config
     last = len(config.widths) - 1
@@ -179,11 +190,10 @@ def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
 
 
 def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
-    """A network as two graphs, for other programs: `encode` a frame once, `restore` it from its
-    window.
+    """Two graphs for other programs: `encode` runs once per frame, `restore` once per window.
 
     Args:
-        network: in evaluation mode, on the CPU.
+        network: in evaluation mode.
     """
     config = network.config
     levels = range(len(config.widths))

@@ -1,4 +1,4 @@
-"""ONNX: graphs for other programs, and the engine that runs them here."""
+"""ONNX: conversion to graphs, and the ONNX Runtime engine."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ except ModuleNotFoundError as error:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx and onnxscript speak of what they pass through, such as packages that are not
-    installed and what they do not fold.
+    """Suppress warnings and log messages of torch.onnx and onnxscript, such as those on missing
+    packages or constants that are not folded.
     """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
@@ -46,13 +46,13 @@ def convert(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
 ) -> bytes:
-    """A torch module as an ONNX graph that takes any height and width.
+    """Convert a torch module to a serialised ONNX graph that takes any height and width.
 
     Args:
-        module: takes and gives tensors.
-        example: inputs that the module is traced with, B = 1.
-        inputs: names.
-        outputs: names.
+        module: takes and returns tensors.
+        example: example inputs for tracing, B = 1.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
     """
     dynamic = torch.export.Dim.DYNAMIC
     shapes: tuple[object, ...] = tuple(
@@ -60,7 +60,7 @@ def convert(
     )
     named = signature(module.forward).parameters
     if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in named.values()):
-        own = len(named) - 1  # torch.export wants those of *others as one tuple
+        own = len(named) - 1  # torch.export takes the shapes of *others as one tuple
         shapes = (*shapes[:own], shapes[own:])
     with _quiet():
         program = torch.onnx.export(
@@ -72,16 +72,16 @@ def convert(
 
 
 def convert_levels(network: DeblurNetwork) -> dict[str, bytes]:
-    """All graphs of a network, see `level_graphs`."""
+    """Convert all graphs of a network, see `level_graphs`; by name."""
     return {graph.name: convert(graph.module, graph.example) for graph in level_graphs(network)}
 
 
 def open_session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """A graph ready to run on so many threads of the CPU."""
+    """Load a graph into ONNX Runtime, to run on the given number of CPU threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Its threads would spin while others work: a frame's levels are run one by one.
+    # Each level has its own session and threads; idle ones would spin while another level runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
@@ -90,9 +90,9 @@ class OnnxEngine(GraphEngine):
     """Runs the graphs of a network in ONNX Runtime.
 
     Args:
-        network: that the graphs were made of, on the CPU.
+        network: network of the graphs, on the CPU.
         graphs: by name, see `convert_levels`.
-        workers: that call it at a time.
+        workers: number of threads that call it concurrently.
     """
 
     name = "onnxruntime"
@@ -110,11 +110,13 @@ class OnnxEngine(GraphEngine):
 
     @property
     def identity(self) -> str:
-        """Name and version of everything that decides the last bits, but for the network."""
+        """Names and versions of all that affects the exact bits of its results, besides the
+        network.
+        """
         return f"{self.name} {onnxruntime.__version__} {torch.__version__}"
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
-        """One graph."""
+        """Run one graph."""
         arrays = (tensor.contiguous().numpy() for tensor in inputs)
         feed = dict(zip(self._inputs[name], arrays, strict=True))
         (out,) = self._sessions[name].run(None, feed)

@@ -1,4 +1,4 @@
-"""OpenVINO: on CPUs, in float32 or in eight bits."""
+"""The OpenVINO engine: on CPUs, in float32 or in 8 bits."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def convert(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
 ) -> openvino.Model:
-    """A torch module as a graph of OpenVINO that takes any height and width.
+    """Convert a torch module to an OpenVINO graph that takes any height and width.
 
-    The front end is called directly: `openvino.convert_model` does the same and reports its use
-    to a server.
+    The front end is called directly, because `openvino.convert_model`, which does the same, sends
+    telemetry.
 
     Args:
-        module: takes and gives tensors.
-        example: inputs that the module is traced with, B = 1.
-        inputs: names.
-        outputs: names.
+        module: takes and returns tensors.
+        example: example inputs for tracing, B = 1.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
     """
     frontend = FrontEndManager().load_by_framework("pytorch")
     given = example if len(example) > 1 else example[0]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit, which the front end stands on
+        warnings.simplefilter("ignore")  # from torch.jit, which the front end uses
         decoder = TorchScriptPythonDecoder(module, example_input=given)
     model = frontend.convert(frontend.load(decoder))
     for entrance, tensor in zip(model.inputs, example, strict=True):
@@ -62,17 +62,17 @@ def convert(
 
 
 def convert_levels(network: DeblurNetwork) -> dict[str, openvino.Model]:
-    """All graphs of a network, see `level_graphs`."""
+    """Convert all graphs of a network, see `level_graphs`; by name."""
     return {graph.name: convert(graph.module, graph.example) for graph in level_graphs(network)}
 
 
 def save(model: openvino.Model, path: Path) -> None:
-    """A graph as two files, its numbers (.bin) beside its structure (.xml)."""
+    """Save a graph as two files: structure (`path`, .xml) and weights (beside it, .bin)."""
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def write_graphs(models: Models) -> dict[str, SavedGraph]:
-    """Graphs as bytes."""
+    """Serialise graphs to bytes."""
     saved = {}
     with TemporaryDirectory() as folder:
         for name, model in models.items():
@@ -83,7 +83,7 @@ def write_graphs(models: Models) -> dict[str, SavedGraph]:
 
 
 def read_graphs(graphs: Mapping[str, SavedGraph]) -> dict[str, openvino.Model]:
-    """What `write_graphs` gave, as graphs again.
+    """Inverse of `write_graphs`.
 
     Raises:
         ModelError: OpenVINO cannot read them.
@@ -100,13 +100,13 @@ def read_graphs(graphs: Mapping[str, SavedGraph]) -> dict[str, openvino.Model]:
 
 
 class OpenVinoEngine(GraphEngine):
-    """Runs the graphs of a network.
+    """Runs the graphs of a network in OpenVINO.
 
     Args:
-        network: that the graphs were made of, on the CPU.
-        models: by name, see `convert_levels`; may be quantized.
+        network: network of the graphs, on the CPU.
+        models: graphs by name, see `convert_levels`; may be quantised.
         name: of the engine.
-        workers: that call it at a time.
+        workers: number of threads that call it concurrently.
     """
 
     own_threads = True
@@ -120,27 +120,29 @@ class OpenVinoEngine(GraphEngine):
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # CPUs with bfloat16 would choose it
-            # Two workers' threads would be bound to one and the same core.
+            "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 on CPUs that have it
+            # With two workers, pinning would bind the threads of both to the same cores.
             "ENABLE_CPU_PINNING": workers == 1,
         }
         self._compiled = {
             key: core.compile_model(model, "CPU", settings) for key, model in models.items()
         }
-        self._own = threading.local()  # requests: each worker has its own
+        self._own = threading.local()  # inference requests of each worker
         self._first, self._begun = threading.Lock(), False
 
     @property
     def identity(self) -> str:
-        """Name and version of everything that decides the last bits, but for the network."""
+        """Names and versions of all that affects the exact bits of its results, besides the
+        network.
+        """
         return f"{self.name} {openvino.get_version()} {torch.__version__}"
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
-        """One graph."""
+        """Run one graph."""
         if self._begun:
             return self._run(name, inputs)
-        # Its bindings set things up in the first call; in two at once each waits for what the other
-        # holds, for good (OpenVINO 2026.4).
+        # The bindings initialise in the first call; two concurrent first calls deadlock (OpenVINO
+        # 2026.4).
         with self._first:
             out = self._run(name, inputs)
             self._begun = True
@@ -152,6 +154,6 @@ class OpenVinoEngine(GraphEngine):
             requests[name] = self._compiled[name].create_infer_request()
         request = requests[name]
         arrays = [tensor.contiguous().numpy() for tensor in inputs]
-        # Its own memory is written again by the next call: unshared outputs are copies.
+        # Outputs must be copies: the next call overwrites the memory of the request.
         outputs = request.infer(arrays, share_inputs=True, share_outputs=False)
         return torch.from_numpy(outputs[0])

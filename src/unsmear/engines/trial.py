@@ -1,7 +1,7 @@
-"""Whether a device computes what the CPU does: a small clip is restored on both.
+"""Check of a device against the CPU: a small clip is restored on both.
 
-A GPU may be older than what torch was built for, and some versions of torch have computed some
-things wrongly on Apple's. Frames that are silently wrong are worse than slow ones.
+A GPU may be too old for this build of torch, and some versions of torch give wrong results on
+Apple's GPUs. Frames that are silently wrong are worse than slow ones.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork
 
 _FRAMES, _SIDE = 3, 64
-_STEP = 2  # pixels that the trial clip moves on from frame to frame
-# Of the change that the network makes, both root mean square. Products of 11 bits (TF32) are some
-# thousandths off, of 8 bits (bfloat16) two or three hundredths.
+_STEP = 2  # motion of the trial clip, pixels per frame
+# Largest RMS error, relative to the RMS of the network's residual. With 11 significant bits (TF32)
+# it is some thousandths, with 8 (bfloat16) two or three hundredths.
 _MOST_OFF = 0.05
-_LEAST_CHANGE = 1e-3  # of 0..1: less would make roundings count
+_LEAST_CHANGE = 1e-3  # of 0..1; relative to a smaller residual, rounding errors would count
 
 
 def laid_out(network: DeblurNetwork, device: torch.device) -> DeblurNetwork:
-    """Moved to a device, its weights laid out as that is quickest there. In place."""
-    # On Apple's GPUs convolutions of some channels of a tensor with channels last were wrong, see
-    # pytorch/pytorch#180984.
+    """Move a network to a device, in its fastest memory format there. In place."""
+    # On Apple's GPUs, convolutions of a slice of the channels of a channels-last tensor were wrong,
+    # see pytorch/pytorch#180984.
     last = torch.contiguous_format if device.type == "mps" else torch.channels_last
     moved: DeblurNetwork = network.to(device, memory_format=last)  # type: ignore[call-overload]
     return moved
 
 
 def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
-    """What is wrong with a network on a device; None: it computes what it does on the CPU.
+    """Check that a network gives the same results on a device as on the CPU.
 
     Args:
-        device: to be tried.
-        network: on the CPU, where it stays.
+        device: to be checked.
+        network: on the CPU; it stays there.
+
+    Returns:
+        None if it does; else the fault, as the predicate of a sentence about the device.
     """
     clip = _trial_clip()
     motion = clip_motion(clip) if network.config.trail_levels else None
@@ -48,16 +51,16 @@ def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
             there = laid_out(copy.deepcopy(network), device)
             given = None if motion is None else motion.to(device)
             made = there(clip.to(device), motion=given).cpu()
-        except (RuntimeError, TypeError) as error:  # the latter: no such numbers there
+        except (RuntimeError, TypeError) as error:  # TypeError: a dtype is not supported
             return f"cannot run the network ({first_line(error)})"
     off = _rms(made - expected) / max(_rms(expected - clip), _LEAST_CHANGE)
-    if off < _MOST_OFF:  # not where it is no number
+    if off < _MOST_OFF:  # false for NaN
         return None
     return f"gives other results than the CPU ({off:.0%} off)"
 
 
 def _trial_clip() -> Tensor:
-    """(1, 3, 3, 64, 64), 0..1: patches of all brightnesses, softened, that move on."""
+    """A clip (1, 3, 3, 64, 64), 0..1: smooth random patches of all brightnesses, in motion."""
     random = torch.Generator().manual_seed(0)
     patches = torch.rand(1, 3, 12, 12, generator=random, dtype=torch.float32)
     size = [_SIDE + _STEP * (_FRAMES - 1)] * 2

@@ -1,1 +1,1 @@
-"""Measuring: PSNR and SSIM, validation on paired sequences."""
+"""Evaluation: metrics, named protocols, benchmarks on data sets, validation, and reports."""

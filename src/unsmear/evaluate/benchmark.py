@@ -1,4 +1,4 @@
-"""Measure a network on a data set, or frames that anything has restored against sharp ones."""
+"""Measure a model on a data set, or frames that any program restored."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ from unsmear.video.images import picture_size, read_image, unit_from_integer
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One frame that counts.
+    """Scores of one frame that the protocol counts. What was not measured is None.
 
     Attributes:
-        index: in its sequence, from 0.
-        psnr: dB; None where there is no truth.
-        ssim: as the protocol has it, likewise.
-        flicker: `temporal_error` against the frame before, None where there is none.
-        psnr_before: of the blurry frame, None where only restored frames are known.
-        ssim_before: likewise.
-        flicker_before: of the blurry frames.
-        vmaf: 0..100, see `VmafMeter`; None where it was not asked for.
-        niqe: see `unsmear.evaluate.niqe`; None where it was not asked for, or nothing in the frame
-            has any texture. Like the two below it is of the whole frame.
-        niqe_before: of the blurry frame.
-        niqe_sharp: of the truth.
+        index: index in its sequence, from 0.
+        psnr: PSNR of the restored frame, dB; None without ground truth.
+        ssim: SSIM of the restored frame, as the protocol defines it; likewise.
+        flicker: `temporal_error` from the previous frame; None without ground truth or for the
+            first frame.
+        psnr_before: PSNR of the blurry frame; None if only restored frames are given.
+        ssim_before: SSIM of the blurry frame, likewise.
+        flicker_before: `temporal_error` of the blurry frames, likewise.
+        vmaf: 0..100, see `VmafMeter`; None if not requested, or without ground truth.
+        niqe: NIQE of the restored frame, see `unsmear.evaluate.niqe`; None if not requested, or if
+            fewer than two patches of the frame have texture. NIQE is of the whole frame, whatever
+            the protocol crops.
+        niqe_before: NIQE of the blurry frame.
+        niqe_sharp: NIQE of the ground truth.
     """
 
     index: int
@@ -59,12 +61,13 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class SequenceResult:
-    """All frames of a sequence that count.
+    """Scores of a sequence.
 
     Attributes:
         name: of the sequence.
-        frames: in order.
-        layout: by which its files were found, see `unsmear.data.pairs`; None of other frames.
+        frames: scores of the frames that the protocol counts, in order.
+        layout: layout of the data set, see `unsmear.data.pairs`; None if the frames are from
+            elsewhere.
     """
 
     name: str
@@ -74,17 +77,17 @@ class SequenceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredModel:
-    """What restored the frames that were measured.
+    """The model and settings that restored the frames.
 
     Attributes:
-        name: row of the zoo, or file name.
+        name: row of the zoo, or file name without its suffix.
         digest: of the network's shape and weights, see `unsmear.models.checkpoint.digest_of`.
-        window: frames that contribute to each, or `all`.
-        engine: that ran it, never `auto`.
-        device: on which.
-        ensemble: views of a frame whose mean was taken.
-        refine: times that the network went over its own results.
-        burst: restored frames on each side that lent to each.
+        window: number of frames that contribute to each one, or `all`.
+        engine: name of the engine, never `auto`.
+        device: device that it ran on.
+        ensemble: number of views that were averaged.
+        refine: number of refinement passes.
+        burst: restored frames on each side that were fused with each frame.
     """
 
     name: str
@@ -99,13 +102,13 @@ class MeasuredModel:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was measured.
+    """Result of a benchmark.
 
     Attributes:
-        title: what was restored, by what.
-        protocol: by which rules.
-        sequences: results.
-        model: what restored them, where that is known.
+        title: what was measured: model and data, or folder.
+        protocol: protocol of the measurement.
+        sequences: results of each sequence.
+        model: model that restored the frames; None if unknown.
     """
 
     title: str
@@ -120,14 +123,14 @@ class BenchmarkResult:
 
 
 def mean_of(frames: Sequence[FrameScore], measure: str) -> float | None:
-    """Mean of a measure (a field of `FrameScore`) over the frames that have it; None if none."""
+    """Mean of a measure (a field of `FrameScore`) over the frames that have it; None if none do."""
     values = [value for frame in frames if (value := getattr(frame, measure)) is not None]
     return fmean(values) if values else None
 
 
 def mean_of_sequences(sequences: Sequence[SequenceResult], measure: str) -> float | None:
-    """Mean of the sequences' own means (`mean_of`), so that short ones count as much as long ones;
-    None where no frame has the measure.
+    """Mean over sequences of their means (`mean_of`), so that all sequences count alike; None if no
+    frame has the measure.
     """
     values = [mean_of(sequence.frames, measure) for sequence in sequences]
     known = [value for value in values if value is not None]
@@ -135,20 +138,20 @@ def mean_of_sequences(sequences: Sequence[SequenceResult], measure: str) -> floa
 
 
 Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
-"""Blurry frames of a sequence, (3, H, W), float32, 0..1, in order -> restored ones, likewise, of
-any floating type and on any device: one for each, after it was taken.
+"""Restores a sequence: blurry frames (3, H, W), float32, 0..1 -> restored frames in the same order,
+of any floating dtype and on any device. It must read a blurry frame before it yields its result.
 """
 
 
 class Benchmark:
-    """Compares frame by frame, several at once, holding no more than it must.
+    """Measures sequences frame by frame, with several threads, keeping only a few frames in memory.
 
     Args:
-        protocol: by which rules.
+        protocol: rules of the measurement.
         workers: threads that compute the measures.
-        on_frame: called with the name of the sequence after each frame that was compared.
+        on_frame: called with the name of the sequence after each measured frame.
         ffmpeg: program that computes VMAF, see `find_vmaf`; None: no VMAF.
-        pristine: what NIQE measures against, see `unsmear.evaluate.niqe.load_model`; None: no NIQE.
+        pristine: model of NIQE, see `unsmear.evaluate.niqe.load_model`; None: no NIQE.
     """
 
     def __init__(
@@ -163,12 +166,14 @@ class Benchmark:
         self._ffmpeg, self._pristine = ffmpeg, pristine
 
     def run(self, sequences: Sequence[PairedSequence], restore: Restore) -> list[SequenceResult]:
-        """Restore the blurry frames of a data set and compare.
+        """Restore the blurry frames of a data set and compare them with the sharp ones.
 
         Raises:
-            InputError: a frame cannot be read, sizes differ, or no frame of a sequence counts, or
-                its frames are too small (CombinedError: of several sequences).
-            ConfigError: `restore` does not give what it should.
+            InputError: a frame cannot be read, sizes differ, frames are too small, or the protocol
+                counts no frame of a sequence (CombinedError: problems of several sequences, found
+                before the work).
+            ConfigError: `restore` yields something that is not a frame, or too few or too many.
+            UnsmearError: ffmpeg could not compute VMAF.
         """
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
         results = []
@@ -179,8 +184,8 @@ class Benchmark:
         return results
 
     def _check(self, sequences: Iterable[tuple[str, int, Path | None]]) -> None:
-        """Before the work, not after: raise what speaks against sequences, of which name, number
-        of frames and the first of these are given, None where that is no picture.
+        """Check sequences before the work: name, number of frames and path of the first frame (None
+        if it is not an image file).
         """
         mistakes = Mistakes()
         for sequence in sequences:
@@ -202,7 +207,7 @@ class Benchmark:
     def _restored(
         self, sequence: PairedSequence, restore: Restore
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Restored, sharp and blurry frames; a blurry one is kept until it comes back restored."""
+        """Yield restored, sharp and blurry frames. A blurry frame is kept until it is restored."""
         kept: deque[Tensor] = deque()
 
         def blurry() -> Iterator[Tensor]:
@@ -233,10 +238,11 @@ class Benchmark:
             raise _broken(sequence, f"yielded more than the {len(sequence.sharp)} frames there are")
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[SequenceResult]:
-        """Compare frames that were restored before.
+        """Measure frames that were restored before.
 
         Raises:
-            InputError: as of `run`.
+            InputError: see `run`.
+            UnsmearError: ffmpeg could not compute VMAF.
         """
         self._check(
             (pair.name, len(pair.restored), pair.restored.paths[0])
@@ -249,7 +255,7 @@ class Benchmark:
         ]
 
     def _given(self, pair: Comparison) -> Iterator[tuple[Tensor, Tensor | None, None]]:
-        """Restored and sharp frames, these where they are known."""
+        """Yield restored and sharp frames; the latter are None without ground truth."""
         if pair.sharp is None:
             yield from ((self._made(made), None, None) for made in pair.restored)
             return
@@ -257,8 +263,8 @@ class Benchmark:
             yield self._made(made), self._eight_bit(truth), None
 
     def _made(self, image: Tensor) -> Tensor:
-        """A restored frame from a file. One of 8 bits has been quantised: shrunk, it is rounded as
-        the truth is.
+        """A restored frame from a file, at the protocol's size and quantised by its rule. An 8-bit
+        frame is quantised already: if it was downscaled, it is rounded as the ground truth is.
         """
         sized = self._sized(image)
         if image.dtype == torch.uint8 and sized.shape != image.shape:
@@ -269,7 +275,7 @@ class Benchmark:
         return self.protocol.resize(unit_from_integer(image))
 
     def _eight_bit(self, image: Tensor) -> Tensor:
-        """A given frame at the protocol's size, in 8-bit steps as the published sets hold it."""
+        """A blurry or sharp frame at the protocol's size, in 8-bit steps as in published sets."""
         return round_to_8_bit(self._sized(image))
 
     def _compare(
@@ -309,7 +315,7 @@ class Benchmark:
                 scores.append(waiting.popleft().result())
                 self._on_frame(name)
             if meter is not None:
-                vmaf = meter.finish()  # of all frames; its motion needs those that do not count
+                vmaf = meter.finish()  # of all frames: its motion feature needs skipped ones too
                 scores = [replace(score, vmaf=vmaf[score.index]) for score in scores]
         return SequenceResult(name, tuple(scores))
 
@@ -345,7 +351,11 @@ class Benchmark:
 
 
 def _check_restored(sequence: PairedSequence, index: int, frame: object) -> None:
-    """Raise ConfigError where what `restore` gave is no frame."""
+    """Check that `restore` yielded a frame.
+
+    Raises:
+        ConfigError: it did not.
+    """
     if not isinstance(frame, Tensor):
         raise _broken(sequence, f"yielded frame {index} as {type(frame).__name__}")
     if not frame.is_floating_point():

@@ -1,18 +1,17 @@
-"""What a camera did to a picture, measured from the picture alone: the same measures on real
-video and on synthesised clips tell where training differs from the world.
+"""Blind measures of what a camera does to an image. Applied to real video and to synthesised
+clips, they show where the training data differ from real data.
 
-No measure is the truth, but both sides are measured alike, so a difference between them is one:
+The absolute values are biased, but alike on both sides, so differences are meaningful:
 
-- Blur falls short beyond 12 pixels, and sharp frames are taken for 0.6 to 2.7 (see
+- Blur is underestimated beyond 12 pixels. Sharp frames measure 0.6 to 2.7 pixels (see
   `unsmear.restoration.sharpness`).
-- Duty takes over what blur gets wrong. Of still pictures shifted by 8 or 12 pixels a frame it came
-  out about 1.5 times too high where the shutter was open for half of the time, right or a little
-  too low where blur reached 11 pixels; single pieces are off by as much again, and pictures without
-  blur come out at 0.1 to 0.3.
-- Noise cannot be told from the finest texture: in sharp photographs without any it is taken for 0.6
-  to 3.5 steps of 8 bits (10 to 90 %), in evenly lit areas for a tenth less than it is.
-- Blocking is a ratio: blur, which leaves less contrast beside the grid, lets the same coding show
-  more. Strong blocks also hide blur from its estimate.
+- Duty inherits the errors of blur. On still images shifted by 8 or 12 pixels per frame it was
+  about 1.5 times too high at a duty of one half, and right or slightly too low where blur reached
+  11 pixels. Single pieces are off by as much again. Images without blur give 0.1 to 0.3.
+- Noise cannot be told from the finest texture. Sharp photographs without noise measure 0.6 to 3.5
+  8-bit steps (10th to 90th percentile); in uniform areas noise is underestimated by a tenth.
+- Blocking is a ratio. Blur lowers the contrast off the grid, so the same coding gives a higher
+  value. Strong blocking also hides blur from its estimate.
 """
 
 from __future__ import annotations
@@ -30,35 +29,34 @@ from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
 from unsmear.restoration.sharpness import estimate_blur, luma_of
 
-CROP = 256  # pixels: four blocks of the blur estimate
-_AREA = 16  # pixels: side of the areas in which noise is measured
-_GRID = 8  # pixels: side of the blocks of JPEG, of MPEG-4 and of H.264's larger transform
-# Pixels from frame to frame between which blur tells the duty: below, what a sharp frame is taken
-# for is too large a part of it, above, the estimate falls short. Blur itself must not choose the
-# pieces: leaving out the sharp ones would make the shutter seem open for longer.
+CROP = 256  # side of a piece, pixels: four blocks of the blur estimate
+_AREA = 16  # side of the areas in which noise is measured, pixels
+_GRID = 8  # side of the blocks of JPEG, MPEG-4 and H.264's larger transform, pixels
+# Range of motion per frame, in pixels, in which duty is measured. Below it, the value that a sharp
+# frame measures is too large a part of the blur; above it, blur is underestimated. Pieces must not
+# be selected by blur: leaving out sharp ones would bias the duty upwards.
 _TELLING_STEPS = (6.0, 16.0)
 _WHITE, _BLACK = 253.5 / 255, 2.5 / 255
-_TO_BLUE, _TO_RED = 0.564, 0.713  # ITU-R BT.601: B - Y and R - Y to colour differences
-# Second differences along both axes, of unit gain for white noise (Immerkaer, CVIU 1996): edges
-# along an axis and even slopes leave no trace.
+_TO_BLUE, _TO_RED = 0.564, 0.713  # ITU-R BT.601: factors of B - Y and R - Y for Cb and Cr
+# Second differences along both axes, with unit gain for white noise (Immerkaer, CVIU 1996). There
+# is no response to edges along an axis and to linear gradients.
 _CROSS = torch.tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) / 6
 
 
 @dataclass(frozen=True)
 class CameraMeasures:
-    """Of one piece of a frame and the step to the next one; None where it cannot be told.
+    """Measures of one piece of a frame and its motion to the next frame; None if undefined.
 
     Attributes:
-        blur: pixels along the blurriest direction.
-        step: pixels that the picture moves on until the next frame, median; too small where there
-            is nothing to follow.
-        duty: blur over step, where the step is 6 to 16 pixels: about the share of the time between
-            two frames in which the shutter is open.
-        noise: of luma, see `noise_level`; steps of 8 bits.
-        color_noise: of the colour differences, likewise; near 0 where they were coded at half size.
-        blocking: see `blocking`; 1 without blocks.
-        white: share of pixels of which a colour is at the upper end (254 of 255 and more).
-        black: share of pixels whose luma is below 1 % (2 of 255 and less).
+        blur: length of the blur along its strongest direction, pixels.
+        step: median motion to the next frame, pixels; too small in areas without texture.
+        duty: blur over step, if the step is 6 to 16 pixels: an estimate of the shutter's duty
+            cycle, the share of the frame interval in which it is open.
+        noise: noise of luma, in 8-bit steps, see `noise_level`.
+        color_noise: noise of the colour differences, likewise; near 0 if chroma was subsampled.
+        blocking: see `blocking`; about 1 without blocks.
+        white: share of pixels with a clipped channel (254 of 255 or more).
+        black: share of pixels whose luma is below 1 % (2 of 255 or less).
         brightness: mean luma, 0..1.
         contrast: standard deviation of luma, 0..1.
     """
@@ -79,11 +77,11 @@ MEASURES = tuple(field.name for field in fields(CameraMeasures))
 
 
 def measure_camera(frame: Tensor, following: Tensor) -> CameraMeasures:
-    """Measure a piece of a frame and the step to the next one.
+    """Measure a piece of a frame and its motion to the next frame.
 
     Args:
-        frame: (3, H, W), float, 0..1, display-referred; sides of at least 128 pixels, or blur
-            cannot be told. A grid of blocks starts at its upper left corner.
+        frame: (3, H, W), float, 0..1, display-referred; blur needs sides of at least 128 pixels.
+            The grid of blocks must start at its upper left corner.
         following: the same piece of the next frame, likewise.
 
     Raises:
@@ -121,37 +119,44 @@ def _step(frame: Tensor, following: Tensor) -> float:
 
 
 def noise_level(plane: Tensor, luma: Tensor) -> float | None:
-    """Standard deviation of noise from pixel to pixel, in steps of 8 bits: the tenth percentile
-    over areas of 16x16 pixels, as the evenest show the least of the scene. Areas that touch an end
-    of the scale do not count, as it cuts noise off; None where all do.
+    """Standard deviation of pixelwise noise, in 8-bit steps.
+
+    It is the 10th percentile over areas of 16x16 pixels, since the most uniform areas have the
+    least texture. Areas with clipped pixels are left out, because clipping removes noise.
 
     Args:
-        plane: (H, W), float, of the scale of 0..1: luma or a colour difference.
-        luma: (H, W), float, 0..1: tells which areas touch an end.
+        plane: (H, W), float, in units of 0..1: luma or a colour difference.
+        luma: (H, W), float, 0..1; decides which areas are clipped.
+
+    Returns:
+        None if all areas are clipped.
     """
     response = functional.conv2d(plane[None, None], _CROSS.to(plane)[None, None])[0, 0]
     light = _areas(luma[1:-1, 1:-1])
     lit = (light.amin(dim=1) > _BLACK) & (light.amax(dim=1) < _WHITE)
     if not lit.any():
         return None
-    # The root mean square and not the median, which steps of 8 bits would round to none.
+    # Root mean square rather than median: quantisation to 8 bits would make the median 0.
     deviations = _areas(response)[lit].square().mean(dim=1).sqrt()
     return 255 * float(deviations.quantile(0.1))
 
 
 def _areas(plane: Tensor) -> Tensor:
-    """(H, W) -> (N, 256): the whole areas of 16x16 that it holds."""
+    """(H, W) -> (N, 256): its complete areas of 16x16 pixels."""
     height, width = (size // _AREA * _AREA for size in plane.shape)
     squares = plane[:height, :width].unflatten(0, (-1, _AREA)).unflatten(2, (-1, _AREA))
     return squares.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def blocking(luma: Tensor) -> float | None:
-    """Mean contrast of neighbours over the edges of an 8x8 grid, over that of all others: about 1
-    without blocks. None where there is no contrast along an axis but on the grid.
+    """Mean absolute difference of adjacent pixels across the edges of an 8x8 grid, divided by that
+    of all other adjacent pixels: about 1 without blocks.
 
     Args:
         luma: (H, W), float, 0..1; the grid starts at its upper left corner.
+
+    Returns:
+        Mean of both axes; None if along one of them there is no contrast off the grid.
     """
     ratios = []
     for plane in (luma, luma.T):
@@ -167,14 +172,14 @@ def blocking(luma: Tensor) -> float | None:
 def pieces_of(
     frame: Tensor, following: Tensor, count: int, random: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random pieces of CROP x CROP pixels of two consecutive frames, each on the grid of the
-    codec's blocks; the whole of them along a side that is shorter.
+    """Random pieces of CROP x CROP pixels of two consecutive frames, aligned to the codec's grid of
+    blocks. Where a side of the frame is shorter, pieces take all of it.
 
     Args:
         frame: (3, H, W).
-        following: likewise.
-        count: of the pieces, which may overlap.
-        random: places.
+        following: the next frame, likewise.
+        count: number of pieces; they may overlap.
+        random: generator for their positions.
     """
     for _ in range(count):
         top, left = (
@@ -190,8 +195,8 @@ class Spread:
     """Percentiles of one measure.
 
     Attributes:
-        low, middle, high: the 10th, 50th and 90th.
-        known: share of the pieces of which it can be told.
+        low, middle, high: the 10th, 50th and 90th percentile.
+        known: share of the pieces for which the measure is defined.
     """
 
     low: float
@@ -201,7 +206,7 @@ class Spread:
 
 
 def spreads(found: Iterable[CameraMeasures]) -> dict[str, Spread | None]:
-    """Percentiles of each measure; None where it could not be told of any."""
+    """Percentiles of each measure; None if it is defined for no piece."""
     pieces = list(found)
     out: dict[str, Spread | None] = {}
     for name in MEASURES:
@@ -223,9 +228,9 @@ class CameraRecord:
 
     Attributes:
         title: what is compared.
-        pieces: name of a side -> how many were measured.
-        sides: name of a side -> measure -> its percentiles.
-        origin: machine, versions, command, date.
+        pieces: number of measured pieces of each side, by name.
+        sides: percentiles, by name of the side and measure.
+        origin: machine, versions, command and date.
     """
 
     title: str
@@ -235,7 +240,7 @@ class CameraRecord:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> CameraRecord:
-        """What `asdict` gave."""
+        """Inverse of `record_as_json`, after parsing."""
         sides = {
             side: {name: spread and _spread(spread) for name, spread in measures.items()}
             for side, measures in record["sides"].items()
@@ -244,7 +249,7 @@ class CameraRecord:
 
 
 def _spread(values: dict[str, Any]) -> Spread:
-    """Of what `finite` made texts of, floats again."""
+    """Parse a `Spread`; values that are not finite are strings, see `finite`."""
     return Spread(**{name: float(value) for name, value in values.items()})
 
 
@@ -264,7 +269,7 @@ _WORDS = {
 
 
 def camera_lines(record: CameraRecord) -> list[str]:
-    """The record as Markdown: a row a measure, a column a side."""
+    """The record as a Markdown table: one row per measure, one column per side."""
     names = list(record.sides)
     counts = ", ".join(f"{name}: {record.pieces[name]}" for name in names)
     rows = [

@@ -1,5 +1,5 @@
-"""What restoration gains on video that went through a coder, as nearly all that people have did:
-noise is gone there, and with it what a network gains most easily.
+"""Gain on compressed video, which nearly all real clips are: compression removes noise, and with it
+the easiest part of the gain.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from unsmear.restoration.stream import restore_stream
 
 @dataclass(frozen=True)
 class CodedScore:
-    """One sequence as one coder left it: PSNR against the sharp frames, dB, mean over frames.
+    """PSNR of one sequence at one coding, against the sharp frames: dB, mean over frames.
 
     Attributes:
-        sequence: its name.
-        coding: in words; `not coded`.
-        before: of the coded blurry frames.
-        after: of the restored ones, by model.
+        sequence: name of the sequence.
+        coding: see `name_of`.
+        before: PSNR of the coded blurry frames.
+        after: PSNR of the restored frames, by model.
     """
 
     sequence: str
@@ -44,12 +44,12 @@ class CodedScore:
 
 @dataclass(frozen=True)
 class CodedRecord:
-    """What `benchmarks/coded.py` measured.
+    """The record of `benchmarks/coded.py`.
 
     Attributes:
         title: of the record.
-        scores: sequence by sequence.
-        origin: of the figures.
+        scores: one for each sequence and coding.
+        origin: machine, versions, command and date.
     """
 
     title: str
@@ -58,7 +58,7 @@ class CodedRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CodedRecord:
-        """What `record_as_json` wrote, which made texts of infinities."""
+        """Inverse of `record_as_json`, after parsing; infinities are strings there."""
         scores = tuple(
             CodedScore(
                 score["sequence"],
@@ -72,7 +72,7 @@ class CodedRecord:
 
 
 def name_of(coding: Coding | None) -> str:
-    """A coding in words."""
+    """A coding in words; None: `not coded`."""
     if coding is None:
         return "not coded"
     kind = "quantiser" if coding.coder == "mpeg4" else "crf"
@@ -84,17 +84,17 @@ def measure_coded(
     sequences: Sequence[PairedSequence],
     codings: Sequence[Coding | None],
 ) -> tuple[CodedScore, ...]:
-    """Code the blurry frames, restore them, compare with the sharp ones: RGB, rounded to 8 bits,
-    no crop.
+    """Encode and decode the blurry frames, restore them, and compare them with the sharp ones: RGB,
+    rounded to 8 bits, no crop.
 
     Args:
-        models: by name: an engine, or a network in evaluation mode; its window; what is spent.
-        sequences: what to measure on.
-        codings: each alike for all sequences; None: as they are.
+        models: by name: an engine, or a network in evaluation mode; its window; its effort.
+        sequences: to measure on.
+        codings: used for every sequence; None: not coded.
     """
     scores = []
     for sequence in sequences:
-        blurry = torch.stack([*read_frames(sequence.blurry)])  # a coder takes a whole clip
+        blurry = torch.stack([*read_frames(sequence.blurry)])  # `code_clip` takes a whole clip
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
@@ -107,13 +107,17 @@ def measure_coded(
 
 
 def _mean_psnr(frames: Iterable[Tensor], sequence: PairedSequence) -> float:
-    """Of frames as they come, against the sharp ones, which are read as often as that."""
+    """Mean PSNR of frames against the sharp ones, one by one; the sharp frames are read each time,
+    to save memory.
+    """
     both = zip(frames, read_frames(sequence.sharp), strict=True)
     return fmean(psnr(round_to_8_bit(frame.cpu()), sharp) for frame, sharp in both)
 
 
 def coded_lines(record: CodedRecord) -> list[str]:
-    """A table in Markdown: a row for each coding, the gain of each model on each sequence."""
+    """The record as a Markdown table: one row per coding, with the gain of each model on each
+    sequence.
+    """
     sequences = list(dict.fromkeys(score.sequence for score in record.scores))
     models = list(record.scores[0].after)
     header = ["blurry frames"]
@@ -141,5 +145,5 @@ def coded_lines(record: CodedRecord) -> list[str]:
 
 
 def _gain(before: float, after: float) -> str:
-    """A cell; where nothing finite can be gained or lost it is the PSNR itself."""
+    """A cell: the gain, or the PSNR after restoration if the PSNR before is infinite."""
     return f"to {after:.2f}" if math.isinf(before) else f"{after - before:+.2f}"

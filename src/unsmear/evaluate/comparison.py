@@ -1,9 +1,9 @@
-"""A comparison of fusion techniques, or of networks, as a record: to JSON and back, and as tables
-that people read.
+"""The record of a comparison of fusion techniques or networks: to and from JSON, and as Markdown
+tables.
 
-Each technique is trained from several seeds and measured twice in each run: after a number of
-steps, and after a time. Seeds are the spread; differences are taken seed by seed, since all
-techniques learn from the same batches and start from the same backbone.
+Each technique is trained with several seeds and measured twice in each run: after a number of
+steps, and after a training time. The spread is over seeds. Differences are taken seed by seed,
+since all techniques are trained on the same batches and start from the same backbone.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ LIMITS: tuple[Limit, ...] = ("steps", "minutes")
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """What the tables of a comparison speak of.
+    """Wording of the tables of a comparison.
 
     Attributes:
-        kind: heading of the labels.
-        base: label of the row that the others are set against.
-        base_is: that row, in words.
-        ours: label of the row that verdicts are about.
+        kind: heading of the column of labels.
+        base: label of the baseline row.
+        base_is: the baseline in words.
+        ours: label of the row that the verdicts are about.
     """
 
     kind: str
@@ -49,15 +49,15 @@ FUSION_WORDS = Words(
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What a network reaches.
+    """Scores of a network.
 
     Attributes:
-        psnr: mean over all frames of the validation set, dB.
-        ssim: mean over those frames of it that were chosen for SSIM.
-        fresh: gain over the blurry frames on blurred synthetic clips, of the photographs of
-            training, with motions that nobody trained on, dB; 0 for the blurry frames themselves.
-        neighbours: how much of that the neighbours bring: less the gain of the same network with
-            the current frame in their places, dB.
+        psnr: mean PSNR over all frames of the validation set, dB.
+        ssim: mean SSIM over the frames of it that were selected for SSIM.
+        fresh: gain in PSNR over the blurry frames on synthetic clips, from the training photographs
+            but with motions that were not used in training, dB; 0 for the blurry frames themselves.
+        neighbours: contribution of the neighbours to `fresh`: `fresh` minus the gain of the same
+            network with all neighbours replaced by the current frame, dB.
         sequences: mean PSNR of each validation sequence, dB.
     """
 
@@ -70,14 +70,14 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One measurement of one technique from one seed.
+    """One measurement of one technique with one seed.
 
     Attributes:
-        seed: of weights and batches.
-        limit: what stopped it: `steps` or `minutes`.
-        step: steps taken.
-        seconds: spent on learning, without drawing data and measuring.
-        score: reached.
+        seed: seed of weights and batches.
+        limit: budget after which it was measured: `steps` or `minutes`.
+        step: number of training steps.
+        seconds: training time, without drawing batches and measuring.
+        score: scores at that point.
     """
 
     seed: int
@@ -92,13 +92,13 @@ class Row:
     """One technique.
 
     Attributes:
-        label: name, with settings where they differ from the usual.
-        parameters: of the whole network.
-        macs: of the whole network for a frame of 256x256.
-        own_macs: of the fusion alone, without the blocks that even out the budget.
-        blocks: those blocks.
-        step_seconds: for a step of training, the least of all seeds.
-        peak_bytes: of memory for a step of training beyond the network and its data.
+        label: name, with settings that differ from the defaults.
+        parameters: parameters of the whole network.
+        macs: multiply-accumulates of the whole network for a frame of 256x256.
+        own_macs: those of the fusion, without the blocks that equalise the budget.
+        blocks: number of these blocks.
+        step_seconds: time of a training step, lowest of all seeds.
+        peak_bytes: peak memory of a training step, beyond the network and its data.
         runs: measurements.
     """
 
@@ -112,7 +112,7 @@ class Row:
     runs: tuple[Run, ...]
 
     def values(self, limit: Limit, measure: str) -> list[float]:
-        """A measure (field of `Score`), one value a seed, by seed."""
+        """A measure (field of `Score`), one value per seed, in the order of seeds."""
         runs = sorted((run for run in self.runs if run.limit == limit), key=lambda run: run.seed)
         return [float(getattr(run.score, measure)) for run in runs]
 
@@ -122,13 +122,13 @@ class ComparisonRecord:
     """A whole comparison.
 
     Attributes:
-        title: what was asked.
-        note: what a reader must know before trusting it.
-        origin: where it was measured.
-        settings: of training and measuring, in words and numbers.
-        blurry: the input itself.
+        title: what is compared.
+        note: caveats for the reader.
+        origin: machine, versions, command and date.
+        settings: settings of training and evaluation, by name.
+        blurry: scores of the blurry frames.
         rows: techniques.
-        words: of its tables.
+        words: wording of its tables.
     """
 
     title: str
@@ -141,12 +141,12 @@ class ComparisonRecord:
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """Those that were measured at."""
+        """Budgets at which the techniques were measured."""
         return tuple(limit for limit in LIMITS if self.rows[0].values(limit, "psnr"))
 
 
 def comparison_as_json(record: ComparisonRecord) -> str:
-    """All of it."""
+    """The whole record as JSON."""
     return record_as_json(record, indent=1)
 
 
@@ -154,7 +154,7 @@ def comparison_from_json(text: str) -> ComparisonRecord:
     """Inverse of `comparison_as_json`.
 
     Raises:
-        InputError: it is something else.
+        InputError: the text is not such a record.
     """
     try:
         values: dict[str, Any] = json.loads(text)
@@ -174,13 +174,13 @@ def _run(values: dict[str, Any]) -> Run:
 
 
 def _score(values: dict[str, Any]) -> Score:
-    """Of what `finite` made texts of, floats again."""
+    """Parse a `Score`; values that are not finite are strings, see `finite`."""
     sequences = {name: float(value) for name, value in values.pop("sequences").items()}
     return Score(**{name: float(value) for name, value in values.items()}, sequences=sequences)
 
 
 def comparison_lines(record: ComparisonRecord, *, legend: bool = True) -> list[str]:
-    """Markdown: a table for each limit, and what may be concluded from it.
+    """The record as Markdown: a table for each limit, with its verdict.
 
     Args:
         record: to show.
@@ -218,7 +218,7 @@ def _legend(record: ComparisonRecord) -> list[str]:
 
 
 def _has_own(record: ComparisonRecord) -> bool:
-    """Whether rows tell a part of the network from the whole."""
+    """Whether any row has multiply-accumulates of the fusion alone."""
     return any(row.own_macs for row in record.rows)
 
 
@@ -258,11 +258,11 @@ def _table(record: ComparisonRecord, limit: Limit) -> list[str]:
 
 
 def verdict_lines(record: ComparisonRecord, limit: Limit) -> list[str]:
-    """Whether ours (the paper's attention) wins here, in plain words; nothing where it was not
-    tried.
+    """Whether ours (such as the paper's attention) is ahead of the others, in words; empty if it
+    was not measured.
 
-    One technique is called ahead of another only if it is so for every seed; few seeds agree by
-    chance, and how often is said.
+    One technique counts as ahead of another only if it is ahead for every seed. The text also
+    states how often that happens by chance.
     """
     ours = next((row for row in record.rows if row.label == record.words.ours), None)
     if ours is None:
@@ -299,12 +299,12 @@ def _differences(row: Row, other: Row, limit: Limit, measure: str) -> list[float
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Infinities of both signs too, which `fmean` refuses: nan."""
+    """Mean; NaN for infinities of both signs, for which `fmean` raises an error."""
     return fmean(values) if all(map(math.isfinite, values)) else sum(values) / len(values)
 
 
 def _spread(values: Sequence[float], form: str) -> str:
-    """Mean, and the lowest and highest where there are several."""
+    """Mean, with the lowest and highest value if there are several."""
     mean = form.format(_mean(values))
     if len(values) == 1:
         return mean

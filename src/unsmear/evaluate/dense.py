@@ -1,5 +1,5 @@
-"""What the factorisation saves against a dense non-local block on the same features: the record of
-`benchmarks/attention.py`, and its table.
+"""Cost of the factorised attention against a dense non-local block on the same features: the record
+of `benchmarks/attention.py`, and its table.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
 
-TARGET = (5, 180, 320)  # a window of five frames of 720p at a quarter of their size
-_FRAMES, _PLACE = 5, (45, 45)  # at which pixels grow, and frames
+TARGET = (5, 180, 320)  # T, H, W: a window of five frames of 720p at a quarter of the resolution
+_FRAMES, _PLACE = 5, (45, 45)  # fixed T for growth with pixels, fixed size for growth with frames
 _MIB, _GIB = 1 << 20, 1 << 30
-_PAGE = 4096  # bytes; less cannot be told
+_PAGE = 4096  # bytes: resolution of the memory measurement
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One application for one current frame, inference.
+    """Cost of one inference for one current frame.
 
     Attributes:
-        seconds: median.
-        bytes: of memory at its peak, beyond features and weights.
+        seconds: median time.
+        bytes: peak memory, beyond features and weights.
     """
 
     seconds: float
@@ -33,13 +33,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class DenseRow:
-    """Both on features of one size.
+    """Costs of both on features of one size.
 
     Attributes:
         frames: T of the window.
         height, width: of the features.
-        factorised: of the paper's attention, descriptors of all frames computed afresh.
-        dense: of the other; None: it found no memory.
+        factorised: cost of the paper's attention, with the descriptors of all frames.
+        dense: cost of the dense non-local block; None: out of memory.
     """
 
     frames: int
@@ -56,9 +56,9 @@ class DenseRecord:
     Attributes:
         channels: C of the features.
         maps: M and N of the attention.
-        rows: sizes, with dense at one of T = 5 at least.
-        target: the attention's at TARGET.
-        origin: machine, versions, command, date.
+        rows: one per size; at least one with T = 5 has a dense cost.
+        target: cost of the factorised attention at `TARGET`.
+        origin: machine, versions, command and date.
     """
 
     channels: int
@@ -69,7 +69,7 @@ class DenseRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> DenseRecord:
-        """What `record_as_json` wrote."""
+        """Inverse of `record_as_json`, after parsing."""
         rows = tuple(
             DenseRow(
                 **{
@@ -122,7 +122,12 @@ _KINDS: dict[str, Callable[[DenseRow], Cost | None]] = {
 
 
 def growth(rows: Sequence[DenseRow], of: Callable[[DenseRow], Cost | None]) -> str:
-    """How time and memory of one of the two grow with the pixels and with the frames, in words."""
+    """Growth of time and memory with pixels and with frames, in words.
+
+    Args:
+        rows: of a record.
+        of: which of the two costs of a row.
+    """
     costs = {(row.frames, row.height, row.width): cost for row in rows if (cost := of(row))}
     pixels = [(h * w, cost) for (t, h, w), cost in costs.items() if t == _FRAMES]
     frames = [(t, cost) for (t, h, w), cost in costs.items() if (h, w) == _PLACE]
@@ -130,19 +135,19 @@ def growth(rows: Sequence[DenseRow], of: Callable[[DenseRow], Cost | None]) -> s
 
 
 def _exponents(costs: Sequence[tuple[int, Cost]]) -> str:
-    """Fitted over the largest three, where fixed costs are small."""
+    """Growth exponents, fitted to the three largest sizes, where fixed costs are small."""
     largest = sorted(costs, key=lambda pair: pair[0])[-3:]
     if len(largest) < 2:
         return "too few sizes fit into memory"
     xs = [float(x) for x, _ in largest]
     told = f"time ~ x^{slope(xs, [cost.seconds for _, cost in largest]):.2f}"
-    if min(cost.bytes for _, cost in largest) > 4 * _MIB:  # below, pages and caches are the result
+    if min(cost.bytes for _, cost in largest) > 4 * _MIB:  # below, pages and caches dominate
         told += f", memory ~ x^{slope(xs, [float(cost.bytes) for _, cost in largest]):.2f}"
     return told
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Exponent of y = a * x**p by least squares of the logarithms."""
+    """Exponent p of y = a * x**p, by least squares on the logarithms."""
     logs = [(math.log(x), math.log(y)) for x, y in zip(xs, ys, strict=True)]
     mean_x, mean_y = (sum(column) / len(logs) for column in zip(*logs, strict=True))
     above = sum((x - mean_x) * (y - mean_y) for x, y in logs)
@@ -150,7 +155,7 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _extrapolated(record: DenseRecord) -> str:
-    """At TARGET, where dense does not fit."""
+    """Costs at `TARGET`, in words; the dense block does not fit there, so its cost is estimated."""
     frames, height, width = TARGET
     pixels, dense = max(
         (row.height * row.width, row.dense.seconds)

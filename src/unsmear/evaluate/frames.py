@@ -1,5 +1,5 @@
-"""Frames that exist already: pictures of a folder, or a video file, one at a time; and which are
-compared with which.
+"""Existing frames, from folders of images or video files, read one at a time; and the pairing of
+restored with sharp ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unsmear.video.images import list_images, paths_below, read_image
 
 @dataclass(frozen=True)
 class PictureFrames:
-    """Picture files in order."""
+    """Image files, in order."""
 
     paths: tuple[Path, ...]
 
@@ -50,10 +50,10 @@ Frames = PictureFrames | VideoFrames
 
 
 def open_frames(path: Path) -> Frames:
-    """A folder of pictures or a video file.
+    """Open a folder of images or a video file.
 
     Raises:
-        InputError: it is neither, or empty.
+        InputError: it is neither, or contains no frames.
     """
     if path.is_dir():
         pictures = tuple(list_images(path))
@@ -67,7 +67,7 @@ def open_frames(path: Path) -> Frames:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Restored frames and their truth, as many of each; None where nobody knows it."""
+    """Restored frames and as many sharp ones, the ground truth; None if there is none."""
 
     name: str
     restored: Frames
@@ -75,12 +75,12 @@ class Comparison:
 
 
 def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
-    """Pair two folders of pictures, or of folders of pictures, by their names; or a video with a
-    video (or a folder of pictures) by the order of their frames.
+    """Pair restored with sharp frames: folders of images, nested or not, by the names of folders
+    and files; a video and another video (or a folder of images) by frame order.
 
     Raises:
-        InputError: something is missing or empty, names or numbers of frames differ, or there are
-            restored frames without a truth.
+        InputError: something is missing or empty, names or numbers of frames differ, or a folder of
+            restored frames has no sharp counterpart.
     """
     if restored.is_file() or sharp.is_file():
         sides = [open_frames(path) for path in (restored, sharp)]
@@ -114,10 +114,10 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
 
 
 def find_alone(restored: Path) -> list[Comparison]:
-    """Frames whose truth nobody knows: a video, a folder of pictures, or one of such folders.
+    """Restored frames without ground truth: a video, or a folder of images, nested or not.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no frames.
     """
     if restored.is_file():
         return [Comparison(restored.stem, open_frames(restored), None)]
@@ -135,7 +135,7 @@ def find_alone(restored: Path) -> list[Comparison]:
 
 
 def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
-    """Folders that hold pictures, relative to a folder, in order, and these."""
+    """All folders below `root` that contain images: relative path and images, sorted."""
     folders = sorted({path.parent for path in paths_below(root) if path.is_file()})
     held = ((folder.relative_to(root), tuple(list_images(folder))) for folder in folders)
     return [(place, pictures) for place, pictures in held if pictures]

@@ -1,4 +1,4 @@
-"""Which networks nobody need look past: gain against time, and those that no other one beats."""
+"""The Pareto front of the released networks: gain against time."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from unsmear.evaluate.report import markdown_table
 
 @dataclass(frozen=True, kw_only=True)
 class FrontRow:
-    """A released network, as records have it.
+    """Measurements of a released network, from records.
 
     Attributes:
-        name: in the zoo.
+        name: its row in the zoo.
         macs: multiply-accumulates for one frame of 256x256.
-        parameters: how many.
-        seconds: for one frame of 1280x720; None where nobody has timed that.
-        walks: mean gain over the sequences that move, dB.
-        still: gain on what is nearly sharp, dB.
+        parameters: number of parameters.
+        seconds: time for one frame of 1280x720; None if not measured.
+        walks: mean gain over the sequences with camera motion, dB.
+        still: gain on the nearly sharp sequence, dB.
     """
 
     name: str
@@ -30,8 +30,8 @@ class FrontRow:
 
 
 def on_front(row: FrontRow, rows: Iterable[FrontRow]) -> bool:
-    """Whether no other row gains at least as much on the walks for less time; where one of the two
-    was not timed, for less arithmetic.
+    """Whether a row is on the Pareto front: no other one gains at least as much on the walks in
+    less time (with fewer multiply-accumulates, if one of both was not timed).
     """
     return not any(other.walks >= row.walks and _is_cheaper(other, row) for other in rows)
 
@@ -43,7 +43,7 @@ def _is_cheaper(one: FrontRow, other: FrontRow) -> bool:
 
 
 def front_lines(rows: Sequence[FrontRow]) -> list[str]:
-    """The rows as Markdown, the cheapest first."""
+    """The rows as a Markdown table, by multiply-accumulates."""
     cells = [
         [
             f"`{row.name}`",

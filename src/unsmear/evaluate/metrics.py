@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _RADIUS, _WIDE_RADIUS, _SIGMA = 5, 6, 1.5
-WINDOW = 2 * _RADIUS + 1  # pixels, of SSIM
+WINDOW = 2 * _RADIUS + 1  # of SSIM, pixels
 
 
 def psnr(restored: Tensor, sharp: Tensor) -> float:
@@ -20,21 +20,21 @@ def psnr(restored: Tensor, sharp: Tensor) -> float:
         sharp: likewise.
 
     Returns:
-        dB; infinite for equal frames.
+        dB; infinite if the frames are equal.
     """
     error = (restored.double() - sharp.double()).square().mean()
     return float(-10 * torch.log10(error))
 
 
 def gain(after: float, before: float) -> float:
-    """What was gained, dB: 0 where both are infinite, frames that were equal and stayed so."""
+    """Gain in dB; 0 if both values are infinite (equal frames that stayed equal)."""
     return 0.0 if after == before else after - before
 
 
 def ssim(restored: Tensor, sharp: Tensor) -> float:
     """Structural similarity (Wang et al. 2004), 11x11 Gaussian of sigma 1.5, mean of channels.
 
-    Population covariance, K1 0.01, K2 0.03, only windows that lie within the frame.
+    Population covariance, K1 0.01, K2 0.03, only windows that are entirely within the frame.
 
     Args:
         restored: (3, H, W), float, 0..1, at least 11x11.
@@ -53,10 +53,12 @@ def ssim(restored: Tensor, sharp: Tensor) -> float:
 
 
 def volume_ssim(restored: Tensor, sharp: Tensor) -> float:
-    """SSIM over rows, columns and colour channels as one volume, 11x11x11 Gaussian of sigma
-    1.5, borders repeated: what MATLAB's `ssim` makes of an RGB array, and what NAFNet, DSTNet
-    and MPRNet report. Colour channels are neighbours to it, which is why it is 0.01 to 0.08
-    higher than `ssim`.
+    """SSIM over rows, columns and colour channels as one volume, 11x11x11 Gaussian of sigma 1.5,
+    borders repeated.
+
+    This is what MATLAB's `ssim` computes for an RGB array, and what NAFNet, DSTNet and MPRNet
+    report. The window also averages over colour channels, so it is 0.01 to 0.08 higher than
+    `ssim`.
 
     Args:
         restored: (3, H, W), float, 0..1.
@@ -66,8 +68,8 @@ def volume_ssim(restored: Tensor, sharp: Tensor) -> float:
 
 
 def mirrored_ssim(restored: Tensor, sharp: Tensor) -> float:
-    """SSIM over the same volume as `volume_ssim`, but 13x13x13 and borders mirrored: what SciPy's
-    `gaussian_filter` makes of it by default, and what Shift-Net and BSSTNet report.
+    """SSIM over the same volume as `volume_ssim`, but with a 13x13x13 window and mirrored borders,
+    the defaults of SciPy's `gaussian_filter`. Shift-Net and BSSTNet report it.
 
     Args:
         restored: (3, H, W), float, 0..1.
@@ -82,7 +84,7 @@ def _repeated(index: Tensor, length: int) -> Tensor:
 
 
 def _mirrored(index: Tensor, length: int) -> Tensor:
-    """cba|abc|cba, and on like that."""
+    """cba|abc|cba, repeated as needed."""
     index = index % (2 * length)
     return torch.minimum(index, 2 * length - 1 - index)
 
@@ -90,7 +92,9 @@ def _mirrored(index: Tensor, length: int) -> Tensor:
 def _over_volume(
     restored: Tensor, sharp: Tensor, radius: int, within: Callable[[Tensor, int], Tensor]
 ) -> float:
-    """SSIM at every pixel and channel; `within` says which one stands for an index beyond."""
+    """SSIM over the volume, with windows at every pixel and channel. `within` maps indices beyond
+    the border to indices within.
+    """
 
     def blur(volume: Tensor) -> Tensor:
         for dim, length in enumerate(volume.shape):
@@ -102,8 +106,8 @@ def _over_volume(
 
 
 def _weigh(x: Tensor, dim: int, radius: int) -> Tensor:
-    """Gaussian mean of neighbours up to a radius along a dimension, only where all of them exist.
-    Summed slice by slice: a convolution in float64 copies its input 11 times.
+    """Gaussian filter of the given radius along a dimension, without padding. Summed slice by
+    slice: a convolution in float64 would copy its input 11 times.
     """
     gaussian = [math.exp(-(n**2) / (2 * _SIGMA**2)) for n in range(-radius, radius + 1)]
     whole = sum(gaussian)
@@ -129,16 +133,16 @@ def _structural(x: Tensor, y: Tensor, blur: Callable[[Tensor], Tensor]) -> float
 def temporal_error(
     restored: Tensor, restored_before: Tensor, sharp: Tensor, sharp_before: Tensor
 ) -> float:
-    """Flicker: how far the change from one frame to the next is from the true change.
+    """Flicker: error of the change from one frame to the next.
 
-    The mean absolute difference of both changes, in code values of 255; 0 where errors stay
-    as they are, whatever their size.
+    The mean absolute difference between the restored and the true change, on a scale of 0 to 255.
+    It is 0 if the error is constant in time, however large.
 
     Args:
         restored: (3, H, W), float, 0..1.
-        restored_before: the frame before it.
-        sharp: likewise.
-        sharp_before: the frame before it.
+        restored_before: the previous restored frame.
+        sharp: ground truth, likewise.
+        sharp_before: the previous ground truth.
     """
     change = restored.double() - restored_before.double()
     return 255 * float((change - (sharp.double() - sharp_before.double())).abs().mean())

@@ -1,18 +1,18 @@
-"""NIQE: how natural a frame looks, without a truth to compare it with.
+"""NIQE: no-reference quality of a frame.
 
 Source: Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE
-Signal Processing Letters 2013. Brightness divided by its local contrast is distributed alike in
-all sharp photographs; blur, noise and compression change that. A frame is as far from natural
-as the statistics of its patches are from those of sharp photographs.
+Signal Processing Letters 2013. Brightness divided by local contrast has similar statistics in all
+sharp photographs; blur, noise and compression change them. NIQE is the distance between the
+statistics of a frame's patches and those of sharp photographs.
 
-**The photographs are ours** (`niqe.json`, fitted by `scripts/fit_niqe.py`): those of the paper
-could not be had. Values are comparable with one another, not with published tables of NIQE. The
-photographs hold the grain of cameras: frames without any, such as denoised ones, rate worse. So do
-small frames, whose few patches tell less: compare frames of one size.
+**The model is fitted to our own photographs** (`niqe.json`, by `scripts/fit_niqe.py`), because
+those of the paper could not be had. Its values compare with each other, not with published ones.
+The photographs have camera grain, so frames without it, such as denoised ones, rate worse. So do
+small frames, which have few patches: compare frames of one size.
 
-Left to us by the paper: halves are made by bicubic filtering; products of neighbours stay within
-their patch; what does not fill a patch at the right and the bottom is left out; so are patches
-without any texture, such as black bars, for which the statistics do not exist.
+Our choices where the paper is open: downscaling by half is bicubic; products of neighbours stay
+within their patch; incomplete patches at the right and the bottom are left out; so are patches
+without texture, such as black bars, whose statistics are undefined.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from torch.nn import functional
 from unsmear.errors import InputError
 from unsmear.restoration.sharpness import luma_of
 
-PATCH = 96  # pixels
+PATCH = 96  # side, pixels
 FEATURES = 36
-_LEAST_PATCHES = 2  # one has no covariance
-_SHARP = 0.75  # of the sharpest patch of a photograph: patches below teach nothing
-_RADIUS, _SIGMA = 3, 7 / 6  # of the window
-_SHAPES = (0.05, 20.0)  # exponents that are looked for; Gaussian is 2
-_HALVINGS = 50  # of that range, in its logarithm
+_LEAST_PATCHES = 2  # the covariance of one is undefined
+_SHARP = 0.75  # of the sharpest patch of a photograph; less sharp ones are not used for the fit
+_RADIUS, _SIGMA = 3, 7 / 6  # of the Gaussian window
+_SHAPES = (0.05, 20.0)  # search range of the exponent; 2 is Gaussian
+_HALVINGS = 50  # of that range in the bisection, on a logarithmic scale
 FITTED = Path(__file__).with_name("niqe.json")
 
 
 class Symmetric(NamedTuple):
-    """Generalised Gaussians, exp(-(|x| / scale) ** shape).
+    """Parameters of generalised Gaussians, exp(-(|x| / scale) ** shape); tensors of any shape.
 
     Attributes:
-        shape: any shape; 2 is Gaussian, 1 Laplacian.
-        scale: likewise.
+        shape: exponent; 2 is Gaussian, 1 Laplacian.
+        scale: in the unit of the samples.
     """
 
     shape: Tensor
@@ -54,11 +54,11 @@ class Symmetric(NamedTuple):
 
 
 class Asymmetric(NamedTuple):
-    """Generalised Gaussians with a scale on each side of zero.
+    """Parameters of generalised Gaussians with a scale on each side of zero; tensors of any shape.
 
     Attributes:
-        shape: any shape.
-        mean: likewise, as all.
+        shape: exponent.
+        mean: mean of the distribution.
         left: scale below zero.
         right: scale above zero.
     """
@@ -71,11 +71,11 @@ class Asymmetric(NamedTuple):
 
 @dataclass(frozen=True)
 class PristineModel:
-    """What patches of sharp photographs are like.
+    """Statistics of patches of sharp photographs.
 
     Attributes:
-        mean: of their features, (36,), float64.
-        covariance: of their features, (36, 36), float64.
+        mean: mean of their features, (36,), float64.
+        covariance: covariance of their features, (36, 36), float64.
     """
 
     mean: Tensor
@@ -101,7 +101,7 @@ def normalized(luma: Tensor) -> tuple[Tensor, Tensor]:
         return functional.conv2d(rows, tap[None, None, None, :])[0, 0]
 
     mean = blur(luma)
-    # About the global mean: squares of 255 would leave rounding errors where there is no contrast.
+    # Relative to the global mean: squares of 255 would leave rounding errors in uniform areas.
     centred = luma - luma.mean()
     variance = blur(centred.square()) - (mean - luma.mean()).square()
     deviation = variance.clamp_min(0).sqrt()
@@ -109,13 +109,14 @@ def normalized(luma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit_symmetric(x: Tensor) -> Symmetric:
-    """Match E|x| and E x^2 of samples about zero (Sharifi and Leon-Garcia 1995).
+    """Fit generalised Gaussians around zero by matching E|x| and E x^2 (Sharifi and Leon-Garcia
+    1995).
 
     Args:
         x: (..., S) samples, float64.
 
     Returns:
-        Of shape (...); not finite where all samples are zero.
+        Parameters of shape (...); not finite where all samples are zero.
     """
     power = x.square().mean(dim=-1)
     shape = _shape_of(x.abs().mean(dim=-1).square() / power)
@@ -123,13 +124,14 @@ def fit_symmetric(x: Tensor) -> Symmetric:
 
 
 def fit_asymmetric(x: Tensor) -> Asymmetric:
-    """Match E|x| and E x^2 on either side of zero (Lasmar, Stitou and Berthoumieu 2009).
+    """Fit asymmetric generalised Gaussians by matching E|x|, and E x^2 on each side of zero
+    (Lasmar, Stitou and Berthoumieu 2009).
 
     Args:
         x: (..., S) samples, float64.
 
     Returns:
-        Of shape (...); not finite where a side has no samples.
+        Parameters of shape (...); not finite where a side has no samples.
     """
 
     def deviation(side: Tensor) -> Tensor:
@@ -146,13 +148,15 @@ def fit_asymmetric(x: Tensor) -> Asymmetric:
 
 
 def _unit_scale(shape: Tensor) -> Tensor:
-    """Scale of a generalised Gaussian with standard deviation 1."""
+    """Scale of a generalised Gaussian of standard deviation 1."""
     return torch.exp((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2)
 
 
 def _shape_of(ratio: Tensor) -> Tensor:
-    """The exponent of a generalised Gaussian whose (E|x|)^2 / E x^2 is `ratio`, any shape; of
-    ratios out of reach the nearest, of NaN NaN. The ratio rises with the exponent: bisection.
+    """Exponent of the generalised Gaussian whose (E|x|)^2 / E x^2 is `ratio` (tensor of any shape).
+
+    Found by bisection, as the ratio increases with the exponent. Ratios out of range give the
+    nearest end of `_SHAPES`; NaN gives NaN.
     """
     low = torch.full_like(ratio, math.log(_SHAPES[0]))
     high = torch.full_like(ratio, math.log(_SHAPES[1]))
@@ -166,14 +170,14 @@ def _shape_of(ratio: Tensor) -> Tensor:
 
 
 def patch_features(luma: Tensor) -> tuple[Tensor, Tensor]:
-    """The statistics of every patch of 96x96 pixels, at full and at half size.
+    """Features of every patch of 96x96 pixels, at full and at half resolution.
 
     Args:
         luma: (H, W), 0..255, at least 96x96.
 
     Returns:
         Features (P, 36), not finite where a patch has no texture, and sharpness (P,), the mean
-        local deviation at full size; float64, by rows.
+        local standard deviation at full resolution; float64, patches row by row.
     """
     height, width = (side // PATCH * PATCH for side in luma.shape)
     scaled = luma.double()[:height, :width]
@@ -194,13 +198,15 @@ def patch_features(luma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _split(image: Tensor, side: int) -> Tensor:
-    """(H, W), multiples of the side -> (P, side, side), by rows."""
+    """(H, W), multiples of the side -> patches (P, side, side), row by row."""
     squares = image.unflatten(1, (-1, side)).unflatten(0, (-1, side))  # (r, side, c, side)
     return squares.transpose(1, 2).flatten(0, 1)
 
 
 def _neighbours(patches: Tensor) -> tuple[Tensor, ...]:
-    """Products of coefficients beside, below, and on both diagonals, of patches (P, S, S)."""
+    """Products of adjacent coefficients of patches (P, S, S): horizontal, vertical, and along both
+    diagonals.
+    """
     return (
         patches[:, :, :-1] * patches[:, :, 1:],
         patches[:, :-1] * patches[:, 1:],
@@ -210,8 +216,8 @@ def _neighbours(patches: Tensor) -> tuple[Tensor, ...]:
 
 
 def sharp_features(luma: Tensor) -> Tensor:
-    """Features (P, 36) of the patches of a photograph that the model is fitted on: those at
-    least three quarters as sharp as the sharpest.
+    """Features (P, 36) of the patches of a photograph that are used to fit the model: those with
+    texture that are more than three quarters as sharp as the sharpest.
 
     Args:
         luma: (H, W), 0..255, at least 96x96.
@@ -221,17 +227,21 @@ def sharp_features(luma: Tensor) -> Tensor:
 
 
 def gaussian_of(features: Tensor) -> PristineModel:
-    """Mean and covariance of features (P, 36) of two or more patches."""
+    """Mean and covariance of the features (P, 36) of two or more patches."""
     return PristineModel(features.mean(dim=0), torch.cov(features.T))
 
 
 def has_room(width: int, height: int) -> bool:
-    """Whether a frame is large enough for NIQE."""
+    """Whether a frame is large enough for NIQE (two patches)."""
     return (height // PATCH) * (width // PATCH) >= _LEAST_PATCHES
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise InputError where a frame is too small for NIQE."""
+    """Check that a frame is large enough for NIQE.
+
+    Raises:
+        InputError: it is not.
+    """
     if not has_room(width, height):
         raise InputError(
             f"a frame of {width}x{height} is too small for NIQE: it needs room for "
@@ -240,14 +250,14 @@ def check_size(width: int, height: int) -> None:
 
 
 def niqe(frame: Tensor, model: PristineModel) -> float | None:
-    """Distance of a frame from sharp photographs; the lower, the more natural.
+    """NIQE of a frame: its distance from sharp photographs. Lower is more natural.
 
     Args:
-        frame: (3, H, W), float, 0..1, display-referred; room for two patches of 96x96 pixels.
-        model: of the photographs, see `load_model`.
+        frame: (3, H, W), float, 0..1, display-referred; large enough for two patches of 96x96.
+        model: statistics of the photographs, see `load_model`.
 
     Returns:
-        0 or more; None where fewer than two patches have any texture.
+        0 or more; None if fewer than two patches have texture.
 
     Raises:
         InputError: the frame is too small.
@@ -258,7 +268,8 @@ def niqe(frame: Tensor, model: PristineModel) -> float | None:
         return None
     own = gaussian_of(features)
     between = own.mean - model.mean
-    # Of fewer patches than features the covariance is singular; half of the model's makes up.
+    # With fewer patches than features, `own.covariance` is singular; the mean with the model's is
+    # not.
     inverse = torch.linalg.pinv((own.covariance + model.covariance) / 2, hermitian=True)
     return math.sqrt(max(float(between @ inverse @ between), 0.0))
 
@@ -269,11 +280,11 @@ def _textured(features: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def load_model(path: Path = FITTED) -> PristineModel:
-    """The model that comes with Unsmear, or another that `model_as_json` wrote.
+    """Load the model that comes with Unsmear, or another that `model_as_json` wrote.
 
     Raises:
-        InputError: the file is something else.
-        OSError: it cannot be read.
+        InputError: the file is not such a model.
+        OSError: the file cannot be read.
     """
     covariance = torch.zeros(FEATURES, FEATURES, dtype=torch.float64)
     rows, columns = torch.tril_indices(FEATURES, FEATURES)
@@ -290,11 +301,12 @@ def load_model(path: Path = FITTED) -> PristineModel:
 
 
 def model_as_json(model: PristineModel, fitted_on: dict[str, str | int]) -> str:
-    """A model as `load_model` reads it: of the covariance the lower half, a row a line.
+    """A model as `load_model` reads it, with the lower triangle of the covariance, one row per
+    line.
 
     Args:
         model: to write.
-        fitted_on: what a reader should know of its origin.
+        fitted_on: origin of the model, for readers.
     """
 
     def row(values: Tensor) -> str:

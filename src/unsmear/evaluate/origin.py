@@ -1,4 +1,4 @@
-"""Where a number comes from: machine, versions, command, date. Stands beside every result."""
+"""Origin of a measurement: machine, versions, command and date, stored with every result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Origin:
     """How and where something was measured.
 
     Attributes:
-        machine: processor or GPU, and threads.
-        versions: of Unsmear, PyTorch and Python.
-        command: that measured it; folders of the machine left out.
-        date: year-month-day.
+        machine: GPU, or processor and number of threads.
+        versions: versions of Unsmear, torch and Python.
+        command: the command, without absolute paths, see `portable_command`.
+        date: YYYY-MM-DD.
     """
 
     machine: str
@@ -33,15 +33,15 @@ class Origin:
 
     @property
     def line(self) -> str:
-        """All in one sentence, for reports."""
+        """All in one line of Markdown, for reports."""
         return f"`{self.command}`, {self.date}, {self.machine}, {self.versions}"
 
 
 def origin_of(device: torch.device, command: Sequence[str] | None = None) -> Origin:
-    """The origin of what this process measures.
+    """The origin of measurements of this process.
 
     Args:
-        device: that it works on.
+        device: device that they run on.
         command: program and arguments; default: those of this process.
     """
     return Origin(
@@ -54,8 +54,8 @@ def origin_of(device: torch.device, command: Sequence[str] | None = None) -> Ori
 
 
 def portable_command(command: Sequence[str]) -> str:
-    """Quoted for a shell; of absolute paths only the last part is kept, and of the program its
-    name: a record tells what was run, not where somebody keeps their files.
+    """A command quoted for a shell, with absolute paths reduced to their last part, so that records
+    do not reveal the folders of a user.
     """
     parts = list(command)
     if parts and Path(parts[0]).is_absolute() and Path(parts[0]).suffix != ".py":
@@ -66,7 +66,7 @@ def portable_command(command: Sequence[str]) -> str:
 
 
 def _without_folders(word: str) -> str:
-    """A word of a command; of an absolute path, also behind `--option=`, the last part."""
+    """A word of a command; of an absolute path, also after `--option=`, only the last part."""
     option, given, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return option + given + (Path(value).name if Path(value).is_absolute() else value)
 

@@ -1,4 +1,4 @@
-"""How benchmarks and scripts end where they cannot go on, and what they check before they begin."""
+"""Input checks and error reporting of benchmarks and scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ BAD_INPUT = 2
 
 
 def answer(main: Callable[[], int | None]) -> int:
-    """Run a program; the exit code. What a user can mend is one line on standard error."""
+    """Run a program and return its exit code. Errors that a user can fix become one line on
+    standard error, with exit code 2.
+    """
     try:
         return main() or 0
     except UnsmearError as error:
@@ -26,23 +28,37 @@ def answer(main: Callable[[], int | None]) -> int:
 
 
 def at_least(least: int, **values: int | None) -> None:
-    """Raise ConfigError where a number is below the least that makes sense; None passes."""
+    """Check that numbers are at least `least`. None is allowed.
+
+    Raises:
+        ConfigError: one is below.
+    """
     for name, value in values.items():
         if value is not None and value < least:
             raise ConfigError(f"{name} is {value}: must be at least {least}")
 
 
 def refuse_repeated(what: str, names: Iterable[str], remedy: str) -> None:
-    """Raise ConfigError where two of the names are the same: one would take the other's place."""
+    """Check that names are unique, because one would replace the other.
+
+    Args:
+        what: kind of thing that is named, for the message.
+        names: to be checked.
+        remedy: what to do, for the message.
+
+    Raises:
+        ConfigError: two names are the same.
+    """
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"more than one {what} is named '{twice[0]}': {remedy}")
 
 
 def some_pairs(folder: Path) -> list[PairedSequence]:
-    """Paired sequences of a folder, at least one.
+    """Paired sequences below a folder, at least one.
 
     Raises:
-        InputError: there are none, or the sides of one differ.
+        InputError: there are none, or the blurry and sharp files of a sequence do not match
+            (CombinedError: of several sequences).
     """
     found = find_pairs(folder)
     if not found:
@@ -53,12 +69,14 @@ def some_pairs(folder: Path) -> list[PairedSequence]:
 
 
 def weights_among(models: Iterable[str]) -> list[Path]:
-    """The files among models that are named as `unsmear.models.zoo.load_model` takes them."""
+    """Those of the given models that are weights files rather than names, as `load_model` of
+    `unsmear.models.zoo` tells them apart.
+    """
     return [Path(model) for model in models if model.endswith(".safetensors")]
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
-    """Files of a folder whose names match, sorted, at least one.
+    """Files in a folder that match a glob pattern, sorted, at least one.
 
     Raises:
         InputError: there are none.

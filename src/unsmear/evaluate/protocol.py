@@ -1,5 +1,5 @@
-"""Published numbers come from different protocols: the same frames, counted differently. Each
-has a name here, and every number is printed with its protocol and its count of frames.
+"""Evaluation protocols, by name: published figures follow different ones. Every result is reported
+with its protocol and number of frames.
 """
 
 from __future__ import annotations
@@ -26,22 +26,20 @@ _SIMILARITIES: dict[str, Callable[[Tensor, Tensor], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How frames are compared. RGB always; averages over all frames of all sequences, beside which
-    reports have the mean of the sequences' own.
+    """How frames are measured: always RGB, averaged over all frames of all sequences. Reports also
+    have the mean over sequences.
 
     Attributes:
         name: as users type it.
-        summary: who uses it, in one line.
-        eight_bit: how restored frames become 8-bit numbers: `round` or `floor`; `none`: they do
-            not.
-        skip: frames at each end of a sequence that do not count.
-        block: frames are counted in blocks of so many, from the first that is not skipped; what is
-            left over at the end of a sequence does not count.
-        crop: pixels at each border that do not count.
-        size: width and height that frames are shrunk to before anything else; each pixel becomes
-            the mean of the area that it covers.
-        ssim: `plane` (2-D, each channel on its own), `volume` (3-D, colour as depth) or `mirrored`
-            (likewise, but wider and with mirrored borders).
+        summary: its rules and who uses it, in one line.
+        eight_bit: quantisation of restored frames to 8 bits: `round`, `floor` or `none`.
+        skip: number of frames at each end of a sequence that are left out.
+        block: frames count in blocks of this many, from the first that is not skipped; an
+            incomplete block at the end of a sequence is left out.
+        crop: pixels at each border that are left out.
+        size: width and height to which frames are downscaled first, by area averaging; None: not.
+        ssim: `plane` (2-D, each channel separately), `volume` (3-D, colour as depth) or `mirrored`
+            (the same with a wider window and mirrored borders).
     """
 
     name: str
@@ -54,33 +52,33 @@ class Protocol:
     ssim: Literal["plane", "volume", "mirrored"] = "plane"
 
     def quantize(self, frame: Tensor) -> Tensor:
-        """Restored frame, any shape, 0..1 -> the same in 8-bit steps; with `none` only clipped."""
+        """Quantise a restored frame (any shape, 0..1) to 8 bits; with `none` only clip it."""
         if self.eight_bit == "none":
             return frame.float().clamp(0, 1)
         if self.eight_bit == "round":
             return round_to_8_bit(frame)
-        # A number that was 8-bit already must not fall a step by a rounding error.
+        # A value that is 8-bit already must not drop by a step due to rounding errors.
         return (frame.float().clamp(0, 1) * 255 + 1e-3).floor().clamp_max(255) / 255
 
     def resize(self, frame: Tensor) -> Tensor:
-        """Frame (3, H, W), float32 on the CPU, at the protocol's size.
+        """Downscale a frame (3, H, W), float32 on the CPU, to the protocol's size, if it has one.
 
         Raises:
-            InputError: it is smaller.
+            InputError: the frame is smaller.
         """
         width, height = self.resized(frame.shape[-1], frame.shape[-2])
         if tuple(frame.shape[-2:]) == (height, width):
             return frame
-        # torch's "area" takes whole pixels: of 4 to 3 it would blur every third one.
+        # torch's "area" mode averages whole pixels only: from 4 to 3 it would weight them unevenly.
         pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
         small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height at which frames of a size are compared.
+        """Width and height at which frames of the given size are measured.
 
         Raises:
-            InputError: they are too small for the protocol's size.
+            InputError: they are smaller than the protocol's size.
         """
         if self.size is None:
             return width, height
@@ -92,7 +90,11 @@ class Protocol:
         return self.size
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise InputError where frames, once of the protocol's size, are too small for SSIM."""
+        """Check that frames of the protocol's size, once cropped, are large enough for SSIM.
+
+        Raises:
+            InputError: they are not.
+        """
         width, height = (max(side - 2 * self.crop, 0) for side in (width, height))
         if min(width, height) < WINDOW:
             raise InputError(
@@ -101,7 +103,11 @@ class Protocol:
             )
 
     def scores(self, restored: Tensor, sharp: Tensor) -> tuple[float, float]:
-        """PSNR in dB and SSIM of quantised frames (3, H, W) of the protocol's size."""
+        """PSNR in dB and SSIM of quantised frames (3, H, W) of the protocol's size.
+
+        Raises:
+            InputError: they are too small for SSIM.
+        """
         self.check_size(sharp.shape[-1], sharp.shape[-2])
         if self.crop:
             inner = slice(self.crop, -self.crop)
@@ -109,7 +115,7 @@ class Protocol:
         return psnr(restored, sharp), _SIMILARITIES[self.ssim](restored, sharp)
 
     def counted(self, frames: int) -> range:
-        """Which frames of a sequence count.
+        """Indices of the frames that count, in a sequence of `frames` frames.
 
         Raises:
             InputError: none do.
@@ -165,30 +171,30 @@ PROTOCOLS = (
         ssim="mirrored",
     ),
 )
-"""The public code that each follows, as read in stored copies on 2026-11-29:
+"""All protocols. The public code that each follows, as read in stored copies on 2026-11-29:
 
 - `basicsr2d`: XPixelGroup/BasicSR, basicsr/metrics/psnr_ssim.py, basicsr/utils/img_util.py
   (`tensor2img` rounds) and basicsr/models/video_base_model.py (mean of sequences); the same in
   JingyunLiang/VRT, main_test_vrt.py, and cszn/KAIR, main_test_rvrt.py.
 - `matlab3d`: megvii-research/NAFNet, basicsr/metrics/psnr_ssim.py, after MATLAB's `ssim`, which
   swz30/MPRNet calls in Deblurring/evaluate_GOPRO_HIDE.m; xuboming8/DSTNet,
-  results/calculate_psnr.py. All by the mean of frames, as those below.
+  results/calculate_psnr.py. All report the mean of frames, as do those below.
 - `cdvd`: csbhr/CDVD-TSP, code/inference.py, without its option `--border`.
-- `estrnn`: zzh-tech/ESTRNN, train/test.py and train/metrics.py; sollynoay/MMP-RNN, which measures
-  GOPRO too (`blur_gamma`, 1280x720), by the same file.
-- `estrnn-gopro-ds`: the same. GOPRO-DS is `blur_gamma` (data/how_to_make_dataset_file.ipynb), and
-  comes shrunk. By which filter no code that we found says: means of areas are our choice.
+- `estrnn`: zzh-tech/ESTRNN, train/test.py and train/metrics.py; sollynoay/MMP-RNN, which also
+  measures GOPRO (`blur_gamma`, 1280x720), by the same file.
+- `estrnn-gopro-ds`: the same. GOPRO-DS is `blur_gamma` (data/how_to_make_dataset_file.ipynb) and is
+  distributed downscaled. No code that we found tells the filter: area averaging is our choice.
 - `shiftnet`: dasongli1/Shift-Net, inference/test_deblur.py with the `--one_len 48` of its README,
-  which leaves 1,008 of GOPRO's 1,111 frames. Shift-Net-s is measured in blocks of 96, so that a
-  sequence of GOPRO counts for nothing.
+  which leaves 1,008 of GOPRO's 1,111 frames. Shift-Net-s is measured in blocks of 96, so that
+  one sequence of GOPRO is left out.
 """
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol by name.
+    """Return the protocol with the given name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none.
     """
     for protocol in PROTOCOLS:
         if protocol.name == name:

@@ -1,4 +1,4 @@
-"""Results as people read them (Markdown, a plot) and as programs do (JSON)."""
+"""Reports of benchmark results: Markdown, plots and JSON."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ NIQE_REMARK = (
 
 
 def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: one a sequence, then all frames, then, of several sequences, their mean;
-    columns nobody measured are left out.
+    """Headings and rows: one per sequence, then all frames, then, for several sequences, their
+    mean. Columns without any values are left out.
     """
     columns = [column for column in _COLUMNS if mean_of(result.frames, column[1]) is not None]
     headings = ["sequence", "frames", *(heading for heading, _, _ in columns)]
@@ -69,13 +69,13 @@ def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
 
 
 def remarks(result: BenchmarkResult) -> list[str]:
-    """What a reader must know of measures that were asked for."""
+    """Remarks that a reader needs to interpret the measures."""
     return [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
 
 
 def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
-    """The result as Markdown, with its protocol spelt out; after it Table 1 of the paper with
-    the measured row, if wanted.
+    """The result as Markdown, with its protocol spelt out. `table_1` appends Table 1 of the paper
+    with the measured row.
     """
     protocol = result.protocol
     headings, rows = table_rows(result)
@@ -94,7 +94,7 @@ def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
 
 
 def table_1_lines(result: BenchmarkResult) -> list[str]:
-    """Table 1 of the paper and our row, each with its source."""
+    """Table 1 of the paper with a row for the result, which must have PSNR and SSIM."""
     psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
     assert psnr is not None
     assert ssim is not None
@@ -103,27 +103,27 @@ def table_1_lines(result: BenchmarkResult) -> list[str]:
 
 
 def table_1(measured: Sequence[Sequence[str]]) -> list[str]:
-    """Table 1 of the paper, then rows made by `measured_row`."""
+    """Table 1 of the paper, with further rows made by `measured_row`."""
     source = "arXiv 2201.00169, Table 1"
     rows = [[name, f"{psnr:.2f}", f"{ssim:.4f}", source] for name, psnr, ssim in TABLE_1]
     return markdown_table(["method", "PSNR", "SSIM", "source"], [*rows, *measured])
 
 
 def measured_row(title: str, psnr: float, ssim: float, protocol: str, frames: int) -> list[str]:
-    """A row of ours for Table 1, with what it counts."""
+    """A row for Table 1, with its protocol and number of frames as the source."""
     whole = "" if frames == GOPRO_TEST_FRAMES else f", not GOPRO's {GOPRO_TEST_FRAMES}"
     source = f"measured here, `{protocol}`, {frames} frames{whole}"
     return [title, f"{psnr:.2f}", f"{ssim:.4f}", source]
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table in Markdown."""
+    """Lines of a Markdown table."""
     lines = [headings, ["---"] * len(headings), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
-    """All numbers, each frame's too, and where they come from. What was not measured is null."""
+    """All scores, including those of each frame, and their origin. Missing scores are null."""
     measures = [field.name for field in dataclasses.fields(FrameScore) if field.name != "index"]
 
     def means(frames: Sequence[FrameScore]) -> dict[str, Any]:
@@ -154,18 +154,18 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
 def check_reports(
     markdown: Path | None, json_file: Path | None, plot: Path | None, inputs: Sequence[Path | None]
 ) -> None:
-    """Whether what `save_reports` is to write can be written, before any work is done. Reports of
-    earlier runs may be replaced.
+    """Check before the work that `save_reports` can write its files. Existing reports may be
+    overwritten.
 
     Args:
         markdown: file for the tables.
-        json_file: file for all numbers.
-        plot: picture.
-        inputs: what is measured, files or folders; nothing is written there.
+        json_file: file for all scores.
+        plot: image file.
+        inputs: measured files and folders; no report may be written over or into them.
 
     Raises:
-        OutputError: one cannot be written, or two are one file.
-        MissingExtraError: matplotlib is needed and not installed.
+        OutputError: a file cannot be written, or two are the same.
+        MissingExtraError: matplotlib is needed but not installed.
     """
     paths = [path for path in (markdown, json_file, plot) if path is not None]
     for path in paths:
@@ -187,11 +187,19 @@ def save_reports(
     table_1: bool,
     origin: Origin | None = None,
 ) -> None:
-    """Write what was asked for, each file whole or not at all. `origin` goes into the JSON.
+    """Write the reports whose paths are given. Each file appears only when it is complete.
+
+    Args:
+        result: what is reported.
+        markdown: file for the tables.
+        json_file: file for all scores.
+        plot: image file.
+        table_1: whether Table 1 of the paper follows the tables.
+        origin: origin of the result, for the JSON.
 
     Raises:
         OutputError: a file cannot be written.
-        MissingExtraError: matplotlib is needed and not installed.
+        MissingExtraError: matplotlib is needed but not installed.
     """
     if markdown is not None:
         write_text(markdown, as_markdown(result, table_1=table_1))
@@ -202,9 +210,11 @@ def save_reports(
 
 
 def write_plot(path: Path, result: BenchmarkResult) -> None:
-    """PSNR of every frame, blurry and restored, one panel a sequence, as the suffix says.
+    """Plot the PSNR of every frame, blurry and restored, with one panel per sequence. The suffix
+    decides the format.
 
     Raises:
+        OutputError: the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     try:

@@ -1,4 +1,4 @@
-"""What `unsmear eval` was asked to do, checked before anything is computed."""
+"""The work of `unsmear eval`, with its arguments checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_s
 
 @dataclass(frozen=True)
 class DatasetWork:
-    """A model on a data set."""
+    """Evaluation of a model on a data set."""
 
     title: str
     sequences: Sequence[PairedSequence]
@@ -33,16 +33,16 @@ class DatasetWork:
 
     @property
     def frames(self) -> int:
-        """Frames at hand; a protocol may count fewer."""
+        """Number of frames; a protocol may count fewer."""
         return sum(len(sequence.sharp) for sequence in self.sequences)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.model.engine.device
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
-        """Restore and compare."""
+        """Restore and measure, see `Benchmark.run`."""
         engine = self.model.engine
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -70,23 +70,23 @@ class DatasetWork:
 
 @dataclass(frozen=True)
 class FolderWork:
-    """Restored frames against sharp ones, or alone: folders or videos."""
+    """Evaluation of restored frames, from folders or videos, with or without sharp ones."""
 
     title: str
     comparisons: Sequence[Comparison]
 
     @property
     def frames(self) -> int:
-        """Frames at hand; a protocol may count fewer."""
+        """Number of frames; a protocol may count fewer."""
         return sum(len(pair.restored) for pair in self.comparisons)
 
     @property
     def device(self) -> torch.device:
-        """Where frames are compared."""
+        """Device that computes the measures."""
         return torch.device("cpu")
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
-        """Compare."""
+        """Measure, see `Benchmark.compare`."""
         results = benchmark.compare(self.comparisons)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
 
@@ -104,25 +104,28 @@ def find_work(
     *,
     truthless: bool = False,
 ) -> DatasetWork | FolderWork:
-    """Either a model on a data set (`data`), or frames that exist (`restored` and `sharp`).
+    """Set up the evaluation of a model on a data set (`data`), or of existing frames (`restored`
+    and `sharp`).
 
     Args:
         data: folder of a data set.
-        restored: video, folder of pictures, or one of such folders.
-        sharp: likewise.
-        layout: of the data set; None: all but those that contradict one another.
-        model: None: the usual one.
-        window: frames that contribute to each; None: the model's own.
-        device: None: `auto`.
-        engine: None: `torch`.
-        effort: beside the network.
-        truthless: whether what is to be measured needs no truth, so that `restored` is enough.
+        restored: video, or folder of images, nested or not.
+        sharp: ground truth, likewise.
+        layout: layout of the data set; None: detected among `DEFAULT_LAYOUTS`.
+        model: name, or path of a weights file; None: `DEFAULT_MODEL`.
+        window: number of frames that contribute to each one; None: the model's default.
+        device: see `open_model`; None: `auto`.
+        engine: see `open_model`; None: `torch`.
+        effort: views, refinement and burst.
+        truthless: whether `restored` suffices, because no requested measure needs ground truth.
 
     Raises:
-        ConfigError: the model cannot do what the effort asks; neither, both, or half of one is
-            given; or what is said of a model where there is none.
-        InputError: nothing is found there.
+        ConfigError: neither or both of `data` and `restored` are given, or `restored` and `sharp`
+            without each other; options of the model are given with `restored`; the layout is
+            unknown; the model does not support the effort; or see `open_model`.
+        InputError: no frames are found, or they cannot be paired.
         ModelError: see `open_model`.
+        MissingExtraError: see `open_model`.
     """
     if data is None and restored is not None and (sharp is not None or truthless):
         said = (layout, model, window, device, engine)
@@ -154,7 +157,8 @@ def find_work(
     spent += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
     spent += [loaded.engine.name] if loaded.engine.name != "torch" else []
     spent += [f"window {window}"] if window is not None else []
-    # Every training run calls its weights by one name, and sets have folders `test` or `val`.
+    # Two parts of a path: all training runs use one file name for their weights, and many data sets
+    # have a folder `test` or `val`.
     model = model or loaded.name
     called = _told(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
     name = called + (f" ({', '.join(spent)})" if spent else "")
@@ -164,8 +168,8 @@ def find_work(
 
 
 def _told(path: Path) -> str:
-    """The last two parts of a path, as a user gave them; of one that begins at the root the last:
-    a record does not tell where somebody keeps their files.
+    """The last two parts of a path as given; only the last of an absolute one, so that records do
+    not reveal the folders of a user.
     """
     parts = [part for part in path.parts if part != ".."]
     if not parts or path.is_absolute():

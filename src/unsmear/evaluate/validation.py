@@ -1,4 +1,4 @@
-"""Measure a network on paired sequences, whole frames, as a user's video would be restored."""
+"""Validation on paired sequences: whole frames, restored as a user's video would be."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from unsmear.video.images import eight_bit, read_image, unit_from_integer
 
 @dataclass(frozen=True)
 class SequenceScore:
-    """Mean over the frames of one sequence, before and after.
+    """Mean scores over the frames of one sequence, before and after restoration.
 
     Attributes:
         name: of the sequence.
-        frames: how many.
-        psnr_before: of the blurry frames, dB.
-        psnr_after: of the restored ones, dB.
-        ssim_before: of the blurry frames; None where SSIM was not asked for.
-        ssim_after: of the restored ones; likewise.
-        worst_gain: PSNR after over PSNR before of the frame that gains least, dB: 0 for a frame
-            that equals the truth and stays as it is, -inf for one that does not stay; nan where
-            the network gave a frame that is no number.
+        frames: number of frames.
+        psnr_before: PSNR of the blurry frames, dB.
+        psnr_after: PSNR of the restored frames, dB.
+        ssim_before: SSIM of the blurry frames; None if not requested.
+        ssim_after: SSIM of the restored frames, likewise.
+        worst_gain: lowest gain in PSNR of any frame, dB. A blurry frame that equals the sharp one
+            counts 0 if it stays so, else -inf. NaN if the PSNR of a restored frame is NaN.
     """
 
     name: str
@@ -47,7 +46,7 @@ class SequenceScore:
 
     @property
     def gain(self) -> float:
-        """PSNR after over PSNR before, dB; 0 where both are infinite."""
+        """Gain in mean PSNR, dB; 0 if both are infinite."""
         return gain(self.psnr_after, self.psnr_before)
 
 
@@ -59,18 +58,21 @@ def measure(
     with_ssim: bool,
     effort: Effort = NETWORK_ALONE,
 ) -> list[SequenceScore]:
-    """Restore and compare: RGB, rounded to 8 bits, no crop, mean over all frames.
+    """Restore and measure: RGB, rounded to 8 bits, no crop, mean over all frames.
 
     Args:
         model: an engine, or a network in evaluation mode.
-        sequences: what to measure on.
-        window: frames, odd.
-        with_ssim: SSIM too; it takes about as long as `lite` itself.
-        effort: what is spent on each frame; by default the network is measured alone.
+        sequences: to measure on.
+        window: number of frames that contribute to each one, odd.
+        with_ssim: whether to compute SSIM, which takes about as long as `lite` itself.
+        effort: views, refinement and burst; by default the network alone.
+
+    Raises:
+        InputError: a file cannot be read, or sizes differ.
     """
     scores = []
     for sequence in sequences:
-        # Measured as it is made: a sequence of full frames takes gigabytes.
+        # Measured frame by frame, because a whole sequence would take gigabytes.
         restore = partial(restore_stream, model, window=window, effort=effort)
         before, after, ssim_before, ssim_after = [], [], [], []
         for restored, blurry, sharp in restored_triples(sequence, restore):
@@ -97,12 +99,14 @@ def measure(
 def restored_triples(
     sequence: PairedSequence, restore: Callable[[Iterable[Tensor]], Iterable[Tensor]]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Restored frames, rounded to 8 bits, with the blurry and the sharp ones, each (3, H, W),
-    float, 0..1, on the CPU: one after the other, a blurry one being kept until it comes back.
+    """Restore a sequence frame by frame. A blurry frame is kept until it is restored.
 
     Args:
-        sequence: of both.
-        restore: blurry frames -> restored ones, as many, on any device.
+        sequence: paths of the blurry and sharp frames.
+        restore: blurry frames -> as many restored frames, in order, on any device.
+
+    Yields:
+        Restored, blurry and sharp frame, (3, H, W) each, float, 0..1, in 8-bit steps, on the CPU.
 
     Raises:
         InputError: a file cannot be read, or sizes differ.
@@ -115,7 +119,7 @@ def restored_triples(
 
 
 def read_frames(paths: Sequence[Path]) -> Iterator[Tensor]:
-    """Pictures as frames (3, H, W), float, 0..1, in 8-bit steps, one after the other.
+    """Read image files one by one, as frames (3, H, W), float, 0..1, in 8-bit steps.
 
     Raises:
         InputError: a file cannot be read, or sizes differ.

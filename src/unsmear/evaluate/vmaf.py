@@ -1,4 +1,4 @@
-"""VMAF (Netflix), computed by an ffmpeg that holds libvmaf."""
+"""VMAF (Netflix), computed by an ffmpeg with libvmaf."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unsmear.video.images import integer_from_unit
 
 _LOG = "vmaf.json"
 _YUV = "scale=out_color_matrix=bt709:out_range=tv,format=yuv444p"
-# One picture on top of the other comes through one pipe; nothing is written to disk.
+# Restored and sharp frame come stacked through one pipe, so no frame is written to disk.
 _GRAPH = (
     "[0:v]split[a][b];"
     f"[a]crop=iw:ih/2:0:0,{_YUV}[restored];"
@@ -28,12 +28,12 @@ _GRAPH = (
 
 
 def find_vmaf() -> str:
-    """Path of an ffmpeg with libvmaf: the one of imageio-ffmpeg, or the one that its variable
-    IMAGEIO_FFMPEG_EXE names.
+    """Path of an ffmpeg with libvmaf: that of imageio-ffmpeg, or the one in its environment
+    variable IMAGEIO_FFMPEG_EXE.
 
     Raises:
         MissingExtraError: imageio-ffmpeg is not installed.
-        ConfigError: there is no ffmpeg, or it was built without libvmaf.
+        ConfigError: there is no ffmpeg, it does not run, or it was built without libvmaf.
     """
     try:
         import imageio_ffmpeg
@@ -53,14 +53,16 @@ def find_vmaf() -> str:
 
 
 class VmafMeter:
-    """VMAF of a clip with the model that libvmaf takes by default (vmaf_v0.6.1: a television at
-    three times its height). Whole frames as 8-bit YUV of BT.709; a protocol's crop has no part
-    in it. Use as a context manager: `add` every frame in order, then `finish`.
+    """VMAF of a clip, by the default model of libvmaf (vmaf_v0.6.1: a television seen from three
+    times its height).
+
+    It is of whole frames in 8-bit BT.709 YUV 4:4:4, whatever a protocol crops. Use as a context
+    manager: `add` every frame in order, then `finish`.
 
     Args:
-        ffmpeg: program, see `find_vmaf`.
+        ffmpeg: path of the program, see `find_vmaf`.
         height: of the frames.
-        width: likewise.
+        width: of the frames.
     """
 
     def __init__(self, ffmpeg: str, height: int, width: int) -> None:
@@ -79,10 +81,10 @@ class VmafMeter:
         )
 
     def add(self, restored: Tensor, sharp: Tensor) -> None:
-        """The next frame and its truth, (3, H, W) each, float, 0..1.
+        """Add the next restored frame and its ground truth, (3, H, W) each, float, 0..1.
 
         Raises:
-            UnsmearError: ffmpeg gave up.
+            UnsmearError: ffmpeg failed.
         """
         pair = integer_from_unit(torch.cat((restored, sharp), dim=-2))  # (3, 2H, W)
         assert self._process.stdin is not None
@@ -92,10 +94,10 @@ class VmafMeter:
             raise self._failure() from None
 
     def finish(self) -> list[float]:
-        """VMAF of each frame.
+        """Finish and return the VMAF of each frame.
 
         Raises:
-            UnsmearError: ffmpeg gave up.
+            UnsmearError: ffmpeg failed.
         """
         assert self._process.stdin is not None
         try:
@@ -128,7 +130,7 @@ class VmafMeter:
             self._process.kill()
             self._process.wait()
         if self._process.stdin is not None and not self._process.stdin.closed:
-            with suppress(OSError):  # what was left in the buffer has no reader any more
+            with suppress(OSError):  # data left in the buffer has no reader
                 self._process.stdin.close()
         self._errors.close()
         self._folder.cleanup()

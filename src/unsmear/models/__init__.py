@@ -1,4 +1,4 @@
-"""The method: attention, layers, the network, the zoo of trained networks, weights files."""
+"""The method: attention, layers, the network, the zoo of networks, and weights files."""
 
 DEFAULT_MODEL = "core"
-"""The row of the zoo that restores where no other is named."""
+"""The model (a row of the zoo) that is used by default."""

@@ -1,8 +1,8 @@
-"""Neighbours warped to where the current frame shows the same.
+"""Neighbouring frames, aligned to the current one by warping, and their fusion.
 
-A hand shakes one way in one frame and another way in the next: what one has lost, its neighbours
-may have kept. They are warped by the motion that `unsmear.models.flow` measures, whole and outside
-the levels of the network, so that each level stays local.
+A hand shakes differently in each frame: neighbours may have kept detail that the current frame has
+lost. They are warped by the optical flow of `unsmear.models.flow`, as whole frames and outside the
+levels of the network, so that each level stays local.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from unsmear.models.sampling import sample_at
 from unsmear.models.trails import CELL
 
 TRIPLET_CHANNELS = 9
-"""Of a triplet: RGB of the frame before, of the current one, and of the one after."""
+"""Channels of a triplet: RGB of the previous, the current and the next frame."""
 
-_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # deviates by one cell
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # standard deviation: one cell
 
 
 def aligned_triplet(
     before: Tensor | None, current: Tensor, after: Tensor | None, motion: Tensor
 ) -> Tensor:
-    """A frame between its neighbours, both warped to fit it.
+    """A frame and its two neighbours, aligned to it.
 
     Args:
-        before: the frame before, (B, 3, H, W), 0..1; None where there is none.
-        current: the frame, likewise; H and W multiples of 8.
-        after: the frame after, or None.
-        motion: `unsmear.models.flow.motion_between`, (B, 4, H / 8, W / 8), pixels.
+        before: the previous frame, (B, 3, H, W), 0..1; None if there is none.
+        current: the current frame, likewise; H and W multiples of 8.
+        after: the next frame, or None.
+        motion: `unsmear.models.flow.motion_between`, (B, 4, H / 8, W / 8), in pixels.
 
     Returns:
-        (B, 9, H, W). Where a neighbour is missing stands the current frame.
+        (B, 9, H, W): previous, current, next. The current frame replaces a missing neighbour.
     """
     back, forth = smoothed(motion).split(2, dim=1)
     first = current if before is None else warp(before, back)
@@ -43,8 +43,15 @@ def aligned_triplet(
 
 
 def clip_triplets(clip: Tensor, motion: Tensor, seen: Tensor | None = None) -> Tensor:
-    """`aligned_triplet` of every frame of clips (B, T, 3, H, W), by their `clip_motion`:
-    (B * T, 9, H, W). `seen`: what the neighbours show, like the clips, where it is not the same.
+    """`aligned_triplet` of every frame of clips.
+
+    Args:
+        clip: (B, T, 3, H, W), 0..1, H and W multiples of 8.
+        motion: `unsmear.models.flow.clip_motion`, (B * T, 4, H / 8, W / 8), in pixels.
+        seen: frames to take the neighbours from, like `clip`; None: `clip` itself.
+
+    Returns:
+        (B * T, 9, H, W).
     """
     seen = clip if seen is None else seen
     frames = clip.shape[1]
@@ -59,40 +66,40 @@ def clip_triplets(clip: Tensor, motion: Tensor, seen: Tensor | None = None) -> T
 
 
 def smoothed(motion: Tensor) -> Tensor:
-    """Motion (B, C, h, w) without the jumps of an estimate between blurry pictures: a neighbour
-    that is a little off, evenly, serves better than a torn one.
+    """Smooth motion (B, C, h, w), because optical flow between blurry frames has jumps: slightly
+    misaligned neighbours are better than torn ones.
     """
     channels = motion.shape[1]
-    # Filled in where it is wanted: a copy from the host would be waited for.
+    # Created on the device: a copy from the host would synchronise.
     bell = torch.stack([motion.new_full((), share) for share in _BINOMIAL])
     padded = functional.pad(motion, (2, 2, 2, 2), mode="replicate")
-    with no_autocast(motion.device):  # in bfloat16 a shift of 40 pixels is off by up to 0.2
+    with no_autocast(motion.device):  # in bfloat16, motion of 40 pixels is off by up to 0.2
         rows = functional.conv2d(padded, bell.expand(channels, 1, 1, -1), groups=channels)
         down = bell.view(-1, 1).expand(channels, 1, -1, -1)
         return functional.conv2d(rows, down, groups=channels)
 
 
 def warp(frames: Tensor, motion: Tensor) -> Tensor:
-    """Frames (B, C, H, W) sampled at each pixel plus its motion, (B, 2, H / 8, W / 8), pixels."""
+    """Sample frames (B, C, H, W) at each pixel plus its motion, (B, 2, H / 8, W / 8), in pixels."""
     places = functional.interpolate(motion, scale_factor=CELL, mode="bilinear", align_corners=False)
     return sample_at(frames, places)
 
 
 class TripletFusion(nn.Module):
-    """Adds to the features of a frame what its warped neighbours know of it.
+    """Fuses a frame's features with its aligned neighbours.
 
     Starts as the identity.
 
     Args:
-        channels: of the features.
-        hidden: channels between.
-        stride: pixels of the frame for one of the features, each way.
+        channels: channels of the features.
+        hidden: hidden channels.
+        stride: pixels of the frame for one pixel of the features, along each axis.
     """
 
     def __init__(self, channels: int, hidden: int, stride: int) -> None:
         super().__init__()
         self._stride = stride
-        # No activation on the straight way: with one, units that an early step kills stay dead.
+        # No activation after `enter`: with a ReLU, units that die in an early step stay dead.
         self.enter = conv3x3(channels + TRIPLET_CHANNELS * stride**2, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(3)))
         self.leave = conv3x3(hidden, channels)
@@ -104,9 +111,9 @@ class TripletFusion(nn.Module):
         """Features (B, C, H / stride, W / stride), `aligned_triplet` (B, 9, H, W) -> (B, C, H /
         stride, W / stride).
         """
-        # `enter` of features and pixels, part by part: on a CPU joining them takes longer than all
-        # the rest of it. The pixels of a feature are channels of its weights: warped at full size,
-        # none are lost where features are coarser.
+        # Apply `enter` to features and triplet separately: on a CPU, concatenating them takes
+        # longer than the convolution. The triplet is at full resolution; `enter` expects it
+        # pixel-unshuffled by `stride`, which the strided convolution replaces.
         stride, channels = self._stride, self.leave.out_channels
         weight = self.enter.weight
         own = functional.conv2d(features, weight[:, :channels], self.enter.bias, padding=1)
@@ -119,9 +126,9 @@ class TripletFusion(nn.Module):
 
 
 def on_pixels(weight: Tensor, stride: int) -> Tensor:
-    """Weight of a 3x3 convolution of `pixel_unshuffle(x, stride)` -> of the same convolution of x,
-    whose kernel is `stride` times as large and moves on by as much: (O, C * stride**2, 3, 3) ->
-    (O, C, 3 * stride, 3 * stride).
+    """Weight of a 3x3 convolution of `pixel_unshuffle(x, stride)` -> weight of the same operation
+    as a convolution of x with stride `stride` and a kernel `stride` times as large:
+    (O, C * stride**2, 3, 3) -> (O, C, 3 * stride, 3 * stride).
     """
     parts = weight.unflatten(1, (-1, stride, stride))  # (O, C, rows, columns, 3, 3)
     return parts.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)

@@ -1,12 +1,12 @@
 """Factorised spatio-temporal attention (arXiv 2201.00169, eq. 1-6).
 
-Three pure functions, one per operation of the paper, each with its softmax as a function of its
-own, and a module that owns the three convolutions f_s, f_t, f_p. Letters in shapes: B batch,
-T frames of the window, C channels, H W rows and columns, M spatial maps, N temporal maps,
-K = M * N context elements.
+One pure function for each of the three operations of the paper, one for the softmax of each, and
+a module that owns the convolutions f_s, f_t and f_p. Dimensions in shapes: B batch, T frames of
+the window, C channels, H and W rows and columns, M spatial maps, N temporal maps, K = M * N
+context elements.
 
-A frame reaches any other frame only through its `Descriptor`: M * C numbers and one pooled
-vector of C. That is what makes encode-once streaming, any window and exact tiles possible.
+In the attention, a frame reaches other frames only through its `Descriptor`: M * C numbers and a
+pooled vector of length C. This makes encode-once streaming, any window and exact tiles possible.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch import Tensor, nn
 
 
 def _softmax(logits: Tensor, dim: int) -> Tensor:
-    """Softmax in float32 or better, also where autocast would choose less."""
+    """Softmax in float32 or better, also under autocast."""
     precise = torch.promote_types(logits.dtype, torch.float32)
     return torch.softmax(logits, dim=dim, dtype=precise)
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """What keeps its precision under autocast too: sums over a frame or window, and places."""
+    """Context that disables autocast, for sums over a frame or window, and for coordinates."""
     if device.type != "meta" and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def spatial_weights(logits: Tensor) -> Tensor:
-    """A_s of eq. 1: where in a frame each map looks.
+    """A_s of eq. 1: the weight of each pixel of a frame, for each spatial map.
 
     Args:
         logits: f_s(x), (..., H, W).
@@ -44,7 +44,7 @@ def spatial_weights(logits: Tensor) -> Tensor:
 
 
 def temporal_weights(logits: Tensor) -> Tensor:
-    """A_t of eq. 3: at which frames each map looks.
+    """A_t of eq. 3: the weight of each frame of the window, for each temporal map.
 
     Args:
         logits: f_t(x'), (..., T).
@@ -56,7 +56,7 @@ def temporal_weights(logits: Tensor) -> Tensor:
 
 
 def pixelwise_weights(logits: Tensor) -> Tensor:
-    """A_p of eq. 5: which elements of the context each pixel takes.
+    """A_p of eq. 5: the weight of each context element, for each pixel.
 
     Args:
         logits: f_p(x_R), (B, K, H, W).
@@ -75,8 +75,8 @@ def spatial_squeeze(x: Tensor, logits: Tensor) -> Tensor:
         logits: f_s(x), (B, T, M, H, W).
 
     Returns:
-        (B, T, M, C) in float32 or better, whatever autocast says: these few numbers are
-        sums over every pixel of a frame.
+        (B, T, M, C) in float32 or better, also under autocast: these few numbers are sums over
+        all pixels of a frame.
     """
     weights = spatial_weights(logits).flatten(-2)  # (B, T, M, HW)
     with no_autocast(x.device):
@@ -99,8 +99,10 @@ def temporal_squeeze(descriptors: Tensor, logits: Tensor) -> Tensor:
 
 
 class TemporalSum(NamedTuple):
-    """Numerator and denominator of eq. 3-4 over some frames. Those of any two runs of frames
-    merge into those of both, in any order: a log-sum-exp, exact for logits of any size.
+    """Numerator and denominator of eq. 3-4 over some frames.
+
+    The sums of two sets of frames merge into the sum of both, in any order. As in log-sum-exp, the
+    largest logit is factored out, so logits of any size are safe.
 
     Attributes:
         peak: largest logit, (B, N).
@@ -128,8 +130,9 @@ class TemporalSum(NamedTuple):
 
 
 def temporal_sum(descriptors: Tensor, logits: Tensor) -> TemporalSum:
-    """What `temporal_squeeze` divides, before it does: `temporal_sum(g, l).mean()` equals
-    `temporal_squeeze(g, l)`.
+    """Numerator and denominator of `temporal_squeeze`, before the division.
+
+    `temporal_sum(g, l).mean()` equals `temporal_squeeze(g, l)`.
 
     Args:
         descriptors: G_s, (B, T, M, C).
@@ -150,7 +153,7 @@ def distribute(context: Tensor, logits: Tensor) -> Tensor:
         logits: f_p(x_R), (B, K, H, W).
 
     Returns:
-        y_R, (B, C, H, W), in the dtype that the product of both runs in.
+        y_R, (B, C, H, W), in the dtype of `logits`, or that of autocast where it is enabled.
     """
     weights = pixelwise_weights(logits).to(logits.dtype).flatten(-2)  # (B, K, HW)
     y = context.to(logits.dtype).transpose(1, 2) @ weights  # (B, C, HW)
@@ -158,7 +161,7 @@ def distribute(context: Tensor, logits: Tensor) -> Tensor:
 
 
 class Descriptor(NamedTuple):
-    """All that T frames contribute to the restoration of any other frame.
+    """All that T frames contribute to the attention of any other frame.
 
     Attributes:
         squeezed: G_s, (B, T, M, C).
@@ -170,17 +173,17 @@ class Descriptor(NamedTuple):
 
 
 class FactorizedAttention(nn.Module):
-    """Eq. 1-6 with their convolutions: `describe` what frames contribute, `fuse` it into one.
+    """Eq. 1-6 with their convolutions: `describe` frames, `fuse` a window into the current one.
 
-    The paper leaves the kernels open. f_s and f_p are 1x1, so that the receptive field (and
-    the halo of a tile) is that of the surrounding convolutions. f_t has kernel 1 along T: a
-    frame's temporal logit then depends on that frame alone, eq. 3-4 are plain sums over
-    frames, and any window can be had from sums that merge. f_s and f_t have no bias: a softmax over
-    space or time cancels what is equal everywhere.
+    The paper does not specify the kernels. f_s and f_p are 1x1, so the attention adds nothing to
+    the receptive field of the convolutions around it, and nothing to the halo of a tile. f_t has
+    kernel 1 along T: a frame's temporal logit depends on that frame alone. So eq. 3-4 are plain
+    sums over frames, and the sum of any window can be merged from partial sums. f_s and f_t have
+    no bias, because the softmax over space or time cancels it.
 
     Args:
         channels: C of the features.
-        spatial_maps: M, attention maps a frame.
+        spatial_maps: M, attention maps per frame.
         temporal_maps: N, attention maps over the window.
     """
 
@@ -191,7 +194,7 @@ class FactorizedAttention(nn.Module):
         self.f_p = nn.Conv2d(channels, spatial_maps * temporal_maps, kernel_size=1)
 
     def describe(self, features: Tensor) -> Descriptor:
-        """Features (B, T, C, H, W) -> their `Descriptor`; no frame looks at another."""
+        """Features (B, T, C, H, W) -> their `Descriptor`, each frame independently."""
         pooled = features.mean(dim=(-2, -1), dtype=_precise(features))  # (B, T, C)
         return Descriptor(spatial_squeeze(features, self.spatial_logits(features)), pooled)
 
@@ -212,14 +215,14 @@ class FactorizedAttention(nn.Module):
         return temporal_squeeze(window.squeezed, logits).flatten(1, 2)
 
     def sum(self, frames: Descriptor) -> TemporalSum:
-        """Descriptors of some frames (B, T, ...) -> their part of eq. 3-4, for windows that are
-        merged rather than computed afresh.
+        """Descriptors of some frames (B, T, ...) -> their partial sums of eq. 3-4, from which the
+        sums of windows are merged.
         """
         return temporal_sum(frames.squeezed, self.temporal_logits(frames.pooled))
 
     def take(self, current: Tensor, context: Tensor) -> Tensor:
-        """Eq. 5-6: each pixel of the current frame (B, C, H, W) takes its mixture of the
-        context (B, K, C) -> y_R (B, C, H, W). Pixel by pixel: any part of a frame will do.
+        """Eq. 5-6: the current frame (B, C, H, W) and the context (B, K, C) -> y_R (B, C, H, W),
+        a mixture of the context for each pixel. Pixelwise, so it can be computed tile by tile.
         """
         return distribute(context, self.pixelwise_logits(current))
 

@@ -1,15 +1,18 @@
-"""A recurrent network of the ESTRNN kind, for comparison: small, causal but for its fusion.
+"""A recurrent network of the ESTRNN kind, for comparison: small, and causal except for its fusion.
 
 Source: Zhong et al. 2020, "Efficient Spatio-Temporal Recurrent Neural Network for Video
-Deblurring" (ECCV), written from the paper. Reproduces: a cell of residual dense blocks that reads a
-frame and a hidden state; fusion of a frame's features with those of past and future frames, each
-weighed by what global average pooling sees of the pair; reconstruction by transposed convolutions.
-Changes: the network predicts the change to the frame and starts at none, as all networks here do,
-so that short runs can be compared; sizes are chosen to meet the published 2.2 M parameters and 10.5
-GMAC at 256x256.
+Deblurring" (ECCV), written from the paper.
 
-It has none of the four exact properties of `DeblurNetwork`: the hidden state makes a frame depend
-on all before it, and the pooling is not one sum that tiles can share.
+Reproduces: a cell of residual dense blocks that takes a frame and a hidden state; fusion of a
+frame's features with those of past and future frames, each weighted by global average pooling of
+the pair; reconstruction by transposed convolutions.
+
+Changes: the network predicts a residual that starts at zero, as all networks here do, so that
+short runs can be compared; sizes are chosen to match the published 2.2 M parameters and 10.5 GMAC
+at 256x256.
+
+It has none of the four exact properties of `DeblurNetwork`: through the hidden state a frame
+depends on all previous ones, and the pooling is not a sum that tiles can share.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from unsmear.errors import ConfigError
 from unsmear.models.layers import DenseBlock, conv3x3
 from unsmear.models.network import pad_to_multiple
 
-_STRIDE = 4  # of the cell's features
+_STRIDE = 4  # pixels of the frame for one pixel of the cell's features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +34,14 @@ class RecurrentConfig:
     """Shape of a `RecurrentNetwork`.
 
     Attributes:
-        width: channels at full resolution; 2 and 4 times as many at 1/2 and 1/4, where the hidden
-            state, of `width` channels, joins them.
-        blocks: residual dense blocks of the cell at 1/4.
-        past: frames before the current one whose features are fused with its own.
-        future: frames after it, likewise.
+        width: channels at full resolution, even; 2 and 4 times as many at 1/2 and 1/4, where the
+            hidden state of `width` channels is concatenated.
+        blocks: residual dense blocks of the cell, at 1/4.
+        past: previous frames whose features are fused with those of the current one.
+        future: following frames, likewise.
+
+    Raises:
+        ConfigError: values are invalid; the message lists all problems.
     """
 
     width: int = 16
@@ -56,12 +62,12 @@ class RecurrentConfig:
 
     @property
     def channels(self) -> int:
-        """C of the features that the cell gives for a frame."""
+        """C of the features of the cell."""
         return 5 * self.width
 
 
 class RecurrentCell(nn.Module):
-    """Reads a frame and the state, gives the frame's features and the next state."""
+    """Takes a frame and the state, returns the frame's features and the next state."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
@@ -76,7 +82,7 @@ class RecurrentCell(nn.Module):
         self.blocks = nn.ModuleList(
             DenseBlock(channels, growth=2 * width, layers=3) for _ in range(config.blocks)
         )
-        # All blocks' outputs meet, so that what each found reaches the end (hierarchical features).
+        # Fuses the outputs of all blocks (hierarchical features).
         self.gather = nn.Conv2d(config.blocks * channels, channels, kernel_size=1)
         self.smooth = conv3x3(channels, channels)
         self.remember = nn.Sequential(
@@ -99,12 +105,12 @@ class RecurrentCell(nn.Module):
 
 
 class WeighedFusion(nn.Module):
-    """Fuses a frame's features with its neighbours', each pair weighed channel by channel by what
-    global average pooling sees of it.
+    """Fuses a frame's features with its neighbours'. Each pair gets channel weights from its global
+    average pooling.
 
     Args:
         channels: C.
-        frames: of the window, the current one among them.
+        frames: T, frames of the window, the current one included.
     """
 
     def __init__(self, channels: int, frames: int) -> None:
@@ -133,9 +139,9 @@ class WeighedFusion(nn.Module):
 
 
 class RecurrentNetwork(nn.Module):
-    """Cell over all frames in turn, fusion of each frame's neighbourhood, reconstruction.
+    """The cell over all frames in turn, fusion of each frame's neighbourhood, reconstruction.
 
-    Frames are RGB, float, 0..1. Without training the network returns its input.
+    Frames are RGB, float, 0..1. An untrained network returns its input.
     """
 
     def __init__(self, config: RecurrentConfig) -> None:
@@ -153,8 +159,8 @@ class RecurrentNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def encode(self, clip: Tensor) -> Tensor:
-        """Clip (B, L, 3, H, W), any size -> features (B, L, C, h, w): each frame's depend on it
-        and on those before it, none after.
+        """Clip (B, L, 3, H, W), any size -> features (B, L, C, h, w), which depend on the frame
+        and on all previous ones.
         """
         padded = pad_to_multiple(clip, _STRIDE)
         batch, frames, _, height, width = padded.shape
@@ -166,8 +172,8 @@ class RecurrentNetwork(nn.Module):
         return torch.stack(features, dim=1)
 
     def restore(self, clip: Tensor, features: Tensor, frame: int) -> Tensor:
-        """Restore one frame of the clip (B, L, 3, H, W), whose features `encode` gave -> (B, 3,
-        H, W). Beyond the ends of the clip its first and last frames are repeated.
+        """Restore one frame of the clip (B, L, 3, H, W) from its features by `encode` -> (B, 3,
+        H, W). Beyond the ends of the clip, its first and last frames are repeated.
         """
         around = torch.arange(-self.config.past, self.config.future + 1, device=clip.device)
         places = (frame + around).clamp(0, clip.shape[1] - 1)
@@ -189,8 +195,8 @@ class RecurrentNetwork(nn.Module):
 
 
 def count_recurrent_macs(config: RecurrentConfig, height: int = 256, width: int = 256) -> int:
-    """Multiply-accumulates for one frame of a stream: the cell once, the fusion in full, since
-    nothing of it is kept from window to window.
+    """Multiply-accumulates per frame of a stream: the cell once, and the whole fusion, since
+    nothing of it is reused from window to window.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -206,5 +212,5 @@ def _conv5x5(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
 
 
 def _transposed(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    """Doubles height and width."""
+    """Transposed convolution that doubles height and width."""
     return nn.ConvTranspose2d(inputs, outputs, kernel_size=3, stride=2, padding=1, output_padding=1)

@@ -1,6 +1,6 @@
-"""Weights files: safetensors with the network's shape and origin in the header; never pickle.
+"""Weights files: safetensors with the network's shape and provenance in the header; never pickle.
 
-A file is checked before anything is allocated for it: header size, keys, shapes, types.
+A file is checked before memory is allocated for it: header size, keys, shapes, dtypes.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ from unsmear.models.packing import pack, packed_shapes, unpack
 from unsmear.outputs import growing_file
 
 FORMAT = "unsmear-weights-1"
-_LARGEST_HEADER = 8 << 20  # bytes; a real one takes some tens of KiB
-_LARGEST_NETWORK = 500_000_000  # values; nothing near it is meant to run
+_LARGEST_HEADER = 8 << 20  # bytes; real headers take some tens of KiB
+_LARGEST_NETWORK = 500_000_000  # parameters; real networks are far smaller
 _DTYPES = ("F16", "BF16", "F32", "I8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How weights came to be.
+    """How weights were trained.
 
     Attributes:
-        model: row of the zoo they belong to.
+        model: row of the zoo that they belong to.
         steps: optimiser steps taken.
-        seed: of the run.
-        hours: of training, wall clock.
-        device: what it ran on.
-        version: of Unsmear that trained it.
+        seed: seed of the run.
+        hours: training time, wall clock.
+        device: device that trained them.
+        version: version of Unsmear that trained them.
         config: the whole `TrainConfig`, as plain values.
-        scores: validation, as plain values: sequence -> {measure: value}.
-        parent: provenance of the weights that training started from, if it did.
-        mixed: share of what this run made in the weights; the rest are those it started from.
+        scores: validation scores, as plain values: sequence -> {measure: value}.
+        parent: provenance of the weights that the run was initialised from; None if random.
+        mixed: weight of this run's result where the weights are a mix of it and the initial ones;
+            1: not mixed.
     """
 
     model: str
@@ -61,28 +62,28 @@ class Provenance:
 
     @property
     def total_steps(self) -> int:
-        """Steps of this run and of those before it."""
+        """Steps of this run and of all its parents."""
         return self.steps + (Provenance(**self.parent).total_steps if self.parent else 0)
 
     @property
     def unmeasured(self) -> Provenance:
-        """Without scores, its own and those before: the same weights can be measured later."""
+        """A copy without scores, including those of its parents, which may be added later."""
         before = dataclasses.asdict(Provenance(**self.parent).unmeasured) if self.parent else None
         return dataclasses.replace(self, scores={}, parent=before)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, which appears when it is whole.
+    """Write a safetensors file. It appears only when it is complete.
 
     Args:
         path: of the file.
         tensors: on the CPU, contiguous, none a view of another.
-        metadata: kept in the header.
+        metadata: stored in the header.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the file cannot be written.
     """
-    # Not `save_file`, whose errors are of no known kind, and which replaces even a device.
+    # Not `save_file`: its errors are not documented, and it would replace even a device file.
     with growing_file(path) as partial:
         partial.write_bytes(save(tensors, dict(metadata)))
 
@@ -94,17 +95,17 @@ def save_weights(
     provenance: Provenance,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write weights, shape and origin; the file appears when it is whole.
+    """Write weights, shape and provenance. The file appears only when it is complete.
 
     Args:
         path: ends in .safetensors.
-        config: of the network.
+        config: shape of the network.
         state: its `state_dict`.
-        provenance: kept in the header.
-        dtype: on disk; loading always gives float32. int8: as `unsmear.models.packing` has it.
+        provenance: stored in the header.
+        dtype: on disk; loading always gives float32. int8: see `unsmear.models.packing`.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the file cannot be written.
     """
     on_cpu = {key: value.detach().cpu() for key, value in state.items()}
     stored = pack(on_cpu) if dtype == torch.int8 else {k: v.to(dtype) for k, v in on_cpu.items()}
@@ -118,7 +119,7 @@ def save_weights(
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Tensor entries and metadata, read without touching the tensors."""
+    """Entries of the tensors, and metadata, without reading the tensors."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -143,7 +144,8 @@ def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> Networ
     try:
         config = NetworkConfig(**json.loads(metadata["network"]))
         blocks = sum(config.encoder_blocks) + sum(config.decoder_blocks)
-        if blocks > tensors:  # each has some; modules take memory, if not their weights
+        # Each block has tensors. Checked first: modules take memory even on the meta device.
+        if blocks > tensors:
             raise ModelError(
                 f"'{path}' describes {blocks:,} blocks but has only {tensors:,} tensors"
             )
@@ -157,10 +159,10 @@ def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> Networ
 
 
 def read_provenance(path: Path) -> Provenance:
-    """Origin of a weights file.
+    """Provenance of a weights file.
 
     Raises:
-        ModelError: not a weights file of this project.
+        ModelError: the file cannot be read, or is no Unsmear weights file.
     """
     _, metadata = _read_header(path)
     try:
@@ -172,14 +174,18 @@ def read_provenance(path: Path) -> Provenance:
 def load_weights(
     path: Path, expected: NetworkConfig | None = None
 ) -> tuple[DeblurNetwork, Provenance]:
-    """Build the network that a file describes and fill it, float32, evaluation mode, on the CPU.
+    """Build the network that a file describes and load its weights.
 
     Args:
         path: of the file.
-        expected: the shape it must have, if that is known.
+        expected: the shape that it must have, if that is known.
+
+    Returns:
+        The network, float32, in evaluation mode, without gradients, on the CPU; its provenance.
 
     Raises:
-        ModelError: no such file, not Unsmear weights, or keys, shapes or types that do not fit.
+        ModelError: the file cannot be read, is no Unsmear weights file, is damaged, holds values
+            that are not finite, or does not fit the network (shape, keys, dtypes).
     """
     header, metadata = _read_header(path)
     config = _parse_network(path, metadata, len(header))
@@ -212,9 +218,9 @@ def load_weights(
 
 
 def digest_of(network: DeblurNetwork) -> str:
-    """What tells a network and its weights from others."""
+    """SHA-256 of a network's shape and weights, as hex digits."""
     config = network.config
-    # Fields that came later count where they are used, so that digests from before still hold.
+    # Fields that were added later are hashed only if they are used: older digests stay valid.
     trails = () if config.trail_levels else ("trail_levels", "trail_channels")
     unused = trails if config.aligned_levels else (*trails, "aligned_levels", "aligned_channels")
     shape = ", ".join(

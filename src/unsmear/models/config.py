@@ -1,4 +1,4 @@
-"""Shape of the deblurring network, and what contradicts itself in one."""
+"""Configuration (the shape) of the deblurring network, and its validation."""
 
 from __future__ import annotations
 
@@ -29,8 +29,18 @@ _NUMBERS = (
 
 
 def not_whole(config: object, single: Iterable[str], several: Iterable[str] = ()) -> list[str]:
-    """What is wrong with fields of a config that are to hold a whole number, or a tuple of them:
-    what JSON gave may be anything, and Python takes True for 1.
+    """Problems with fields of a config that must hold an integer, or a tuple of integers.
+
+    Values read from JSON may be of any type. Booleans are rejected, although Python treats True
+    as 1.
+
+    Args:
+        config: whose fields are checked.
+        single: names of fields that must hold an integer.
+        several: names of fields that must hold a tuple of integers.
+
+    Returns:
+        One message for each invalid field.
     """
 
     def whole(value: object) -> bool:
@@ -50,27 +60,30 @@ def not_whole(config: object, single: Iterable[str], several: Iterable[str] = ()
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Shape of a `DeblurNetwork`. Levels count from the finest (0) to the coarsest.
+    """Shape of a `DeblurNetwork`. Levels are numbered from the finest (0) to the coarsest.
 
     Attributes:
-        widths: channels of each level; level l runs at 1/(stem * 2**l) of the frame.
-        encoder_blocks: blocks of each level before the fusion.
-        decoder_blocks: blocks of each level after the fusion.
+        widths: channels of each level; level l runs at 1/(stem * 2**l) of the resolution.
+        encoder_blocks: blocks of each level of the encoder.
+        decoder_blocks: blocks of each level of the decoder.
         block: `residual` (two 3x3 convolutions) or `dense` (densely connected module).
         dense_layers: inner convolutions of a dense block, each adding width // 2 channels.
-        stem: the frame enters by pixel-unshuffle of this factor (1: at full resolution).
+        stem: factor of the pixel-unshuffle at the input: 1 (full resolution), 2 or 4.
         attention_levels: levels at which the attention fuses the window.
         spatial_maps: M of the paper.
         temporal_maps: N of the paper.
-        neighbours: frames on each side whose coarsest features join the current ones
-            (0: none, as in the paper).
+        neighbours: frames on each side whose coarsest features are fused with those of the current
+            frame, the local path (0: none, as in the paper).
         trail_levels: levels at which features are sampled along each pixel's blur (none: as in
-            the paper). Where it goes is estimated from the coarsest features and from how the
-            picture moves between neighbours, see `unsmear.models.trails`.
-        trail_channels: that are sampled.
-        aligned_levels: levels at which the neighbours join, moved to where the current frame shows
-            the same, see `unsmear.models.align` (none: as in the paper).
-        aligned_channels: in which they are looked at.
+            the paper). Its direction and length are estimated from the coarsest features and the
+            optical flow to the neighbours, see `unsmear.models.trails`.
+        trail_channels: channels of the features that are sampled along the trails.
+        aligned_levels: levels at which neighbouring frames, warped to the current one, are fused,
+            see `unsmear.models.align` (none: as in the paper).
+        aligned_channels: hidden channels of that fusion.
+
+    Raises:
+        ConfigError: values are invalid or contradict each other; the message lists the problems.
     """
 
     widths: tuple[int, ...]
@@ -89,7 +102,7 @@ class NetworkConfig:
     aligned_channels: int = 64
 
     def __post_init__(self) -> None:
-        # JSON gives lists; the config is hashable and comparable only with tuples.
+        # JSON gives lists; hashing and comparison need tuples.
         for name in _OF_LEVELS:
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
@@ -142,31 +155,38 @@ class NetworkConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Height and width that `encode` takes are multiples of this."""
+        """Height and width of the input of `encode` must be multiples of this."""
         return int(self.stem * 2 ** (len(self.widths) - 1))
 
     def starts_from(self, trained: NetworkConfig) -> bool:
-        """Whether weights of the other shape are a start for this one: it is the same, or both have
-        a part in common, see `common_part`.
+        """Whether a network of this shape can be initialised from weights of the trained one.
+
+        True if both are the same, or if they have a part in common (see `common_part`). For that
+        they need residual blocks, the same number of levels, the same stem and maps, and either no
+        neighbours at all or at least as many in this one as in the trained one.
         """
         alike = ("block", "stem", "spatial_maps", "temporal_maps")
         return self == trained or (
             self.block == "residual"
             and all(getattr(self, name) == getattr(trained, name) for name in alike)
             and len(self.widths) == len(trained.widths)
-            # Without neighbours there is no fusion of theirs that more could be added to.
+            # Without neighbours there is no local fusion that could be extended.
             and (self.neighbours >= trained.neighbours > 0 or self.neighbours == trained.neighbours)
         )
 
     def goes_on_from(self, trained: NetworkConfig) -> bool:
-        """Whether all of the other shape has its place in this one: it is the same or a smaller
-        one, in channels, blocks, neighbours and modules, see `unsmear.models.growth`.
+        """Whether this network can take over all of the trained one, see `unsmear.models.growth`.
+
+        True if both are the same, or if this one `starts_from` the trained one, which has no more
+        channels, blocks, neighbours and modules.
         """
         return self == trained or (self.starts_from(trained) and trained._fits_into(self))
 
     def is_part_of(self, trained: NetworkConfig) -> bool:
-        """Whether all of this shape has its place in the other one: it has the same or fewer
-        channels, blocks and modules, see `unsmear.models.pruning`.
+        """Whether this shape can be pruned from the trained one, see `unsmear.models.pruning`.
+
+        True if it has residual blocks, `starts_from` the trained one, and has as many neighbours
+        and no more channels, blocks and modules.
         """
         return (
             self.block == "residual"
@@ -176,11 +196,12 @@ class NetworkConfig:
         )
 
     def common_part(self, trained: NetworkConfig) -> NetworkConfig:
-        """What this shape and a trained one have in common: the trained network is cut down to
-        that, and this one goes on from there.
+        """The largest shape that is part of both this one and a trained one.
+
+        To initialise this network, the trained one is pruned to that shape and then grown.
 
         Raises:
-            ConfigError: there is nothing, see `starts_from`.
+            ConfigError: the shapes have no part in common, see `starts_from`.
         """
         if not self.starts_from(trained):
             raise ConfigError("NetworkConfig: the shapes have no part in common")
@@ -200,12 +221,12 @@ class NetworkConfig:
             attention_levels=shared("attention_levels"),
             trail_levels=trails,
             trail_channels=min(self.trail_channels, trained.trail_channels),
-            aligned_levels=shared("aligned_levels") if trails else (),  # these need trails
+            aligned_levels=shared("aligned_levels") if trails else (),  # alignment needs trails
             aligned_channels=min(self.aligned_channels, trained.aligned_channels),
         )
 
     def _fits_into(self, other: NetworkConfig) -> bool:
-        """Whether at each level it has no more channels, blocks or modules."""
+        """Whether this shape has no more channels, blocks or modules at any level."""
         return (
             all(
                 ours <= theirs
@@ -221,11 +242,11 @@ class NetworkConfig:
         )
 
     def hands_on_trails(self, level: int) -> bool:
-        """Whether `decode_level` gives trails for a finer level, after its features."""
+        """Whether the output of `decode_level` ends in trails, for use at a finer level."""
         return any(finer < level for finer in self.trail_levels)
 
     def channels_below(self, level: int) -> tuple[int, ...]:
-        """Channels of each tensor that `decode_level` takes as `below`, but for the triplet."""
+        """Channels of each tensor in `below` of `decode_level`, except the triplet."""
         if level == len(self.widths) - 1:
             motion = (MOTION_CHANNELS,) if self.trail_levels else ()
             return (self.widths[-1],) * 2 * self.neighbours + motion

@@ -1,4 +1,4 @@
-"""How large a network is, and how much work a frame."""
+"""Number of parameters and multiply-accumulates of a network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from unsmear.models.network import DeblurNetwork, join_frames
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trained values."""
+    """Number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, window: int = 5) -> int:
-    """Multiply-accumulates for one frame of a stream (encode, squeeze and restore, once each).
+    """Multiply-accumulates per frame of a stream: encode, squeeze, mix and restore, once each.
 
-    Counted by running the network on PyTorch's meta device: shapes only, no arithmetic.
+    Counted on PyTorch's meta device, without computing anything.
+
+    Args:
+        config: shape of the network.
+        height: of the frame, a multiple of `config.size_multiple`.
+        width: of the frame, likewise.
+        window: frames whose descriptors are mixed.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    in_place = {torch.ops.aten.baddbmm_: _flops_of_baddbmm}  # it knows only the other one
+    in_place = {torch.ops.aten.baddbmm_: _flops_of_baddbmm}  # torch counts only `baddbmm`
     counter = FlopCounterMode(display=False, custom_mapping=in_place)
     with torch.device("meta"), counter:
         network = DeblurNetwork(config)
@@ -41,6 +47,6 @@ def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, windo
 def _flops_of_baddbmm(
     _total: Sequence[int], one: Sequence[int], other: Sequence[int], **_: object
 ) -> int:
-    """Of a product of batches of matrices, by their shapes: (B, I, K) and (B, K, J)."""
+    """FLOPs of a batched matrix product, from the shapes (B, I, K) and (B, K, J)."""
     batch, rows, shared = one
     return 2 * batch * rows * shared * other[2]

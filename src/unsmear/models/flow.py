@@ -1,9 +1,9 @@
-"""How the picture moves from frame to frame, coarsely: what the estimate of a blur starts from.
+"""Coarse optical flow between consecutive frames: the starting point of the blur estimate.
 
-OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the size: some milliseconds for a
-pair of 720p, and nearer to the truth than Lucas-Kanade or learned correlations at any price we
-could pay (model_cards/LADDER.md). It looks at two frames that stand side by side and at nothing
-else.
+OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the resolution. It takes a few
+milliseconds for a pair of 720p frames, and was more accurate than Lucas-Kanade or learned
+correlations at any cost that we could afford (model_cards/LADDER.md). It depends on two
+consecutive frames only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from unsmear.device import usable_cores
 from unsmear.models.trails import CELL
 
 _SHRINK = 4
-_FINEST = 0  # scale of DIS; left to itself it takes another one for small pictures
-_SMALLEST = 16  # pixels of shrunken luma; with less DIS has no scale to start from
+_FINEST = 0  # finest scale of DIS, fixed: by default it depends on the size of the image
+_SMALLEST = 16  # pixels of shrunken luma; below this DIS has no scale to start from
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def luma_of(frames: Tensor) -> Tensor:
-    """RGB frames (B, 3, H, W) -> luma (B, 1, H, W), in the same unit."""
-    # No product of matrices: autocast would round it to half precision.
+    """RGB frames (B, 3, H, W) -> luma (B, 1, H, W), in the same range."""
+    # Not a matrix product: autocast would run it in half precision.
     return (frames * frames.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
 
 
@@ -41,16 +41,17 @@ def shrunken_luma(frames: Tensor) -> np.ndarray:
 def motion_between(
     before: np.ndarray | None, current: np.ndarray, after: np.ndarray | None
 ) -> Tensor:
-    """Where the neighbours show what the current frame shows.
+    """Optical flow from the current frame to its two neighbours.
 
     Args:
-        before: `shrunken_luma` of the frame before, (h, w); None where there is none.
-        current: of the current frame.
-        after: of the frame after, or None.
+        before: `shrunken_luma` of the previous frame, (h, w); None if there is none.
+        current: the same of the current frame.
+        after: the same of the next frame, or None.
 
     Returns:
-        (4, H / 8, W / 8), pixels of the frame: x and y to the frame before, x and y to the one
-        after. Where one is missing, motion is taken to go on evenly; zero where both are.
+        (4, H / 8, W / 8), in pixels of the full frame: x and y to the previous frame, then x and y
+        to the next one. If one neighbour is missing, constant velocity is assumed; if both are,
+        the flow is zero.
     """
     with _ONE_STRIPE, ThreadPoolExecutor(1) as other:
         forth = None if after is None else other.submit(_flow, current, after)
@@ -74,8 +75,8 @@ def _motion(current: np.ndarray, back: np.ndarray | None, forth: np.ndarray | No
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def clip_motion(clip: Tensor) -> Tensor:
-    """`motion_between` of every frame of clips (B, T, 3, H, W): (B * T, 4, H / 8, W / 8), on the
-    device of the clips.
+    """`motion_between` for every frame of clips (B, T, 3, H, W), 0..1, H and W multiples of 8 ->
+    (B * T, 4, H / 8, W / 8), on the device of the clips.
     """
     batch, frames = clip.shape[:2]
     luma = shrunken_luma(clip.detach().flatten(0, 1))
@@ -94,8 +95,9 @@ def clip_motion(clip: Tensor) -> Tensor:
 
 
 class _OneStripe:
-    """OpenCV in one thread: DIS cuts the picture in as many stripes, and results differ by them.
-    The setting is the process's: the first that enters makes it, the last that leaves unmakes it.
+    """Context in which OpenCV uses one thread: DIS splits the image into one stripe per thread, so
+    its result would depend on their number. The setting is global to the process: the first thread
+    that enters changes it, the last one that leaves restores it.
     """
 
     def __init__(self) -> None:
@@ -121,7 +123,7 @@ _ONE_STRIPE = _OneStripe()
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(h, w) uint8 twice -> (h, w, 2) float32, pixels of these."""
+    """Two images (h, w) uint8 -> optical flow (h, w, 2) float32, in pixels of these images."""
     height, width = first.shape
     if min(height, width) < _SMALLEST:
         edges = [(0, max(_SMALLEST - side, 0)) for side in (height, width)]

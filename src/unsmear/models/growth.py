@@ -1,9 +1,9 @@
-"""A trained network as the start of a larger one, which at first restores as the trained one does.
+"""Initialise a network from a smaller trained one, so that at first both give the same output.
 
-Channels, blocks and modules are added; none of the added ones reaches what was there, so that
-nothing changes until they have learned something. Source: function-preserving transformations of
-Net2Net (Chen et al. 2016, arXiv 1511.05641); channels are not copied here but start random, with
-weights of zero on the way to the old ones.
+Channels, blocks and modules are added. They do not affect the trained ones until they have
+learned. Source: function-preserving transformations of Net2Net (Chen et al. 2016, arXiv
+1511.05641). Unlike there, new channels are not copies: they start random, and their weights into
+trained channels are zero.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import PLACES
 
 Parts = Sequence[tuple[int, int, int]]
-"""Which inputs of a convolution are which of a larger one: first of the small one, first of the
-large one, how many."""
+"""Input channels of a convolution that map to those of a larger one, as runs: first channel in the
+small one, first channel in the large one, count.
+"""
 
 
 @torch.no_grad()
 def take_over(network: DeblurNetwork, trained: DeblurNetwork) -> None:
-    """Have a fresh network restore as a trained one.
+    """Copy a trained network into an untrained one of the same or larger shape, in place.
 
     Args:
-        network: what it has more than the trained one keeps its fresh weights, but for those that
-            would reach what the trained one has.
-        trained: the same, or a smaller one.
+        network: untrained; its additional parameters keep their initial values, except that those
+            that would affect trained channels become zero.
+        trained: of the same shape, or smaller.
 
     Raises:
-        ValueError: the one cannot go on from the other, see `NetworkConfig.goes_on_from`.
+        ValueError: the trained network does not fit, see `NetworkConfig.goes_on_from`.
     """
     if not network.config.goes_on_from(trained.config):
         raise ValueError("the trained network is no part of the other, see goes_on_from")
@@ -58,9 +59,9 @@ def take_over(network: DeblurNetwork, trained: DeblurNetwork) -> None:
 
 
 def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfig) -> Parts:
-    """Where the inputs of a trained convolution lie in the larger one of the same name."""
+    """Where the input channels of a trained convolution are in the larger one of the same name."""
     room, *rest, _ = name.split(".")  # "trails", "1", "mix"
-    if room == "local_fusion":  # a block of channels for each frame, earliest first
+    if room == "local_fusion":  # one run of channels per frame, in temporal order
         ours, theirs = large.widths[-1], small.widths[-1]
         earlier = large.neighbours - small.neighbours
         return [
@@ -68,10 +69,10 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
             for number in range(2 * small.neighbours + 1)
         ]
     beside = {"trail_head": "enter", "trails": "mix", "aligned": "enter"}
-    if rest and rest[-1] == beside.get(room):  # first the features, then what is looked at too
+    if rest and rest[-1] == beside.get(room):  # first the features, then the other inputs
         level = int(rest[0]) if len(rest) > 1 else -1
         ours, theirs = large.widths[level], small.widths[level]
-        if room == "trails":  # at each of the places
+        if room == "trails":  # one run per sampling position
             more, less = large.trail_channels, small.trail_channels
             places = range(len(PLACES))
             seen = [(theirs + n * less, ours + n * more, less) for n in places]
@@ -82,6 +83,6 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
 
 
 def _silence(layer: nn.Module) -> None:
-    """Have a convolution give nothing, until it has learned."""
+    """Set the parameters of a layer to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

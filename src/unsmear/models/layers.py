@@ -1,6 +1,5 @@
-"""Plain building blocks: convolutions only, so that every output pixel has a finite and
-computable receptive field. No normalisation over a frame, no global pooling: the attention
-is the one place where distant pixels or other frames may enter.
+"""Building blocks: convolutions only, so that every output pixel has a finite, known receptive
+field. No normalisation over a frame and no global pooling: only the attention may be global.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
-    """3x3 convolution that keeps (stride 1) or halves (stride 2) an even size."""
+    """3x3 convolution that keeps the size (stride 1), or halves an even size (stride 2)."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
 
 
@@ -21,18 +20,19 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = conv3x3(channels, channels)
         self.second = conv3x3(channels, channels)
-        # A quiet branch at the start keeps deep stacks without normalisation stable.
+        # Small initial residuals keep deep stacks stable without normalisation.
         with torch.no_grad():
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place: on a CPU these layers wait for memory as much as for arithmetic.
+        # In place: on a CPU these layers are as much memory-bound as compute-bound.
         out: Tensor = self.second(torch.relu_(self.first(x))).add_(x)
         return out
 
 
 class DenseBlock(nn.Module):
-    """Densely connected module: each convolution sees all before it, then a 1x1 fusion.
+    """Densely connected module: each convolution takes the input and the outputs of all previous
+    ones; a 1x1 convolution fuses them; the input is added.
 
     Args:
         channels: C of input and output, (B, C, H, W) -> (B, C, H, W).
@@ -69,10 +69,9 @@ class Upsample(nn.Module):
 
 
 def receptive_radius(module: nn.Module) -> int:
-    """How many pixels beyond its own an output of convolutions of stride 1 looks, each way.
+    """Radius in pixels of the receptive field of a module of convolutions with stride 1.
 
-    Counts every convolution of the module as if one followed the other, which holds for all
-    blocks of this file.
+    Assumes that all convolutions of the module follow each other, as in all blocks of this file.
     """
     return sum(
         conv.kernel_size[0] // 2 * conv.dilation[0]

@@ -1,4 +1,4 @@
-"""What of the frames beside reaches the current one, apart from their descriptors."""
+"""All that reaches the current frame from its neighbours, except their descriptors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from unsmear.models.trails import MOTION_CHANNELS
 
 
 class Neighbourhood(NamedTuple):
-    """Of B frames.
+    """What B frames get from their neighbours, besides descriptors.
 
     Attributes:
-        local: `Encoded.local` of the 2 * config.neighbours frames around each one, earliest first,
-            the current one left out. Beyond the ends of the video stands the nearest frame that
-            exists.
-        motion: how the picture moves around each frame, (B, 4, H / 8, W / 8), see
-            `unsmear.models.flow.motion_between`; None where the network follows no trails.
-        triplet: each frame between its neighbours, both warped to fit it, (B, 9, H, W), see
-            `unsmear.models.align.aligned_triplet`; None where the network aligns none.
+        local: `Encoded.local` of the 2 * config.neighbours frames around each frame, in temporal
+            order, without the current one. Beyond the ends of the video, the nearest existing
+            frame is repeated.
+        motion: optical flow to the previous and the next frame, (B, 4, H / 8, W / 8), see
+            `unsmear.models.flow.motion_between`; None if the network has no trails.
+        triplet: each frame with its aligned neighbours, (B, 9, H, W), see
+            `unsmear.models.align.aligned_triplet`; None if the network aligns no neighbours.
     """
 
     local: tuple[Tensor, ...] = ()
@@ -37,14 +37,14 @@ class Neighbourhood(NamedTuple):
         local: tuple[Tensor, ...],
         motion: Tensor | None,
     ) -> Neighbourhood:
-        """Of single frames.
+        """Build the neighbourhood of single frames.
 
         Args:
-            config: of the network that takes it.
-            frames: the one before, the current one, the one after, (B, 3, H, W) each; None where
-                there is none. The outer two count only where the network aligns neighbours.
+            config: shape of the network.
+            frames: previous, current and next frame, (B, 3, H, W) each; None if there is none.
+                Used only if the network aligns neighbours.
             local: see the class.
-            motion: likewise.
+            motion: see the class.
         """
         if not config.aligned_levels:
             return cls(local, motion)
@@ -53,7 +53,7 @@ class Neighbourhood(NamedTuple):
 
     @classmethod
     def alone(cls, config: NetworkConfig, frames: Tensor, local: Tensor) -> Neighbourhood:
-        """Of frames (B, 3, H, W) with nothing beside them, and of their `Encoded.local`."""
+        """Build the neighbourhood of isolated frames (B, 3, H, W), from their `Encoded.local`."""
         still = None
         if config.trail_levels:
             still = local.new_zeros(len(local), MOTION_CHANNELS, *local.shape[-2:])
@@ -69,14 +69,14 @@ class Neighbourhood(NamedTuple):
         motion: Tensor | None,
         seen: Tensor | None = None,
     ) -> Neighbourhood:
-        """Of every frame of clips.
+        """Build the neighbourhoods of all frames of clips.
 
         Args:
-            config: of the network that takes it.
-            clip: (B, T, 3, H, W), H and W multiples of what the network takes.
-            local: `Encoded.local` of all, (B * T, C, h, w).
-            motion: `unsmear.models.flow.clip_motion`, or None.
-            seen: what aligned neighbours show, like `clip`; None: the clip itself.
+            config: shape of the network.
+            clip: (B, T, 3, H, W), H and W multiples of `config.size_multiple`.
+            local: `Encoded.local` of all frames, (B * T, C, h, w).
+            motion: `unsmear.models.flow.clip_motion`; None if the network has no trails.
+            seen: frames to take the aligned neighbours from, like `clip`; None: `clip` itself.
         """
         side, frames = config.neighbours, clip.shape[1]
         clips = local.unflatten(0, (-1, frames))  # (B, T, C, h, w)
@@ -92,10 +92,11 @@ class Neighbourhood(NamedTuple):
         return cls(shifted, motion, clip_triplets(clip, motion, seen))
 
     def check(self, config: NetworkConfig) -> None:
-        """Whether it is what a network takes.
+        """Check that this is what a network takes.
 
         Raises:
-            ValueError: the number of neighbours, the motion or the triplet does not fit.
+            ValueError: the number of neighbours differs, or motion or triplet is missing or not
+                taken.
         """
         wanted = 2 * config.neighbours
         if len(self.local) != wanted:

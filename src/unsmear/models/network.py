@@ -1,10 +1,13 @@
 """The deblurring network: encoder, factorised attention, decoder.
 
-The encoder sees one frame and is purely convolutional. A neighbour reaches the current frame
-through its descriptors (the attention) and, where `neighbours` > 0, through its features at
-the lowest resolution (the local path); where the network follows trails, also through how the
-picture moves between it and the next, and where it aligns neighbours, as a picture that is warped
-by that. Nothing else crosses frames, nothing else is global.
+The encoder sees one frame and is purely convolutional. A neighbour reaches the current frame only
+
+- through its descriptors (the attention),
+- through its coarsest features (the local path), if `neighbours` > 0,
+- through the optical flow to it, if the network has trails,
+- through the neighbour itself, warped by that flow, if the network aligns neighbours.
+
+Nothing else crosses frames, and nothing but the attention is global.
 """
 
 from __future__ import annotations
@@ -33,11 +36,11 @@ from unsmear.models.trails import TRAIL_CHANNELS, AlongTrail, TrailHead, enlarge
 
 
 class Encoded(NamedTuple):
-    """What the encoder makes of a batch of frames.
+    """A batch of frames and its features.
 
     Attributes:
         frame: the frames themselves, (B, 3, H, W).
-        features: one tensor a level, finest first, (B, widths[l], H_l, W_l).
+        features: one tensor per level, finest first, (B, widths[l], H_l, W_l).
     """
 
     frame: Tensor
@@ -45,7 +48,7 @@ class Encoded(NamedTuple):
 
     @property
     def local(self) -> Tensor:
-        """The coarsest features: what the local path passes to neighbouring frames."""
+        """The coarsest features, which the local path passes to neighbouring frames."""
         return self.features[-1]
 
 
@@ -60,7 +63,7 @@ TemporalSums = tuple[TemporalSum, ...]
 
 
 def join_frames(parts: Sequence[Descriptors]) -> Descriptors:
-    """Descriptors of consecutive frames (or runs of frames) -> descriptors of all, along T."""
+    """Concatenate descriptors of consecutive frames (or runs of frames) along T."""
     return tuple(
         Descriptor(
             torch.cat([part.squeezed for part in level], dim=1),
@@ -71,7 +74,7 @@ def join_frames(parts: Sequence[Descriptors]) -> Descriptors:
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until H and W are multiples: (..., C, H, W)."""
+    """Pad frames (..., C, H, W) to multiples of H and W by repeating the last row and column."""
     height, width = frames.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if bottom == 0 and right == 0:
@@ -85,7 +88,7 @@ class DeblurNetwork(nn.Module):
     """Restores each frame from itself and the descriptors of its window.
 
     Frames are RGB, float, 0..1, display-referred (as decoded, not linear light).
-    Without training the network returns its input: its head starts at zero.
+    An untrained network returns its input, because its head starts at zero.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -154,8 +157,8 @@ class DeblurNetwork(nn.Module):
         return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """One level of the encoder: frames (B, 3, H, W) or the features of the level before
-        -> features of this level (B, widths[level], H_l, W_l). Looks no further than
+        """One level of the encoder: frames (B, 3, H, W), or features of the next finer level ->
+        features of this level (B, widths[level], H_l, W_l). The radius of its receptive field is
         `encode_reach(level)`.
         """
         if level == 0:
@@ -168,19 +171,19 @@ class DeblurNetwork(nn.Module):
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
     ) -> Tensor:
-        """One level of the decoder. Looks no further than `decode_reach(level)`.
+        """One level of the decoder. The radius of its receptive field is `decode_reach(level)`.
 
         Args:
-            level: which one; they run from the coarsest to 0.
-            features: of the current frame at this level.
-            below: what the coarser level gave, one tensor; at the coarsest level the
-                `Encoded.local` of the neighbours and, where the network follows trails, the
-                motion, see `restore`. At levels that align neighbours, last the triplet.
-            context: G_st of this level, (B, K, C), where it has an attention, else None.
+            level: levels run from the coarsest to 0.
+            features: encoder features of the current frame at this level.
+            below: the output of the coarser level, one tensor; at the coarsest level the
+                `Encoded.local` of the neighbours and, if the network has trails, the motion. At
+                levels that align neighbours, the triplet comes last. See `Neighbourhood`.
+            context: G_st of this level, (B, K, C); None if it has no attention.
 
         Returns:
-            (B, widths[level], H_l, W_l); where a finer level follows trails, they are two more
-            channels, see `NetworkConfig.hands_on_trails`.
+            (B, widths[level], H_l, W_l), with two more channels, the `doubled` trails, if a finer
+            level needs them, see `NetworkConfig.hands_on_trails`.
         """
         trails: Tensor | None = None
         if level < len(self.ups):
@@ -210,18 +213,18 @@ class DeblurNetwork(nn.Module):
         return decoded
 
     def predict(self, x: Tensor) -> Tensor:
-        """Decoder output of level 0 -> what to add to the frame, (B, 3, H, W)."""
+        """Decoder output of level 0 -> residual to add to the frame, (B, 3, H, W)."""
         return functional.pixel_shuffle(self.head(x), self.config.stem)
 
     def encode_reach(self, level: int) -> int:
-        """How far beyond its own pixels `encode_level` looks, in pixels of the frame."""
+        """Radius of the receptive field of `encode_level`, in pixels of the frame."""
         stride = self.stride(level)
-        first = self.stride(max(level - 1, 0))  # of the stem, or of the features that come in
+        first = self.stride(max(level - 1, 0))  # one pixel of what the stem or `downs` takes
         return first + stride * receptive_radius(self.encoder[level])
 
     def decode_reach(self, level: int) -> int:
-        """How far beyond its own pixels `decode_level` (at level 0 with `predict`) looks, in
-        pixels of the frame.
+        """Radius of the receptive field of `decode_level` (at level 0 with `predict`), in pixels
+        of the frame.
         """
         last = level == len(self.config.widths) - 1
         stride = self.stride(level)
@@ -234,15 +237,15 @@ class DeblurNetwork(nn.Module):
         if level in self.config.aligned_levels:
             radius += receptive_radius(self.aligned[str(level)])
         if not last and self.config.hands_on_trails(level + 1):
-            radius += 2  # a pixel of the coarser trails
+            radius += 2  # one pixel of the coarser trails, for their upsampling
         return stride * radius
 
     def stride(self, level: int) -> int:
-        """Pixels of the frame for one pixel of a level's features, each way."""
+        """Pixels of the frame for one pixel of a level's features, along each axis."""
         return int(self.config.stem * 2**level)
 
     def encode(self, frames: Tensor) -> Encoded:
-        """Frames (B, 3, H, W) -> features of every level, each frame on its own.
+        """Frames (B, 3, H, W) -> features of every level, each frame independently.
 
         Raises:
             ValueError: H or W is not a multiple of `config.size_multiple`.
@@ -260,7 +263,7 @@ class DeblurNetwork(nn.Module):
         return Encoded(frames, tuple(features[1:]))
 
     def squeeze(self, encoded: Encoded) -> Descriptors:
-        """What each of B frames contributes to others: descriptors of (B, 1, ...) a level."""
+        """Eq. 1-2: descriptors of B frames, (B, 1, ...) for each attention level."""
         return tuple(
             self.attention(level).describe(encoded.features[level].unsqueeze(1))
             for level in self.config.attention_levels
@@ -274,7 +277,7 @@ class DeblurNetwork(nn.Module):
         )
 
     def sum(self, frames: Descriptors) -> TemporalSums:
-        """The part that frames (B, T, ...) have in eq. 3-4; sums merge, see `TemporalSum`."""
+        """Partial sums of eq. 3-4 over frames (B, T, ...); they merge, see `TemporalSum`."""
         return tuple(
             self.attention(level).sum(descriptor)
             for level, descriptor in zip(self.config.attention_levels, frames, strict=True)
@@ -286,7 +289,7 @@ class DeblurNetwork(nn.Module):
         Args:
             current: `encode` of the frames to restore.
             contexts: `mix` of the windows of these frames.
-            around: what else of the frames beside them.
+            around: what else they get from their neighbours.
 
         Returns:
             (B, 3, H, W), not clamped.
@@ -302,7 +305,7 @@ class DeblurNetwork(nn.Module):
         """`restore`, and the trails, for training: `doubled`, in pixels, (B, 2, H / 8, W / 8).
 
         Raises:
-            ValueError: `around` does not fit the network, or this one follows no trails.
+            ValueError: `around` does not fit the network, or the network has no trails.
         """
         if self.trail_head is None:
             raise ValueError("this network follows no trails, see NetworkConfig.trail_levels")
@@ -312,7 +315,7 @@ class DeblurNetwork(nn.Module):
     def _restore(
         self, current: Encoded, contexts: Contexts, around: Neighbourhood
     ) -> tuple[Tensor, Tensor]:
-        """Restored frames, and what the coarsest level gave."""
+        """Restored frames, and the output of the coarsest level of the decoder."""
         around.check(self.config)
         decoded: list[Tensor] = []  # coarsest first
         for level in reversed(range(len(self.config.widths))):
@@ -324,18 +327,24 @@ class DeblurNetwork(nn.Module):
     def below(
         self, level: int, coarser: Tensor | None, around: Neighbourhood
     ) -> tuple[Tensor, ...]:
-        """What `decode_level` takes as `below`, `coarser` being what the level before gave."""
+        """`below` for `decode_level`.
+
+        Args:
+            level: that will be decoded.
+            coarser: output of the coarser level; None at the coarsest.
+            around: neighbourhood of the frames.
+        """
         if coarser is not None:
             found: tuple[Tensor, ...] = (coarser,)
         else:
             found = around.local if around.motion is None else (*around.local, around.motion)
         if level in self.config.aligned_levels:
-            assert around.triplet is not None  # checked
+            assert around.triplet is not None  # see Neighbourhood.check
             found = (*found, around.triplet)
         return found
 
     def context_of(self, level: int, contexts: Contexts) -> Tensor | None:
-        """The context of a level, None where it has no attention."""
+        """The context of a level; None if it has no attention."""
         levels = self.config.attention_levels
         return contexts[levels.index(level)] if level in levels else None
 
@@ -362,30 +371,31 @@ class DeblurNetwork(nn.Module):
         seen: Tensor | None = None,
         with_trails: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Restore every frame of a clip, the whole clip being each one's window.
+        """Restore every frame of clips. The window of each frame is its whole clip.
 
         Args:
             clip: (B, T, 3, H, W), any H and W.
-            motion: `unsmear.models.flow.clip_motion` of the clip, where it was measured before;
-                None: a network that follows trails measures it now.
-            seen: what aligned neighbours show, like `clip`, where they were restored before.
-            with_trails: also return them, for training.
+            motion: `unsmear.models.flow.clip_motion` of the padded clip, if it is known; None: a
+                network with trails computes it.
+            seen: frames to take the aligned neighbours from, like `clip`, such as restored ones;
+                None: `clip` itself.
+            with_trails: also return the trails, for training.
 
         Returns:
             (B, T, 3, H, W), not clamped; with trails also these, `doubled`, in pixels, (B, T, 2,
-            h, w), one for each 8x8 pixels begun.
+            h, w), one for each 8x8 pixels of the padded clip.
 
         Raises:
-            ValueError: trails are asked of a network that follows none.
+            ValueError: the network has no trails, but `motion` or `with_trails` is given.
         """
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.size_multiple)
         if seen is not None:
             seen = pad_to_multiple(seen, self.config.size_multiple)
         if motion is None and self.config.trail_levels:
-            motion = clip_motion(padded)  # first of all: a compiler has to leave its graph for it
+            motion = clip_motion(padded)  # first, because it breaks the graph of torch.compile
         encoded = self.encode(padded.flatten(0, 1))  # B*T frames
-        window = tuple(  # (B*T, 1, ...) -> (B, T, ...) -> every frame gets its clip's window
+        window = tuple(  # (B*T, 1, ...) -> (B, T, ...) -> (B*T, T, ...)
             Descriptor(
                 *(
                     part.unflatten(0, (batch, frames)).squeeze(2).repeat_interleave(frames, dim=0)

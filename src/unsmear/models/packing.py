@@ -1,8 +1,8 @@
-"""Weights in eight bits on disk: about half the size of float16, for files that are released.
+"""8-bit weights on disk: about half the size of float16, for released files.
 
-Arithmetic stays in float32. Each output channel of a convolution or projection has a scale of its
-own, so that rounding is off by at most a 254th of the channel's largest weight. The blocks of the
-finest level keep float16: they hold few of the weights, and nearly all of what rounding costs.
+Computation stays in float32. Each output channel of a convolution or projection has its own scale,
+so the rounding error is at most 1/254 of the channel's largest weight. The blocks of the finest
+level stay in float16: they hold few of the weights, but rounding them causes most of the loss.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-SCALE = ".scale"  # what the key of a tensor's scales ends in
+SCALE = ".scale"  # suffix of the key of a tensor's scales
 _MOST = 127  # symmetric: 0 stays 0, and -128 is not used
-# In `core` 11 % of the weights; eight bits there cost up to 0.01 dB, in any other group 0.003.
+# In `core` 11 % of the weights; 8 bits cost up to 0.01 dB there, 0.003 dB in any other group.
 _FINEST = ("encoder.0.", "decoder.0.")
 
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round weights to eight bits.
+    """Quantise weights to 8 bits.
 
     Args:
         state: a `state_dict`, floating point.
 
     Returns:
-        Of each tensor of two or more dimensions its values, int8, and under its key and `SCALE`
-        the scale of each output channel (its first dimension), float32; of others and of those of
-        the finest level's blocks, float16.
+        For each tensor of two or more dimensions: its values in int8, and under its key plus
+        `SCALE` the scale of each output channel (first dimension) in float32. Other tensors, and
+        those of the finest level's blocks, in float16.
     """
     packed: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -42,13 +42,18 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def packed_shapes(shapes: Mapping[str, list[int]], packed: frozenset[str]) -> dict[str, list[int]]:
-    """What a file holds, `packed` being the keys of its tensors that have eight bits."""
+    """Shapes of all tensors in a file, scales included.
+
+    Args:
+        shapes: shapes of the network's tensors, by key.
+        packed: keys of those that are stored in 8 bits.
+    """
     scales = {key + SCALE: shape[:1] for key, shape in shapes.items() if key in packed}
     return {**shapes, **scales}
 
 
 def unpack(tensors: Mapping[str, Tensor], keys: list[str]) -> dict[str, Tensor]:
-    """The tensors of `keys`, float32, with their scales where they have some."""
+    """The tensors of `keys` in float32, multiplied by their scales if they have any."""
     return {
         key: tensors[key].float() * _aligned(tensors[key + SCALE], tensors[key])
         if key + SCALE in tensors
@@ -58,5 +63,5 @@ def unpack(tensors: Mapping[str, Tensor], keys: list[str]) -> dict[str, Tensor]:
 
 
 def _aligned(scale: Tensor, value: Tensor) -> Tensor:
-    """(N) -> (N, 1, ...), to go with (N, ...)."""
+    """Scales (N) -> (N, 1, ...), to broadcast over a value (N, ...)."""
     return scale.float().reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))

@@ -1,10 +1,10 @@
-"""A trained network as the start of a smaller one: what matters most is kept.
+"""Structured pruning: initialise a network from the most important part of a larger trained one.
 
-Channels that are added to one another are kept or dropped together: the features of a level are one
-group, and so are the channels between two convolutions of a module. Of the blocks of a level the
-last ones are kept: in the first `pro` those before did next to nothing at coarse levels. Source:
-first-order Taylor importance (Molchanov et al. 2019, arXiv 1906.10771), summed over all weights
-that write or read a channel.
+Channels that are summed by residual connections are kept or dropped together: the features of a
+level form one group, and so do the channels between two convolutions of a module. Of the blocks of
+a level, the last ones are kept: in the first `pro`, the earlier ones did almost nothing at coarse
+levels. Source: first-order Taylor importance (Molchanov et al. 2019, arXiv 1906.10771), summed
+over all weights that write or read a channel.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from unsmear.models.trails import PLACES
 
 
 class Run(NamedTuple):
-    """Outputs or inputs of a convolution that lie one after the other.
+    """A run of consecutive output or input channels of a convolution.
 
     Attributes:
-        group: whose channels they are; None: nobody's, and all are kept.
-        repeats: how many there are for each channel of the group, next to each other.
+        group: group that they belong to; None: none, all are kept.
+        repeats: consecutive channels for each channel of the group.
     """
 
     group: str | None
@@ -34,14 +34,17 @@ class Run(NamedTuple):
 
 
 Ends = dict[str, tuple[Run, tuple[Run, ...]]]
-"""Outputs and inputs of convolutions, by their names."""
+"""Output run and input runs of convolutions, by name."""
 
 
 class Importance:
-    """How much each weight of a network matters: sums over batches of (weight * gradient)**2.
+    """Importance of each weight of a network: sum over batches of (weight * gradient)**2.
 
     Args:
-        network: trained, with gradients.
+        network: trained; its parameters must require gradients.
+
+    Attributes:
+        of_weights: importance so far, by name of the parameter.
     """
 
     def __init__(self, network: DeblurNetwork) -> None:
@@ -52,7 +55,7 @@ class Importance:
 
     @torch.no_grad()
     def add(self) -> None:
-        """Count the gradients that lie at the parameters."""
+        """Accumulate the current gradients of the parameters."""
         for name, value in self._network.named_parameters():
             if value.grad is not None:
                 self.of_weights[name] += (value * value.grad).square()
@@ -62,15 +65,15 @@ class Importance:
 def take_part(
     network: DeblurNetwork, trained: DeblurNetwork, importance: Mapping[str, Tensor]
 ) -> None:
-    """Start a network from the part of a trained one that matters most.
+    """Copy the most important part of a trained network into a smaller one, in place.
 
     Args:
         network: the smaller one.
         trained: the larger one.
-        importance: of its weights, by their names.
+        importance: of the weights of `trained`, by name, see `Importance`.
 
     Raises:
-        ValueError: the one is no part of the other, see `NetworkConfig.is_part_of`.
+        ValueError: the shapes do not fit, see `NetworkConfig.is_part_of`.
     """
     if not network.config.is_part_of(trained.config):
         raise ValueError("the network is no part of the trained one, see is_part_of")
@@ -96,7 +99,7 @@ def take_part(
 
 
 def _source(name: str, small: NetworkConfig, large: NetworkConfig) -> str:
-    """The trained parameter that one starts from."""
+    """Name of the trained parameter from which a parameter is copied."""
     room, *rest = name.split(".")
     if room not in ("encoder", "decoder"):
         return name
@@ -106,14 +109,14 @@ def _source(name: str, small: NetworkConfig, large: NetworkConfig) -> str:
 
 
 def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
-    """What lies along the axes of a parameter that channels are kept of: outputs, then inputs."""
+    """Runs of channels along the output axis and, for weights, the input axis of a parameter."""
     room, *rest, kind = name.split(".")
     levels = [Run(f"level {number}") for number in range(len(config.widths))]
     number = int(rest[0]) if rest and rest[0].isdigit() else 0
     own, coarser = levels[number], levels[min(number + 1, len(levels) - 1)]
     between = Run(".".join((room, *rest[:-1])))
     nobody = Run(None)
-    # Where a module has more convolutions than one, by the name of the convolution.
+    # Modules of several convolutions, by name of the convolution.
     block: Ends = {"first": (between, (own,)), "second": (own, (between,))}
     hidden, sampled = Run(f"{room} {number}"), Run(f"{room} {number} sampled")
     tables: dict[str, Ends] = {
@@ -135,7 +138,7 @@ def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
     alone: Ends = {
         "stem": (levels[0], (nobody,)),
         "downs": (coarser, (own,)),
-        "ups": (own._replace(repeats=4), (coarser,)),  # a pixel shuffle makes squares of them
+        "ups": (own._replace(repeats=4), (coarser,)),  # pixel shuffle: four for one channel
         "attentions": (nobody, (own,)),
         "merges": (own, (own,)),
         "local_fusion": (levels[-1], (levels[-1],) * (2 * config.neighbours + 1)),
@@ -153,7 +156,7 @@ def _scores(
     layouts: Mapping[str, tuple[tuple[Run, ...], ...]],
     sizes: Mapping[str, int],
 ) -> dict[str, Tensor]:
-    """How much each channel of each group matters: all weights that write or read it."""
+    """Importance of each channel of each group: summed over all weights that write or read it."""
     scores = {group: torch.zeros(size) for group, size in sizes.items()}
     for name, value in importance.items():
         for axis, runs in enumerate(layouts[name]):
@@ -168,7 +171,7 @@ def _scores(
 def _sizes(
     parameters: Mapping[str, Tensor], layouts: Mapping[str, tuple[tuple[Run, ...], ...]]
 ) -> dict[str, int]:
-    """Channels of each group: as many as are written."""
+    """Number of channels of each group, from the outputs of its convolutions."""
     outputs = ((layouts[name][0][0], len(value)) for name, value in parameters.items())
     return {run.group: count // run.repeats for run, count in outputs if run.group is not None}
 
@@ -176,9 +179,9 @@ def _sizes(
 def _spans(
     runs: tuple[Run, ...], size: int, sizes: Mapping[str, int]
 ) -> Iterator[tuple[Run, int, int]]:
-    """Each run along an axis of a size, where it begins, how long it is."""
+    """Each run along an axis of length `size`, with its start and length."""
     lengths = [0 if run.group is None else sizes[run.group] * run.repeats for run in runs]
-    rest = size - sum(lengths)  # of nobody, one run at most
+    rest = size - sum(lengths)  # in no group: at most one run
     lengths = [
         rest if run.group is None else length for run, length in zip(runs, lengths, strict=True)
     ]
@@ -187,7 +190,7 @@ def _spans(
 
 
 def _places(run: Run, length: int, kept: Mapping[str, Tensor]) -> Tensor:
-    """Which of a run stay, from its beginning."""
+    """Indices of the channels that are kept, relative to the start of the run."""
     if run.group is None:
         return torch.arange(length)
     return (kept[run.group][:, None] * run.repeats + torch.arange(run.repeats)).flatten()

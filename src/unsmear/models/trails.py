@@ -1,9 +1,8 @@
-"""Trails: how far and whither the picture of each pixel moved while the shutter was open, and
-features sampled along them.
+"""Trails: the length and direction of each pixel's motion blur, and features sampled along them.
 
-Seen along its trail, blur of every direction and length looks alike: one filter serves all. A
-trail has no sign, as blur by v and by -v is the same, so what is estimated is v * v / |v|, with v
-taken for a complex number: twice the angle, the same length, and without a jump anywhere.
+Sampled along its trail, blur of any direction and length looks alike, so one filter serves all. A
+trail has no sign, because blur by v and by -v is the same. So the network estimates v * v / |v|,
+with v as a complex number: twice the angle, the same length, and continuous everywhere.
 """
 
 from __future__ import annotations
@@ -16,34 +15,39 @@ from unsmear.models.layers import ResidualBlock, conv3x3
 from unsmear.models.sampling import by_pixel, sum_at
 
 CELL = 8
-"""Pixels of the frame that share a trail, each way."""
+"""Side of the square of pixels that share a trail."""
 
 LONGEST = 40.0
-"""Trails are cut off at so many pixels along x and along y: what lies further is not looked at."""
+"""Trails are clamped to this many pixels along x and along y; samples lie up to 1.5 times as far,
+see `PLACES`.
+"""
 
 MOTION_CHANNELS = 4
 TRAIL_CHANNELS = 2
-# Shares of the trail's length, each way: a box blur is undone by what lies at its ends (1/2) and
-# at odd multiples of them; in between lies what says how much of that to trust.
+# Sampling positions, as fractions of the trail's length, on both sides. A box blur is inverted by
+# the values at its ends (1/2) and at odd multiples of them; those in between tell how far to trust
+# these.
 PLACES = (0.25, 0.5, 0.75, 1.0, 1.5)
-_PRIOR = 0.6  # of the motion between frames happens while the shutter is open: training draws that
+_PRIOR = 0.6  # typical share of the motion between frames that falls within the exposure
 _HIDDEN = 64
 
 
 def doubled(vectors: Tensor) -> Tensor:
-    """Vectors v -> v * v / |v|: (B, 2, h, w), x and y, any unit. Smooth at zero."""
+    """Vectors v, (B, 2, h, w), x and y, any unit -> v * v / |v|, smoothed at zero."""
     x, y = vectors[:, 0], vectors[:, 1]
     length = (x * x + y * y + 1e-4).sqrt()
     return torch.stack(((x * x - y * y) / length, 2 * x * y / length), dim=1)
 
 
 def halved(doubled_vectors: Tensor) -> Tensor:
-    """One of the two vectors that `doubled` takes there: (B, 2, h, w). Where it changes from one
-    to the other it does so exactly, or roundings would be seen in what is sampled both ways.
+    """Inverse of `doubled` up to the sign: one of the two vectors, (B, 2, h, w).
+
+    Where the result switches from one vector to its negative, the two are exact opposites.
+    Otherwise rounding would show in features that are sampled on both sides.
     """
     length = (doubled_vectors.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
     cosine, sine = (doubled_vectors / length).split(1, dim=1)
-    # Half-angle formulas, starting from the larger component: never a root of nearly nothing.
+    # Half-angle formulas. The larger component comes first: a root near zero is inaccurate.
     larger = ((1 + cosine.abs()) / 2).sqrt()
     smaller = sine / (2 * larger)
     along_x = torch.cat((larger, smaller), dim=1)
@@ -51,15 +55,15 @@ def halved(doubled_vectors: Tensor) -> Tensor:
 
 
 class TrailHead(nn.Module):
-    """Estimates trails from what the decoder knows of a frame and how its neighbours moved.
+    """Estimates trails from the decoder's coarsest features and the motion to the neighbours.
 
     Args:
-        channels: of the features.
+        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # Both motions and their mean without a sign, and both as they are.
+        # Both motions and their mean, doubled (without a sign), and both motions as they are.
         self.enter = conv3x3(channels + 5 * 2, _HIDDEN)
         self.blocks = nn.Sequential(*(ResidualBlock(_HIDDEN) for _ in range(3)))
         self.leave = conv3x3(_HIDDEN, TRAIL_CHANNELS)
@@ -67,8 +71,8 @@ class TrailHead(nn.Module):
             self.leave.weight.mul_(0.1)
 
     def forward(self, features: Tensor, motion: Tensor) -> Tensor:
-        """Features (B, C, h, w) and `motion_between` (B, 4, h, w), pixels -> `doubled` trails,
-        (B, 2, h, w), pixels.
+        """Features (B, C, h, w) and `motion_between` (B, 4, h, w), in pixels -> `doubled` trails,
+        (B, 2, h, w), in pixels.
         """
         back, forth = motion[:, :2], motion[:, 2:]
         mean = doubled((forth - back) / 2)
@@ -79,13 +83,14 @@ class TrailHead(nn.Module):
 
 
 class AlongTrail(nn.Module):
-    """Adds what lies along the trails: the same places both ways, summed, as trails have no sign.
+    """Adds features sampled along the trails. Samples on both sides are summed, because a trail
+    has no sign.
 
     Starts as the identity.
 
     Args:
-        channels: of the features.
-        sampled: channels that are looked at along the trails.
+        channels: channels of the features.
+        sampled: channels of the samples.
     """
 
     def __init__(self, channels: int, sampled: int) -> None:
@@ -99,19 +104,26 @@ class AlongTrail(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, features: Tensor, trails: Tensor, stride: int) -> Tensor:
-        """Features (B, C, H, W), `doubled` trails of the same size in pixels of the frame, and how
-        many of these one of the features spans -> (B, C, H, W).
+        """Sample and fuse.
+
+        Args:
+            features: (B, C, H, W).
+            trails: `doubled`, (B, 2, H, W), in pixels of the frame.
+            stride: pixels of the frame for one pixel of the features.
+
+        Returns:
+            (B, C, H, W).
         """
         trail = halved(trails.float()).clamp(-LONGEST, LONGEST) / stride
         sampled = self.enter(features)
-        # `mix` of all that is sampled, part by part: joined before, the parts would first be copied
-        # from planes, which is how they come, and that takes as long as all the rest.
+        # Apply `mix` part by part. Concatenating the parts first would copy them from planes, which
+        # takes as long as everything else here.
         own, *along = self.mix.weight.flatten(1).split(self._split, dim=1)
         assert self.mix.bias is not None
         mixed = torch.baddbmm(self.mix.bias, by_pixel(features), _of_each(own, features))
         for place, weight in zip(PLACES, along, strict=True):
             part = sum_at(sampled, (trail * place, trail * -place))
-            part = part.to(mixed.dtype)  # autocast leaves what works in place alone
+            part = part.to(mixed.dtype)  # autocast does not cast for in-place operations
             mixed.baddbmm_(part, _of_each(weight.to(mixed.dtype), part))
         mixed = torch.relu_(mixed).transpose(1, 2).unflatten(2, features.shape[-2:])
         out: Tensor = self.leave(mixed) + features
@@ -119,16 +131,16 @@ class AlongTrail(nn.Module):
 
     @staticmethod
     def reach(stride: int) -> int:
-        """How far beyond its own pixels it looks, in pixels of the features."""
+        """Radius of the receptive field, in pixels of the features."""
         furthest = PLACES[-1] * LONGEST / stride
-        return int(furthest) + 2 + 1  # between two pixels; a 3x3 convolution
+        return int(furthest) + 2 + 1  # 2: rounding up and interpolation; 1: a 3x3 convolution
 
 
 def _of_each(weight: Tensor, batch: Tensor) -> Tensor:
-    """Weight of a 1x1 convolution (O, I) -> (B, I, O) for a batch of B."""
+    """Weight of a 1x1 convolution (O, I) -> (B, I, O), transposed and repeated for the batch."""
     return weight.t().expand(len(batch), -1, -1)
 
 
 def enlarged(trails: Tensor) -> Tensor:
-    """Trails at twice the resolution: (B, 2, h, w) -> (B, 2, 2h, 2w), in the same unit."""
+    """Trails upsampled bilinearly: (B, 2, h, w) -> (B, 2, 2h, 2w), in the same unit."""
     return functional.interpolate(trails, scale_factor=2, mode="bilinear", align_corners=False)

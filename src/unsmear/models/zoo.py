@@ -1,4 +1,4 @@
-"""The networks there are: one visible table. A new network is one row and one test."""
+"""The zoo: a table of all networks. A new network is one row and one test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unsmear.models.checkpoint import Provenance, load_weights, read_provenance
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 
-_WINDOW = 5  # of networks that are in no row
+_WINDOW = 5  # of networks that are not in the table
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 
@@ -22,9 +22,9 @@ class Entry:
 
     Attributes:
         name: as users type it.
-        summary: for whom, in one line.
+        summary: what it is and what it is for, in one line.
         config: shape of the network.
-        window: frames that contribute to each one, unless the user says otherwise.
+        window: default window: how many frames contribute to each one.
     """
 
     name: str
@@ -34,14 +34,14 @@ class Entry:
 
     @property
     def weights(self) -> Path:
-        """Where the released weights lie; the file may not exist yet."""
+        """Path of the released weights; the file may not exist."""
         return WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
 
-# How the picture moves between frames says whither it is blurred, and along the blur lies what
-# undoes it; what one frame has lost to the shaking hand its neighbours may have kept. Both are
-# looked at in half of the size, where detail is made: so most blocks are there, and of the coarser
-# ones those that the first `pro` (2, 3, 4 and 5, 4, 4) had made use of.
+# The motion between frames tells the direction of the blur, and the features along it help to
+# invert it (trails). Neighbours may have kept detail that a frame has lost (alignment). Both work
+# at 1/2, where detail is restored, so most blocks are there; of the coarser blocks, those remain
+# that the first `pro` (encoder 2, 3, 4; decoder 5, 4, 4) had used.
 _PRO = NetworkConfig(
     widths=(64, 96, 128),
     encoder_blocks=(3, 1, 1),
@@ -51,7 +51,7 @@ _PRO = NetworkConfig(
     trail_levels=(0, 1),
     aligned_levels=(0, 1),
 )
-# The part of that first `pro` that mattered most, see `unsmear.models.pruning`.
+# The most important part of the first `pro`, see `unsmear.models.pruning`.
 _PLUS = replace(
     _PRO,
     widths=(48, 64, 96),
@@ -62,7 +62,7 @@ _PLUS = replace(
     aligned_levels=(0,),
     aligned_channels=32,
 )
-# And of that in turn: nearly as much gain by two fifths of its arithmetic.
+# The most important part of `plus`: nearly the same gain with two fifths of the arithmetic.
 _CORE = replace(_PLUS, widths=(32, 48, 64), decoder_blocks=(4, 2, 1), aligned_channels=16)
 _PLAIN = NetworkConfig(
     widths=(24, 48, 96),
@@ -116,8 +116,8 @@ ZOO = _by_name(
         window=7,
     ),
 )
-# What `pro` grew from, one from the other, for `scripts/retrain.py` and for comparisons from
-# scratch. Without weights of their own: the rows above do more in the same time.
+# Networks from which `pro` was grown, one after the other, for `scripts/retrain.py` and for
+# comparisons from scratch. They have no released weights: the rows above are better at equal time.
 ANCESTORS = _by_name(
     Entry(
         name="plain",
@@ -141,7 +141,7 @@ ANCESTORS = _by_name(
 
 
 def find_entry(name: str) -> Entry:
-    """The row of a name; an ancestor's too.
+    """The row with a given name, in `ZOO` or `ANCESTORS`.
 
     Raises:
         ModelError: there is none.
@@ -160,11 +160,11 @@ class LoadedModel:
     """A network ready to restore, on the CPU, in evaluation mode.
 
     Attributes:
-        name: row of the zoo, or file name.
+        name: row of the zoo, or file name without its suffix.
         network: with its weights.
-        window: frames that contribute to each one, unless the user says otherwise.
-        provenance: how the weights came to be.
-        weights: the file they were read from.
+        window: default window: how many frames contribute to each one.
+        provenance: how the weights were trained.
+        weights: the file they were read from; None if they are random.
     """
 
     name: str
@@ -175,11 +175,13 @@ class LoadedModel:
 
 
 def load_model(name: str) -> LoadedModel:
-    """Load a row of the zoo by name, or a weights file by path, which has the window of the row
-    that it is of.
+    """Load a model of the zoo by name, or a weights file by path (a name in .safetensors).
+
+    A weights file gets the window of the row that it belongs to, if it has the shape of that row.
 
     Raises:
-        ModelError: unknown name, no weights released yet, or a file that does not fit.
+        ModelError: the name is unknown, the model has no released weights, or the file cannot be
+            loaded.
     """
     if name.endswith(".safetensors"):
         path = Path(name)
@@ -199,12 +201,16 @@ def load_model(name: str) -> LoadedModel:
 
 
 def released_provenance(entry: Entry) -> Provenance | None:
-    """How the released weights of a row came to be, None if there are none."""
+    """Provenance of the released weights of a row; None if there are none.
+
+    Raises:
+        ModelError: see `read_provenance`.
+    """
     return read_provenance(entry.weights) if entry.weights.is_file() else None
 
 
 def random_model(name: str, seed: int = 0) -> LoadedModel:
-    """A row of the zoo with random weights, for measuring time and memory.
+    """A model of the zoo with random weights, for measuring time and memory.
 
     Raises:
         ModelError: there is no such row.

@@ -1,5 +1,5 @@
-"""Techniques that fuse a window of frames, behind one interface and in one backbone, for the
-comparison that arXiv 2201.00169 claims to win.
+"""Techniques that fuse a window of frames, with one interface and in one backbone, to compare them
+with the attention of arXiv 2201.00169.
 """
 
 from unsmear.models.fusion.base import Fusion

@@ -1,4 +1,4 @@
-"""Fusion by alignment: neighbours are brought to where the current frame needs them."""
+"""Fusion by alignment: neighbours are aligned to the current frame, then mixed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional
 from unsmear.models.fusion.base import Fusion, pair_with_current, quiet
 from unsmear.models.layers import conv3x3
 
-TAPS = 9  # of a 3x3 kernel, rows first
+TAPS = 9  # of a 3x3 kernel, row by row
 
 
 def _sample(x: Tensor, columns: Tensor, rows: Tensor, *, beyond: str) -> Tensor:
     """Bilinear samples of x (B, C, H, W) at positions in pixels, (B, h, w) each -> (B, C, h, w).
-    `beyond` the border: `border` repeats it, `zeros` is black.
+    Beyond the border: `border` repeats edge pixels, `zeros` pads with zeros.
     """
     height, width = x.shape[-2:]
     grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
@@ -29,7 +29,7 @@ def _pixel_grid(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Fetch each pixel from where the flow points; the border is repeated.
+    """Backward warping by optical flow; edge pixels are repeated.
 
     Args:
         x: (B, C, H, W).
@@ -45,14 +45,14 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
 def deformable_convolution(
     x: Tensor, offsets: Tensor, modulation: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
-    """3x3 convolution whose taps each look aside by an offset of their own and count as much
-    as their modulation says (Zhu et al. 2019, "Deformable ConvNets v2"). Zeros lie beyond the
-    border. With zero offsets and modulation 1 it is the plain convolution.
+    """Modulated deformable 3x3 convolution: each tap has an offset and a weight at each pixel (Zhu
+    et al. 2019, "Deformable ConvNets v2"). Zero padding. With zero offsets and modulation 1 it is
+    the plain convolution.
 
     Args:
         x: (B, C, H, W).
-        offsets: displacement to the right and down in pixels, (B, G, 9, 2, H, W), where G groups
-            share the channels evenly.
+        offsets: displacement to the right and down in pixels, (B, G, 9, 2, H, W), for G groups of
+            C / G channels.
         modulation: (B, G, 9, H, W).
         weight: (O, C, 3, 3).
         bias: (O,).
@@ -77,11 +77,11 @@ def deformable_convolution(
 
 
 def adaptive_filter(x: Tensor, filters: Tensor) -> Tensor:
-    """Filter every pixel of every channel with a 3x3 kernel of its own; the border is repeated.
+    """Filter every pixel of every channel with its own 3x3 kernel; edge pixels are repeated.
 
     Args:
         x: (B, C, H, W).
-        filters: (B, C, 9, H, W), taps by rows.
+        filters: (B, C, 9, H, W), taps row by row.
 
     Returns:
         (B, C, H, W).
@@ -97,17 +97,17 @@ def adaptive_filter(x: Tensor, filters: Tensor) -> Tensor:
 
 
 class FlowFusion(Fusion):
-    """Neighbours warped onto the current frame by a learned flow, then mixed pixel by pixel.
+    """Neighbours warped to the current frame by a learned optical flow, then mixed pixel by pixel.
 
     Source: flow alignment as in DBN's aligned variant (Su et al. 2017), Hyun Kim et al. 2018
     ("Spatio-temporal Transformer Network for Video Restoration") and CDVD-TSP (Pan et al. 2020).
-    Reproduces: one flow for all channels, bilinear warping, trained with the whole. Simplifies:
-    a head of three convolutions on the pair of features, no pyramid and no correlation, so
-    that it reaches a few pixels of its level; no supervision of the flow. It starts at zero.
+    Reproduces: one flow for all channels, bilinear warping, end-to-end training. Simplifies: a head
+    of three convolutions on the pair of features, without a pyramid or correlations, so it covers
+    motion of a few pixels of its level; no supervision of the flow. The flow starts at zero.
 
     Args:
         channels: C.
-        frames: T, which every window must have.
+        frames: T of every window.
         hidden: channels of the flow head.
     """
 
@@ -140,9 +140,9 @@ class DeformableFusion(Fusion):
 
     Args:
         channels: C, a multiple of `groups`.
-        frames: T, which every window must have.
+        frames: T of every window.
         hidden: channels of the offset head.
-        groups: G, channels that move together are C / G.
+        groups: G, groups of C / G channels that share offsets.
     """
 
     def __init__(self, channels: int, frames: int, hidden: int, groups: int = 2) -> None:
@@ -162,7 +162,7 @@ class DeformableFusion(Fusion):
         aligned = deformable_convolution(
             frames,
             offsets,
-            2 * torch.sigmoid(modulation),  # 1 at the start: a plain convolution
+            2 * torch.sigmoid(modulation),  # initially 1: a plain convolution
             self.align.weight,
             self.align.bias,
         )
@@ -170,18 +170,18 @@ class DeformableFusion(Fusion):
 
 
 class FilterAdaptiveFusion(Fusion):
-    """Every pixel and channel of every frame gets a filter of its own, predicted from the frame
-    and the current one; then frames are mixed pixel by pixel.
+    """Every pixel and channel of every frame gets its own filter, predicted from the frame and the
+    current one. Then frames are mixed pixel by pixel.
 
     Source: STFAN (Zhou et al. 2019, "Spatio-Temporal Filter Adaptive Network for Video
     Deblurring"), its filter adaptive convolution. Reproduces: element-wise filters that align
     neighbours, and one that deblurs the current frame (its pair with itself). Simplifies: 3x3
-    rather than 5x5, filters from features rather than pictures, no recurrence over restored
-    frames. It starts with filters that change nothing.
+    rather than 5x5, filters from features rather than images, no recurrence over restored frames.
+    Filters start as the identity.
 
     Args:
         channels: C.
-        frames: T, which every window must have.
+        frames: T of every window.
         hidden: channels of the filter head.
     """
 
@@ -204,7 +204,7 @@ class FilterAdaptiveFusion(Fusion):
 
 
 def _start_at_zero(conv: nn.Conv2d) -> nn.Conv2d:
-    """Alignment begins with no movement at all."""
+    """Set weights and bias to zero, so that alignment starts as the identity."""
     assert conv.bias is not None
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
@@ -212,8 +212,8 @@ def _start_at_zero(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def _merge_aligned(features: Tensor, current: int, aligned: Tensor, merge: nn.Module) -> Tensor:
-    """Put aligned neighbours (B * (T - 1), C, H, W) around the current frame of (B, T, C, H, W)
-    again, mix all and add the current one.
+    """Mix aligned neighbours (B * (T - 1), C, H, W) and the current frame of (B, T, C, H, W), in
+    temporal order, and add the current frame -> (B, C, H, W).
     """
     around = aligned.unflatten(0, (features.shape[0], -1))
     here = features[:, current : current + 1]

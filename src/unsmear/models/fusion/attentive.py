@@ -1,4 +1,4 @@
-"""Fusion by attention, no alignment: dense non-local, the paper's factorised one, and gated."""
+"""Fusion by attention, without alignment: non-local, factorised (the paper's), and gated."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from unsmear.models.layers import conv3x3
 
 
 def split_windows(x: Tensor, side: int) -> Tensor:
-    """Cut maps into squares, zeros added at the right and the bottom where they do not fit.
+    """Split feature maps into squares, zero-padded at the right and the bottom.
 
     Args:
         x: (B, C, H, W).
         side: of the squares, in pixels of x.
 
     Returns:
-        (B, R, side * side, C), the R squares by rows.
+        (B, R, side * side, C), the R squares row by row.
     """
     height, width = x.shape[-2:]
     x = functional.pad(x, (0, -width % side, 0, -height % side))
@@ -43,12 +43,12 @@ def join_windows(squares: Tensor, side: int, height: int, width: int) -> Tensor:
 
 
 class NonLocalFusion(Fusion):
-    """Every pixel of the current frame weighs every pixel of every frame, within a square.
+    """Every pixel of the current frame attends to every pixel of every frame, within a square.
 
-    Source: Wang et al. 2018, "Non-local Neural Networks" (embedded Gaussian). Reproduces: the
-    softmax over space and time at once, (HW) x (THW) weights. Simplifies: squares of
-    `side` x `side` pixels that do not see each other, since over a whole frame its
-    memory grows with the square of the pixels (benchmarks/attention.py).
+    Source: Wang et al. 2018, "Non-local Neural Networks" (embedded Gaussian). Reproduces: one
+    softmax over space and time, (HW) x (THW) weights. Simplifies: it works in separate squares of
+    `side` x `side` pixels, since over a whole frame its memory usage grows with the square of the
+    number of pixels (benchmarks/attention.py).
 
     Args:
         channels: C.
@@ -86,7 +86,7 @@ class NonLocalFusion(Fusion):
 
 
 def focused(attention: FactorizedAttention, focus: float) -> FactorizedAttention:
-    """The attention with its fresh weights of f_s and f_p times a factor."""
+    """Multiply the initial weights of f_s and f_p by a factor, in place."""
     with torch.no_grad():
         attention.f_s.weight.mul_(focus)
         attention.f_p.weight.mul_(focus)
@@ -104,7 +104,7 @@ class FactorizedFusion(Fusion):
         channels: C.
         spatial_maps: M.
         temporal_maps: N.
-        focus: factor on fresh weights of f_s and f_p.
+        focus: factor on the initial weights of f_s and f_p.
     """
 
     def __init__(
@@ -123,22 +123,22 @@ class FactorizedFusion(Fusion):
 
 
 class GatedFusion(Fusion):
-    """The factorised attention with a gate: blurred pixels, and frames full of them, give less.
+    """The factorised attention with a gate: blurred pixels and frames get less weight.
 
     Source: GSTA (Suin and Rajagopalan, CVPR 2021, "Gated Spatio-Temporal Attention-Guided Video
     Deblurring"), its gate. Reproduces: the spatial weights are multiplied by 1 - blur mask.
-    Our reading of what is left open: the mask comes from two convolutions on each frame's
-    features, without supervision; weights are normalised again, so that a descriptor stays
-    a mean; and what a frame loses by that, the mean of 1 - mask, multiplies its temporal weight.
-    Leaves out: the choice of key frames, which `ChosenFusion` has. All sums over pixels and
-    frames still merge, so streaming and tiles would stay exact.
+    Our choices where the paper is open: the mask comes from two convolutions on each frame's
+    features, without supervision; weights are normalised again, so that a descriptor stays a mean;
+    and the temporal weight of a frame is multiplied by its mean of 1 - mask, which that
+    normalisation removes. Leaves out: the choice of key frames, which `ChosenFusion` has. All sums
+    over pixels and frames still merge, so streaming and tiles would stay exact.
 
     Args:
         channels: C.
         hidden: channels of the mask's head.
         spatial_maps: M.
         temporal_maps: N.
-        focus: factor on fresh weights of f_s and f_p.
+        focus: factor on the initial weights of f_s and f_p.
     """
 
     def __init__(
@@ -157,13 +157,13 @@ class GatedFusion(Fusion):
         self.merge = nn.Conv2d(channels, channels, kernel_size=1)
 
     def blur_mask(self, features: Tensor) -> Tensor:
-        """Frames (B, C, H, W) -> how blurred each pixel is, 0..1, (B, 1, H, W)."""
+        """Features of frames (B, C, H, W) -> blur of each pixel, 0..1, (B, 1, H, W)."""
         return torch.sigmoid(self.gate(features))
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W)."""
         here, frames = features[:, current], features.flatten(0, 1)
-        # Times (1 - mask) is plus its logarithm before the softmax.
+        # A factor of 1 - mask after the exponential is the summand log(1 - mask) before it.
         log_sharp = functional.logsigmoid(-self.gate(frames))  # (B * T, 1, H, W)
         logits = (self.attention.f_s(frames) + log_sharp).unflatten(0, features.shape[:2])
         squeezed = spatial_squeeze(features, logits)  # (B, T, M, C)

@@ -1,4 +1,4 @@
-"""The interface that all fusion techniques share."""
+"""The interface of all fusion techniques."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 class Fusion(nn.Module, ABC):
     """Fuses the features of a window of frames into those of its current frame.
 
-    Letters in shapes: B batch, T frames of the window, C channels, H W rows and columns.
+    Dimensions in shapes: B batch, T frames of the window, C channels, H and W rows and columns.
     """
 
     @abstractmethod
     def fuse(self, features: Tensor, current: int) -> Tensor:
-        """Features of a window (B, T, C, H, W) -> what stands in for those of its frame
-        `current`, (B, C, H, W).
+        """Features of a window (B, T, C, H, W) -> fused features of its frame `current`,
+        (B, C, H, W).
         """
 
     def forward(self, features: Tensor, current: int) -> Tensor:
-        """As `fuse`."""
+        """Same as `fuse`."""
         return self.fuse(features, current)
 
 
 def check_length(features: Tensor, frames: int) -> None:
-    """Refuse a window (B, T, C, H, W) whose T is not that of a fusion's weights.
+    """Check that a window (B, T, C, H, W) has the T that a fusion was built for.
 
     Raises:
         ValueError: T is not `frames`.
@@ -36,8 +36,8 @@ def check_length(features: Tensor, frames: int) -> None:
 
 
 def quiet(conv: nn.Conv2d | nn.Conv3d) -> nn.Conv2d | nn.Conv3d:
-    """Scale fresh weights to a tenth: a fusion starts close to the current frame alone, as the
-    residual blocks do, and every technique with the same reserve.
+    """Scale initial weights to a tenth, in place: like the residual blocks, every fusion starts
+    close to the identity on the current frame, and to the same degree.
     """
     with torch.no_grad():
         conv.weight.mul_(0.1)
@@ -45,16 +45,16 @@ def quiet(conv: nn.Conv2d | nn.Conv3d) -> nn.Conv2d | nn.Conv3d:
 
 
 def pair_with_current(features: Tensor, current: int, *, itself: bool) -> tuple[Tensor, Tensor]:
-    """Each frame of a window beside the current one, as a batch.
+    """Pair each frame of a window with the current one, as a batch.
 
     Args:
         features: (B, T, C, H, W).
-        current: which frame.
-        itself: whether the current frame is paired with itself too.
+        current: index of the current frame.
+        itself: whether the current frame is also paired with itself.
 
     Returns:
-        Frames (B * P, C, H, W) and pairs (B * P, 2C, H, W), frame first, where P is T, or T - 1
-        without the current frame.
+        Frames (B * P, C, H, W) and pairs (B * P, 2C, H, W), the current frame second. P is T, or
+        T - 1 without `itself`.
     """
     frames = features
     if not itself:

@@ -1,4 +1,4 @@
-"""Fusion of the frames that are worth it: a scorer chooses, the factorised attention takes."""
+"""Fusion of selected frames: a scorer chooses key frames, the factorised attention fuses them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from unsmear.models.attention import FactorizedAttention, temporal_squeeze
 from unsmear.models.fusion.attentive import focused
 from unsmear.models.fusion.base import Fusion
 
-TEMPERATURE = 0.02  # fresh scores of one window lie some 0.005 apart: all have a say at first
-_FLAT = 1e-8  # added to variances: a frame of one colour has none
-_HALVINGS = 60  # of the interval that holds a threshold: beyond what float32 tells apart
+TEMPERATURE = 0.02  # initial scores differ by about 0.005: at first every frame gets some weight
+_FLAT = 1e-8  # added to variances, which are 0 for a uniform frame
+_HALVINGS = 60  # of the interval in the bisection: more than float32 resolves
 
 
 def threshold(scores: Tensor, count: int, temperature: float) -> Tensor:
-    """What scores must exceed for `count` of them to be chosen, softly: the tau for which the sum
-    of sigmoid((s - tau) / temperature) is `count`. Found by bisection; its gradient is that of the
-    implicit function theorem, dtau = sum(w (1 - w) ds) / sum(w (1 - w)) with w the sigmoids.
+    """Threshold for a soft choice of `count` scores: the tau for which the sum of
+    sigmoid((s - tau) / temperature) is `count`.
+
+    Found by bisection. Its gradient comes from the implicit function theorem:
+    dtau = sum(w (1 - w) ds) / sum(w (1 - w)), where w are the sigmoids.
 
     Args:
         scores: (..., T), float.
@@ -32,7 +34,7 @@ def threshold(scores: Tensor, count: int, temperature: float) -> Tensor:
         (..., 1).
     """
     with torch.no_grad():
-        # If all scores were the least or the greatest one, the threshold would be this far below.
+        # If all scores were equal, the threshold would be this far below them.
         share = count / scores.shape[-1]
         below = temperature * math.log(share / (1 - share))
         low = scores.amin(dim=-1, keepdim=True) - below
@@ -45,23 +47,25 @@ def threshold(scores: Tensor, count: int, temperature: float) -> Tensor:
         tau = (low + high) / 2
     weights = torch.sigmoid((scores - tau) / temperature)
     steepness = (weights * (1 - weights)).detach().sum(dim=-1, keepdim=True) / temperature
-    tiny = torch.finfo(scores.dtype).tiny  # where all is hard nothing has a gradient
+    tiny = torch.finfo(scores.dtype).tiny  # if all sigmoids are saturated, the gradient is 0
     excess = weights.sum(dim=-1, keepdim=True)
-    # Zero in value, so that rounding is not divided by a steepness near zero.
+    # The difference is exactly 0 and only carries the gradient: no rounding error is divided by a
+    # steepness near 0.
     return tau + (excess - excess.detach()) / steepness.clamp_min(tiny)
 
 
 def relaxed_choice(scores: Tensor, count: int, temperature: float = TEMPERATURE) -> Tensor:
-    """Choose the `count` greatest scores softly, so that a scorer can learn: weights in 0..1 that
-    sum to `count` and rise with the scores; the lower the temperature, the closer to 0 and 1.
+    """Differentiable choice of the `count` highest scores: weights in 0..1 that sum to `count` and
+    increase with the scores. The lower the temperature, the closer they are to 0 and 1.
 
     Args:
         scores: (..., T), float.
-        count: how many; 0 or fewer chooses none, T or more all.
+        count: how many; 0 or less chooses none, T or more all.
         temperature: above 0, in units of the scores.
 
     Returns:
-        Logarithms of the weights, (..., T), float32 or better: what a softmax adds to its logits.
+        Logarithms of the weights, to be added to the logits of a softmax; (..., T), float32 or
+        better.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if not 0 < count < scores.shape[-1]:
@@ -70,15 +74,15 @@ def relaxed_choice(scores: Tensor, count: int, temperature: float = TEMPERATURE)
 
 
 def hard_choice(scores: Tensor, count: int) -> Tensor:
-    """`relaxed_choice` in the limit of no temperature, for use after training: logarithms of
-    weights that are 1 for the `count` greatest scores and 0 for all others. Of equal scores any.
+    """`relaxed_choice` in the limit of temperature 0, for inference: weight 1 for the `count`
+    highest scores, 0 for all others. Ties are broken arbitrarily.
 
     Args:
         scores: (..., T), float.
-        count: how many; 0 or fewer chooses none, T or more all.
+        count: how many; 0 or less chooses none, T or more all.
 
     Returns:
-        0 for what is chosen, minus infinity for the rest, (..., T), float32 or better.
+        Logarithms of the weights: 0 if chosen, else minus infinity; (..., T), float32 or better.
     """
     none = torch.full_like(
         scores, -math.inf, dtype=torch.promote_types(scores.dtype, torch.float32)
@@ -88,14 +92,16 @@ def hard_choice(scores: Tensor, count: int) -> Tensor:
 
 
 def likeness(features: Tensor, current: int) -> Tensor:
-    """What each frame of a window is like beside the current one, from the mean and the spread of
-    each channel over H*W: how far the means lie apart, in spreads, and the logarithm of how many
-    times wider it spreads. Neither depends on the scale of the features, which grows in training;
-    a frame that is smeared spreads less.
+    """Statistics of each frame of a window relative to the current one, from the mean and the
+    standard deviation of each channel over H*W: the difference of the means over the sum of the
+    deviations, and the logarithm of the ratio of the deviations.
+
+    Both are invariant to the scale of the features, which grows in training. Blurred frames have
+    smaller deviations.
 
     Args:
         features: (B, T, C, H, W).
-        current: which frame.
+        current: index of the current frame.
 
     Returns:
         (B, T, 2C), float32 or better; zeros for the current frame.
@@ -109,32 +115,36 @@ def likeness(features: Tensor, current: int) -> Tensor:
 
 
 class ChosenFusion(Fusion):
-    """The factorised attention over the frames of the window that are worth it: a scorer looks at
-    what each is like beside the current one, and the best few are taken, with the current one.
+    """The factorised attention over selected frames of the window: a scorer compares each frame
+    with the current one, and the best ones are fused with it.
 
     Source: GSTA (Suin and Rajagopalan, CVPR 2021, "Gated Spatio-Temporal Attention-Guided Video
-    Deblurring"), its second idea: key frames chosen from the neighbourhood by what they
-    contribute. Reproduces: the context comes from the frames chosen alone, and how many these are
-    can be changed after training. Simplifies: in place of reinforcement learning a scorer of two
-    layers learns with the rest, through a choice that is soft in training (`relaxed_choice`) and
-    hard in evaluation (`hard_choice`); the logarithm of a frame's weight joins its temporal
-    logits, so that a hard choice is eq. 3-4 over the frames chosen. It is told the mean and the
-    spread over H*W of each frame's features, nothing of single pixels, so a frame's descriptor
-    would be longer by C numbers and tiles would stay exact; sums over a window that moves would
-    not merge, the choice being each frame's own. Leaves out: its gate (`GatedFusion` has it). No
-    time is saved: the descriptors of all frames are there anyway.
+    Deblurring"), its second idea: key frames, chosen from the neighbourhood by their contribution.
+    Reproduces: the context comes from the chosen frames only, and their number can be changed after
+    training. Simplifies: instead of reinforcement learning, a scorer of two layers is trained
+    end-to-end, with a choice that is soft in training (`relaxed_choice`) and hard in evaluation
+    (`hard_choice`). The logarithm of a frame's weight is added to its temporal logits, so a hard
+    choice is eq. 3-4 over the chosen frames. Leaves out: its gate (`GatedFusion` has it).
 
-    At the ends of a clip its first or last frame stands in the window more than once, and may be
-    chosen as often.
+    The scorer gets the mean and standard deviation over H*W of each frame's features, and nothing
+    of single pixels. So a descriptor would grow by C numbers, and tiles would stay exact. Sums over
+    a moving window would not merge, because each frame makes its own choice. No time is saved: the
+    descriptors of all frames are computed anyway.
+
+    At the ends of a clip, its first or last frame is in the window more than once, and may be
+    chosen more than once.
 
     Args:
         channels: C.
-        hidden: channels inside the scorer.
+        hidden: hidden channels of the scorer.
         spatial_maps: M.
         temporal_maps: N.
         keep: k, frames that are fused, the current one included; see the property.
-        focus: factor on fresh weights of f_s and f_p.
+        focus: factor on the initial weights of f_s and f_p.
         temperature: of the soft choice, in units of the scores.
+
+    Raises:
+        ConfigError: `keep` is below 1 or not an integer, or `temperature` is not above 0.
     """
 
     def __init__(
@@ -152,7 +162,7 @@ class ChosenFusion(Fusion):
             raise ConfigError(f"temperature is {temperature}: above 0")
         self.keep, self.temperature = keep, temperature
         self.attention = focused(FactorizedAttention(channels, spatial_maps, temporal_maps), focus)
-        # No bias at the end: what is added to all scores chooses nothing.
+        # No bias at the end: a constant added to all scores changes no choice.
         self.scorer = nn.Sequential(
             nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False)
         )
@@ -160,11 +170,11 @@ class ChosenFusion(Fusion):
 
     @property
     def keep(self) -> int:
-        """k, frames that are fused, the current one included; where it is not below T, all. It may
-        be set at any time, also to another number than training had.
+        """k, frames that are fused, the current one included; all if it is T or more. It may be
+        changed at any time, also after training.
 
         Raises:
-            ConfigError: set to less than 1, or to a number that is not whole.
+            ConfigError: set to less than 1, or to a number that is not an integer.
         """
         return self._keep
 
@@ -175,13 +185,13 @@ class ChosenFusion(Fusion):
         self._keep = keep
 
     def scores(self, features: Tensor, current: int) -> Tensor:
-        """Window (B, T, C, H, W) -> what each frame is worth to its frame `current`, (B, T)."""
+        """Window (B, T, C, H, W) -> score of each frame for its frame `current`, (B, T)."""
         scores: Tensor = self.scorer(likeness(features, current))
         return scores.squeeze(-1)
 
     def log_weights(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> logarithm of each frame's weight, (B, T): soft in training,
-        hard in evaluation; 0, all of its weight, for the current frame.
+        hard in evaluation; 0 (weight 1) for the current frame.
         """
         scores = self.scores(features, current)
         others = torch.cat((scores[:, :current], scores[:, current + 1 :]), dim=1)

@@ -1,4 +1,4 @@
-"""Fusion without alignment, by convolutions: nothing, concatenation, 3-D, recurrence."""
+"""Fusion by convolutions, without alignment: none, concatenation, 3-D, recurrence."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from unsmear.models.layers import conv3x3
 
 
 class NoFusion(Fusion):
-    """The current frame alone: what a network for single pictures can do with the same budget."""
+    """The current frame alone: what a single-image network achieves with the same budget."""
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
-        """Window (B, T, C, H, W) -> its current frame (B, C, H, W), as it is."""
+        """Window (B, T, C, H, W) -> its current frame (B, C, H, W), unchanged."""
         return features[:, current]
 
 
 class ConcatFusion(Fusion):
-    """Frames stacked along the channels, then a convolution.
+    """Frames concatenated along the channels, then a convolution.
 
     Source: DBN (Su et al. 2017, "Deep Video Deblurring for Hand-held Cameras"), its variant
-    without alignment. Reproduces the stack of a fixed window in the order of time. Simplifies:
-    DBN stacks pictures at its input; here features are stacked.
+    without alignment. Reproduces: concatenation of a fixed window in temporal order. Simplifies:
+    DBN concatenates images at its input; here features are concatenated.
 
     Args:
         channels: C.
-        frames: T, which every window must have.
+        frames: T of every window.
     """
 
     def __init__(self, channels: int, frames: int) -> None:
@@ -50,12 +50,12 @@ class Conv3dFusion(Fusion):
     """3x3x3 convolutions over time, rows and columns until one frame is left.
 
     Source: DBLRNet (Zhang et al. 2018, "Adversarial Spatio-Temporal Learning for Video
-    Deblurring"). Reproduces 3-D kernels without padding along time: each layer takes two
-    frames off. Simplifies: over features rather than pictures, no adversarial loss.
+    Deblurring"). Reproduces: 3-D kernels without temporal padding, so each layer removes two
+    frames. Simplifies: features rather than images, no adversarial loss.
 
     Args:
         channels: C.
-        frames: T, odd, which every window must have.
+        frames: T of every window, odd.
         hidden: channels between the layers.
     """
 
@@ -85,18 +85,18 @@ class Conv3dFusion(Fusion):
 
 
 class RecurrentFusion(Fusion):
-    """A hidden state walks through the window and carries the past to the current frame.
+    """A hidden state that is updated from the first frame of the window to the current one.
 
     Source: IFI-RNN (Nah et al. 2019, "Recurrent Neural Networks with Intra-Frame Iterations for
     Video Deblurring"). Reproduces: causal recurrence, and the same cell applied several times
-    within a frame. Simplifies: a cell of two convolutions with a tanh rather than residual
-    blocks, no stochastic choice of paths; the state begins at zero at the start of the window,
-    so that all techniques see the same frames. Frames after the current one are not seen.
+    per frame. Simplifies: a cell of two convolutions with a tanh rather than residual blocks, no
+    stochastic choice of paths; the state is zero at the start of the window, so that all
+    techniques get the same frames. Frames after the current one are not used.
 
     Args:
         channels: C.
         hidden: S, channels of the state.
-        iterations: updates of the state for each frame.
+        iterations: updates of the state per frame.
     """
 
     def __init__(self, channels: int, hidden: int, iterations: int = 2) -> None:
@@ -111,8 +111,8 @@ class RecurrentFusion(Fusion):
         return frame.new_zeros(frame.shape[0], self.hidden, *frame.shape[-2:])
 
     def step(self, frame: Tensor, state: Tensor) -> Tensor:
-        """A frame (B, C, H, W) and the state before it -> the state after it, (B, S, H, W),
-        within -1..1 however long the video.
+        """A frame (B, C, H, W) and the state before it -> the state after it, (B, S, H, W), which
+        always stays within -1..1.
         """
         for _ in range(self.iterations):
             seen = torch.relu(self.read(torch.cat((frame, state), dim=1)))

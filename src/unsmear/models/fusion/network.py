@@ -1,4 +1,4 @@
-"""One backbone for all fusion techniques, their table, and budgets that make them comparable."""
+"""The backbone and the table of all fusion techniques, and their compute budgets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from unsmear.models.fusion.shifted import ShiftFusion
 from unsmear.models.layers import ResidualBlock
 from unsmear.models.network import DeblurNetwork, pad_to_multiple
 
-# `plain` with half of its channels, and no way from frame to frame of its own.
+# `plain` with half of its channels; frames meet only in the fusion.
 HALF_PLAIN = NetworkConfig(
     widths=(12, 24, 48),
     encoder_blocks=(1, 1, 3),
@@ -43,18 +43,20 @@ class FusionConfig:
     Attributes:
         fusion: row of `FUSIONS`.
         backbone: encoder and decoder, without attention and local path.
-        window: T, frames that are fused.
-        current: which of them is restored; default: the middle one.
-        level: of the backbone, where frames meet; 0 is the finest.
-        hidden: channels inside a fusion that has its own.
-        spatial_maps: M, of factorised, gated and chosen.
+        window: T, frames that are fused, odd, at least 3.
+        current: index of the frame that is restored; default: the middle one.
+        level: level of the backbone at which frames are fused; 0 is the finest.
+        hidden: hidden channels of the fusion, if it has any.
+        spatial_maps: M of `factorised`, `gated` and `chosen`.
         temporal_maps: N, likewise.
-        keep: of chosen: frames that are fused, the current one included; `window` or more are
-            all. Default: half of the window, the current one beside them.
-        focus: of factorised, gated and chosen: factor on fresh weights of f_s and f_p. At 1 the
-            maps start nearly flat, see `benchmarks/attention_use.py`.
-        extra_blocks: residual blocks behind the fusion that even out the budget, see
-            `balanced`.
+        keep: for `chosen`: frames that are fused, the current one included; all if it is `window`
+            or more. Default: the current frame and half of the others.
+        focus: for `factorised`, `gated` and `chosen`: factor on the initial weights of f_s and
+            f_p. With 1 the maps start nearly flat, see `benchmarks/attention_use.py`.
+        extra_blocks: residual blocks after the fusion, to equalise the budget, see `balanced`.
+
+    Raises:
+        ConfigError: values are invalid or contradict each other; the message lists the problems.
     """
 
     fusion: str
@@ -80,7 +82,7 @@ class FusionConfig:
         if problems:
             raise ConfigError("FusionConfig: " + "; ".join(problems))
         levels = len(self.backbone.widths)
-        if self.fusion not in tuple(FUSIONS):  # a list, which has no hash, is none either
+        if self.fusion not in tuple(FUSIONS):  # a tuple, since the value may be unhashable
             problems.append(f"fusion is {self.fusion!r}: there are {', '.join(FUSIONS)}")
         if self.backbone.attention_levels or self.backbone.neighbours:
             problems.append("the backbone must have no attention_levels and no neighbours")
@@ -103,12 +105,12 @@ class FusionConfig:
 
     @property
     def place(self) -> int:
-        """Of the current frame in its window."""
+        """Index of the current frame in its window."""
         return self.window // 2 if self.current is None else self.current
 
     @property
     def kept(self) -> int:
-        """Frames that a fusion fuses which chooses."""
+        """Frames that `chosen` fuses, the current one included."""
         return (self.window + 1) // 2 if self.keep is None else self.keep
 
     @property
@@ -133,13 +135,13 @@ FUSIONS: dict[str, Callable[[FusionConfig], Fusion]] = {
     ),
     "shifts": lambda c: ShiftFusion(c.channels, c.window),
 }
-"""The table: a new technique is one class and one row."""
+"""All fusion techniques. A new one is one class and one row."""
 
 
 class FusionNetwork(nn.Module):
     """`DeblurNetwork` as encoder and decoder, with one fusion between them.
 
-    Frames are RGB, float, 0..1. Without training the network returns its input.
+    Frames are RGB, float, 0..1. An untrained network returns its input.
     """
 
     def __init__(self, config: FusionConfig) -> None:
@@ -152,25 +154,30 @@ class FusionNetwork(nn.Module):
         )
 
     def fuse(self, windows: Tensor) -> Tensor:
-        """Features of windows (B, T, C, H, W) -> of their current frames (B, C, H, W)."""
+        """Features of windows (B, T, C, H, W) -> fused features of their current frames
+        (B, C, H, W).
+        """
         fused: Tensor = self.extra(self.fusion.fuse(windows, self.config.place))
         return fused
 
     def encode(self, clip: Tensor) -> tuple[Tensor, ...]:
-        """Clip (B, L, 3, H, W) of a size that fits -> features (B, L, C, h, w), finest first."""
+        """Clip (B, L, 3, H, W), H and W multiples of the backbone's `size_multiple` -> features of
+        each level, (B, L, C, h, w), finest first.
+        """
         encoded = self.backbone.encode(clip.flatten(0, 1))
         return tuple(features.unflatten(0, clip.shape[:2]) for features in encoded.features)
 
     def restore(self, clip: Tensor, features: tuple[Tensor, ...], frame: int) -> Tensor:
-        """Restore one frame of the clip (B, L, 3, H, W), whose features `encode` gave -> (B, 3,
+        """Restore one frame of the clip (B, L, 3, H, W) from its features by `encode` -> (B, 3,
         H, W).
         """
         window = self.window(features, frame)
         return self._decode(clip[:, frame], [f[:, frame] for f in features], self.fuse(window))
 
     def window(self, features: Sequence[Tensor], frame: int) -> Tensor:
-        """Features (B, L, C, h, w) of every level -> those that are fused for one frame,
-        (B, T, C, h, w). Beyond the ends of the clip its first and last frames are repeated.
+        """Features (B, L, C, h, w) of every level -> the window of one frame at the level of the
+        fusion, (B, T, C, h, w). Beyond the ends of the clip, its first and last frames are
+        repeated.
         """
         here = features[self.config.level]
         around = torch.arange(self.config.window, device=here.device) + frame - self.config.place
@@ -207,12 +214,12 @@ class FusionNetwork(nn.Module):
 
 
 def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256) -> tuple[int, int]:
-    """Multiply-accumulates for one frame: of the whole network, and of its fusion (with the
-    extra blocks).
+    """Multiply-accumulates per frame: of the whole network, and of its fusion (with the extra
+    blocks).
 
-    A frame is encoded once; the fusion counts in full for each frame, nothing being
-    kept from window to window. Convolutions and matrix products are counted; sampling, warping
-    and filters of single pixels are not, so compare times too.
+    A frame is encoded once. The fusion counts in full for each frame, since nothing is reused from
+    window to window. Convolutions and matrix products are counted; sampling, warping and per-pixel
+    filters are not, so compare times too.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -228,13 +235,13 @@ def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256)
         1, config.window, config.channels, height // stride, width // stride, device="meta"
     )
     clip = torch.empty(1, 1, 3, height, width, device="meta")
-    # One frame as its own clip: encoded once, its window that frame repeated.
+    # A clip of one frame: it is encoded once, and its window is that frame repeated.
     return counted(lambda network: network(clip)), counted(lambda network: network.fuse(window))
 
 
 def balanced(config: FusionConfig, budget: int) -> FusionConfig:
-    """The config with as many extra blocks as bring its fusion nearest to a budget in MACs of a
-    256x256 frame. One that is above the budget by itself gets none.
+    """The config with the number of extra blocks that brings its fusion closest to a budget in
+    MACs for a 256x256 frame. A fusion that exceeds the budget without them gets none.
     """
     bare = dataclasses.replace(config, extra_blocks=0)
     one = dataclasses.replace(config, extra_blocks=1)

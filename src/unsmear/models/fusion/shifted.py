@@ -1,4 +1,4 @@
-"""Fusion by shifts: neighbours are moved in fixed ways, and convolutions take what fits."""
+"""Fusion by shifts: channels of neighbours are shifted by fixed offsets; convolutions fuse them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from unsmear.models.layers import ResidualBlock
 
 _ASIDE = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))  # down, right
 SHIFTS = ((0, 0), *((far * y, far * x) for far in (1, 2) for y, x in _ASIDE))
-"""How far down and to the right each group of channels looks, in pixels of the features: the
-nearer ones first, which are all that few channels have.
+"""Shift of each group of channels, down and to the right, in pixels of the features. Small shifts
+come first, because with few channels only the first groups exist.
 """
 
 
 def shift_groups(x: Tensor, shifts: Sequence[tuple[int, int]] = SHIFTS) -> Tensor:
-    """Let each group of channels look aside by a shift of its own; zeros lie beyond the border.
+    """Shift each group of channels by its own offset, with zero padding.
 
-    Source: Li et al. 2023 (`ShiftFusion`), the shift in space; TSM (Lin et al. 2019) moves
-    groups of channels in the same way, in time alone.
+    Source: Li et al. 2023 (`ShiftFusion`), the spatial shift; TSM (Lin et al. 2019) shifts groups
+    of channels along time only.
 
     Args:
         x: (..., C, H, W), any values.
-        shifts: G of them, down and to the right, in pixels. Channel c belongs to group c mod G,
-            so that any C will do.
+        shifts: G offsets, down and to the right, in pixels. Channel c belongs to group c mod G,
+            for any C.
 
     Returns:
         (..., C, H, W): out[c, y, x] = in[c, y + down, x + right], with c's shift.
@@ -44,29 +44,30 @@ def shift_groups(x: Tensor, shifts: Sequence[tuple[int, int]] = SHIFTS) -> Tenso
 
 
 class ShiftFusion(Fusion):
-    """Groups of each neighbour's channels moved aside in all directions, then light convolutions
-    over all frames: whatever moved, some group of it lies where the current frame needs it.
+    """Groups of each neighbour's channels are shifted in all directions, then light convolutions
+    fuse all frames. Whatever the motion, some group is roughly aligned with the current frame.
 
     Source: Shift-Net (Li et al., CVPR 2023, "A Simple Baseline for Video Restoration with Grouped
     Spatial-temporal Shift"), after TSM (Lin et al. 2019, "TSM: Temporal Shift Module for
-    Efficient Video Understanding"). Reproduces: channels of neighbouring frames in groups, each
-    moved in space by a shift of its own without any parameters, merged with the current frame's
-    by light convolutions; no alignment. Simplifies: shifts of 0 to 2 pixels in eight directions,
-    the same for every neighbour; all frames of the window meet at once, where the paper's pass
-    from neighbour to neighbour through many such layers; a 1x1 convolution and one residual block
-    merge them. Leaves out: its U-shaped stages of these layers. It reaches a few pixels of its
-    level, so tiles would stay exact.
+    Efficient Video Understanding"). Reproduces: groups of channels of neighbouring frames, each
+    with its own spatial shift without parameters, fused with the current frame by light
+    convolutions; no alignment. Simplifies: shifts of 0 to 2 pixels in eight directions, the same
+    for every neighbour; all frames of the window are fused at once, where the paper passes
+    features from neighbour to neighbour through many such layers; a 1x1 convolution and one
+    residual block fuse them. Leaves out: its U-shaped stages of these layers. Its receptive field
+    is a few pixels of its level, so tiles would stay exact.
 
     Args:
         channels: C.
-        frames: T, which every window must have; 1 is the current frame alone.
+        frames: T of every window; 1: the current frame alone.
     """
 
     def __init__(self, channels: int, frames: int) -> None:
         super().__init__()
         self.frames = frames
-        # One layer from the neighbours to the current frame, as in the other techniques: through
-        # a narrow layer first, 180 steps took a tenth as much from them (fusion-chosen.md).
+        # One layer from the neighbours to the current frame, as in the other techniques. With a
+        # narrow layer in between, the neighbours contributed a tenth as much after 180 steps
+        # (fusion-chosen.md).
         self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
         self.mix = ResidualBlock(channels)
 
