@@ -1,7 +1,7 @@
 """Unsmear makes blurry video sharp: `unsmear shaky.mp4 -o sharp.mp4`.
 
-In Python: `unsmear.restore` for an iterator of frames, `unsmear.restore_video` for files. What they
-raise is an `unsmear.UnsmearError`: one line that names the remedy.
+In Python: `unsmear.restore` for an iterable of frames, `unsmear.restore_video` for files. Their
+errors derive from `unsmear.UnsmearError`; each message is one line that names the remedy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 __all__ = ["Settings", "UnsmearError", "__version__", "open_model", "restore", "restore_video"]
 
 
-def __getattr__(name: str) -> Any:  # torch takes seconds to import: not before it is needed
+def __getattr__(name: str) -> Any:  # lazy: importing torch takes seconds
     if name in __all__:
         from unsmear.restoration import api
 

@@ -1,4 +1,4 @@
-"""`unsmear` and `python -m unsmear`."""
+"""Entry point of `unsmear` and `python -m unsmear`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point. Ctrl-C is answered from the first import on, before there is a command line."""
+    """Entry point. Handles Ctrl-C from the first import on."""
     try:
         from unsmear.cli import main as run
 

@@ -1,4 +1,4 @@
-"""Arguments that several verbs of the command line share."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token
 
 
 def _whole_number(_: object, tokens: Sequence[Token]) -> int:
-    """Cyclopts would round 1.5."""
+    """Refuse 1.5, which Cyclopts would round."""
     text = tokens[0].value
     if re.fullmatch(r"[+-]?[0-9]+", text) is None:
         raise ValueError(f"'{text}' is not a whole number")
@@ -25,5 +25,5 @@ Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
 
 
 def weights_named(model: str) -> Path | None:
-    """The file that a model is given as; None where it is given by name."""
+    """The path of a model's weights file; None if the model is given by name."""
     return Path(model) if model.endswith(".safetensors") else None

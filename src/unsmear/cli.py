@@ -1,4 +1,4 @@
-"""The command line. Everything heavy is imported when a command needs it, not before."""
+"""The command line. Heavy modules are imported only when a command needs them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ INTERRUPTED = 130
 
 app = App(
     name="unsmear",
-    suppress_keyboard_interrupt=False,  # `main` says what happened
+    suppress_keyboard_interrupt=False,  # handled below, with a message
     version=__version__,
-    # Names of files may begin with a bracket, as lists in JSON do.
+    # File names may begin with a bracket, which Cyclopts would parse as JSON.
     default_parameter=Parameter(json_list=False, json_dict=False),
     help="Make blurry video sharp: `unsmear shaky.mp4 -o sharp.mp4`",
 )
@@ -121,8 +121,8 @@ def demo(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: errors that users can mend are one line and exit code 2."""
-    # OpenCV would allocate what a damaged header asks for; it looks here when it is loaded.
+    """Run the command line. Errors that a user can fix are one line, with exit code 2."""
+    # Read by OpenCV when it is imported; without a limit it allocates what a damaged header asks.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     with _gone_at_once():
         try:
@@ -137,8 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _gone_at_once() -> Iterator[None]:
-    """Have a process that cannot go on with training end at once where torchrun started several,
-    which then ends the others. At a graceful end NCCL waits for these, who wait for this process.
+    """If torchrun started several processes, exit at once when this one fails; torchrun then ends
+    the others. On a normal exit NCCL would wait for the others, which wait for this process.
     """
     try:
         yield
@@ -154,7 +154,7 @@ def _gone_at_once() -> Iterator[None]:
 
 
 def _answer(arguments: list[str]) -> int:
-    """Do what is asked for; the exit code."""
+    """Run a command and return the exit code."""
     try:
         _check_arguments(arguments)
         app(
@@ -186,8 +186,8 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 
 
 def _tell(error: Exception, arguments: Sequence[str]) -> None:
-    """One line on standard error; one in JSON on standard output where a program listens, which
-    it does with `--json` where that names no file.
+    """Report an error as one line on standard error, or as a JSON line on standard output with
+    `--json`, for commands where that option is a flag (in others it names a file).
     """
     verb = arguments[0] if arguments and arguments[0] in app else None
     if "--json" in arguments and verb in (None, "info"):

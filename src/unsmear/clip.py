@@ -1,4 +1,4 @@
-"""What passes between reading, restoring and writing: frames and what is known of a clip."""
+"""Data types shared by reading, restoring and writing: frames and clip metadata."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of one picture. 8K is 33 million; what a damaged header declares may be anything.
+# Maximum per image. 8K has 33 million; a damaged header may declare any size.
 MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How the numbers of a YUV picture are meant, as code points of ITU-T H.273.
+    """How the values of a YUV frame are interpreted, as code points of ITU-T H.273.
 
     Attributes:
-        matrix: of luma and colour differences (1 BT.709, 5 and 6 BT.601, 9 BT.2020; 2 unknown).
-        primaries: colours of red, green and blue.
-        transfer: from light to number.
-        full_range: luma runs from 0 to the largest number, not 16..235 (at 8 bits).
+        matrix: matrix coefficients (1 BT.709, 5 and 6 BT.601, 9 BT.2020; 2 unspecified).
+        primaries: colour primaries.
+        transfer: transfer characteristics.
+        full_range: luma spans 0 to the largest value, not 16..235 (at 8 bits).
     """
 
     matrix: int = 2
@@ -32,11 +32,11 @@ class ColorTags:
 
 @dataclass(frozen=True)
 class MasteringDisplay:
-    """The display that an HDR picture was made on (SMPTE ST 2086).
+    """The mastering display of HDR video (SMPTE ST 2086).
 
     Attributes:
         red, green, blue, white: CIE 1931 x and y.
-        darkest, brightest: cd/m2.
+        darkest, brightest: luminance, cd/m2.
     """
 
     red: tuple[Fraction, Fraction]
@@ -49,11 +49,12 @@ class MasteringDisplay:
 
 @dataclass(frozen=True)
 class HdrMetadata:
-    """What HDR10 says once for the whole clip.
+    """Static HDR10 metadata of a clip.
 
     Attributes:
-        display: of mastering.
-        light: brightest pixel and brightest frame mean (MaxCLL, MaxFALL), cd/m2.
+        display: mastering display.
+        light: content light level: brightest pixel and brightest frame mean (MaxCLL, MaxFALL),
+            cd/m2.
     """
 
     display: MasteringDisplay | None = None
@@ -62,16 +63,16 @@ class HdrMetadata:
 
 @dataclass(frozen=True)
 class YuvPlanes:
-    """A picture as the codec holds it.
+    """A frame as the codec stores it.
 
     Attributes:
         y: luma, (H, W), uint8 or uint16.
         u: first colour difference, (ceil(H / 2**down_y), ceil(W / 2**down_x)), same dtype.
         v: second colour difference, likewise.
-        depth: bits a number, 8 to 16.
-        down_x: how often colour is halved in width (0 or 1).
-        down_y: how often colour is halved in height (0 or 1).
-        tags: how the numbers are meant.
+        depth: bits per value, 8 to 16.
+        down_x: horizontal chroma subsampling: 1 if halved in width, else 0.
+        down_y: vertical chroma subsampling: 1 if halved in height, else 0.
+        tags: how the values are interpreted.
     """
 
     y: Tensor
@@ -85,14 +86,14 @@ class YuvPlanes:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a clip.
+    """One frame of a clip.
 
     Attributes:
         rgb: (3, H, W), float32, 0..1, display-referred, on the CPU.
-        pts: presentation time, seconds.
-        duration: how long it is shown, seconds, where the clip says so.
-        planes: the same picture as decoded, where the clip is a video.
-        name: file name without suffix, where the clip is a folder of pictures.
+        pts: presentation time, seconds; in a folder of images, the index.
+        duration: how long it is shown, seconds; None if the clip does not specify it.
+        planes: the same frame as decoded; None in a folder of images.
+        name: file name without suffix, in a folder of images; else None.
     """
 
     rgb: Tensor
@@ -109,12 +110,12 @@ class ClipInfo:
     Attributes:
         width: pixels.
         height: pixels.
-        frames: how many there should be, None if the container does not say.
-        rate: frames a second, mean.
-        time_base: seconds of one tick of the time stamps.
+        frames: expected number of frames, None if the container does not specify it.
+        rate: mean frame rate, frames per second.
+        time_base: duration of one tick of the time stamps, seconds.
         tags: colour.
-        pixel_aspect: width to height of one pixel.
-        display_matrix: how players turn and mirror the picture, nine numbers (ISO/IEC 14496-12).
+        pixel_aspect: ratio of width to height of one pixel.
+        display_matrix: how players rotate and mirror frames, nine numbers (ISO/IEC 14496-12).
         hdr: HDR10 metadata.
     """
 

@@ -1,4 +1,4 @@
-"""`unsmear clip.mp4`: the main command, for one file or many."""
+"""`unsmear clip.mp4`: the main command, for one or more clips."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from unsmear.restoration.stream import Window
 
 USAGE_ERROR = 2
-_NAMED = 5  # files that are passed over
-_SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # which paths do not remember
+_NAMED = 5  # maximum number of skipped files that a note names
+_SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # `Path` drops a trailing one
 
 
 def restore(
@@ -168,7 +168,7 @@ def restore(
 
 @contextlib.contextmanager
 def _made(folder: Path | None) -> Iterator[None]:
-    """The folder that results go into, if it is not there; one that stays empty goes again."""
+    """Create the folder for the results if it is missing; if it stays empty, remove it on exit."""
     if folder is None:
         yield
         return
@@ -188,7 +188,7 @@ def _made(folder: Path | None) -> Iterator[None]:
 
 
 def _check_jobs(plan: Plan, settings: Settings, *, preview: bool) -> list[Job]:
-    """Whether all can be done, before any of it is; those of several that an earlier run did."""
+    """Check all jobs before any work starts. Return those to skip, whose results exist already."""
     from unsmear.outputs import check_named
     from unsmear.restoration.paths import check_apart, check_paths, is_there, targets_of
     from unsmear.restoration.preview import check_preview
@@ -202,13 +202,13 @@ def _check_jobs(plan: Plan, settings: Settings, *, preview: bool) -> list[Job]:
         asked = settings
         if plan.several and not settings.overwrite and is_there(targets):
             done.append(job)
-            asked = replace(settings, overwrite=True)  # nothing is; it must not be an input either
+            asked = replace(settings, overwrite=True)  # it is skipped, but all other checks apply
         (check_preview if preview else check_paths)(*job, asked)
     return done
 
 
 def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator[tuple[Path, str]]:
-    """For the user: of which clips nothing is made, and why not."""
+    """Notes for the user: which clips and files are skipped, and why."""
     from unsmear.restoration.paths import targets_of
 
     for folder, files in plan.unknown.items():

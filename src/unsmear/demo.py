@@ -1,5 +1,5 @@
-"""A first look without any data: shake a camera before scikit-image's bundled photographs,
-restore the clip, measure it against the truth, and show before and after.
+"""A demo that needs no data: render a shaky clip from scikit-image's bundled photographs, restore
+it, measure it against the ground truth, and show before and after.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ WIDTH, HEIGHT, FRAMES, RATE = 640, 384, 30, 15
 _TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
 _ROW_HEIGHT = 440
 _SHAKY = "shaky.mp4"
-_MADE = ".unsmear-demo.json"  # beside the results: name -> bytes, of what the demo wrote there
+_MADE = ".unsmear-demo.json"  # beside the results: name -> size of each file that the demo wrote
 
 
 def photograph_wall() -> Tensor:
-    """Four public-domain photographs side by side and one above the other, (3, H, W) uint8.
+    """Four public-domain photographs in two rows, (3, H, W) uint8.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
@@ -76,21 +76,25 @@ def photograph_wall() -> Tensor:
 def shaky_clip(
     frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH, *, blur: float = 7.0
 ) -> tuple[Tensor, Tensor]:
-    """A hand-held camera before the wall, always the same.
+    """Render the wall as seen by a hand-held camera; deterministic.
 
     Args:
         frames: T.
         height: H in pixels.
         width: W in pixels.
-        blur: mean way of a pixel while the shutter is open, pixels.
+        blur: mean path length of a pixel during the exposure, in pixels.
 
     Returns:
-        Blurry and sharp, each (T, 3, H, W), sRGB 0..1, the blurry one in 8-bit steps.
+        Blurry and sharp frames, each (T, 3, H, W), sRGB 0..1; the blurry ones are quantised to 8
+        bits.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
     """
     random = Generators.seeded(11, torch.device("cpu"))
     times = exposure_times(frames, 15, torch.tensor([0.7]))
     path = smooth_path(times, 6, random.host, slowest=0.03, fastest=0.35)
-    path[..., 2:5] *= 0.3  # a hand turns the camera more than it rolls or moves it
+    path[..., 2:5] *= 0.3  # hand shake has more pan and tilt than roll and translation
 
     def homographies(scale: float) -> Tensor:
         return plane_homographies(
@@ -107,7 +111,7 @@ def shaky_clip(
     moves = homographies(scale)
     canvas = linear_from_srgb(photograph_wall()[None].float() / 255)
     blurry, sharp = [], []
-    for frame in range(frames):  # one at a time: sub-frames are many
+    for frame in range(frames):  # one at a time: sub-frames need a lot of memory
         subframes = render(canvas, moves[:, frame : frame + 1], height, width)
         light, truth = expose(subframes)
         noisy = sensor_noise(light, torch.tensor([2e-4]), torch.tensor([1e-3]), random.device)
@@ -132,15 +136,15 @@ def write_clip(path: Path, frames: Tensor, rate: int = RATE) -> None:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made.
+    """Results of the demo.
 
     Attributes:
         restored: video file.
         comparison: video file, before and after side by side.
         picture: PNG, before and after.
-        frames: how many.
-        psnr: before and after, dB, where the truth is known.
-        ssim: before and after, likewise.
+        frames: number of frames.
+        psnr: mean before and after, dB; None without ground truth.
+        ssim: mean before and after, likewise.
     """
 
     restored: Path
@@ -153,7 +157,7 @@ class DemoResult:
 
 @dataclass(frozen=True)
 class _Files:
-    """Where everything goes."""
+    """Paths of the input and the results."""
 
     source: Path
     restored: Path
@@ -170,7 +174,7 @@ class _Files:
 
 
 def check_demo(out: Path, clip: Path | None) -> None:
-    """Whether the demo can begin, before anything is made; see `run_demo`."""
+    """Check clip and folder before any work starts; raises InputError and OutputError."""
     if clip is not None:
         check_source(clip)
         if clip.is_dir():
@@ -189,8 +193,8 @@ def check_demo(out: Path, clip: Path | None) -> None:
 
 
 def _made_in(out: Path) -> dict[str, int]:
-    """Name and size of what the demo made in a folder, as far as its note says. Versions before
-    left none: there a clip that is shaped as the demo's speaks for what was made of it.
+    """Names and sizes of the files that the demo wrote into a folder, from its record. Earlier
+    versions left no record; then a demo clip of the right size, length and rate vouches for them.
     """
     with contextlib.suppress(OSError, ValueError):
         held = json.loads((out / _MADE).read_text(encoding="utf-8"))
@@ -207,13 +211,13 @@ def _made_in(out: Path) -> dict[str, int]:
 
 
 def _note_made(out: Path, paths: Iterable[Path]) -> None:
-    """Note that the demo made these."""
+    """Record files as written by the demo."""
     made = _made_in(out) | {path.name: _bytes(path) for path in paths}
     write_text(out / _MADE, json.dumps(made, indent=2) + "\n")
 
 
 def _bytes(path: Path) -> int:
-    """The size of a file; -1 of what is none."""
+    """Size of a file; -1 for a link, a folder or nothing."""
     return path.stat().st_size if path.is_file() and not path.is_symlink() else -1
 
 
@@ -223,19 +227,19 @@ def run_demo(
     clip: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> DemoResult:
-    """Restore the demo clip, or a clip of the user's own.
+    """Restore the demo clip, or a clip of the user.
 
     Args:
-        out: folder for all results, made if missing; those of an earlier demo are replaced.
+        out: folder for all results, created if missing; results of an earlier demo are replaced.
         model: engine and window.
-        clip: the user's own clip; without one the demo clip is made.
+        clip: video file of the user; None renders the demo clip.
         on_progress: see `restore_file`.
 
     Raises:
-        InputError: the clip is no video that can be read.
-        OutputError: the folder cannot be made or written, or holds a file of such a name that the
-            demo did not make.
-        MissingExtraError: scikit-image, whose photographs the demo clip shows, is not installed.
+        InputError: the clip is not a readable video.
+        OutputError: the folder cannot be created or written, or a file that the demo did not write
+            has the name of a result.
+        MissingExtraError: scikit-image is not installed, and the demo clip is rendered.
     """
     check_demo(out, clip)
     with writing(out):
@@ -261,8 +265,8 @@ def run_demo(
 def _compare(
     source: Path, restored: Path, truth: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor], tuple[tuple[float, float] | None, tuple[float, float] | None]]:
-    """The frame that changed most, before and after, as players show it; PSNR and SSIM where the
-    truth is known.
+    """The frame that changed most, before and after, upright; and mean PSNR and SSIM, before and
+    after, if there is ground truth.
     """
     most, best = -1.0, None
     values: list[tuple[float, float, float, float]] = []

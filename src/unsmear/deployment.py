@@ -1,4 +1,4 @@
-"""Verbs for those who run networks elsewhere, or faster: quantize, export, bench."""
+"""Commands for running models elsewhere, or faster: quantize, export, bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device to work on, how many cores, and how much memory."""
+"""Choice of the device; number of cores, memory, CPU features."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def usable_cores() -> int:
-    """Of a CPU, those that this process may work on: fewer than there are under `taskset`, in
-    containers, and where a scheduler hands them out.
+    """Number of CPU cores that this process may use. Under `taskset`, in containers and under
+    schedulers that assign cores, these can be fewer than the machine has.
     """
     if hasattr(os, "sched_getaffinity"):  # on Linux
         return len(os.sched_getaffinity(0))
@@ -22,31 +22,31 @@ def usable_cores() -> int:
 
 
 def physical_memory() -> int | None:
-    """Bytes that the machine has; None where the system does not say."""
+    """Memory of the machine in bytes; None if the system does not report it."""
     try:
         found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no such call, others no such name
+    except (AttributeError, ValueError, OSError):  # no sysconf on Windows; names vary elsewhere
         return None
     return found if found > 0 else None
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16 (AVX-512 BF16, AMX), as far as torch says."""
+    """Whether the CPU has bfloat16 instructions (AVX-512 BF16, AMX); False if torch cannot tell."""
     import torch
 
-    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and on
+    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
     return any(told.get(name) is True for name in ("avx512_bf16", "amx_bf16"))
 
 
 def pick_device(name: str, *, trains: bool = False) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+    """Resolve `auto`, `cpu`, `cuda`, `cuda:1` or `mps` to an available device.
 
-    `auto` takes a CUDA GPU, else Apple's, else the CPU.
+    `auto` takes a CUDA GPU, otherwise an Apple GPU, otherwise the CPU.
 
     Args:
         name: of the device.
-        trains: to train on: `auto` then passes over Apple's, on which torch has learned only lately
-            to differentiate all that is needed.
+        trains: for training; `auto` then skips Apple GPUs, where only recent versions of torch have
+            all the gradients that are needed.
 
     Raises:
         ConfigError: unknown name, or no such device on this machine.

@@ -1,5 +1,5 @@
-"""What a run shows while it works: a progress bar for people, JSON lines for programs; and that
-nobody need listen to the end.
+"""Output of a run: a progress bar for people, JSON lines for programs, and standard streams that
+may close before the run ends.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 _FRAMES_BETWEEN_TRIMS = 16
 _SECONDS_BETWEEN_LINES = 0.5
-_NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # the latter on Windows
-# Of the notes, those that are as true of the next clip, and cost it nothing: the reader's guesses.
+_NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # EINVAL on Windows
+# Start of notes shown once per run, not once per clip: such notes recur, and report no loss.
 _OF_ANY_CLIP = "the video does not specify its colour matrix"
 out = Console()
 err = Console(stderr=True)
 
 
 class Reporter(Protocol):
-    """Takes what happens to one file. A context manager."""
+    """Receives the events of one clip. A context manager."""
 
     def progress(self, progress: Progress) -> None:
-        """A frame is done with."""
+        """Report progress, after each frame."""
 
     def note(self, text: str) -> None:
-        """Something the user should know; of one file the same is said once."""
+        """Report something that the user should know."""
 
     def result(self, target: Path, outcome: Outcome) -> None:
-        """The file is done."""
+        """Report that the clip is restored."""
 
     def error(self, text: str) -> None:
-        """The file could not be done."""
+        """Report that the clip could not be restored."""
 
     def __enter__(self) -> Reporter: ...
 
@@ -61,11 +61,12 @@ def _trim(progress: Progress) -> None:
 
 
 class Bar:
-    """Frames, frames a second, time left; silent where nobody watches.
+    """Progress bar with frames, frames per second and time left; hidden if standard error is not a
+    terminal. A note is shown once per clip.
 
     Args:
-        name: of the file.
-        said: notes that were given of other files, of the kind that is said once for all.
+        name: of the clip.
+        said: notes of the kind that is shown once per run, collected over all clips.
     """
 
     def __init__(self, name: str, said: set[str] | None = None) -> None:
@@ -78,7 +79,7 @@ class Bar:
         )
 
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False),  # a name may hold brackets
+            TextColumn("{task.description}", markup=False),  # names may contain brackets
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
@@ -92,7 +93,7 @@ class Bar:
         self._doing = ""
 
     def progress(self, progress: Progress) -> None:
-        """Take a report; each pass over a file has the bar to itself."""
+        """Update the bar; it restarts for each pass over the clip."""
         _trim(progress)
         if progress.doing != self._doing:
             self._doing = progress.doing
@@ -132,10 +133,10 @@ class Bar:
 
 
 class JsonLines:
-    """One JSON object a line on standard output; `event` says what it is.
+    """Writes one JSON object per line to standard output; `event` is its kind.
 
     Args:
-        source: of the file; None where all that the command does is meant.
+        source: path of the clip; None for events of the whole command.
     """
 
     def __init__(self, source: Path | None) -> None:
@@ -181,28 +182,29 @@ class JsonLines:
 
 
 def show_error(text: str) -> None:
-    """One line on standard error."""
+    """Print an error as one line on standard error."""
     message = escape(" ".join(text.split()))
     err.print(f"[bold red]unsmear:[/] {message}", highlight=False, soft_wrap=True)
 
 
 class _Nowhere(io.StringIO):
-    """Keeps nothing."""
+    """Discards everything."""
 
     def write(self, text: str) -> int:
         return len(text)
 
 
 class LastingStream:
-    """A standard stream that may end before the work does: `head` has seen enough, or the disk that
-    it goes to is full. What follows is dropped. Characters that it cannot show become escapes.
+    """Wraps a standard stream that may fail before the run ends, such as a pipe that `head` closes
+    or a file on a full disk. After that, output is dropped. Characters that its encoding lacks are
+    written as escapes.
 
     Args:
-        stream: the text stream that is written to; everything else is asked of it. None, which
-            Python gives where there is none: what would go there is dropped from the start.
+        stream: text stream to write to; all other attributes are delegated to it. None, as Python
+            has it if there is no such stream: all output is dropped.
 
     Attributes:
-        error: why the stream ended, None while it has not.
+        error: why the stream failed; None if it did not.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -210,7 +212,7 @@ class LastingStream:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write while that can be done."""
+        """Write, or drop the text after a failure."""
         if self.error is None:
             try:
                 return self._stream.write(text)
@@ -222,7 +224,7 @@ class LastingStream:
         return len(text)
 
     def flush(self) -> None:
-        """Flush while that can be done."""
+        """Flush, unless the stream has failed."""
         if self.error is None:
             try:
                 self._stream.flush()
@@ -231,7 +233,7 @@ class LastingStream:
 
     def _end(self, error: OSError) -> None:
         self.error = error
-        # What waits in the stream's buffer is written once more when Python ends: into nothing.
+        # Python flushes the stream's buffer on exit; redirect that to the null device.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -243,11 +245,10 @@ class LastingStream:
 
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Let standard output and standard error end before the work does.
+    """Let the run continue if standard output or standard error fails.
 
     Raises:
-        OutputError: at the end, where standard output could not be written for another reason than
-            that nobody read it any more.
+        OutputError: at the end, if standard output failed for any reason but a closed pipe.
     """
     before = sys.stdout, sys.stderr
     shown, told = LastingStream(sys.stdout), LastingStream(sys.stderr)

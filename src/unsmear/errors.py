@@ -1,15 +1,15 @@
-"""What can go wrong, as one tree.
+"""The exception tree.
 
-    UnsmearError                 anything a user can mend: one line, exit code 2
+    UnsmearError                 anything that a user can fix: one line, exit code 2
     ├── InputError               the given clip, folder or data set cannot be used
-    │   └── MidwayError          a clip can, up to a time or a picture
-    ├── OutputError              the result cannot be written where it was asked for
-    │   └── EncodeError          an encoder or a container refuses what it is given
+    │   └── MidwayError          a clip can be used only up to a time or an image
+    ├── OutputError              the result cannot be written to the given place
+    │   └── EncodeError          an encoder or a container refuses its input
     ├── ModelError               unknown model, or a weights file that does not fit
     ├── ConfigError              contradictory or impossible settings
-    │   └── DeviceMemoryError    a GPU's memory does not suffice for them, for now
+    │   └── DeviceMemoryError    a GPU runs out of memory with these settings
     ├── MissingExtraError        an optional dependency is not installed
-    └── CombinedError            more than one of these, told at once
+    └── CombinedError            several of these, reported together
 
 Each message names the value, what is allowed and the remedy.
 """
@@ -26,7 +26,7 @@ _MOST_TOLD = 10
 
 
 class UnsmearError(Exception):
-    """Base of every error that a user can mend."""
+    """Base of every error that a user can fix."""
 
 
 class InputError(UnsmearError):
@@ -34,23 +34,23 @@ class InputError(UnsmearError):
 
 
 class MidwayError(InputError):
-    """A clip goes on in a way that cannot be used. What comes before can: of a video with `--end`,
-    of a folder once the picture is mended or taken out.
+    """A clip cannot be used from some point on. What comes before can: of a video with `--end`, of
+    a folder once the image is repaired or removed.
     """
 
 
 class OutputError(UnsmearError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the given place."""
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The disk, or its rights, say no."""
+    """An OutputError for what the system refused, such as a full disk or missing permission."""
     return OutputError(f"cannot write '{path}': {error.strerror or error}")
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """While an input is looked at: what the system refuses is an InputError that names it."""
+    """Convert an OSError while an input is read into an InputError that names it."""
     try:
         yield
     except OSError as error:
@@ -59,8 +59,8 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """While a result is written, or its place looked at: what the system refuses is an OutputError
-    that names it.
+    """Convert an OSError while a result is written, or its path checked, into an OutputError that
+    names it.
     """
     try:
         yield
@@ -69,8 +69,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def mendable(error: OSError) -> UnsmearError:
-    """What the system refused where nobody thought of it, as an error of the tree; an error that
-    another library made up is raised as it is.
+    """Convert an OSError that no other code handled into an UnsmearError. One without an error
+    number, which is from a library and not the system, is raised unchanged.
     """
     if error.errno is None:
         raise error
@@ -79,14 +79,12 @@ def mendable(error: OSError) -> UnsmearError:
 
 
 def first_line(error: Exception) -> str:
-    """What another library says went wrong, without the pages that may follow; its kind where it
-    says nothing.
-    """
+    """First line of another library's error message; the type of the error if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class EncodeError(OutputError):
-    """An encoder or a container refuses what it is given: trying again will not help."""
+    """An encoder or a container refuses its input; trying again does not help."""
 
 
 class ModelError(UnsmearError):
@@ -98,7 +96,7 @@ class ConfigError(UnsmearError, ValueError):
 
 
 class DeviceMemoryError(ConfigError):
-    """A GPU's memory does not suffice, now: what others need of it may be free later."""
+    """A GPU runs out of memory. Trying again may help, as other programs may have used some."""
 
 
 class MissingExtraError(UnsmearError, ImportError):
@@ -109,7 +107,11 @@ class MissingExtraError(UnsmearError, ImportError):
 
 
 class CombinedError(UnsmearError):
-    """More than one thing is wrong; the message numbers them."""
+    """Several errors at once; the message numbers them.
+
+    Attributes:
+        errors: all of them; the message shows at most ten.
+    """
 
     def __init__(self, errors: tuple[UnsmearError, ...]) -> None:
         told = [f"({number}) {error}" for number, error in enumerate(errors[:_MOST_TOLD], start=1)]
@@ -120,17 +122,21 @@ class CombinedError(UnsmearError):
 
 
 class Mistakes:
-    """Collects errors of independent checks, so that all are told at once."""
+    """Collects errors of independent checks, to report them together.
+
+    Attributes:
+        errors: noted so far.
+    """
 
     def __init__(self) -> None:
         self.errors: list[UnsmearError] = []
 
     def add(self, error: UnsmearError) -> None:
-        """Note one; several count as themselves."""
+        """Note an error; a CombinedError is split into its parts."""
         self.errors += error.errors if isinstance(error, CombinedError) else (error,)
 
     def attempt(self, work: Callable[[], _Result]) -> _Result | None:
-        """What the work gives; None where it raises an UnsmearError, which is noted."""
+        """Return the result of `work`; None if it raises an UnsmearError, which is noted."""
         try:
             return work()
         except UnsmearError as error:
@@ -138,7 +144,7 @@ class Mistakes:
             return None
 
     def tell(self) -> None:
-        """Raise what was noted: one error as it is, more as `CombinedError`."""
+        """Raise what was noted, if anything: one error as it is, several as `CombinedError`."""
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:

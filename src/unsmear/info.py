@@ -1,6 +1,6 @@
-"""`unsmear info`: what a clip holds, how blurred it is, and what restoring it would take and give.
+"""`unsmear info`: streams of a clip, its blur, the time to restore it, and the likely gain.
 
-As the command line does, this imports what is heavy when it is needed.
+Heavy modules are imported only when needed, as in cli.py.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from unsmear.video.describe import FileDescription
 
 BLURRED = 4.0  # pixels
-# Estimated lengths in pixels, by `scripts/calibrate_blur.py gain` with weights of `plain`:
-# below the first the median gain is 0.3 dB, from 3 pixels on about 1 dB whatever the length; above
-# the second the estimate still says 12 pixels and more afterwards.
+# Estimated lengths in pixels, from `scripts/calibrate_blur.py gain` with weights of `plain`. Below
+# SHARP_BELOW the median gain is 0.3 dB; from 3 pixels on it is about 1 dB at any length. Above
+# HEAVY_ABOVE the restored frame is still estimated at 12 pixels or more.
 SHARP_BELOW = 2.0
 HEAVY_ABOVE = 13.0
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -46,11 +46,11 @@ _BINS = (0.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a clip is likely to gain.
+    """How much a clip is likely to gain.
 
     Attributes:
         kind: `sharp`, `gain`, `heavy` or `unknown`.
-        words: for people.
+        words: the verdict as text.
     """
 
     kind: str
@@ -59,21 +59,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ClipReport:
-    """All that `unsmear info` says of a clip.
+    """All that `unsmear info` reports on a clip.
 
     Attributes:
         path: of the file or folder.
-        file: what is in the file; None for a folder of pictures.
+        file: container and streams; None for a folder of images.
         width: pixels.
         height: pixels.
-        frames: how many, None if unknown.
-        blur: of the frames looked at, in order.
-        blurred_share: of the frames whose blur is known, those above BLURRED pixels; None if
-            none is known.
-        median_length: pixels, likewise.
-        time: what restoring takes; None if it cannot be restored.
-        time_half: the same with `--engine torch-half`; None where that was not measured.
-        verdict: whether it is likely to help.
+        frames: number of frames, None if unknown.
+        blur: of the sampled frames, in order.
+        blurred_share: share of frames above BLURRED pixels, among those whose blur is known; None
+            if none is.
+        median_length: median blur length of these frames, pixels, likewise.
+        time: time to restore the clip; None if it cannot be restored.
+        time_half: the same with `--engine torch-half`; None if not measured.
+        verdict: how much it is likely to gain.
         why_not: why it cannot be restored, None if it can.
     """
 
@@ -92,7 +92,7 @@ class ClipReport:
 
 
 def verdict(lengths: Sequence[float | None]) -> Verdict:
-    """Whether frames of these blur lengths (pixels, None for unknown) are likely to gain."""
+    """How much frames of these blur lengths (pixels, None if unknown) are likely to gain."""
     known = [length for length in lengths if length is not None]
     if len(known) < max(len(lengths) / 4, 1):
         return Verdict("unknown", "too dark, flat or noisy to estimate blur from single frames")
@@ -114,11 +114,18 @@ def inspect_clip(
     on_frame: Callable[[], None] = lambda: None,
     half: OpenedModel | None = None,
 ) -> ClipReport:
-    """All there is to say of a clip; see `sample_blur` (`restoration/`) and `expected_time`. The
-    time of `half`, the model in half precision, is measured too.
+    """Inspect a clip.
+
+    Args:
+        source: video file, or folder of images.
+        model: whose time to restore the clip is measured, see `expected_time`.
+        every: which frames to sample, see `sample_blur`.
+        on_frame: called after each sampled frame.
+        half: the model in half precision; its time is measured too.
 
     Raises:
-        InputError: the source cannot be read. What can be read and not restored is described.
+        InputError: the source cannot be read. A clip that can be read but not restored is
+            described; see `ClipReport.why_not`.
     """
     from unsmear.restoration.paths import check_source
     from unsmear.restoration.sampling import sample_blur
@@ -139,7 +146,7 @@ def inspect_clip(
         for one in (model, half):
             if one is not None:
                 times.append(expected_time(source, one, about.frames, deinterlace=fields))
-    except InputError as error:  # such as transparency: the clip can be described all the same
+    except InputError as error:  # such as transparency: the clip can still be described
         why_not = str(error)
     return ClipReport(
         path=source,
@@ -158,7 +165,7 @@ def inspect_clip(
 
 
 def histogram(lengths: Sequence[float | None]) -> list[tuple[str, int]]:
-    """How many frames fall between which lengths, in words."""
+    """Number of frames in each range of lengths: (label, count)."""
     rows = []
     for low, high in pairwise(_BINS):
         name = f"{low:g} px or more" if high == _BINS[-1] else f"{low:g} to {high:g} px"
@@ -167,13 +174,13 @@ def histogram(lengths: Sequence[float | None]) -> list[tuple[str, int]]:
 
 
 def sparkline(lengths: Sequence[float | None]) -> str:
-    """A character for each frame, full height at the largest (8 pixels at least); ? is unknown."""
+    """One character per frame; full height is the maximum, at least 8 pixels; `?` is unknown."""
     top = max([8.0, *(x for x in lengths if x is not None)])
     return "".join("?" if x is None else _BARS[1 + min(int(x / top * 8), 7)] for x in lengths)
 
 
 def report_lines(report: ClipReport) -> list[str]:
-    """A report as people read it."""
+    """Format a report as text."""
     lines = [f"{report.path}"]
     count = "unknown number of" if report.frames is None else f"{report.frames:,}"
     if report.file is None:
@@ -236,13 +243,13 @@ def _file_lines(file: FileDescription, frames: str) -> list[str]:
 
 
 def as_json(reports: Sequence[ClipReport]) -> str:
-    """All numbers, each frame's too; what is unknown is null."""
+    """All numbers as JSON, including those of each frame; unknown ones are null."""
     rows = [dataclasses.asdict(report) | {"path": str(report.path)} for report in reports]
     return json_format.dumps(rows, indent=2, allow_nan=False)
 
 
 def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
-    """Blur over time, a panel for each clip; the file appears when it is whole.
+    """Plot blur over time, one panel per clip. The file appears only when it is complete.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -269,7 +276,7 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
         panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
         panel.set_ylim(bottom=0)
-        # Names of files may hold dollars, and need not be text.
+        # File names may contain dollar signs (mathtext), and bytes that are not valid text.
         name = report.path.name.encode(errors="backslashreplace").decode()
         panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
         panel.set_ylabel("blur, pixels")
@@ -325,7 +332,7 @@ def info(
     for path in (clip, *more):
         with cores_left_to(loaded.engine):
             report = mistakes.attempt(lambda: _watched(path, loaded, every, half))  # noqa: B023
-        if report is None:  # the others are looked at all the same
+        if report is None:  # the error is reported at the end, after the other clips
             continue
         reports.append(report)
         if not json:
@@ -342,14 +349,14 @@ def info(
     except UnsmearError as error:
         if not (json and reports):
             raise
-        show_error(str(error))  # standard output holds a whole document already
+        show_error(str(error))  # standard output already has a complete JSON document
         sys.exit(2)
 
 
 def _watched(
     path: Path, model: OpenedModel, every: int | None, half: OpenedModel | None
 ) -> ClipReport:
-    """Inspect a clip, and show how many frames were looked at."""
+    """Inspect a clip, and show the number of sampled frames meanwhile."""
     name, looked = escape(path.name), 0
     with _err.status(f"inspecting {name}") as status:
 

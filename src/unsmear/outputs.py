@@ -1,4 +1,4 @@
-"""Where a file may be written, said before any work is done; and files that appear when whole."""
+"""Checks of where a file may be written, before any work starts; and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
 def hidden_name(name: str, ending: str) -> str:
-    """`.NAME` and the ending. Where that is longer than names can be, the end of NAME makes way for
-    a digest of it: another name gives another one, the same name the same.
+    """`.NAME` and the ending. If that is too long for a file name, the end of NAME is replaced by a
+    digest of NAME, so the result stays unique and deterministic.
     """
     whole = f".{name}{ending}"
     if len(os.fsencode(whole)) <= _LONGEST_NAME:
@@ -28,22 +28,21 @@ def hidden_name(name: str, ending: str) -> str:
 
 
 def give_name(partial: Path, path: Path) -> None:
-    """Give a whole file its name, once the disk has all of it: after a power cut there is either
-    the whole file under the name, or what was there before.
+    """Sync a complete file to disk, then rename it. After a power cut, the name stands for either
+    the complete file or what was there before.
 
     Raises:
-        OSError: the disk or its rights say no.
+        OSError: the disk is full, or permission is missing.
     """
     sync(partial)
     os.replace(partial, path)
 
 
 def name_text(path: Path, text: str) -> None:
-    """Write a short text of one's own work folder, whole under its name or not there; it grows
-    under NAME.part.
+    """Write a short text file of a work folder atomically, by way of NAME.part.
 
     Raises:
-        OSError: the disk or its rights say no.
+        OSError: the disk is full, or permission is missing.
     """
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(text, encoding="utf-8")
@@ -51,10 +50,10 @@ def name_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has all of a file.
+    """Wait until a file is on disk (fsync).
 
     Raises:
-        OSError: the disk or its rights say no.
+        OSError: the disk is full, or permission is missing.
     """
     with path.open("rb+") as file:
         os.fsync(file.fileno())
@@ -62,12 +61,12 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def growing_file(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path`, of the same suffix, to write to. What is there at the end gets
-    the name; after an error nothing is left. What is no file, such as /dev/stdout, is written to
-    as it is.
+    """Write a file atomically: yields a hidden path beside `path`, with the same suffix, which is
+    renamed on exit. After an error nothing is left. If `path` exists and is not a regular file,
+    such as /dev/stdout, it is yielded itself.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the disk is full, or permission is missing.
     """
     with writing(path):
         if path.exists() and not path.is_file():
@@ -85,7 +84,7 @@ def growing_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def telling_of(path: Path, partial: Path) -> Iterator[None]:
-    """What goes wrong with a file under its hidden name, which says little, is told of `path`."""
+    """Replace the hidden name in the messages of OutputErrors by `path`, which the user knows."""
     try:
         yield
     except OutputError as error:
@@ -93,10 +92,10 @@ def telling_of(path: Path, partial: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8; the file appears, or is replaced, when it is whole.
+    """Write a text file in UTF-8; it appears, or is replaced, only when it is complete.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the disk is full, or permission is missing.
     """
     with growing_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -109,17 +108,17 @@ def check_file(
     suffixes: Collection[str] = (),
     overwrite: bool = True,
 ) -> None:
-    """Whether a file may be written there.
+    """Check that a file may be written.
 
     Args:
         path: of the file.
-        inputs: what the command reads: files, and folders that it takes everything from; none may
-            be written over or into.
-        suffixes: those that can be written, in lower case; none: any.
-        overwrite: a file that exists may be replaced.
+        inputs: files and folders that the command reads, which must not be overwritten or written
+            into; None is skipped.
+        suffixes: allowed ones, in lower case; empty: any.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        OutputError: it may not.
+        OutputError: the file may not be written.
     """
     with writing(path):
         check_named(path)
@@ -140,9 +139,7 @@ def check_file(
 
 
 def check_named(path: Path) -> None:
-    """Raise OutputError where a path says in which folder, and not what is to be there; or is a
-    link to what is not there.
-    """
+    """Raise OutputError if a path does not end in a name (`.`, `..`, `/`), or is a broken link."""
     if path.name in ("", ".."):
         raise OutputError(f"'{path}' is a folder: add the name of the output")
     if path.is_symlink() and not path.exists():
@@ -150,7 +147,7 @@ def check_named(path: Path) -> None:
 
 
 def check_folder_of(path: Path) -> None:
-    """Raise OutputError where the folder that a path lies in is missing or cannot be written."""
+    """Raise OutputError if the parent folder of a path is missing or not writable."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
     if not os.access(path.parent, os.W_OK):
@@ -158,22 +155,22 @@ def check_folder_of(path: Path) -> None:
 
 
 def check_free(path: Path) -> None:
-    """Raise OutputError if something stands there; an empty folder does not."""
+    """Raise OutputError if a path exists; an empty folder is allowed."""
     if not is_free(path):
         raise OutputError(f"'{path}' already exists: choose another output, or add --overwrite")
 
 
 def is_free(path: Path) -> bool:
-    """Whether nothing stands there, or an empty folder.
+    """Whether a path does not exist, or is an empty folder.
 
     Raises:
-        OSError: the system does not say.
+        OSError: the file system refuses the check.
     """
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def lies_in(path: Path, source: Path) -> bool:
-    """Whether a path is an input, by whatever name, or lies in a folder that is one."""
+    """Whether a path is an input, also by another name (a link), or lies inside it."""
     if path.exists() and source.exists() and path.samefile(source):
         return True
     place = real_path(source)
@@ -181,5 +178,5 @@ def lies_in(path: Path, source: Path) -> bool:
 
 
 def real_path(path: Path) -> Path:
-    """Without links; unlike `Path.resolve` it takes those that lead in a circle."""
+    """Resolve links; unlike `Path.resolve`, without an error for a loop of links."""
     return Path(os.path.realpath(path))

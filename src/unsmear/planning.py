@@ -1,4 +1,4 @@
-"""What one command is to do: which clip becomes which result."""
+"""The plan of one command: which clip becomes which result."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Job = tuple[Path, Path]
 
 @dataclass(frozen=True)
 class Plan:
-    """What one command is to do.
+    """The plan of one command.
 
     Attributes:
-        jobs: what is restored into what.
-        folder: that results go into, if one is named.
-        several: clips are, or a folder of them: a run that was broken off goes on with those that
-            have no result yet.
-        results: clips that are no jobs, being results of others, each with the one that it is of.
-        unknown: files of the folders that are given which are passed over, having no suffix of a
-            video.
+        jobs: pairs of clip and result.
+        folder: for the results, if they go into one.
+        several: whether several clips or a folder of videos were given; clips whose results exist
+            are then skipped.
+        results: clips that are skipped because they are results of other clips given: result ->
+            clip that it was made from.
+        unknown: for each folder given, its files that are skipped because they are not clips.
     """
 
     jobs: list[Job]
@@ -43,21 +43,21 @@ def plan_jobs(
     lossless: bool = False,
     overwrite: bool = False,
 ) -> Plan:
-    """What is restored into what.
+    """Decide which clip becomes which result.
 
     Args:
-        clips: videos, folders of pictures, folders of videos.
-        output: what the user named.
-        inside: with a slash behind it.
-        preview: results are pictures.
+        clips: videos, folders of images, folders of videos.
+        output: as given by the user; None: beside each clip.
+        inside: whether `output` was given with a trailing slash.
+        preview: results are images.
         lossless: results are .mkv.
-        overwrite: results that exist are replaced.
+        overwrite: existing results are replaced.
 
     Raises:
-        InputError: a folder cannot be read, or holds videos and pictures, or neither; a clip is a
-            single picture.
+        InputError: a folder cannot be read, holds both videos and images, or only other files; a
+            clip is a single image.
         OutputError: one file is named for several results.
-        ConfigError: a preview with another suffix than .png.
+        ConfigError: the output of a preview does not end in .png.
     """
     from unsmear.restoration.paths import is_folder, results_among
 
@@ -72,7 +72,7 @@ def plan_jobs(
             results |= results_among(found)
         sources += found
     many = len(sources) > 1 or sources[0] != clips[0]
-    if output is None and not (preview or overwrite):  # *.mp4 names the results of its last run too
+    if output is None and not (preview or overwrite):  # *.mp4 also matches results of the last run
         results |= results_among(sources)
     sources = [source for source in sources if source not in results]
     if many and output is not None:
@@ -99,8 +99,8 @@ def plan_jobs(
 
 
 def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> bool:
-    """Whether the result of one clip goes into the folder that is named, under the clip's name, and
-    does not become that folder: `*.mp4 -o sharp/` means the same where one clip matches.
+    """Whether the result of a single clip goes into the folder `output`, under the name of the clip
+    (so that `*.mp4 -o sharp/` means the same if only one clip matches), or becomes `output` itself.
     """
     from unsmear.restoration.paths import holds_frames, is_folder
 
@@ -112,7 +112,7 @@ def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> boo
 
 
 def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
-    """A clip itself, or the videos of a folder; and those of its files that are passed over."""
+    """The clip itself, or the videos of a folder; and files of the folder that are skipped."""
     from unsmear.restoration.paths import VIDEO_SUFFIXES
     from unsmear.video.images import IMAGE_SUFFIXES, list_images
 
@@ -126,7 +126,7 @@ def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
         pictures = [file for file in list_images(clip) if file.name not in previews]
     others = [file for file in files if file.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES]
     if pictures and all(video.suffix.lower() == ".gif" for video in videos):
-        return [clip], videos  # beside pictures a GIF, which may move or not, is no clip
+        return [clip], videos  # beside images, a GIF (animated or not) does not count as a clip
     if others and not (pictures or videos):
         raise InputError(
             f"'{clip}' contains no images, and no files with the suffix of a video: if some are "
@@ -140,7 +140,7 @@ def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _check_moving(source: Path) -> None:
-    """Raise InputError where a clip that is to become a video is one picture."""
+    """Raise InputError if a clip that is to become a video is a single image."""
     from unsmear.video.headers import read_header
     from unsmear.video.images import IMAGE_SUFFIXES
 
@@ -158,7 +158,7 @@ def _default_output(source: Path, folder: Path | None, *, preview: bool, lossles
     from unsmear.outputs import real_path
     from unsmear.restoration.paths import RESULT_MARK
 
-    # A link has a name and a place of its own; `.` and `..` have neither.
+    # A link keeps its own name and folder; `.` and `..` have to be resolved to get one.
     named = real_path(source) if source.name in ("", "..") else source
     where = named.parent if folder is None else folder
     name = named.name if source.is_dir() else source.stem

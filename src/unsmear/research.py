@@ -1,4 +1,4 @@
-"""Verbs for researchers: eval, explain. Imports lazily, like all of cli.py."""
+"""Commands for researchers: eval, explain. Heavy modules are imported lazily, as in cli.py."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> Table:
 
 
 class _FrameBar:
-    """Progress over the frames of a data set. Silent where nobody watches."""
+    """Progress over the frames of a data set; hidden if standard error is not a terminal."""
 
     def __init__(self, frames: int) -> None:
         from rich.progress import Progress
@@ -223,7 +223,7 @@ class _FrameBar:
         self._task = self._bar.add_task("measuring", total=frames)
 
     def advance(self, sequence: str) -> None:
-        """One frame more of a sequence is done."""
+        """Count one more frame, of this sequence."""
         self._bar.update(self._task, advance=1, description=escape(sequence))
 
     def __enter__(self) -> _FrameBar:

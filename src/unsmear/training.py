@@ -1,4 +1,4 @@
-"""Verbs for those who train networks: train, synth. Imports lazily, like all of cli.py."""
+"""Commands for training: train, synth. Heavy modules are imported lazily, as in cli.py."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def train(
         threads=threads,
     )
     launched, here = launched_team(), launched_here()
-    _err.quiet = not here.leads  # all processes of a machine see the same mistakes
+    _err.quiet = not here.leads  # all processes of a machine would report the same errors
     plan = prepare(request, launched.size, cores)
     _err.quiet = False
     if threads is not None:
@@ -156,7 +156,7 @@ def train(
         if not team.leads:
             _out.quiet = True
         drawers = workers_on(where, cores // here.size) if workers is None else workers
-        source = torch.device("cpu") if drawers else where  # where the processes take it from
+        source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
         with _err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
         if team.size > 1:

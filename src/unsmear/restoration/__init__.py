@@ -1,4 +1,4 @@
-"""Running a network over clips: streams of frames, then whole files."""
+"""Runs a network over clips: streams of frames and whole files."""
 
 DEFAULT_BURST = 2
-"""Restored frames on each side that lend to each frame, unless the user says otherwise."""
+"""Default number of restored neighbours on each side that the burst step fuses into a frame."""

@@ -1,4 +1,4 @@
-"""What Python users call: `unsmear.restore` for frames, `unsmear.restore_video` for files."""
+"""The public Python API: `unsmear.restore` for frames, `unsmear.restore_video` for files."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from unsmear.video.images import integer_from_unit, unit_from_integer
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
 _Kind = tuple[torch.device, torch.dtype]
-# Further from 0..1 than what filters overshoot to.
-_SMALLEST = -0.5  # not 0..1 but -1..1
-_LARGEST = 2.0  # not 0..1 but 0..255
+# Limits of input values. Overshoot of filters stays within them.
+_SMALLEST = -0.5  # below: the range is probably -1..1
+_LARGEST = 2.0  # above: the range is probably 0..255
 
 
 def restore(
@@ -54,39 +54,41 @@ def restore(
     refine: int = 0,
     burst: int = DEFAULT_BURST,
 ) -> Iterator[Picture]:
-    """Restore frames one after the other; the last ones come when the input ends.
+    """Restore frames in order, lazily; the last results follow when the input ends.
 
     Args:
-        frames: of one size, all numpy arrays or all tensors:
-            arrays (H, W, 3) uint8 RGB, as imageio and PIL give them, or
+        frames: all of one size, numpy arrays or tensors:
+            arrays (H, W, 3) uint8 RGB, as imageio and PIL return them, or
             tensors (3, H, W) float RGB, 0..1.
         model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result.
-        device: auto, cpu, cuda, cuda:N or mps; not used with `open_model`'s result.
-        engine: what runs the network, see `open_model`; not used with its result.
-        window: frames that contribute to each one, odd; default: the model's own. Half of them wait
-            in memory, 12 bytes a pixel. `all`: every frame of the scene; the frames are then gone
-            through twice.
+        device: auto, cpu, cuda, cuda:N or mps; ignored with `open_model`'s result.
+        engine: inference engine, see `open_model`; ignored with its result.
+        window: number of frames that contribute to each frame, odd; default: the model's own. Half
+            of them are buffered, at 12 bytes a pixel. `all`: every frame of the scene; this
+            iterates over the frames twice.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        ensemble: views of each frame (as it is, upside down, ...) whose mean is taken: 1, 2, 4 or
-            8. A little better, and each takes as long again.
-        refine: times that the network goes over its own results, 0 to 3: each frame is restored
-            again, its neighbours as they were restored before, and the mean of both is taken.
-            Blurry clips gain by the first, sharp ones lose a little; each takes more than half as
-            long again. Not for `paper`, which looks at no neighbours.
-        burst: restored frames on each side that lend each frame what they show sharper, 0 to 4;
-            0 leaves frames as the network makes them.
+        ensemble: number of rotated or mirrored views to average: 1, 2, 4 or 8. Slightly better;
+            the time grows in proportion.
+        refine: number of additional passes, 0 to 3. Each restores every frame again with its
+            restored neighbours, and averages the result with that of the pass before. The first
+            helps blurry clips and costs sharp ones a little; each adds over 50 % to the time. Not
+            for `paper`, which aligns no neighbours.
+        burst: number of restored neighbours on each side, 0 to 4, from which each frame takes
+            sharper detail; 0: output of the network as it is.
 
     Returns:
-        An iterator of restored frames of the same kind, contiguous, as many as came in. One that
-        the network grossly spoils comes back as it came in; the first of them is told by a
-        `UserWarning`.
+        An iterator of restored frames, contiguous, one for each input frame, with its type, dtype
+        and device. If the network damages a frame badly, the input frame is returned instead; the
+        first time, a `UserWarning` reports it.
 
     Raises:
-        InputError: a frame is of another kind, shape, type or range, or holds what is not finite
-            (when it is reached); the window is `all` and frames can be gone through only once.
-        ModelError, ConfigError, MissingExtraError: as `open_model`; window even or below 1, or
-            larger than memory (at the first frame), tiling that is none, ensemble, refine or burst
-            out of bounds, a model that looks at no neighbours, or a GPU's memory does not suffice.
+        InputError: a frame has the wrong type, shape, dtype or range, or values that are not
+            finite (raised when that frame is reached); the window is `all` and `frames` is an
+            iterator.
+        ModelError, ConfigError, MissingExtraError: see `open_model`. ConfigError also if the
+            window is even, below 1 or needs more memory than there is (raised at the first frame),
+            the tiling is invalid, ensemble, refine or burst is out of range, the model does not
+            support refine, or a GPU runs out of memory.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
@@ -112,7 +114,7 @@ def _restored(
     tiling: Tiling,
     effort: Effort,
 ) -> Iterator[Picture]:
-    # Frames on their way: each comes back as the kind that it was given as.
+    # Frames in flight, each with its kind, so that its result has the same kind.
     waiting: deque[tuple[Tensor, _Kind | None]] = deque()
 
     def remembered() -> Iterator[Tensor]:
@@ -152,23 +154,23 @@ def _restored(
                 )
             told, out = True, before
         yield _given_back(out, kind)
-        del before, out  # or they would stay while the next ones are made
+        del before, out  # or they would stay alive while the next ones are computed
 
 
 def _kind_of(frame: np.ndarray | Tensor) -> _Kind | None:
-    """Of a tensor; None of an array."""
+    """Device and dtype of a tensor; None for an array."""
     return (frame.device, frame.dtype) if isinstance(frame, Tensor) else None
 
 
 def _given_back(frame: Tensor, kind: _Kind | None) -> Any:
-    # In one piece, as frames come in, whatever the layout that the network worked in.
+    # Contiguous, whatever memory layout the network worked in.
     if kind is not None:
         return frame.to(*kind).contiguous()
     return integer_from_unit(frame.cpu()).permute(1, 2, 0).contiguous().numpy()
 
 
 def _tensors(frames: Iterable[Picture]) -> Iterator[tuple[Tensor, _Kind | None]]:
-    """Each frame as a tensor that nobody else writes to, and as what it was given."""
+    """Each frame as a tensor of our own (a copy), and its kind."""
     size: tuple[int, ...] | None = None
     for number, frame in enumerate(frames):
         tensor = _as_tensor(frame, number)
@@ -197,7 +199,7 @@ def _as_tensor(frame: np.ndarray | Tensor, number: int) -> Tensor:
             )
         _check_size(frame.shape[1:], number)
         _check_range(frame.detach(), number)
-        return frame.detach().clone()  # the caller may write the next one to where it lies
+        return frame.detach().clone()  # the caller may reuse the buffer for the next frame
     raise InputError(
         f"frame {number} is a {type(frame).__name__}: give numpy arrays or torch tensors"
     )
@@ -211,7 +213,7 @@ def _check_size(size: Sequence[int], number: int) -> None:
 
 
 def _check_range(frame: Tensor, number: int) -> None:
-    least, most = torch.stack(frame.aminmax()).tolist()  # one that is no number makes both none
+    least, most = torch.stack(frame.aminmax()).tolist()  # a NaN makes both NaN
     if not (math.isfinite(least) and math.isfinite(most)):
         value = most if math.isfinite(least) else least
         raise InputError(f"frame {number} contains {value:g}: tensors must be 0..1, all finite")
@@ -238,10 +240,11 @@ def restore_video(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Restore a video file or a folder of pictures, as the command line does.
+    """Restore a video file or a folder of images, as the command line does.
 
-    See `unsmear.restoration.files.restore_file` for what it raises and for all arguments, and
-    `restore` for model, device, engine and window.
+    See `restore` for model, device, engine and window, and
+    `unsmear.restoration.files.restore_file` for all other arguments. Raises the errors of
+    `restore_file` and `open_model`.
     """
     source, target = Path(source), Path(target)
     check_paths(source, target, settings)

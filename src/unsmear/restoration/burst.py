@@ -1,15 +1,14 @@
-"""Burst accumulation: restored frames lend each other what they show sharper.
+"""Burst accumulation: each restored frame takes sharper detail from its restored neighbours.
 
-A hand shakes one way in one frame and another way in the next, so what restoration could not bring
-back in one its neighbours often have. They are warped to fit by the motion between restored
-frames, which is measured far better than between blurry ones, and put together frequency by
-frequency: blur only ever takes from a spectrum, so where a neighbour has markedly more of a
-frequency than the frame itself, the neighbour is taken.
+Camera shake changes direction from frame to frame, so detail that restoration could not recover in
+one frame is often present in its neighbours. These are warped to the frame by optical flow between
+restored frames, which is far more accurate than between blurry ones, and fused frequency by
+frequency: blur only attenuates a spectrum, so where a neighbour has markedly more power at a
+frequency than the frame itself, the neighbour dominates.
 
 Source: Delbracio and Sapiro 2015, "Removing Camera Shake via Weighted Fourier Burst
 Accumulation", and "Hand-held Video Deblurring via Efficient Fourier Aggregation". New here: it
-follows a network; windows overlap so that nothing shows where they meet; the frame itself is
-preferred.
+runs after a network; windows overlap, which avoids seams; the frame itself is preferred.
 """
 
 from __future__ import annotations
@@ -35,39 +34,40 @@ from unsmear.restoration.overlap import ALONE, Workers
 from unsmear.restoration.whole import check_count
 
 MOST_BURST = 4
-"""Frames on each side; further ones have moved too far to fit."""
+"""Maximum number of frames on each side; those further away have moved too far to be aligned."""
 
-_WINDOW = 64  # pixels; 32 gain less, in larger ones blur is not even
+_WINDOW = 64  # pixels; with 32 the gain is smaller, and in larger windows blur is not uniform
 _HOP = _WINDOW // 2
-_ROWS = 4  # of windows that are worked on at a time
-# Chosen on synthetic clips and by eye on real ones; around them it is flat (model_cards/LADDER.md).
-_OWN = float(np.exp(2.5))  # how much a frame is preferred to a neighbour with as much power
-_FLOOR = 2.5e-5  # power of a frequency that is as good as nothing
+_ROWS = 4  # rows of windows processed at a time
+# Chosen on synthetic clips and by eye on real ones. The result depends little on the exact values
+# (model_cards/LADDER.md).
+_OWN = float(np.exp(2.5))  # weight of the frame; a neighbour of equal power has weight 1
+_FLOOR = 2.5e-5  # power below which a frequency counts as empty
 _MOST_RATIO = 1e6
 _SHRINK = 4
-_DISAGREEMENT = 0.04  # of 0..1 between neighbour and frame, without detail: then trust is 1 / e
-_TORN = 1.0  # pixels between a motion and its surroundings: likewise
-_BEYOND = 0.01  # of 0..1 that a value may lie beyond those that went into it
+_DISAGREEMENT = 0.04  # of 0..1: low-pass difference at which a neighbour's weight falls to 1 / e
+_TORN = 1.0  # pixels: likewise, deviation of the motion from its smoothed field
+_BEYOND = 0.01  # of 0..1: how far a value may exceed the range of its inputs
 
 
 def check_burst(burst: int) -> int:
-    """Return a number of frames on each side that can lend.
+    """Return `burst` as a Python int.
 
     Raises:
-        ConfigError: it is none, or no whole number.
+        ConfigError: it is not an integer from 0 to `MOST_BURST`.
     """
     none = "off"
     return check_count("burst", burst, MOST_BURST, none=none, unit="restored frames on each side")
 
 
 class _Restored(NamedTuple):
-    """A restored frame and what is needed of it.
+    """A restored frame and what is derived from it.
 
     Attributes:
         frame: (3, H, W).
-        luma: (1, 1, H', W'), H' and W' multiples of a cell.
-        small: the same at a quarter of the size, (H' / 4, W' / 4) uint8; None where the frame
-            holds what is no number, and has nothing to lend.
+        luma: of the padded frame, (1, 1, H', W'), H' and W' multiples of `CELL`.
+        small: the same at a quarter of the size, (H' / 4, W' / 4) uint8; None if the frame has
+            values that are not finite. Such a frame is not used as a neighbour.
     """
 
     frame: Tensor
@@ -85,22 +85,22 @@ class _Restored(NamedTuple):
 def accumulate_bursts(
     frames: Iterable[Tensor], burst: int, workers: Workers = ALONE, skipped: int = 0
 ) -> Iterator[Tensor]:
-    """Restored frames of one scene, each with what its neighbours know.
+    """Fuse each restored frame of a scene with its neighbours.
 
     Args:
         frames: (3, H, W), float32, 0..1, of one size.
-        burst: frames on each side that lend; at the ends of the scene those that exist.
-        workers: work on some frames side by side.
-        skipped: so many of `frames`, at the beginning, only lend.
+        burst: neighbours on each side; at the ends of the scene, those that exist.
+        workers: process several frames in parallel.
+        skipped: number of frames at the beginning that only serve as neighbours.
 
     Yields:
-        (3, H, W), 0..1, as many as came in but for those skipped; each after `burst` more have
-        come in, and one more for each further worker.
+        (3, H, W), 0..1, one for each frame that is not skipped. The delay is `burst` frames, and
+        one more for each worker beyond the first.
     """
     held: deque[_Restored] = deque()
     making: deque[Future[Tensor]] = deque()
     taken = current = 0
-    for frame in chain(frames, repeat(None, burst)):  # as many follow as the last ones wait for
+    for frame in chain(frames, repeat(None, burst)):  # None flushes the last frames
         if frame is not None:
             held.append(_Restored.of(frame))
             taken += 1
@@ -122,7 +122,7 @@ _Pairs = list[tuple[_Restored | None, _Restored | None]]
 
 
 def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restored, _Pairs]:
-    """The frame at a place, and those before and after it, nearest first."""
+    """The frame at `place`, and pairs of the frames before and after it, nearest first."""
 
     def at(number: int) -> _Restored | None:
         lends = 0 <= number < len(held) and held[number].small is not None
@@ -156,21 +156,21 @@ def _lent(current: _Restored, small: np.ndarray, pairs: _Pairs) -> Tensor:
 
 
 def fitted(own: Tensor, neighbour: Tensor, motion: Tensor) -> Tensor:
-    """A neighbour warped to fit a frame, and the frame in its place where it shows something else:
-    what is hidden, moves on its own, or is not where the motion says.
+    """Warp a neighbour to a frame. Where the two disagree (occlusion, objects that move on their
+    own, wrong motion), it is blended towards the frame.
 
     Args:
         own: luma of the frame, (1, 1, H, W), 0..1, H and W multiples of 8.
-        neighbour: likewise.
-        motion: to the neighbour, (1, 2, H / 8, W / 8), pixels.
+        neighbour: luma of the neighbour, likewise.
+        motion: from the frame to the neighbour, (1, 2, H / 8, W / 8), pixels.
 
     Returns:
-        As the frame.
+        (1, 1, H, W).
     """
     even = smoothed(motion)
     difference = warp(neighbour, even) - own
-    # Detail may differ, as that is what is lent. What is thin leaves no trace in this: hair that
-    # flies past a wall. But there the motion is torn.
+    # Compared without fine detail, which may differ: it is what the frame is to gain. Thin objects,
+    # such as flying hair, vanish in this comparison, but there the motion is discontinuous.
     coarse = _averaged(functional.avg_pool2d(difference, _SHRINK))
     doubt = _averaged(coarse.square()) / _DISAGREEMENT**2
     torn = _averaged((motion - even).square().sum(dim=1, keepdim=True)) / _TORN**2
@@ -183,28 +183,28 @@ def _enlarged(x: Tensor, times: int) -> Tensor:
 
 
 def _averaged(x: Tensor) -> Tensor:
-    """(1, 1, h, w) by a tent of 5x5."""
+    """Smooth (1, 1, h, w) with a 5x5 tent filter."""
     for _ in range(2):
         x = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return x
 
 
 def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
-    """Of each frequency of each window, the mean of the frame and its neighbours, weighted by
-    powers of how much they have of it.
+    """For each window and frequency, average the frame and its neighbours. A neighbour's weight is
+    the tenth power of the ratio of its magnitude to the frame's.
 
     Args:
         own: luma of the frame, (H, W).
-        neighbours: that fit it, (K, H, W).
+        neighbours: luma of neighbours warped to it, (K, H, W).
 
     Returns:
-        (H, W). Each value depends on less than a window around it, and lies between those of the
-        frame and its neighbours, or next to nothing beyond: an edge that does not quite fit rings
-        through all of its window.
+        (H, W). Each value depends on pixels less than a window away. It is clamped to the range of
+        the frame and its neighbours at that pixel, give or take `_BEYOND`, because an edge that is
+        not aligned exactly rings through its whole window.
     """
     height, width = own.shape
     stack = torch.cat((own[None], neighbours))
-    # The windows lie alike in every frame; those at the edges see it repeated.
+    # Windows have the same positions in every frame. Borders are padded by replication.
     below, right = (_HOP + -side % _HOP for side in (height, width))
     padded = functional.pad(stack[None], (_HOP, right, _HOP, below), mode="replicate")[0]
     bell = torch.hann_window(_WINDOW, device=own.device, dtype=own.dtype).sqrt()
@@ -214,7 +214,7 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
     for row in range(0, count, _ROWS):
         rows = slice(row * _HOP, (min(row + _ROWS, count) + 1) * _HOP)
         windows = padded[:, rows].unfold(1, _WINDOW, _HOP).unfold(2, _WINDOW, _HOP)
-        # Window by window in memory, which a product of overlapping ones is not by itself.
+        # `out` makes the result contiguous by window; the windows themselves overlap in memory.
         tapered = torch.mul(windows, taper, out=own.new_empty(windows.shape))
         spectra = torch.fft.rfft2(tapered, norm="ortho")
         joined = torch.fft.irfft2(_joined(spectra), s=taper.shape, norm="ortho") * taper
@@ -227,21 +227,21 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
 
 
 def _joined(spectra: Tensor) -> Tensor:
-    """(1 + K, ..., h, w) complex, the frame's first -> (..., h, w)."""
+    """Fuse spectra: (1 + K, ..., h, w) complex, the frame's first -> (..., h, w)."""
     power = spectra.real.square() + spectra.imag.square()
-    # One frequency alone says little: its power is as much chance as blur.
+    # Summed over 3x3 frequencies: the power of a single one is too noisy.
     power = _with_next(_with_next(power, -1), -2).add_(9 * _FLOOR)
     total, weights = spectra[0] * _OWN, torch.full_like(power[0], _OWN)
     for one, much in zip(spectra[1:], power[1:], strict=True):
         ratio = (much / power[0]).clamp_max_(_MOST_RATIO)
-        weight = ratio.square().square_().mul_(ratio)  # tenth power of the modulus
+        weight = ratio.square().square_().mul_(ratio)  # tenth power of the magnitude ratio
         total += one * weight
         weights += weight
     return total / weights
 
 
 def _with_next(x: Tensor, dim: int) -> Tensor:
-    """Each value plus the ones before and after it."""
+    """Each value plus its predecessor and successor along `dim`."""
     inner = x.shape[dim] - 1
     out = x.clone()
     out.narrow(dim, 1, inner).add_(x.narrow(dim, 0, inner))

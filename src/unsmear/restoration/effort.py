@@ -1,4 +1,4 @@
-"""What is spent on a frame beyond one run of the network, and what it brings, in one value."""
+"""Views, refinement and burst: the quality options beyond one run of the network, as one value."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unsmear.restoration.views import View, views_of
 from unsmear.restoration.whole import check_count
 
 MOST_REFINE = 3
-"""Times that a network goes over its own results; already the second brings nothing more."""
+"""Maximum number of additional passes; already the second brings no further gain."""
 
 
 def check_refine(refine: int) -> int:
-    """Return how often a network can go over its own results.
+    """Return `refine` as a Python int.
 
     Raises:
-        ConfigError: it cannot, or that is no whole number.
+        ConfigError: it is not an integer from 0 to `MOST_REFINE`.
     """
     none = "a single pass"
     return check_count("refine", refine, MOST_REFINE, none=none, unit="additional passes")
@@ -27,20 +27,20 @@ def check_refine(refine: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """Made as by default: one run of the network, then restored frames lend.
+    """Quality options. Default: one run of the network, then the burst step.
 
     Attributes:
-        ensemble: views of a frame whose mean is taken: 1 (each is restored once), 2, 4 or 8, see
-            `unsmear.restoration.views`. Each takes as long again.
-        refine: times that the network goes over its own results: each frame is made again, of the
-            same features, with its neighbours as they were made before and with the motion between
-            these, and the mean of both is taken; for networks that align neighbours. Each takes
-            more than half as long again.
-        burst: restored frames on each side that lend a frame what they show sharper, see
-            `unsmear.restoration.burst`; 0: frames as the network makes them.
+        ensemble: number of views to average: 1, 2, 4 or 8, see `unsmear.restoration.views`. The
+            time grows in proportion.
+        refine: number of additional passes, for networks that align neighbours. Each computes
+            every frame again from the same features, with its restored neighbours and the motion
+            between restored frames, and averages the result with that of the pass before. It adds
+            over 50 % to the time.
+        burst: number of restored neighbours on each side from which a frame takes sharper detail,
+            see `unsmear.restoration.burst`; 0: output of the network as it is.
 
     Raises:
-        ConfigError: one is out of bounds, or no whole number.
+        ConfigError: a value is out of range or not an integer.
     """
 
     ensemble: int = 1
@@ -54,15 +54,15 @@ class Effort:
             "burst": check_burst(self.burst),
         }
         for name, number in checked.items():
-            object.__setattr__(self, name, number)  # numpy's become Python's
+            object.__setattr__(self, name, number)  # numpy integers become Python's
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Of the ensemble."""
+        """The views of the ensemble."""
         return views_of(self.ensemble)
 
     def check(self, model: Runnable) -> None:
-        """Raise ConfigError where a network cannot do it."""
+        """Raise ConfigError if the network does not support refinement and `refine` is not 0."""
         if self.refine and not as_engine(model).network.config.aligned_levels:
             raise ConfigError(
                 f"refine is {self.refine}, but needs a model that aligns neighbours: use 0, or "
@@ -71,4 +71,4 @@ class Effort:
 
 
 NETWORK_ALONE = Effort(burst=0)
-"""One run of the network, and nothing else."""
+"""One run of the network, nothing else."""

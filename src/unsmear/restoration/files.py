@@ -1,7 +1,7 @@
-"""Restore a whole file: a video or a folder of pictures in, the same out.
+"""Restore a whole file: a video or a folder of images in, a video or a folder of images out.
 
-Decoding, restoring and encoding go frame by frame; memory does not depend on the length. The
-result grows in parts (`work.py`) and gets its name when it is whole.
+Frames are decoded, restored and encoded one by one, so memory usage does not depend on the length.
+The result is written in parts (`work.py`) and gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -64,23 +64,23 @@ from unsmear.video.reader import VideoReader
 from unsmear.video.stills import lost_in_pictures
 from unsmear.video.writer import Origin, finest_ticks
 
-_PART_PIXELS = 128 * 1280 * 720  # a part is what a CPU restores in a minute or two
+_PART_PIXELS = 128 * 1280 * 720  # of all frames of a part: a minute or two on a CPU
 _PART_FRAMES = (16, 128)
-# Pixels of a frame. Of a larger one the network takes seconds, beside which decoding and encoding
-# are nothing, and a frame more in memory is not.
+# Pixels. For larger frames the network takes seconds: decoding and encoding in parallel gains
+# nothing, but the frames in flight take a lot of memory.
 _LARGEST_OVERLAP = 2560 * 1440
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a file is.
+    """Progress of one file.
 
     Attributes:
-        done: frames done with.
-        expected: frames in all, None if unknown beforehand.
+        done: number of frames processed in this pass.
+        expected: number of all frames, None if unknown.
         info: of the clip.
-        doing: `watching` in the first of two passes, where the window is `all`; `restoring`
-            when frames are written.
+        doing: `watching` in the first pass of the window `all`, `restoring` when frames are
+            written.
     """
 
     done: int
@@ -91,13 +91,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
+    """Result of restoring one file.
 
     Attributes:
-        frames: of the result.
-        resumed: of them, made by an earlier run that was broken off.
-        untouched: of them, given as they came in, because what the network made of them was
-            not plausible.
+        frames: number of frames in the result.
+        resumed: how many of them an earlier, interrupted run restored.
+        untouched: how many of them are unchanged, because the network's result was implausible.
     """
 
     frames: int
@@ -115,27 +114,28 @@ def restore_file(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Restore a video file or a folder of pictures.
+    """Restore a video file or a folder of images.
 
-    What a run that was broken off had done is taken up again, if source, network and settings
-    are the same; on a CPU the result is then the same to the last bit.
+    Resumes an interrupted run if source, network and settings are the same. On a CPU the result is
+    then bit-exact with that of an uninterrupted run.
 
     Args:
-        source: video file, or folder of pictures in the order of their names.
+        source: video file, or folder of images in the order of their names.
         target: video file (.mp4, .mov, .m4v, .mkv, .webm), or a folder (no suffix) for PNG files.
-        model: an engine, or a network in evaluation mode, on the device of the work.
-        window: frames that contribute to each one, odd, half of which wait in memory; or `all`,
-            which reads the source twice.
+        model: an engine, or a network in evaluation mode, on the device to use.
+        window: number of frames that contribute to each frame, odd, half of which are buffered; or
+            `all`, which reads the source twice.
         settings: everything else.
         on_progress: called before the first frame and after each, in both passes.
-        on_note: called with what the user should know: guesses, conversions, damage.
+        on_note: called with notes for the user: guesses, conversions, damage.
 
     Raises:
         InputError: the source cannot be used.
-        OutputError: the target cannot be written. Nothing is left under its name. What is restored
-            is kept in the hidden folder beside it, unless the encoder refuses pictures.
-        ConfigError: window is even, below 1 or larger than memory, or refine is asked of a network
-            that looks at no neighbours.
+        OutputError: the target cannot be written. Nothing is left under its name. Complete parts
+            are kept in the hidden folder beside it, unless the encoder refuses a frame.
+        ConfigError: the window is even, below 1 or needs more memory than there is; the network
+            does not support refine; a setting does not apply to a folder of images; or a GPU runs
+            out of memory.
     """
     window = check_window(window)
     settings.effort.check(model)
@@ -159,12 +159,12 @@ def restore_file(
         except BaseException as error:
             settled = isinstance(error, (InputError, ConfigError, EncodeError))
             ends_alike = settled and not isinstance(error, DeviceMemoryError)
-            # What is readable up to somewhere can be had by an --end, where none was given and
-            # what is done holds for any; a folder once its picture is mended or taken out.
+            # A video that fails midway can be resumed with an --end, if none was given and parts do
+            # not depend on it; a folder once the bad image is repaired or removed.
             midway = isinstance(error, MidwayError)
             wants_end = midway and job.get("end", "unheard of") is None
             if ends_alike and not (wants_end or (midway and source.is_dir())):
-                raise  # the next run would come to the same
+                raise  # the next run would fail in the same way
             work.keep()
             if work.kept:
                 other = " with that --end" if wants_end else ""
@@ -200,12 +200,12 @@ class _Run:
         )
 
     def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
-        """Everything that decides the result, and how to make its sinks in a folder."""
+        """The job (all that determines the result), and a function from a folder to its sinks."""
         info, settings, target = reader.info, self.settings, self.target
         each = self.part_frames(info)
         kinds = (None, settings.compare) if settings.compare else (None,)
         told, made_of = {**asdict(settings), "overwrite": None}, fingerprints(self.source)
-        # What a frame becomes then depends on few others, which sinks know.
+        # A result then depends on a limited range of images, which the sinks keep track of.
         separable = isinstance(reader, FolderReader) and self.window != "all"
         job: dict[str, object] = {
             "source": str(self.source.resolve()),
@@ -220,7 +220,7 @@ class _Run:
             "versions": [__version__, str(torch.__version__), av.__version__],
         }
         if self.window != "all" and not is_folder(target):
-            # What frames before an end become does not depend on it; see `WorkFolder`.
+            # Frames before an end do not depend on it; see `WorkFolder`.
             job["end"], job["settings"] = settings.span.end, {**told, "span": settings.span.start}
         if is_folder(target):
             if isinstance(reader, FolderReader):
@@ -251,7 +251,7 @@ class _Run:
         for kind, encoding, one in zip(kinds, encodings, written, strict=True):
             check_container(_target_of(target, kind), encoding, one, one.width)
         offset = beginning(span, reader)
-        # A whole number of ticks, or two frames could fall on one.
+        # Rounded to whole ticks; otherwise two frames could get the same time stamp.
         offset = offset // ticks_of(info) * ticks_of(info)
         origin = Origin.of(reader, suffix, offset, span.end)
         for note in (*encodings[0].notes, *origin.notes):
@@ -291,7 +291,7 @@ class _Run:
                 sink.keep_before(end)
         done = done_before(sinks)
         frames = sum(done)
-        if not done or done[-1] == each:  # a part that is short is the last
+        if not done or done[-1] == each:  # a shorter part is the last one
             with ExitStack() as stack:
                 scenes, store = self.scenes(stack, work) if self.window == "all" else ((), None)
                 frames = self.make(reader, work, sinks, frames, each, scenes, store)
@@ -312,7 +312,7 @@ class _Run:
             for sink in sinks:
                 for note in sink.finish(parts):
                     self.on_note(note)
-        except EncodeError as error:  # all frames are there: hours of work, it may be
+        except EncodeError as error:  # all frames are restored, perhaps hours of work: keep them
             work.keep()
             raise EncodeError(
                 f"{error}; the restored frames are kept in '{work.path}', and the same command "
@@ -324,8 +324,9 @@ class _Run:
         return Outcome(frames, sum(done), untouched)
 
     def scenes(self, stack: ExitStack, work: WorkFolder) -> tuple[list[Scene], FeatureStore | None]:
-        """The first pass over a video whose window is `all`, with features while the stack is
-        open; or what an earlier run has of it, which are no features.
+        """The first pass of the window `all`: its scenes, and a store of features that lives as
+        long as the stack. If an earlier run finished the pass, its scenes are loaded; there are no
+        stored features then.
         """
         path, store = work.path / "scenes.safetensors", None
         if not path.exists():
@@ -345,7 +346,7 @@ class _Run:
         return load_scenes(path, self.engine.device), store
 
     def watched(self, reader: Reader) -> Generator[Tensor, None, None]:
-        """The pictures of the first pass, each reported when it is done with."""
+        """Frames of the first pass as RGB; progress is reported after each."""
         info, span = reader.info, in_presentation_time(self.settings.span, reader)
         expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(0, expected, info, "watching"))
@@ -370,7 +371,7 @@ class _Run:
         scenes: Sequence[Scene],
         store: FeatureStore | None,
     ) -> int:
-        """Make all frames from number `done` on; how many there are then."""
+        """Restore all frames from number `done` on, and return the total number of frames."""
         info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
 
         def end_part() -> None:
@@ -400,7 +401,7 @@ class _Run:
                 if done % each == 0:
                     end_part()
                     untouched = 0
-                del restored  # or it would stay while the next one is made
+                del restored  # or it would stay alive while the next one is computed
                 self.on_progress(Progress(done, expected, info))
         if done % each:
             end_part()

@@ -1,4 +1,4 @@
-"""Decoded frames in, restored frames out, as pictures and as the planes of their codec."""
+"""Decoded frames in, restored frames out, as RGB and as YUV planes in the codec's format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from unsmear.video.color import add_change
 
 @dataclass(frozen=True)
 class Restored:
-    """A frame before and after.
+    """A frame before and after restoration.
 
     Attributes:
         frame: as decoded.
         rgb: restored, (3, H, W) float32, 0..1, on the CPU.
-        planes: restored, in the codec's own format, where the clip is a video.
-        plausible: what the network made of it was; else it is the decoded frame.
+        planes: restored, in the codec's format; None if the clip is a folder of images.
+        plausible: whether the network's result was; if not, `rgb` and `planes` are the decoded
+            ones.
     """
 
     frame: Frame
@@ -52,16 +53,16 @@ def restore_frames(
     lead: int = 0,
     overlap: bool = True,
 ) -> Generator[Restored, None, None]:
-    """Restore decoded frames one after the other; see `restore_stream`.
+    """Restore decoded frames in order; see `restore_stream` for the other arguments.
 
     Args:
-        strength: share of the change that is applied.
-        overlap: three threads share the work: one decodes, one sees to the network, and the
-            caller's does the rest, each a frame ahead of the next. It takes the memory of some
+        strength: share of the change that is applied, 0 to 1.
+        overlap: pipeline the work over three threads: one decodes, one runs the network, and the
+            caller's does the rest, each a frame ahead of the next. Needs memory for a few more
             frames.
 
     Yields:
-        Restored frames. One that is not plausible is replaced by the decoded one.
+        Restored frames. An implausible result is replaced by the decoded frame.
     """
     pending: deque[Frame] = deque()
 
@@ -72,8 +73,8 @@ def restore_frames(
             yield frame.rgb
 
     with ExitStack() as stack:
-        # Whatever happens, the network has ended before the decoder is ended, and that before the
-        # caller closes the file: `pictures`, suspended, would outlive an error with its traceback.
+        # Always stop the network first, then the decoder, then let the caller close the file. After
+        # an error, the traceback would otherwise keep `pictures` alive and suspended.
         decoded = stack.enter_context(closing(ahead(frames))) if overlap else frames
         stream = restore_stream(
             model, pictures(decoded), window, scenes=scenes, store=store, tiling=tiling,
@@ -88,4 +89,4 @@ def restore_frames(
                 rgb = torch.lerp(frame.rgb, rgb, strength)
             planes = None if frame.planes is None else add_change(frame.planes, rgb - frame.rgb)
             yield Restored(frame, rgb, planes)
-            del frame, rgb, planes, out  # or they would stay while the next ones are made
+            del frame, rgb, planes, out  # or they would stay alive while the next ones are computed

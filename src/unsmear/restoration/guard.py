@@ -1,9 +1,9 @@
-"""Notice restored frames that cannot be right, so that the caller can fall back to the input.
+"""Detect implausible restored frames, so that the caller can fall back to the input.
 
-Deblurring moves light by the length of the blur, no further: means over blocks larger than that
-hardly change, colour even less, and the change within a block stays in proportion to the detail
-there. A network that breaks down (statistics of a frame far from those of training, damaged
-weights, numbers that overflow) breaks at least one of these.
+Deblurring moves light by the length of the blur, no further. So means over larger blocks hardly
+change, colour even less, and the change within a block stays in proportion to its detail. A network
+that fails (frames far from the training distribution, damaged weights, numerical overflow) violates
+at least one of these.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from torch.nn import functional
 
 from unsmear.models.attention import no_autocast
 
-# Every third row speaks for all. Not every second or fourth: a head that shuffles its channels
-# into pixels makes each of those from channels of its own, and one of them may be broken.
+# Only every third row is measured. Not every second or fourth: a pixel-shuffle head computes each
+# of those from its own channels, and only some of these may be broken.
 _EVERY = 3
-BLOCK = 33  # pixels, a multiple of it
-_STRIP = 4 * BLOCK // _EVERY  # rows looked at together: they stay in the processor's cache
-_CLIPPED = 0.498  # away from the middle: within half a step of 8 bits of black or white
-_DETAIL_FLOOR = 0.02  # of full scale: noise alone gives a block as much to change
+BLOCK = 33  # pixels, a multiple of _EVERY
+_STRIP = 4 * BLOCK // _EVERY  # rows measured at a time: they fit into the CPU cache
+_CLIPPED = 0.498  # distance from 0.5: within half an 8-bit step of black or white
+_DETAIL_FLOOR = 0.02  # of full scale: change that noise alone can account for
 # ITU-T T.871: full-range BT.601 luma and colour differences.
 _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
 @dataclass(frozen=True)
 class Change:
-    """How far a restored frame moved from its input; 0..1 is full scale.
+    """How much a restored frame differs from its input; full scale is 1.
 
     Attributes:
         brightness: largest change of a block's mean luma.
-        brightness_rms: over all blocks.
+        brightness_rms: root mean square over all blocks.
         color: largest change of a block's mean colour difference (Cb or Cr).
-        color_rms: over all blocks.
-        ringing: largest change within a block, root mean square, in units of the detail (standard
-            deviation) that the input has there.
-        ringing_rms: over all blocks.
-        clipping: share of numbers that are black or white after, less that before.
+        color_rms: root mean square over all blocks.
+        ringing: largest root mean square change of a block, relative to the detail of the input
+            there (standard deviation of green, plus a floor).
+        ringing_rms: root mean square over all blocks.
+        clipping: share of values that are black or white in the result, minus that in the input.
     """
 
     brightness: float
@@ -51,9 +51,9 @@ class Change:
     clipping: float
 
 
-# Largest plausible values: twice and more what `core` (2026-11-27; all but brightness three times),
-# and a perfect restoration of 20 pixels of blur, reach on real and synthetic clips.
-# `scripts/calibrate_guard.py` prints both, and what broken networks reach.
+# Largest plausible values: at least twice what `core` (2026-11-27; three times except brightness)
+# and a perfect restoration of 20 pixels of blur reach on real and synthetic clips.
+# `scripts/calibrate_guard.py` prints both, and the values of broken networks.
 LIMITS = Change(
     brightness=0.45,
     brightness_rms=0.12,
@@ -76,11 +76,11 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Plausibility:
-    """Whether a restored frame may be shown. True and false as the answer is.
+    """Whether a restored frame is plausible; its truth value is the answer.
 
     Attributes:
-        reason: what is wrong, in words; None where nothing is.
-        change: what was measured; None where the frame holds numbers that are not finite.
+        reason: what is wrong, in words; None if nothing is.
+        change: what was measured; None if the frame has values that are not finite.
     """
 
     reason: str | None
@@ -94,9 +94,9 @@ def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plau
     """Compare a restored frame with its input.
 
     Args:
-        before: (3, H, W), float, 0..1.
-        after: likewise, on the same device.
-        limits: the largest plausible values.
+        before: input, (3, H, W), float, 0..1.
+        after: result, likewise, on the same device.
+        limits: largest plausible values.
 
     Raises:
         ValueError: the shapes differ.
@@ -114,8 +114,10 @@ def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plau
 
 
 def measure_change(before: Tensor, after: Tensor) -> Change | None:
-    """How far `after` is from `before`, both (3, H, W) float; None where it is not finite."""
-    # Not a number, or infinity, spreads from one pixel to the sum.
+    """Measure how much `after` differs from `before`, both (3, H, W) float; None if `after` has
+    values that are not finite.
+    """
+    # One NaN or infinity makes the sum NaN or infinite.
     if not abs(float(after.sum())) < float("inf"):
         return None
     before, after = before[:, ::_EVERY], after[:, ::_EVERY]
@@ -138,15 +140,15 @@ def measure_change(before: Tensor, after: Tensor) -> Change | None:
 
 
 def _strip_means(before: Tensor, after: Tensor) -> Tensor:
-    """Means over blocks of BLOCK x BLOCK pixels of which every third row is given, (3, H / 3, W)
-    twice -> (6, h, w): change of red, green and blue, its mean square, green of the input and its
+    """Means over blocks of BLOCK x BLOCK pixels. Takes every third row, (3, H / 3, W) twice, and
+    returns (6, h, w): change of red, green and blue, its mean square, green of the input and its
     square. Blocks at the right and the bottom may be smaller.
     """
     difference = (after - before).float()
     green = before[1:2].float()
     square = difference.square().sum(dim=0, keepdim=True) / 3
     planes = torch.cat((difference, square, green, green.square()))
-    # Rows first: sums over whole rows are fast, and leave little to pool.
+    # Average over rows first: that is fast, and leaves little to pool.
     rows = [part.mean(dim=1) for part in planes.split(BLOCK // _EVERY, dim=1)]
     pooled: Tensor = functional.avg_pool1d(
         torch.stack(rows, dim=1), BLOCK, ceil_mode=True, count_include_pad=False
@@ -155,6 +157,6 @@ def _strip_means(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _clipped_share(frame: Tensor) -> float:
-    """Of the numbers of a frame; every third row of these speaks for all."""
+    """Share of black or white values, from every third of the given rows."""
     rows = frame[:, ::3]
     return int((rows - 0.5).abs_().gt(_CLIPPED).count_nonzero()) / rows.numel()

@@ -1,6 +1,4 @@
-"""Let one stage of the work go on while the next one works with what it gave, and several pieces
-of one stage side by side.
-"""
+"""Concurrency: pipelining of stages (`ahead`), and tasks of one stage in parallel (`Workers`)."""
 
 from __future__ import annotations
 
@@ -17,14 +15,15 @@ One = TypeVar("One")
 
 
 def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The same items, each made in a thread of its own while the one before is worked with.
+    """Prefetch: yield the same items, each computed in a background thread while the consumer works
+    on the one before.
 
-    One is made ahead and no more, so that memory stays bounded. What goes wrong in the making is
-    raised here, where the item would have come. Close it (`contextlib.closing`) if it may not
-    run to its end: that waits for the item in the making.
+    Only one item is computed ahead, so memory stays bounded. Exceptions are raised where the item
+    would have been yielded. If the iteration may stop early, close the generator
+    (`contextlib.closing`): that waits for the item being computed.
 
     Args:
-        items: gone through in that thread alone; closed there too, if it is a generator.
+        items: iterated in the background thread only, and closed there if it is a generator.
     """
     source, end = iter(items), object()
     with ThreadPoolExecutor(1, thread_name_prefix="unsmear-ahead") as thread:
@@ -33,18 +32,18 @@ def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
             while (item := coming.result()) is not end:
                 coming = thread.submit(next, source, end)
                 yield item  # type: ignore[misc]
-                del item  # or it would stay until the next one is there
+                del item  # or it would stay alive until the next one arrives
         finally:
             if isinstance(source, Generator):
                 thread.submit(source.close)
 
 
 class Workers:
-    """Do pieces of work side by side, in the order in which they are handed in, without gradients.
-    Use as a context manager: at its end what has not begun is dropped, the rest waited for.
+    """A pool of threads that run tasks in order of submission, without gradients. Use it as a
+    context manager: on exit, tasks that have not started are cancelled, the others awaited.
 
     Args:
-        count: of threads; 1: none, each piece is done at once, where it is handed in.
+        count: number of threads. With 1 there are none: `submit` runs the task itself.
 
     Attributes:
         count: as given.
@@ -52,7 +51,7 @@ class Workers:
 
     def __init__(self, count: int = 1) -> None:
         self.count = count
-        # torch's switch for gradients is each thread's own.
+        # In torch, whether gradients are recorded is a setting of each thread.
         self._pool = (
             ThreadPoolExecutor(count, "unsmear-worker", torch.set_grad_enabled, (False,))
             if count > 1
@@ -62,7 +61,7 @@ class Workers:
     def submit(
         self, work: Callable[Given, Item], *args: Given.args, **kwargs: Given.kwargs
     ) -> Future[Item]:
-        """Hand in a piece of work; a piece must not wait for a later one."""
+        """Submit a task. It must not wait for one that is submitted later."""
         if self._pool is not None:
             return self._pool.submit(work, *args, **kwargs)
         done: Future[Item] = Future()
@@ -71,7 +70,7 @@ class Workers:
         return done
 
     def map(self, work: Callable[[One], Item], over: Iterable[One]) -> Iterator[Item]:
-        """Results in order; no more than there are workers wait to be taken."""
+        """Results in order. At most `count` are in flight or waiting for the consumer."""
         waiting: deque[Future[Item]] = deque()
         for given in over:
             waiting.append(self.submit(work, given))
@@ -89,4 +88,4 @@ class Workers:
 
 
 ALONE = Workers()
-"""Nobody beside the caller."""
+"""No threads beside the caller's."""

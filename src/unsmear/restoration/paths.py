@@ -1,4 +1,4 @@
-"""Where a result may go, said before any work is done."""
+"""Where results may be written, checked before any work starts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from unsmear.video.formats import VIDEO_CONTAINERS
 from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
 
-# Of videos that can be read, and not written as well.
+# Suffixes of videos that can be read but not written.
 OTHER_VIDEOS = (
     ".avi", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".mod", ".tod", ".ts", ".mts", ".m2ts", ".wmv",
     ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".dv", ".gif",
 )  # fmt: skip
 VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
-RESULT_MARK = "sharp"  # in the name of a result, where no other is given
+RESULT_MARK = "sharp"  # in the default name of a result
 _RESULT = re.compile(rf"(?P<of>.+)\.{RESULT_MARK}(?:\.compare)?")
 _RESULT_FOLDER = re.compile(rf"(?P<of>.+)_{RESULT_MARK}(?:_compare)?")
 _OF_FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 def compare_path(target: Path) -> Path:
-    """Where the comparison of a result goes: sharp.mp4 -> sharp.compare.mp4, and the folder
+    """Path of the comparison that belongs to a result: sharp.mp4 -> sharp.compare.mp4, folder
     sharp -> sharp_compare.
     """
     if is_folder(target):
@@ -39,8 +39,11 @@ def compare_path(target: Path) -> Path:
 
 
 def results_among(clips: Sequence[Path]) -> dict[Path, Path]:
-    """Clips that are results of others among them, as their names say: a.sharp.mp4 and
-    a.sharp.compare.mp4 beside a.mov, the folder b_sharp beside b. Each with the one that it is of.
+    """Find clips whose names mark them as results of other clips given: a.sharp.mp4 and
+    a.sharp.compare.mp4 beside a.mov, the folder b_sharp beside b.
+
+    Returns:
+        Result -> clip that it was made from.
     """
 
     def named(clip: Path) -> tuple[bool, Path, str]:
@@ -57,20 +60,23 @@ def results_among(clips: Sequence[Path]) -> dict[Path, Path]:
 
 
 def is_there(targets: Sequence[Path]) -> bool:
-    """Whether a result, and all that is written with it, is there and whole.
+    """Whether a result and its comparison, if any, exist and are complete.
+
+    Args:
+        targets: of one result, see `targets_of`.
 
     Raises:
-        OutputError: the system does not say.
+        OutputError: the file system refuses the check.
     """
     with writing(targets[0]):
         return not is_publishing(targets[0]) and not any(is_free(path) for path in targets)
 
 
 def check_source(source: Path) -> None:
-    """Whether there is something to read; a file's contents are not looked at.
+    """Check that a source exists; the contents of a file are not read.
 
     Raises:
-        InputError: there is no such source, or no right to read it.
+        InputError: there is no such source, or no permission to read it.
     """
     with reading(source):
         if not source.exists():
@@ -80,12 +86,13 @@ def check_source(source: Path) -> None:
 
 
 def check_paths(source: Path, target: Path, settings: Settings) -> None:
-    """Whether source and target make sense, before any work is done.
+    """Check source and target before any work starts.
 
     Raises:
-        InputError: there is no such source, or no right to read it.
-        OutputError: the target is the source, exists, or cannot be written.
-        ConfigError: a setting that makes no sense for a folder of pictures, read or written.
+        InputError: there is no such source, or no permission to read it.
+        OutputError: the target is the source or inside it, exists, does not fit the source or the
+            settings, or cannot be written.
+        ConfigError: a setting does not apply to a folder of images, as source or target.
     """
     check_source(source)
     check_kind(source, settings)
@@ -98,7 +105,7 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
         overwrite = settings.overwrite or is_publishing(target)
         folder = is_folder(target)
         if folder and target.suffix and not (source.is_dir() or target.exists()):
-            check_target(target)  # of a video: a suffix that is none of a file is a slip
+            check_target(target)  # refuses the suffix: it is probably a typing error
         if folder and (asked := encoding_asked(settings)):
             remedy = "" if source.is_dir() else f", or name a video file, such as '{target}.mkv'"
             raise ConfigError(
@@ -109,10 +116,10 @@ def check_paths(source: Path, target: Path, settings: Settings) -> None:
 
 
 def check_kind(source: Path, settings: Settings) -> None:
-    """Whether what is asked for can be done to a video, or to a folder of pictures.
+    """Check that the settings apply to the kind of source.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the source is a folder of images, and a setting is for videos only.
     """
     if source.is_dir() and not settings.span.whole:
         raise ConfigError("--start and --end are times of a video: a folder of images has none")
@@ -123,7 +130,7 @@ def check_kind(source: Path, settings: Settings) -> None:
 
 
 def encoding_asked(settings: Settings) -> list[str]:
-    """Options that say how a video is to be written, those that were given."""
+    """Names of the encoding options that differ from their defaults."""
     usual, asked = EncodeChoice(), settings.encode
     names = (field.name for field in fields(asked))
     given = (name for name in names if getattr(asked, name) != getattr(usual, name))
@@ -131,19 +138,18 @@ def encoding_asked(settings: Settings) -> list[str]:
 
 
 def targets_of(target: Path, settings: Settings) -> list[Path]:
-    """What is written: the result, and its comparison where one is wanted."""
+    """What is written: the result, and the comparison if the settings ask for one."""
     return [target, compare_path(target)] if settings.compare else [target]
 
 
 def check_apart(jobs: Sequence[tuple[Path, Sequence[Path]]]) -> None:
-    """Whether all that one command does can be done: no result takes the place of another, or of a
-    clip that is given. What becomes of one clip alone is for `check_output`.
+    """Check that the jobs of one command do not collide. `check_output` checks each job by itself.
 
     Args:
-        jobs: each clip, and all that is written of it.
+        jobs: each clip, and all paths that are written for it.
 
     Raises:
-        OutputError: one does.
+        OutputError: two clips have the same result, or a result would overwrite another clip.
     """
     sources: dict[object, Path] = {}
     for source, _ in jobs:
@@ -153,7 +159,7 @@ def check_apart(jobs: Sequence[tuple[Path, Sequence[Path]]]) -> None:
     for number, (source, targets) in enumerate(jobs):
         for path in targets:
             with writing(path):
-                # A picture in a folder of pictures would be one more of them.
+                # An image written into a folder of images would become part of that clip.
                 shown = path.suffix.lower() in IMAGE_SUFFIXES
                 identities = [_identity(place) for place in (path, path.parent)[: 1 + shown]]
             for identity in identities:
@@ -171,20 +177,29 @@ def check_apart(jobs: Sequence[tuple[Path, Sequence[Path]]]) -> None:
 
 
 def _identity(path: Path) -> object:
-    """The same for all names of one file or folder; what does not exist yet has its place alone."""
+    """A key that all names of a file or folder share: device and inode, or the real path of what
+    does not exist yet.
+    """
     if path.exists():
         status = path.stat()
-        if status.st_ino:  # some file systems number nothing
+        if status.st_ino:  # 0 on file systems without inode numbers
             return status.st_dev, status.st_ino
     return real_path(path)
 
 
 def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:
-    """Whether a result of a source may go there, as a folder or as a file.
+    """Check that the result of a source may be written to `path`.
+
+    Args:
+        source: video file, or folder of images.
+        path: of the result.
+        folder: whether the result is a folder of images.
+        overwrite: whether an existing result may be replaced.
 
     Raises:
-        InputError: there is no such source, or no right to read it.
-        OutputError: the path is the source, exists, or cannot be written.
+        InputError: there is no such source, or no permission to read it.
+        OutputError: the path is the source or inside it, exists, is of the wrong kind (file or
+            folder), or cannot be written.
     """
     check_source(source)
     with writing(path):
@@ -209,16 +224,16 @@ def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> 
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a result there is a folder of pictures: one that exists, or a name without the suffix
-    of a video or a picture, such as `sharp` and `v1.0_sharp`.
+    """Whether a path stands for a folder of images: an existing folder, or a name without the
+    suffix of a video or an image, such as `sharp` or `v1.0_sharp`.
     """
     return path.is_dir() or path.suffix.lower() not in _OF_FILES
 
 
 def holds_frames(folder: Path) -> bool:
-    """Whether a folder that is there holds the pictures of a video that was restored into it, or is
-    about to.
+    """Whether an existing folder holds the frames of a restored video, or will when an interrupted
+    run is finished.
     """
     if (folder / numbered(0)).exists():
         return True
-    return folder.name not in ("", "..") and is_publishing(folder)  # no result is called so
+    return folder.name not in ("", "..") and is_publishing(folder)  # these names have no work path

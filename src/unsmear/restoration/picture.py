@@ -1,4 +1,4 @@
-"""Before and after in one picture."""
+"""Before and after in one image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from unsmear.video.images import integer_from_unit
 
 
 def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
-    """Two frames side by side, and below them the patch that changed most, enlarged.
+    """Two frames side by side, and below each the patch that changed most, enlarged.
 
     Args:
         before: (3, H, W), float, 0..1.
         after: likewise.
 
     Returns:
-        (3, ..., 2W + gap) uint8.
+        (3, 2H, 2W + gap) uint8.
     """
     height, width = before.shape[-2:]
     rows, columns = max(height // 3, 1), max(width // 3, 1)

@@ -1,4 +1,4 @@
-"""A quick look: a few frames of a clip, before and after, in one picture."""
+"""Preview: a few frames of a clip, before and after, in one image."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ _GAP = 6
 
 
 def check_preview(source: Path, target: Path, settings: Settings) -> None:
-    """Whether a preview of a source can go there, before any work is done.
+    """Check a preview before any work starts.
 
     Raises:
-        InputError: there is no such source, or no right to read it.
-        OutputError: the target is (in) the source, no .png, exists, or cannot be written.
-        ConfigError: a setting that makes no sense for a picture, or for a folder of pictures.
+        InputError: there is no such source, or no permission to read it.
+        OutputError: the target is the source or inside it, is not a .png, exists, or cannot be
+            written.
+        ConfigError: a setting does not apply to an image, or to a folder of images as source.
     """
     check_source(source)
     check_kind(source, settings)
@@ -60,29 +61,29 @@ def write_preview(
     *,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Restore three frames, spread over the clip, and draw them before and after. A clip of fewer
-    frames is shown with as many as it has.
+    """Restore three frames, spread over the clip, and draw them before and after; fewer if the
+    clip is shorter.
 
     Args:
-        source: video file, or folder of pictures.
+        source: video file, or folder of images.
         target: .png file.
-        model: an engine, or a network in evaluation mode, on the device of the work.
-        window: frames that contribute; instead of `all`, those near by.
-        settings: effort, strength, stretch and tiling are used.
-        on_note: called with what the user should know.
+        model: an engine, or a network in evaluation mode, on the device to use.
+        window: number of frames that contribute to each frame; `all` is replaced by 5.
+        settings: all but `encode` and `compare`, which must be left at their defaults.
+        on_note: called with notes for the user.
 
     Raises:
         InputError: the source cannot be used.
-        ConfigError: refine is asked of a network that looks at no neighbours, or the window is
-            larger than memory; or see `check_preview`.
-        OutputError: the picture is (in) the source, exists, or cannot be written.
+        ConfigError: the network does not support refine, the window needs more memory than there
+            is, or a GPU runs out of memory; see also `check_preview`.
+        OutputError: see `check_preview`.
     """
     settings.effort.check(model)
     check_preview(source, target, settings)
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
     shown: set[Fraction] = set()
-    told: set[str] = set()  # the clip is opened for each frame
+    told: set[str] = set()  # the clip is opened once for each frame
 
     def note_once(text: str) -> None:
         if text not in told:
@@ -104,7 +105,7 @@ def write_preview(
 
 
 def _moments(source: Path, settings: Settings) -> list[Fraction]:
-    """Where to look: seconds from the beginning of a file, or numbers of pictures."""
+    """Positions to show: seconds from the start of a video, or indices of images."""
     if source.is_dir():
         count = len(list_images(source))
         return [Fraction(int(count * place)) for place in _PLACES]
@@ -118,8 +119,8 @@ def _moments(source: Path, settings: Settings) -> list[Fraction]:
 
 
 def _length(reader: VideoReader) -> Fraction:
-    """Seconds that the pictures of a video last, which its sound may outlast; 0 where the file does
-    not say it.
+    """Duration of the video stream in seconds (the sound may be longer); 0 if the file does not
+    specify it.
     """
     stream = reader.stream
     if reader.joints or len(stream.container.streams) == 1:
@@ -137,8 +138,8 @@ def _restore_at(
     settings: Settings,
     on_note: Callable[[str], None],
 ) -> Restored:
-    """Restore the frame at a moment, or the last before it."""
-    # Scene cuts are judged from these few alone: quick is what counts here.
+    """Restore the first frame at or after a moment, or the last frame of the stretch."""
+    # For speed, scene cuts are detected from these few frames only.
     around = frames_after(model, window, settings.effort)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
@@ -166,7 +167,7 @@ def _restore_at(
         current: Frame | None = None
         for frame in frames:
             if current is not None and span.end is not None and frame.pts >= span.end:
-                frames = chain((frame,), frames)  # the one before is the last of the stretch
+                frames = chain((frame,), frames)  # `current` is the last frame of the stretch
                 break
             if current is not None:
                 lead.append(current)

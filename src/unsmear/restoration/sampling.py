@@ -1,4 +1,4 @@
-"""Blur over a whole clip, from frames spread over it."""
+"""Blur over a whole clip, estimated from a sample of its frames."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from unsmear.video.opening import moving_pictures, open_container
 from unsmear.video.packets import decodable
 
 MOST_SAMPLES = 60
-_SEEK_FROM = 1800  # frames; decoding a clip of fewer from start to end takes seconds
-_DECODED_A_SEEK = 120  # at most: where key frames lie far apart, near the wanted time will do
+_SEEK_FROM = 1800  # frames; shorter clips are decoded completely, which takes seconds
+_DECODED_A_SEEK = 120  # maximum: with distant key frames, an approximate position is enough
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FrameBlur:
     """The blur of one frame.
 
     Attributes:
-        time: seconds, or the number of the picture in a folder.
+        time: seconds, or the index of the image in a folder.
         estimate: of its blur.
     """
 
@@ -50,11 +50,11 @@ def sample_blur(
     """Estimate the blur of frames spread over a clip.
 
     Args:
-        source: video file, or folder of pictures.
-        every: look at each frame whose number is a multiple of this; None for about `most`
-            frames spread over the clip, of which most are never decoded.
-        most: frames to look at, without `every`.
-        on_frame: called after each.
+        source: video file, or folder of images.
+        every: sample each frame whose index is a multiple of this. None: about `most` frames,
+            evenly spread; in long videos they are reached by seeking.
+        most: number of frames to sample, if `every` is None.
+        on_frame: called after each frame.
 
     Raises:
         ConfigError: `every` is below 1.
@@ -100,7 +100,7 @@ def _video_lumas(source: Path, every: int | None, most: int) -> Iterator[tuple[f
 def _sought(
     container: InputContainer, stream: VideoStream, duration: float, most: int
 ) -> Iterator[VideoFrame]:
-    """Frames about evenly spread, each decoded from the key frame before it."""
+    """Frames at about even distances, each decoded from the key frame before it."""
     tick = stream.time_base or Fraction(1, av.time_base)
     start = float((stream.start_time or 0) * tick)
     last: int | None = None

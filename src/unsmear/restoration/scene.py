@@ -1,10 +1,10 @@
-"""Restore the frames of one scene, each as soon as enough is known of what follows it.
+"""Restore the frames of one scene, each as soon as the frames that it depends on have arrived.
 
-Every frame is looked at (encoded, and what it contributes to others summed) and, when its window
-has been, made; and made again, as often as is wanted, with its neighbours as they were made before:
-half of what it then becomes is what it was before.
-Workers do all of this, some frames side by side; what is kept, dropped and summed is decided here,
-in the order of the frames, so that no bit depends on who was quick.
+Each frame is first encoded, and its contribution to other frames added to the sums (`look_at`).
+Once its whole window is encoded, it is restored. Each refinement pass restores it again with its
+restored neighbours, and averages the result with that of the pass before.
+Workers process several frames in parallel. What is kept, dropped and summed is decided here, in
+frame order, so the result does not depend on their timing, to the last bit.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, prepared
 from unsmear.restoration.window import WindowSums, contexts_of
 
-# Features are kept while their frame waits for what follows it, if all that wait need no more
-# memory than this; else they are dropped and computed again, which is half as much work more.
+# Features of waiting frames are kept if all of them fit into this. Otherwise they are dropped and
+# computed again, which adds half of the work.
 # A window of 31 frames of 360p keeps 150 MB, one of 301 frames of 720p would keep 6 GB.
 MOST_KEPT = 256 << 20  # bytes
-ALWAYS_KEPT = 4  # frames
-# Of larger features the finest level, more than half of all, is computed again: 349 MB for 4K.
-MOST_KEPT_WHOLE = 192 << 20  # bytes
+ALWAYS_KEPT = 4  # frames: if a frame waits for no more than these, its features are always kept
+# Of larger features (4K: 349 MB), the finest level, more than half of the bytes, is computed again.
+MOST_KEPT_WHOLE = 192 << 20  # bytes a frame
 
 
 class Seen(NamedTuple):
-    """What is known of a frame when it has been looked at; None is what was not asked for."""
+    """Result of `look_at`; None is what was not requested or what the network does not use."""
 
     encoded: Encoded
     sums: TemporalSums | None = None
@@ -47,16 +47,16 @@ class Seen(NamedTuple):
 def look_at(
     tiler: Tiler, frame: Tensor, kept: tuple[Tensor, ...] | None = None, *, summed: bool = True
 ) -> Seen:
-    """Encode a frame and describe it to others.
+    """Encode a frame, and compute its contribution to other frames.
 
     Args:
         tiler: runs the network.
         frame: (3, H, W), float, 0..1, any device.
-        kept: its features, where an earlier pass has kept them.
-        summed: whether what it contributes to others is asked for.
+        kept: its features, if an earlier pass stored them; otherwise they are computed.
+        summed: whether to compute the temporal sums.
     """
     network = tiler.network
-    with no_autocast(tiler.engine.device):  # a caller's, where no worker has a thread of its own
+    with no_autocast(tiler.engine.device):  # of the caller, whose thread this may be
         ready = prepared(frame, tiler.engine)
         encoded = tiler.encode(ready) if kept is None else Encoded(ready, kept)
         sums = network.sum(network.squeeze(encoded)) if summed else None
@@ -65,7 +65,7 @@ def look_at(
 
 
 def looked_at(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
-    """`look_at` of every frame, all of one size, some of them side by side."""
+    """`look_at` for every frame, all of one size, several in parallel."""
     frames = iter(frames)
     first = next(frames, None)
     if first is not None:
@@ -74,15 +74,15 @@ def looked_at(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
 
 
 class _Parts(NamedTuple):
-    """What a frame is made of, apart from what its neighbours show.
+    """Inputs to restore a frame that stay the same in every pass.
 
     Attributes:
         number: of the frame in the clip.
         frame: (3, H, W).
-        encoded: of the frame; None where its finest features are to be computed again.
+        encoded: of the frame; None if its finest features have to be computed again.
         coarser: features of all levels but the finest.
         contexts: of its window.
-        local: of the frames beside, see `Neighbourhood`.
+        local: coarsest features of the neighbours, see `Neighbourhood`.
     """
 
     number: int
@@ -94,11 +94,11 @@ class _Parts(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """What a frame shows itself and those beside it: as it came in, or as it was made.
+    """Pixels of a frame as its neighbours and itself see them: blurry, or restored before.
 
     Attributes:
-        frame: (3, H, W); None where no network looks at it.
-        luma: `shrunken_luma` of it, likewise.
+        frame: (3, H, W); may be None if the network does not align neighbours.
+        luma: `shrunken_luma` of the frame; None if the network has no trails.
     """
 
     frame: Tensor | None
@@ -106,17 +106,17 @@ class _Shown(NamedTuple):
 
 
 _Around = tuple[_Shown | None, _Shown, _Shown | None]
-"""The frame before, the frame itself, the frame after; None where the scene has none."""
+"""Previous, current and next frame; None beyond the ends of the scene."""
 
 
 class _Draft(NamedTuple):
-    """A frame that was made.
+    """Result of one pass for a frame.
 
     Attributes:
         number: of the frame in the clip.
         restored: (3, H, W), 0..1.
-        luma: `shrunken_luma` of it; None where it will not be made again.
-        parts: to make it again, likewise.
+        luma: `shrunken_luma` of the result; None after the last pass.
+        parts: inputs for the next pass; None after the last one.
     """
 
     number: int
@@ -127,7 +127,7 @@ class _Draft(NamedTuple):
 
 @dataclass
 class _Held:
-    """A frame on its way; what is not there yet, or not needed any more, is None."""
+    """State of a frame in flight; a field is None before it is computed and after it is dropped."""
 
     frame: Tensor | None
     coming: Future[Seen] | None = None
@@ -145,12 +145,12 @@ class SceneStream:
     """Restores one scene.
 
     Args:
-        tiler: runs the network, and knows the workers.
-        reach: frames of the window before and after the current one.
-        contexts: of the window, where it is the same for all frames.
+        tiler: runs the network, and holds the workers.
+        reach: number of frames in the window on each side of the current one.
+        contexts: of the window, if it is the same for all frames (the whole scene).
         first: number of the scene's first frame in the clip.
-        store: features of the clip's first frames.
-        refine: times that each frame is made again, its neighbours as they were made before.
+        store: features from the first pass; it may hold only the first frames of the clip.
+        refine: number of refinement passes.
     """
 
     def __init__(
@@ -168,17 +168,17 @@ class SceneStream:
         self._side = self._network.config.neighbours
         self._ahead = max(reach, self._side)
         self._held: deque[_Held] = deque()
-        # Of the scene; oldest frame that is held; first that is not settled.
+        # Start and end of the frames taken in, oldest frame held, first frame not settled.
         self._start = self._end = self._first = self._unsettled = first
         self._window = WindowSums(first)
 
     @property
     def taken(self) -> int:
-        """Frames taken in so far."""
+        """Number of frames taken in so far."""
         return self._end - self._start
 
     def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
-        """All frames of the scene from number `wanted` on."""
+        """Restore all frames of the scene from number `wanted` on."""
         drafts = self._drafts(frames, wanted - self._refine)
         for further in reversed(range(self._refine)):
             drafts = self._made_again(drafts, further)
@@ -189,7 +189,7 @@ class SceneStream:
                 yield restored
 
     def _drafts(self, frames: Iterable[Tensor], wanted: int) -> Iterator[_Draft]:
-        """All frames of the scene from number `wanted` on, made for the first time."""
+        """First pass over all frames of the scene from number `wanted` on."""
         current = self._start
         making: deque[Future[_Draft]] = deque()
         for frame in frames:
@@ -203,8 +203,8 @@ class SceneStream:
             yield making.popleft().result()
 
     def _made_again(self, drafts: Iterator[_Draft], further: int) -> Iterator[_Draft]:
-        """Each with its neighbours as they are in `drafts`, but for a first one whose neighbour is
-        missing though the scene has it; `further` times they will be made again.
+        """One refinement pass, with neighbours from `drafts`; `further` passes follow it. The first
+        draft is dropped if its predecessor exists in the scene but not in `drafts`.
         """
         making: deque[Future[_Draft]] = deque()
         before: _Shown | None = None
@@ -225,8 +225,8 @@ class SceneStream:
             yield making.popleft().result()
 
     def _done(self, current: int, wanted: int, making: deque[Future[_Draft]]) -> Iterator[_Draft]:
-        """Have a frame made, if it is wanted, and give the oldest that is. What only this one
-        needed is let go of first: a caller may take its time, and memory, with what it is given.
+        """Submit a frame if it is wanted, and yield the oldest result if enough are in flight. What
+        only this frame needed is dropped before the yield, as the consumer may hold results long.
         """
         if current >= wanted:
             making.append(self._make(current))
@@ -238,7 +238,7 @@ class SceneStream:
         if self.taken == 0:
             self._size = frame.shape[-2:]
             self._workers = self._tiler.workers_for(*self._size)
-            self._spare = self._workers.count - 1  # frames that are worked on beside another
+            self._spare = self._workers.count - 1  # additional frames in flight
         kept = None if self._store is None else self._store.get(self._end)
         summed = self._contexts is None
         coming = self._workers.submit(look_at, self._tiler, frame, kept, summed=summed)
@@ -247,7 +247,7 @@ class SceneStream:
         self._settle(self._end - self._spare)
 
     def _settle(self, end: int) -> None:
-        """Sum up what frames before `end` contribute, and keep of them what there is room for."""
+        """Add frames before `end` to the sums, and keep as much of their features as fits."""
         for number in range(self._unsettled, end):
             held = self._at(number)
             assert held.coming is not None
@@ -264,7 +264,7 @@ class SceneStream:
         self._unsettled = max(self._unsettled, end)
 
     def _make(self, current: int) -> Future[_Draft]:
-        """Have a frame made of all that is known of its window."""
+        """Submit the first pass of a frame; its whole window has been taken in."""
         self._settle(min(current + self._ahead + 1, self._end))
         contexts = self._contexts
         if contexts is None:
@@ -286,9 +286,9 @@ class SceneStream:
         return self._workers.submit(self._made, parts, around, self._refine > 0)
 
     def _refined(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
-        """A frame made again: the mean of what it was and what it becomes with restored neighbours.
-        The second has more of what neighbours kept, the first less noise, since restored neighbours
-        share theirs; and what either gets wrong partly cancels.
+        """Refine a frame: the mean of the previous result and the one with restored neighbours. The
+        new one has more detail from the neighbours. The previous one has less noise, because noise
+        of restored neighbours is correlated. Their errors partly cancel.
         """
         own = around[1].frame
         assert own is not None
@@ -300,7 +300,7 @@ class SceneStream:
         return _Shown(held.frame, held.luma)
 
     def _made(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
-        """A frame made for the first time; `again`: it will be made again."""
+        """First pass of a frame; `again`: a refinement pass follows."""
         return self._draft(parts, self._output(parts, around), again)
 
     def _draft(self, parts: _Parts, restored: Tensor, again: bool) -> _Draft:
@@ -308,11 +308,11 @@ class SceneStream:
             return _Draft(parts.number, restored)
         engine = self._tiler.engine
         if not restored.isfinite().all():
-            restored = parts.frame.to(restored)  # or it would spoil its neighbours
+            restored = parts.frame.to(restored)  # or NaNs would spread to the neighbours
         return _Draft(parts.number, restored, shrunken_luma(prepared(restored, engine))[0], parts)
 
     def _output(self, parts: _Parts, around: _Around) -> Tensor:
-        """What the network makes of a frame and of what is shown around it, (3, H, W), 0..1."""
+        """Run the network on a frame and its neighbours: (3, H, W), 0..1."""
         with no_autocast(self._tiler.engine.device):
             out = self._whole_output(parts, around)
         height, width = self._size
@@ -336,7 +336,7 @@ class SceneStream:
         return self._tiler.restore(encoded, parts.contexts, neighbourhood)
 
     def _look_again(self, number: int) -> None:
-        """Have the features of a settled frame computed again, if they were dropped."""
+        """Submit the features of a settled frame again if they were dropped."""
         held = self._at(number)
         if held.local is None and held.coming is None:
             assert held.frame is not None
@@ -352,7 +352,7 @@ class SceneStream:
         return held.local
 
     def _let_go(self, current: int) -> None:
-        """What nothing after the current frame will ask for: its neighbours look at `local`."""
+        """Drop what no later frame needs. Neighbours of the current frame still need `local`."""
         held = self._at(current)
         held.encoded, held.coarser = None, ()
         if held.local is not None and not self._network.config.aligned_levels:

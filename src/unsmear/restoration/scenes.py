@@ -1,6 +1,4 @@
-"""Where a video cuts from one scene to another: frames on either side know nothing of each
-other, so no window reaches across.
-"""
+"""Scene cut detection. Frames of different scenes share nothing, so no window crosses a cut."""
 
 from __future__ import annotations
 
@@ -13,25 +11,25 @@ from torch import Tensor
 from torch.nn import functional
 
 _THUMBNAIL = (18, 32)
-_RECENT = 8  # frames that say how alike neighbours usually are here
-MEMORY = _RECENT + 1  # frames before a frame that decide whether the scene changes there
-# Measured on a dozen real clips: a shaking hand or a pan keeps neighbours at 0.72 and more, frames
-# of different clips are at 0.55 or less. A fast pan lowers what is usual, not only one frame.
+_RECENT = 8  # frames for the running median of the likeness
+MEMORY = _RECENT + 1  # previous frames on which the decision at a frame depends
+# Measured on a dozen real clips: with hand shake or a pan, neighbours correlate by 0.72 or more;
+# frames of different clips by 0.55 or less. A fast pan lowers the median too, not only one value.
 _ALIKE = 0.55
 _DROP = 0.3
-_FLAT = 1e-4  # variance of a frame without content: black, or one colour
+_FLAT = 1e-4  # variance below which a frame has no content: black, or one colour
 _FLAT_CHANGE = 0.1
 
 
 def thumbnail(frame: Tensor) -> Tensor:
-    """(3, H, W) -> (3, 18, 32) by averaging: what a person would still recognise."""
+    """Average (3, H, W) down to (3, 18, 32), a size at which a person still recognises a scene."""
     return functional.adaptive_avg_pool2d(frame.float(), _THUMBNAIL)
 
 
 def likeness(one: Tensor, other: Tensor) -> float:
-    """Correlation of two thumbnails, -1..1; deaf to changes of exposure and contrast.
+    """Correlation of two thumbnails, -1..1; invariant to exposure and contrast.
 
-    Two frames without content are alike if they are of nearly one brightness.
+    For two frames without content: 1 if their brightness is nearly the same, otherwise 0.
     """
     centred = [side - side.mean() for side in (one, other)]
     variances = [float(side.square().mean()) for side in centred]
@@ -42,7 +40,7 @@ def likeness(one: Tensor, other: Tensor) -> float:
 
 
 def number_scenes(frames: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Each frame with the number of its scene, from 0; looks at no frame beyond it."""
+    """Pair each frame with the number of its scene, from 0. Causal: it reads no later frame."""
     scene = 0
     before: Tensor | None = None
     usual: deque[float] = deque(maxlen=_RECENT)
@@ -58,8 +56,8 @@ def number_scenes(frames: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
 
 
 def split_scenes(frames: Iterable[Tensor]) -> Iterator[Iterator[Tensor]]:
-    """The scenes of a video, each an iterator of its frames (3, H, W). As with
-    `itertools.groupby`, use up one before taking the next; nothing is held.
+    """Split a video into scenes, each an iterator of its frames (3, H, W). As with
+    `itertools.groupby`, exhaust each before taking the next; nothing is buffered.
     """
     for _, scene in groupby(number_scenes(frames), key=lambda numbered: numbered[0]):
         yield (frame for _, frame in scene)

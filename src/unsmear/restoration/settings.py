@@ -1,4 +1,4 @@
-"""What a user can ask of a restoration, checked when it is made."""
+"""Settings of a restoration, validated on construction."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ Comparison = Literal["side", "wipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A stretch of a video, seconds of its own time; None is the beginning or the end.
+    """A stretch of a video, in seconds since the start of the file.
 
     Attributes:
-        start: frames from here on; the result begins here.
-        end: frames before this.
+        start: inclusive, becomes the start of the result; None is the start of the video.
+        end: exclusive; None is the end of the video.
+
+    Raises:
+        ConfigError: the start is negative, or the end is not after the start.
     """
 
     start: Fraction | None = None
@@ -39,25 +42,25 @@ class Span:
 
     @property
     def offset(self) -> Fraction:
-        """What is cut off at the beginning, seconds."""
+        """Seconds cut off at the beginning."""
         return self.start or Fraction(0)
 
     def holds(self, moment: Fraction) -> bool:
-        """Whether a moment, in seconds, lies in it."""
+        """Whether a time, in seconds, lies in the stretch."""
         begun = self.start is None or moment >= self.start
         return begun and (self.end is None or moment < self.end)
 
     @property
     def whole(self) -> bool:
-        """Nothing is cut off."""
+        """Whether nothing is cut off."""
         return self.start is None and self.end is None
 
 
 def parse_time(text: str) -> Fraction:
-    """Seconds from `90`, `1:30`, `1:30.5` or `1:02:03`.
+    """Parse a time such as `90`, `1:30`, `1:30.5` or `1:02:03` into seconds.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the text has another form.
     """
     pattern = r"(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9}(?:\.\d{0,99})?|\.\d{1,99})"
     found = re.fullmatch(pattern, text, re.ASCII)
@@ -75,13 +78,17 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        effort: what is spent on each frame.
+        effort: views, refinement and burst.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video.
-        encode: how the video is written.
-        deinterlace: make whole frames of interlaced ones.
-        compare: also write before and after in one picture: side by side, or wiped over.
-        overwrite: replace a result that exists.
+        encode: how the video is encoded.
+        deinterlace: deinterlace the video before restoring it.
+        compare: also write before and after in one image: side by side, or with a dividing line
+            (which moves in a video).
+        overwrite: replace existing results.
+
+    Raises:
+        ConfigError: the tiling, `strength` or `compare` is invalid.
     """
 
     tiling: Tiling = "auto"
@@ -98,6 +105,6 @@ class Settings:
         strength: object = self.strength
         if not (isinstance(strength, Real) and 0 <= float(strength) <= 1):
             raise ConfigError(f"strength is {strength!r}: must be from 0 (none) to 1 (full)")
-        object.__setattr__(self, "strength", float(strength))  # numpy's becomes Python's
+        object.__setattr__(self, "strength", float(strength))  # a numpy number becomes Python's
         if self.compare is not None and self.compare not in get_args(Comparison):
             raise ConfigError(f"compare is '{self.compare}': must be side or wipe")

@@ -1,19 +1,24 @@
-"""How far a frame is smeared, judged from the frame alone.
+"""No-reference estimate of blur length and direction, from a single frame.
 
-Photographs of all kinds have about one power spectrum, falling steeply with frequency (Field,
-JOSA A 1987). Blur makes it fall faster, in one direction where it comes from motion, in all
-where it comes from focus; noise puts a floor under it, which the corners of the spectrum show.
-So for each block of a frame: power by direction and octave, relative to its coarse detail; the
-direction in which it falls fastest; and from the spectrum along and across that direction the
-length, by a small regression. What a frame is smeared by is the median of its blocks.
+Natural images have similar power spectra, which fall steeply with frequency (Field, JOSA A 1987).
+Blur makes the spectrum fall faster: motion blur in one direction, defocus in all. Noise adds a
+floor, which is visible in the corners of the spectrum. For each block of a frame:
 
-The regression was fitted by `scripts/calibrate_blur.py fit` (1,600 samples), and `check` measured
-it on photographs held out (400 frames of 256x256; blur, noise, compression at random): rank
-correlation with the true length 0.75, AUC of "more than 4 pixels" 0.92; with neither the noise of a
-night nor strong compression 0.79 and 0.95, with JPEG-like quality below 60 only 0.63 and 0.82; the
-direction is off by 13 degrees in the median. Sharp frames (below 1 pixel) are taken for 0.6 to 2.7
-pixels (10 to 90 %). Lengths above 12 come out short: a true 18 and more gives 12 in the median.
-Strong compression hides blur, because the edges of its blocks are sharp.
+- compute the power by direction and frequency band, relative to coarse detail;
+- find the direction in which it falls fastest;
+- estimate the length from the spectrum along and across it, by a small regression.
+
+The estimate for the frame is the median over its blocks.
+
+The regression was fitted by `scripts/calibrate_blur.py fit` (1,600 samples). `check` measured it on
+held-out photographs (400 frames of 256x256; random blur, noise and compression):
+
+- Rank correlation with the true length 0.75, AUC of "more than 4 pixels" 0.92; without night noise
+  and strong compression 0.79 and 0.95; with JPEG-like quality below 60 only 0.63 and 0.82. Strong
+  compression hides blur, because the edges of its blocks are sharp.
+- The median error of the direction is 13 degrees.
+- Sharp frames (below 1 pixel) are estimated at 0.6 to 2.7 pixels (10th to 90th percentile).
+- Lengths above 12 are underestimated: the median for true lengths of 18 and more is 12.
 """
 
 from __future__ import annotations
@@ -30,36 +35,38 @@ from torch.nn import functional
 
 BLOCK = 128  # pixels
 SECTORS = 8  # directions, 22.5 degrees each
-# Rings of frequency, cycles a block: half octaves from detail of 64 pixels to the finest.
+# Edges of the frequency rings, cycles per block: about half octaves, from periods of 64 pixels to
+# the Nyquist frequency.
 _RINGS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 RINGS = len(_RINGS) - 1
-_COARSE = 2  # so many rings say how much detail there is, whatever the blur
-_MIDDLE = slice(3, 8)  # rings that tell the direction: finer ones drown in noise
-_FLOOR_FROM = 72.0  # cycles a block, in the corners: little but noise lives there
+_COARSE = 2  # number of rings that measure the amount of detail, nearly independent of blur
+_MIDDLE = slice(3, 8)  # rings that determine the direction; noise dominates finer ones
+_FLOOR_FROM = 72.0  # cycles per block: the corners of the spectrum, which hold mostly noise
 _ROUNDING = 1 / 12 / 255**2  # variance of rounding to 8 bits
 _LEAST_DETAIL = 0.02  # standard deviation of a block, of full scale
-_LEAST_SIGNAL = 8.0  # coarse power to noise floor
-_LEAST_SLOPE = 3.0  # coarse power to that of ring 4: noise of any grain is below
+_LEAST_SIGNAL = 8.0  # ratio of coarse power to the noise floor
+_LEAST_SLOPE = 3.0  # ratio of coarse power to that of ring 4; noise of any grain has less
 _MOST_BLOCKS = 60
-_LARGEST_SIDE = 1440  # the shorter one; larger frames are looked at in half the size
+_LARGEST_SIDE = 1440  # of the shorter side; larger frames are halved until they fit
 _LUMA = (0.299, 0.587, 0.114)
 _FITTED = Path(__file__).with_name("sharpness.json")
 
 
 @dataclass(frozen=True)
 class BlurEstimate:
-    """How far a frame is smeared.
+    """Estimated blur of a frame.
 
     Attributes:
-        length: pixels along the blurriest direction, median over the frame; a defocused disk
-            counts as the motion with its variance (0.87 of its diameter). None if unknown: too
+        length: pixels along the blurriest direction, median over the frame. A defocus disk counts
+            as the motion blur of equal variance (0.87 of its diameter). None if unknown: too
             little detail, too much noise, or a side below 128 pixels.
-        worst: the same for the blurriest tenth of the frame: what moves before a still camera.
-        angle: of that direction, radians, 0 along x, rising from x to y (downwards); -pi/2 to
-            pi/2, in steps of pi/8. Without meaning where `direction` is near 0.
-        direction: 0 where the blur is alike in all directions, 1 where all blocks agree on one.
-        confidence: share of the frame's blocks that had enough detail and agree on the length,
-            as 1 + length, within a factor of two.
+        worst: 90th percentile over the frame, such as objects that move before a still camera.
+        angle: of the blurriest direction, radians: 0 along x, positive from x to y (downwards);
+            -pi/2 to pi/2, in steps of pi/8. Meaningless if `direction` is near 0.
+        direction: how well blocks agree on the direction: 1 if all have the same, near 0 if their
+            directions are scattered, as with defocus.
+        confidence: share of all blocks that had enough detail and whose 1 + length is within a
+            factor of two of the median.
     """
 
     length: float | None
@@ -74,13 +81,13 @@ UNKNOWN = BlurEstimate(None)
 
 @dataclass(frozen=True)
 class Regression:
-    """From features to log2(1 + length): tanh units between two linear maps.
+    """Maps features to log2(1 + length): one hidden layer of tanh units.
 
     Attributes:
         mean: of the features, (F,).
         spread: their standard deviation, (F,).
-        hidden: (U, F) and bias (U,).
-        out: (U,) and bias.
+        hidden: weights (U, F) and bias (U,).
+        out: weights (U,) and bias.
     """
 
     mean: Tensor
@@ -96,7 +103,7 @@ class Regression:
 
 
 def estimate_blur(rgb: Tensor) -> BlurEstimate:
-    """Estimate how far a frame is smeared.
+    """Estimate the blur of a frame.
 
     Args:
         rgb: (3, H, W), float, 0..1, display-referred.
@@ -111,7 +118,7 @@ def luma_of(rgb: Tensor) -> Tensor:
 
 
 def estimate_luma_blur(luma: Tensor) -> BlurEstimate:
-    """As `estimate_blur`, from luma (H, W), float, 0..1, on the CPU."""
+    """Like `estimate_blur`, from luma (H, W), float, 0..1, on the CPU."""
     scale = 1
     while min(luma.shape) > _LARGEST_SIDE:
         luma = functional.avg_pool2d(luma[None, None], 2)[0, 0]
@@ -125,7 +132,7 @@ def estimate_luma_blur(luma: Tensor) -> BlurEstimate:
     logs = fitted()(features)[usable].clamp_min(0)
     middle = logs.median() if len(logs) % 2 else logs.sort().values[len(logs) // 2 - 1 :][:2].mean()
     agreeing = (logs - middle).abs() <= 1
-    # A direction and its opposite are one: twice the angle goes round once.
+    # Opposite directions are the same, so average the doubled angle.
     doubled = 2 * math.pi * sectors[usable].double() / SECTORS
     cosine, sine = float(doubled.cos().mean()), float(doubled.sin().mean())
     step = round(math.atan2(sine, cosine) / 2 / (math.pi / SECTORS))
@@ -139,7 +146,7 @@ def estimate_luma_blur(luma: Tensor) -> BlurEstimate:
 
 
 def blocks(luma: Tensor) -> Tensor:
-    """Blocks spread evenly over luma (H, W), sides of BLOCK and more: (N, BLOCK, BLOCK)."""
+    """Cut evenly spread blocks (N, BLOCK, BLOCK) from luma (H, W), whose sides are >= BLOCK."""
     height, width = luma.shape
     rows, columns = round(height / BLOCK), round(width / BLOCK)
     if rows * columns > _MOST_BLOCKS:
@@ -151,15 +158,15 @@ def blocks(luma: Tensor) -> Tensor:
 
 
 def block_features(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the regression looks at.
+    """Compute the input of the regression.
 
     Args:
         cut: (N, BLOCK, BLOCK) luma, 0..1.
 
     Returns:
         Features (N, 3 * RINGS): log2 of the power along the blurriest direction and across it,
-        by ring, relative to coarse detail; log2 of signal to noise by ring. The blurriest
-        direction as the number of its sector (N,). Whether a block can be judged at all (N,).
+        by ring, relative to coarse detail; log2 of the signal-to-noise ratio by ring. Sector of the
+        blurriest direction (N,). Whether a block has enough detail and signal (N,).
     """
     gather, window = _spectral_bins()
     mean = (cut * window).sum(dim=(1, 2), keepdim=True) / window.sum()
@@ -187,8 +194,9 @@ def block_features(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _spectral_bins() -> tuple[Tensor, Tensor]:
-    """Averages over sectors and rings, then over the corners, of a half spectrum as `rfft2` gives
-    it: (SECTORS * RINGS + 1, BLOCK * (BLOCK / 2 + 1)); and the window, of unit energy.
+    """A matrix that averages a flattened `rfft2` spectrum over each sector and ring, and in its
+    last row over the corners: (SECTORS * RINGS + 1, BLOCK * (BLOCK / 2 + 1)). And the window
+    function (BLOCK, BLOCK), of unit energy.
     """
     y = torch.fft.fftfreq(BLOCK, 1 / BLOCK, dtype=torch.float32)[:, None]
     x = torch.fft.rfftfreq(BLOCK, 1 / BLOCK, dtype=torch.float32)
@@ -205,7 +213,7 @@ def _spectral_bins() -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def fitted() -> Regression:
-    """The regression that `scripts/calibrate_blur.py` wrote."""
+    """Load the regression that `scripts/calibrate_blur.py` fitted."""
     held = json.loads(_FITTED.read_text())
 
     def numbers(name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where restored frames go: a video file or a folder of pictures, made part by part."""
+"""Where restored frames go: a video file or a folder of images, written part by part."""
 
 from __future__ import annotations
 
@@ -26,43 +26,45 @@ from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, up
 from unsmear.video.spool import SpoolWriter, read_spools
 from unsmear.video.writer import Origin, assemble, assemble_what_can_be, publish
 
-_WIPE_SECONDS = 4  # the line of a wipe goes from left to right and back
+_WIPE_SECONDS = 4  # each way: the dividing line moves from left to right, then back
 
 
 class Sink(Protocol):
-    """Takes restored frames in parts; each part is whole or not there."""
+    """Takes restored frames in parts; a part counts only when it is complete."""
 
     @property
     def target(self) -> Path:
-        """Of the result."""
+        """Path of the result."""
 
     def frames(self, part: int) -> int | None:
-        """Frames of a part that is whole, from this run or an earlier one; None if it is not."""
+        """Number of frames of a complete part, from this run or an earlier one; otherwise None."""
 
     def keep_before(self, end: Fraction) -> None:
-        """Forget parts of an earlier run with frames from a presentation time on, seconds."""
+        """Delete parts of an earlier run from the first one that reaches a presentation time, in
+        seconds.
+        """
 
     def begin(self, part: int) -> None:
-        """Start a part, over again if it was begun before."""
+        """Start a part, or restart one that is not complete."""
 
     def put(self, restored: Restored) -> None:
         """Take the next frame."""
 
     def end(self) -> None:
-        """The part is whole."""
+        """Complete the current part."""
 
     def abandon(self) -> None:
-        """Let go of a part that is not whole."""
+        """Discard the current part if it is not complete."""
 
     def finish(self, parts: int) -> list[str]:
-        """Put all parts together, still out of sight; what the user should know of it."""
+        """Assemble all parts, still in the work folder; return notes for the user."""
 
     def publish(self) -> None:
-        """Give the result its name; nothing happens where that was done before."""
+        """Move the result to its final name; does nothing if that is already done."""
 
 
 def done_before(sinks: Sequence[Sink]) -> list[int]:
-    """Frames of each part that every sink has, from the first on."""
+    """Number of frames of each part, from the first on, as far as every sink has it complete."""
     done: list[int] = []
     while None not in (counts := [sink.frames(len(done)) for sink in sinks]):
         done.append(min(count for count in counts if count is not None))
@@ -70,7 +72,7 @@ def done_before(sinks: Sequence[Sink]) -> list[int]:
 
 
 def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
-    """What is known of a clip, with the size of the pictures that are written of it."""
+    """Info of a clip with the size of the frames that are written, which comparisons change."""
     if compare != "side":
         return info
     if _is_below(info):
@@ -81,14 +83,14 @@ def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
 def compared(
     before: YuvPlanes, after: YuvPlanes, info: ClipInfo, compare: Comparison, pts: float
 ) -> YuvPlanes:
-    """Before and after in one picture, which has the display matrix of both: turned by a player it
-    shows before at the left and after at the right, and a line that moves from left to right.
+    """Before and after in one frame, which keeps the display matrix of the clip: as displayed,
+    before is on the left and after on the right; the dividing line of a wipe moves left and right.
 
     Args:
         before: as decoded.
         after: restored.
         info: of the clip.
-        compare: how.
+        compare: kind of comparison.
         pts: presentation time in the result, seconds.
     """
     below, way = _is_below(info), 1 - abs((pts / _WIPE_SECONDS) % 2 - 1)
@@ -100,21 +102,21 @@ def compared(
 
 
 def _is_below(info: ClipInfo) -> bool:
-    """Whether what is shown at the left and at the right lies one below the other when coded."""
+    """Whether the display matrix turns left and right as displayed into top and bottom as coded."""
     return left_as_shown(orientation_of(info.display_matrix)) in ("top", "bottom")
 
 
 class VideoSink:
-    """Into a video file, with the source's other streams; or before and after in one picture.
+    """Writes a video file with the source's other streams, or a comparison.
 
     Args:
-        target: of the result.
-        folder: where it grows.
+        target: path of the result.
+        folder: the work folder.
         encoding: how to encode.
         info: of the clip.
-        origin: of other streams; None for pictures alone.
-        offset: seconds that are cut off at the beginning.
-        compare: before and after in one picture.
+        origin: where other streams come from; None: write video only.
+        offset: presentation time that becomes zero in the result, seconds.
+        compare: kind of comparison; None for the restored video.
     """
 
     def __init__(
@@ -200,18 +202,18 @@ class VideoSink:
 
 
 class FolderSink:
-    """Into a folder of PNG files, named as they came or by their number.
+    """Writes a folder of PNG files, named like the source's images or by number.
 
     Args:
-        target: of the result.
-        folder: where it grows.
-        dtype: uint8 or uint16, of the files.
-        frames_a_part: number of the first picture of a part, a part earlier or later.
-        compare: before and after in one picture.
-        turn: how pictures are turned upright, see `orientation.py`.
-        made_of: what tells each picture of the source from another version of itself, where it is
-            a folder of them. A part of which one has changed is not whole.
-        ahead: so many pictures after a frame decide what it becomes.
+        target: path of the result.
+        folder: the work folder.
+        dtype: of the files, uint8 or uint16.
+        frames_a_part: number of frames in a full part.
+        compare: kind of comparison; None for the restored images.
+        turn: orientation by which images are turned upright, see `orientation.py`.
+        made_of: fingerprints of the source's images, if it is a folder of images. If one that a
+            part depends on has changed, the part does not count as complete.
+        ahead: number of images after a frame on which its result depends.
     """
 
     def __init__(
@@ -238,14 +240,14 @@ class FolderSink:
         return int(count) if seen == self._seen(part) else None
 
     def _seen(self, part: int) -> str:
-        """What a part depends on among the pictures of the source, and where they end if that is
-        before the part is full.
+        """Digest of the fingerprints of all source images up to the last one on which a part
+        depends. It also changes with the number of images if these end before that.
         """
         pictures = self._made_of[: (part + 1) * self._each + self._ahead]
         return hashlib.sha256(json.dumps(pictures).encode()).hexdigest() if pictures else ""
 
     def keep_before(self, end: Fraction) -> None:
-        """The end is a part of the job: all is before it."""
+        """Nothing to do: for folders, the end is part of the job, so all parts lie before it."""
 
     def begin(self, part: int) -> None:
         with writing(self.target):
@@ -276,10 +278,10 @@ class FolderSink:
             name_text(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
 
     def abandon(self) -> None:
-        """Pictures of a part that is not whole are written again."""
+        """Nothing to do: images of an incomplete part are overwritten by the next run."""
 
     def finish(self, parts: int) -> list[str]:  # noqa: ARG002
-        """Every picture is there already; those go whose source was taken out meanwhile."""
+        """All images are in place; delete those whose source was removed since."""
         if self._made_of and self._pictures.exists():
             wanted = {f"{Path(name).stem}.png" for name, *_ in self._made_of}
             with writing(self.target):

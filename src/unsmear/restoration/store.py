@@ -1,4 +1,4 @@
-"""Features of a first pass over a video, kept on disk so that the second need not encode anew."""
+"""Features of the first pass over a video, kept on disk so that the second can reuse them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-MOST_KEPT = 8 << 30  # bytes: 190 frames of 720p in `core`, 770 of 360p
-_SHARE_OF_DISK = 0.25  # of what is free: the result goes there too
-# Frames that the system's cache may hold behind the writing or the reading. Gigabytes would push
-# everything else out of it, and memory that a virtual machine has not touched yet is slow: 28 ms
-# for 10 MB rather than 3.
+MOST_KEPT = 8 << 30  # bytes: 190 frames of 720p with `core`, 770 of 360p
+_SHARE_OF_DISK = 0.25  # of the free space, which the result needs too
+# Frames behind the write or read position that may stay in the page cache. Gigabytes would evict
+# everything else, and fresh pages are slow on a virtual machine: 28 ms for 10 MB instead of 3.
 _CACHED = 3
-# Bytes of a frame that is read ahead; of 4K, 349 MB, one more would matter.
+# Bytes of a frame up to which it is read ahead. One more frame of 4K, 349 MB, would matter.
 _LARGEST_AHEAD = 128 << 20
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How one tensor lies in the file."""
+    """Shape and strides of one tensor in the file."""
 
     shape: torch.Size
     strides: tuple[int, ...]
@@ -39,14 +38,14 @@ class _Layout:
 
 
 class FeatureStore:
-    """Features of the first frames of a clip, as many as there is room for. Made by `opened`.
+    """Features of the first frames of a clip, as many as there is room for. Created by `opened`.
 
-    What is got is what was put, to the last bit and in the same memory format.
+    Features come back bit-exact and in the same memory format.
 
     Args:
         file: open for reading and writing, unbuffered, empty.
-        most_bytes: how long the file may grow.
-        thread: reads a frame ahead.
+        most_bytes: maximum size of the file.
+        thread: reads one frame ahead.
     """
 
     def __init__(self, file: io.FileIO, most_bytes: int, thread: ThreadPoolExecutor) -> None:
@@ -54,18 +53,18 @@ class FeatureStore:
         self._thread = thread
         self._coming: tuple[int, Future[tuple[Tensor, ...] | None]] | None = None
         self._most = most_bytes
-        self._frames: list[tuple[int, tuple[_Layout, ...]]] = []  # place in the file, tensors
+        self._frames: list[tuple[int, tuple[_Layout, ...]]] = []  # offset in the file, tensors
         self._end = 0
         self._full = False
 
     @classmethod
     @contextmanager
     def opened(cls, folder: Path, most_bytes: int | None = None) -> Iterator[FeatureStore]:
-        """A store in a file without a name: it is gone when the process is, however it ends.
+        """Open a store in an unnamed file, which disappears with the process, however it ends.
 
         Args:
-            folder: where there is room.
-            most_bytes: default: `MOST_KEPT`, or a quarter of what is free if that is less.
+            folder: where the file is created.
+            most_bytes: default: `MOST_KEPT`, or a quarter of the free space if that is less.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -79,12 +78,12 @@ class FeatureStore:
             yield cls(file, most_bytes, thread)
 
     def __len__(self) -> int:
-        """Frames that are kept: those of numbers below this."""
+        """Number of frames kept: those with numbers below it."""
         return len(self._frames)
 
     def put(self, features: Sequence[Tensor]) -> None:
-        """Keep the features of the next frame, unless the store, or the disk, is full: then
-        neither this frame nor any later one is kept.
+        """Keep the features of the next frame. Once the store or the disk is full, neither this
+        frame nor any later one is kept.
 
         Args:
             features: (B, C, H, W) each, float32, on the CPU.
@@ -101,17 +100,17 @@ class FeatureStore:
                 left = x.as_strided((layout.shape.numel(),), (1,)).numpy().data.cast("B")
                 while left:
                     left = left[self._file.write(left) :]
-        except OSError:  # the disk is full: the rest is encoded again
+        except OSError:  # the disk is full: the second pass encodes the rest again
             self._full = True
             return
         self._end = end
         self._frames.append((start, layouts))
-        # What is not on the disk yet is only sent there by the first call, let go of by a later.
+        # On dirty pages, the first call only starts the write; a later one evicts them.
         self._advise("DONTNEED", len(self) - 3 * _CACHED, len(self) - _CACHED)
 
     def get(self, number: int) -> tuple[Tensor, ...] | None:
-        """Features of a frame by its number, 0 being the first that was put; None if they are
-        not kept or cannot be read.
+        """Features of a frame by its number, from 0; None if they were not kept or cannot be
+        read.
         """
         if number >= len(self):
             return None
@@ -120,7 +119,7 @@ class FeatureStore:
             found = coming[1].result()
         else:
             if coming is not None:
-                coming[1].result()  # the file has one place at a time
+                coming[1].result()  # wait: the file has a single position
             found = self._read(number)
         if number + 1 < len(self) and self._extent(number + 1, number + 2)[1] <= _LARGEST_AHEAD:
             self._coming = (number + 1, self._thread.submit(self._read, number + 1))
@@ -147,12 +146,12 @@ class FeatureStore:
         return tuple(found)
 
     def _extent(self, first: int, end: int) -> tuple[int, int]:
-        """Where frames from `first` to before `end` begin in the file, and their bytes."""
+        """Offset and size in bytes of frames from `first` to before `end`."""
         start = self._frames[first][0]
         return start, (self._frames[end][0] if end < len(self) else self._end) - start
 
     def _advise(self, advice: Literal["DONTNEED", "WILLNEED"], first: int, end: int) -> None:
-        """Tell the system what will become of frames from `first` to before `end`."""
+        """Advise the system on its page cache for frames from `first` to before `end`."""
         first, end = max(first, 0), min(end, len(self))
         if first >= end or not hasattr(os, "posix_fadvise"):  # not on macOS and Windows
             return
@@ -166,8 +165,8 @@ def _is_dense(x: Tensor) -> bool:
 
 
 def open_store(stack: ExitStack, folder: Path, device: torch.device) -> FeatureStore | None:
-    """A store that lives as long as the stack; None where it would not pay, on a GPU, which
-    encodes faster than a disk reads, or where there is none to be had.
+    """Open a store that lives as long as the stack. None if the file cannot be created, and on a
+    GPU, which encodes faster than a disk reads.
     """
     if device.type != "cpu":
         return None

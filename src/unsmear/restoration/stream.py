@@ -1,5 +1,5 @@
-"""Restore a stream of frames: each one's descriptors serve every window that holds it, and
-memory does not depend on the length of the stream.
+"""Restore a stream of frames. The descriptors of a frame serve every window that holds it, and
+memory usage does not depend on the length of the stream.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ GIVE_AGAIN = (
 
 
 def check_window(window: Window) -> Window:
-    """Return a window that can be centred on a frame, as Python's own number, or `all`.
+    """Return the window as a Python int, or `all`.
 
     Raises:
-        ConfigError: it is even, below 1, or no whole number.
+        ConfigError: it is even, below 1 or not an integer.
     """
     if isinstance(window, str) and window == "all":
         return "all"
@@ -55,31 +55,31 @@ def check_window(window: Window) -> Window:
     return frames
 
 
-_DIGITS = 9  # of a window; no clip has as many frames
+_DIGITS = 9  # maximum; no clip has that many frames
 
 
 def parse_window(text: str) -> Window:
-    """An odd number of frames or `all`, as users type it.
+    """Parse a window as users type it: an odd number of frames, or `all`.
 
     Raises:
         ConfigError: it is neither.
     """
     if text == "all":
         return "all"
-    # Python turns no more than some thousand digits into a number.
+    # `int` raises ValueError for numbers of more than some thousand digits.
     if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
         raise ConfigError(f"window is '{text}': must be an odd number of frames, or all")
     return check_window(int(text))
 
 
 def waiting_bytes(window: int, width: int, height: int, frames: int | None = None) -> int:
-    """What frames take that wait, in float32, for those that follow in their window: half of one,
-    or all of a clip that is shorter.
+    """Bytes of the frames, in float32, that wait for the rest of their window: half a window, or
+    all frames of a shorter clip.
 
     Args:
-        window: frames that contribute to each one.
-        width, height: of a frame.
-        frames: of the clip; None if nobody knows.
+        window: number of frames that contribute to each frame.
+        width, height: of a frame, pixels.
+        frames: number of frames in the clip; None if unknown.
     """
     waiting = window // 2 + 1
     return (waiting if frames is None else min(waiting, frames)) * width * height * 12
@@ -88,11 +88,11 @@ def waiting_bytes(window: int, width: int, height: int, frames: int | None = Non
 def check_room(
     window: Window, width: int, height: int, frames: int | None = None, ensemble: int = 1
 ) -> None:
-    """Whether the machine has memory for the frames that wait for their window; see
+    """Check that the machine has enough memory for the frames that wait for their window; see
     `waiting_bytes`. Each view of an ensemble has its own.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: it does not.
     """
     room = physical_memory()
     if window == "all" or room is None:
@@ -110,7 +110,7 @@ class Scene:
     """Frames between two cuts, and what all of them together contribute to each.
 
     Attributes:
-        frames: how many.
+        frames: number of frames.
         contexts: G_st over the whole scene, for each view of the ensemble.
     """
 
@@ -127,19 +127,20 @@ def describe_scenes(
     ensemble: int = 1,
     store: FeatureStore | None = None,
 ) -> list[Scene]:
-    """First pass over a video whose window is `all`: what stays of a frame is its sums and, where
-    there is a store for them, its features.
+    """First pass of the window `all`. Of each frame only its sums are kept and, if there is a
+    store, its features.
 
     Args:
-        model: an engine, or a network in evaluation mode, on the device of the work.
+        model: an engine, or a network in evaluation mode, on the device to use.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        ensemble: of the `Effort` that follows.
-        store: empty; for models on the CPU. Keeps features of frames as they are.
+        ensemble: as in the `Effort` of the second pass.
+        store: empty; for models on the CPU. It receives the features of the first view, the frames
+            as they are.
 
     Raises:
-        ConfigError: the ensemble has a number of views that there is not.
-        DeviceMemoryError: a GPU's memory does not suffice.
+        ConfigError: the ensemble is not 1, 2, 4 or 8.
+        DeviceMemoryError: a GPU runs out of memory.
         ValueError: the frames differ in size.
     """
     views = views_of(ensemble)
@@ -157,16 +158,16 @@ def describe_scenes(
                 own = [seen.sums for seen in frame if seen.sums is not None]
                 sums = [merge(*two) for two in zip(sums, own, strict=True)] if sums else own
                 count += 1
-                del frame  # or its features would stay while the next one's are made
+                del frame  # or its features would stay alive while the next ones are computed
             scenes.append(Scene(count, tuple(contexts_of(one) for one in sums)))
     return scenes
 
 
 def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
-    """Write what a first pass found; the file is whole or not there.
+    """Write the result of a first pass; the file appears only when it is complete.
 
     Raises:
-        OSError: the disk is full, or its rights say no.
+        OSError: the disk is full, or permission is missing.
     """
     tensors = {
         f"{number}.{view}.{level}": context.contiguous().cpu()
@@ -187,7 +188,7 @@ def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
 
 
 def load_scenes(path: Path, device: torch.device) -> list[Scene]:
-    """Read what `save_scenes` wrote."""
+    """Read what `save_scenes` wrote, onto a device."""
     with safe_open(path, framework="pt", device=str(device)) as file:
         metadata = file.metadata()
         counts, views = json.loads(metadata["frames"]), int(metadata["views"])
@@ -215,35 +216,33 @@ def restore_stream(
     first: int = 0,
     lead: int = 0,
 ) -> Generator[Tensor, None, None]:
-    """Restore frames one after the other. Scenes are found and never mixed.
+    """Restore frames in order. Scene cuts are detected, and scenes never mixed.
 
-    A stream may begin in the middle of a clip: with `frames_before` more frames as a lead, what
-    comes out is bit for bit what a run from the beginning gives.
+    A stream may begin in the middle of a clip: with `frames_before` additional frames as a lead,
+    the result on a CPU is bit-exact with a run from the beginning.
 
     Args:
-        model: an engine, or a network in evaluation mode, on the device of the work.
+        model: an engine, or a network in evaluation mode, on the device to use.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
-        window: frames that contribute to each one, centred on it, odd; at the ends of a scene
-            it holds those that exist. `all`: the whole scene.
-        scenes: `describe_scenes` of the whole clip, where the window is `all`.
-        store: what `describe_scenes` kept there is not encoded again.
+        window: number of frames that contribute to each frame, centred on it, odd; at the ends of
+            a scene, those that exist. `all`: the whole scene.
+        scenes: result of `describe_scenes` for the whole clip, if the window is `all`.
+        store: the one passed to `describe_scenes`; its features are not computed again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        effort: what is spent on each.
+        effort: views, refinement and burst.
         first: number of the first of `frames` in the clip.
-        lead: so many of `frames`, at the beginning, are looked at and not restored.
+        lead: number of frames at the beginning that are encoded but not restored.
 
     Yields:
-        Restored frames, (3, H, W), float32, 0..1, on the model's device (the CPU where that is
-        `mps`), as many as came in
-        after the lead; the first after window // 2 more have come in (at least
-        `NetworkConfig.neighbours`) and as many as `effort.refine` and `effort.burst`, and three
-        more, and one for each refinement, for each further worker of the engine.
+        Restored frames, (3, H, W), float32, 0..1, one for each input frame after the lead, on the
+        model's device (on the CPU if that is `mps`). The delay is `frames_after`, plus up to
+        3 + `effort.refine` frames for each worker of the engine beyond the first.
 
     Raises:
-        ConfigError: window is even or below 1, or the network cannot do what the effort asks.
-        DeviceMemoryError: a GPU's memory does not suffice.
-        InputError: there are not as many frames as the scenes hold.
-        ValueError: the frames differ in size, or the scenes are not of such an ensemble.
+        ConfigError: the window is even or below 1, or the network does not support refinement.
+        DeviceMemoryError: a GPU runs out of memory.
+        InputError: the scenes hold more or fewer frames than came.
+        ValueError: the frames differ in size, or the scenes are of another ensemble.
     """
     window = check_window(window)
     effort.check(model)
@@ -254,21 +253,21 @@ def restore_stream(
     checked = _of_one_size(frames)
     wanted = first + lead
     with telling_of_memory(), Workers(engine.workers) as workers:
-        tilers = [Tiler(engine, tiling, workers) for _ in views]  # sizes differ where one is turned
+        tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
 
         def restored(runs: Sequence[SceneStream], scene: Iterable[Tensor]) -> Iterator[Tensor]:
-            lend = min(max(wanted - first, 0), burst)  # frames before those that are wanted
+            lend = min(max(wanted - first, 0), burst)  # lead frames that the burst step needs
             sides = zip(runs, seen_in(views, scene), strict=True)
             made = mean_of(views, [run.restore(seen, wanted - lend) for run, seen in sides])
             if engine.device.type == "mps":
-                # Inverse FFTs have been wrong on Apple's GPUs, see pytorch/pytorch#126649; what
-                # lies in their memory lies in the CPU's.
+                # Inverse FFTs have been wrong on Apple's GPUs, see pytorch/pytorch#126649. They
+                # share their memory with the CPU.
                 made = (frame.cpu() for frame in made)
             one = next(made, None) if burst else None
             if one is not None:
                 share = tilers[0].workers_for(*one.shape[-2:])
                 made = accumulate_bursts(chain((one,), made), burst, share, lend)
-            del one  # or it would stay as long as its scene lasts
+            del one  # or it would stay alive for the whole scene
             yield from made
 
         if window != "all":
@@ -284,7 +283,7 @@ def restore_stream(
             start, ends = start + known.frames, start + known.frames
             if ends <= first:
                 continue
-            stores = chain((store,), repeat(None))  # it knows frames as they are
+            stores = chain((store,), repeat(None))  # it holds features of the first view only
             runs = [
                 SceneStream(tiler, 0, contexts, first, kept, refine)
                 for tiler, contexts, kept in zip(tilers, known.contexts, stores, strict=False)
@@ -300,12 +299,14 @@ def restore_stream(
 
 
 def frames_before(model: Runnable, window: Window, effort: Effort) -> int:
-    """How many frames before a frame decide what it becomes; see `restore_stream`."""
+    """Number of frames before a frame on which its result depends; see `restore_stream`."""
     return frames_after(model, window, effort) + (0 if window == "all" else MEMORY)
 
 
 def frames_after(model: Runnable, window: Window, effort: Effort) -> int:
-    """How many frames after a frame decide what it becomes."""
+    """Number of frames after a frame on which its result depends; for the window `all`, apart from
+    the sums over the scene.
+    """
     side = as_engine(model).network.config.neighbours
     return effort.burst + effort.refine + (side if window == "all" else max(window // 2, side))
 

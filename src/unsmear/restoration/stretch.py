@@ -1,4 +1,4 @@
-"""A stretch of a clip: its frames, and those around it that decide what they become."""
+"""Frames of a stretch of a clip, and those around it on which their results depend."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from unsmear.video.folder import FolderReader
 from unsmear.video.reader import VideoReader
 
 Reader = VideoReader | FolderReader
-_LONG = Fraction(3, 2)  # frames: time stamps of a constant rate are not exact
-_LATE = 10  # seconds; transport streams begin a second or two late
+_LONG = Fraction(3, 2)  # frame durations; time stamps at a constant rate are not exact
+_LATE = 10  # seconds; transport streams usually start at a second or two
 
 
 def open_reader(
@@ -32,7 +32,7 @@ def open_reader(
     finest: Fraction = Fraction(0),
     end: Fraction | None = None,
 ) -> Reader:
-    """Open a video file or a folder of pictures; the stack closes it. See `VideoReader`.
+    """Open a video file or a folder of images; the stack closes it. See `VideoReader`.
 
     Raises:
         InputError: it cannot be used.
@@ -45,7 +45,7 @@ def open_reader(
 
 
 def in_presentation_time(span: Span, reader: Reader) -> Span:
-    """A stretch given in a file's own time, which begins where the file begins."""
+    """Convert a stretch from time since the start of the file to presentation time."""
     zero = reader.start if isinstance(reader, VideoReader) else Fraction(0)
     return Span(
         start=None if span.start is None else zero + span.start,
@@ -54,10 +54,12 @@ def in_presentation_time(span: Span, reader: Reader) -> Span:
 
 
 def beginning(span: Span, reader: VideoReader) -> Fraction:
-    """Presentation time that becomes zero in the result, seconds, of a stretch in presentation
-    time. Containers have no time before zero: what begins there is moved. So is what begins late:
-    clocks of transport streams may stand at any time of day, which in other containers would be
-    hours of nothing.
+    """Presentation time, in seconds, that becomes zero in the result.
+
+    That is the start of the stretch (`span`, in presentation time), if it has one. Otherwise a clip
+    is shifted only if it begins before zero, which containers do not support, or more than
+    `_LATE` seconds late: the clock of a transport stream may start at any time, which would leave
+    hours of nothing at the beginning.
     """
     if span.start is not None:
         return span.start
@@ -66,8 +68,8 @@ def beginning(span: Span, reader: VideoReader) -> Fraction:
 
 
 def frames_expected(info: ClipInfo, span: Span) -> int | None:
-    """How many frames a stretch of a clip, in the file's own time, should have; None if nobody
-    knows.
+    """Expected number of frames in a stretch (in time since the start of the file); None if
+    unknown.
     """
     if info.frames is None or span.whole or not info.rate:
         return info.frames
@@ -79,8 +81,11 @@ def frames_expected(info: ClipInfo, span: Span) -> int | None:
 def frames_of(
     reader: Reader, span: Span, done: int, model: Runnable, window: Window, effort: Effort
 ) -> tuple[int, Iterator[Frame]]:
-    """Frames from number `done` of the stretch on, after as many as decide what it becomes, and
-    how many those are. After the end of the stretch follow those that its last frames look at.
+    """Frames to restore a stretch (in presentation time) from its frame number `done` on.
+
+    Returns:
+        The number of lead frames, on which the first results depend, and an iterator: lead frames,
+        frames of the stretch, and the frames after it on which its last results depend.
     """
     before = frames_before(model, window, effort)
     number = 0
@@ -96,15 +101,15 @@ def frames_of(
             return len(held), chain(held, rest)
         inside = span.start is None or frame.pts >= span.start
         number += inside
-        if inside or window != "all":  # whose first pass saw nothing before the stretch
+        if inside or window != "all":  # the first pass of `all` starts at the stretch
             held.append(frame)
     return 0, iter(())
 
 
 def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
-    """Frames of a reader. One before the start of a stretch, in presentation time, that is still
-    shown long after it is there at the start, for the rest of its time. At a constant rate, where
-    the next one comes before a frame's time is over, that is none.
+    """Frames of a reader. A long frame that is on screen at the start of the stretch (in
+    presentation time) is moved to the start, for the rest of its duration. At a constant frame rate
+    no frame is long enough.
     """
     start, usual = span.start, _usual(reader)
     for frame in reader:
@@ -118,16 +123,16 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
 
 
 def _usual(reader: Reader) -> Fraction:
-    """How long a frame is on by the mean rate, seconds."""
+    """Duration of a frame at the mean rate, seconds."""
     return 1 / (reader.info.rate or Fraction(25))
 
 
 def _until(
     frames: Iterable[Frame], end: Fraction | None, after: int, usual: Fraction
 ) -> Iterator[Frame]:
-    """Frames up to a presentation time, and so many after it. One that is on long beyond it ends
-    there, but lasts as long as is usual (seconds). At a constant rate, that is none: were the last
-    shorter than all others, the mean rate, which MP4 has from the sum of them, would be wrong.
+    """Frames up to a presentation time, and `after` more. A long frame that is on screen at the end
+    is shortened to it, but to no less than the usual duration (seconds). At a constant frame rate
+    no frame is shortened: MP4 derives the mean rate from the sum of durations, which would be off.
     """
     for frame in frames:
         if end is not None and frame.pts >= end:

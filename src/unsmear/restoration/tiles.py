@@ -1,8 +1,8 @@
-"""Run a network over frames of any size in bounded memory, with the numbers of the whole frame.
+"""Run a network on frames of any size in bounded memory, with the same result as on whole frames.
 
-Not the frame is cut but each level of the network: its input is whole, its output is made tile
-by tile with the halo that this one level needs, and put together again. Halos stay narrow, no
-tile is computed twice, and the attention, whose softmax spans the frame, sees all of it.
+Tiles cut each level of the network, not the frame: the input of a level is whole, its output is
+computed tile by tile, with the halo that this one level needs. So halos stay narrow, no tile is
+computed twice, and the attention, whose softmax spans the frame, sees all of it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_mult
 from unsmear.restoration.overlap import ALONE, Workers
 from unsmear.restoration.whole import whole_number
 
-SMALLEST_TILE = 64  # pixels; below it the halo is most of the work
+SMALLEST_TILE = 64  # pixels; below it, most of the work is spent on the halo
 _CPU_TILE = 640
-_SMALL = 1280 * 768  # pixels; up to here a layer of a whole frame is a block that glibc keeps
-_LARGE = 2560 * 1440  # pixels; beyond, tiles are smaller: some engines keep room for one a graph
+_SMALL = 1280 * 768  # pixels; up to this size glibc keeps freed layers of a whole frame
+_LARGE = 2560 * 1440  # pixels; above it, tiles are smaller: some engines keep buffers per graph
 _GPU_TILE = 1024
 _TILE_AFTER_OUT_OF_MEMORY = 512
 
 
 class TileSize(NamedTuple):
-    """Of the finest level; a level at half the resolution takes tiles of twice the size."""
+    """In pixels of the frame, at the finest level. A coarser level at half the resolution uses
+    tiles of twice the size.
+    """
 
     height: int
     width: int
@@ -43,10 +45,10 @@ Tiling = TileSize | Literal["auto", "off"]
 
 
 def parse_tiling(text: str) -> Tiling:
-    """`auto`, `off` or `WxH` in pixels, as users type it.
+    """Parse a tile size as users type it: `auto`, `off` or `WxH` in pixels.
 
     Raises:
-        ConfigError: it is none of these, or too small.
+        ConfigError: it has another form, or a side is below `SMALLEST_TILE`.
     """
     if text == "auto":
         return "auto"
@@ -64,10 +66,10 @@ def parse_tiling(text: str) -> Tiling:
 
 
 def check_tiling(tiling: Tiling) -> Tiling:
-    """Return a tiling, numbers of pixels as Python's own.
+    """Return the tiling, its size as Python ints.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not `auto`, `off` or a TileSize of at least 1x1.
     """
     if isinstance(tiling, TileSize):
         height, width = (whole_number(side) or 0 for side in tiling)
@@ -80,7 +82,7 @@ def check_tiling(tiling: Tiling) -> Tiling:
 
 @dataclass(frozen=True)
 class Box:
-    """Part of a frame, in its pixels; bottom and right lie just outside."""
+    """Part of a frame, in pixels; bottom and right are exclusive."""
 
     top: int
     left: int
@@ -88,8 +90,8 @@ class Box:
     right: int
 
     def grown(self, halo: int, height: int, width: int) -> Box:
-        """With a margin, as far as the frame goes: beyond it convolutions pad with zeros, in
-        a tile as in the whole frame.
+        """Add a margin, clipped to the frame: at its edges convolutions pad with zeros, in a tile
+        as in the whole frame.
         """
         return Box(
             max(self.top - halo, 0),
@@ -99,7 +101,7 @@ class Box:
         )
 
     def within(self, outer: Box) -> Box:
-        """The same part in the coordinates of an outer one."""
+        """The same part in the coordinates of an outer box."""
         return Box(
             self.top - outer.top,
             self.left - outer.left,
@@ -114,8 +116,9 @@ class Box:
 
 
 def tile_boxes(height: int, width: int, size: TileSize, step: int = 1) -> Iterator[Box]:
-    """Boxes that cover a frame without overlap, row by row, as few as can be and about alike: each
-    side of a box is at most that of the size, and a multiple of `step` but at the far edges.
+    """Cover a frame with as few boxes as possible, of about equal size, without overlap, row by
+    row. Sides of a box are at most those of `size`, and multiples of `step` except at the right and
+    bottom edges.
     """
     rows, columns = _evened(height, size.height, step), _evened(width, size.width, step)
     for top in range(0, height, rows):
@@ -124,13 +127,13 @@ def tile_boxes(height: int, width: int, size: TileSize, step: int = 1) -> Iterat
 
 
 def _evened(whole: int, most: int, step: int) -> int:
-    """The side of the parts that a whole is cut into."""
+    """Side of about equal parts, at most `most` each, that cover a side of length `whole`."""
     parts = -(-whole // most)
     return -(-whole // (parts * step)) * step
 
 
 class Layer(NamedTuple):
-    """Features and how many pixels of the frame one of theirs spans, each way."""
+    """Features and their stride: pixels of the frame per feature position, each way."""
 
     features: Tensor
     stride: int
@@ -148,16 +151,16 @@ def run_tiled(
     """Run a local operation tile by tile.
 
     Args:
-        stage: takes the same part of every input, gives that part of the output.
-        inputs: (B, C, H / stride, W / stride) each, of one frame of H x W pixels.
-        out_stride: of what `stage` gives.
-        size: of a tile in pixels; size and halo are multiples of all strides.
+        stage: takes the same part of every input, returns that part of the output.
+        inputs: (B, C, H / stride, W / stride) each, of frames of H x W pixels.
+        out_stride: stride of the output.
+        size: of a tile, in pixels; size and halo are multiples of all strides.
         halo: how far beyond its own pixels `stage` looks, in pixels.
-        memory_format: of what comes out.
-        workers: share the tiles.
+        memory_format: of the output, if it is assembled from tiles.
+        workers: process tiles in parallel.
 
     Returns:
-        What `stage(inputs)` gives, but for rounding.
+        The same as `stage(inputs)`, except for rounding.
     """
     first = inputs[0]
     height, width = (side * first.stride for side in first.features.shape[-2:])
@@ -184,14 +187,13 @@ def run_tiled(
 
 
 class Tiler:
-    """Encodes and restores with a network, whole or in tiles.
+    """Encodes and restores with a network, on whole frames or in tiles.
 
     Args:
         model: an engine, or a network in evaluation mode.
-        tiling: size of the tiles; `off` for whole frames; `auto` takes whole frames where they
-            fit easily and tiles elsewhere. Where a GPU's memory runs out in spite of that, the
-            work goes on in smaller ones.
-        workers: share the tiles of a frame that `shares_tiles`.
+        tiling: size of the tiles; `off`: whole frames; `auto`: see `auto_tile`. With `auto`, if a
+            GPU runs out of memory, work continues with smaller tiles.
+        workers: process tiles in parallel if `shares_tiles`, otherwise whole frames.
     """
 
     def __init__(self, model: Runnable, tiling: Tiling = "auto", workers: Workers = ALONE) -> None:
@@ -203,18 +205,22 @@ class Tiler:
         self._chosen_for: tuple[int, ...] | None = None
 
     def shares_tiles(self, height: int, width: int) -> bool:
-        """Whether workers share the tiles of a frame: of one so large that two at a time would
-        take too much memory. They share out smaller ones as a whole: no one waits where a level
-        ends.
+        """Whether workers share the tiles of one frame. They do so for frames so large that two at
+        a time would need too much memory. Otherwise each worker takes whole frames, which avoids
+        waiting for each other at the end of every level.
         """
         return self._tiling != "off" and height * width > _LARGE
 
     def workers_for(self, height: int, width: int) -> Workers:
-        """Those that work on whole frames of a size: all, or none beside the caller."""
+        """Workers for whole frames of this size; `ALONE` if they share tiles instead."""
         return ALONE if self.shares_tiles(height, width) else self._workers
 
     def encode(self, frames: Tensor) -> Encoded:
-        """As `DeblurNetwork.encode`."""
+        """Like `DeblurNetwork.encode`.
+
+        Raises:
+            DeviceMemoryError: a GPU runs out of memory, and tiles cannot be made smaller.
+        """
         self._choose(frames)
         features = [frames]
         for level in range(len(self.network.config.widths)):
@@ -222,7 +228,7 @@ class Tiler:
         return Encoded(frames, tuple(features[1:]))
 
     def encode_finest(self, frames: Tensor) -> Tensor:
-        """The first of the features that `encode` gives."""
+        """The features of the finest level only; see `encode`."""
         self._choose(frames)
         return self._encode_level(0, frames)
 
@@ -242,7 +248,7 @@ class Tiler:
         contexts: Contexts,
         around: Neighbourhood,
     ) -> Tensor:
-        """As `DeblurNetwork.restore`."""
+        """Like `DeblurNetwork.restore`; raises like `encode`."""
         network = self.network
         around.check(network.config)
         last = len(network.config.widths) - 1
@@ -276,7 +282,7 @@ class Tiler:
                 self._size = None
             else:
                 self._size = self._tiling
-            self._chosen_for = shape  # last: another worker goes by it
+            self._chosen_for = shape  # set last: other workers rely on it
 
     def _run(
         self,
@@ -288,7 +294,7 @@ class Tiler:
     ) -> Tensor:
         multiple = self.network.config.size_multiple
         halo = -(-reach // multiple) * multiple
-        # Pictures are worked on plane by plane by all that follows.
+        # Everything after the network processes frames plane by plane.
         layout = torch.contiguous_format if out_stride == 1 else self.engine.memory_format
         first = inputs[0]
         shared = self.shares_tiles(*(side * first.stride for side in first.features.shape[-2:]))
@@ -303,10 +309,14 @@ class Tiler:
                 return run_tiled(stage, inputs, out_stride, size, halo, layout, workers)
             except torch.OutOfMemoryError as error:
                 self._size = self._smaller(error)
-            torch.cuda.empty_cache()  # here, where the error does not hold on to anything
+            torch.cuda.empty_cache()  # outside `except`, whose traceback keeps tensors alive
 
     def _smaller(self, error: torch.OutOfMemoryError) -> TileSize:
-        """Tiles to go on with where a GPU's memory ran out."""
+        """Smaller tiles to continue with after a GPU ran out of memory.
+
+        Raises:
+            DeviceMemoryError: the tiling is not `auto`, or tiles cannot be made smaller.
+        """
         side = _TILE_AFTER_OUT_OF_MEMORY if self._size is None else min(self._size) // 2
         if self._tiling == "auto" and side >= SMALLEST_TILE:
             return TileSize(side, side)
@@ -319,8 +329,8 @@ class Tiler:
 
 @contextmanager
 def telling_of_memory() -> Iterator[None]:
-    """Where a GPU's memory runs out beside the levels, which alone go on in smaller tiles: in what
-    looks at whole frames.
+    """Convert errors when a GPU runs out of memory outside the tiled levels, in steps that process
+    whole frames.
 
     Raises:
         DeviceMemoryError: it did.
@@ -335,17 +345,18 @@ def telling_of_memory() -> Iterator[None]:
 
 
 def prepared(frame: Tensor, engine: Engine) -> Tensor:
-    """(3, H, W) anywhere -> (1, 3, H', W') as the engine takes it."""
+    """(3, H, W) on any device -> (1, 3, H', W') float32 on the engine's, padded to its multiple."""
     batch = frame.to(engine.device, torch.float32).unsqueeze(0)
     return pad_to_multiple(batch, engine.network.config.size_multiple)
 
 
 def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
-    """Tile for frames (B, 3, H, W): None for whole frames.
+    """Choose the tile size for frames (B, 3, H, W); None: whole frames.
 
-    On a CPU tiles keep every intermediate small, and cost nothing where the halo is narrow: they
-    are always used, but for small frames of a network that looks far at its finest level. On a GPU
-    they are used where a whole frame would take more than half of what is free.
+    On a CUDA GPU, tiles are used if a whole frame would take more than half of the free memory.
+    Elsewhere they are always used, because they keep intermediates small and cost nothing if the
+    halo is narrow. The exceptions are small frames of a network with a wide halo at its finest
+    level.
     """
     batch, _, height, width = frames.shape
     if frames.device.type == "cuda":
@@ -361,8 +372,8 @@ def auto_tile(network: DeblurNetwork, frames: Tensor) -> TileSize | None:
 
 
 def peak_bytes_per_pixel(network: DeblurNetwork) -> float:
-    """About how much an untiled level keeps alive at most, for each pixel of the frame: four
-    layers as wide as its widest convolution's input and output together, in float32.
+    """Estimated peak memory of an untiled level, per pixel of the frame: four times the input and
+    output of its widest convolution, in float32.
     """
     widest = 0.0
     for level in range(len(network.config.widths)):

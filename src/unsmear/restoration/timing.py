@@ -1,4 +1,4 @@
-"""What restoring a clip takes on this machine, from its first frames."""
+"""Time to restore a clip on this machine, measured on its first frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from unsmear.restoration.stream import frames_after, restore_stream
 from unsmear.restoration.stretch import open_reader
 
 _TIMED = 4  # frames
-_PATIENCE = 15.0  # seconds for timing, after which fewer frames must do
+_PATIENCE = 15.0  # seconds; after that, fewer frames are timed
 
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """What restoring takes on this machine, decoding included, writing not.
+    """Time to restore a clip on this machine, with decoding, without encoding.
 
     Attributes:
-        per_frame: seconds, the quickest and the slowest of the frames timed.
-        total: the same for all frames, None if their number is unknown.
+        per_frame: seconds, of the fastest and the slowest frame timed.
+        total: seconds for all frames, likewise; None if their number is unknown.
     """
 
     per_frame: tuple[float, float]
@@ -36,18 +36,18 @@ class TimeEstimate:
 def expected_time(
     source: Path, model: OpenedModel, frames: int | None, *, deinterlace: bool = False
 ) -> TimeEstimate:
-    """Restore the first few frames of a clip at their real size and time it.
+    """Restore the first few frames of a clip at full size, with default effort, and time them.
 
     Args:
-        source: video file, or folder of pictures.
-        model: on the device of the work.
-        frames: of the whole clip.
-        deinterlace: make whole frames of interlaced ones first.
+        source: video file, or folder of images.
+        model: on the device to use.
+        frames: number of frames in the whole clip, None if unknown.
+        deinterlace: deinterlace the video first.
 
     Raises:
         InputError: the source cannot be read.
     """
-    # So many frames go in before the first comes out; then one comes for each that goes in.
+    # Latency in frames; after that, each input frame yields one result.
     ahead = frames_after(model.engine, model.window, Effort())
     began = time.perf_counter()
     taken = 0

@@ -1,4 +1,4 @@
-"""Whole numbers, whoever's they are."""
+"""Integers of any type (Python, numpy), checked."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from unsmear.errors import ConfigError
 
 
 def whole_number(value: object) -> int | None:
-    """A whole number, numpy's too, as Python's own, which every process writes alike; None for
-    anything else: text, fractions, 2.0, and True, which counts nothing.
+    """An integer of any type as a Python int, which always serialises in the same way. None for
+    anything else: text, fractions, 2.0, and booleans.
     """
     if isinstance(value, bool):
         return None
@@ -20,17 +20,17 @@ def whole_number(value: object) -> int | None:
 
 
 def check_count(name: str, value: object, most: int, *, none: str, unit: str) -> int:
-    """Return a number from 0 on, as Python's own.
+    """Return a count as a Python int.
 
     Args:
         name: of the setting.
-        value: of it.
-        most: largest that can be.
-        none: what 0 means.
-        unit: what is counted.
+        value: of the setting.
+        most: maximum; the minimum is 0.
+        none: meaning of 0, for the error message.
+        unit: what is counted, likewise.
 
     Raises:
-        ConfigError: it is out of bounds, or no whole number.
+        ConfigError: it is out of range or not an integer.
     """
     count = whole_number(value)
     if count is None or not 0 <= count <= most:

@@ -1,4 +1,4 @@
-"""Sums over a window that moves: some merges a frame (their number grows as its logarithm)."""
+"""Sums over a sliding window, in O(log window) merges per frame."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from unsmear.models.network import Contexts, TemporalSums
 
 
 def merge(one: TemporalSums, other: TemporalSums) -> TemporalSums:
-    """The sums over the frames of both, level by level."""
+    """Sums over the frames of both, level by level."""
     return tuple(a.merge(b) for a, b in zip(one, other, strict=True))
 
 
 def contexts_of(sums: TemporalSums) -> Contexts:
-    """Eq. 3-4 brought to its end: what the frames of the sums contribute to any other."""
+    """Complete eq. 3-4: the contribution of the summed frames to any frame."""
     return tuple(level.mean().flatten(1, 2) for level in sums)
 
 
@@ -19,9 +19,9 @@ class WindowSums:
     """`TemporalSums` of the frames of a window, for windows that move forward.
 
     Prefix sums would need a subtraction, and lose the digits of a frame whose logit is far
-    below those before it. Sums over 1, 2, 4, ... frames need none; they begin at multiples of
-    their length, counted from the start of the clip. So a window's sum is put together in the
-    same order, to the last bit, wherever work began: a run that was broken off can go on.
+    below those before it. Sums over blocks of 1, 2, 4, ... frames need none. Blocks begin at
+    multiples of their length, counted from the start of the clip. So a sum is assembled in the
+    same order wherever a run began, and resumed runs are bit-exact.
 
     Args:
         first: number of the first frame that will be pushed.
@@ -29,10 +29,10 @@ class WindowSums:
 
     def __init__(self, first: int = 0) -> None:
         self._oldest = self._next = first
-        self._blocks: dict[tuple[int, int], TemporalSums] = {}  # (log2 of length, number)
+        self._blocks: dict[tuple[int, int], TemporalSums] = {}  # (log2 of length, index)
 
     def push(self, frame: TemporalSums) -> None:
-        """Take in the next frame."""
+        """Add the next frame."""
         level, number = 0, self._next
         self._blocks[level, number] = block = frame
         while number % 2 and (left := self._blocks.get((level, number - 1))) is not None:
@@ -41,7 +41,7 @@ class WindowSums:
         self._next += 1
 
     def forget(self, before: int) -> None:
-        """Drop frames that no window will hold any more."""
+        """Drop frames before a number, which no later window holds."""
         while self._oldest < min(before, self._next):
             level = 0
             while self._blocks.pop((level, self._oldest >> level), None) is not None:
@@ -51,10 +51,10 @@ class WindowSums:
             self._oldest += 1
 
     def total(self, start: int, end: int) -> TemporalSums:
-        """The sum over frames from `start` to before `end`, all of them pushed, none forgotten.
+        """The sum over frames from `start` to before `end`.
 
         Raises:
-            IndexError: a frame is not there, or there is none.
+            IndexError: a frame was not pushed or is forgotten, or the range is empty.
         """
         if not self._oldest <= start < end <= self._next:
             raise IndexError(

@@ -1,8 +1,8 @@
-"""The folder beside a result in which it grows, so that work that was broken off can go on.
+"""The work folder: a hidden folder beside a result, from which an interrupted run is resumed.
 
-A result is made in parts of some frames each. A part is visible when it is whole, and none
-depends on how the run before it went; so after a crash, a kill or a power cut, what is there is
-taken and the rest is made, and the result is the same to the last bit.
+A result is made in parts of some frames each. A part appears only when it is complete, and does not
+depend on where a run began. So after a crash, a kill or a power cut, the complete parts are reused
+and the others restored; on a CPU the result is bit-exact with that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ from unsmear.video.images import list_images
 
 _JOB = "job.json"
 _PUBLISHING = "publishing"
-WHOLE = "whole-"  # files in which parts are put together
-Fingerprint = tuple[str, int, int]  # of a file: name, bytes, when it was changed, nanoseconds
+WHOLE = "whole-"  # prefix of files assembled from all parts
+Fingerprint = tuple[str, int, int]  # of a file: name, bytes, time of modification in ns
 
 
 def work_path(target: Path) -> Path:
-    """Where a result grows: sharp.mp4 -> .sharp.mp4.unsmear, beside it."""
+    """The work folder of a result: sharp.mp4 -> .sharp.mp4.unsmear, beside it."""
     return target.with_name(hidden_name(target.name, ".unsmear"))
 
 
 class WorkFolder:
-    """The folder of one result. Use as a context manager: nobody else works in it meanwhile.
+    """The work folder of one result. Use as a context manager: it is locked meanwhile, and deleted
+    on exit unless `keep` was called and anything was done.
 
     Args:
-        target: of the result.
-        job: everything that decides the result, as plain values: input, model, settings. Parts
-            that were made for another job are thrown away. Where `end` is None in that one, and in
-            nothing else it differs, they stay, for `Sink.keep_before` to choose from. So they do
-            where `pictures` alone are others: sinks know which a part was made of.
+        target: path of the result.
+        job: everything that determines the result, as plain values: input, model, settings. Parts
+            of another job are deleted, with two exceptions. If only `end` differs and was None
+            before, `Sink.keep_before` selects from them. If only `pictures` differ, the sinks know
+            which parts are still valid.
 
     Attributes:
         path: of the folder.
 
     Raises:
-        OutputError: another run is at work here, the file system knows no locks, or the folder
-            cannot be made.
+        OutputError: another run holds the lock, the file system has no locks, or the folder cannot
+            be created.
     """
 
     def __init__(self, target: Path, job: Mapping[str, object]) -> None:
@@ -83,7 +84,7 @@ class WorkFolder:
         return self
 
     def _begin(self) -> None:
-        """What belongs to another job goes; what belongs to this one stays as it is."""
+        """Delete what belongs to another job; keep what belongs to this one."""
         there = self._job_there()
         if there == self._job:
             return
@@ -105,45 +106,45 @@ class WorkFolder:
 
     @property
     def any_done(self) -> bool:
-        """Whether there is something to take up: a whole part, or a first pass."""
+        """Whether there is something to resume from: a complete part, or a first pass."""
         kinds = ("*.spool", "*.done", "*.safetensors")
         return any(any(self.path.glob(kind)) for kind in kinds)
 
     @property
     def publishing(self) -> bool:
-        """Whether an earlier run of this job was broken off while its results got their names."""
+        """Whether an earlier run of this job was interrupted while its results got their names."""
         return (self.path / _PUBLISHING).exists()
 
     def start_publishing(self) -> None:
-        """Results are whole and about to get their names.
+        """Note that the results are complete and about to get their names.
 
         Raises:
-            OutputError: the disk is full, or its rights say no.
+            OutputError: the disk is full, or permission is missing.
         """
         with writing(self._target):
             (self.path / _PUBLISHING).touch()
 
     def note_untouched(self, part: int, frames: int) -> None:
-        """How many frames of a part, about to be whole, are given as they came in.
+        """Note how many frames of a part that is about to be complete were left unchanged.
 
         Raises:
-            OutputError: the disk is full, or its rights say no.
+            OutputError: the disk is full, or permission is missing.
         """
         with writing(self._target):
             name_text(self.path / f"{part}.untouched", str(frames))
 
     def untouched(self, parts: int) -> int:
-        """How many of the first parts are, whichever run made them."""
+        """Number of unchanged frames in the first `parts` parts, whichever run made them."""
         files = (self.path / f"{part}.untouched" for part in range(parts))
         return sum(int(file.read_text()) for file in files if file.exists())
 
     def keep(self) -> None:
-        """Leave what is done for the next run, if anything is."""
+        """Do not delete the folder on exit, if it holds anything to resume from."""
         self._keep = self.any_done
 
     @property
     def kept(self) -> bool:
-        """Whether something is left for the next run."""
+        """Whether the folder will stay for the next run."""
         return self._keep
 
     def __exit__(
@@ -157,7 +158,8 @@ class WorkFolder:
     def _leave(self) -> None:
         if not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
-        # Gone before it is released: whoever comes next must not hold what others cannot find.
+        # Delete the file before releasing the lock: otherwise the next run could lock a file that
+        # is then deleted, and a third run would lock a new one.
         self._remove_lock()
         self._lock.release()
 
@@ -167,8 +169,8 @@ class WorkFolder:
 
 
 def _goes_on(job: str, other: str) -> bool:
-    """Whether a job is another one up to a time, where the other goes on to the end of the clip; or
-    the same with other pictures.
+    """Whether parts of the other job can be used: it has no `end` where this one has, or it differs
+    only in `pictures`.
     """
     try:
         ours, theirs = json.loads(job), json.loads(other)
@@ -180,21 +182,23 @@ def _goes_on(job: str, other: str) -> bool:
 
 
 def _plain(value: object) -> str:
-    """Only what reads the same in every process: a set, for one, does not."""
+    """Serialise a Fraction. Other types are refused: the text of a set, for one, may differ between
+    processes.
+    """
     if isinstance(value, Fraction):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no place in a job")
 
 
 def is_publishing(target: Path) -> bool:
-    """Whether an earlier run was broken off while its results, all whole, got their names: one
-    may have it already.
+    """Whether an earlier run was interrupted while its results, all complete, got their names. Some
+    may have theirs already.
     """
     return (work_path(target) / _PUBLISHING).exists()
 
 
 def fingerprints(source: Path) -> list[Fingerprint]:
-    """What tells a file, or each picture of a folder, from another version of itself.
+    """Fingerprints of a file, or of each image in a folder, which change when a file is changed.
 
     Raises:
         InputError: one of them cannot be read.
