@@ -69,7 +69,9 @@ class Cut:
         return False
 
     def moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
-        """Move a packet to its time in the new file; return its decoding time, seconds, and it."""
+        """Move a packet to its time in the new file. Return its decoding time in seconds, and the
+        packet.
+        """
         if self._start:
             shift = round(self._start / packet.time_base)
             if packet.pts is not None:

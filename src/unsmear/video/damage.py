@@ -1,8 +1,8 @@
 """What in a file could not be read properly, and whether the file is truncated.
 
 Demuxers treat a truncation like the end of the file. A file counts as truncated if it is shorter
-than its outermost structure says, and frames are missing. If the file does not say how long its
-video is, the first is enough. Thus edit lists and wrong headers raise no false alarm.
+than its outermost structure says and frames are missing, so that edit lists and wrong headers raise
+no false alarm. If it does not state the length of its video, being too short is enough.
 """
 
 from __future__ import annotations
@@ -115,9 +115,8 @@ class Extent:
     def of(cls, container: InputContainer, stream: VideoStream) -> Extent:
         """For a stream of an opened file."""
         rate = stream.average_rate
-        if (
-            container.format.name == "avi"
-        ):  # AVI counts empty packets, and has no duration without its index
+        if container.format.name == "avi":
+            # AVI counts empty packets, and has no duration without its index.
             return cls(None, None, _OTHERS)
         slack = _FRAMES / rate if rate else _OTHERS
         end = _own_end(stream)

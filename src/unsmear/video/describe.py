@@ -241,8 +241,8 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
 
 def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
     """Presentation times of the first packets, in ascending order; the number of packets, if these
-    are all; and when the last of these ends. The file is opened again, since not all files can be
-    seeked.
+    are all; and when the last of these ends. The file is opened again, since not all files support
+    seeking.
     """
     with open_container(path) as container:
         stream = moving_pictures(container)[0]

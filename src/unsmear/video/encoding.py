@@ -73,7 +73,7 @@ ENCODERS: dict[Family, Encoder] = {
         Encoder("ffv1", "ffv1", _MKV, None, 0, {"level": "3", "slicecrc": "1"}, True),
     )
 }  # fmt: skip
-# Codecs that are no longer written are replaced by the next of their kind.
+# The family for each source codec. Obsolete codecs are replaced by a similar one.
 _FAMILY_OF: dict[str, Family] = {
     "h264": "h264", "hevc": "hevc", "vp9": "vp9", "vp8": "vp9", "av1": "av1", "prores": "prores",
     "ffv1": "ffv1", "huffyuv": "ffv1", "ffvhuff": "ffv1", "utvideo": "ffv1",

@@ -128,7 +128,8 @@ def _planes_of_gray(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
         return _planes_of_gray(frame.reformat(format=wanted), tags)
     depth = int(found[1] or 8)
     luma = _plane(frame, 0, depth)
-    # Without colour, 4:2:0 loses nothing, and phones play nothing else. Odd sizes do not fit it.
+    # Without colour, 4:2:0 loses nothing, and phones play only that. Not all codecs support it with
+    # odd sizes.
     down = int(frame.width % 2 == frame.height % 2 == 0)
     flat = torch.full_like(luma[:: 1 + down, :: 1 + down], 1 << (depth - 1))
     planes = YuvPlanes(luma, flat, flat.clone(), depth, down, down, tags)

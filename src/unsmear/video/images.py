@@ -91,7 +91,7 @@ def read_image(path: Path) -> Tensor:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     header = read_header(io.BytesIO(packed.tobytes()))
     if header.turned_at is not None and header.orientation != UPRIGHT:
-        # Rotated below, like other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
+        # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
         little = packed[0] == ord("I")
         packed[header.turned_at : header.turned_at + 2] = (1, 0) if little else (0, 1)
     flags = cv2.IMREAD_UNCHANGED  # does not rotate

@@ -132,8 +132,8 @@ class VideoReader:
         return chained(first)
 
     def _reopened(self) -> Iterator[VideoFrame]:
-        """Frames from the beginning, after a failed seek: the index is wrong, or the file cannot be
-        seeked at all, not even to the beginning.
+        """Frames from the beginning, after a failed seek: the index is wrong, or the file does not
+        support seeking, not even to the beginning.
         """
         self._container.close()
         self._container, self._whole, self.damage = open_container(self.path), True, Damage()
@@ -304,7 +304,7 @@ class VideoReader:
         """Yield the frames in presentation order.
 
         Raises:
-            MidwayError: a frame has another size, or is transparent somewhere.
+            MidwayError: a frame before `end` has another size or transparent pixels.
             InputError: a frame cannot be deinterlaced.
         """
         base = self.stream.time_base or Fraction(1, 1000)
