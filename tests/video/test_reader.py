@@ -339,8 +339,8 @@ def test_reading_can_start_in_the_middle(tmp_path):
 
 
 def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path):
-    """A raw stream, as from a Raspberry Pi's camera: without a container nothing can be seeked, not
-    even its beginning.
+    """A raw stream, as from a Raspberry Pi's camera: without a container there is no seeking, not
+    even to the beginning.
     """
     source = write_video(tmp_path / "in.h264", frames=180)
     with VideoReader(source, start=Fraction(11, 2)) as reader:
