@@ -55,9 +55,8 @@ class VideoReader:
             ends the reading without an error.
 
     Raises:
-        InputError: no such file, not a video, no video stream in it, no frame that can be decoded,
-            too large, with transparency, interlaced without `deinterlace`, or it cannot be
-            deinterlaced.
+        InputError: no such file, not a video, no video stream or decodable frame in it, too large,
+            with transparency, interlaced without `deinterlace`, or it cannot be deinterlaced.
     """
 
     def __init__(
@@ -132,8 +131,8 @@ class VideoReader:
         return chained(first)
 
     def _reopened(self) -> Iterator[VideoFrame]:
-        """Frames from the beginning, after a failed seek: the index is wrong, or the file does not
-        support seeking, not even to the beginning.
+        """Frames from the beginning: the index is wrong, or there is no seeking, even back to the
+        start.
         """
         self._container.close()
         self._container, self._whole, self.damage = open_container(self.path), True, Damage()
@@ -371,9 +370,7 @@ def _sane_rate(stream: VideoStream) -> Fraction | None:
 
 
 def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
-    """Presentation time in ticks of the stream, None if the frame has none; filters use ticks of
-    their own.
-    """
+    """Presentation time in ticks of the stream, if known; filters use ticks of their own."""
     if frame.pts is None:
         return None
     return round(frame.pts * (frame.time_base or base) / base)
