@@ -1,4 +1,4 @@
-"""Shared by all tests: small clips made on the fly, a small network, two threads."""
+"""Shared by all tests: small generated clips, a small network, two threads."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself
-if sys.platform == "linux":  # processes meet on this machine, whatever its name resolves to
+os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
+if sys.platform == "linux":  # whatever the host name resolves to
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-if "MPLCONFIGDIR" not in os.environ:  # Matplotlib's list of fonts, else written below the home
+if "MPLCONFIGDIR" not in os.environ:  # keep Matplotlib's font cache out of the home
     os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 
 class TorchRandom:
-    """Torch's global generator as Hypothesis takes one: begun anew for each example, so that what
-    failed fails again, and is what a smaller one is compared with.
+    """Torch's global generator, for Hypothesis to seed before each example. So failures reproduce,
+    and shrunk examples are compared with the same random numbers.
     """
 
     def seed(self, seed: int) -> None:
@@ -47,11 +47,11 @@ class TorchRandom:
         torch.set_rng_state(state)
 
 
-TORCH_RANDOM = TorchRandom()  # Hypothesis keeps but a weak reference
+TORCH_RANDOM = TorchRandom()  # Hypothesis keeps only a weak reference
 register_random(TORCH_RANDOM)
 
-# Not `derandomize`: of a few examples a run, other runs should try others. A failure is told with
-# what makes it again (`@reproduce_failure`), on a machine that has no examples of earlier runs too.
+# Not `derandomize`: with few examples per run, each run should try others. `print_blob` reports a
+# failure with `@reproduce_failure`, so it can be reproduced on other machines too.
 settings.register_profile(
     "unsmear",
     deadline=None,
@@ -86,19 +86,19 @@ def _reproducible() -> Iterator[None]:
 
 
 def load_script(path: str) -> ModuleType:
-    """A file of scripts/ or benchmarks/ as a module, by its path in the repository."""
+    """Import a file of scripts/ or benchmarks/, given its path in the repository."""
     file = Path(__file__).parent.parent / path
     spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 def one_scene(frames: int, height: int, width: int) -> torch.Tensor:
-    """A random clip (T, 3, H, W) whose frames resemble each other, as those of a scene do."""
+    """A random clip (T, 3, H, W) whose frames are similar, as those of one scene are."""
     return 0.8 * torch.rand(3, height, width) + 0.2 * torch.rand(frames, 3, height, width)
 
 
@@ -114,7 +114,7 @@ def awake(config: NetworkConfig = SMALL) -> DeblurNetwork:
 
 
 def mild(config: NetworkConfig = SMALL) -> DeblurNetwork:
-    """A network like `awake`, with changes small enough to be those of a restoration."""
+    """A network like `awake`, but with changes as small as those of a restoration."""
     network = awake(config)
     network.head.weight.mul_(0.02)
     assert network.head.bias is not None
@@ -129,19 +129,19 @@ def network() -> DeblurNetwork:
 
 @pytest.fixture(params=[SMALL, TRAILS, ALIGNED], ids=["plain", "trails", "aligned"])
 def either(request: pytest.FixtureRequest) -> DeblurNetwork:
-    """A network of any kind: plain, one that follows trails, one that also aligns neighbours."""
+    """Each kind of network: plain, with trails, and with trails and aligned neighbours."""
     return awake(request.param)
 
 
 @pytest.fixture
 def weights_file(tmp_path: Path) -> Path:
-    """Small random weights, as a file."""
+    """A file of small random weights."""
     return _weights_of(SMALL, tmp_path / "small.safetensors")
 
 
 @pytest.fixture
 def aligned_file(tmp_path: Path) -> Path:
-    """The same of a network that aligns neighbours."""
+    """The same for a network with aligned neighbours."""
     return _weights_of(ALIGNED, tmp_path / "aligned.safetensors")
 
 
@@ -152,7 +152,7 @@ def _weights_of(config: NetworkConfig, path: Path) -> Path:
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A smooth random picture, (H, W, 3) uint8: codecs and flow like it better than noise."""
+    """A smooth random image, (H, W, 3) uint8; noise would not suit codecs and optical flow."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, max(height // 8, 2), max(width // 8, 2), generator=generator)
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
@@ -174,8 +174,8 @@ def write_video(
     tags: tuple[int, int, int, int] = (1, 1, 1, 1),
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A small moving clip; tags are range, matrix, transfer, primaries; sound is a codec and a
-    layout, `audio` is a mono tone in AAC.
+    """Write a small moving clip. `tags` are range, matrix, transfer and primaries; `sound` is an
+    audio codec and a channel layout; `audio` adds a mono tone in AAC.
     """
     width, height = size
     stamps = pts if pts is not None else [index * 1001 for index in range(frames)]
@@ -221,7 +221,7 @@ def stamps_of(path: Path) -> list[Fraction]:
 
 
 def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
-    """Time and contents of all audio packets of a file."""
+    """Presentation time (seconds) and data of all audio packets of a file."""
     with av.open(str(path)) as container:
         return [
             (packet.pts * packet.time_base, bytes(packet))

@@ -1,7 +1,8 @@
-"""A GPU that is not there: tensors that say they lie on one, computed on the CPU.
+"""A simulated GPU: tensors that report its device, but are computed on the CPU.
 
-As on a real one, an operation on tensors of two devices is an error, and numpy sees none of them.
-torch has to be asked through `pretending`, which is each thread's own, and without gradients.
+As on a real one, an operation on tensors of two devices is an error, and numpy cannot read them.
+Calls that name the device work only inside `pretending`, which applies to one thread and turns
+gradients off.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 _CPU = torch.device("cpu")
-# Of what is asked for by its name: given as it is, or as a tensor that lies there.
+# Functions by name: those that return CPU values, and those that return tensors of the device.
 _VALUES = ("item", "tolist", "cpu", "__float__", "__bool__", "__int__", "__index__")
 _PARTS = ("__getitem__", "new_tensor", "new_full", "new_zeros")
 
 
 class Elsewhere(Tensor):
-    """A tensor that says it lies on a device.
+    """A tensor that reports another device.
 
     Attributes:
-        held: what it holds, on the CPU.
+        held: its values, on the CPU.
     """
 
     held: Tensor
@@ -46,12 +47,12 @@ class Elsewhere(Tensor):
             raise RuntimeError(f"{func}: tensors on two devices")
         device = there[0].device
         out = func(*_real(args), **_on_cpu(_real(kwargs or {}), device.type))
-        known = {id(x.held): x for x in there}  # what is worked on in place stays what it is
+        known = {id(x.held): x for x in there}  # in-place operations return the same tensor
         return tree_map_only(Tensor, lambda x: known.get(id(x), Elsewhere(x, device)), out)
 
 
 class _Pretence(TorchFunctionMode):
-    """Answers what torch would ask the device's driver for."""
+    """Intercepts the calls for which torch would need the device's driver."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -94,13 +95,13 @@ def _means(x: object, kind: str) -> bool:
 
 @contextmanager
 def pretending(device: torch.device) -> Iterator[None]:
-    """Inside, there is such a device."""
+    """Simulate the device inside the `with` block."""
     with _Pretence(device), torch.no_grad():
         yield
 
 
 def sent(network: nn.Module, device: torch.device) -> nn.Module:
-    """A network's weights moved to such a device, in place."""
+    """Move a network's weights to the device, in place."""
     for module in network.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:

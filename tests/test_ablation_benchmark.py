@@ -1,4 +1,4 @@
-"""benchmarks/ablation.py: variants as asked for, windows as asked for, even budgets."""
+"""benchmarks/ablation.py: variants and windows as asked for, equal budgets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_budgets_are_evened_out(bench, change):
     changed = bench.parse_variant(change, bench.Variant(plain, 5)).config
     even = bench.balanced(changed, budget)
     blocks = even.encoder_blocks[-1] + even.decoder_blocks[-1]
-    one_block = count_macs(plain) * 0.08  # a block of its coarsest level, or less
+    one_block = count_macs(plain) * 0.08  # at most a block of the coarsest level
     assert abs(count_macs(even) - budget) < abs(count_macs(changed) - budget) + 1
     assert abs(count_macs(even) - budget) <= one_block or blocks == 0
     assert bench.balanced(plain, budget) == plain
@@ -72,7 +72,7 @@ def test_a_window_is_that_of_the_stream(bench, config, window):
 
 
 def test_trails_are_those_of_the_network(bench):
-    """Where the window is the whole clip, which is the network's own."""
+    """With a window over the whole clip, as in the network itself."""
     wrapped = bench.WindowedNetwork(bench.Variant(ALIGNED, 9)).eval()
     wrapped.network.load_state_dict(awake(ALIGNED).state_dict())
     assert wrapped.config == ALIGNED
@@ -85,7 +85,7 @@ def test_trails_are_those_of_the_network(bench):
 
 
 def test_variants_that_follow_trails_can_learn(bench):
-    """From a batch as `Batches` draws it, with its motion."""
+    """From a batch with its motion, as `Batches` draws it."""
     plan = dataclasses.replace(preset("plain"), shards=1)
     build = partial(bench.WindowedNetwork, bench.Variant(ALIGNED, 3))
     learner = Learner.start("one", build, plan, torch.device("cpu"))

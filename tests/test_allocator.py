@@ -46,7 +46,7 @@ def test_the_peak_counts_what_is_given_back():
     size = 40_000_000
 
     def work():
-        # Not of the heap, which may hold as much that earlier tests gave back to it.
+        # Not from the heap, which may hold as much memory that earlier tests have freed.
         with mmap.mmap(-1, size) as pages:
             for start in range(0, size, mmap.PAGESIZE):
                 pages[start] = 1

@@ -1,4 +1,4 @@
-"""benchmarks/attention_use.py: its measures where the answer is known."""
+"""benchmarks/attention_use.py: its measures in cases with a known answer."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_released_network_is_looked_into_like_the_others(use):
     clip = torch.rand(1, 4, 3, 16, 16)
     by_window = {w: list(use.released_uses(released, level, clip, w)) for w in (3, 5, 9)}
     assert all(found["neighbours"] > 0 for rows in by_window.values() for found in rows)
-    # The window ends where the clip does: one of 5 around the second of four frames holds them all.
+    # Windows end with the clip: 5 frames around the second of four include all of them.
     assert by_window[3] != by_window[5] != by_window[9]
     assert by_window[5][1] == by_window[9][1]
 

@@ -1,4 +1,4 @@
-"""Benchmarks and scripts say what is wrong with their input in one line, before they work."""
+"""Benchmarks and scripts report mistakes in their input in one line, before they work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUNS = "x"  # `paper` came from one run
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Photographs, pairs, a table of credits."""
+    """Photographs, pairs and a table of credits."""
     made = tmp_path_factory.mktemp("bad")
     for name in ("photos", "val/a/blur", "val/a/sharp"):
         (made / name).mkdir(parents=True)

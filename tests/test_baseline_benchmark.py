@@ -1,4 +1,4 @@
-"""benchmarks/baseline.py: who takes part, and what their tables say."""
+"""benchmarks/baseline.py: who takes part, and what the tables say."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ def test_each_learns_and_gets_a_row(bench, monkeypatch, capsys):
     for label in ("lite", "paper", "recurrent"):
         assert f"| {label} | 30.000" in shown
     assert "against recurrent" in shown
-    assert Judge.windows[:3] == [7, 5, None]  # each row's own
+    assert Judge.windows[:3] == [7, 5, None]  # each row has its own window
     assert "windows on val lite 7 frames, paper 5 frames" in shown

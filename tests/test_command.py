@@ -1,4 +1,4 @@
-"""The main command: many clips, stretches, previews, JSON, and what is refused."""
+"""The main command: many clips, parts of clips, previews, JSON, and what is refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_stretch_begins_at_zero_with_its_sound(tmp_path, weights_file):
 
 
 def test_a_stretch_is_what_the_whole_would_be(tmp_path, weights_file):
-    """Frames around it take part: nothing jumps at its ends."""
+    """Frames around the part contribute, so nothing jumps at its ends."""
     source = write_video(tmp_path / "in.mkv", frames=60, codec="ffv1")
     run(source, "-o", tmp_path / "whole.mkv", weights=weights_file)
     run(source, "-o", tmp_path / "part.mkv", "--start", "1", "--end", "1.5", weights=weights_file)
@@ -54,8 +54,8 @@ def test_a_stretch_is_what_the_whole_would_be(tmp_path, weights_file):
         whole = [frame for frame in reader if 1 <= frame.pts < Fraction(3, 2)]
     with VideoReader(tmp_path / "part.mkv") as reader:
         part = list(reader)
-    # Its frames are numbered otherwise, so sums are rounded otherwise; what the motion between
-    # restored frames makes of that shows in a pixel here and there.
+    # Its frames have other numbers, so sums are rounded differently. The motion between restored
+    # frames amplifies that in single pixels.
     for one, other in zip(whole, part, strict=True):
         apart = (one.planes.y.int() - other.planes.y.int()).abs()
         assert apart.max() <= 1
@@ -129,8 +129,8 @@ def times(folder):
 
 @pytest.mark.parametrize("way", ["folder", "names", "out", "compare", "preview"])
 def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
-    """As if a run had been broken off after the first: the same command does the rest, and then
-    nothing.
+    """As if the run had been interrupted after the first clip: the same command restores the rest,
+    and a third run nothing.
     """
     folder, out = tmp_path / "many", tmp_path / "out"
     folder.mkdir()
@@ -167,7 +167,7 @@ def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
     assert done == []
     assert [note.split(":")[0] for note in notes] == ["a.mp4", "b.mp4"]
     assert times(where) == whole
-    if way != "names":  # in which a result would go over what is given
+    if way != "names":  # there a result would overwrite a given file
         assert len(again("--overwrite")[0]) == 2
         assert {*times(where)} == {*whole}
         assert times(where)[made] > whole[made]
@@ -227,7 +227,7 @@ def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
     assert image.shape[2] == 2 * 96 + 6
     assert image.shape[1] == 3 * 2 * 64 + 2 * 6
     rows = [image[:, row : row + 64, :96].float() for row in (0, 134, 268)]
-    assert (rows[0] - rows[2]).abs().mean() > 2  # from different places of the clip
+    assert (rows[0] - rows[2]).abs().mean() > 2  # from different frames of the clip
     right = image[:, 40:64, 102:].float()
     assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
 
@@ -255,7 +255,7 @@ def test_preview_of_a_folder(tmp_path, weights_file, monkeypatch):
     run(folder, "--preview", "-o", tmp_path / "p.png", weights=weights_file)
     shown = read_image(tmp_path / "p.png")
     assert [int(shown[0, row, 0]) for row in (0, 70, 140)] == [40, 120, 200]  # 2, 6 and 10
-    assert leads == [2, 4, 4]  # all that is there, and what window and lending reach
+    assert leads == [2, 4, 4]  # all there are, then the reach of window and burst
 
 
 def test_wipe_moves_a_line_over_the_picture(tmp_path, weights_file):
@@ -462,13 +462,13 @@ def test_names_may_look_like_lists_and_numbers(tmp_path, monkeypatch, weights_fi
     assert (tmp_path / "[1].mp4").is_file()
     (tmp_path / "v1.0").mkdir()
     write_image(tmp_path / "v1.0" / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
-    (tmp_path / "link").symlink_to("nowhere")  # of no picture
+    (tmp_path / "link").symlink_to("nowhere")  # a broken link that is not an image
     (tmp_path / "v1.0" / "notes.txt").symlink_to("nowhere")
     run("v1.0", weights=weights_file)
     run("v1.0", "[1].mp4", "-o", "both.d", weights=weights_file)
     assert [file.name for file in (tmp_path / "v1.0_sharp").iterdir()] == ["0.png"]
     assert sorted(file.name for file in (tmp_path / "both.d").iterdir()) == ["[1].mp4", "v1.0"]
-    long = "x" * 245 + ".mp4"  # beside it grows what has a longer name
+    long = "x" * 245 + ".mp4"  # its work folder would have a longer name
     run("[1].mp4", "-o", long, weights=weights_file)
     assert (tmp_path / long).is_file()
 
@@ -523,7 +523,7 @@ def test_slips_are_one_line_or_one_event(
 
 
 def test_what_the_system_refuses_is_one_line(tmp_path, capsys, weights_file, monkeypatch):
-    """Root may do everything, so the system's answer is made up."""
+    """The error of the system is simulated, since root may do everything."""
     folder = tmp_path / "locked"
     folder.mkdir()
     source = write_video(tmp_path / "in.mp4", frames=1)
@@ -541,7 +541,7 @@ def test_what_the_system_refuses_is_one_line(tmp_path, capsys, weights_file, mon
     with monkeypatch.context() as patched:
         patched.setattr(
             "unsmear.restoration.files.fingerprint", denied
-        )  # where nobody thinks of it
+        )  # where no error is expected
         assert "Permission denied" in refused(capsys, source, weights=weights_file)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "in.mp4", "locked", "small.safetensors",

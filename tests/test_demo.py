@@ -40,7 +40,7 @@ def test_demo_writes_clip_comparison_and_picture_and_measures(tmp_path, model, m
     assert result.frames == 3
     before, after = result.psnr
     assert 15 < before < 45
-    assert after < before  # random weights restore nothing
+    assert after < before  # random weights make it worse
     for path in (result.restored, result.comparison):
         with VideoReader(path) as reader:
             assert sum(1 for _ in reader) == 3

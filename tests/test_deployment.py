@@ -1,4 +1,4 @@
-"""Quantize, export and engines as people type them."""
+"""Quantize, export and engines as users type them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
     ):
         assert message in fails(capsys, *arguments, output, "--overwrite")
     assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
-    # Before the model is loaded.
+    # These errors come before the model is loaded.
     for output, message in (
         ("nowhere/x", "there is no folder"),
         ("..", "is a folder"),
@@ -129,7 +129,7 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, mo
 def test_another_engine_does_not_go_on_with_what_one_began(
     clip, weights_file, tmp_path, monkeypatch, capsys
 ):
-    """Parts of one result never come from two engines."""
+    """The parts of one result never come from two engines."""
     monkeypatch.setattr(files, "_PART_FRAMES", (2, 2))
     target = tmp_path / "sharp.mp4"
     shared = [str(clip), "-o", str(target), "-m", str(weights_file), "--device", "cpu", "--json"]

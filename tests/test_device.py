@@ -1,4 +1,4 @@
-"""Which device `auto` takes, and what is said where one is not there."""
+"""Which device `auto` chooses, and the errors where one is missing."""
 
 from __future__ import annotations
 

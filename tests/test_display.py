@@ -1,4 +1,4 @@
-"""Standard streams that end before the work does."""
+"""Standard streams that fail before the work ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unsmear.video.reader import VideoReader
 
 
 class Ends(io.StringIO):
-    """A stream that takes a line."""
+    """A stream that fails after one line."""
 
     def __init__(self, code):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the pages tell people to type is what the program takes."""
+"""The commands and the Python code in the documents work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands(page: Path) -> list[list[str]]:
-    """What follows `unsmear` on each line of the page's blocks, torchrun's too."""
+    """The arguments of `unsmear` on each line of a page's code blocks, with torchrun too."""
     lines = [line for kind, block in FENCED.findall(page.read_text(encoding="utf-8")) if not kind
              for line in block.splitlines()]  # fmt: skip
     found = []
@@ -49,7 +49,7 @@ def test_commands_are_found():
 
 
 def test_python_for_researchers_runs(tmp_path, monkeypatch):
-    """Block by block, each on its own, as somebody would paste it."""
+    """Each block on its own, as a reader would paste it."""
     from unsmear.models.fusion import FUSIONS
 
     for side in ("blur", "sharp"):

@@ -1,4 +1,4 @@
-"""scripts/failures.py: it shows the worst place of each case, of any model."""
+"""scripts/failures.py: the worst place of each case, for any model."""
 
 from __future__ import annotations
 

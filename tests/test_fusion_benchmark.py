@@ -1,4 +1,4 @@
-"""benchmarks/fusion.py: fair turns, both limits, even budgets."""
+"""benchmarks/fusion.py: fair turns, both limits, equal budgets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Blur:
 
 
 class Quick:
-    """Measures in no time."""
+    """Measures instantly."""
 
     def score(self, network, window=None):
         return Score(psnr=1.0, ssim=1.0, fresh=1.0, neighbours=0.5, sequences={})

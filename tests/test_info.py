@@ -33,7 +33,7 @@ from unsmear.video.images import write_image
 
 
 def textured(height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint8 with detail of many sizes."""
+    """(H, W, 3) uint8 with detail at many scales."""
     scene = np.zeros((height, width, 3))
     for size in (1, 2, 4, 8, 16, 32):
         coarse = picture(-(-height // size), -(-width // size), size).astype(float)
@@ -42,7 +42,7 @@ def textured(height: int, width: int) -> np.ndarray:
 
 
 def write_moments(path: Path, blurred: list[bool], rate: int = 10) -> Path:
-    """A clip of 256x192 whose frames are sharp or smeared by 16 pixels."""
+    """A clip of 256x192 in which some frames are blurred by 16 pixels."""
     scene = textured(192, 320)
     with av.open(str(path), mode="w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "12", "g": "5"})
@@ -78,7 +78,7 @@ def test_every_and_the_default_sample(tmp_path, monkeypatch):
     thirds = sample_blur(clip, every=3)
     assert [frame.time for frame in thirds] == pytest.approx([i / 10 for i in range(0, 20, 3)])
     assert len(sample_blur(clip, most=5)) == 5
-    # A long clip is not decoded from end to end, and yet seen from start to end.
+    # A long clip is not decoded completely, but sampled from start to end.
     monkeypatch.setattr("unsmear.restoration.sampling._SEEK_FROM", 0)
     times = [frame.time for frame in sample_blur(clip, most=5)]
     assert len(times) == 5
@@ -87,7 +87,7 @@ def test_every_and_the_default_sample(tmp_path, monkeypatch):
 
 
 def write_covered(path: Path, plain: Path) -> Path:
-    """A clip with a cover that comes before its pictures, as iTunes writes it."""
+    """A clip whose cover comes before its video stream, as iTunes writes it."""
     with av.open(str(plain)) as source, av.open(str(path), mode="w") as target:
         stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
         cover = target.add_stream("png", rate=1)
@@ -243,7 +243,7 @@ def test_half_precision_is_recommended_where_it_is_quicker(tmp_path, small_model
 
 
 def write_transparent(path: Path) -> Path:
-    """Three frames with an alpha that varies."""
+    """Three frames with varying alpha."""
     pixels = np.concatenate((textured(64, 64), textured(64, 64)[..., :1]), axis=2)
     with av.open(str(path), mode="w") as container:
         stream = container.add_stream("ffv1", rate=10)
@@ -330,12 +330,12 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys
 
 
 def never_if(arguments, option):
-    """What measures, or nothing that may be called where the option is at fault."""
+    """A function that must not be called if the option is wrong."""
     return None if option in arguments else sample_blur
 
 
 def test_clip_info_and_file_agree_on_names():
-    """`inspect_clip` takes size and number of frames from either."""
+    """`inspect_clip` reads size and number of frames from either."""
     from unsmear.video.describe import FileDescription
 
     shared = {"width", "height", "frames"}

@@ -1,4 +1,4 @@
-"""scripts/mix_weights.py: weights between a start and what a run made of it."""
+"""scripts/mix_weights.py: weights between a start and the result of a run from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards tell which commands led to the weights, those of earlier weights first."""
+"""Model cards list the commands that led to the weights, the earliest first."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What is asked for arrives where it counts: no option of a command is lost on the way, and none
-changes anything else.
+"""Every option of a command has its effect: none is lost on the way, and none changes anything
+else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from unsmear.video.formats import parse_pixel_format
 
 
 def options_of(verb):
-    """Names of what a verb takes beside its clips."""
+    """Names of a verb's options."""
     return {
         name
         for name, parameter in inspect.signature(verb).parameters.items()
@@ -48,7 +48,7 @@ def made(**changes):
     return {"settings": Settings(**changes)}
 
 
-# Words behind each option of `unsmear CLIP`, and what of a restoration they change.
+# A value for each option of `unsmear CLIP`, and what it changes in a restoration.
 RESTORE = {
     "output": ("o.mkv", {"target": Path("o.mkv")}),
     "model": ("pro", {"model": "pro"}),
@@ -117,7 +117,7 @@ def test_an_option_changes_that_of_a_restoration_and_nothing_else(tmp_path, monk
     assert got == usual | change
 
 
-# Values of the options of `unsmear.restore`, and what they change.
+# A value for each option of `unsmear.restore`, and what it changes.
 FRAMES = {
     "model": ("pro", {"model": "pro"}),
     "device": ("cuda:1", {"device": "cuda:1"}),
@@ -132,7 +132,7 @@ FRAMES = {
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the functions for Python users open, as they name it."""
+    """What the Python functions open, by the names of their arguments."""
     got = {}
 
     def open_model(model, device, engine):
@@ -176,7 +176,7 @@ def test_each_argument_for_a_video_arrives(monkeypatch, opened):
     assert opened == given | {"source": Path("in.mp4"), "target": Path("out.mp4")}
 
 
-# What `unsmear train` is asked for, no two alike.
+# A value for each option of `unsmear train`, all different.
 TRAIN = {
     "preset": "pro", "out": Path("o"), "val": Path("v"), "shake": [Path("a.txt")],
     "device": "cuda:1", "steps": 11, "clips": 12, "frames": 13, "crop": 14, "seed": 15,
@@ -188,7 +188,7 @@ SYNTHESIS = {field.name: 30 + at for at, field in enumerate(dataclasses.fields(S
 
 
 class EnoughError(Exception):
-    """The command has said what is looked at here."""
+    """Stops the command once it has passed on what the test looks at."""
 
 
 def test_each_option_of_training_is_asked_for(monkeypatch):
@@ -259,7 +259,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
         assert got == usual | change, words
 
 
-# Words behind each option of `unsmear eval`, and what of a measurement they change.
+# A value for each option of `unsmear eval`, and what it changes in a measurement.
 EVAL = {
     "data": ("d", {"data": Path("d")}),
     "restored": ("r", {"restored": Path("r")}),

@@ -1,4 +1,4 @@
-"""Where files may go, and that they are whole or not there."""
+"""Where files may be written; they are complete or absent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_file_is_whole_or_not_there(tmp_path):
 
 
 def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
-    """Or a power cut could leave the name with nothing behind it."""
+    """Otherwise a power cut could leave an empty file under the name."""
     target, done = tmp_path / "r.json", []
     fsync, replace = os.fsync, os.replace
 

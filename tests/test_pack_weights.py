@@ -1,4 +1,4 @@
-"""scripts/pack_weights.py: the same weights in half the space, and nothing lost on the way."""
+"""scripts/pack_weights.py: the same weights in half the space, without loss of metadata."""
 
 from __future__ import annotations
 

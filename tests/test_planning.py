@@ -32,11 +32,11 @@ def planned(*clips, **options):
 @pytest.mark.parametrize(
     ("output", "inside", "preview", "wanted"),
     [
-        ("new", False, False, "new"),  # a folder of pictures
+        ("new", False, False, "new"),  # a folder of images
         ("new", True, False, "new/b.mkv"),
         ("empty", False, False, "empty/b.mkv"),
         ("kept", False, False, "kept/b.mkv"),
-        ("frames", False, False, "frames"),  # made of a video before
+        ("frames", False, False, "frames"),  # images from a video, made before
         ("frames", True, False, "frames/b.mkv"),
         ("o.mp4", False, False, "o.mp4"),
         ("kept", False, True, "kept/b.preview.png"),
@@ -76,7 +76,7 @@ def test_what_a_folder_of_clips_holds_beside_them_is_named():
 
 
 def test_results_lie_where_the_clip_was_named(monkeypatch):
-    """Beside a link, under its name; `.` has a name all the same."""
+    """Beside a link and under its name. The folder `.` has a name too."""
     here = Path.cwd()
     Path("here").mkdir()
     Path("here/c.mp4").symlink_to("../a.mp4")

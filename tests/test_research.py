@@ -1,5 +1,5 @@
-"""`unsmear synth`, and what `unsmear eval` refuses before it measures; the rest is tried where its
-parts are tested.
+"""`unsmear synth`, and what `unsmear eval` refuses before it measures. The tests of their parts
+cover the rest.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def test_windows_of_a_network_make_one_table_in_order(results, tmp_path):
     section = page[page.index("### `core` by window") : page.index("## Table 1")]
     assert section.index("\n| 3 | ") < section.index("\n| 15 | ")
     assert section.index("`with window 3`") < section.index("`with window 15`")
-    assert "PSNR restored" not in page  # no table of its own for each
+    assert "PSNR restored" not in page  # no separate table for each window
 
 
 def test_check_fails_for_a_page_that_was_touched(results, tmp_path, monkeypatch):

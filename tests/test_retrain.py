@@ -1,4 +1,4 @@
-"""scripts/retrain.py: a recipe for every row, whose commands `unsmear train` takes."""
+"""scripts/retrain.py: a recipe for every row, with commands that `unsmear train` accepts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_row_has_a_recipe(retrain):
 def test_as_many_processes_share_a_run_as_can(retrain, processes):
     for row in ZOO:
         for line in retrain.commands(row, [Path("a")], Path("out"), processes=processes):
-            if "--preset" not in line:  # the weights of two runs are mixed
+            if "--preset" not in line:  # this line mixes the weights of two runs
                 continue
             config = PRESETS[line[line.index("--preset") + 1]]
             (size,) = [part for part in line if "--nproc-per-node" in part] or ["=1"]
@@ -63,7 +63,7 @@ def test_as_many_processes_share_a_run_as_can(retrain, processes):
 
 
 def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
-    """Each command in this process, with networks and stages small enough for a test."""
+    """All commands run in this process, with small networks and stages."""
     stages = (Stage(steps=2, clips=1, frames=2, crop=16),)
     for table, names in ((ANCESTORS, ("plain", "trail", "align")), (ZOO, ("pro",))):
         for name in names:
@@ -97,7 +97,7 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
         origin = type(origin)(**origin.parent)
     assert made[::-1] == [
         ("plain", "psnr"),
-        *[("plain", "charbonnier")] * 3,  # of the last: of the test's preset, like the following
+        *[("plain", "charbonnier")] * 3,  # the last one by the test's preset, as below
         *[("trail", "charbonnier")] * 4,
         ("align", "charbonnier"),
         *[("pro", "charbonnier")] * 2,
@@ -110,7 +110,7 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to threads")
 def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkeypatch):
-    """The command takes longer over it than the quarter of a second that `subprocess` grants."""
+    """Saving takes longer than the quarter of a second that `subprocess` waits."""
     begun, told, saved = (tmp_path / name for name in ("begun", "told", "saved"))
     saving = (
         "import pathlib, sys, time\n"
@@ -127,7 +127,7 @@ def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkey
     def interrupt() -> None:
         while not begun.exists():
             time.sleep(0.01)
-        # To that thread: one to the process could arrive by another, when the test is over.
+        # To the main thread: a signal to the process could be handled after the test.
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         told.touch()
 

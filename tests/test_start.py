@@ -1,4 +1,4 @@
-"""What a user meets first: fast start, one-line errors, exit code 2, nothing left behind."""
+"""The first contact: fast start, one-line errors, exit code 2, nothing left behind."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_picture_larger_than_can_be_is_refused_before_it_is_allocated(tmp_path
 
 
 def test_ctrl_c_is_answered_from_the_first_import_on(tmp_path):
-    """As `unsmear` is started: nothing that takes a while is imported before."""
+    """Nothing slow is imported before Ctrl-C is handled."""
     code = (
         "import sys, unsmear.__main__ as start\n"
         "assert 'cyclopts' not in sys.modules and 'rich' not in sys.modules\n"

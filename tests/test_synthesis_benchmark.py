@@ -42,7 +42,7 @@ def test_pieces_of_a_video_are_spread_over_it(bench, clip, monkeypatch):
     assert len(list(bench.real_pieces(clip, 9, generator))) == 9
     assert all(piece.shape == (3, CROP, CROP) for pair in seen for piece in pair)
     seen.clear()
-    # No more frames than the video has: each but the last, with its next.
+    # At most as many pairs as the video has: each frame but the last, with the next one.
     assert len(list(bench.real_pieces(clip, 900, generator))) == 7 * 3
     assert not any(torch.equal(first, second) for first, second in seen)
 
@@ -58,7 +58,7 @@ def test_a_single_frame_shows_no_step(bench, tmp_path):
         list(bench.real_pieces(tmp_path / "still.mp4", 3, torch.Generator()))
 
 
-@pytest.mark.parametrize("name", ["lite", "paper"])  # clips coded, and not
+@pytest.mark.parametrize("name", ["lite", "paper"])  # with and without coded clips
 def test_any_preset_gives_pieces_of_two_frames(bench, photographs, name):
     batches = bench.open_batches([photographs], [], name, 0)
     blurry = batches.draw(0).blurry

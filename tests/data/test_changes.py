@@ -1,4 +1,4 @@
-"""What a user changes of a preset's synthesis."""
+"""Changes of a preset's synthesis by the user."""
 
 from __future__ import annotations
 

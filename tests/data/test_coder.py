@@ -1,4 +1,4 @@
-"""Real coders: what they take is theirs, what they give is the same every time."""
+"""Real video coders: their options, and deterministic results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_coarser_the_more_is_lost(coder):
 
 
 def test_no_frame_is_coded_whole_and_better_than_the_others():
-    """The first frame of a stream is; it is not among those that are given."""
+    """A stream begins with a key frame, which is not among the frames returned."""
     clip = panning(1).repeat(4, 1, 1, 1)
     noisy = (
         clip + 0.05 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Things that move on their own: what they cover, and how far they go."""
+"""Objects that move on their own: their outlines and how far they move."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_outline_is_one_blob_around_the_centre_with_a_soft_edge(seed):
     assert alpha.min() >= 0
     assert alpha.max() <= 1
     assert alpha[size, size] > 0.9
-    assert (alpha[0] == 0).any()  # it does not cover all of its canvas
+    assert (alpha[0] == 0).any()  # it does not fill its canvas
     soft = (alpha > 0) & (alpha < 1)
     assert 0 < soft.sum() < 0.25 * alpha.numel()
 
@@ -45,5 +45,5 @@ def test_each_smears_by_its_length_and_stays_near_the_centre():
     torch.testing.assert_close(gone, lengths, rtol=1e-3, atol=1e-3)
     middle = centre[:, 0, 16]
     assert (middle.abs() <= size / 3 + lengths[:, None]).all()
-    # Turning adds little to what a point near the centre goes.
+    # Rotation adds little to the way of a point near the centre.
     assert blur_length(ways, 8, 8)[:, 0].tolist() == pytest.approx(lengths.tolist(), rel=0.2)

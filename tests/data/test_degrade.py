@@ -39,7 +39,7 @@ def test_compression_loses_about_what_libjpeg_loses(quality):
     image = cv2.GaussianBlur(picture(96, 128), (0, 0), 1).astype(np.float32)
     image += np.random.default_rng(0).normal(0, 6, image.shape)
     image = image.clip(0, 255).astype(np.uint8)
-    # libjpeg's table for colour is coarser than the one `compress` uses for all.
+    # `compress` uses one table for all channels; libjpeg's table for chroma is coarser.
     packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     theirs = cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1]
     clip = torch.from_numpy(image).permute(2, 0, 1)[None, None].float() / 255

@@ -110,7 +110,7 @@ def test_exposures_are_drawn_in_their_shares():
     usual, after = drawn(0.0)
     assert float(usual.min()) >= 0.45
     assert float(usual.max()) <= 1.2
-    # Half of the doublings lie below the middle one.
+    # On a logarithmic scale, half lie below the middle.
     assert float((usual < (0.45 * 1.2) ** 0.5).double().mean()) == pytest.approx(0.5, abs=0.03)
     some, _ = drawn(0.25)
     assert float((some > 1.2).double().mean()) == pytest.approx(0.25, abs=0.03)
@@ -118,4 +118,4 @@ def test_exposures_are_drawn_in_their_shares():
     assert torch.equal(some[some <= 1.2], usual[some <= 1.2])
     random = Generators.seeded(0, torch.device("cpu"))
     random.uniform(0, 1, 4000)
-    assert random.uniform(0, 1) == after  # without a share nothing more is drawn
+    assert random.uniform(0, 1) == after  # with share 0, no further numbers are drawn

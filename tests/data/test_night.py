@@ -1,4 +1,4 @@
-"""Lamps fill the pixels they pass; by day nothing changes."""
+"""Lamps saturate the pixels that they pass; by day nothing changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def one_lamp(x, y, radius=3.0, glow=0.0):
 
 def test_a_lamp_is_a_disc_of_its_light_where_it_stands():
     lit = add_lamps(torch.full((3, 40, 50), 0.1), one_lamp(20.3, 11.6)) - 0.1
-    assert lit.amin(dim=(1, 2)).abs().max() < 1e-6  # no glow: nothing elsewhere
+    assert lit.amin(dim=(1, 2)).abs().max() < 1e-6  # without a glow, nothing changes elsewhere
     torch.testing.assert_close(lit.amax(dim=(1, 2)), torch.tensor([2.0, 4.0, 8.0]))
     area = lit.sum(dim=(1, 2)) / torch.tensor([2.0, 4.0, 8.0])
     torch.testing.assert_close(area, torch.full((3,), torch.pi * 9.0), rtol=0.03, atol=0)
@@ -75,7 +75,7 @@ def test_what_is_drawn_keeps_within_its_limits():
 
 
 def test_synthesis_smears_lamps_to_streaks_as_white_as_they_are():
-    """More pixels are full in the blurry frame, where a blur of the picture would leave fewer."""
+    """The blurry frame has more saturated pixels; blurring the image would leave fewer."""
     config = dataclasses.replace(PLAIN, blur_mean=12.0, blur_most=12.01, night_share=1.0)
     day, night = (
         Synthesizer(dataclasses.replace(config, night_share=share), photographs(), [], [], CPU)

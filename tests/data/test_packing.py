@@ -43,7 +43,7 @@ def refuse(_):
 
 
 def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_path, monkeypatch):
-    """A container's 64 MB: the process that wrote past them would be killed without a word."""
+    """Containers have 64 MB: a process that writes beyond would be killed without a message."""
     packed = [pack([torch.zeros(1000, dtype=torch.uint8)]), pack([torch.zeros(1000)])]
     free = SimpleNamespace(free=4999)
     monkeypatch.setattr(packing, "_SHARED_MEMORY", tmp_path)
@@ -52,7 +52,7 @@ def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_pat
         share(packed)
     assert not any(part.values.is_shared() for part in packed)
     free.free = 5000
-    with monkeypatch.context() as patch:  # as another process takes it between look and leap
+    with monkeypatch.context() as patch:  # as if another process took it after the check
         patch.setattr(torch.Tensor, "share_memory_", refuse)
         with pytest.raises(UnsmearError, match="in each training process"):
             share(packed)

@@ -1,4 +1,4 @@
-"""What is near travels and smears further, and trails know it."""
+"""Near parts move and blur more than far ones, and the trails include that."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_reliefs_are_smooth_and_their_camera_goes_as_far_as_wanted():
     way = way_length(relief.travel)
     assert (way < 2.001).all()
     assert (way > 1.999).sum() > 6
-    # As far to one side as to the other: the canvas reaches as far.
+    # The travel is centred, as far as the canvas reaches.
     torch.testing.assert_close(
         relief.travel.amax(dim=(1, 2)), -relief.travel.amin(dim=(1, 2)), rtol=0, atol=1e-4
     )
@@ -79,8 +79,9 @@ def test_flattened_undoes_the_shift():
 
 @pytest.mark.parametrize("shaken", [False, True])
 def test_a_pixel_sees_what_lies_along_its_trail(shaken):
-    """The sub-frame at time t shows at p what the one at mid-exposure shows at p + v * t, but for
-    the bend of the way; and blur differs from place to place."""
+    """The sub-frame at time t shows at p what the sub-frame at mid-exposure shows at p + v * t,
+    except for the curvature of the path. Blur differs from place to place.
+    """
     size, frames, random = 64, 2, Generators.seeded(4, CPU)
     lengths = torch.full((3,), 6.0 if shaken else 0.01)
     motion = draw_motion(lengths, frames, size, [], 0.0, random, further=12.0)
@@ -115,7 +116,7 @@ def test_flat_reliefs_change_no_trail():
     torch.testing.assert_close(
         fit_trails(motion.homographies, 48, 48, at_rest), plain, rtol=0, atol=1e-3
     )
-    # All of it equally near: as if the camera had gone that way too.
+    # If everything is equally near, it is a translation of the camera.
     sliding = Relief(
         near,
         torch.linspace(-2, 2, motion.times.shape[2])[None, None, :, None].expand(

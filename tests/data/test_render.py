@@ -56,7 +56,7 @@ def test_half_pixels_blend_in_fields_and_lie_between_their_neighbours_in_light()
     blend = sample_canvas(canvas, points).unflatten(-1, (6, 8))[0, 0, 0, 0]
     torch.testing.assert_close(blend, pair.mean(dim=0), atol=1e-4, rtol=0)
     light = sample_light(canvas, points).unflatten(-1, (6, 8))[0, 0, 0, 0]
-    # Rows tie: the four pixels are these and those above, or below.
+    # Rows tie: the four nearest pixels may include the row above or below.
     around = canvas[0, 0, 2:10, 3:12].unfold(0, 3, 1).unfold(1, 2, 1)
     assert (light >= around.amin(dim=(-2, -1))).all()
     assert (light <= around.amax(dim=(-2, -1))).all()
@@ -65,9 +65,7 @@ def test_half_pixels_blend_in_fields_and_lie_between_their_neighbours_in_light()
 
 @pytest.mark.parametrize("period", [3, 4, 6])
 def test_detail_outlives_any_shift(period):
-    """What a camera sees of stripes, wherever between pixels it looks: bilinear samples lose most
-    of the finest.
-    """
+    """Stripes keep their contrast at any subpixel shift; bilinear samples lose the finest."""
     turn = 2 * torch.pi / period
     canvas = (0.5 + 0.4 * torch.sin(turn * torch.arange(60.0))).expand(1, 1, 40, 60)
     kept = {}

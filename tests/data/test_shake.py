@@ -36,14 +36,14 @@ def test_exposures_are_centred_and_as_long_as_the_duty():
     times = exposure_times(5, 7, torch.tensor([0.5, 1.0]))
     assert times.shape == (2, 5, 7)
     torch.testing.assert_close(times[0, :, 3], torch.arange(-2.0, 3.0))
-    # Each stands for a seventh of the exposure: duty 1 leaves no gap to the next frame's.
+    # Each sample covers a seventh of the exposure: duty 1 leaves no gap between frames.
     torch.testing.assert_close(times.diff(dim=2)[:, 0, 0], torch.tensor([0.5, 1.0]) / 7)
     torch.testing.assert_close(times[1, 1, 0] - times[1, 0, -1], torch.tensor(1 / 7))
 
 
 @pytest.mark.parametrize("samples", [7, 9, 33])
 def test_samples_spread_as_the_whole_exposure_does(samples):
-    """The spread of a blur is what is seen of its length: 1/12 of its square is the variance."""
+    """The visible length of a blur is its spread: a variance of 1/12 of its squared length."""
     times = exposure_times(1, samples, torch.tensor([0.8]))[0, 0]
     assert float(times.var(correction=0)) == pytest.approx(0.8**2 / 12, rel=1 / samples**2 + 1e-4)
 
@@ -60,7 +60,7 @@ def test_paths_start_at_rest_and_are_smooth():
     assert path.shape == (8, 401, 6)
     torch.testing.assert_close(path[:, 200], torch.zeros(8, 6), atol=1e-5, rtol=0)
     steps = path.diff(dim=1)
-    assert (steps.diff(dim=1).norm() / steps.norm()) < 0.05  # neighbouring steps alike
+    assert (steps.diff(dim=1).norm() / steps.norm()) < 0.05  # consecutive steps are similar
     again = smooth_path(times, 6, torch.Generator().manual_seed(1))
     assert torch.equal(path, again)
 
@@ -122,7 +122,7 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
     rotation = recorded_rotations(log, times, start=0.25, frame_interval=0.1)
     torch.testing.assert_close(rotation[0, 1], torch.eye(3), atol=1e-6, rtol=0)
     for index, angle in ((0, -0.04), (2, 0.02), (3, 0.04)):
-        # The device's y points up, the picture's down: the sense of the turn flips.
+        # y points up in the device, down in the image: the rotation changes its sign.
         expected = rotation_matrices(torch.tensor([0.0, -angle, 0.0]))
         torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
 

@@ -50,7 +50,7 @@ def test_linked_folders_are_gone_into_but_not_in_circles(tmp_path):
     data.mkdir()
     (data / "photos").symlink_to(tmp_path / "disk" / "PHOTOS")
     (data / "gopro").symlink_to(tmp_path / "disk" / "GOPRO")
-    (tmp_path / "disk" / "GOPRO" / "train" / "again").symlink_to(data)  # and so on for ever
+    (tmp_path / "disk" / "GOPRO" / "train" / "again").symlink_to(data)  # an endless circle
     files = find_training_files([data])
     assert files.photographs == (data / "photos" / "a.png",)
     assert [pair.name for pair in files.pairs] == ["gopro/train/seq"]
@@ -126,7 +126,7 @@ def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
 
 
 def test_sequences_that_share_a_folder_are_told_apart_by_their_names(tmp_path):
-    """GOPRO as MPRNet and NAFNet lay it out."""
+    """The layout of GOPRO in MPRNet and NAFNet."""
     for side in ("input", "target"):
         for name in ("GOPR0372_07_00", "GOPR0374_11_00"):
             for number in (9, 10, 11):
@@ -144,7 +144,7 @@ def test_sequences_that_share_a_folder_are_told_apart_by_their_names(tmp_path):
 
 
 def test_single_pictures_of_a_flat_folder_are_no_sequence(tmp_path):
-    """HIDE, beside frames that are merely numbered."""
+    """HIDE, beside frames that only have numbers."""
     for side in ("input", "target"):
         for name in ("1fromGOPR0950", "2fromGOPR1096"):
             save(tmp_path / "HIDE" / "test" / side / f"{name}.png")
@@ -261,7 +261,7 @@ def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
     for shot in shots:
         assert shot.forth.shape == shot.back.shape == (8, 2, 64, 96)
         inner = shot.forth[:, 0, 16:-16, 24:-24].float()
-        assert abs(float(inner.median()) + 3) < 0.6  # the camera pans right, the scene left
+        assert abs(float(inner.median()) + 3) < 0.6  # panning right moves the scene left
     assert load_shots(folder, short_side=32)[0].frames.shape[-2:] == (32, 48)
 
 

@@ -68,7 +68,7 @@ def test_motion_has_the_wanted_blur(logs):
 
 
 def test_a_recorded_hand_turns_and_what_is_made_up_adds_little(monkeypatch):
-    """Its blur is nearly that of the turns alone, however large the made-up path beside it is."""
+    """The recorded rotation causes most of the blur, however large the synthetic path is."""
     wanted = torch.full((12,), 10.0)
     made = {}
     for times in (0.0, 1.0, 1e3):
@@ -144,7 +144,7 @@ def test_blur_blurs_and_the_sharp_frame_lies_at_mid_exposure(video):
         8, 3, 64, Generators.seeded(2, CPU)
     )
     assert sharpness(blurry) < 0.85 * sharpness(sharp)
-    # Blur about a centre, not a shift: the sharp frame fits better than the one before.
+    # The blur is centred: the sharp frame fits better than the next one.
     late = torch.cat((sharp[:, 1:], sharp[:, :1]), dim=1)
     assert psnrs(blurry, sharp).mean() > psnrs(blurry, late).mean()
 
@@ -154,7 +154,7 @@ def test_without_motion_and_noise_nothing_is_lost():
     blurry, sharp, *_ = Synthesizer(config, photographs(), [], [], CPU).batch(
         4, 2, 48, Generators.seeded(0, CPU)
     )
-    assert psnrs(blurry, sharp).min() > 50  # 8-bit rounding alone
+    assert psnrs(blurry, sharp).min() > 50  # only 8-bit rounding
 
 
 def test_same_seed_same_batch_and_state_can_be_restored():
@@ -173,7 +173,7 @@ def test_same_seed_same_batch_and_state_can_be_restored():
 
 
 def test_a_seed_gives_what_it_gave_before():
-    """Who changes these numbers changes what every seed trains on: model_cards/LADDER.md says when
+    """Changing these numbers changes what every seed trains on; model_cards/LADDER.md records when
     (last on 2026-11-29, with sharper sub-frames).
     """
     config = SynthesisConfig(video_share=0.5, object_share=0.8, relief_share=0.5)
@@ -181,7 +181,7 @@ def test_a_seed_gives_what_it_gave_before():
     clips = Synthesizer(config, photographs(), [shot()], [hand()], CPU).batch(6, 3, 48, random)
     assert float(clips.blurry.mean()) == pytest.approx(0.4777053, abs=1e-4)
     assert float(clips.sharp.mean()) == pytest.approx(0.4670479, abs=1e-4)
-    # As many numbers were drawn.
+    # The same count of random numbers was drawn.
     assert float(random.uniform(0, 1)) == pytest.approx(0.7092087, abs=1e-6)
     assert float(torch.rand((), generator=random.device)) == pytest.approx(0.8319810, abs=1e-6)
 
@@ -207,16 +207,16 @@ def test_curves_change_pictures_and_without_any_not_a_bit():
 
 
 def test_a_curve_is_on_both_sides_and_nothing_is_lost_by_it():
-    """A still picture comes out as it went in but for its exposure, blurry and sharp alike."""
+    """A still image is unchanged except for its exposure, on both sides."""
     config = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4, curve_share=1.0)
     blurry, sharp, *_ = Synthesizer(config, photographs(), [], [], CPU).batch(
         8, 2, 48, Generators.seeded(0, CPU)
     )
-    assert psnrs(blurry, sharp).min() > 50  # 8-bit rounding alone
+    assert psnrs(blurry, sharp).min() > 50  # only 8-bit rounding
 
 
 def test_a_share_of_the_clips_has_curves_whichever_group_made_them():
-    """What curves do not touch stays: their draws come before all that makes the pictures."""
+    """Everything else stays: curves are drawn before anything that makes the images."""
     config = dataclasses.replace(PLAIN, video_share=0.5, curve_share=0.5)
     synthesizer = Synthesizer(config, photographs(), [shot()], [], CPU)
     seen = []
@@ -242,7 +242,7 @@ def test_bright_clips_are_clipped_on_both_sides():
 
 
 def test_moving_layers_are_there():
-    """A layer covers part of the picture: some pixels differ from the clip without layers."""
+    """A layer covers part of the image: some pixels differ."""
     still = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
     with_layers = dataclasses.replace(still, object_share=1.0)
     pictures = [
@@ -267,7 +267,7 @@ def test_canvas_of_a_small_picture_is_mirrored():
 
 
 def test_flow_leads_to_the_next_picture_in_the_mirror_too():
-    """A pan, larger than the picture each way: every pixel is found where its flow says."""
+    """A pan on a canvas larger than the image: every pixel is found where its flow points."""
     wide = torch.randint(0, 256, (3, 20, 40), dtype=torch.uint8)
     frames = torch.stack((wide[:, 4:16, 10:26], wide[:, 3:15, 12:28]))  # content moves by (-2, +1)
     flow = torch.tensor([-2.0, 1.0])[None, :, None, None].expand(1, 2, 12, 16).half()
@@ -279,7 +279,7 @@ def test_flow_leads_to_the_next_picture_in_the_mirror_too():
     for row in range(24):
         for column in range(24):
             to_row, to_column = row + int(y[row, column]), column + int(x[row, column])
-            # What leaves the picture, and so its mirror, is found nowhere.
+            # What leaves the image, and thus its mirror image, cannot be found.
             own_row, own_column = (row - 6) % 22, (column - 4) % 30
             own_row, own_column = min(own_row, 22 - own_row), min(own_column, 30 - own_column)
             if own_row + 1 < 12 and own_column >= 2 and 0 <= to_row < 24 and 0 <= to_column < 24:

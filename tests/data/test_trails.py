@@ -1,4 +1,4 @@
-"""Trails that synthesis knows are those that its pictures were blurred along."""
+"""The trails from the synthesis are those along which it blurred."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TURNS = [Turn(k, m, r) for k in range(4) for m in (False, True) for r in (False,
 
 
 def sliding(vx, vy, frames=2, samples=7):
-    """Homographies of a frame that looks further along by (vx, vy) during each exposure."""
+    """Homographies of a camera that moves by (vx, vy) during each exposure."""
     times = shutter_times(samples)
     found = torch.eye(3).repeat(1, frames, samples, 1, 1)
     found[..., 0, 2], found[..., 1, 2] = vx * times + 5, vy * times - 3
@@ -53,7 +53,7 @@ def test_a_rotation_leaves_trails_across_the_radius():
 
 
 def test_trails_are_the_least_squares_slope_of_each_cell():
-    """One cell, one frame at a time, with a bend fitted beside the slope; any size."""
+    """Single cells and frames, with a quadratic term fitted beside the slope; sizes of any kind."""
     homographies, height, width = shaking(), 44, 50
     found = fit_trails(homographies, height, width)
     assert found.shape == (2, 3, 2, 6, 7)
@@ -91,7 +91,7 @@ def test_exposures_without_a_middle_are_refused(samples):
 def test_under_a_layer_its_own_trails_count_where_it_stays():
     camera, layer = torch.zeros(1, 1, 2, 2, 3), torch.ones(1, 1, 2, 2, 3)
     alpha = torch.zeros(1, 1, 3, 16, 20)  # the last column of cells is half beyond the frame
-    alpha[..., :8, :8] = 1  # stays
+    alpha[..., :8, :8] = 1  # is there all the time
     alpha[:, :, 1, :8, 8:16] = 1  # is there for a moment
     alpha[..., 8:, :4] = 1  # covers half a cell
     alpha[..., 8:, 16:] = 1
@@ -103,13 +103,13 @@ def test_under_a_layer_its_own_trails_count_where_it_stays():
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_turned_trails_are_those_of_the_turned_camera(turn):
-    """A turned frame is what a turned camera sees: where each of its pixels came from is read off
-    turned coordinates. Backwards in time, frames and moments come in reverse order.
+    """A turned frame is what a turned camera sees: turned coordinates show where each of its pixels
+    came from. Reversed in time, frames and sub-frames come in reverse order.
     """
     size, homographies = 48, shaking()
     y, x = pixel_axes(size, size)
     places = torch.stack((x.expand(size, size), y[:, None].expand(size, size)))[None, None]
-    places = turn_frames(places, [turn])[0, 0]  # (2, H, W): pixels of the frame as it was
+    places = turn_frames(places, [turn])[0, 0]  # (2, H, W): pixels of the original frame
     camera = torch.eye(3)
     camera[:2, 0] = places[:, 0, 1] - places[:, 0, 0]
     camera[:2, 1] = places[:, 1, 0] - places[:, 0, 0]
@@ -125,8 +125,8 @@ def test_turned_trails_are_those_of_the_turned_camera(turn):
 
 
 def test_synthesis_blurs_along_its_trails(monkeypatch):
-    """A slide along one diagonal: of both, the blurry frame changes less along the one of which
-    the trails are, whichever way its clip was turned.
+    """For motion along a diagonal, the blurry frame varies less along the diagonal of its trails
+    than along the other one, however the clip was turned.
     """
 
     def slide(lengths, frames, size, logs, share, random, further):
@@ -154,7 +154,7 @@ def test_layers_have_trails_of_their_own():
         assert trails.vectors.shape == (6, 2, 2, 12, 12)
         assert (trails.known.min() == 0) == moves
         assert set(trails.known.unique().tolist()) <= {0, 1}
-        # The camera's field is smooth: only a layer's edge makes it jump.
+        # The camera's motion field is smooth: only the edges of layers make it jump.
         jumps = trails.vectors.diff(dim=-1).abs().amax()
         assert (jumps > 3) == moves
 

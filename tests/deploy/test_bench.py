@@ -1,4 +1,4 @@
-"""The measure is right: figures belong together, engines that cannot run say why."""
+"""Benchmarks: the figures are consistent, and engines that cannot run say why."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_engines_are_timed_and_missing_ones_say_why(loaded):
 
 
 class Failing(TorchEngine):
-    """As torch-compile without a compiler: opens, and cannot run."""
+    """Opens but cannot run, like torch-compile without a compiler."""
 
     def encode_level(self, *_):
         raise ConfigError("no compiler")

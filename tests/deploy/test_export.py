@@ -1,4 +1,4 @@
-"""Exported graphs compute what the network computes; those that do not are not written."""
+"""Exported graphs compute what the network computes; graphs that do not are not written."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_folder_that_holds_no_graphs_is_told(tmp_path):
 
 
 def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(aligned_file, tmp_path):
-    """In OpenVINO, which converts them in seconds; tests/engines runs those of ONNX too."""
+    """In OpenVINO, which converts in seconds; tests/engines also runs ONNX."""
     loaded = load_model(str(aligned_file))
     assert export(loaded, "openvino", tmp_path / "graphs") < 1e-4
     exported = ExportedModel(tmp_path / "graphs")
@@ -88,7 +88,7 @@ def test_what_lies_there_already_is_left_alone(tmp_path, weights_file, monkeypat
 
 
 def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):
-    """The graphs are made of one network and checked against another."""
+    """The graphs come from one network and are checked against another."""
     graphs = exporting.frame_graphs
 
     def spoiled(network):

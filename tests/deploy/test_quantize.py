@@ -1,4 +1,4 @@
-"""Eight bits: what is kept, what is taken back, and what is refused."""
+"""Quantization: what is kept, what is reverted, and what is refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_graphs_in_eight_bits_stay_near_the_network(pairs, tmp_path, monkeypatch
     eight = torch.stack(list(restore_stream(engine, clip, 3)))
     assert 0 < (full - eight).abs().mean() < 0.02
     assert origin.digest == made.origin.digest
-    # Others' NNCF talks and reports as they like.
+    # The user's own settings for logs and telemetry of NNCF are restored.
     assert log.level == logging.INFO
     assert sys.modules.get("openvino_telemetry", sys) is not None
 
@@ -97,7 +97,7 @@ def test_inputs_are_sampled_over_all_that_came(network):
 @pytest.mark.parametrize(
     ("before", "after", "loss"),
     [
-        ((30, 40), (29, 40), 1.0),  # sequences of one name are two
+        ((30, 40), (29, 40), 1.0),  # two sequences of the same name
         ((math.inf, 30), (math.inf, 30), 0.0),
         ((math.inf, 30), (50, 30), math.inf),
         ((30, 30), (30, math.nan), math.inf),

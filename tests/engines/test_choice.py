@@ -1,4 +1,4 @@
-"""Which engine runs, and what is said where one cannot."""
+"""Which engine runs, and the errors where one cannot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def loaded(weights_file):
 
 
 def write_graphs(loaded, digest=None):
-    """As if quantized: the graphs of float32."""
+    """Graphs in float32, stored as if they were quantized."""
     origin = EightBitOrigin(
         digest=digest or digest_of(loaded.network), calibrated_on={}, scores={}, versions={}
     )

@@ -1,4 +1,4 @@
-"""Every engine gives the numbers of the network, whole and in tiles, for any size."""
+"""Every engine computes the same as the network, whole and in tiles, for any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
-# One network with everything but trails, one with them and aligned neighbours, one with neither
+# SMALL has everything but trails and aligned neighbours, ALIGNING has these too, DENSE has neither
 # neighbours nor attention at the coarsest level.
 ALIGNING = dataclasses.replace(ALIGNED, trail_levels=(1,), aligned_levels=(1,))
 DENSE = dataclasses.replace(
@@ -33,7 +33,7 @@ DENSE = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[list[logging.LogRecord]]:
-    """What converting to the module's engines logs."""
+    """Warnings logged while the module's engines are converted."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = records.append
@@ -44,7 +44,7 @@ def told() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture(
     scope="module",
-    # ONNX takes long to convert to, so only the one with everything.
+    # Conversion to ONNX is slow, so it is tested only with the most complex network.
     params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime-aligned"],
 )
 def engine(request, told) -> Engine:
@@ -83,7 +83,7 @@ def test_tiles_and_the_whole_scene_too(engine):
 
 
 def test_compiled_graphs_have_the_networks_numbers():
-    """As dynamo takes them; what inductor makes of that would take half a minute."""
+    """Only dynamo's tracing; code generation by inductor would take half a minute."""
     network = awake()
     engine = CompiledEngine(network, backend="eager")
     for height, width in ((20, 30), (40, 24)):
@@ -101,7 +101,7 @@ def test_a_compiler_that_is_missing_is_named():
 
 
 def test_what_an_engine_gave_stays(engine):
-    """Engines write into memory of their own: the next call must not change what came before."""
+    """Engines may reuse their memory: the next call must not change earlier results."""
     tiler = Tiler(engine, "off")
     first = tiler.encode(one_scene(1, 32, 32))
     kept = [x.clone() for x in first.features]
@@ -134,7 +134,7 @@ def test_a_network_is_run_by_torch(network):
 
 
 def test_half_precision_is_near_and_not_the_same():
-    """On a CPU in bfloat16; without instructions for it slowly."""
+    """In bfloat16 on a CPU, slowly if it has no instructions for it."""
     network = awake(NetworkConfig(
         widths=(6, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
     ))  # fmt: skip
@@ -147,7 +147,7 @@ def test_half_precision_is_near_and_not_the_same():
 
 
 def test_the_precision_of_callers_is_theirs(network):
-    """It changes nothing of what is restored, and one thread's is not another's."""
+    """Autocast of the caller does not affect the results, nor other threads."""
     clip, engine = one_scene(3, 16, 24), TorchEngine(network)
     wanted = list(restore_stream(engine, clip, 3, effort=Effort(burst=1)))
     with torch.autocast("cpu", torch.bfloat16):
@@ -180,5 +180,5 @@ def test_the_default_dtype_of_callers_is_theirs(network):
 
 
 def test_converting_tells_users_nothing_of_what_it_passes_through(engine, told):
-    """Looking along trails splits a weight, which onnxscript says that it does not fold."""
+    """Trails split a weight, about which onnxscript would log a message."""
     assert told == []

@@ -1,4 +1,4 @@
-"""A device that does not compute what the CPU does is noticed, and what happens then."""
+"""A device whose results differ from the CPU's is detected; what happens then."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ZOO, load_model
 
 CPU = torch.device("cpu")
-NOWHERE = torch.device("meta")  # tensors there have no values
+NOWHERE = torch.device("meta")  # its tensors have no values
 
 
 def on_a_device(change):
-    """`laid_out` for a device that computes as the CPU would with changed weights."""
+    """`laid_out` for a simulated device: the CPU computes, with changed weights."""
 
     def moved(network, device):
         network = copy.deepcopy(network)

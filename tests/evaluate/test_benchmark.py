@@ -1,4 +1,4 @@
-"""`unsmear eval` as its users run it, on small folders in the published layouts."""
+"""`unsmear eval` as users run it, on small folders in the published layouts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_data_set_is_measured_frame_by_frame(gopro):
         assert [score.flicker is None for score in result.frames][:2] == [True, False]
     whole = BenchmarkResult("x", BASE, tuple(results))
     assert mean_of(whole.frames, "psnr") == pytest.approx(
-        sum(frame.psnr for frame in whole.frames) / 8  # frames count alike, not sequences
+        sum(frame.psnr for frame in whole.frames) / 8  # a mean over frames, not over sequences
     )
     each = [mean_of(result.frames, "psnr") for result in results]
     assert mean_of_sequences(results, "psnr") == pytest.approx(sum(each) / 2)
@@ -148,7 +148,7 @@ def test_frames_too_small_to_be_measured_stop_before_the_work(gopro):
     ],
 )
 def test_a_network_that_gives_no_frames_is_told_what_it_should(gopro, restore, message):
-    """Whoever measures a network of their own: silence would be nonsense in a table."""
+    """For researchers with a network of their own: otherwise the table would hold nonsense."""
     with pytest.raises(ConfigError, match=f"restore {message}.*'GOPR0384': it must yield"):
         Benchmark(BASE).run(find_pairs(gopro)[:1], restore)
 
@@ -267,7 +267,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     ):
         main([*base, *extra])
         shown.append(capsys.readouterr().out.splitlines())
-    assert shown[0][-3:] == shown[1][-3:]  # five frames at most: a window of 9 would see all
+    assert shown[0][-3:] == shown[1][-3:]  # sequences have at most five frames
     assert "(gopro-gamma)" in shown[2][0]
     assert shown[2][-1] != shown[3][-1] != shown[0][-1]
     assert "(burst 0, window 5)" in shown[0][0]
@@ -396,7 +396,7 @@ def test_restored_frames_without_a_truth_are_named(tmp_path):
 
 
 def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monkeypatch):
-    """`unsmear train` calls all weights by one name, and sets have folders of one name."""
+    """`unsmear train` gives all weights the same name, and data sets share folder names."""
     place = gopro / "runs" / "one"
     place.mkdir(parents=True)
     weights_file.rename(place / "weights.safetensors")
@@ -407,7 +407,7 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
         "one/weights on GOPR0384"
     )
     whole = find_work(data.resolve(), None, None, None, str(Path(named).resolve()), None, "cpu")
-    assert whole.title == "weights on GOPR0384"  # nothing of where somebody keeps their files
+    assert whole.title == "weights on GOPR0384"  # no paths of the user in titles
     monkeypatch.chdir(gopro / "GOPR0384")
     inside = find_work(Path(), None, None, None, str(Path("..", named)), None, "cpu")
     assert inside.title == "one/weights on GOPR0384"
@@ -417,7 +417,7 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
 
 
 def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):
-    """Of ESTRNN, which cuts down what a network gives: equal files are equal."""
+    """ESTRNN truncates the network's output, but equal files must score as equal."""
     protocol = replace(find_protocol("estrnn-gopro-ds"), size=(32, 24), skip=0)
     save(tmp_path / "sharp", one_scene(2, 48, 64))
     (pair,) = find_comparisons(tmp_path / "sharp", tmp_path / "sharp")
@@ -434,7 +434,7 @@ def test_numbers_that_are_none_can_be_written(gopro):
 
 
 def test_the_engine_that_was_taken_is_named(gopro, weights_file, monkeypatch):
-    """Not `auto`, which is another one elsewhere."""
+    """Not `auto`, which may be another engine on another machine."""
     monkeypatch.setattr(choice, "fastest", lambda model, device: "torch-half")
     work = find_work(gopro, None, None, None, str(weights_file), None, "cpu", "auto")
     assert "(torch-half) on test" in work.title

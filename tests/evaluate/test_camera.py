@@ -1,4 +1,4 @@
-"""What is measured of a camera is what was done to the picture, within what the estimates allow."""
+"""Measurements of a camera recover what was done to the image, within their accuracy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def with_noise(picture: torch.Tensor, sigma: float, seed: int = 0) -> torch.Tensor:
-    """Noise of sigma steps of 8 bits, alike in all colours, in 8 bits."""
+    """Add 8-bit noise of standard deviation sigma, equal in all channels."""
     noise = torch.randn(picture.shape[-2:], generator=seeded(seed)) * sigma / 255
     return round_to_8_bit((picture + noise).clamp(0, 1))
 
@@ -78,7 +78,7 @@ def test_grey_noise_has_no_colour_and_independent_noise_has():
     assert grey.color_noise == pytest.approx(0, abs=1e-3)
     noise = torch.randn(EVEN.shape, generator=seeded(1)) * 4 / 255
     colored = measure_camera(EVEN + noise, EVEN)
-    # Of independent noise luma keeps 0.67, the colour differences 0.62 and 0.66.
+    # Luma keeps 0.67 of independent noise, the colour differences 0.62 and 0.66.
     assert colored.noise == pytest.approx(0.67 * 4, rel=0.2)
     assert colored.color_noise == pytest.approx(0.64 * 4, rel=0.2)
     halved = compress((EVEN + noise)[None, None], torch.tensor([100.0]))[0, 0]
@@ -102,7 +102,7 @@ def test_blocking_rises_as_quality_falls(length, seed):
 def test_blocks_are_found_on_both_axes_and_only_on_the_grid():
     steps = torch.rand(CROP // 8, CROP // 8, generator=seeded(2))
     blocks = steps.repeat_interleave(8, dim=0).repeat_interleave(8, dim=1)
-    assert blocking(blocks) is None  # nothing beside the grid
+    assert blocking(blocks) is None  # no steps off the grid to compare with
     grain = blocks + 0.01 * torch.rand(CROP, CROP, generator=seeded(3))
     on_grid, beside = blocking(grain), blocking(grain.roll((3, 3), dims=(0, 1)))
     assert on_grid > 10
@@ -144,7 +144,7 @@ def test_duty_is_told_only_where_the_picture_moves():
 def test_ends_of_the_scale_are_counted(white, black):
     def shares(above: int, below: int) -> tuple[float, float]:
         picture = torch.full((3, CROP, CROP), 0.5)
-        picture[2, :white] = above / 255  # one colour is enough
+        picture[2, :white] = above / 255  # one channel is enough
         picture[:, CROP - black :] = below / 255
         found = measure_camera(picture, picture)
         assert found.brightness == pytest.approx(float(luma_of(picture).mean()))

@@ -1,4 +1,4 @@
-"""Gains on coded clips: what is measured is what the coder left."""
+"""Gains on coded clips: measured against what the coder left."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def val(tmp_path):
 
 @pytest.fixture
 def unchanging():
-    """A network whose change is nothing."""
+    """A network that changes nothing."""
     network = DeblurNetwork(SMALL).eval()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

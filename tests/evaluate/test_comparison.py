@@ -54,7 +54,7 @@ def test_json_and_back():
 
 
 def test_seeds_that_are_not_finite_are_written_and_decide_nothing():
-    """Frames of the validation may be equal to the truth; a network may overflow."""
+    """Validation frames may equal the truth, and a network may overflow."""
     inf, nan = float("inf"), float("nan")
     equal = record(row("none", [0.1, inf]), row("factorised", [0.2, inf]), row("flow", [inf, 0.1]))
     text = comparison_as_json(equal)
@@ -62,7 +62,7 @@ def test_seeds_that_are_not_finite_are_written_and_decide_nothing():
     assert comparison_from_json(text) == equal
     lines = "\n".join(comparison_lines(equal))
     assert "| factorised | inf" in lines
-    assert "undecided against `none`, `flow`" in lines  # 0 where both are infinite
+    assert "undecided against `none`, `flow`" in lines  # inf against inf is 0
     for spoilt in ([0.3, nan], [nan, 0.3]):
         lost = record(row("none", [0.1, 0.1]), row("factorised", spoilt))
         read = comparison_from_json(comparison_as_json(lost))
@@ -98,7 +98,7 @@ def test_tables_show_spread_best_first_and_where_they_come_from():
         "(blurry)", "concat", "flow", "factorised", "none",
     ]  # fmt: skip
     assert cells[5][3] == "+0.165 (+0.120 to +0.210)"
-    assert cells[5][4] == "+0.015 (+0.010 to +0.020)"  # seed by seed, not of the means
+    assert cells[5][4] == "+0.015 (+0.010 to +0.020)"  # differences per seed, not of the means
     assert cells[5][5] == "+0.330 (+0.240 to +0.420)"
     assert cells[5][8:] == ["1.500", "2.000", "0.001", "250", "3"]
     assert cells[6][4] == "-"

@@ -1,4 +1,4 @@
-"""What the factorisation saves: a record, its table, and its place on the page of results."""
+"""The savings by factorisation: a record, its table, and its place on the page of results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unsmear.evaluate.dense import Cost, DenseRecord, dense_lines, slope
 
 
 def test_a_run_tells_growth_and_its_record_makes_the_page(tmp_path, monkeypatch, capsys):
-    """Costs as theory has them: dense by the pixels squared, the other by their number."""
+    """With theoretical costs: quadratic in the pixels for dense attention, linear for ours."""
     bench = load_script("benchmarks/attention.py")
 
     def measure_apart(kind, size, channels):

@@ -23,7 +23,7 @@ POOR = {"crf": "40"}
 def test_frames_are_counted_by_decoding(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=7)
     assert count_frames(path) == 7
-    raw = tmp_path / "a.h264"  # no header that could tell
+    raw = tmp_path / "a.h264"  # no header that states the count
     with av.open(str(path)) as source, raw.open("wb") as file:
         to_annex_b = av.bitstream.BitStreamFilterContext(
             "h264_mp4toannexb", source.streams.video[0]
@@ -49,7 +49,7 @@ def test_video_against_video_is_measured_frame_by_frame(tmp_path):
 
 @pytest.mark.parametrize("protocol", ["basicsr2d", "estrnn"])
 def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
-    """Lossless against its own pictures: not a step may be lost between YUV and RGB."""
+    """A lossless video against its own frames as images: YUV to RGB must not lose a step."""
     video = write_video(tmp_path / "a.mp4", frames=5, options={"crf": "0"})
     (tmp_path / "pictures").mkdir()
     for index, frame in enumerate(read_rgb8(video)):

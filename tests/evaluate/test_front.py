@@ -1,4 +1,4 @@
-"""A network is on the front where no other one gains as much for less."""
+"""A network is on the front if no other one gains as much at a lower cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_less_for_more_time_is_behind_the_front():
     quick, good, bad = row(), row("b", seconds=1.0, walks=2.5), row("c", seconds=1.1, walks=2.4)
     rows = [quick, good, bad]
     assert [on_front(one, rows) for one in rows] == [True, True, False]
-    # As much for less time is enough; as much for as much is not.
+    # Dominated by the same gain in less time, but not by the same gain in the same time.
     assert not on_front(row("d", seconds=0.6), rows)
     assert on_front(row("d"), rows)
 

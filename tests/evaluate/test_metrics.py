@@ -45,7 +45,7 @@ def test_frames_smaller_than_the_window_are_refused():
 
 
 def direct_volume_ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """From the definition, one voxel at a time: (3, H, W) each, float64, 0..1."""
+    """Computed from the definition, one voxel at a time: (3, H, W) each, float64, 0..1."""
     offset = np.arange(-5, 6)
     tap = np.exp(-(offset**2) / (2 * 1.5**2))
     weights = tap[:, None, None] * tap[None, :, None] * tap[None, None, :]
@@ -72,9 +72,9 @@ def test_volume_ssim_agrees_with_a_direct_computation(noise):
     )
 
 
-@pytest.mark.parametrize("size", [(3, 9, 13), (3, 4, 5)])  # the second is less than the window
+@pytest.mark.parametrize("size", [(3, 9, 13), (3, 4, 5)])  # the second is smaller than the window
 def test_mirrored_ssim_agrees_with_scipy(size):
-    """As Shift-Net computes it, with what `gaussian_filter` does unless it is told otherwise."""
+    """As in Shift-Net, with the defaults of `gaussian_filter`."""
     sharp = torch.rand(size, dtype=torch.float64)
     restored = (sharp + 0.1 * torch.randn(size)).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""NIQE: its statistics against others' tools, what it says of photographs, and the command."""
+"""NIQE: its statistics against other implementations, results for photographs, and the command."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def smeared(frame, pixels):
 
 
 def draws(shape, left, right, count=200_000, seed=0):
-    """Of an asymmetric generalised Gaussian: its gamma-distributed power, and its side."""
+    """Samples of an asymmetric generalised Gaussian: a gamma variate's power, on a random side."""
     random = np.random.default_rng(seed)
     size = random.gamma(1 / shape, size=count) ** (1 / shape)
     below = random.random(count) < left / (left + right)
@@ -83,7 +83,7 @@ def shape_from(ratio):
 
 
 def theirs(luma):
-    """All features of one patch row by row, with SciPy and Pillow: luma (H, W), float64."""
+    """All features of one patch, row by row, with SciPy and Pillow: luma (H, W), float64."""
     offset = np.arange(-3, 4)
     tap = np.exp(-(offset**2) / (2 * (7 / 6) ** 2))
     window = np.outer(tap, tap) / np.outer(tap, tap).sum()
@@ -220,9 +220,11 @@ def test_only_the_sharpest_patches_teach():
 
 
 def test_pictures_are_compared_with_themselves(monkeypatch, capsys):
-    """One has texture before, another after, one is too small: only the third of four counts."""
+    """Of four images, one has texture only before a change, one only after it, and one is too
+    small: the remaining one counts.
+    """
     script = load_script("scripts/fit_niqe.py")
-    told = {0: None, 1: 9.0, 2: 5.0, 3: 4.0, 4: 1.0, 5: None}  # by the first pixel
+    told = {0: None, 1: 9.0, 2: 5.0, 3: 4.0, 4: 1.0, 5: None}  # selected by the first pixel
     frames = {"a": 0, "b": 2, "c": 4}
     pictures = {name: torch.full((3, PATCH, 2 * PATCH), float(n)) for name, n in frames.items()}
     pictures["small"] = torch.zeros(3, PATCH, PATCH)
@@ -280,7 +282,7 @@ def test_the_command_shows_it_for_blurry_restored_and_sharp(tmp_path, weights_fi
     assert json.loads(files["r.json"].read_text())["remarks"] == []
     main([*base, "--niqe", *reports])
     shown = capsys.readouterr().out
-    assert shown.count("NIQE") == 4  # three columns and a remark
+    assert shown.count("NIQE") == 4  # three columns and a note
     assert "not with published ones" in " ".join(shown.split())
     assert "| NIQE blurry | NIQE | NIQE sharp |" in files["r.md"].read_text(encoding="utf-8")
     assert "not with published ones" in files["r.md"].read_text(encoding="utf-8")

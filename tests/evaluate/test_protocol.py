@@ -1,4 +1,4 @@
-"""Each protocol differs from the others in what it says, and in nothing else."""
+"""Protocols differ from each other only in what they state."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_estrnn_cuts_down_and_leaves_out_ends():
     exact = torch.arange(256) / 255
     torch.testing.assert_close(protocol.quantize(exact), exact)
     assert list(protocol.counted(6)) == [2, 3]
-    for own in (torch.rand(3, 480, 640), torch.rand(3, 24, 32)):  # of BSD, which is its own set
+    for own in (torch.rand(3, 480, 640), torch.rand(3, 24, 32)):  # the frame size of BSD is kept
         assert protocol.resize(own) is own
 
 
@@ -80,7 +80,9 @@ def test_only_its_gopro_is_shrunk():
 
 
 def test_shrinking_weighs_pixels_by_the_area_they_share():
-    """1280 to 960: a pixel covers a whole one and a third of the next, or two thirds of two."""
+    """1280 to 960: an output pixel covers a whole pixel and a third of the next, or two thirds of
+    two.
+    """
     protocol = dataclasses.replace(find_protocol("estrnn-gopro-ds"), size=(960, 12))
     frame = torch.rand(3, 16, 1280)
     thirds = torch.tensor([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 1, 3]]) / 4
@@ -100,7 +102,7 @@ def test_shiftnet_rounds_nothing_and_counts_whole_blocks():
     assert protocol.counted(52) == range(2, 50)
     assert protocol.counted(99) == range(2, 50)
     assert protocol.counted(100) == range(2, 98)
-    gopro = [100] * 9 + [134, 77]  # frames of its test sequences
+    gopro = [100] * 9 + [134, 77]  # lengths of the test sequences
     assert sum(len(protocol.counted(frames)) for frames in gopro) == 1008
     with pytest.raises(InputError, match="blocks of 48: a sequence of 51 frames has none left"):
         protocol.counted(51)

@@ -49,7 +49,7 @@ def test_scores_are_means_over_rounded_whole_frames(sequences):
 
 
 def test_frames_equal_to_the_truth_can_only_lose(sequences):
-    """Their PSNR is infinite, before and after."""
+    """Their PSNR is infinite before and after."""
     same = dataclasses.replace(sequences[0], sharp=sequences[0].blurry)
     (score,) = measure(DeblurNetwork(SMALL).eval(), [same], 1, with_ssim=False)
     assert (score.psnr_after, score.worst_gain) == (math.inf, 0)

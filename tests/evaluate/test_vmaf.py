@@ -1,4 +1,4 @@
-"""VMAF: plumbing against a stand-in program, numbers against the real one where it is there."""
+"""VMAF: the plumbing with a stand-in program, and values of the real one where it is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.vmaf import VmafMeter, find_vmaf
 from unsmear.video.images import integer_from_unit, write_image
 
-# Stands in for ffmpeg: takes raw RGB, writes as VMAF the mean of each picture of each pair.
+# Stands in for ffmpeg: reads raw RGB, and writes as VMAF the mean of each image of each pair.
 STAND_IN = """#!{python}
 import json, sys
 width, height = map(int, sys.argv[sys.argv.index("-video_size") + 1].split("x"))
@@ -58,7 +58,7 @@ def test_without_the_extra_its_command_is_named(monkeypatch):
 
 @scripts_run
 def test_an_ffmpeg_without_libvmaf_or_none_at_all_is_refused_with_the_remedy(monkeypatch, tmp_path):
-    # `vmafmotion` is another filter, and a description may speak of libvmaf.
+    # `vmafmotion` is another filter, and descriptions may mention libvmaf.
     listing = "#!/bin/sh\\necho ' .. vmafmotion V->V like libvmaf'\\n".replace("\\n", "\n")
     offer(monkeypatch, program(tmp_path, listing))
     with pytest.raises(ConfigError, match=r"without libvmaf.*IMAGEIO_FFMPEG_EXE"):

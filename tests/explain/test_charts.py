@@ -1,4 +1,4 @@
-"""Pictures are drawn for windows and frames of any shape, and show what the maps say."""
+"""Charts are drawn for windows and frames of any shape, and show what the maps hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unsmear.explain.drawing import over, part_around, percent, spread
 from unsmear.explain.maps import FrameMaps, explain_frame
 from unsmear.video.images import read_image
 
-COARSE = 40  # pixels an inch
+COARSE = 40  # pixels per inch
 
 
 def maps_of(frames: int, size: tuple[int, int], window: int) -> FrameMaps:

@@ -31,7 +31,7 @@ SHALLOW = NetworkConfig(
 
 
 def restore_current(network: DeblurNetwork, window: FrameWindow, pictures: Tensor) -> Tensor:
-    """The frame restored, in one graph from the pictures on."""
+    """The restored frame, in one autograd graph from the images on."""
     encoded = [
         network.encode(pad_to_multiple(picture[None], network.config.size_multiple))
         for picture in pictures
@@ -45,7 +45,7 @@ def restore_current(network: DeblurNetwork, window: FrameWindow, pictures: Tenso
 def around_of(
     network: DeblurNetwork, window: FrameWindow, encoded: Sequence[Encoded]
 ) -> Neighbourhood:
-    """Of the current frame, the motion around it as given."""
+    """The neighbourhood of the current frame, with the given motion."""
     side, current, last = network.config.neighbours, window.current, len(encoded) - 1
     local = tuple(
         encoded[min(max(current + offset, 0), last)].local
@@ -110,7 +110,7 @@ def test_tiles_divide_where_even_parts_would_not():
 
 
 def far_from(pixel: tuple[int, int], reach: int, height: int, width: int) -> Tensor:
-    """Where neither row nor column lies within reach, (H, W)."""
+    """Mask (H, W) of pixels whose row or column is out of reach."""
     x, y = pixel
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     return ((rows - y).abs() > reach) | ((columns - x).abs() > reach)
@@ -126,8 +126,8 @@ def test_local_part_ends_at_the_reach_of_the_convolutions_and_the_attention_does
     field = field_of(network, frames, pixel)
     assert field.reach == reach
     assert not field.local[:, :, far].any()
-    assert not field.local[[0, 4]].any()  # further away than the local path goes
-    near = far_from(pixel, reach // 2, 88, 96)  # the bound is not a generous one
+    assert not field.local[[0, 4]].any()  # frames beyond the local path
+    near = far_from(pixel, reach // 2, 88, 96)  # the bound is tight
     assert all(part[:, near].any() for part in field.local[[1, 2, 3]])
     assert all((part != 0).float().mean() > 0.9 for part in field.attention[:, :, far])
 

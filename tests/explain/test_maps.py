@@ -1,4 +1,4 @@
-"""The maps are those the network used: put together again they give its own output."""
+"""The maps are those that the network used: combined again, they give its output."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from unsmear.restoration.tiles import TileSize
 
 
 def window_of(clip: Tensor, number: int, window: int, side: int) -> FrameWindow:
-    """As `read_window` reads it from a file."""
+    """The window, as `read_window` reads it from a file."""
     ahead = max(window // 2, side)
     first = max(number - ahead, 0)
     return FrameWindow(clip[first : number + ahead + 1], first, number - first, window)
 
 
 def explained(network: DeblurNetwork) -> tuple[FrameMaps, Tensor]:
-    """The third of five frames that have little in common, so that mixing them up shows."""
+    """The third of five frames that differ strongly, so that mixing them up would show."""
     clip = torch.rand(5, 3, 22, 30) * torch.linspace(0.2, 1, 5)[:, None, None, None]
     return explain_frame(network, window_of(clip, 2, 5, network.config.neighbours)), clip
 
 
 @pytest.fixture
 def choosy() -> DeblurNetwork:
-    """A network whose attention weighs places, frames and elements very differently."""
+    """A network with very uneven attention over places, frames and elements."""
     network = awake()
     for level in SMALL.attention_levels:
         for part in network.attention(level).children():
@@ -67,7 +67,7 @@ def test_maps_sum_to_one_over_the_axis_of_their_softmax(choosy):
         ):
             torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)
         for weights in (level.spatial, level.temporal, level.pixelwise):
-            assert weights.max() > 1.2 * weights.mean()  # not so by being constant
+            assert weights.max() > 1.2 * weights.mean()  # and they are not constant
 
 
 def test_maps_put_together_again_give_the_output_of_the_network(choosy):
@@ -92,7 +92,7 @@ def test_maps_put_together_again_give_the_output_of_the_network(choosy):
 
     torch.testing.assert_close(output(maps.levels), maps.after, rtol=0, atol=1e-5)
     torch.testing.assert_close(network(clip[None])[0, 2].clamp(0, 1), maps.after, rtol=0, atol=1e-5)
-    # and only these maps do
+    # and only these maps match
     for change in ({"temporal": lambda x: x.flip(1)}, {"spatial": lambda x: x.flip(0)}):
         wrong = tuple(
             dataclasses.replace(
@@ -157,12 +157,12 @@ def test_a_network_without_attention_has_no_maps():
 def test_strongest_and_effective_against_known_choices():
     sure = torch.zeros(2, 3, 1, 2)
     sure[1, 2, 0, 0] = 1  # place 0: element m=1, n=2
-    sure[:, :, 0, 1] = 1 / 6  # place 1: all alike
+    sure[:, :, 0, 1] = 1 / 6  # place 1: all equal
     sure[0, 1, 0, 1] += 1e-4
     level = LevelMaps(0, 2, torch.ones(1, 2, 1, 2) / 2, torch.eye(3), sure)
     assert level.strongest.tolist() == [[1 * 3 + 2, 0 * 3 + 1]]
     torch.testing.assert_close(level.effective, torch.tensor([[1.0, 6.0]]), rtol=1e-3, atol=0)
-    # T of the three temporal maps looks at frame n alone, so place 0 took from frame 2 alone
+    # Temporal map n selects frame n alone, so place 0 took from frame 2 alone.
     assert level.frame_shares[:, 0, 0].tolist() == [0, 0, 1]
 
 

@@ -1,4 +1,4 @@
-"""`unsmear explain` as a user meets it: a page that holds together, whole or not at all."""
+"""`unsmear explain` as users see it: a consistent page, complete or absent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VOID = {"meta", "img", "br", "link"}
 
 
 class Page(HTMLParser):
-    """What a page links to, and whether its tags are closed."""
+    """The links of a page, and whether its tags are closed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 
 def check_page(folder: Path) -> Page:
-    """The page and the pictures beside it belong together."""
+    """The page and the images beside it belong together."""
     page = Page(folder / "index.html")
     files = {link for link in page.links if not link.startswith("#")}
     assert files == {path.name for path in folder.iterdir()} - {"index.html"}
@@ -74,7 +74,7 @@ def _coarse(monkeypatch):
 
 @pytest.fixture
 def blank(monkeypatch):
-    """Pictures without contents, where it is not them that matters."""
+    """Empty images, for tests that do not depend on them."""
 
     def draw(path: Path, *_: object) -> None:
         write_image(path, torch.zeros(3, 2, 2, dtype=torch.uint8))

@@ -1,4 +1,4 @@
-"""The frames that explain a frame are those that restoring it uses."""
+"""The frames that explain a frame are those that its restoration uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def as_image(height: int, width: int, seed: int) -> torch.Tensor:
 
 @pytest.fixture
 def two_scenes(tmp_path):
-    """Frames 0-3 of one scene, 4-6 of another."""
+    """Frames 0-3 from one scene, 4-6 from another."""
     folder = tmp_path / "two scenes"
     folder.mkdir()
     for index in range(7):
@@ -34,7 +34,7 @@ def two_scenes(tmp_path):
         (0, 5, 1, 0, 3, [0, 1, 2]),
         (3, 5, 0, 1, 3, [1, 2, 3]),  # not across the cut
         (4, 5, 0, 4, 3, [4, 5, 6]),
-        (6, 3, 2, 4, 3, [5, 6]),  # more for the local path than for the attention
+        (6, 3, 2, 4, 3, [5, 6]),  # the local path reaches farther than the attention
         (5, 1, 1, 4, 3, [5]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Aligned neighbours: warped against a naive loop, missing ones, clips, and what is added."""
+"""Aligned neighbours: warping against a naive loop, missing neighbours, clips, and the module."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_warping_by_one_motion_everywhere_agrees_with_a_naive_loop(x, y):
 
 
 def test_a_picture_that_moved_comes_back():
-    """Smooth pictures: what bilinear sampling loses of others is its own matter."""
+    """With smooth images, for which bilinear sampling is accurate."""
     picture = functional.interpolate(torch.rand(1, 3, 9, 12), scale_factor=16, mode="bicubic")
     before, current, after = (picture[..., 8:-8, at : at + 160] for at in (24, 16, 8))
     motion = torch.tensor([-8.0, 0, 8, 0]).view(1, 4, 1, 1).expand(1, 4, 16, 20)
     triplet = aligned_triplet(before, current, after, motion)
-    inner = (..., slice(8, -8))  # beyond the edge lies what is at the edge
+    inner = (..., slice(8, -8))  # beyond the edge, edge pixels are repeated
     for part in triplet.split(3, dim=1):
         torch.testing.assert_close(part[inner], current[inner], rtol=0, atol=1e-5)
 
@@ -113,7 +113,7 @@ def test_fusion_enters_by_one_convolution_of_features_and_pixels():
 
 
 def test_neighbours_are_moved_in_full_precision_where_the_rest_is_half():
-    """As they are where it is not: in bfloat16 a place 40 pixels off is known to a quarter."""
+    """In bfloat16, a displacement of 40 pixels is precise to a quarter of a pixel only."""
     motion = 40 * torch.rand(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     exact = smoothed(motion)
     with torch.autocast("cpu", torch.bfloat16):

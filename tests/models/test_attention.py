@@ -150,7 +150,7 @@ def test_temporal_sums_merge_into_the_softmax_over_both(left, right, scale):
 
 
 def naive_attention(module: FactorizedAttention, x: Tensor, reference: int) -> Tensor:
-    """Eq. 1-6 from the module's convolutions, written out with the paper's letters."""
+    """Eq. 1-6 from the module's convolutions, in the notation of the paper."""
     _, frames, _, height, width = x.shape
     area = height * width
     f_s = torch.stack([module.f_s(x[:, t]) for t in range(frames)], dim=1)
@@ -192,7 +192,7 @@ def test_every_parameter_gets_a_gradient():
 
 
 def test_what_is_summed_stays_float32_under_autocast():
-    # 16384 equal pixels: a bfloat16 softmax, or sums in bfloat16, would lose the last ones.
+    # With 16384 pixels, a softmax or sums in bfloat16 would lose the last ones.
     module = FactorizedAttention(4, spatial_maps=2, temporal_maps=2)
     x = torch.randn(1, 2, 4, 128, 128)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The recurrent baseline: as large as published, causal but for its window."""
+"""The recurrent baseline: as large as published, and causal except for its window."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_features_know_the_past_alone_and_results_the_window_after_it():
     changed[:, 4] += 0.3
     other, result = network.encode(changed), network(changed)
     differs = [not torch.equal(features[:, t], other[:, t]) for t in range(7)]
-    assert differs == [False] * 4 + [True] * 3  # the state carries it on, never back
+    assert differs == [False] * 4 + [True] * 3  # the state goes forward in time only
     differs = [not torch.equal(restored[:, t], result[:, t]) for t in range(7)]
-    assert differs == [False] * 2 + [True] * 5  # two frames of future are fused
+    assert differs == [False] * 2 + [True] * 5  # two future frames are fused
 
 
 def test_frame_by_frame_is_the_whole_clip():
@@ -66,7 +66,7 @@ def test_frame_by_frame_is_the_whole_clip():
 def test_beyond_the_ends_stand_the_first_and_the_last_frame():
     network, clip = awake(), one_scene(2, 16, 16)[None]
     features = network.encode(clip)
-    window = features[:, [0, 0, 1, 1]]  # one of the past, itself, two of the future
+    window = features[:, [0, 0, 1, 1]]  # one past frame, itself, two future frames
     expected = clip[:, 0] + network.head(network.up(network.fusion(window, 1)))
     torch.testing.assert_close(network(clip)[:, 0], expected)
 

@@ -1,4 +1,4 @@
-"""Motion between frames: right where it is plain, mended where a neighbour is missing."""
+"""Motion between frames: correct in simple cases, extrapolated where a neighbour is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unsmear.models.flow import clip_motion, motion_between, shrunken_luma
 
 
 def panned(frames: int, step: int, height: int = 96, width: int = 160) -> torch.Tensor:
-    """A picture that moves on to the left: (T, 3, H, W)."""
+    """An image that moves to the left: (T, 3, H, W)."""
     wide = torch.from_numpy(picture(height, width + frames * step)).permute(2, 0, 1) / 255
     return torch.stack([wide[..., step * t : step * t + width] for t in range(frames)])
 

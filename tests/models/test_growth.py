@@ -1,4 +1,4 @@
-"""A trained network as the start of a larger one: nothing changes until something is learned."""
+"""A trained network as the start of a larger one: the result only changes with learning."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_a_larger_network_may_also_look_along_trails_and_at_neighbours(small):
 
 
 def test_what_was_added_can_learn():
-    """A branch whose both ends were zero would stay so for ever."""
+    """A branch with zeros at both ends would never learn."""
     larger = DeblurNetwork(dataclasses.replace(ALIGNED, widths=(12, 16, 24), neighbours=2))
     take_over(larger, awake(PLAIN))
     clip = torch.rand(1, 3, 3, 32, 24)
-    for _ in range(3):  # what lies behind a zero gets its gradient once that has moved
+    for _ in range(3):  # gradients pass a zero weight once it has changed
         larger.zero_grad()
         restored, trails = larger(clip, with_trails=True)
         ((restored - 0.5).square().mean() + 1e-3 * trails.square().mean()).backward()
@@ -62,7 +62,7 @@ def test_what_was_added_can_learn():
             for parameter in larger.parameters():
                 parameter -= 0.005 * torch.sign(parameter.grad)
     for name, parameter in larger.named_parameters():
-        # A softmax cancels what is equal everywhere; M and N of SMALL are few.
+        # A softmax cancels equal terms, and SMALL has few maps: f_t may get no gradient.
         if "f_t" not in name:
             assert parameter.grad.flatten(1 if parameter.dim() > 1 else 0).abs().sum() > 0, name
 
@@ -97,6 +97,6 @@ def test_networks_that_look_at_neighbours_otherwise_are_refused():
     assert dataclasses.replace(TRAILS, trail_channels=3).goes_on_from(SMALL)
     assert not TRAILS.goes_on_from(ALIGNED)
     single = dataclasses.replace(SMALL, neighbours=0)
-    assert not SMALL.goes_on_from(single)  # which has no fusion that others could join
+    assert not SMALL.goes_on_from(single)  # it has no fusion that neighbours could join
     dense = dataclasses.replace(SMALL, block="dense")
     assert dense.goes_on_from(dense)

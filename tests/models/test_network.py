@@ -61,7 +61,7 @@ def test_batch_rows_do_not_mix(either):
 
 
 def test_encoder_sees_a_limited_surrounding_only(network):
-    """No global or temporal operation in the encoder: far pixels cannot matter."""
+    """The encoder has no global or temporal operation: far pixels have no influence."""
     frame = torch.rand(1, 3, 8, 512)
     other = frame.clone()
     other[..., :8] = 1 - other[..., :8]
@@ -198,8 +198,8 @@ def test_triplets_go_with_networks_that_align_neighbours_only():
 
 
 def test_a_neighbour_is_seen_where_the_current_frame_shows_the_same():
-    """Half of the frame after, which moved 16 pixels, is spoiled: with nothing else that crosses
-    frames, what changes lies 16 pixels from there.
+    """Half of the next frame, which has moved by 16 pixels, is replaced. Nothing else connects the
+    frames, so the result changes 16 pixels away.
     """
     network = awake(dataclasses.replace(ALIGNED, attention_levels=()))
     network.local_fusion.weight.zero_()
@@ -225,7 +225,7 @@ def test_a_neighbour_is_seen_where_the_current_frame_shows_the_same():
 
 
 def test_a_network_that_follows_no_trails_yet_is_the_plain_one():
-    """Fresh modules are the identity: trained weights of `plain` are where `trail` can start."""
+    """New modules are the identity, so `trail` can start from trained weights of `plain`."""
     plain, following = awake(), DeblurNetwork(TRAILS).eval()
     missing, unexpected = following.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected

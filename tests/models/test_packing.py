@@ -66,7 +66,7 @@ def packed_file(tmp_path):
 
 def test_a_released_network_of_half_the_size_restores_nearly_the_same(tmp_path):
     whole = load_model("lite")
-    for value in whole.network.parameters():  # it is in eight bits: away from their steps
+    for value in whole.network.parameters():  # released in 8 bits: move off the 8-bit grid
         value.add_(1e-2 * value.abs().mean() * torch.rand_like(value))
     made, paths = [], [tmp_path / "half.safetensors", tmp_path / "eight.safetensors"]
     for path, kind in zip(paths, (torch.float16, torch.int8), strict=True):

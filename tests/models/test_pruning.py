@@ -1,4 +1,4 @@
-"""A trained network as the start of a smaller one: what matters is kept, and stays connected."""
+"""A trained network as the start of a smaller one: the important part is kept and connected."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_all_of_a_network_is_that_network(shape):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_channels_that_reach_nothing_go_first(shape):
-    """What growth adds does nothing before it has learned: pruning takes it away again."""
+    """Channels added by growth do nothing before learning; pruning removes them again."""
     trained = awake(shape)
     larger = DeblurNetwork(dataclasses.replace(shape, widths=(11, 15, 20))).eval()
     take_over(larger, trained)
-    clip = torch.rand(2, 4, 3, 24, 32)  # one for both: what never spoke in it may go too
+    clip = torch.rand(2, 4, 3, 24, 32)  # the same clip: channels inactive in it may go too
     back = DeblurNetwork(shape).eval()
     take_part(back, larger, importance_of(larger, clip).of_weights)
     torch.testing.assert_close(back(clip), trained(clip), rtol=0, atol=1e-6)
@@ -64,8 +64,8 @@ def test_modules_that_are_not_wanted_are_left_out():
 def test_the_channels_that_matter_most_are_kept():
     trained = awake(ALIGNED)
     importance = {name: torch.zeros_like(value) for name, value in trained.named_parameters()}
-    # The third and the fifth channel of the finest level are read most, the second of what is
-    # looked at along trails is written most, the last of what warped neighbours are looked at in.
+    # Most important: channels 2 and 4 of the finest level, by the weights that read them; channel 1
+    # of the trail module, by what writes it; and the last channel of the module for neighbours.
     importance["head.weight"][:, 2] = importance["head.weight"][:, 4] = 1
     importance["trails.0.enter.bias"][1] = 1
     hidden = [0, 3, 7, 15]
@@ -145,11 +145,11 @@ def test_fewer_channels_of_modules_are_a_part():
     assert dataclasses.replace(ALIGNED, trail_channels=3, aligned_channels=5).is_part_of(ALIGNED)
     assert not dataclasses.replace(ALIGNED, trail_channels=5).is_part_of(ALIGNED)
     assert not dataclasses.replace(ALIGNED, aligned_channels=7).is_part_of(ALIGNED)
-    assert SMALL.is_part_of(ALIGNED)  # which has no such modules, whatever their channels
+    assert SMALL.is_part_of(ALIGNED)  # SMALL has no such modules
 
 
 def shapes() -> st.SearchStrategy[NetworkConfig]:
-    """Networks of three levels, all their parts by chance."""
+    """Random networks of three levels."""
 
     def levels(most: int) -> st.SearchStrategy[tuple[int, ...]]:
         return st.sets(st.integers(0, most)).map(lambda chosen: tuple(sorted(chosen)))

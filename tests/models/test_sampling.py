@@ -1,4 +1,4 @@
-"""Sampling against a naive loop, and sums of samples with gradients and without."""
+"""Sampling against a naive loop, and sums of samples with and without gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unsmear.models.sampling import by_pixel, sample, sample_at, sum_at
 
 
 def naive_sample(plane: torch.Tensor, x: float, y: float) -> float:
-    """Bilinear, edges repeated, one number at a time."""
+    """Bilinear, with repeated edges, one value at a time."""
     height, width = plane.shape
     x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
     left, top = int(x), int(y)
@@ -37,18 +37,18 @@ def test_sampling_agrees_with_a_naive_loop():
 
 @given(st.integers(1, 9), st.integers(1, 300))
 def test_places_brought_to_the_edge_show_what_lies_beyond_it(height, width):
-    """For devices whose grid_sample knows no border."""
+    """For devices whose grid_sample does not support border padding."""
     features = torch.rand(1, 2, height, width)
     x = torch.cat((torch.arange(width).float(), (2 * torch.rand(50) - 0.5) * width))
     y = (2 * torch.rand(len(x)) - 0.5) * height
     y[:height] = torch.arange(height)
     places = x[None, None], y[None, None]
     found, wanted = sample(features, *places, clamped=True), sample(features, *places)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)  # places are rounded
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)  # rounding of places
 
 
 def test_turning_the_picture_turns_what_is_seen():
-    """Along a trail everything looks alike: sampling commutes with a turn of the picture."""
+    """Sampling along trails commutes with a rotation of the image."""
     features = torch.rand(1, 2, 8, 8)
     vectors = 3 * torch.rand(1, 2, 8, 8)
     turned = torch.rot90(torch.stack((vectors[:, 1], -vectors[:, 0]), 1), 1, (-2, -1))
@@ -83,7 +83,7 @@ def test_without_gradients_where_nothing_is_moved_is_exactly_what_is_there():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_without_gradients_no_place_is_beyond_the_picture(bad):
-    """A network astray must not read what is not its own."""
+    """Displacements that are not finite must not read foreign memory."""
     displacement = torch.zeros(1, 2, 4, 5)
     displacement[0, 0, 1, 2] = displacement[0, 1, 3, 3] = bad
     features = torch.rand(1, 3, 4, 5)

@@ -1,4 +1,4 @@
-"""Trails: the doubled angle and back, no sign anywhere, what is seen along them."""
+"""Trails: doubled angles and back, no dependence on the sign, and sampling along them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_halving_gives_the_vector_or_its_opposite(x, y):
 
 @pytest.mark.parametrize("angle", [0, 45, 90, 135, 180, 225, 270, 315])
 def test_halving_jumps_to_the_opposite_vector_or_not_at_all(angle):
-    """However little the doubled angle moves, the pair of v and -v hardly moves."""
+    """For a small change of the doubled angle, the pair of v and -v changes little."""
     for step in (-1e-7, 1e-7):
         turn = [math.radians(angle), math.radians(angle) + step]
         ends = [torch.tensor([math.cos(t), math.sin(t)]).mul(40).view(1, 2, 1, 1) for t in turn]
@@ -91,7 +91,7 @@ def test_enlarged_trails_keep_their_unit():
 
 
 def woken() -> AlongTrail:
-    """As if trained: its last convolution starts at zero."""
+    """As if trained; initially its last convolution is zero."""
     torch.manual_seed(0)
     module = AlongTrail(8, 6)
     torch.nn.init.normal_(module.leave.weight, std=0.1)
@@ -111,7 +111,7 @@ def test_part_by_part_is_the_convolution_of_all_parts_joined():
 
 
 def test_half_precision_looks_along_too_and_learns():
-    """Where convolutions are autocast, as on a GPU."""
+    """With convolutions under autocast, as on a GPU."""
     module = woken()
     features, trails = torch.randn(1, 8, 12, 10), 9 * torch.randn(1, 2, 12, 10)
     wanted = module(features, trails, 4)

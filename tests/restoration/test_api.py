@@ -121,7 +121,7 @@ def test_mistakes_in_options_show_at_once(weights_file):
 
 
 def test_files_from_python(tmp_path, weights_file):
-    """Numbers of numpy's too, which have no place in a job."""
+    """With numpy's numbers too, which cannot be stored in a job as they are."""
     source = write_video(tmp_path / "in.mp4", frames=3)
     outcome = unsmear.restore_video(
         str(source),
@@ -164,7 +164,7 @@ def test_tensors_may_all_lie_in_one_buffer(weights_file):
 
 @pytest.mark.parametrize("tiling", ["auto", TileSize(16, 16)])
 def test_frames_come_back_in_one_piece(weights_file, tiling):
-    """As OpenCV, and a pipe to FFmpeg, want them."""
+    """OpenCV and pipes to FFmpeg need contiguous frames."""
     model = unsmear.open_model(str(weights_file), "cpu")
     frames = [picture(34, 50, seed) for seed in range(2)]
     for frame in unsmear.restore(frames, model=model, window=1, tiling=tiling):

@@ -1,4 +1,4 @@
-"""Restored frames lend each other what they show sharper, and nothing else."""
+"""Burst: restored frames are fused with what their neighbours show sharper, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from unsmear.restoration.tiles import TileSize
 
 
 def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """A grey picture (3, H, W), 0..1, with detail of all sizes."""
+    """A grey image (3, H, W), 0..1, with detail at several scales."""
     random = torch.Generator().manual_seed(seed)
     layers = [
         functional.interpolate(
@@ -40,7 +40,7 @@ def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 def smeared(picture: torch.Tensor, along: int) -> torch.Tensor:
-    """Blur of 9 pixels along rows (0) or columns (1)."""
+    """Motion blur of 9 pixels along rows (0) or columns (1)."""
     size = [1, 1]
     size[1 - along] = 9
     kernel = torch.full((3, 1, *size), 1 / 9)
@@ -54,7 +54,7 @@ def smeared(picture: torch.Tensor, along: int) -> torch.Tensor:
     seed=st.integers(0, 99),
 )  # fmt: skip
 def test_windows_equal_a_plain_loop(height, width, neighbours, seed):
-    """Each window of 64 on its own with numpy, in double precision."""
+    """Each 64x64 window on its own, with numpy in double precision."""
     height, width = 17 * height, 19 * width
     random = np.random.default_rng(seed)
     stack = random.random((neighbours + 1, height, width))
@@ -89,7 +89,7 @@ def test_windows_equal_a_plain_loop(height, width, neighbours, seed):
 
 
 def test_what_one_frame_lost_another_lends():
-    """The same scene smeared along rows, along columns and along rows again."""
+    """One scene, blurred along rows, along columns and along rows again."""
     truth = texture(96, 128)
     clip = [smeared(truth, along) for along in (0, 1, 0)]
     before = [psnr(frame, truth) for frame in clip]
@@ -112,7 +112,7 @@ def test_frames_that_are_alike_stay_as_they_are():
 
 
 def test_what_a_neighbour_does_not_show_is_not_taken_from_it():
-    """Half of the neighbour is hidden behind something bright."""
+    """Something bright hides half of the neighbour."""
     own = texture(64, 96)[None, :1]
     neighbour = smeared(own[0].expand(3, -1, -1), 0)[None, :1].clone()
     neighbour[..., 48:] = 1
@@ -124,7 +124,7 @@ def test_what_a_neighbour_does_not_show_is_not_taken_from_it():
 
 
 def test_where_the_motion_is_torn_nothing_is_taken():
-    """A line as thin as a hair hardly disagrees; that what is around it moves otherwise tells."""
+    """A thin line hardly differs between the frames, but around it the motion is discontinuous."""
     own = torch.full((1, 1, 64, 96), 0.5)
     neighbour = own.clone()
     neighbour[..., 40] = 0.4
@@ -136,7 +136,7 @@ def test_where_the_motion_is_torn_nothing_is_taken():
 
 
 def test_no_value_lies_beyond_those_that_went_into_it():
-    """An edge that is off by some pixels would ring through its window."""
+    """A misaligned edge would ring through its window."""
     own, neighbour = torch.zeros(64, 64), torch.zeros(1, 64, 64)
     own[:, 30:] = 0.5
     neighbour[:, :, 34:] = 1
@@ -156,7 +156,9 @@ def test_one_of_other_content_changes_nothing_visible():
     threads=st.integers(1, 3),
 )  # fmt: skip
 def test_one_after_the_other_is_all_at_once(count, burst, skipped, threads):
-    """Each frame from those around it alone, however many, wherever it began, whoever helps."""
+    """Each frame depends only on its neighbours, whatever the clip's length, the start and the
+    workers.
+    """
     clip = [smeared(texture(24, 40, 5) + 0.01 * n, n % 2) for n in range(count)]
     taken = 0
 
@@ -203,7 +205,7 @@ def test_how_many_may_lend(burst):
     window=st.sampled_from([1, 5, "all"]),
 )
 def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, first, window):
-    """Bit for bit, given as many frames before as `frames_before` says; and scenes never mix."""
+    """Bit for bit, given the frames before it that `frames_before` asks for. Scenes never mix."""
     network = awake(TRAILS)
     clip = torch.cat([one_scene(length, 16, 24) for length in lengths])
     scenes = describe_scenes(network, clip)

@@ -1,4 +1,4 @@
-"""Restoring on a GPU, of which there is none: all that is computed there, and what comes back."""
+"""Restoring on a simulated GPU: the computation there, and the results on the CPU."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_frames_are_those_of_the_cpu(device, config, window, effort, tiling):
     wanted = restored(network)
     with pretending(device):
         found = restored(TorchEngine(sent(network, device)))
-        # Apple's GPUs do not lend.
+        # On Apple's GPUs, the burst runs on the CPU.
         assert {frame.device.type for frame in found} == {"cpu" if device.type == "mps" else "cuda"}
         back = [frame.cpu() for frame in found]
     torch.testing.assert_close(back, wanted, rtol=0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Whole files restored: nothing lost, nothing half-done, memory bounded."""
+"""Restoring whole files: nothing is lost or left incomplete, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_video_keeps_frames_stamps_and_sound(tmp_path, network):
 
 
 def test_a_package_that_was_never_installed_restores_too(tmp_path, network, monkeypatch):
-    """As from a folder on PYTHONPATH, of which nothing knows a version."""
+    """For example from a folder on PYTHONPATH, where no version is known."""
 
     def unknown(name):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -69,7 +69,9 @@ def test_window_all_reads_twice_and_reports_both_passes(tmp_path, network):
 
 
 def test_features_of_the_first_pass_serve_the_second(tmp_path, network, monkeypatch):
-    """The same to the last byte as where nothing can be kept; nothing is left of it."""
+    """The result equals that of a run without kept features, byte for byte, and no file is left
+    behind.
+    """
     source = write_video(tmp_path / "in.mp4", frames=6)
     encoded = []
     encode = Tiler.encode
@@ -101,13 +103,13 @@ def test_tiles_change_nothing_in_a_folder(tmp_path, network, window):
 
 
 def test_restored_planes_are_the_network_output(tmp_path, network):
-    """What is encoded is the decoded picture plus the network's change, within a code value."""
+    """The encoded values are the decoded frame plus the network's change, within a code value."""
     source = write_video(tmp_path / "in.mkv", codec="ffv1", pixel_format="yuv444p")
     with VideoReader(source) as reader:
         for restored in restore_frames(network, reader, 3):
             from unsmear.video.color import rgb_from_planes
 
-            # At the ends of the range both sides clip, each in its own space.
+            # At the ends of the range YUV and RGB clip differently.
             both = torch.cat((restored.rgb, restored.frame.rgb))
             inside = ((both > 0.02) & (both < 0.98)).all(dim=0)
             assert inside.any()
@@ -158,7 +160,7 @@ def test_pictures_of_a_deep_video_are_deep_and_what_they_lack_is_told(tmp_path, 
     restore_file(source, tmp_path / "out", network, 1, on_note=notes.append)
     picture = read_image(tmp_path / "out" / "000001.png")
     assert picture.dtype == torch.uint16
-    assert (picture.int() % 257).any()  # more than eight bits, spread out
+    assert (picture.int() % 257).any()  # more than 8 bits, expanded to 16
     (sound, hdr) = notes
     assert (
         f"which has no sound: for a video, give a file name, such as '{tmp_path / 'out'}.mp4'"
@@ -257,7 +259,7 @@ def test_network_may_have_no_attention_over_neighbours(tmp_path):
 
 def test_frames_that_cannot_be_right_are_given_as_they_came(tmp_path):
     source, notes = write_video(tmp_path / "in.mkv", codec="ffv1", frames=4), []
-    wild = awake()  # its changes are far from those of a restoration
+    wild = awake()  # changes too much to be plausible
     outcome = restore_file(source, tmp_path / "out.mkv", wild, 3, on_note=notes.append)
     assert outcome == Outcome(4, untouched=4)
     assert any("4 frames are left unchanged" in note for note in notes)
@@ -289,7 +291,9 @@ def test_pictures_of_a_turned_video_are_upright(tmp_path, compare):
 def test_a_comparison_of_a_turned_video_reads_from_left_to_right(
     tmp_path, network, rotation, compare
 ):
-    """As players show it: before at the left, after at the right, and the same for the line."""
+    """In what players show, before is on the left and after on the right, on both sides of a wipe
+    too.
+    """
     source = write_video(tmp_path / "in.mp4", rotation=rotation, size=(66, 50), frames=40)
     target = tmp_path / "out.mkv"
     settings = Settings(compare=compare, encode=EncodeChoice(lossless=True))

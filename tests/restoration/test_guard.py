@@ -1,4 +1,4 @@
-"""The guard: deaf to deblurring, awake to what breaks."""
+"""The guard accepts deblurring and detects broken frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work in other threads: the same items, a few ahead, errors and ends where they belong."""
+"""Work in other threads: the same items, a few ahead; errors and ends in their places."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_one_is_made_ahead_and_no_more():
 
 
 def test_items_are_made_while_others_are_worked_with():
-    """Each item waits for the work on the one before: in one thread this would stand still."""
+    """Each item waits for the work on the previous one: a single thread would deadlock."""
     worked = threading.Event()
 
     def source():
@@ -83,7 +83,7 @@ def test_closing_closes_the_source_and_ends_the_thread():
 
 
 def test_workers_work_side_by_side_and_results_keep_their_order():
-    """Each of two pieces waits for the other: one after the other they would stand still."""
+    """Two pieces of work wait for each other: one after the other they would deadlock."""
     meeting = threading.Barrier(2, timeout=5)
 
     def work(number):
@@ -123,7 +123,7 @@ def test_alone_there_is_no_other_thread():
 
 
 def test_what_has_not_begun_is_dropped_at_the_end():
-    """Those at work stand still until the last that waits is dropped."""
+    """Running work waits until the last queued piece has been cancelled."""
     begun, release = [], threading.Event()
 
     def work(number):
@@ -139,7 +139,7 @@ def test_what_has_not_begun_is_dropped_at_the_end():
 
 
 def test_where_the_network_fails_the_decoder_has_ended_when_that_is_told(monkeypatch):
-    """Or the caller would close a file that another thread still reads from."""
+    """Otherwise the caller would close a file that another thread is still reading."""
     ended = []
 
     def decoded():
@@ -158,7 +158,7 @@ def test_where_the_network_fails_the_decoder_has_ended_when_that_is_told(monkeyp
     error = None
     try:
         list(restoration_frames.restore_frames(None, decoded(), 3))
-    except RuntimeError as failed:  # held, and its traceback with it, as by a caller who tells it
+    except RuntimeError as failed:  # keep its traceback alive, as callers may do
         error = failed
         assert len(ended) == 1
         assert not [one for one in threading.enumerate() if one.name.startswith("unsmear-ahead")]

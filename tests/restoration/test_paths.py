@@ -1,4 +1,4 @@
-"""Where results may go: never over an input, never over each other."""
+"""Where results may be written: never over an input, and never over each other."""
 
 from __future__ import annotations
 

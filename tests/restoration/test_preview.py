@@ -1,4 +1,4 @@
-"""A quick look: where in a clip, and what is said of it."""
+"""Previews: their position in a clip, and their messages."""
 
 from __future__ import annotations
 

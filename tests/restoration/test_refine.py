@@ -1,4 +1,4 @@
-"""A network that goes over its own results: each frame is made again from restored neighbours."""
+"""Refinement: the network runs again on its own results, with restored neighbours."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from unsmear.restoration.stream import (
 )
 from unsmear.restoration.tiles import TileSize
 
-ROUNDING = 2e-4  # trails of a network at random, of neighbours that it made before
+ROUNDING = 2e-4  # random trails, from neighbours with rounding errors of their own
 
 
 def alone(refine: int) -> Effort:
-    """The network, again and again, and nothing else."""
+    """Refinement without burst."""
     return Effort(refine=refine, burst=0)
 
 
 def once_more(network: DeblurNetwork, clip: Tensor, seen: Tensor, window: int) -> Tensor:
-    """Every frame from scratch: its own features, beside it what `seen` shows."""
+    """Another round, computed directly: own features, with the neighbours in `seen`."""
     frames, _, height, width = clip.shape
     multiple, side = network.config.size_multiple, network.config.neighbours
     blurry, beside = pad_to_multiple(clip, multiple), pad_to_multiple(seen, multiple)
@@ -76,10 +76,10 @@ def test_streamed_equals_all_at_once(frames, height, width, window, refine, work
 
 
 def test_what_training_shows_is_what_is_shown():
-    """`forward` with what was restored before, over the whole clip."""
+    """`forward` over the whole clip, given the restored frames, computes the same."""
     network = awake(ALIGNED)
     clip = one_scene(5, 16, 24)
-    once = network(clip[None]).clamp(0, 1)  # half of the result is what was made first
+    once = network(clip[None]).clamp(0, 1)  # the result is half first pass, half second
     again = network(clip[None], motion=clip_motion(once), seen=once)[0].clamp(0, 1)
     found = torch.stack(list(restore_stream(network, clip, 9, effort=alone(1))))
     torch.testing.assert_close(found, (once[0] + again) / 2, rtol=0, atol=ROUNDING)
@@ -95,7 +95,7 @@ def test_what_training_shows_is_what_is_shown():
     window=st.sampled_from([1, 5, "all"]),
 )
 def test_a_stream_is_the_same_wherever_it_begins(lengths, refine, burst, first, window):
-    """Bit for bit, given as many frames before as `frames_before` says."""
+    """Bit for bit, given the frames before it that `frames_before` asks for."""
     network, effort = awake(ALIGNED), Effort(refine=refine, burst=burst)
     clip = torch.cat([one_scene(length, 16, 24) for length in lengths])
     scenes = describe_scenes(network, clip) if window == "all" else ()
@@ -161,7 +161,7 @@ def test_tiles_and_features_that_are_made_again_change_nothing(monkeypatch, tmp_
 
 def test_a_broken_frame_does_not_spoil_its_neighbours():
     class Broken(TorchEngine):
-        """Gives no numbers for a frame that is all white."""
+        """Returns NaN for an all-white frame."""
 
         def decode_level(self, level, features, below, context):
             out = super().decode_level(level, features, below, context)

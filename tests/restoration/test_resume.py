@@ -1,4 +1,4 @@
-"""Work that is broken off at any moment goes on, and the result is the same to the last bit."""
+"""Work that is interrupted at any moment resumes, and the result is bit-exact."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def network():
 
 
 class PowerCut(BaseException):
-    """Nothing in the code knows this one."""
+    """An exception that the code does not know."""
 
 
 def broken_off(source, target, network, window, settings, after):
-    """Restore, and break off when so many frames are done, in all passes together."""
+    """Restore, and interrupt after a number of frames, counted over all passes."""
     seen = []
 
     def report(progress):
@@ -106,7 +106,7 @@ def test_more_effort_goes_on(tmp_path, window, effort):
 @pytest.mark.parametrize("after", [6, 9, FRAMES])
 def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
     source, notes = write_video(tmp_path / "in.mkv", frames=FRAMES), []
-    wild, target = awake(), tmp_path / "out.mkv"  # its changes are far from a restoration's
+    wild, target = awake(), tmp_path / "out.mkv"  # changes too much to be plausible
     broken_off(source, target, wild, 3, Settings(), after)
     outcome = restore_file(source, target, wild, 3, on_note=notes.append)
     assert outcome == Outcome(FRAMES, resumed=after // 4 * 4, untouched=FRAMES)
@@ -147,7 +147,7 @@ def test_a_folder_goes_on(tmp_path, network):
 
 
 def damaged(path):
-    """In the middle of its pixels: its header, and its end, are as they should be."""
+    """Damage the pixels of an image, but not its header or its end."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
@@ -157,7 +157,7 @@ def damaged(path):
     ("then", "frames", "resumed"), [("mended", 11, 8), ("out", 10, 8), ("earlier", 11, 4)]
 )
 def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then, frames, resumed):
-    """Of parts of four frames, each of which depends on one picture more."""
+    """Parts have four frames; each depends on the next image too."""
     source, target, notes = tmp_path / "frames", tmp_path / "out", []
     source.mkdir()
     for number, frame in enumerate(one_scene(11, 24, 32)):
@@ -188,24 +188,24 @@ def test_pictures_may_come_and_go_between_two_runs(tmp_path, network):
         write_image(source / f"{number:02}.png", integer_from_unit(frame))
     for number in range(8, 13):
         (source / f"{number:02}.png").rename(tmp_path / f"{number:02}.png")
-    broken_off(source, target, network, 1, ALONE, 8)  # the last frame had nothing after it
+    broken_off(source, target, network, 1, ALONE, 8)  # frame 7 was the last one then
     for number in range(8, 13):
         (tmp_path / f"{number:02}.png").rename(source / f"{number:02}.png")
-    broken_off(source, target, network, 1, ALONE, 7)  # after the first part, which stays
-    (source / "09.png").unlink()  # which was restored, in a part that was begun
+    broken_off(source, target, network, 1, ALONE, 7)  # the first part is kept
+    (source / "09.png").unlink()  # restored already, in an incomplete part
     assert restore_file(source, target, network, 1, ALONE) == Outcome(12, resumed=8)
     restore_file(source, tmp_path / "whole", network, 1, ALONE)
     assert contents(target) == contents(tmp_path / "whole")
 
 
 def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
-    """Also where a cut is told by frames long before the first that is made again."""
+    """Even if a cut depends on frames long before the first one that is restored again."""
     source = tmp_path / "frames"
     source.mkdir()
     for number, frame in enumerate(walk(FASTER)):
         write_image(source / f"{number:02}.png", integer_from_unit(frame))
     restore_file(source, tmp_path / "whole", network, 5)
-    for after in (4, 13):  # after the hard cut, and at the one that is hard to tell
+    for after in (4, 13):  # after the clear cut, and at the one that is hard to detect
         target = tmp_path / f"out-{after}"
         broken_off(source, target, network, 5, Settings(), after)
         outcome = restore_file(source, target, network, 5)
@@ -310,7 +310,7 @@ def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, m
 
 
 def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, monkeypatch):
-    """A row of the table that is wrong."""
+    """The table of encoders has a wrong row here."""
     row = ENCODERS["vp9"]
     wrong = dataclasses.replace(row, containers=row.containers | {".mov"})
     monkeypatch.setitem(ENCODERS, "vp9", wrong)
@@ -323,7 +323,7 @@ def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, mon
 
 
 def test_another_process_goes_on(tmp_path, weights_file):
-    """Killed for good: nothing of the first process helps the second, not even its hashes."""
+    """After a kill, the second process shares no state with the first, not even its hash seed."""
     source = write_video(tmp_path / "in.mp4", frames=14)
     target, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
 
@@ -435,7 +435,7 @@ def test_what_comes_before_a_change_of_size_is_not_made_twice(tmp_path, network,
 
 
 def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monkeypatch):
-    """Beside the levels, which go on in smaller tiles."""
+    """Out of memory outside the levels, which would be retried in smaller tiles."""
     source, target, notes = tmp_path / "in", tmp_path / "out", []
     source.mkdir()
     for number, frame in enumerate(one_scene(6, 16, 24)):
@@ -459,7 +459,7 @@ def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monke
 def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, network):
     source, target = write_video(tmp_path / "in.mkv", frames=14), tmp_path / "out.mkv"
     broken_off(source, target, network, 3, Settings(), 13)
-    ended = Settings(span=Span(end=Fraction(1, 5)))  # after six
+    ended = Settings(span=Span(end=Fraction(1, 5)))  # after six frames
     assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
     restore_file(source, tmp_path / "whole.mkv", network, 3, ended)
     assert contents(target) == contents(tmp_path / "whole.mkv")
@@ -468,7 +468,7 @@ def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, net
 def test_an_end_that_comes_later_replaces_a_file_that_was_put_together(
     tmp_path, network, monkeypatch
 ):
-    """One of two, when the run was broken off."""
+    """At the interruption, one of two files had been assembled."""
     source, target = write_video(tmp_path / "in.mkv", frames=9), tmp_path / "out.mkv"
 
     def breaks(*arguments, **named):
@@ -476,18 +476,20 @@ def test_an_end_that_comes_later_replaces_a_file_that_was_put_together(
 
     settings = Settings(compare="side")
     with monkeypatch.context() as patched:
-        patched.setattr(sinks, "assemble", breaks)  # of the comparison, which comes second
+        patched.setattr(sinks, "assemble", breaks)  # assembles the comparison, the second file
         with pytest.raises(PowerCut):
             restore_file(source, target, network, 3, settings)
     assert list(work_path(target).glob("whole-sharp.*"))
-    ended = Settings(compare="side", span=Span(end=Fraction(1, 5)))  # after six
+    ended = Settings(compare="side", span=Span(end=Fraction(1, 5)))  # after six frames
     assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
     assert len(stamps_of(target)) == len(stamps_of(compare_path(target))) == 6
 
 
 @pytest.mark.parametrize(("end", "resumed"), [(7, 4), (8, 8)])
 def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network, end, resumed):
-    """Parts of four: a frame that comes at the end itself is beyond it, and its part with it."""
+    """Parts have four frames. A frame that begins exactly at the end is outside, and so is its
+    part.
+    """
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     write_video(source, pts=[*range(10)], time_base=Fraction(1, 25))
     broken_off(source, target, network, 1, ALONE, 9)

@@ -6,21 +6,21 @@ import torch
 from tests.conftest import picture
 from unsmear.restoration.scenes import MEMORY, likeness, number_scenes, split_scenes, thumbnail
 
-# Likeness of each frame to the one before: a hard cut, then a camera that moves ever faster. The
-# last scene begins, at frame 12, where only the eight likenesses before tell that one of 0.45 is
-# a drop: with one fewer, or one more, it would be nearly usual.
+# Likeness of each frame to the one before: a clear cut, then a camera that moves faster and faster.
+# The last scene begins at frame 12. Exactly the eight likenesses before show that 0.45 is a drop:
+# compared with one fewer or one more, it would be nearly normal.
 FASTER = (0.9, 0.9, 0.1, *[0.9] * 4, *[0.62] * 4, 0.45, 0.9, 0.9)
 SCENES_OF_FASTER = [0] * 3 + [1] * 9 + [2] * 3
 
 
 def view(index: int, shift: int = 0, gain: float = 1.0) -> torch.Tensor:
-    """A picture seen through a window that moves, (3, 72, 128), 0..1."""
+    """Part of an image, (3, 72, 128), 0..1, as seen by a camera shifted by `shift`."""
     image = torch.from_numpy(picture(100, 256, index).transpose(2, 0, 1).copy()).float() / 255
     return (image[:, 10:82, shift : shift + 128] * gain).clamp(0, 1)
 
 
 def walk(likenesses) -> torch.Tensor:
-    """Frames (T, 3, 18, 32), 0..1, each as alike to the one before as is said."""
+    """Frames (T, 3, 18, 32), 0..1, with the given likeness of each to the one before."""
     random = torch.Generator().manual_seed(0)
 
     def fresh(before: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_a_moving_camera_is_no_cut(pace):
 
 
 def test_where_no_frame_resembles_the_next_they_stay_together():
-    """A whirling camera: one cut at most, not one at each frame."""
+    """A whirling camera gives at most one cut, not one at each frame."""
     assert max(scenes_of([view(index) for index in range(12)])) <= 1
 
 

@@ -1,4 +1,4 @@
-"""The blur estimate follows length and direction of a blur, and knows what it cannot see."""
+"""The blur estimate follows the length and direction of a blur, and knows its limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 3 * BLOCK
 
 @lru_cache
 def dead_leaves(seed: int, side: int = SIDE) -> torch.Tensor:
-    """Opaque disks of all sizes one over the other, as scenes are made: (3, side, side), 0..1."""
+    """Opaque disks of all sizes on top of each other, a model of scenes: (3, side, side), 0..1."""
     generator = torch.Generator().manual_seed(seed)
     axis = torch.arange(side) + 0.5
     scene = torch.full((3, side, side), 0.5)
@@ -36,7 +36,7 @@ def photograph(name: str) -> torch.Tensor:
 
 
 def smeared(picture: torch.Tensor, length: float, degrees: float = 0.0) -> torch.Tensor:
-    """Motion blur: samples two thirds of a pixel apart, bilinear."""
+    """Motion blur: bilinear samples two thirds of a pixel apart."""
     count = max(round(1.5 * length), 1)
     height, width = picture.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -98,7 +98,7 @@ def test_brightness_and_contrast_change_little(length):
     plain = estimate_blur(frame)
     for other in (frame + 0.05, 0.5 * frame, 0.5 * frame + 0.4, 1 - frame):
         changed = estimate_blur(other)
-        # The same detail stands less far above the rounding to 8 bits at half the contrast.
+        # At half the contrast, the same detail stands out less from the rounding to 8 bits.
         allowed = 0.25 if other.std() < 0.9 * frame.std() else 0.01
         assert changed.length == pytest.approx(plain.length, rel=allowed)
         assert changed.angle == plain.angle

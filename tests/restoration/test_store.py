@@ -13,7 +13,7 @@ from unsmear.restoration.store import FeatureStore, open_store
 
 SHAPES = st.lists(
     st.tuples(*[st.integers(1, 5)] * 4, st.booleans()), min_size=1, max_size=4
-)  # the last: channels last
+)  # the last value: whether channels come last
 
 
 def features(shapes, seed=0):
@@ -57,7 +57,7 @@ def test_a_full_store_keeps_the_first_frames_and_no_later_ones(tmp_path):
     with FeatureStore.opened(tmp_path, most_bytes=40) as store:
         store.put([small])
         store.put([large])
-        store.put([small])  # there is room, but numbers would no longer be those of the clip
+        store.put([small])  # there is room, but the numbering would no longer match the clip
         assert len(store) == 1
         assert torch.equal(store.get(0)[0], small)
         assert store.get(1) is None

@@ -1,4 +1,4 @@
-"""Streaming gives the numbers of the all-at-once computation, whatever the window and size."""
+"""Streaming computes the same as everything at once, for any window and size."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from unsmear.restoration.stream import (
 )
 from unsmear.restoration.tiles import Tiler, TileSize
 
-# A place on a trail that is off by a rounding takes other shares of its neighbours: networks that
-# follow trails, here at random, round a little more than the 1e-5 of others.
+# A rounding error in a place on a trail changes the interpolation weights. So networks with trails,
+# random ones here, have a little more than the rounding error of 1e-5 of others.
 ROUNDING = 5e-5
 
 
 def all_at_once(network: DeblurNetwork, clip: Tensor, window: int) -> Tensor:
-    """Every frame from scratch, with its whole window at hand."""
+    """Each frame computed directly, from its whole window."""
     frames, _, height, width = clip.shape
     padded = pad_to_multiple(clip, network.config.size_multiple)
     encoded = [network.encode(frame[None]) for frame in padded]
@@ -90,8 +90,9 @@ def test_streamed_equals_all_at_once(
 
 @pytest.mark.parametrize("name", list(ZOO))
 def test_every_row_of_the_zoo_streams_and_tiles_exactly(name):
-    """Once with all at hand, once frame by frame in tiles: encoded once, any window, no seams.
-    The second window is a sum over the first pass."""
+    """Everything at once, against frame by frame in tiles: each frame encoded once, any window, no
+    seams. With the second window, the sum comes from a first pass.
+    """
     network = DeblurNetwork(ZOO[name].config).eval().requires_grad_(False)
     torch.nn.init.normal_(network.head.weight, std=0.05)  # it starts at zero
     clip = one_scene(3, 32, 24)
@@ -115,8 +116,8 @@ def test_window_over_the_whole_clip_equals_forward(either):
 def test_look_ahead_is_bounded_and_long_windows_encode_again(
     network, monkeypatch, window, encodings_each
 ):
-    """Where memory is short, features wait for up to four frames; beyond that they are computed
-    again when needed.
+    """If memory is short, features wait for up to four frames; beyond that, frames are encoded
+    again.
     """
     monkeypatch.setattr(scene, "MOST_KEPT", 0)
     encodings = []
@@ -166,7 +167,7 @@ def test_window_all_is_each_scene_at_once(lengths, height, width, neighbours):
     first=st.integers(0, 14),
 )
 def test_kept_features_change_no_bit(lengths, room, neighbours, first, tmp_path_factory):
-    """However many frames there is room for, and wherever work goes on."""
+    """For any number of frames that fit into the store, and any start."""
     network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
     clip = torch.cat([one_scene(length, 13, 22) for length in lengths])
     first = min(first, len(clip))
@@ -205,7 +206,7 @@ def test_frames_whose_features_are_kept_are_not_encoded_again(network, tmp_path,
 
 @pytest.mark.parametrize("window", [3, 15, "all"])
 def test_scenes_do_not_mix(either, window):
-    """What a scene becomes does not depend on those around it."""
+    """The result for a scene does not depend on the scenes around it."""
     scenes = [one_scene(length, 24, 32) for length in (4, 1, 6)]
 
     def restored(clip: Tensor) -> Tensor:
@@ -223,7 +224,7 @@ def test_scenes_do_not_mix(either, window):
     ids=["alone", "effort"],
 )
 def test_scenes_are_the_same_wherever_a_stream_begins(config, effort):
-    """Bit for bit, also where frames long before decide whether a scene begins."""
+    """Bit for bit, even if a cut depends on frames long before the start."""
     network, clip = awake(config), walk(FASTER)
     whole = list(restore_stream(network, clip, 3, effort=effort))
     for first in (12, 13):
@@ -263,12 +264,12 @@ def test_scenes_must_be_those_of_the_frames(network):
 
 
 def test_held_memory_does_not_grow(network):
-    """What the stream keeps alive is the same after 30 frames as after 10."""
+    """The stream keeps as many tensors after 30 frames as after 10."""
     import gc
 
     alive = []
     stream = restore_stream(network, (frame for frame in one_scene(30, 32, 32)), 5)
-    gc.freeze()  # what was there before takes no part: of a whole run of tests it is a lot
+    gc.freeze()  # ignore objects of earlier tests, which are many
     for _ in stream:
         gc.collect()
         alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
@@ -280,7 +281,7 @@ def test_output_is_clamped_and_usable(network):
     out = next(iter(restore_stream(network, [torch.ones(3, 8, 8) * 4], 1)))
     assert out.min() >= 0
     assert out.max() <= 1
-    out += 1  # an inference-mode tensor would refuse
+    out += 1  # fails for an inference-mode tensor
 
 
 def test_no_frames_give_no_frames(network):
@@ -347,7 +348,7 @@ def test_of_large_features_the_finest_level_is_computed_again(network, monkeypat
 
 @pytest.fixture
 def one_thread():
-    """Bits do not depend on who works beside whom, but on the number of threads they do."""
+    """Bits depend on the number of torch's threads, but not on the number of workers."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -358,7 +359,7 @@ def one_thread():
 @pytest.mark.parametrize("tiling", ["auto", TileSize(24, 16)])
 @pytest.mark.parametrize(("window", "kept"), [(1, True), (5, True), (5, False), ("all", True)])
 def test_workers_change_no_bit(either, monkeypatch, window, kept, tiling):
-    """Scenes of several frames and of one, features kept and dropped, large frames and small."""
+    """Scenes of one frame and of several, features kept or dropped, large and small frames."""
     if not kept:
         monkeypatch.setattr(scene, "ALWAYS_KEPT", 0)
         monkeypatch.setattr(scene, "MOST_KEPT", 0)

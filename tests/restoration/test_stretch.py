@@ -1,4 +1,4 @@
-"""Stretches of clips: which frames they have, when these are shown and for how long."""
+"""Parts of clips: which frames they have, when these are shown and for how long."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MS = Fraction(1, 1000)
 
 
 def stretch(source, target, start=None, end=None, overwrite=False, window=1, **named):
-    """Time stamps of the result, in milliseconds."""
+    """Restore part of a clip; return the time stamps of the result, in milliseconds."""
     span = Span(start=None if start is None else start * MS, end=None if end is None else end * MS)
     restore_file(source, target, mild(), window, Settings(span=span, overwrite=overwrite), **named)
     return [stamp / MS for stamp in stamps_of(target)]
 
 
 def late(path, seconds, frames=9, **named):
-    """A clip with sound whose times begin so late."""
+    """A clip with audio whose times begin `seconds` late."""
     plain = write_video(path.with_name("plain.mp4"), frames=frames, audio=True, **named)
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         copies = [target.add_stream_from_template(stream) for stream in source.streams]
@@ -40,7 +40,7 @@ def late(path, seconds, frames=9, **named):
 
 
 def test_what_begins_late_begins_near_zero(tmp_path):
-    """As recordings of broadcasts do, whose clock stands anywhere."""
+    """As in recorded broadcasts, whose clock starts anywhere."""
     source, target, notes = late(tmp_path / "in.ts", 36_000), tmp_path / "out.mp4", []
     stamps = stretch(source, target, on_note=notes.append)
     assert abs(stamps[0]) < 100
@@ -74,7 +74,7 @@ def test_the_last_frame_ends_where_the_stretch_ends(tmp_path):
 
 
 def test_the_mean_rate_of_a_stretch_is_that_of_the_source(tmp_path):
-    """Whatever share of its last frame is inside."""
+    """Whatever share of the last frame lies inside."""
     source, target = write_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     assert len(stretch(source, target, end=80)) == 3
     rates = set()
@@ -93,7 +93,7 @@ def test_a_stretch_begins_with_what_is_shown_then(tmp_path, window):
     assert stretch(source, target, start=1000, window=window) == [0, 4000, 4040]
     assert stretch(source, target, start=1000, end=4000, overwrite=True, window=window) == [0]
     assert length_of(target) == 3
-    for start, first in ((20, 20), (5030, 10)):  # of frames that last no longer than usual
+    for start, first in ((20, 20), (5030, 10)):  # these frames do not last longer than usual
         assert stretch(source, target, start=start, overwrite=True, window=window)[0] == first
 
 

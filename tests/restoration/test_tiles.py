@@ -1,4 +1,4 @@
-"""Tiles give the whole frame's numbers, for any network, size and tile."""
+"""Tiles compute the same as the whole frame, for any network, frame size and tile size."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_first_pass_is_tiled_too(network):
 
 
 def reach_of(run, height: int = 96) -> int:
-    """How far beyond its row an output of `run` depends on its input, by its gradient."""
+    """How far beyond its own row an output of `run` depends on its input, by the gradient."""
     x = torch.rand(1, 3, height, height, requires_grad=True)
     out = run(x)
     stride = height // out.shape[-2]
@@ -75,7 +75,7 @@ def reach_of(run, height: int = 96) -> int:
 
 @pytest.mark.parametrize("stem", [1, 2, 4])
 def test_declared_reach_is_the_true_one(stem):
-    """The halo is computed from the network and neither too small nor wasteful."""
+    """The halo computed from the network is neither too small nor wasteful."""
     network = awake(dataclasses.replace(SMALL, stem=stem, neighbours=0)).requires_grad_(True)
     true = reach_of(lambda x: network.encode_level(0, x))
     assert true <= network.encode_reach(0) < true + network.stride(0)
@@ -115,14 +115,14 @@ def test_boxes_are_few_of_one_size_and_none_too_large(height, width, tiles, step
     assert all(box.top % step == 0 and box.left % step == 0 for box in boxes)
     fewest = -(-height // size.height) * -(-width // size.width)
     assert len(boxes) <= fewest
-    # What is left over for the last ones is less than a step for each of the others.
+    # The last tiles lack less than a step for each of the others.
     down, across = -(-height // size.height), -(-width // size.width)
     assert sides[0][0] * down - height < step * down
     assert sides[0][1] * across - width < step * across
 
 
 def test_a_halo_one_step_too_small_shows():
-    """The test above would notice: with less margin the seams are wrong."""
+    """The tests detect a halo that is too small: the seams differ."""
     conv = conv3x3(2, 2)
     x = torch.rand(1, 2, 32, 32)
 
@@ -136,7 +136,7 @@ def test_a_halo_one_step_too_small_shows():
 
 @pytest.mark.parametrize("too_small", [0, 32])
 def test_the_halo_holds_the_longest_trails(monkeypatch, too_small):
-    """Every trail as long as they get, all over a frame much larger than a tile with its halo."""
+    """All trails have their full length, on a frame much larger than a tile with its halo."""
     network = awake(dataclasses.replace(TRAILS, trail_levels=(1,)))
     assert network.trail_head is not None
     network.trail_head.leave.weight.zero_()
@@ -153,8 +153,9 @@ def test_the_halo_holds_the_longest_trails(monkeypatch, too_small):
 
 
 def test_the_halo_holds_the_trails_that_a_level_hands_on():
-    """A level without blocks: one of its pixels takes its trails from two pixels of the coarser
-    level each way, and nothing from farther away."""
+    """A level without blocks: each pixel takes its trails from two pixels of the coarser level in
+    each direction, and from nothing farther away.
+    """
     network = awake(dataclasses.replace(TRAILS, trail_levels=(0,), decoder_blocks=(1, 0, 1)))
     fine, coarse = network.stride(1), network.stride(2)
     features = torch.rand(1, network.config.widths[1], 2, 16)
@@ -184,7 +185,7 @@ def test_a_gpu_out_of_memory_goes_on_in_tiles(network, monkeypatch):
     monkeypatch.setattr(tiles, "auto_tile", lambda *_: None)
     retried = list(restore_stream(network, clip, 3, tiling="auto"))
     torch.testing.assert_close(retried, whole, rtol=0, atol=1e-5)
-    # Whole, in tiles of 128 (of the finest level: 512 here) and of 64; from then on in those of 32.
+    # It fails whole, in tiles of 128 (512 at the finest level) and of 64; then 32 is kept.
     assert failures == [2, 2, 2]
     with pytest.raises(
         ConfigError, match="not enough GPU memory for whole frames: use smaller tiles"
@@ -215,7 +216,7 @@ def test_tiling_as_users_type_it():
     assert parse_tiling("auto") == "auto"
     assert parse_tiling("off") == "off"
     assert parse_tiling("640x384") == TileSize(height=384, width=640)
-    # Python turns no more than some thousand digits into a number.
+    # Python refuses to parse numbers with more than some thousand digits.
     for text in (
         "",
         "big",
@@ -249,7 +250,7 @@ def test_auto_takes_tiles_on_a_cpu_and_on_a_gpu_that_is_too_small(network, monke
     [(720, 1280, 640, None), (1080, 1920, 640, 640), (2160, 3840, 320, 640)],
 )
 def test_on_a_cpu_the_halo_stays_a_small_part_of_the_work(height, width, near, far):
-    """A network that follows trails at 1/2 looks 100 pixels beyond a tile at its finest level."""
+    """A network with trails at 1/2 looks 100 pixels beyond a tile at its finest level."""
 
     class Frames:
         device = torch.device("cpu")
@@ -271,12 +272,12 @@ def test_odd_tile_sizes_are_rounded_to_what_the_network_takes(network):
 
 
 def test_a_worker_that_comes_while_tiles_are_chosen_takes_tiles_too(network, monkeypatch):
-    """It finds either no choice, and makes it, or one that was made to its end."""
+    """It finds either no choice, and makes one, or a complete one."""
     tiled, tiler, frames = [], Tiler(network), torch.rand(1, 3, 32, 32)
 
     def chosen(*_):
         monkeypatch.setattr(tiles, "auto_tile", lambda *_: TileSize(16, 16))
-        tiler.encode(frames)  # of another worker, now
+        tiler.encode(frames)  # another worker arrives here
         return TileSize(16, 16)
 
     def watched(*arguments):

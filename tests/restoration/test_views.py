@@ -1,4 +1,4 @@
-"""An ensemble is the mean over restoring each view by itself, streamed or not."""
+"""An ensemble is the mean over views restored separately, streamed or not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from unsmear.restoration.views import AS_IT_IS, ENSEMBLES, views_of
 
 
 def one_by_one(network, clip, ensemble, window):
-    """Whole clips of one scene, each view of them restored in a run of its own."""
+    """A clip of one scene, with each view restored in a run of its own."""
     total = torch.zeros_like(clip)
     for view in views_of(ensemble):
         seen = view.of(clip)
@@ -60,8 +60,8 @@ def test_the_eight_views_are_all_there_are():
     first=st.integers(0, 7),
 )
 def test_streamed_equals_each_view_by_itself(lengths, ensemble, window, burst, first):
-    """Bit for bit, wherever the stream begins; scenes never mix. Sums over a window merge by the
-    frame's number, so that of a second scene they differ from those of the scene alone by rounding.
+    """Wherever the stream begins, and scenes never mix. Bit for bit for one scene. Window sums
+    merge by frame number, so a second scene differs by rounding from the same scene alone.
     """
     network = awake(TRAILS)
     parts = [one_scene(length, 16, 24) for length in lengths]
@@ -85,7 +85,7 @@ def test_streamed_equals_each_view_by_itself(lengths, ensemble, window, burst, f
 
 @pytest.mark.parametrize("ensemble", [4, 8])
 def test_what_is_turned_is_restored_alike(either, ensemble):
-    """Which a network by itself does not know how to do."""
+    """A network alone is not equivariant to rotation."""
     clip = one_scene(4, 16, 24)
     turned = views_of(4)[2]
 

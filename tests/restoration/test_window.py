@@ -1,4 +1,4 @@
-"""Sums that slide equal eq. 3-4 over each window, computed afresh."""
+"""Moving sums equal eq. 3-4 computed directly over each window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ B, M, N, C = 2, 3, 2, 4
 
 
 def parts(descriptors, logits):
-    """The sums of each frame on its own."""
+    """The sum of each single frame."""
     return [
         (temporal_sum(descriptors[:, t : t + 1], logits[..., t : t + 1]),)
         for t in range(descriptors.shape[1])
@@ -22,7 +22,7 @@ def parts(descriptors, logits):
 
 
 def windows(frames, window, first=0):
-    """The sum of each full or growing window, as a run that begins at `first` makes it."""
+    """The sum of each full or growing window, in a run that begins at `first`."""
     sums = WindowSums(first)
     for number in range(first, len(frames)):
         sums.push(frames[number])
@@ -33,7 +33,7 @@ def windows(frames, window, first=0):
 
 @given(st.integers(1, 40), st.integers(1, 15), st.sampled_from([1.0, 30.0, 1000.0]))
 def test_any_window_equals_the_direct_softmax(frames, window, scale):
-    """Also where logits differ by hundreds, at which prefix sums lose all digits."""
+    """Even if logits differ by hundreds, where prefix sums would lose all digits."""
     descriptors = torch.randn(B, frames, M, C)
     logits = torch.randn(B, N, frames) * scale
     for t, (start, total) in enumerate(windows(parts(descriptors, logits), window)):
@@ -44,8 +44,8 @@ def test_any_window_equals_the_direct_softmax(frames, window, scale):
 
 @given(st.integers(1, 20), st.integers(0, 40), st.integers(1, 20))
 def test_a_sum_does_not_depend_on_where_work_began(window, first, full):
-    """To the last bit: what is resumed must equal what was not broken off."""
-    frames = first + window - 1 + full  # so many windows are full after the first frame
+    """Bit for bit: a resumed run must equal an uninterrupted one."""
+    frames = first + window - 1 + full  # `full` windows are full after `first`
     pieces = parts(torch.randn(B, frames, M, C), torch.randn(B, N, frames) * 30)
     whole, compared = list(windows(pieces, window))[first:], 0
     for (start, total), (begin, again) in zip(whole, windows(pieces, window, first), strict=True):

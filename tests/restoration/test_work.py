@@ -1,4 +1,4 @@
-"""The folder in which a result grows: whose it is, and for which job."""
+"""The folder in which a result grows: its owner and its job."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
 def test_a_lock_is_gone_before_it_is_free(tmp_path, monkeypatch):
-    """Or a run that waited for it would hold a file that the next one does not find."""
+    """Otherwise a waiting run would lock a file that the next run does not see."""
     there, original = [], FileLock.release
 
     def release(lock, force=False):
@@ -65,18 +65,18 @@ def test_two_runs_do_not_write_one_file(tmp_path, network):
 
 
 class Elsewhere(TorchEngine):
-    """Says that it is on another device."""
+    """Reports another device."""
 
     device = torch.device("cuda")
 
 
 @pytest.mark.parametrize("window", [3, "all"])
 def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeypatch, window):
-    """Each thing alone makes another job, and what decides nothing makes the same."""
+    """Every change that affects the result makes another job; one that does not makes the same."""
     source, target, jobs = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4", []
 
     class Told(BaseException):
-        """Of the job, before any work."""
+        """Stops the run when the job is known, before any work."""
 
     def told(_target, job):
         jobs.append(json.dumps(WorkFolder(target, job)._job))
@@ -116,7 +116,7 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
     network.head.bias.add_(0.001)
     ask()
     network.head.bias.sub_(0.001)
-    moment = source.stat().st_mtime_ns + 1_000_000_000  # of another file of the same size
+    moment = source.stat().st_mtime_ns + 1_000_000_000  # as of another file of the same size
     os.utime(source, ns=(moment, moment))
     ask()
     assert len(set(jobs)) == len(jobs)

@@ -32,7 +32,7 @@ _NASTY = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000
 
 
 def make_corpus(folder: Path) -> list[Path]:
-    """Small clips of all containers and codecs, a picture, and weights."""
+    """Small clips of many containers and codecs, images, and weights."""
     kinds = [
         ("a.mp4", "libx264", "yuv420p", "aac"), ("b.mkv", "libx264", "yuv420p", "flac"),
         ("c.webm", "libvpx-vp9", "yuv420p", "libopus"), ("d.avi", "mpeg4", "yuv420p", "mp3"),
@@ -67,7 +67,7 @@ def _flip(data: bytearray, dice: random.Random) -> None:
 
 
 def _number(data: bytearray, dice: random.Random) -> None:
-    """A number that programs trip over, where headers keep theirs."""
+    """Overwrite numbers with values that programs often mishandle."""
     for _ in range(dice.choice([1, 2, 4])):
         value, size = dice.choice(_NASTY), dice.choice([1, 2, 4])
         at = max(min(_place(data, dice), len(data) - size), 0)
@@ -100,16 +100,16 @@ _WAYS: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def _place(data: bytearray, dice: random.Random) -> int:
-    """Somewhere, in headers as often as anywhere else."""
+    """A random offset, as often in headers as elsewhere."""
     if not data:
         data.append(0)
     near = min(len(data), dice.choice([64, 1024, len(data), len(data)]))
     at = dice.randrange(near)
-    return at if dice.random() < 0.8 else len(data) - 1 - at  # MP4 has its headers at the end
+    return at if dice.random() < 0.8 else len(data) - 1 - at  # MP4 often has its headers at the end
 
 
 def mutate(original: bytes, dice: random.Random) -> bytes:
-    """A damaged copy."""
+    """Return a damaged copy."""
     data = bytearray(original)
     for _ in range(dice.choice([1, 1, 2, 5])):
         dice.choice(_WAYS)(data, dice)
@@ -117,7 +117,7 @@ def mutate(original: bytes, dice: random.Random) -> bytes:
 
 
 def attempt(corpus: list[Path], work: Path, dice: random.Random) -> tuple[str, str]:
-    """Damage one file and run on it: what came of it, and a finding or nothing."""
+    """Run on one damaged file. Return the outcome, and a finding or an empty string."""
     victim = dice.choice(corpus)
     weights, clip = corpus[-1], corpus[0]
     damaged = mutate(victim.read_bytes(), dice)
@@ -171,12 +171,12 @@ def _whole(target: Path) -> bool:
 
 
 def fuzz(files: int, seed: int, keep: Path | None = None) -> tuple[Counter[str], list[str]]:
-    """Try so many damaged files: counts, and findings.
+    """Run on many damaged files. Return the counts of outcomes, and the findings.
 
     Args:
-        files: how many.
-        seed: of everything random.
-        keep: folder for damaged files that make a finding.
+        files: number of runs.
+        seed: of all random numbers.
+        keep: folder for damaged files that cause a finding.
     """
     counts: Counter[str] = Counter()
     findings = []
@@ -199,7 +199,7 @@ def fuzz(files: int, seed: int, keep: Path | None = None) -> tuple[Counter[str],
 
 
 def main() -> None:
-    """Run and print."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)

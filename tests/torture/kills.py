@@ -19,7 +19,7 @@ from tests.torture.sandbox import run
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.restoration.work import work_path
 
-# Every way through the code: windows, passes, containers, folders, comparisons.
+# These cover windows, passes, containers, folders and comparisons.
 JOBS = (
     ("out.mp4", []),
     ("out.mkv", ["--window", "9", "--codec", "hevc"]),
@@ -32,13 +32,13 @@ JOBS = (
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of the kills.
+    """Outcome of the kills.
 
     Attributes:
-        kills: that hit the run before it was done.
-        resumed: of them, after which work was taken up, not begun anew.
-        different: of them, after which the result was another.
-        left: of them, after which something was left behind.
+        kills: runs that were killed before they ended.
+        resumed: of these, runs that resumed earlier work.
+        different: of these, runs with another result.
+        left: of these, runs that left hidden files behind.
     """
 
     kills: int = 0
@@ -48,7 +48,7 @@ class Tally:
 
 
 def digest(target: Path) -> str:
-    """Of a result and of the comparison beside it, files or folders."""
+    """Hash of a result and everything beside it, such as its comparison."""
     total = hashlib.sha256()
     for path in sorted(target.parent.rglob("*")):
         if path.is_file():
@@ -57,21 +57,21 @@ def digest(target: Path) -> str:
 
 
 def parts_of(target: Path) -> int:
-    """How many parts of a result that grows are whole."""
+    """Number of complete parts of an unfinished result."""
     kinds = ("sharp-*.spool", "sharp-*.done")
     return sum(1 for kind in kinds for _ in work_path(target).glob(kind))
 
 
 def torture(kills: int, seed: int = 0, frames: int = 420, part: int = 32) -> Tally:
-    """Kill so many runs, each at a random moment, and run each again until it is done. A moment is
-    so many parts and a while: by the clock alone most runs would end before their first part, or
-    after their last, where a machine is busy with other things.
+    """Kill runs at random moments, and run each again to its end. A moment is a number of complete
+    parts plus a time. By time alone, most kills on a busy machine would come before the first part
+    or after the last.
 
     Args:
-        kills: how many, each of the next job.
+        kills: number of kills, each of the next job.
         seed: of the moments.
         frames: of the clip.
-        part: frames of a part of a result.
+        part: frames in a part.
     """
     dice = random.Random(seed)
     tally = Tally()
@@ -106,7 +106,7 @@ def torture(kills: int, seed: int = 0, frames: int = 420, part: int = 32) -> Tal
             ended = run(arguments, base / "log", limit=300, kill_after=when, ripe=ripe, part=part)
             if ended.code == 0:
                 shutil.rmtree(where)
-                continue  # it was done before
+                continue  # the run ended before the kill
             ended = run([*arguments, "--json"], base / "log", limit=300, part=part)
             assert ended.code == 0, ended.shown
             result = json.loads(ended.shown.splitlines()[-1])
@@ -122,14 +122,14 @@ def torture(kills: int, seed: int = 0, frames: int = 420, part: int = 32) -> Tal
 
 
 def main() -> None:
-    """Run and print."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     tally = torture(arguments.kills, arguments.seed)
     print(tally)
-    short = tally.kills < arguments.kills  # most runs were done before the moment came
+    short = tally.kills < arguments.kills  # most runs ended before the kill
     raise SystemExit(bool(tally.different or tally.left or short))
 
 

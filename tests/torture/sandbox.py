@@ -1,4 +1,4 @@
-"""Run the command line in a child process that may hang, crash, eat memory or be killed."""
+"""Run the command line in a child process that may hang, crash, exhaust memory or be killed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from unsmear.cli import main
 from unsmear.restoration import files
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-# Children are forked by a process that has imported everything and computed nothing: where threads
-# have worked before a fork, those of the child may wait for them for ever.
+# Children are forked from a process that has imported everything but computed nothing: if threads
+# have run before a fork, those of the child may wait for them forever.
 _CLEAN = multiprocessing.get_context("forkserver")
 _CLEAN.set_forkserver_preload(
     ["tests.torture.sandbox", "unsmear.engines.choice", "unsmear.restoration.files"]
@@ -26,13 +26,13 @@ _CLEAN.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended.
+    """How a child process ended.
 
     Attributes:
-        code: exit status, negative for the signal that ended it.
-        seconds: of wall clock.
+        code: exit status; negative: the signal that ended it.
+        seconds: wall-clock time.
         peak: largest resident memory, bytes.
-        shown: what it wrote to standard output and standard error.
+        shown: its standard output and standard error.
     """
 
     code: int
@@ -50,15 +50,15 @@ def run(
     ripe: Callable[[], bool] = lambda: True,
     part: int | None = None,
 ) -> Ended:
-    """Run `unsmear` with arguments in a child.
+    """Run `unsmear` with arguments in a child process.
 
     Args:
         arguments: of the command line.
-        log: file for what it writes.
+        log: file for its output.
         limit: seconds after which it counts as hanging and is killed.
         kill_after: seconds after which it is killed on purpose.
-        ripe: the seconds count from when this is true.
-        part: frames of a part of a result, which are usually many; None: as many as usual.
+        ripe: the seconds of `kill_after` count from when this returns true.
+        part: frames in a part of a result; None: the default.
     """
     began, peak = time.monotonic(), 0
     ripened: float | None = None
@@ -85,7 +85,7 @@ def _child(arguments: list[str], log: Path, part: int | None) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    # pytest puts objects of its own in their place.
+    # pytest replaces them with objects of its own.
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     torch.set_num_threads(1)
     if part is not None:

@@ -1,4 +1,4 @@
-"""Short runs of what is run long by hand: damaged files, and runs that are killed."""
+"""Short versions of the long runs: damaged files, and killed runs."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_crops_grow_to_the_largest_at_the_end():
 
 
 def test_presets_of_networks_that_follow_trails_can_be_turned():
-    """See `unsmear.data.clips.turn_clips`: other crops would teach no trails."""
+    """Crops of other sizes would lose their trails, see `unsmear.data.clips.turn_clips`."""
     for config in PRESETS.values():
         if find_entry(config.model).config.trail_levels:
             assert config.trail_weight > 0
@@ -114,7 +114,7 @@ def test_presets_of_networks_that_follow_trails_can_be_turned():
 
 
 def test_other_batches_in_all_stages():
-    """Eight processes can share a batch, where its clips can be parted so."""
+    """Eight processes can share a batch if its clips can be split into eight."""
     start = preset("pro")
     larger = start.with_batches(48, 7)
     assert [(s.clips, s.frames) for s in larger.stages] == [(48, 7)] * len(start.stages)

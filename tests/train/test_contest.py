@@ -36,7 +36,7 @@ BUILDS = {
 
 
 def batch(step):
-    """One that can be learned from: sharp noise, and its mean over neighbours."""
+    """A batch that can be learned from: sharp noise, and its mean over neighbours."""
     sharp = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(step))
     return (sharp + sharp.roll(1, dims=-1)) / 2, sharp
 
@@ -51,7 +51,7 @@ class Batches:
 
 
 class Quick:
-    """Measures in no time."""
+    """Measures instantly."""
 
     def score(self, network, window=None):
         return Score(psnr=1.0, ssim=1.0, fresh=1.0, neighbours=0.5, sequences={})
@@ -109,7 +109,7 @@ def test_the_note_tells_a_start_from_a_full_run():
 
 
 class Inline:
-    """A pool that works here."""
+    """A process pool that runs in this process."""
 
     def __init__(self, *arguments, **options):
         pass

@@ -1,4 +1,4 @@
-"""Clips whose neighbours are restored before a network learns from them."""
+"""Clips whose neighbours are restored before the network learns from them."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_the_last_clips_of_a_batch_whoever_has_them(processes, share, count):
         numbers = [8 * clip + shard for shard in shards for clip in range(2)]
         found |= {numbers[place] for place in places}
         if share == 0.5:
-            assert len(places) == 8 // processes  # all of them have as much to do
+            assert len(places) == 8 // processes  # the work is shared equally
     assert found == set(range(16 - count, 16))
 
 
 def test_drafts_are_of_short_blurs_as_of_long_ones(tmp_path, monkeypatch):
-    """The synthesis orders its clips by their blur."""
+    """The synthesis sorts its clips by blur, so drafts must not take one end only."""
     write_image(tmp_path / "a.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
     stage = Stage(steps=9, clips=6, frames=1, crop=16)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C waits for the end of a block, whoever listens to it."""
+"""Ctrl-C waits for the end of a block, whatever its handler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unsmear.train.interrupts import held_back, noted
 
 
 def press():
-    """What Ctrl-C does in the end; a real signal would reach whatever runs the tests."""
+    """What Ctrl-C does in the end; a real signal would also reach the test runner."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, None)
@@ -19,7 +19,7 @@ def press():
 
 @pytest.fixture
 def listen():
-    """Put a handler in place for the test."""
+    """Install a signal handler for the test."""
     usual = signal.getsignal(signal.SIGINT)
     yield lambda handler: signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGINT, usual)

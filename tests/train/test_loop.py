@@ -1,4 +1,4 @@
-"""Training really trains, resumes bit for bit, and every preset takes its steps on a CPU."""
+"""Training learns, resumes bit for bit, and every preset takes its steps on a CPU."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
 
 
 def test_drawing_ahead_changes_no_bit(data, pairs, tmp_path):
-    """Synthesis and recorded pairs, in whatever thread."""
+    """Synthesis and recorded pairs, drawn in any thread."""
     batches = Batches(CONFIG, find_training_files([data, pairs]), [], CPU, 2)
     for name, ahead in (("plain", False), ("ahead", True)):
         train(CONFIG, batches, [], tmp_path / name, CPU, lambda _: None, ahead=ahead)
@@ -199,7 +199,7 @@ def test_weights_without_trails_are_a_start_for_a_network_with_them(data, tmp_pa
     clip = torch.rand(1, 3, 3, 32, 40)
     torch.testing.assert_close(following.network(clip), plain.network(clip), rtol=0, atol=1e-5)
     monkeypatch.setitem(zoo.ZOO, CONFIG.model, row)
-    with pytest.raises(ModelError, match="another network"):  # a part of it has to be taken first
+    with pytest.raises(ModelError, match="another network"):  # it must be pruned first
         run(CONFIG, data, tmp_path / "back", initial=following)
 
 
@@ -226,20 +226,20 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
 
 @pytest.fixture
 def _interruptible():
-    """A shell that starts a program in the background has it ignore Ctrl-C."""
+    """A program that a shell started in the background ignores Ctrl-C."""
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, usual)
 
 
 def interrupted_at(monkeypatch, owner, name, call):
-    """Have Ctrl-C come as a function is called for the n-th time."""
+    """Raise Ctrl-C when a function is called for the n-th time."""
     original, calls = getattr(owner, name), []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
         if len(calls) == call:
-            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # and no real signal
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # not a real signal
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, interrupted)
@@ -323,7 +323,7 @@ def test_a_resumed_run_knows_what_it_started_from(data, tmp_path):
 
 
 def test_weights_that_were_measured_later_are_what_a_run_started_from(data, tmp_path):
-    """`retrain.py` again, with --val: the first run only measures, the second goes on."""
+    """`retrain.py` again, now with --val: the first run only validates, the second resumes."""
     run(CONFIG, data, tmp_path / "first")
     first = loaded(tmp_path / "first" / WEIGHTS_FILE)
     run(CONFIG, data, tmp_path / "second", initial=first, stop_after=2)
@@ -351,12 +351,12 @@ def test_a_frame_that_cannot_be_read_in_validation_loses_no_step(data, tmp_path)
         run(config, data, tmp_path / "run", pairs)
     damaged.write_bytes(whole)
     reports = run(config, data, tmp_path / "run", pairs)
-    assert reports == []  # nothing was left to learn, only to measure
+    assert reports == []  # only the validation was left
     assert loaded(tmp_path / "run" / WEIGHTS_FILE).provenance.scores["s"]
 
 
 def test_training_lowers_the_loss(data, tmp_path):
-    """Learn to brighten: pairs whose sharp side is the blurry one plus a constant."""
+    """Learn to brighten: sharp frames are the blurry ones plus a constant."""
     folder = tmp_path / "pairs"
     for index in range(3):
         image = (picture(64, 64, index) * 0.6).astype("uint8")
@@ -383,7 +383,7 @@ def test_other_settings_do_not_resume_silently(data, tmp_path):
 
 
 def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
-    """And those that only say how often to report, or how to compute the same, are not."""
+    """Settings that only affect reports, or how the same is computed, are not."""
     config = dataclasses.replace(CONFIG, teacher="one", teacher_weight=1.0, halve_every=1)
     state = tmp_path / STATE_FILE
     TrainState.start(SMALL, config, CPU).save(state, config)
@@ -428,7 +428,7 @@ def test_a_state_older_than_a_setting_goes_on_with_its_default(data, tmp_path):
 
 
 def test_compiling_changes_neither_files_nor_numbers_beyond_rounding(data, tmp_path, monkeypatch):
-    """With Dynamo's tracing, without the code generator, which takes a minute on a CPU."""
+    """With Dynamo's tracing, but without code generation, which takes a minute on a CPU."""
     original, calls = torch.nn.Module.compile, []
 
     def quick(network, **options):
@@ -442,7 +442,7 @@ def test_compiling_changes_neither_files_nor_numbers_beyond_rounding(data, tmp_p
     compiled = dataclasses.replace(config, compile="on")
     run(compiled, data, tmp_path / "compiled", stop_after=3)
     assert calls == [{"dynamic": False}]
-    run(config, data, tmp_path / "compiled")  # and goes on without
+    run(config, data, tmp_path / "compiled")  # and continues without
     for name in (STATE_FILE, WEIGHTS_FILE):
         one, two = (load_file(tmp_path / folder / name) for folder in ("plain", "compiled"))
         assert one.keys() == two.keys()
@@ -464,7 +464,7 @@ def test_nan_gradients_are_skipped_then_stop_the_run(data, tmp_path, monkeypatch
         UnsmearError, match=r"20 consecutive steps: .* than 0\.002 in another --out, with"
     ):
         run(endless, data, tmp_path / "run")
-    # What the message advises to begin with is there.
+    # The start that the message recommends exists.
     assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 16
 
 
@@ -539,8 +539,8 @@ def ends_of(out: Path) -> dict[str, torch.Tensor]:
 
 
 def test_trails_are_learned_from_those_that_are_known(data, pairs, tmp_path):
-    """What is drawn and the loss of the pictures are the same: only trails can differ. Of recorded
-    pairs nobody knows them.
+    """Batches and image losses are the same, so only trails can differ. Recorded pairs have no
+    known trails.
     """
     for name, folder, known in (("synthesis", data, True), ("pairs", pairs, False)):
         losses = {}
@@ -561,7 +561,7 @@ def test_a_network_without_trails_has_no_use_for_their_weight(data, tmp_path):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-# Dynamo looks for gradients where its graph is cut, and hides the warning where it is no error.
+# At a graph break, Dynamo accesses gradients; it hides the warning unless it is an error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_trails_are_learned_in_half_precision_compiled_and_ahead(data, tmp_path, monkeypatch):
     original = torch.nn.Module.compile

@@ -80,7 +80,7 @@ def test_nothing_to_take_a_mean_of_is_refused():
     ids=["zoo", "fusion", "recurrent"],
 )
 def test_frames_one_by_one_are_those_of_the_whole_clip(network):
-    """Of three frames a window of five holds all."""
+    """For three frames, a window of five holds all of them."""
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     clip = one_scene(3, 24, 32)[None]

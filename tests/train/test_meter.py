@@ -28,7 +28,7 @@ def test_share_of_learning_is_that_of_drawing_and_learning(monkeypatch):
         clock.mark()
     assert clock.share() == pytest.approx(5 / 8)
     with pytest.raises(ValueError, match="0 marks"):
-        clock.share()  # each report tells of its own steps
+        clock.share()  # each report covers its own steps
 
 
 def test_steps_that_were_marked_in_part_are_no_share():
@@ -39,10 +39,10 @@ def test_steps_that_were_marked_in_part_are_no_share():
 
 
 def test_on_a_gpu_the_devices_own_time_counts(monkeypatch):
-    """The host marks in no time what the device takes long for: events, not times, are asked."""
+    """The host returns before the device is done, so CUDA events are used instead of clocks."""
 
     class Event:
-        moments = iter([0.0, 10.0, 100.0])  # milliseconds of the device
+        moments = iter([0.0, 10.0, 100.0])  # device time, milliseconds
         waited = 0
 
         def __init__(self, enable_timing):
@@ -69,7 +69,7 @@ def test_on_a_gpu_the_devices_own_time_counts(monkeypatch):
 
 
 def test_what_is_measured_and_saved_meanwhile_does_not_slow_the_figures(monkeypatch):
-    # Begun at 0; two steps in 4 s; from 4 to 94 a validation; the report at 96.
+    # Start at 0 s; two steps in 4 s; validation from 4 to 94 s; report at 96 s.
     moments = [0.0, 4.0, 94.0, 96.0, 96.0]
     monkeypatch.setattr(meter.time, "monotonic", lambda: moments.pop(0))
     one = Meter(CPU, Team())

@@ -40,7 +40,7 @@ def test_a_zero_gradient_moves_nothing():
 
 
 def test_muon_step_has_a_size_in_learning_rates():
-    """Root mean square of a step is about 0.6 times the learning rate, whatever the gradient."""
+    """The RMS of a step is about 0.6 times the learning rate, whatever the gradient."""
     for scale in (1e-6, 1.0):
         weight = torch.nn.Parameter(torch.randn(48, 48, 3, 3))
         before = weight.detach().clone()

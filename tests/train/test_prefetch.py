@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Numbers:
-    """Batches that are their step, and a note of who drew them when."""
+    """Batches that hold their step; notes which threads drew them."""
 
     def __init__(self, fails_at=None):
         self.steps, self.threads, self.fails_at = [], set(), fails_at
@@ -44,7 +44,7 @@ def test_the_next_is_drawn_while_one_is_learned_from_and_no_more_than_two_wait()
     batches = Numbers()
     with drawn(batches, range(100), [0], CPU, ahead=True) as draws:
         next(draws)
-        for _ in range(3):  # the one taken, one that waits, one that is held ready
+        for _ in range(3):  # one taken, one queued, one ready to be queued
             assert batches.drew.acquire(timeout=10)
         assert not batches.drew.acquire(timeout=0.5)
     assert not any(thread.is_alive() for thread in batches.threads)

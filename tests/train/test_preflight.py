@@ -1,4 +1,4 @@
-"""All that is wrong with a request is told at once, before anything is loaded."""
+"""All mistakes in a request are reported at once, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
 def test_each_setting_that_is_asked_for_is_that_of_the_run(
     stills, tmp_path, monkeypatch, weights_file
 ):
-    """It, and no other: of all that a request holds but what is checked above."""
+    """Each changes its own setting and no other; those checked above are left out."""
     aligned = Entry(name="tiny", summary="", config=ALIGNED, window=3)
     monkeypatch.setitem(zoo.ZOO, "tiny", aligned)
     (stage,) = CONFIG.stages
@@ -148,7 +148,7 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
     ]  # fmt: skip
     for text in wanted:
         assert sum(text in line for line in told) == 1, (text, told)
-    assert len(told) == len(wanted) - 1  # both of TrainConfig are in one
+    assert len(told) == len(wanted) - 1  # two mistakes of TrainConfig are in one message
     shown = str(caught.value)
     assert shown.startswith("13 mistakes: (1) ")
     assert shown.endswith("and 3 more")
@@ -189,7 +189,9 @@ def test_an_unknown_preset_hides_no_other_mistake(stills, tmp_path, monkeypatch)
 
 
 def test_what_depends_on_the_preset_is_not_told_of_another(tmp_path):
-    """Crops of the default preset would not fit these frames, nor its network these weights."""
+    """Crops of the default preset would not fit these frames, nor would these weights fit its
+    network.
+    """
     sequence(tmp_path / "data", "small", size=(24, 40))
     asked = request(tmp_path / "data", tmp_path, preset="huge", weights="paper")
     with pytest.raises(ConfigError, match="unknown preset"):
@@ -265,7 +267,7 @@ def test_coders_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):
         prepare(request(stills, tmp_path, synthesis=SynthesisChanges(coder_share=0.5)))
     with pytest.raises(ConfigError, match=r"coder_share is 1\.5"):
         prepare(request(stills, tmp_path, synthesis=SynthesisChanges(coder_share=1.5)))
-    sequence(tmp_path / "pairs", "s")  # from which nothing is synthesised
+    sequence(tmp_path / "pairs", "s")  # without synthesis, coders are not needed
     prepare(request(tmp_path / "pairs", tmp_path, synthesis=SynthesisChanges(coder_share=0.5)))
 
 
@@ -338,12 +340,12 @@ def test_a_folder_that_another_run_writes_to_is_refused(stills, tmp_path, capsys
 
 
 class Gone(BaseException):
-    """A process that ended at once."""
+    """The process has exited."""
 
 
 @pytest.fixture
 def launched(monkeypatch):
-    """As torchrun starts a process on the second of two machines, with two on each."""
+    """The environment of torchrun on the second of two machines with two processes each."""
 
     def gone(code):
         raise Gone(code)
@@ -382,7 +384,7 @@ def test_a_process_that_breaks_down_does_not_wait_for_the_others(
     assert "RuntimeError: out of memory" in capsys.readouterr().err
 
 
-# Folders of one sequence as each set lays them out: blurry, sharp, and what lies beside them.
+# Folders of one sequence in the layout of each set: blurry, sharp, and others beside them.
 LAYOUTS = {
     "gopro": ("train/GOPR1/blur", "train/GOPR1/sharp", "train/GOPR1/blur_gamma"),
     "dvd": ("quantitative_datasets/720p/input", "quantitative_datasets/720p/GT", None),
@@ -441,7 +443,7 @@ def test_clips_that_are_all_too_short_are_an_error_not_a_crash(tmp_path, capsys)
         train_by_command([tmp_path / "clips"], tmp_path / "run")
     assert stopped.value.code == 2
     assert "no clip of --data has 5 consecutive frames" in capsys.readouterr().err
-    # Beside recorded pairs they are passed over.
+    # Beside recorded pairs, such clips are skipped.
     train_by_command([tmp_path / "clips", lay_out(tmp_path / "dvd", "dvd")], tmp_path / "run")
 
 

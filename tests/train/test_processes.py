@@ -1,4 +1,4 @@
-"""Batches drawn by processes: the same as in this one, in order; errors, deaths and ends."""
+"""Batches drawn by processes: the same as in one process, in order; errors, deaths and ends."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CPU = torch.device("cpu")
 
 
 class TellsNobodyError(Exception):
-    """Cannot be pickled: made of two arguments, it tells its base one."""
+    """Cannot be unpickled: its constructor takes two arguments, but its base class stores one."""
 
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
 
 
 class Numbers:
-    """Stands in for packed batches: batches that are their step, and who drew them."""
+    """Stands in for packed batches: each holds its step and the process that drew it."""
 
     def unpacked(self, device):
         return self
@@ -44,7 +44,7 @@ class Numbers:
 
 
 class Trouble(Numbers):
-    """Each step ends another way."""
+    """Each step fails in another way."""
 
     def draw(self, step, shards=None):
         if step == 1:
@@ -63,13 +63,13 @@ def test_processes_take_turns_and_end_with_the_run():
     ):
         found = [draws.draw(step, [4, 5]).blurry.tolist() for step in range(3, 6)]
         for process in draws._processes:
-            os.kill(process.pid, signal.SIGINT)  # as a terminal does: only the one that trains ends
+            os.kill(process.pid, signal.SIGINT)  # as a terminal does; only the trainer ends
         found += [draws.draw(step, [4, 5]).blurry.tolist() for step in range(6, 9)]
         with pytest.raises(ValueError, match="step 3 is asked for: the next"):
             draws.draw(3)
         processes = draws._processes
         assert all(process.is_alive() for process in processes)
-        draws._done.set()  # as a process that trains and is gone: they look from time to time
+        draws._done.set()  # as if the trainer were gone: they poll
         began = time.monotonic()
         processes[0].join(20)
         assert not processes[0].is_alive()
@@ -93,7 +93,7 @@ def test_what_goes_wrong_is_told_where_the_batch_is_wanted():
 
 
 def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):
-    """Photographs, a clip and its flow, trails and the motion that the network looks at."""
+    """Photographs, a clip with optical flow, trails, and the motion that the network uses."""
     entry = Entry(name="finder", summary="", config=ALIGNED, window=3)
     monkeypatch.setitem(zoo.ZOO, "finder", entry)
     for index in range(3):

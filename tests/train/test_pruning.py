@@ -1,4 +1,4 @@
-"""A run of a small network may start from the part of a large one that matters most."""
+"""A run of a small network can start from the most important part of a large one."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
     for name, value in taken[0].named_parameters():
         there = dict(first.named_parameters())[name]
         torch.testing.assert_close(there, value, rtol=1e-3, atol=1e-4)  # half precision on disk
-    main(command)  # goes on, without looking for what matters again
+    main(command)  # resumes without measuring importance again
     assert len(taken) == 1
     _, provenance = load_weights(tmp_path / "run" / WEIGHTS_FILE)
     assert provenance.total_steps == CONFIG.steps + 7
 
 
 def test_weights_of_a_network_with_more_here_and_less_there_are_a_start_too(data, tmp_path):
-    """Cut down to what both have, and grown from there."""
+    """They are pruned to what both networks have, and grown from there."""
     other = dataclasses.replace(TRAILS, widths=(10, 8, 14), attention_levels=(1,))
     path = tmp_path / "other.safetensors"
     save_weights(path, other, awake(other).state_dict(), ORIGIN)
@@ -83,7 +83,7 @@ def test_weights_of_a_network_with_more_here_and_less_there_are_a_start_too(data
 
 
 def test_what_matters_is_measured_in_half_precision_but_synthesised_in_full(data):
-    """Synthesis under autocast mixes precisions, which it refuses where clips are compressed."""
+    """Under autocast, the synthesis of compressed clips would fail on mixed precisions."""
     synthesis = dataclasses.replace(CONFIG.synthesis, compressed_share=1.0, coder_share=0.0)
     config = dataclasses.replace(CONFIG, precision="bfloat16", synthesis=synthesis)
     batches = Batches(config, find_training_files([data]), [], CPU, 1)
@@ -94,7 +94,7 @@ def test_what_matters_is_measured_in_half_precision_but_synthesised_in_full(data
 
 
 def test_the_same_batches_give_the_same_part(data):
-    """Each process of a team measures for itself: all must come to the same."""
+    """Each process of a team measures on its own; all must get the same result."""
     batches = Batches(CONFIG, find_training_files([data]), [], CPU, 1)
     wide = dataclasses.replace(SMALL, widths=(10, 14, 20))
     large = LoadedModel("large", awake(wide), 3, ORIGIN)

@@ -1,4 +1,4 @@
-"""Steps in two halves, recorded as CUDA graphs where there is a GPU."""
+"""Steps in two halves, recorded as CUDA graphs on a GPU."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def on_device(device):
 
 
 class FakeGraph:
-    """Counts replays; what is done under `recorded` is done once and noted."""
+    """Counts recordings and replays."""
 
     def __init__(self):
         self.replays, self.recordings = 0, 0
 
     def replay(self):
         assert self.recordings == 1
-        assert current == [SECOND]  # on another, nothing would happen
+        assert current == [SECOND]  # on another device, nothing would happen
         self.replays += 1
 
 
@@ -115,22 +115,22 @@ def test_a_recorder_records_once_for_each_shape_and_copies_batches_in(monkeypatc
     for value in range(6):
         recorder.differentiate(clips_like(value))
         recorder.move()
-    assert len(seen) == len(moves) == 3 + 1  # set up, and recorded
+    assert len(seen) == len(moves) == 3 + 1  # warm-up, and recording
     first, second = made
     assert (first.replays, second.replays) == (3, 3)
     for kept, last in zip(seen[-1].tensors, clips_like(5).tensors, strict=True):
-        assert torch.equal(kept, last)  # where the graph looks
+        assert torch.equal(kept, last)  # the tensors that the graph reads
     recorder.differentiate(clips_like(0, size=40))
     recorder.move()
     assert len(seen) == len(moves) == 5
     assert (first.replays, second.replays) == (3, 3)
-    for value in range(4):  # gradients that are not finite move nothing, so no moments are there
+    for value in range(4):  # without moves, no moments exist yet: nothing is recorded
         recorder.differentiate(clips_like(value, size=48))
     assert len(made) == 2
 
 
 def test_gpus_that_imitate_bfloat16_learn_in_float32(monkeypatch):
-    """Volta and Turing: asked in general, torch says that they have it."""
+    """On Volta and Turing, torch reports support for bfloat16 even though it is emulated."""
     config = dataclasses.replace(CONFIG, precision="auto")
     monkeypatch.setattr(stepper.torch.cuda, "device", lambda _: contextlib.nullcontext())
     for real in (False, True):
@@ -180,7 +180,7 @@ def test_a_gradient_that_is_not_finite_in_another_process_moves_nothing_here():
 
 
 def test_shards_are_learned_from_by_themselves_and_add_up_to_the_batch(monkeypatch):
-    """On a CPU: as many passes as shards, whose mean gradients are those of all clips together."""
+    """On a CPU there is one pass per shard; the mean of their gradients is that of the batch."""
     config = dataclasses.replace(
         CONFIG, stages=(Stage(steps=9, clips=6, frames=3, crop=32),), shards=3, clip_norm=1e6
     )
@@ -213,7 +213,7 @@ def test_recorded_steps_are_plain_steps_but_for_rounding():
         own = Stepper(config, state, CUDA, Team(), graphs=graphs)
         return [float(own.step(clips_like(value, device=CUDA))[1]) for value in range(8)]
 
-    # Weights may not be compared: both optimisers make full steps of the smallest gradients, so
-    # that rounding (1e-7 of the weights) grows to a step within two. What the network gives agrees
-    # to 0.001 dB; had it learned from one batch over and over, it would be 0.02 dB off.
+    # Weights cannot be compared: both optimisers make full steps even for the smallest gradients,
+    # so rounding errors (1e-7 of the weights) grow to a whole step within two steps. The PSNR
+    # agrees to 0.001 dB; after learning from one batch over and over, it would be 0.02 dB off.
     assert after("graph") == pytest.approx(after("off"), abs=5e-3)

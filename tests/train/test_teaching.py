@@ -1,4 +1,4 @@
-"""Learning from a teacher's results beside the truth."""
+"""Learning from a teacher's results in addition to the ground truth."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stills(tmp_path):
 
 @pytest.fixture
 def teacher():
-    """It follows trails and aligns neighbours; who learns from it does not."""
+    """A network with trails and aligned neighbours; the student has neither."""
     return LoadedModel("large", mild(ALIGNED), 3, ORIGIN)
 
 
@@ -94,7 +94,7 @@ def test_a_teacher_tells_what_it_makes_of_the_clips(shape):
 
 
 def test_a_teacher_takes_motion_that_was_measured(monkeypatch):
-    """Steps that are recorded as CUDA graphs cannot wait for the host to measure it."""
+    """Steps recorded as CUDA graphs cannot wait for the host to measure it."""
     network, clips = awake(ALIGNED), some_clips()
     usual = told(network, clips)
     monkeypatch.setattr("unsmear.models.network.clip_motion", None)
@@ -110,7 +110,7 @@ def test_batches_measure_the_motion_that_a_teacher_looks_at(stills, teacher):
 
 
 class Witness(Team):
-    """A team that notes what all its processes must agree on."""
+    """A team that notes what its processes must agree on."""
 
     def __init__(self):
         super().__init__()
@@ -164,7 +164,7 @@ def test_a_teacher_that_aligns_neighbours_sees_what_they_show():
 def test_gradients_are_those_of_both_losses(teacher):
     config, clips = taught_by(teacher), some_clips()
     state = TrainState.start(SMALL, config, CPU)
-    torch.nn.init.constant_(state.network.head.weight, 0.02)  # at zero nothing else has gradients
+    torch.nn.init.constant_(state.network.head.weight, 0.02)  # at zero, nothing else gets gradients
     naive = copy.deepcopy(state.network)
     restored = naive(clips.blurry)
     loss = charbonnier(restored, clips.sharp)

@@ -1,4 +1,4 @@
-"""Several processes train exactly as one does. Real processes, started by torchrun."""
+"""Several processes train exactly as one does. They are real processes, started by torchrun."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def save(path: Path, index: int) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """The program and its data."""
+    """A folder with the program and its data."""
     root = tmp_path_factory.mktemp("team")
     (root / "program.py").write_text(PROGRAM)
     for index in range(2):
@@ -118,7 +118,7 @@ def launch(root: Path, size: int, out: Path, *extra: str) -> subprocess.Popen[st
 
 
 def finish(process: subprocess.Popen[str]) -> list[str]:
-    """Its reports, once it is done."""
+    """Wait for the program; return its reports."""
     shown, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert "Warning" not in errors
@@ -127,13 +127,13 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(root) -> dict[int, tuple[Path, list[str]]]:
-    """The folder and the reports of the same run in one process and in two."""
+    """Folder and reports of the same run in one process and in two."""
     outs = {size: root / f"run{size}" for size in (1, 2)}
     return {size: (out, finish(launch(root, size, out))) for size, out in outs.items()}
 
 
 def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
-    """SIGKILL, to torchrun and to all that it started, in the middle of a checkpoint."""
+    """In the middle of a checkpoint, send SIGKILL to torchrun and all its processes."""
     lines: list[str] = []
     workers: list[int] = []
     assert process.stdout is not None
@@ -151,7 +151,7 @@ def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
 
 
 def interrupt(process: subprocess.Popen[str], after: str) -> None:
-    """Ctrl-C: it reaches all processes, and torchrun, which sends it on once more."""
+    """Ctrl-C: it reaches all processes, and torchrun, which passes it on again."""
     workers: list[int] = []
     assert process.stdout is not None
     for line in process.stdout:
@@ -165,12 +165,12 @@ def interrupt(process: subprocess.Popen[str], after: str) -> None:
 
 
 def unmeasured(lines: list[str]) -> list[str]:
-    """Steps and sequences of reports."""
+    """Steps and sequences of reports, without the measurements."""
     return [line[: line.index("]") + 1] for line in lines]
 
 
 def step_of(out: Path) -> int:
-    """The step that a run has come to, by its state."""
+    """The step in the saved state of a run."""
     with safe_open(out / "state.safetensors", framework="pt") as file:
         return int(file.metadata()["step"])
 
@@ -178,10 +178,10 @@ def step_of(out: Path) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size):
-    """And where there are two processes, interrupted too: they leave off at one step."""
+    """With two processes it is interrupted too: both stop at the same step."""
     out = root / f"killed{size}"
     assert unmeasured(kill_when_halted(launch(root, size, out, "halt"))) == ["5 []", "10 []"]
-    assert step_of(out) == 8  # that of 12 never came into its place
+    assert step_of(out) == 8  # the checkpoint of step 12 is incomplete
     with safe_open(out / "weights.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["provenance"])["steps"] == 8
     if size == 2:
@@ -189,7 +189,7 @@ def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size)
         assert 10 <= step_of(out) < STEPS
     whole, shown = runs[size]
     left = [line for line in shown if int(line.split()[0]) > step_of(out)]
-    # Its first line is a mean over fewer steps: those since it began again.
+    # The first line after resuming is a mean over fewer steps.
     again = finish(launch(root, size, out))
     assert unmeasured(again) == unmeasured(left)
     assert again[1:] == left[1:]
@@ -200,12 +200,12 @@ def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size)
 
 
 def test_two_processes_train_as_one_does(runs):
-    """Not one bit differs: what differed by rounding would grow (see `unsmear.train.stepper`)."""
+    """Bit for bit: rounding errors would grow (see `unsmear.train.stepper`)."""
     one, two = (load_file(runs[size][0] / "state.safetensors") for size in (1, 2))
     assert one.keys() == two.keys()
     assert {key for key in one if not torch.equal(one[key], two[key])} == set()
     moved = [key for key in one if key.startswith("network.head") and one[key].abs().max() > 1e-3]
-    assert moved  # the head starts at zero: it learned
+    assert moved  # the head starts at zero, so it has learned
 
 
 def test_one_process_reports_for_all_and_validation_keeps_its_order(runs):
@@ -227,7 +227,7 @@ def test_the_weights_remember_how_many_processes_there_were(runs):
 
 
 def test_processes_with_folders_of_their_own_cannot_go_on(tmp_path, monkeypatch):
-    """As on two machines that share no disk: one would go on, the other begin."""
+    """On two machines without a shared disk, one would resume and the other would start."""
 
     def other_begins(values, own):
         values[:] = [own, 0]
@@ -307,7 +307,7 @@ def test_processes_share_what_they_have_follow_the_leader_and_see_where_they_dif
         one.start()
     for same, strided, followed, disagreed, shared in (told.get(timeout=120) for _ in crew):
         assert (same == 0.5).all()
-        assert (strided == [[0, 3], [1.5, 4.5]]).all()  # in another order of memory
+        assert (strided == [[0, 3], [1.5, 4.5]]).all()  # another memory layout
         assert followed == 7
         told_both = "disagree on the step: 0 in process 0, 4 in process 1; share"
         assert told_both in disagreed

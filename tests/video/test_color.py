@@ -28,7 +28,7 @@ formats = st.sampled_from([(1, 1), (1, 0), (0, 0)])
 
 def planes_of(height, width, depth=8, down=(1, 1), matrix=1, full_range=False, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    small = (-(-height >> down[1] << down[1]), 0)  # rounding up is done below
+    small = (-(-height >> down[1] << down[1]), 0)
     small = ((height + (1 << down[1]) - 1) >> down[1], (width + (1 << down[0]) - 1) >> down[0])
     dtype = torch.uint8 if depth == 8 else torch.uint16
     unit = 1 << (depth - 8)
@@ -71,7 +71,7 @@ def test_range_ends_are_black_and_white(full_range, low, high):
     [("ITU709", 1, False), ("ITU601", 6, False), ("ITU601", 6, True), ("ITU709", 1, True)],
 )
 def test_agrees_with_swscale(name, matrix, full_range):
-    """FFmpeg's own conversion of the same 4:4:4 planes, to within its rounding."""
+    """FFmpeg's conversion of the same 4:4:4 planes, to within its rounding."""
     planes = planes_of(16, 24, down=(0, 0), matrix=matrix, full_range=full_range)
     frame = av.VideoFrame(24, 16, "yuv444p")
     for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):
@@ -101,7 +101,7 @@ def test_no_change_leaves_every_number_as_decoded(height, width, down, depth, ma
 
 @pytest.mark.parametrize("full", [False, True])
 def test_ycgco_is_what_the_standard_says(full):
-    """ITU-T H.273, MatrixCoefficients 8, in numbers of 8 bits."""
+    """ITU-T H.273, MatrixCoefficients 8, in 8-bit values."""
     rgb = torch.rand(3, 6, 8, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.1
     red, green, blue = (rgb * 255 if full else rgb * 219 + 16).round()
     by_hand = (
@@ -139,7 +139,7 @@ def test_constant_chroma_survives_resampling(height, width, down_y, down_x):
 
 
 def test_chroma_sits_with_the_left_luma_sample():
-    """A ramp along x keeps its place: sample i of colour is at luma sample 2 i."""
+    """A ramp along x stays in place: chroma sample i lies at luma sample 2 i."""
     ramp = torch.arange(8.0).expand(1, 2, 8)
     large = upsample_chroma(ramp, 2, 16, 0, 1)
     torch.testing.assert_close(large[0, 0, :15], torch.arange(15.0) / 2)
@@ -176,7 +176,7 @@ def test_beside_holds_both_pictures(height, width, down):
 
 @given(st.integers(2, 13), st.integers(2, 13), formats, st.integers(0, 13))
 def test_one_below_the_other_is_side_by_side_turned(height, width, down, at):
-    """With planes whose rows and columns change places."""
+    """`below` on transposed planes gives the transposed result."""
     first, second = planes_of(height, width, down=down), planes_of(height, width, down=down, seed=1)
 
     def turned(planes):

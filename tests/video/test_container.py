@@ -1,4 +1,4 @@
-"""What a container takes is known before the work: the table, its muxers, a head on trial."""
+"""What a container accepts is known before the work: encoder table, muxers, trial headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stretch of a file: what its other streams keep of it, and when."""
+"""What --start and --end keep of the other streams, and at what times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unsmear.restoration.settings import Settings, Span
 
 
 def stretch(source, target, start, end):
-    """Restore a stretch, and what is said."""
+    """Restore part of a clip; return the messages."""
     notes = []
     settings = Settings(span=Span(start=start, end=end))
     restore_file(source, target, mild(), 1, settings, on_note=notes.append)
@@ -51,7 +51,7 @@ def test_a_line_that_ends_where_a_stretch_begins_is_not_on(tmp_path):
 
 
 def view(keys, frames=40):
-    """Another video stream, with key frames so many frames apart and frames shown out of order."""
+    """Adds a video stream with open GOPs of `keys` frames and reordered frames."""
 
     def add(container):
         stream = container.add_stream("libx264", rate=10)
@@ -77,7 +77,7 @@ def view(keys, frames=40):
 
 
 def view_of(path):
-    """Time and luma of each frame of the second video stream."""
+    """Time (in 1/10 s) and luma of each frame of the second video stream."""
     with av.open(str(path)) as container:
         frames = list(container.decode(video=1))
     assert not any(frame.is_corrupt for frame in frames)
@@ -94,7 +94,7 @@ def test_another_video_begins_at_a_key_frame_and_ends_whole(tmp_path):
     times = [at for at, _ in part]
     assert times[0] == 4
     assert times[: 13 - 4] == list(range(4, 13))
-    assert times[-1] < 13 + 4  # of frames that others look at
+    assert times[-1] < 13 + 4  # frames after the end are kept if others are predicted from them
     for at, luma in part:
         assert (luma == whole[at + 20]).all()
     told = "video stream 1 begins 0.40 s late: a copied stream can begin only at a key frame"

@@ -1,4 +1,4 @@
-"""Files that break off: said so where frames are missing, and nowhere else."""
+"""Truncated files: reported if frames are missing, and not otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unsmear.video.reader import VideoReader
 
 
 def faststart(path, **named):
-    """A clip whose index stands before its frames."""
+    """A clip whose index comes before its frames."""
     plain = write_video(path.with_name(f"plain{path.suffix}"), **named)
     options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(plain)) as source, av.open(str(path), "w", container_options=options) as out:
@@ -64,7 +64,7 @@ def test_a_file_that_breaks_off_is_named(tmp_path, kind, words):
     assert words.format(outcome.frames) in told
     assert told in describe_streams(broken).streams[0].details
     assert 10 < describe_streams(broken).frames < 25
-    # A stretch that ends before the break, or begins in the middle.
+    # Nothing is missing if the part to restore ends before the truncation.
     settings = Settings(span=Span(end=Fraction(1, 5)))
     notes.clear()
     restore_file(broken, tmp_path / "end.mkv", mild(), 1, settings, on_note=notes.append)
@@ -95,7 +95,7 @@ def test_trimmed_by_an_edit_list_is_not_broken_off(tmp_path):
     contents = bytearray(source.read_bytes())
     at = contents.find(b"elst")
     assert int.from_bytes(contents[at + 8 : at + 12], "big") == 1
-    contents[at + 16 : at + 20] = (15_015).to_bytes(4, "big")  # media time: half of it is left out
+    contents[at + 16 : at + 20] = (15_015).to_bytes(4, "big")  # media time: skips half of it
     length = int.from_bytes(contents[at + 12 : at + 16], "big")
     contents[at + 12 : at + 16] = (length // 2).to_bytes(4, "big")
     source.write_bytes(contents)
@@ -106,10 +106,10 @@ def test_trimmed_by_an_edit_list_is_not_broken_off(tmp_path):
 
 def test_a_wrong_count_in_a_header_is_no_break(tmp_path):
     index = faststart(tmp_path / "index.avi", **INTRA)
-    assert notes_of(cut(index, 1 - 100 / index.stat().st_size)) == (30, [])  # its index only
+    assert notes_of(cut(index, 1 - 100 / index.stat().st_size)) == (30, [])  # the index is cut off
     source = write_video(tmp_path / "in.avi", codec="mpeg4", frames=8)
     contents = bytearray(source.read_bytes())
-    at = contents.find(b"strh") + 8 + 32  # length of the stream, in frames
+    at = contents.find(b"strh") + 8 + 32  # stream length, in frames
     contents[at : at + 4] = (100).to_bytes(4, "little")
     source.write_bytes(contents)
     assert notes_of(source) == (8, [])
@@ -123,7 +123,7 @@ def test_what_breaks_off_with_an_error_is_told_too():
 
 
 def test_packets_before_the_first_key_frame_are_counted(tmp_path):
-    """A transport stream that was cut anywhere."""
+    """A transport stream that was cut between key frames."""
     whole = write_video(tmp_path / "in.ts", frames=20, options={"g": "10", "preset": "ultrafast"})
     with av.open(str(whole)) as container:
         second = [packet.pos for packet in container.demux(video=0)][1]

@@ -1,4 +1,4 @@
-"""What is in a file, against files made to hold it."""
+"""Descriptions of files that were made for it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_stream_that_cannot_be_sought_in_is_described(tmp_path):
     path = write_video(tmp_path / "plain.h264", frames=50)
     found = describe_streams(path)
     assert (found.width, found.frames, found.duration) == (64, 50, None)
-    assert measured_length(path) == 2  # at 25 frames a second, as FFmpeg takes it
+    assert measured_length(path) == 2  # at 25 frames per second, FFmpeg's default
 
 
 def test_a_length_is_measured_where_no_file_says_it(tmp_path):
@@ -97,7 +97,7 @@ def test_chapters_languages_and_untagged_colour(tmp_path):
     assert found.chapters == ("One", "0.1 s")
     assert [stream.language for stream in found.streams] == ["fin", "fin"]
     assert any("untagged" in words for words in found.streams[0].details)
-    assert found.frames == pytest.approx(8, abs=1)  # Matroska does not count them
+    assert found.frames == pytest.approx(8, abs=1)  # Matroska does not store the count
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "sound"])
@@ -121,7 +121,7 @@ def test_rate_of_odd_stamps():
     assert describe_rate([], None).slowest is None
     even = [Fraction(i, 25) for i in range(10)]
     assert not describe_rate(even[::-1], Fraction(25)).variable
-    # 29.97 in milliseconds, as Matroska rounds it, is one rate.
+    # 29.97 frames per second rounded to milliseconds, as in Matroska, is constant.
     rounded = [Fraction(round(1000 * i * 1001 / 30000), 1000) for i in range(60)]
     assert not describe_rate(rounded, Fraction(30000, 1001)).variable
 

@@ -1,4 +1,4 @@
-"""Encoders give the same twice: what is resumed must equal what was not broken off."""
+"""Encoders are deterministic: a resumed run must give the result of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
 
 
 def panning(frames, height, width):
-    """Detail at several scales that moves: with flat pictures no decision is close."""
+    """A pan over detail at several scales: on flat frames an encoder has no close decisions."""
     random = torch.Generator().manual_seed(0)
     scales = [
         functional.interpolate(
@@ -46,7 +46,7 @@ def test_the_same_pictures_give_the_same_packets(codec):
     pictures = panning(frames, height, width)
     results = set()
     for attempt in range(5):
-        other_memory = torch.rand(100_000 + 777 * attempt)  # what lies where must not matter
+        other_memory = torch.rand(100_000 + 777 * attempt)  # other memory addresses must not matter
         encoder = FrameEncoder(encoding, info, width)
         packets = []
         for index, planes in enumerate(pictures):
@@ -59,7 +59,7 @@ def test_the_same_pictures_give_the_same_packets(codec):
 
 @pytest.mark.parametrize("codec", ["auto", "prores"])
 def test_prores_4444_stays_prores(codec):
-    """Which is decoded with more bits than can be encoded."""
+    """Although it is decoded with more bits than can be encoded."""
     source, size = PixelFormat(12, 0, 0), (64, 48)
     encoding = choose_encoding(EncodeChoice(codec=codec), "prores", source, ".mov", size)
     assert (encoding.encoder.family, encoding.pixel_format.name) == ("prores", "yuv444p10le")
@@ -71,7 +71,7 @@ def test_prores_4444_stays_prores(codec):
 
 @pytest.mark.parametrize(("depth", "family"), [(8, "h264"), (10, "hevc"), (12, "hevc")])
 def test_a_codec_that_nobody_writes_becomes_one_that_is_played_widely(depth, family):
-    """Few players know H.264 of more than eight bits; where it was, it stays."""
+    """Few players support H.264 with more than 8 bits; it is written only if the source has it."""
     source, size = PixelFormat(depth, 1, 0), (64, 48)
     assert choose_encoding(EncodeChoice(), "dnxhd", source, ".mov", size).encoder.family == family
     kept = choose_encoding(EncodeChoice(), "h264", PixelFormat(10, 1, 1), ".mp4", size)

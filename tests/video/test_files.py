@@ -1,4 +1,4 @@
-"""Video files in and out: every frame, every time stamp, sound, colour, rotation."""
+"""Reading and writing video files: frames, time stamps, audio, colour, rotation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unsmear.video.writer import Origin, VideoWriter, assemble
 
 
 def rewrite(source, target, choice=EncodeChoice()):
-    """Read and write again without a change, with all other streams."""
+    """Read and write a file without changing its frames, with all other streams."""
     spool = target.with_name(f"{target.name}.spool")
     with VideoReader(source) as reader:
         info, suffix = reader.info, target.suffix.lower()
@@ -51,7 +51,7 @@ def test_every_time_stamp_is_kept(tmp_path, container, pts):
 
 
 def lasting(path, durations):
-    """A clip in which each frame is shown for so many milliseconds, the last one too."""
+    """A clip with the given frame durations in milliseconds."""
     pts = [sum(durations[:number]) for number in range(len(durations))]
     plain = write_video(
         path.with_name("plain.mp4"), pts=pts, codec="mpeg4", time_base=Fraction(1, 1000)
@@ -76,7 +76,7 @@ DURATIONS = [40, 40, 320, 40, 1500]
 
 @pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "webm"])
 def test_every_frame_is_shown_as_long_as_it_was(tmp_path, container):
-    """The last one is ended by nothing but its duration; H.264 decodes another one last."""
+    """Only its duration ends the last frame, and H.264 decodes another frame last."""
     source, target = lasting(tmp_path / "in.mp4", DURATIONS), tmp_path / f"out.{container}"
     shown = [frame.duration * 1000 for frame in rewrite(source, target)]
     assert shown == DURATIONS
@@ -86,7 +86,7 @@ def test_every_frame_is_shown_as_long_as_it_was(tmp_path, container):
 
 
 def test_a_gap_before_the_last_frames_makes_nothing_longer(tmp_path):
-    """MP4 with frames that are decoded in another order than they are shown."""
+    """In MP4, with frames that are decoded in another order than they are shown."""
     pts = [*range(0, 20_000, 1000), 300_000, 301_000]
     source, target = write_video(tmp_path / "in.mp4", pts=pts), tmp_path / "out.mp4"
     rewrite(source, target)
@@ -101,7 +101,7 @@ def test_sound_is_copied_packet_by_packet(tmp_path):
     assert audio_packets(tmp_path / "out.mp4") == packets
     rewrite(source, tmp_path / "out.mkv")
     assert [data for _, data in audio_packets(tmp_path / "out.mkv")] == [d for _, d in packets]
-    # Matroska has no time before zero, where this sound begins: all moves together, and it is said.
+    # This audio begins before zero. Matroska cannot hold that: all streams move, which is reported.
     with VideoReader(source) as reader:
         assert any("23 ms later" in note for note in Origin.of(reader, ".mkv").notes)
     moved = {
@@ -141,7 +141,7 @@ def test_colour_tags_are_kept(tmp_path, tags):
 
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 6, 6, 6)])
 def test_colour_comes_out_as_it_went_in(tmp_path, tags):
-    """A picture of known RGB, written and read again: no shift by range or matrix."""
+    """A known RGB colour is written and read again: range and matrix cause no shift."""
     rgb = torch.tensor([0.8, 0.3, 0.5])[:, None, None].expand(3, 32, 32)
     known = ColorTags(matrix=tags[1], primaries=tags[3], transfer=tags[2], full_range=tags[0] == 2)
     info = ClipInfo(
@@ -199,7 +199,7 @@ def test_deep_colour_of_odd_size_finds_a_codec(tmp_path):
     with VideoReader(tmp_path / "out.mkv") as reader:
         for frame, again in zip(frames, reader, strict=True):
             assert torch.equal(again.planes.y, frame.planes.y)  # FFV1 is lossless
-    rewrite(source, tmp_path / "out.mp4")  # AV1 takes it
+    rewrite(source, tmp_path / "out.mp4")  # AV1 supports it
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (reader.codec, reader.pixel_format.name) == ("av1", "yuv420p10le")
         assert (reader.info.width, reader.info.height) == (65, 48)

@@ -50,7 +50,7 @@ def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
 
 
 def test_frames_come_in_order_of_their_names_and_numbers_count(tmp_path):
-    names = ["b", "a", "10", "9", "shot2-10", "shot2-9", "shot10-1", "\u06630"]  # 3 in Arabic
+    names = ["b", "a", "10", "9", "shot2-10", "shot2-9", "shot10-1", "\u06630"]  # Arabic digit 3
     images = {name: tensor(seed=i) for i, name in enumerate(names)}
     for name, image in images.items():
         write_image(tmp_path / f"{name}.png", image)
@@ -71,7 +71,7 @@ def test_sizes_must_agree(tmp_path):
     write_image(tmp_path / "2.png", tensor(width=18))
     with pytest.raises(InputError, match=r"2\.png.*18x12.*16x12"):
         FolderReader(tmp_path)  # before the first frame is restored
-    with (tmp_path / "2.png").open("r+b") as file:  # a header may say anything
+    with (tmp_path / "2.png").open("r+b") as file:  # a wrong header
         file.seek(16)
         file.write((16).to_bytes(4, "big"))
     reader = FolderReader(tmp_path)
@@ -93,7 +93,7 @@ def test_pictures_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kin
 
 def test_what_only_seems_cut_off_is_read(tmp_path):
     write_image(tmp_path / "a.bmp", tensor())
-    with (tmp_path / "a.bmp").open("r+b") as file:  # a size of the file that is wrong
+    with (tmp_path / "a.bmp").open("r+b") as file:  # a wrong file size
         file.seek(2)
         file.write((10**6).to_bytes(4, "little"))
     assert len(list(FolderReader(tmp_path))) == 1
@@ -174,7 +174,7 @@ def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
 
 
 def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
-    """A link that leads there: what is made beside the link cannot be renamed into it."""
+    """The output is a link to it, so files made beside the link cannot be renamed into it."""
     there, pictures, replace = tmp_path / "disk", tmp_path / "work", os.replace
     for folder in (there, pictures):
         folder.mkdir()

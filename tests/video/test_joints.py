@@ -1,4 +1,4 @@
-"""Recordings that were joined byte by byte: their times go on, pictures and sound alike."""
+"""Recordings joined byte by byte: their times continue, for video and audio alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE = Fraction(1001, 30_000)
 
 
 def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
-    """A transport stream (.ts) or program stream (.mpg), all its times so many seconds later."""
+    """A transport stream (.ts) or program stream (.mpg) with all times `later` seconds later."""
     times = {"pts": [*range(frames)], "time_base": RATE} if codec == "mpeg2video" else {}
     plain = write_video(path.with_name("plain.mp4"), frames=frames, codec=codec,
                         sound=(sound, "mono"), **times)  # fmt: skip
@@ -63,7 +63,7 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
     stamps, sound = stamps_of(tmp_path / "out.mp4"), audio_packets(tmp_path / "out.mp4")
     alone, heard = stamps_of(one), audio_packets(one)
     assert [stamp - stamps[0] for stamp in stamps[:40]] == [s - alone[0] for s in alone]
-    # The second is moved as one: its pictures and its sound lie to each other as they did.
+    # The second recording is shifted as a whole: its video and audio stay in sync.
     shift = stamps[40] - stamps[0]
     assert [stamp - shift for stamp in stamps[40:]] == stamps[:40]
     assert len(sound) == 2 * len(heard)
@@ -71,10 +71,10 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
     assert [data for _, data in sound[:half]] == [data for _, data in sound[half:]]
     moved = {late - early for (early, _), (late, _) in zip(sound[:half], sound[half:], strict=True)}
     assert max(abs(move - shift) for move in moved) <= Fraction(1, 44_100)
-    # And neither stream overlaps itself, nor is there a hole.
+    # No stream overlaps itself or has a gap.
     frame, packet = Fraction(1001, 30_000), Fraction(1024, 44_100)
     gaps = stamps[40] - stamps[39] - frame, sound[half][0] - sound[half - 1][0] - packet
-    assert min(gaps) >= -Fraction(1, 44_100)  # a tick
+    assert min(gaps) >= -Fraction(1, 44_100)  # one tick
     assert max(gaps) < Fraction(1, 10)
 
 
@@ -143,7 +143,7 @@ def test_sound_that_must_be_left_out_is_counted(tmp_path):
     source = recording(tmp_path / "in.ts")
     with av.open(str(source)) as container:
         places = [packet.pos for packet in container.demux(audio=0) if packet.size]
-    # The times of a few packets of sound go back by less than a joint: copies of earlier ones.
+    # Repeat a few audio packets, so that times go back by less than at a joint.
     contents = source.read_bytes()
     piece = contents[places[5] // 188 * 188 : places[11] // 188 * 188]
     at = places[11] // 188 * 188

@@ -1,4 +1,4 @@
-"""Languages of streams in MOV, which spells some in its own way."""
+"""Languages of streams in MOV, some of which have their own spelling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unsmear.video.writer import Origin
 
 
 def test_every_spelling_is_the_muxers():
-    """One track for each."""
+    """The muxer keeps each of them, on a track of its own."""
     contents, known = io.BytesIO(), sorted(_KNOWN)
     with av.open(contents, "w", format="mov") as container:
         tracks = [container.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in known]

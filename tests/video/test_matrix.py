@@ -1,5 +1,5 @@
-"""Containers, codecs, depths, ranges, matrices, frame rates, rotation, sound: what comes out is
-what a plain re-encode gives, and every stamp and tag is kept.
+"""Containers, codecs, depths, ranges, matrices, frame rates, rotation, audio: the output equals a
+plain re-encode, and every time stamp and tag is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BT709, BT601, BT2020 = (1, 1, 1, 1), (1, 5, 6, 5), (1, 9, 14, 9)
 FULL, PQ, HLG = (2, 1, 1, 1), (1, 9, 16, 9), (1, 9, 18, 9)
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
-# container, encoder, pixel format, stamps, tags, rotation, sound
+# container, encoder, pixel format, time stamps, tags, rotation, audio
 MATRIX = [
     ("mp4", "libx264", "yuv420p", STEADY, BT709, 0, ("aac", "stereo")),
     ("mp4", "libx264", "yuv420p", UNEVEN, BT601, 90, ("aac", "5.1")),
@@ -67,7 +67,7 @@ def make(path, encoder, pixel_format, stamps, tags, rotation, sound):
 
 
 def plain(source, target):
-    """A re-encode that knows nothing of planes, tensors or parts: frames straight through."""
+    """A plain re-encode, without planes, tensors or parts."""
     with VideoReader(source) as reader:
         from unsmear.video.encoding import choose_encoding
 
@@ -88,7 +88,7 @@ def plain(source, target):
 
 
 def _tidy(frame):
-    """The same picture, with what lies beyond its edge made equal to it: encoders look there."""
+    """A copy of the frame with its edge pixels repeated beyond the edge, where encoders read."""
     copy = av.VideoFrame(frame.width, frame.height, frame.format.name.replace("yuvj", "yuv"))
     for source, target in zip(frame.planes, copy.planes, strict=True):
         width = source.width * (2 if "le" in frame.format.name else 1)
@@ -127,7 +127,7 @@ def test_strength_0_is_a_plain_re_encode(tmp_path, row):
     after, ours = read(target)
     _, theirs = read(plain(source, tmp_path / f"plain{suffix}"))
     stamps = [pts for pts, _ in original]
-    if suffix == ".mkv" and row[0] == "avi":  # Matroska counts milliseconds
+    if suffix == ".mkv" and row[0] == "avi":  # Matroska has ticks of 1 ms
         stamps = [Fraction(round(pts * 1000), 1000) for pts in stamps]
     assert [pts for pts, _ in ours] == stamps
     assert after.tags == before.tags

@@ -1,4 +1,4 @@
-"""The shape of pixels in Matroska files, for codecs that do not say it themselves."""
+"""Pixel aspect ratio in Matroska files, for codecs that do not store it themselves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_pixel_aspect_is_kept_whatever_the_codec(tmp_path, codec, kind, aspect):
         assert (reader.info.width, reader.info.height) == (64, 48)
         assert sum(1 for _ in reader) == 3
     with av.open(str(target)) as container:
-        container.seek(40_000)  # the index is where the table of contents says
+        container.seek(40_000)  # the SeekHead points to the index
         assert next(container.decode(video=0)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Names that FFmpeg could take for something else, and what is no video at all."""
+"""Names that FFmpeg could misread, and files that are not videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that lie on their side, of one file or of many, deep, animated, with a profile."""
+"""Images with EXIF orientations, alone or in folders; 16 bits, animations, colour profiles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDINGS = ["jpg", "png", "webp", "tif"]
 
 
 def tiff(orientation, order="little"):
-    """EXIF with an orientation and nothing else."""
+    """EXIF data with nothing but an orientation."""
 
     def short(value):
         return value.to_bytes(2, order)
@@ -37,7 +37,7 @@ def tiff(orientation, order="little"):
 
 
 def oriented(path, orientation, pixels=None, order="little"):
-    """A picture file that says how to turn it."""
+    """An image file with an EXIF orientation."""
     pixels = picture(24, 32) if pixels is None else pixels
     kind = path.suffix
     flags = [cv2.IMWRITE_WEBP_QUALITY, 101] if kind == ".webp" else []
@@ -66,7 +66,7 @@ def png_chunk(kind, data):
 
 
 def turned_tiff(data, orientation):
-    """With an orientation put into its table, whose offset moves to the end."""
+    """A TIFF file with an orientation added to its directory, which moves to the end."""
     at = int.from_bytes(data[4:8], "little")
     count = int.from_bytes(data[at : at + 2], "little")
     rows = [data[at + 2 + 12 * n : at + 14 + 12 * n] for n in range(count)]
@@ -92,7 +92,7 @@ def test_exif_is_followed(tmp_path, orientation, ending):
     oriented(told, orientation)
     lying = read_image(plain).permute(1, 2, 0).numpy()
     assert (read_image(told).permute(1, 2, 0).numpy() == WAYS[orientation](lying)).all()
-    if ending in ("jpg", "png"):  # as OpenCV turns it, where it does
+    if ending in ("jpg", "png"):  # formats that OpenCV rotates itself
         theirs = cv2.imread(str(told), cv2.IMREAD_COLOR)[..., ::-1]
         assert (read_image(told).permute(1, 2, 0).numpy() == theirs).all()
 

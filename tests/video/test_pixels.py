@@ -1,4 +1,4 @@
-"""Pixels that are not YUV: RGB of any depth, palettes, alpha; and what is attached to frames."""
+"""Pixel formats other than YUV (RGB of any depth, palettes, alpha), and side data of frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unsmear.video.reader import VideoReader
 
 
 def rgb_video(path, form, *, codec="ffv1", size=(64, 48), frames=2, alpha=None):
-    """A clip of RGB, and its pictures in 16 bits a channel; alpha is of the last frame."""
+    """An RGB clip, and its frames as float RGB; alpha applies to part of the last frame."""
     width, height = size
     scene = picture(height, width + 8 * frames).astype(np.uint16) * 257
     wanted = [np.ascontiguousarray(scene[:, 8 * i : 8 * i + width]) for i in range(frames)]
@@ -68,7 +68,7 @@ def test_rgb_comes_out_in_its_own_colours(tmp_path, form, codec, depth, width):
     step = 1 / ((1 << depth) - 1)
     with VideoReader(tmp_path / "out.mkv") as reader:
         for frame, again, truth in zip(frames, reader, wanted, strict=True):
-            # Means of 8x8, as swscale dithers some of these sources.
+            # Means over 8x8 pixels, because swscale dithers some of these sources.
             error = torch.nn.functional.avg_pool2d(frame.rgb - truth, 8)
             assert error.abs().max() < step
             assert torch.equal(again.rgb, frame.rgb)
@@ -91,9 +91,9 @@ def test_rgb_that_says_its_colours_keeps_them(tmp_path):
 
 
 def bottom_up(path):
-    """The same file with pictures that begin at the bottom, as Windows programs write them."""
+    """The same file with the bottom row first, as Windows programs write them."""
     contents = bytearray(path.read_bytes())
-    height = contents.find(b"strf") + 16  # in a BITMAPINFOHEADER, below zero for top-down
+    height = contents.find(b"strf") + 16  # in a BITMAPINFOHEADER; negative: top row first
     rows = abs(int.from_bytes(contents[height : height + 4], "little", signed=True))
     contents[height : height + 4] = rows.to_bytes(4, "little", signed=True)
     path.write_bytes(contents)
@@ -154,7 +154,7 @@ def test_gifs_are_taken_unless_something_shows_through(tmp_path):
             truth = torch.from_numpy(raw.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
             assert (frame.rgb - truth).abs().max() < 2 / 255
     contents = path.read_bytes()
-    control = contents.find(b"\x21\xf9\x04")  # of the first picture: say that colour 0 is clear
+    control = contents.find(b"\x21\xf9\x04")  # of the first image: make a colour transparent
     colour = contents[control + 3] | 1
     for clear in range(256):
         changed = contents[: control + 3] + bytes([colour]) + contents[control + 4 : control + 6]
@@ -179,7 +179,7 @@ def test_palettes_are_rgb():
 
 
 def exif_picture(path, orientation):
-    """A picture with EXIF that says how to turn it (big-endian TIFF, one entry)."""
+    """A JPEG image with an EXIF orientation (big-endian TIFF, one entry)."""
     body = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
     packed = cv2.imencode(".jpg", picture(48, 64))[1].tobytes()
     exif = b"Exif\0\0" + body
@@ -196,7 +196,7 @@ def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientatio
         assert any("EXIF" in note for note in reader.notes)
         matrix = reader.info.display_matrix
         assert matrix is not None
-        if turned is None:  # mirrored, which a rotation alone would not tell
+        if turned is None:  # mirrored, which is not a rotation
             assert (matrix[0], matrix[4]) == (-65_536, 65_536)
         else:
             assert reader.rotation == turned

@@ -1,4 +1,4 @@
-"""What files really are: damaged, interlaced, transparent, HDR, without stamps, and worse."""
+"""Files as they are in practice: damaged, interlaced, transparent, HDR, without time stamps."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def interlaced(path, frames=12):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(frames):
             picture = np.zeros((48, 64, 3), np.uint8)
-            picture[::2, 4 * index % 60 :][:, :4] = 255  # each field at a place of its own
+            picture[::2, 4 * index % 60 :][:, :4] = 255  # the fields show different positions
             picture[1::2, (4 * index + 2) % 60 :][:, :4] = 255
             frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
@@ -94,7 +94,7 @@ def test_interlaced_video_is_refused_or_made_whole(tmp_path):
 
 
 def joined_of(tmp_path, *parts):
-    """Transport streams, byte by byte."""
+    """Join transport streams byte by byte."""
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
@@ -118,7 +118,7 @@ def test_deinterlacing_can_start_in_the_middle(tmp_path):
     source = interlaced(tmp_path / "in.mp4", frames=420)
     with VideoReader(source, start=Fraction(15), deinterlace=True) as reader:
         frames = [frame.pts for frame in reader]
-    assert 5 < frames[0] <= 10  # at a key frame some seconds before
+    assert 5 < frames[0] <= 10  # at a key frame some seconds earlier
     assert frames[-1] == Fraction(419, 25)
 
 
@@ -155,7 +155,7 @@ def test_other_pixel_formats_keep_their_picture(tmp_path, form):
     ],
 )
 def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
-    """And has the full range where nothing is said, as FFmpeg has it."""
+    """It is taken for full range if no range is stated, as in FFmpeg."""
     codec = {"ya8": "png", "monow": "rawvideo"}.get(form, "ffv1")
     kind = {"ya8": "mov", "monow": "nut"}.get(form, "mkv")
     source = write_video(
@@ -172,7 +172,7 @@ def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
             plane = plain.planes[0]
             luma = np.frombuffer(plane, deep).reshape(plane.height, -1)[:, : plane.width]
             assert np.array_equal(frame.planes.y.numpy(), luma)
-            assert (frame.planes.down_x, frame.planes.down_y) == (1, 1)  # as phones want it
+            assert (frame.planes.down_x, frame.planes.down_y) == (1, 1)  # phones play only 4:2:0
             middle = 1 << (frame.planes.depth - 1)
             assert {*np.unique(frame.planes.u.numpy()), *np.unique(frame.planes.v.numpy())} == {
                 middle
@@ -208,7 +208,7 @@ def test_what_is_not_said_about_colour_is_guessed_and_told(tmp_path):
     source = write_video(tmp_path / "in.mp4", tags=(1, 2, 2, 2))
     with VideoReader(source) as reader:
         assert any("BT.601" in note for note in reader.notes)
-        assert reader.info.tags.matrix == 2  # and stays unsaid
+        assert reader.info.tags.matrix == 2  # and stays untagged
     big = write_video(tmp_path / "big.mp4", tags=(1, 2, 2, 2), size=(1280, 64), frames=1)
     with VideoReader(big) as reader:
         assert any("BT.709" in note for note in reader.notes)
@@ -241,7 +241,7 @@ def test_packets_that_nobody_can_decode_are_counted(tmp_path):
 
 
 def test_packets_that_hold_nothing_are_counted_and_not_the_end(tmp_path):
-    """As recorders write them for frames that they dropped."""
+    """Recorders write them for dropped frames."""
     source = write_video(tmp_path / "in.mp4", frames=12, codec="mjpeg", pixel_format="yuvj420p")
     with av.open(str(source)) as container:
         places = [(p.pos, p.pos + p.size) for p in container.demux(video=0) if p.size]
@@ -268,7 +268,7 @@ def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
 
 def test_equal_and_falling_stamps_are_moved_and_told(tmp_path):
     source = write_video(tmp_path / "in.mkv", pts=[0, 3000, 3001, 3002, 9000, 12000])
-    assert stamps_of(source)[1] == stamps_of(source)[2]  # Matroska counts milliseconds
+    assert stamps_of(source)[1] == stamps_of(source)[2]  # Matroska has ticks of 1 ms
     with VideoReader(source) as reader:
         stamps = [frame.pts for frame in reader]
         assert stamps == sorted(set(stamps))
@@ -312,7 +312,7 @@ def test_stamps_below_zero_are_moved_together(tmp_path, container):
     out = tmp_path / f"out.{container}"
     assert restore_file(early, out, mild(), 3, on_note=notes.append) == Outcome(5)
     assert any("before zero" in note for note in notes)
-    # In Matroska the sound's own lead of 23 ms moves all of it once more.
+    # In Matroska everything moves by another 23 ms, by which the audio begins early.
     back += 0 if container == "mp4" else Fraction(23, 1000)
     assert stamps_of(out) == [pts + back for pts in stamps]
     sound = [packets[0][0] for packets in (audio_packets(early), audio_packets(out))]
@@ -331,7 +331,7 @@ def test_reading_can_start_in_the_middle(tmp_path):
     stamps = stamps_of(source)
     with VideoReader(source, start=Fraction(15)) as reader:
         frames = [frame.pts for frame in reader]
-    assert 9 < frames[0] < 11  # at a key frame some seconds before
+    assert 9 < frames[0] < 11  # at a key frame some seconds earlier
     assert frames == stamps[stamps.index(frames[0]) :]
     with VideoReader(source) as reader:
         reader.skip(590)
@@ -339,7 +339,9 @@ def test_reading_can_start_in_the_middle(tmp_path):
 
 
 def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path):
-    """A stream of a Raspberry Pi's camera, without a container: not even the beginning."""
+    """A raw stream, as from a Raspberry Pi's camera: without a container there is no seeking, not
+    even to the beginning.
+    """
     source = write_video(tmp_path / "in.h264", frames=180)
     with VideoReader(source, start=Fraction(11, 2)) as reader:
         assert reader.first_pts == 0

@@ -1,4 +1,4 @@
-"""Sound, subtitles and other videos on their way into a new file: none of it is lost."""
+"""Copying and converting audio, subtitles and other videos without loss."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MS = Fraction(1, 1000)
 
 
 def clip(path, *more, frames=10, codec="libx264", pixel_format="yuv420p"):
-    """Ten frames a second, and what functions of the container add: each says which streams when
-    it is called, and gives what writes them.
+    """A clip of 10 frames per second. Each function of `more` adds streams to the container, and
+    returns a function that writes them.
     """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
@@ -48,7 +48,7 @@ def tone(codec, rate=48000, layout="stereo", seconds=0.5):
 
 
 def heard(path):
-    """Sound of a file: seconds, loudness, rate, layout."""
+    """The audio of a file: duration in seconds, loudness, rate, layout."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         frames = list(container.decode(stream))
@@ -75,7 +75,7 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
     rewrite(source, tmp_path / f"out.{target}")
     seconds, loudness, *got = heard(tmp_path / f"out.{target}")
     assert tuple(got) == shape
-    assert abs(seconds - heard(source)[0]) < 0.2  # frames of AAC at 11 kHz are that long
+    assert abs(seconds - heard(source)[0]) < 0.2  # about the length of AAC frames at 11 kHz
     assert loudness > 0.1
     with VideoReader(source) as reader:
         (note,) = (note for note in Origin.of(reader, f".{target}").notes if "audio" in note)
@@ -84,8 +84,8 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
 
 
 def sounding(begins, silent):
-    """Sound that begins at a time, and is silent for a while, both in samples. Neither MP4 nor WebM
-    takes it as it is.
+    """Adds audio that begins `begins` samples late and is silent for its first `silent` samples.
+    Neither MP4 nor WebM can hold its codec.
     """
 
     def add(container):
@@ -109,7 +109,7 @@ def sounding(begins, silent):
 
 
 def sounds_from(path):
-    """When something is heard, in seconds after the first picture is seen."""
+    """When the audio becomes audible, in seconds after the first frame is shown."""
     with av.open(str(path)) as container:
         first = next(container.decode(video=0))
         container.seek(0)
@@ -126,7 +126,7 @@ def sounds_from(path):
 @pytest.mark.parametrize(("begins", "silent"), [(24000, 0), (0, 24000 - 4800)])
 @pytest.mark.parametrize("start", [None, Fraction(1, 5)])
 def test_converted_sound_stays_with_the_picture(tmp_path, kind, begins, silent, start):
-    """Whether the track begins late or something is heard late in it; a stretch begins at zero."""
+    """Whether the track begins late or begins with silence; the cut result begins at zero."""
     source = clip(tmp_path / "in.mkv", sounding(begins, silent), frames=6)
     target, notes = tmp_path / f"out.{kind}", []
     settings = Settings(span=Span(start=start))
@@ -134,12 +134,12 @@ def test_converted_sound_stays_with_the_picture(tmp_path, kind, begins, silent, 
     assert any("becomes" in note for note in notes)
     late = sounds_from(source)
     assert late == pytest.approx((begins + silent) / 48000, abs=2e-3)
-    # Codecs blur what begins suddenly.
+    # Codecs blur a sudden beginning.
     assert sounds_from(target) == pytest.approx(late - float(start or 0), abs=0.015)
 
 
 def changing(container):
-    """Sound that goes from stereo to 5.1 on the way, as that of broadcasts does."""
+    """Adds audio that changes from stereo to 5.1 and back, as in broadcasts."""
     track = container.add_stream("ac3", rate=48000, layout="stereo")
 
     def write():
@@ -172,7 +172,7 @@ def test_sound_may_change_its_shape_on_the_way(tmp_path, kind):
     starts = [frame.pts * frame.time_base for frame in frames]
     for early, late, frame in zip(starts, starts[1:], frames, strict=False):
         assert abs(late - early - Fraction(frame.samples, frame.sample_rate)) < 5 * MS
-    for second in (0.2, 0.55, 0.9):  # of each of the three
+    for second in (0.2, 0.55, 0.9):  # one in each of the three parts
         near = [
             f for f, at in zip(frames, starts, strict=True) if abs(at - starts[0] - second) < 0.1
         ]
@@ -199,7 +199,7 @@ def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
 
 
 def short_packets(container):
-    """Sound in packets of 0.83 ms, as TrueHD has them, where the ticks of Matroska are 1 ms."""
+    """Adds audio in packets of 0.83 ms, like TrueHD, where Matroska has ticks of 1 ms."""
     track = container.add_stream("pcm_s16le", rate=48000, layout="stereo")
 
     def write():
@@ -227,7 +227,7 @@ def test_packets_of_sound_shorter_than_a_tick_are_kept(tmp_path, kind):
 
 
 def lines(*events, codec="ass"):
-    """Subtitles: when each line begins, how long it is on, both ms, and what it says."""
+    """Adds subtitles: begin and duration of each line, in ms, and its text."""
 
     def add(container):
         track = container.add_stream(codec)
@@ -247,13 +247,13 @@ def lines(*events, codec="ass"):
 
 
 def shown(path):
-    """When each line begins and ends, ms, and what it says."""
+    """Begin and end of each subtitle line, in ms, and its text."""
     with av.open(str(path)) as container:
         found, track = [], container.streams.subtitles[0]
         codec = track.codec_context.codec.canonical_name
         for packet in container.demux(track):
             said = bytes(packet)
-            if codec == "mov_text":  # a length before the text
+            if codec == "mov_text":  # the text follows its length
                 text = said[2 : 2 + int.from_bytes(said[:2], "big")].decode()
             else:
                 text = said.decode().rpartition(",")[2]

@@ -1,4 +1,4 @@
-"""Packets on disk: what is written is read, and what is not whole cannot be seen."""
+"""Packets on disk: what is written is read, and an incomplete spool is not visible."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
 
 
 def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
-    """What waits in the buffer is tried again when the file is closed: that says nothing new."""
+    """Closing flushes the buffer again; that error adds nothing and is suppressed."""
     writer = SpoolWriter(tmp_path / "a", tmp_path / "out.mp4")
 
     class Full:

@@ -1,4 +1,4 @@
-"""What else a file holds: sound, subtitles, chapters, attachments, covers, metadata, all kept."""
+"""Everything else in a file is kept: audio, subtitles, chapters, attachments, covers, metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOUND = {"mkv": "flac", "mp4": "aac", "mov": "pcm_s16le", "webm": "libopus"}
 
 
 def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):
-    """A second of video with sound in two languages, subtitles, chapters and attachments."""
+    """A second of video with audio in two languages, subtitles, chapters and attachments."""
     kind = path.suffix[1:]
     plain = write_video(path.with_name(f"plain.{kind}"), frames=30, codec=_codec(kind))
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
@@ -101,7 +101,7 @@ def _jpeg():
 
 
 def held(path):
-    """Everything but the pictures: streams with their language and role, texts, chapters."""
+    """Streams with codec and language, chapters, attachments, title and comment."""
     with av.open(str(path)) as container:
         streams = [
             (
@@ -194,7 +194,7 @@ def test_a_cover_is_kept(tmp_path):
 
 @pytest.mark.parametrize("start", [None, Fraction(1, 10)])
 def test_a_cover_without_a_time_is_kept(tmp_path, start):
-    """As it is in MP4, beside the streams that have times."""
+    """In MP4, a cover stands beside streams with time stamps."""
     plain, path = write_video(tmp_path / "plain.mp4", frames=6), tmp_path / "in.mp4"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         video = target.add_stream_from_template(source.streams.video[0], opaque=True)
@@ -271,7 +271,7 @@ def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
 
 
 def test_chapters_hide_no_other_data(tmp_path):
-    """As cameras write it: where they were, in a stream of its own. MP4 has chapters in one too."""
+    """Cameras write their position to a data stream; MP4 stores chapters in one too."""
     source, path = write_video(tmp_path / "in.mp4", frames=30), tmp_path / "places.mp4"
     with av.open(str(source)) as plain, av.open(str(path), "w") as target:
         video = target.add_stream_from_template(plain.streams.video[0])

@@ -1,4 +1,4 @@
-"""Time codes: counted frame by frame, those that pass over numbers too."""
+"""Time codes, counted frame by frame, with and without drop-frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NTSC, FILM = Fraction(30000, 1001), Fraction(24000, 1001)
 
 
 def counted(each, dropped, hours):
-    """All time codes of some hours, as text without what separates the frames."""
+    """All time codes of some hours, each split before its frame number, without separator."""
     for hour, minute, second, frame in product(hours, range(60), range(60), range(each)):
         if not (minute % 10 and second == 0 and frame < dropped):
             yield f"{hour:02}:{minute:02}:{second:02}", f"{frame:02}"

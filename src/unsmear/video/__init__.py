@@ -1,1 +1,1 @@
-"""Getting frames in and out: video files (PyAV), folders of pictures (OpenCV), colour."""
+"""Reading and writing frames: video files (PyAV), folders of images (OpenCV), colour conversion."""

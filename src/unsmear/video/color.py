@@ -1,8 +1,9 @@
-"""YUV and RGB by a stream's own matrix, range and depth, in float (ITU-T H.273, BT.601/709/2020).
+"""Conversion between YUV and RGB by a stream's own matrix, range and depth, in float (ITU-T H.273,
+BT.601/709/2020).
 
-A restored frame goes back to YUV as a change: the difference that the network made is turned
-into YUV and added to the decoded planes. Where nothing was changed, the decoded numbers stay
-as they were, whatever the subsampling.
+A restored frame returns to YUV as a change: the difference that the network made is converted to
+YUV and added to the decoded planes. Where nothing changed, the decoded values stay as they were,
+whatever the subsampling.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _LUMA_WEIGHTS = {
 
 
 def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
-    """The matrix to use: the tagged one, if it is known here, else the usual guess: BT.709 for high
-    definition, BT.601 below.
+    """The matrix to use: the tagged one if it is supported here, otherwise the usual guess: BT.709
+    for high definition (at least 1280 pixels wide or 577 high), BT.601 below.
     """
     if tags.matrix in _LUMA_WEIGHTS:
         return tags.matrix
@@ -44,7 +45,7 @@ def resolve_matrix(tags: ColorTags, width: int, height: int) -> int:
 
 def rgb_from_yuv_matrix(matrix: int) -> Tensor:
     """(3, 3): R'G'B' from Y' (0..1) and colour differences (-0.5..0.5)."""
-    if matrix == _YCGCO:  # whose differences are green's from luma, and half of red's from blue
+    if matrix == _YCGCO:  # Cg is G - Y, Co is (R - B) / 2
         rows = [[1.0, -1.0, 1.0], [1.0, 1.0, 0.0], [1.0, -1.0, -1.0]]
         return torch.tensor(rows, dtype=torch.float32)
     red, blue = _LUMA_WEIGHTS[matrix]
@@ -60,19 +61,19 @@ def rgb_from_yuv_matrix(matrix: int) -> Tensor:
 
 
 def _scales(planes: YuvPlanes) -> tuple[float, float, float, float]:
-    """Offset and span of luma, then of colour difference, in code values."""
+    """Offset and span of luma, then of chroma, in code values."""
     unit = 1 << (planes.depth - 8)
     if planes.tags.full_range:
         top = (1 << planes.depth) - 1
         return 0.0, top, 128.0 * unit, top
-    # Those of YCgCo are made of numbers of red, green and blue that span 219.
+    # YCgCo chroma is computed from red, green and blue that span 219.
     chroma_span = 219.0 if planes.tags.matrix == _YCGCO else 224.0
     return 16.0 * unit, 219.0 * unit, 128.0 * unit, chroma_span * unit
 
 
 def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x: int) -> Tensor:
-    """Colour differences to full size, sited as in MPEG-2 and H.264: with the left luma
-    sample of each pair, between rows. (..., h, w) float -> (..., height, width).
+    """Upsample chroma to full size. Samples are sited as in MPEG-2 and H.264: on the left luma
+    sample of each pair, and between rows. (..., h, w) float -> (..., height, width).
     """
     out = chroma
     if down_x:
@@ -91,11 +92,11 @@ def upsample_chroma(chroma: Tensor, height: int, width: int, down_y: int, down_x
 
 
 def downsample_chroma(chroma: Tensor, down_y: int, down_x: int) -> Tensor:
-    """Full-size colour differences to the codec's size, sited as `upsample_chroma` has them.
-    (N, H, W) float -> (N, ceil(H / 2**down_y), ceil(W / 2**down_x)).
+    """Downsample full-size chroma, with samples sited as in `upsample_chroma`. (N, H, W) float ->
+    (N, ceil(H / 2**down_y), ceil(W / 2**down_x)).
     """
     out = chroma
-    if down_y:  # rows first: whole ones are added fast, and half as many are left
+    if down_y:  # rows first: adding whole rows is fast, and half as many remain
         upper, lower = out[..., ::2, :], out[..., 1::2, :]
         if out.shape[-2] % 2:
             lower = torch.cat((lower, out[..., -1:, :]), dim=-2)
@@ -120,7 +121,7 @@ def rgb_from_planes(planes: YuvPlanes) -> Tensor:
     u, v = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
     rows = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height)).tolist()
     rgb = torch.empty((3, height, width), dtype=torch.float32)
-    # Sums plane by plane: a product of 3x3 and 3xHW matrices takes three times as long.
+    # Plane by plane: a product of 3x3 and 3xHW matrices takes three times as long.
     for color, (_, *weights) in zip(rgb, rows, strict=True):
         (one, weight), *more = [(c, w) for c, w in zip((u, v), weights, strict=True) if w]
         torch.add(luma, one, alpha=weight, out=color)
@@ -152,7 +153,7 @@ def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
         by = downsample_chroma((color - other)[None], planes.down_y, planes.down_x)[0]
         return by.div_(largest)
 
-    luma = change[0] * red  # plane by plane, as a frame of 8K takes 130 MB a plane
+    luma = change[0] * red  # plane by plane: an 8K plane takes 130 MB
     luma.add_(change[1], alpha=1 - red - blue).add_(change[2], alpha=blue)
     if matrix == _YCGCO:
         u, v = difference(change[1], luma, 1), difference(change[0], change[2], 2)
@@ -168,7 +169,7 @@ def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
 
 
 def convert_planes(planes: YuvPlanes, wanted: PixelFormat) -> YuvPlanes:
-    """The same picture with another depth or subsampling; as it is where it has them already."""
+    """Convert to another depth or subsampling; the same planes if they have it already."""
     if PixelFormat.of(planes) == wanted:
         return planes
     height, width = planes.y.shape
@@ -182,7 +183,7 @@ def convert_planes(planes: YuvPlanes, wanted: PixelFormat) -> YuvPlanes:
 
 
 def _coded(luma: Tensor, chroma: Tensor, form: PixelFormat, tags: ColorTags) -> YuvPlanes:
-    """Y' (H, W) in 0..1 and colour differences (2, h, w) in -0.5..0.5 -> numbers."""
+    """Y' (H, W) in 0..1 and colour differences (2, h, w) in -0.5..0.5 -> code values."""
     empty = luma.new_zeros(0)
     shape = YuvPlanes(empty, empty, empty, form.depth, form.down_x, form.down_y, tags)
     luma_offset, luma_span, chroma_offset, chroma_span = _scales(shape)
@@ -200,20 +201,20 @@ def _coded(luma: Tensor, chroma: Tensor, form: PixelFormat, tags: ColorTags) -> 
 
 
 def beside(first: YuvPlanes, second: YuvPlanes, *, below: bool = False) -> YuvPlanes:
-    """Two pictures of one format side by side, each cut to an even width; or the second below the
-    first, each cut to an even height.
+    """Two frames of one format side by side, each cropped to an even width; with `below`, the
+    second below the first, each cropped to an even height.
     """
     even = first.y.shape[0 if below else 1] // 2 * 2
     return _joined(first, (0, even), second, (0, even), below)
 
 
 def wipe(first: YuvPlanes, second: YuvPlanes, at: int, *, below: bool = False) -> YuvPlanes:
-    """One picture: the first left of a column (rounded to even), the second from there on, and a
-    white line two pixels wide between them; or the first above a row, likewise.
+    """One frame: the first left of a column (rounded down to even), the second from there on, with
+    a white line two pixels wide at its left edge; with `below`, the first above a row, likewise.
     """
     length = first.y.shape[0 if below else 1]
     split = min(max(at // 2 * 2, 0), length)
-    # An odd last column belongs to a pair of its own.
+    # An odd last column has a chroma sample of its own.
     both = _joined(first, (0, split), second, (split, length + length % 2), below)
     top = (1 << both.depth) - 1 if both.tags.full_range else 235 << (both.depth - 8)
     _cut(both.y, split, split + 2, below).fill_(top)
@@ -224,7 +225,7 @@ def wipe(first: YuvPlanes, second: YuvPlanes, at: int, *, below: bool = False) -
 
 
 def _cut(plane: Tensor, begin: int, end: int, below: bool) -> Tensor:
-    """Columns of a plane, or rows."""
+    """A range of columns of a plane; with `below`, of rows."""
     return plane[begin:end] if below else plane[:, begin:end]
 
 
@@ -235,8 +236,8 @@ def _joined(
     of_second: tuple[int, int],
     below: bool,
 ) -> YuvPlanes:
-    """Columns of one picture, from an even one to before an even one, then those of another; or
-    rows.
+    """A range of columns of one frame, then one of another; with `below`, of rows. Ranges begin and
+    end at even numbers.
     """
 
     def joined(one: Tensor, other: Tensor, down: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The head of a new file: its muxer, and the stream that restored pictures go into."""
+"""The header of a new file: its muxer, and the stream for the restored frames."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from unsmear.video.encoding import ENCODERS, Encoding, configure, ticks_of
 from unsmear.video.formats import MUXERS
 from unsmear.video.opening import ffmpeg_name, open_container
 
-_OF_APPLE = (".mp4", ".mov", ".m4v")  # containers of the QuickTime kind
+_OF_APPLE = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
 
 
 def open_target(path: Path, source: Path | None) -> OutputContainer:
-    """A file to write.
+    """Open a file for writing.
 
     Args:
-        path: of it; its suffix, in either case, chooses the muxer.
-        source: where its metadata come from.
+        path: the file; its suffix (in upper or lower case) selects the muxer.
+        source: file that the metadata will come from: QuickTime keys (`com.*`) need a muxer option.
     """
     suffix = path.suffix.lower()
     return av.open(
@@ -44,13 +44,14 @@ def _options(suffix: str, source: Path | None) -> dict[str, str]:
 def video_stream(
     target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
 ) -> VideoStream:
-    """A stream for packets encoded elsewhere: its own encoder is opened for its header only.
+    """Add a stream for packets that are encoded elsewhere. Its own encoder is opened only for the
+    header.
 
     Args:
-        target: to write.
-        encoding: how pictures are encoded.
-        info: of the clip.
-        width: of the pictures.
+        target: file to write.
+        encoding: how the frames are encoded.
+        info: the clip.
+        width: of the frames, pixels.
         suffix: of the file, in lower case.
     """
     os.environ.setdefault("SVT_LOG", "1")
@@ -61,13 +62,12 @@ def video_stream(
     if info.display_matrix:
         stream.set_display_matrix(info.display_matrix)
     if encoding.encoder.family == "hevc" and suffix in _OF_APPLE:
-        stream.codec_context.codec_tag = "hvc1"  # without it Apple's players refuse
+        stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
     return stream
 
 
 def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) -> None:
-    """Whether a file takes what is going to be encoded, before any work is done: its muxer writes
-    the head of one.
+    """Check that a container accepts what will be encoded, by writing a header on trial.
 
     Raises:
         EncodeError: the encoder or the muxer refuses.

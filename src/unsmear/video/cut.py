@@ -1,4 +1,4 @@
-"""The stretch of a file that is kept: which packets of its other streams, and when."""
+"""Cutting a file: which packets of its other streams are kept, and their new times."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from av.stream import Stream
 
 
 class Cut:
-    """Chooses packets, in the order of the file, and gives them their new times.
+    """Selects packets, in the order of the file, and gives them their new times.
 
     Args:
-        start: seconds that are cut off at the beginning; below zero, so much is put before.
-        end: time at which the source is cut off, seconds, before `start` is subtracted.
+        start: seconds cut off at the beginning; a negative value delays all packets.
+        end: time in the source where it is cut off, seconds.
     """
 
     def __init__(self, start: Fraction, end: Fraction | None) -> None:
         self._start, self._end = start, end
-        # Of videos: when the first key frame is shown, and the first frame that is left out.
+        # Of video streams: when the first kept key frame is shown, and the first frame left out.
         self._begun: dict[int, Fraction] = {}
         self._missing: dict[int, Fraction] = {}
 
     def keeps(self, packet: Packet[Stream]) -> bool:
-        """Whether a packet belongs to the stretch. A line of subtitles that is on at one of its
-        ends is shortened to what is inside.
+        """Whether a packet belongs to the kept part. A subtitle that is on screen at the cut is
+        shortened in place to the part inside.
         """
         if packet.stream.type == "video":
             return self._decodable(packet)
@@ -32,11 +32,11 @@ class Cut:
         inside = self._end is None or begin < self._end
         if packet.stream.type == "subtitle" and packet.duration:
             return inside and self._shortened(packet)
-        # Without a start even sound from before zero is kept: players prime their decoders with it.
+        # Without a start, audio before zero is kept too: players prime their decoders with it.
         return inside and (self._start <= 0 or begin >= self._start)
 
     def _shortened(self, packet: Packet[Stream]) -> bool:
-        """Shorten a line of subtitles; whether anything is left."""
+        """Shorten a subtitle in place; return whether anything is left."""
         begin, base = _shown(packet), packet.time_base
         until = begin + (packet.duration or 0) * base
         if self._start > 0 and begin < self._start:
@@ -50,9 +50,9 @@ class Cut:
         return until > begin
 
     def _decodable(self, packet: Packet[Stream]) -> bool:
-        """Video as it is begins at a key frame: nothing before can be decoded, nor what is shown
-        before and comes after. At its end what is decoded in time stays, though it may be shown
-        later: others are predicted from it.
+        """Whether a video packet is kept. A copied video begins at a key frame: packets before it
+        cannot be decoded, nor later ones that are shown before it. At the end, all packets that are
+        decoded in time are kept, even if shown later: others are predicted from them.
         """
         shown, base, index = _shown(packet), packet.time_base, packet.stream.index
         decoded = shown if packet.dts is None else packet.dts * base
@@ -69,7 +69,9 @@ class Cut:
         return False
 
     def moved(self, packet: Packet[Stream]) -> tuple[Fraction, Packet[Stream]]:
-        """A packet of the new file, at its time there, and that time in seconds."""
+        """Move a packet to its time in the new file. Return its decoding time in seconds, and the
+        packet.
+        """
         if self._start:
             shift = round(self._start / packet.time_base)
             if packet.pts is not None:
@@ -79,7 +81,7 @@ class Cut:
         return (packet.dts or 0) * packet.time_base, packet
 
     def notes(self) -> list[str]:
-        """What is missing, for the user, when all packets have been seen."""
+        """What is missing, for the user. Call it after the last packet."""
         found = []
         for index, first in self._missing.items():
             if index in self._begun:

@@ -1,8 +1,8 @@
-"""What of a file could not be read as it should, and whether it breaks off.
+"""What in a file could not be read properly, and whether the file is truncated.
 
-Demuxers end where a file breaks off as if that were the end. It is called a break where two things
-come together, so that neither edit lists nor wrong headers raise an alarm: the file is shorter than
-its own outermost structure says, and frames are missing.
+Demuxers treat a truncation like the end of the file. A file counts as truncated if it is shorter
+than its outermost structure says and frames are missing, so that edit lists and wrong headers raise
+no false alarm. If it does not state the length of its video, being too short is enough.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-_FRAMES = Fraction(3, 2)  # what a file may be wrong by about the end of one of its streams
-_OTHERS = Fraction(1)  # seconds that sound and subtitles may go on for after the last frame
+_FRAMES = Fraction(3, 2)  # frames by which the stated end of a stream may be wrong
+_OTHERS = Fraction(1)  # seconds that audio and subtitles may continue after the last frame
 _MOVIE_BOXES = frozenset(
     {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot"}
 )
@@ -30,17 +30,17 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 @dataclass
 class Damage:
-    """What could not be read as it should.
+    """What could not be read properly.
 
     Attributes:
-        packets: that no decoder made sense of.
+        packets: packets that could not be decoded, or were empty.
         early: packets before the first key frame, without which they cannot be decoded.
-        frames: that the decoder marked as damaged.
+        frames: frames that the decoder marked as damaged.
         stamps: time stamps that did not rise and were moved.
-        interlaced: frames of two fields that were taken for whole ones, as the first one is.
+        interlaced: interlaced frames that were taken for progressive ones, like the first.
         broke_off: reading ended in an error, not at the end.
-        there: what a file that breaks off has of what it should have; empty where it is whole, and
-            while it has not been read to its end.
+        there: for a truncated file, how much of it is present, for the user; empty for a complete
+            file, and until the file has been read to its end.
     """
 
     packets: int = 0
@@ -78,20 +78,20 @@ class Damage:
 
 
 class Head:
-    """Packets before the first key frame, of which decoders give nothing and say nothing."""
+    """Counts the packets before the first key frame, which decoders drop without an error."""
 
     def __init__(self) -> None:
         self._shown: list[Fraction] = []
         self._begun = False
 
     def see(self, packet: Packet[VideoStream]) -> None:
-        """Take the next packet, until a frame comes."""
+        """Take the next packet; call it until the first frame is decoded."""
         self._begun |= packet.is_keyframe
         if not self._begun and packet.pts is not None:
             self._shown.append(packet.pts * packet.time_base)
 
     def lost(self, first: VideoFrame) -> int:
-        """How many are shown before the first frame that came, and so never come."""
+        """How many packets would have been shown before the first decoded frame."""
         if first.pts is None or first.time_base is None:
             return 0
         return sum(shown < first.pts * first.time_base for shown in self._shown)
@@ -99,12 +99,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a file says of a stream in it.
+    """What a file says about the length of a stream.
 
     Attributes:
-        frames: how many there are, None if it does not say.
-        end: when the last one ends, seconds, None likewise.
-        slack: seconds that this may be wrong by.
+        frames: number of frames, None if it does not say.
+        end: when the last frame ends, seconds, None likewise.
+        slack: seconds by which `end` may be wrong.
     """
 
     frames: int | None
@@ -113,11 +113,10 @@ class Extent:
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream) -> Extent:
-        """Of a stream of an opened file."""
+        """For a stream of an opened file."""
         rate = stream.average_rate
-        if (
-            container.format.name == "avi"
-        ):  # counts empty ones, and has no duration without its index
+        if container.format.name == "avi":
+            # AVI counts empty packets, and has no duration without its index.
             return cls(None, None, _OTHERS)
         slack = _FRAMES / rate if rate else _OTHERS
         end = _own_end(stream)
@@ -128,15 +127,15 @@ class Extent:
 
 
 def stream_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """When the last frame of a stream ends, seconds, where its container says that exactly: MP4,
-    MOV, Matroska and WebM do.
+    """When the last frame of a stream ends, seconds, if its container says that exactly, as MP4,
+    MOV, Matroska and WebM do; otherwise None.
     """
     exact = {"mov", "matroska"} & {*container.format.name.split(",")}
     return _own_end(stream) if exact else None
 
 
 def written_end(stream: VideoStream) -> Fraction | None:
-    """When a stream ends, seconds, as Matroska says in a text for each; None if nothing does."""
+    """When a stream ends, seconds, from the tag that Matroska has for it; None without one."""
     found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None
 
@@ -150,7 +149,7 @@ def _own_end(stream: VideoStream) -> Fraction | None:
 
 
 def packet_end(packet: Packet[VideoStream]) -> Fraction:
-    """When what is in a packet ends, seconds; 0 if it does not say."""
+    """When the frame in a packet ends, seconds; 0 if it does not say."""
     if packet.pts is None:
         return Fraction(0)
     end = packet.pts * packet.time_base
@@ -163,14 +162,14 @@ def packet_end(packet: Packet[VideoStream]) -> Fraction:
 def shortfall(
     path: Path, told: Extent, packets: int | None, frames: int | None, end: Fraction | None
 ) -> str:
-    """What a file that breaks off has of what it should have, in words; empty where it is whole.
+    """How much of a truncated file is present, in words; empty if the file is not truncated.
 
     Args:
-        path: of the file, which was read to its end.
-        told: what it says of the stream.
-        packets: how many came, None where reading did not begin at the beginning.
-        frames: decoded from these, None likewise.
-        end: when the last one ends, seconds, None if unknown.
+        path: the file, which was read to its end.
+        told: what it says about the length of the stream.
+        packets: number of packets read; None if reading did not start at the beginning.
+        frames: number of frames decoded from them; None likewise.
+        end: when the last one ends, seconds; None if unknown.
     """
     if not _bytes_missing(path):
         return ""
@@ -184,7 +183,7 @@ def shortfall(
 
 
 def _bytes_missing(path: Path) -> bool:
-    """Whether a file is shorter than its outermost boxes say (MP4 and its kin, Matroska, AVI)."""
+    """Whether a file is shorter than its outermost boxes say (MP4, MOV, Matroska, AVI)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -202,13 +201,13 @@ def _bytes_missing(path: Path) -> bool:
 
 
 def _movie_ends(file: BinaryIO) -> Iterator[int]:
-    """Where the boxes of ISO/IEC 14496-12 end."""
+    """Yield the end offsets of the outermost boxes of ISO/IEC 14496-12."""
     at = 0
     while len(header := file.read(16)) >= 8 and header[4:8].isalnum():
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: up to the end of the file, however far that is
+        if length < 8:  # 0: up to the end of the file, wherever that is
             return
         at += length
         yield at
@@ -216,7 +215,7 @@ def _movie_ends(file: BinaryIO) -> Iterator[int]:
 
 
 def _matroska_ends(file: BinaryIO) -> Iterator[int]:
-    """Where the segment ends, if its size is known (RFC 8794)."""
+    """Yield the end offset of the segment, if its size is known (RFC 8794)."""
 
     def sized(name: bytes) -> int | None:
         if file.read(4) != name or not (first := file.read(1)) or not first[0]:
@@ -234,11 +233,11 @@ def _matroska_ends(file: BinaryIO) -> Iterator[int]:
 
 
 def _riff_ends(file: BinaryIO) -> Iterator[int]:
-    """Where the lists of pictures of an AVI file end; a long one has more than one."""
+    """Yield the end offsets of an AVI file's `movi` lists; a long file has more than one."""
     at = 0
     while len(header := file.read(12)) == 12:
         name, length = header[:4], int.from_bytes(header[4:8], "little")
-        if length in (0, 0xFFFFFFFF):  # never filled in
+        if length in (0, 0xFFFFFFFF):  # never filled in by the recorder
             return
         if name == b"LIST" and header[8:] == b"movi":
             yield at + 8 + length

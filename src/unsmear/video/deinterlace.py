@@ -1,4 +1,4 @@
-"""Whole frames of interlaced ones."""
+"""Deinterlacing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from av.video.stream import VideoStream
 
 
 def deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames of a stream, those that are interlaced made whole (bwdif), one of each.
+    """Yield the frames of a stream, interlaced ones deinterlaced (bwdif), one frame for each.
 
     Raises:
-        FFmpegError, ValueError: the filter does not take them.
+        FFmpegError, ValueError: the filter does not accept the frames.
     """
     graph: av.filter.Graph | None = None
     for frame in frames:

@@ -1,4 +1,4 @@
-"""What is in a video file, without decoding more than its first picture: streams, colour, rates."""
+"""What is in a video file (streams, colour, frame rate), decoding only the first frame."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _FIELD_ORDERS = {
     2: "interlaced, top field first", 3: "interlaced, bottom field first",
     4: "interlaced, top field first", 5: "interlaced, bottom field first",
 }  # fmt: skip
-_PACKETS_LOOKED_AT = 2000  # of the first video stream, to see whether its rate varies
-_SAME_INTERVAL = 0.1  # intervals that differ by less, relative to the median, are one rate
+_PACKETS_LOOKED_AT = 2000  # of the first video stream, to detect a variable frame rate
+_SAME_INTERVAL = 0.1  # intervals that differ by less, relative to the median, are equal
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ class StreamDescription:
 
     Attributes:
         index: in the file, from 0.
-        kind: video, cover (a picture that counts as video), audio, subtitle, data or attachment.
-        codec: its long name, None where it is unknown.
-        language: as the file has it (ISO 639-2), None if untold.
-        details: what else there is to say, in words, in the order to show it.
+        kind: video, cover (an image that FFmpeg lists as video), audio, subtitle, data or
+            attachment.
+        codec: its long name, None if unknown.
+        language: as stored (ISO 639-2), None if not stated.
+        details: everything else, in words, in display order.
     """
 
     index: int
@@ -71,9 +72,9 @@ class RateDescription:
     """Frame rate, from the time stamps of the first packets.
 
     Attributes:
-        mean: frames a second as the container has it, None if it does not say.
-        variable: whether intervals between frames differ.
-        slowest: frames a second over the longest interval seen, None if fewer than 2 frames.
+        mean: frames per second according to the container, None if it does not say.
+        variable: whether the intervals between frames differ.
+        slowest: frames per second over the longest interval seen, None with fewer than 2 frames.
         fastest: over the shortest, likewise.
     """
 
@@ -89,17 +90,17 @@ class FileDescription:
 
     Attributes:
         container: its long name.
-        bytes: size of the file.
+        bytes: file size.
         duration: seconds, None if the file does not say.
         width: of the first video stream as coded, pixels.
         height: likewise.
-        frames: of the first video stream, None if nothing tells.
+        frames: of the first video stream, None if unknown.
         rate: of the first video stream.
-        rotation: degrees that a player turns the picture, anticlockwise.
+        rotation: degrees by which players rotate the video, anticlockwise.
         hdr: kinds of high dynamic range, in words; empty for SDR.
-        interlaced: whether the first picture or its stream says so.
+        interlaced: whether the first frame or its stream is marked as interlaced.
         streams: all, in the file's order.
-        chapters: titles or times, in order.
+        chapters: titles, or start times where there are none, in order.
     """
 
     container: str
@@ -117,10 +118,10 @@ class FileDescription:
 
 
 def describe_streams(path: Path) -> FileDescription:
-    """Look into a video file.
+    """Describe a video file.
 
     Raises:
-        InputError: no such file, not a video, no video stream in it, or no picture that can be
+        InputError: no such file, not a video, no video stream in it, or no frame that can be
             decoded.
     """
     try:
@@ -187,11 +188,11 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
 
 
 def describe_rate(times: list[Fraction], mean: Fraction | None) -> RateDescription:
-    """Whether the rate varies.
+    """Describe the frame rate.
 
     Args:
-        times: time stamps in seconds, in any order.
-        mean: frames a second as the container has it.
+        times: presentation times, seconds, in any order.
+        mean: frames per second according to the container.
     """
     ordered = sorted(set(times))
     gaps = [float(after - before) for before, after in pairwise(ordered)]
@@ -204,7 +205,7 @@ def describe_rate(times: list[Fraction], mean: Fraction | None) -> RateDescripti
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people write a time: 4.2 s, 1:05, 1:01:05."""
+    """Format seconds as a time: 4.2 s, 1:05, 1:01:05."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -213,11 +214,11 @@ def clock(seconds: float) -> str:
 
 
 def measured_length(path: Path) -> Fraction:
-    """Seconds that the pictures of a video last, by a look at all packets, where the file does not
-    say it; what has no time stamps is taken to be of one rate, as the reader takes it.
+    """Duration of the video, seconds, from all its packets, for files that do not state it. Without
+    time stamps the mean frame rate counts, as in the reader.
 
     Raises:
-        InputError: no such file, or nothing that FFmpeg knows.
+        InputError: no such file, or FFmpeg cannot read it.
     """
     count, begin, end = 0, Fraction(0), Fraction(0)
     with open_container(path) as container:
@@ -231,7 +232,7 @@ def measured_length(path: Path) -> Fraction:
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Whole packets of a stream, as far as they can be read."""
+    """Yield the intact packets of a stream, up to where the file is truncated."""
     with contextlib.suppress(av.FFmpegError):  # a file that breaks off
         for packet in container.demux(stream):
             if packet.size and not packet.is_corrupt:
@@ -239,8 +240,9 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
 
 
 def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
-    """Time stamps of the first packets, how many packets there are if these were all, and when the
-    last of these ends. The file is opened anew: not every one can be sought in.
+    """Presentation times of the first packets, in ascending order; the number of packets, if these
+    are all; and when the last of these ends. The file is opened again, since not all files support
+    seeking.
     """
     with open_container(path) as container:
         stream = moving_pictures(container)[0]
@@ -249,12 +251,12 @@ def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
     if len(packets) < _PACKETS_LOOKED_AT - 1:
         return times, len(packets) or None, end
-    # Decoding order differs from that of presentation: the last of these leave gaps.
+    # Packets come in decoding order, so the last presentation times leave gaps.
     return times[:-16], None, end
 
 
 def _codec(stream: Stream) -> str | None:
-    # Data streams have none, whatever the annotation says.
+    # Data streams have none, despite the annotation.
     context: CodecContext | None = stream.codec_context
     return None if context is None else context.codec.long_name or context.name
 

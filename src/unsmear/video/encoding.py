@@ -1,4 +1,4 @@
-"""Which encoder a video is written with, and how: by default the family of codecs it came in."""
+"""Choice of the encoder and its settings, by default the codec family of the source; encoding."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from unsmear.video.spool import EncodedPacket
 
 Family = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
-_PRORES_BITS = 10  # of its encoder; decoded, ProRes 4444 has 12
-_TINY = 64  # pixels: a picture of one coding tree unit
+_PRORES_BITS = 10  # of the encoder; ProRes 4444 is decoded with 12
+_TINY = 64  # pixels: a frame of one coding tree unit
 _LARGE = 2560 * 1440  # pixels
 
 
@@ -33,13 +33,13 @@ class Encoder:
     """A row of the table of encoders.
 
     Attributes:
-        family: of codecs.
-        name: FFmpeg's, of the encoder.
-        containers: suffixes of files that hold it.
-        crf: quality by default, None where there is no such number.
-        worst_crf: largest allowed.
-        options: for the encoder.
-        odd: sizes that its halved colour does not divide are possible.
+        family: codec family.
+        name: FFmpeg's name of the encoder.
+        containers: suffixes of files that can hold it.
+        crf: default quality, None if it has no CRF.
+        worst_crf: largest CRF allowed.
+        options: options of the encoder.
+        odd: whether it supports sizes that the chroma subsampling does not divide.
     """
 
     family: Family
@@ -51,12 +51,12 @@ class Encoder:
     odd: bool
 
     def formats(self) -> set[str]:
-        """Names of the pixel formats it takes."""
+        """Names of the pixel formats that it accepts."""
         return {form.name for form in av.Codec(self.name, "w").video_formats or ()}
 
 
 _MP4 = frozenset({".mp4", ".m4v"})
-_MOV = frozenset({".mov"})  # has no place for VP9 and AV1
+_MOV = frozenset({".mov"})  # cannot hold VP9 and AV1
 _MKV = frozenset({".mkv"})
 _WEBM = frozenset({".webm"})
 ENCODERS: dict[Family, Encoder] = {
@@ -73,7 +73,7 @@ ENCODERS: dict[Family, Encoder] = {
         Encoder("ffv1", "ffv1", _MKV, None, 0, {"level": "3", "slicecrc": "1"}, True),
     )
 }  # fmt: skip
-# Codecs that nobody writes any more go on in the next of their kind.
+# The family for each source codec. Obsolete codecs are replaced by a similar one.
 _FAMILY_OF: dict[str, Family] = {
     "h264": "h264", "hevc": "hevc", "vp9": "vp9", "vp8": "vp9", "av1": "av1", "prores": "prores",
     "ffv1": "ffv1", "huffyuv": "ffv1", "ffvhuff": "ffv1", "utvideo": "ffv1",
@@ -82,13 +82,16 @@ _FAMILY_OF: dict[str, Family] = {
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeChoice:
-    """What a user asks of the encoder; None and `auto` leave it to the source.
+    """What the user asks of the encoder.
 
     Attributes:
-        codec: family, or `auto`: that of the source.
-        crf: quality, smaller is better.
-        pixel_format: `auto`: that of the source.
-        lossless: FFV1, which loses nothing of what was restored.
+        codec: codec family; `auto`: that of the source.
+        crf: quality, smaller is better; None: the default of the encoder.
+        pixel_format: None: that of the source.
+        lossless: FFV1, which keeps the restored frames without loss.
+
+    Raises:
+        ConfigError: unknown codec, CRF out of range, or settings that contradict each other.
     """
 
     codec: Family | Literal["auto"] = "auto"
@@ -118,8 +121,8 @@ class Encoding:
 
     Attributes:
         encoder: row of the table.
-        crf: quality, None where there is no such number.
-        pixel_format: of the file.
+        crf: quality, None if the encoder has no CRF.
+        pixel_format: of the written file.
         notes: what differs from the source, for the user.
     """
 
@@ -132,22 +135,23 @@ class Encoding:
 def choose_encoding(
     choice: EncodeChoice, source_codec: str, source: PixelFormat, suffix: str, size: tuple[int, int]
 ) -> Encoding:
-    """Settle what the user left open.
+    """Choose what the user left open.
 
     Args:
-        choice: what was asked for.
+        choice: what the user asked for.
         source_codec: FFmpeg's name of the source's codec, such as h264.
         source: pixel format of the source.
         suffix: of the file to write, such as .mp4.
         size: width and height, pixels.
 
     Raises:
-        OutputError: no encoder fits all that was asked for; the message says which choice does.
+        OutputError: no encoder fits everything that was asked for; the message names a choice that
+            does.
     """
     wanted = choice.pixel_format or source
 
     def taken(row: Encoder) -> tuple[PixelFormat, tuple[str, ...]] | None:
-        """What it is given, and what is to be told of that; None if it does not fit."""
+        """Its pixel format and notes about it for the user; None if the encoder does not fit."""
         form = wanted
         notes: tuple[str, ...] = ()
         if row.family == "prores" and choice.pixel_format is None and source.depth > _PRORES_BITS:
@@ -206,12 +210,13 @@ def _misfit(row: Encoder | None, wanted: PixelFormat, suffix: str, size: tuple[i
 
 
 def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, width: int) -> None:
-    """Set up an encoder's context, the same for every part of a video and for its container.
+    """Configure an encoder's context, in the same way for every part of a video and for its
+    container.
 
     Args:
-        context: not opened yet.
+        context: not yet opened.
         encoding: how to encode.
-        info: of the clip; colour, rate and ticks come from it.
+        info: the clip; colour, rate and ticks come from it.
         width: of the frames, which may differ from the clip's (comparisons).
     """
     context.width, context.height = width, info.height
@@ -221,7 +226,7 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, wi
     if info.pixel_aspect:
         context.sample_aspect_ratio = info.pixel_aspect
     tags = info.tags
-    # All four colour fields: players guess wherever one is missing.
+    # All four colour fields: players guess if one is missing.
     context.colorspace, context.color_primaries = tags.matrix, tags.primaries
     context.color_trc, context.color_range = tags.transfer, 2 if tags.full_range else 1
     context.options = _options(encoding, info, width)
@@ -230,7 +235,7 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, wi
 
 
 def ticks_of(info: ClipInfo) -> Fraction:
-    """Seconds of one tick that a clip is written with: its own."""
+    """Seconds of one tick in the written file: that of the clip, or 1/90000."""
     return info.time_base or Fraction(1, 90_000)
 
 
@@ -240,13 +245,13 @@ def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
     if encoding.crf is not None:
         options["crf"] = str(encoding.crf)
     if row.family == "h264" and width * info.height > _LARGE:
-        options["rc-lookahead"] = "10"  # 30 frames of 4K that wait would take half a GiB
+        options["rc-lookahead"] = "10"  # 30 waiting frames of 4K would take half a GiB
     if row.name == "libx264" and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        options["x264-params"] = "asm=AVX2"  # with AVX-512 its mbtree does not give the same twice
+        options["x264-params"] = "asm=AVX2"  # its mbtree is not deterministic with AVX-512
     if row.family == "hevc":
         parameters = ["log-level=none", *_x265_hdr(info.hdr)]
         if max(width, info.height) <= _TINY:
-            # With a single coding tree unit x265 does not give the same twice.
+            # With a single coding tree unit x265 is not deterministic.
             parameters.append("ctu=16")
         options["x265-params"] = ":".join(parameters)
     elif row.family == "av1" and (hdr := _svt_hdr(info.hdr)):
@@ -257,7 +262,7 @@ def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
 
 
 def _x265_hdr(hdr: HdrMetadata) -> list[str]:
-    """SMPTE ST 2086 in steps of 0.00002 and 0.0001 cd/m2, as x265 wants it."""
+    """x265's options for SMPTE ST 2086, in steps of 0.00002 and 0.0001 cd/m2."""
     found = []
     if hdr.display:
         points = [
@@ -291,21 +296,21 @@ def _svt_hdr(hdr: HdrMetadata) -> list[str]:
 
 
 class FrameEncoder:
-    """Pictures in, packets out: a stretch of video that can be decoded on its own.
+    """Encodes frames to packets: a part of a video that can be decoded on its own.
 
     Args:
-        encoding: how.
-        info: of the clip.
-        width: of the frames.
+        encoding: how to encode.
+        info: the clip.
+        width: of the frames, pixels.
 
     Raises:
         EncodeError: the encoder refuses.
     """
 
     def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would talk about itself otherwise
+        os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
         self._ticks = ticks_of(info)
-        # Of pictures that are not packets yet: most encoders do not pass it on.
+        # Durations by pts of frames not yet returned: most encoders do not pass them on.
         self._lasting: dict[int, int] = {}
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
@@ -319,7 +324,8 @@ class FrameEncoder:
     def encode(
         self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None
     ) -> list[EncodedPacket]:
-        """Take a picture, its time and its duration in seconds.
+        """Encode a frame with its presentation time and duration in seconds; return the packets
+        that are ready.
 
         Raises:
             EncodeError: the encoder refuses.
@@ -332,7 +338,11 @@ class FrameEncoder:
         return self._packets(frame)
 
     def finish(self) -> list[EncodedPacket]:
-        """What the encoder still holds."""
+        """Return the packets that the encoder still holds.
+
+        Raises:
+            EncodeError: the encoder refuses.
+        """
         return self._packets(None)
 
     def _packets(self, frame: VideoFrame | None) -> list[EncodedPacket]:
@@ -351,7 +361,7 @@ class FrameEncoder:
 
 
 def video_frame(planes: YuvPlanes) -> VideoFrame:
-    """Planes -> a frame for an encoder, with the colour that they are tagged with."""
+    """Planes -> a frame for an encoder, with their colour tags."""
     height, width = planes.y.shape
     frame = VideoFrame(width, height, PixelFormat.of(planes).name)
     for plane, values in zip(frame.planes, (planes.y, planes.u, planes.v), strict=True):
@@ -368,5 +378,5 @@ def _fill(plane: av.video.plane.VideoPlane, values: Tensor) -> None:
     rows = np.frombuffer(memoryview(plane), dtype=pixels.dtype).reshape(-1, stride)
     height, width = pixels.shape
     rows[:height, :width] = pixels
-    # Encoders look at what lies beyond the edge; it must be the same every time.
+    # Encoders read beyond the edge, so it must hold the same values every time.
     rows[:height, width:] = pixels[:, -1:]

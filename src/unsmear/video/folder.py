@@ -1,4 +1,4 @@
-"""Folders of pictures in and out, as benchmarks have them."""
+"""Reading and writing folders of images, as benchmarks have them."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ _REMEDY = "repair it, or remove it from the folder"
 
 
 def numbered(number: int) -> str:
-    """What the picture of a frame is called that has no name of its own, counted from 0."""
+    """File name for the image of a frame that has no name; frames count from 0."""
     return f"{number:06d}.png"
 
 
 class FolderReader:
-    """Pictures of a folder in the order of their names, read one at a time.
+    """Reads the images of a folder one at a time, in natural order of their names.
 
     Args:
-        path: of the folder.
+        path: the folder.
 
     Raises:
-        InputError: no pictures, two of one stem, several pictures in one file, the first, or one
-            that seems cut off, cannot be read, or a file says that it is of another size.
-        CombinedError: several that seem cut off cannot be read.
+        InputError: no images; two with one stem; several images in one file; an image that cannot
+            be read (the first, and those that seem truncated or do not state their size, are
+            tried); or a header that states another size.
+        CombinedError: several of these images cannot be read.
 
     Attributes:
-        dtype: uint16 if any picture has 16 bits, else uint8.
-        notes: for the user.
+        dtype: uint16 if any image has 16 bits, otherwise uint8.
+        notes: messages for the user.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +67,7 @@ class FolderReader:
                 )
         first, mistakes = _read(self._files[0]), Mistakes()
         for file, header in zip(self._files, headers, strict=True):
-            if header.cut_off or header.size is None:  # told before the work, all at once
+            if header.cut_off or header.size is None:  # all reported at once, before the work
                 mistakes.attempt(lambda: _read(file))  # noqa: B023
         mistakes.tell()
         self.dtype = torch.uint16 if any(header.deep for header in headers) else first.dtype
@@ -85,14 +86,14 @@ class FolderReader:
             )
 
     def skip(self, frames: int) -> None:
-        """Pass over pictures, before iterating."""
+        """Skip images, before iterating."""
         self._skipped += frames
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames; their time stamps count them.
+        """Yield the frames. Their time stamps are their indices.
 
         Raises:
-            MidwayError: a picture cannot be read, or is of another size than the first.
+            MidwayError: an image cannot be read, or its size differs from that of the first.
         """
         for index, file in enumerate(self._files[self._skipped :], start=self._skipped):
             try:
@@ -119,7 +120,7 @@ def _header(file: Path) -> PictureHeader:
 
 
 def _notes(headers: Sequence[PictureHeader]) -> list[str]:
-    """For the user: what becomes of pictures, and what of theirs is not kept."""
+    """Messages for the user: what is converted in the images, and what is not kept."""
     every = len(headers)
     turned = sum(header.orientation != UPRIGHT for header in headers)
     deep = sum(header.deep for header in headers)
@@ -138,15 +139,15 @@ def _notes(headers: Sequence[PictureHeader]) -> list[str]:
 
 @contextlib.contextmanager
 def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
-    """A hidden folder beside `path` to write into; its files go there when all is done, and it
-    is gone if not.
+    """Yield a hidden folder beside `path` to write into. At the end its files become `path`; after
+    an error nothing is left.
 
     Args:
-        path: of the folder.
-        last: name of the file that speaks for the others, see `store_pictures`.
+        path: the folder to create or to add to.
+        last: name of the file to move last, see `store_pictures`.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the folder cannot be written.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -161,17 +162,17 @@ def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
 
 
 def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
-    """Give a folder of finished pictures its name. Where a folder of that name exists already,
-    pictures of the same names are replaced, one after the other, and everything else in it is left
-    alone. What can be seen to stand in the way is looked for before the first is replaced.
+    """Give a folder of finished images its name. If a folder of that name exists, images of the
+    same names are replaced, one by one, and everything else in it is left alone. Obstacles that can
+    be foreseen are looked for before the first image is replaced.
 
     Args:
         pictures: the folder.
-        path: its name.
-        last: the file among them that is replaced when all others are.
+        path: its new name.
+        last: name of the image to replace last.
 
     Raises:
-        OutputError: the disk or its rights say no, or a folder has the name of a picture.
+        OutputError: the folder cannot be written, or a folder has the name of an image.
     """
     try:
         if not path.exists():
@@ -193,8 +194,8 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
 
 
 def _move(file: Path, place: Path) -> None:
-    """Give a file its name in another folder, which may lie on another file system: where a link
-    leads, or where a disk is mounted. There it is copied, and visible when it is whole.
+    """Move a file to its place in another folder, which may be on another file system (through a
+    link or a mount point). In that case it is copied, and appears only when it is complete.
     """
     try:
         os.replace(file, place)

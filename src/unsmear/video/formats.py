@@ -1,4 +1,4 @@
-"""Pixel formats: planar YUV of 8 to 16 bits, as codecs hold it."""
+"""Pixel formats (planar YUV with 8 to 16 bits, as codecs use it), and containers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from unsmear.clip import YuvPlanes
 from unsmear.errors import ConfigError
 
-# FFmpeg's muxer for each suffix that can be written. Left to itself it takes one made for iPods for
-# .m4v, which refuses nearly all.
+# FFmpeg's muxer for each suffix that can be written. For .m4v its own choice is a muxer for iPods,
+# which refuses nearly everything.
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".m4v": "mp4", ".mkv": "matroska", ".webm": "webm"}
 VIDEO_CONTAINERS = tuple(MUXERS)
 _NAMES = {(1, 1): "yuv420p", (1, 0): "yuv422p", (0, 0): "yuv444p"}
@@ -18,12 +18,12 @@ _DEPTHS = (8, 9, 10, 12, 14, 16)
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """Planes of a picture.
+    """A planar YUV format.
 
     Attributes:
-        depth: bits a number.
-        down_x: halvings of colour in width.
-        down_y: halvings of colour in height.
+        depth: bits per sample.
+        down_x: how often chroma is halved in width (0 or 1).
+        down_y: how often chroma is halved in height (0 or 1).
     """
 
     depth: int
@@ -32,12 +32,14 @@ class PixelFormat:
 
     @classmethod
     def of(cls, planes: YuvPlanes) -> PixelFormat:
-        """That of given planes."""
+        """The format of given planes."""
         return cls(planes.depth, planes.down_x, planes.down_y)
 
     @classmethod
     def named(cls, name: str) -> PixelFormat | None:
-        """From FFmpeg's name (yuv420p, yuvj420p, yuv422p10le); None for what is not planar YUV."""
+        """From FFmpeg's name (yuv420p, yuvj420p, yuv422p10le); None for formats that are not
+        supported here.
+        """
         found = re.fullmatch(r"(yuv)j?(4\d\dp)(\d+le)?", name)
         if found is None:
             return None
@@ -49,16 +51,16 @@ class PixelFormat:
 
     @property
     def name(self) -> str:
-        """As FFmpeg calls it."""
+        """FFmpeg's name."""
         base = _NAMES[self.down_x, self.down_y]
         return base if self.depth == 8 else f"{base}{self.depth}le"
 
 
 def parse_pixel_format(text: str) -> PixelFormat:
-    """A pixel format as users type it, with or without `le`.
+    """Parse a pixel format as users type it, with or without `le`.
 
     Raises:
-        ConfigError: it is none that can be written.
+        ConfigError: it cannot be written.
     """
     known = PixelFormat.named(text) or PixelFormat.named(f"{text}le")
     if known is None:

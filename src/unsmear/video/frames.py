@@ -1,4 +1,4 @@
-"""Decoded frames as tensors, and what they say of themselves: colour, HDR, how to turn them."""
+"""Decoded frames as tensors, and their metadata: colour tags, HDR10, display matrix."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RGB_ORDER = {
 _PLANAR_RGB = re.compile(r"gbra?p(\d+)?(le)?")
 _PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(\d+)?(le)?")
 _GRAY = re.compile(r"gray(\d+)?(le)?")
-# Depths that RGB and grey of more than 8 bits are written with: those that encoders take.
+# Depths in which RGB and grey with more than 8 bits are written: encoders accept these.
 _DEEP, _DEEPEST = 10, 12
 
 
@@ -52,8 +52,8 @@ def _is_gray(frame: VideoFrame) -> bool:
 
 
 def tags_of(frame: VideoFrame) -> ColorTags:
-    """Colour as a frame says it; pictures of RGB get what they will be written with. Grey ones that
-    say nothing of their range have the full one, as FFmpeg takes and makes them.
+    """Colour tags of a frame. RGB frames get the tags that they will be written with. Grey frames
+    without a range are taken for full range, as in FFmpeg.
     """
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if _is_rgb(frame):
@@ -65,7 +65,7 @@ def tags_of(frame: VideoFrame) -> ColorTags:
             full_range=False,
         )
     return ColorTags(
-        # 0 says that the planes are RGB; where they are not, nobody knows what they are.
+        # 0 means RGB. On YUV planes it is wrong, so the matrix is unknown.
         matrix=int(frame.colorspace) or UNSPECIFIED,
         primaries=primaries,
         transfer=transfer,
@@ -76,7 +76,9 @@ def tags_of(frame: VideoFrame) -> ColorTags:
 
 
 def planar_format(name: str) -> PixelFormat | None:
-    """The planes of a pixel format, with or without one of alpha; None where they are not YUV."""
+    """The planar YUV format that FFmpeg's name stands for, with or without an alpha plane; None if
+    it is another kind of format.
+    """
     return PixelFormat.named(name.replace("yuva", "yuv", 1))
 
 
@@ -86,7 +88,7 @@ def bits_of(frame: VideoFrame) -> int:
 
 
 def is_opaque(frame: VideoFrame) -> bool:
-    """Whether no pixel of a picture is transparent, be it a little."""
+    """Whether no pixel is transparent, not even slightly."""
     form = frame.format
     if not (form.has_palette or any(component.is_alpha for component in form.components)):
         return True
@@ -99,9 +101,9 @@ def is_opaque(frame: VideoFrame) -> bool:
 
 
 def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
-    """Copy the planes out of a decoded frame. Planar YUV is taken as it is, grey and RGB are
-    converted here, exactly; anything else goes through swscale to the nearest planar YUV. Alpha is
-    left out (see `is_opaque`).
+    """Copy the planes of a decoded frame. Planar YUV is copied unchanged. Grey and RGB are
+    converted here, in float. Anything else goes through swscale to the nearest planar YUV format.
+    Alpha is left out (see `is_opaque`).
     """
     name = frame.format.name
     form = planar_format(name)
@@ -121,12 +123,13 @@ def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
 
 def _planes_of_gray(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     found = _GRAY.fullmatch(frame.format.name)
-    if found is None:  # with alpha, of one bit, of floats, the higher byte first
+    if found is None:  # with alpha, 1 bit, float or big-endian
         wanted = "gray16le" if bits_of(frame) > 8 else "gray"
         return _planes_of_gray(frame.reformat(format=wanted), tags)
     depth = int(found[1] or 8)
     luma = _plane(frame, 0, depth)
-    # Halved there is as little colour, and phones play 4:2:0 alone; not all codecs halve odd sizes.
+    # Without colour, 4:2:0 loses nothing, and phones play only that. Not all codecs support it with
+    # odd sizes.
     down = int(frame.width % 2 == frame.height % 2 == 0)
     flat = torch.full_like(luma[:: 1 + down, :: 1 + down], 1 << (depth - 1))
     planes = YuvPlanes(luma, flat, flat.clone(), depth, down, down, tags)
@@ -140,8 +143,8 @@ def _written_depth(bits: int) -> int:
 
 
 def _rgb(frame: VideoFrame) -> Tensor:
-    """(3, H, W) float, 0..1. What is not laid out in one of the ways known here is laid out anew by
-    swscale, as RGB: asked for YUV it would choose a matrix of its own.
+    """(3, H, W) float, 0..1. Layouts that are not handled here are first converted by swscale to
+    another RGB layout: for YUV it would choose a matrix of its own.
     """
     name = frame.format.name
     if planar := _PLANAR_RGB.fullmatch(name):
@@ -168,20 +171,20 @@ def _packed(frame: VideoFrame, count: int, depth: int = 8) -> Tensor:
 
 
 def _rows(plane: VideoPlane, depth: int) -> NDArray[np.generic]:
-    """(H, numbers of a row), from the top of the picture on; valid as long as its frame is."""
+    """(H, values of a row), top row first; valid only as long as the frame exists."""
     dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
     stride = plane.line_size
     if stride >= 0:
         return np.frombuffer(memoryview(plane), dtype=dtype).reshape(plane.height, -1)
-    # Bottom-up, as Windows stores pictures: PyAV's buffer begins at the top row, the last in
-    # memory, and would be read on beyond it.
+    # Bottom-up, as on Windows: PyAV's buffer begins at the top row, which is the last in memory,
+    # so reading would run past the end.
     begin = plane.buffer_ptr + stride * (plane.height - 1)
     memory = (ctypes.c_uint8 * plane.buffer_size).from_address(begin)
     return np.frombuffer(memoryview(memory), dtype=dtype).reshape(plane.height, -1)[::-1]
 
 
 def display_matrix_of(frame: VideoFrame) -> tuple[int, ...] | None:
-    """How players turn and mirror the picture, where it says so."""
+    """The display matrix: how players rotate and mirror the frame; None without one."""
     data = side_data_of(frame).get(Type.DISPLAYMATRIX)
     return struct.unpack("=9i", data[:36]) if data and len(data) >= 36 else None
 
@@ -196,7 +199,7 @@ def hdr_of(frame: VideoFrame) -> HdrMetadata:
             Fraction(above, below) if below else Fraction(0)
             for above, below in zip(numbers[0:20:2], numbers[1:20:2], strict=True)
         ]
-        if numbers[20] and numbers[21]:  # it may hold only half of it
+        if numbers[20] and numbers[21]:  # has_primaries, has_luminance: one may be missing
             red, green, blue, white = (
                 (values[2 * index], values[2 * index + 1]) for index in range(4)
             )

@@ -1,5 +1,5 @@
-"""What a picture file says of itself, without decoding it: size, depth, pages, EXIF orientation,
-profile.
+"""What the header of an image file says, without decoding: size, depth, pages, EXIF orientation,
+colour profile.
 
 PNG (third edition), JPEG (ITU-T T.81 annex B, Exif 2.3, ICC.1 annex B), TIFF 6.0, WebP (RFC 9649,
 RFC 6386) and BMP.
@@ -12,30 +12,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
-_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+_WIDTH, _HEIGHT = 256, 257  # TIFF tags
 _SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
-_LYING = 5  # from this orientation on rows and columns change places
-_SHORT, _LONG = 3, 4  # types of TIFF
+_LYING = 5  # from this orientation on, rows and columns are swapped
+_SHORT, _LONG = 3, 4  # TIFF field types
 _MOST_PAGES = 1000
-_TAIL = 1 << 16  # bytes in which JPEG's end is looked for
-_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # markers of JPEG that tell a size
+_TAIL = 1 << 16  # bytes searched for the end of a JPEG image
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # JPEG markers that hold the size
 _Size = tuple[int, int] | None
 _Order = Literal["little", "big"]
 
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What there is to know of a picture file before it is decoded.
+    """What is known of an image file before it is decoded.
 
     Attributes:
-        deep: a channel has 16 bits.
-        many: it holds more than one picture: pages, or frames of an animation.
-        orientation: how it is to be turned, by EXIF's numbers, see `orientation.py`.
-        profile: it carries a colour profile (ICC).
-        exif: it carries EXIF.
-        size: width and height as stored, pixels, before it is turned; None where that is not said.
-        turned_at: where a TIFF file holds its orientation, as two bytes; None in other files.
-        cut_off: the file seems to end before its picture does. Of TIFF that is not known.
+        deep: a channel has 16 bits (PNG and TIFF only).
+        many: the file holds more than one image: pages, or frames of an animation.
+        orientation: EXIF orientation, 1 to 8; see `orientation.py`.
+        profile: there is a colour profile (ICC).
+        exif: there is EXIF data; not known for TIFF.
+        size: width and height as stored, pixels, before rotation; None if unknown.
+        turned_at: byte offset of the two-byte orientation in a TIFF file; None if there is none,
+            and in other files.
+        cut_off: the file seems to be truncated; not known for TIFF.
     """
 
     deep: bool = False
@@ -49,7 +50,7 @@ class PictureHeader:
 
     @property
     def upright_size(self) -> _Size:
-        """Width and height of the picture as it is shown, None where the file does not say."""
+        """Width and height of the image as displayed; None if unknown."""
         if self.size is None or 0 in self.size:
             return None
         width, height = self.size
@@ -57,7 +58,8 @@ class PictureHeader:
 
 
 def read_header(file: BinaryIO) -> PictureHeader:
-    """Of an open file; what is damaged or unknown says nothing.
+    """Read the header of an open file, from its start. A damaged header, or one of an unknown
+    format, gives the defaults.
 
     Raises:
         OSError: the file cannot be read.
@@ -120,8 +122,8 @@ def _jpeg(file: BinaryIO) -> PictureHeader:
     while True:
         file.seek(at)
         header = _read(file, 4)
-        if header[0] != 0xFF or header[1] == 0xDA:  # the picture itself
-            # Its end stands last, or before what cameras add; in between it cannot occur.
+        if header[0] != 0xFF or header[1] == 0xDA:  # the image data
+            # The end marker is last, or before what cameras append. Image data cannot hold it.
             file.seek(max(at, file.seek(0, io.SEEK_END) - _TAIL))
             cut_off = b"\xff\xd9" not in file.read()
             return PictureHeader(
@@ -169,10 +171,10 @@ def _webp_size(kind: bytes, data: bytes) -> _Size:
 def _bmp_size(file: BinaryIO) -> _Size:
     file.seek(14)
     told = _read(file, 12)
-    if _little(told[:4]) == 12:  # of OS/2
+    if _little(told[:4]) == 12:  # OS/2
         return _little(told[4:6]), _little(told[6:8])
     height = int.from_bytes(told[8:12], "little", signed=True)
-    return _little(told[4:8]), abs(height)  # negative from the top down
+    return _little(told[4:8]), abs(height)  # negative if the top row comes first
 
 
 def _big(data: bytes) -> int:
@@ -184,12 +186,12 @@ def _little(data: bytes) -> int:
 
 
 def _tiff(file: BinaryIO, base: int) -> PictureHeader:
-    """Of a TIFF file, or of EXIF, which is one inside of another, from a byte on."""
+    """Header of a TIFF file, or of EXIF data, which is a TIFF file inside another at `base`."""
     file.seek(base)
     order: _Order = "little" if _read(file, 8)[:2] == b"II" else "big"
     pages = _pages(file, base, order)
     first = next(pages, {})
-    # A smaller version of the picture, as a preview, is no page.
+    # A smaller version of the image (a preview) does not count as a page.
     many = any(not page.get(_SUBFILE, (0, 0))[0] & 1 for page in pages)
     orientation, turned_at = first.get(_ORIENTATION, (1, None))
     bits = first.get(_BITS, (8, 0))[0]
@@ -205,7 +207,7 @@ def _tiff(file: BinaryIO, base: int) -> PictureHeader:
 
 
 def _pages(file: BinaryIO, base: int, order: _Order) -> Iterator[dict[int, tuple[int, int]]]:
-    """Of each page the first number under each tag, and where it stands in the file."""
+    """Yield the tags of each page: the first value of each, and its byte offset in the file."""
 
     def number(data: bytes) -> int:
         return int.from_bytes(data, order)

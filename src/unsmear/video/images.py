@@ -1,4 +1,4 @@
-"""Picture files as tensors, through OpenCV. No PyAV here: training machines need this too."""
+"""Image files as tensors, through OpenCV. No PyAV here: training machines need this module too."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Picture files directly in a folder in the order of their names, numbers by their value, as
-    programs write them that count without leading zeros; hidden files are passed over.
+    """Image files directly in a folder, in natural order of their names, since some programs count
+    without leading zeros. Hidden files are skipped.
     """
     pictures = (
         path
@@ -32,16 +32,16 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def counting_order(path: Path) -> tuple[list[str | int], str]:
-    """What paths of one folder are sorted by: text and numbers of the name, which alternate."""
-    parts = re.split(r"([0-9]+)", path.name)  # each second one is a number: text may hold digits
+    """Sort key for paths of one folder, in natural order: text and numbers in turn."""
+    parts = re.split(r"([0-9]+)", path.name)  # odd ones are numbers; text may hold other digits
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
 
 def paths_below(root: Path) -> list[Path]:
-    """All files and folders below a folder, sorted; nothing where there is none. Linked folders are
-    gone into, since data sets are large and lie elsewhere; but not one that leads back to where it
-    lies. Hidden files and folders are passed over, and `@eaDir`, where Synology's disks keep small
-    copies of pictures.
+    """All files and folders below a folder, sorted; empty if it does not exist. Links to folders
+    are followed, since data sets are large and often stored elsewhere, but not a link to a folder
+    that contains it. Hidden files and folders are skipped, and so are `@eaDir` folders, where
+    Synology devices keep thumbnails.
 
     Raises:
         InputError: a folder cannot be read.
@@ -67,7 +67,7 @@ def paths_below(root: Path) -> list[Path]:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of a picture as it is shown, by its header; None where that does not say.
+    """Width and height of an image as displayed, from its header; None if that does not say.
 
     Raises:
         InputError: the file cannot be read.
@@ -77,26 +77,27 @@ def picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def read_image(path: Path) -> Tensor:
-    """Read a picture as RGB: (3, H, W), uint8, or uint16 where the file holds 16 bits; upright, as
-    its EXIF says. Of several pages the first.
+    """Read an image as RGB: (3, H, W), uint8, or uint16 if the file has 16 bits. It is rotated
+    upright according to its EXIF data. Of several pages only the first is read.
 
     Raises:
-        InputError: no such file, not a picture, a damaged one, or one with transparency.
+        InputError: no such file, not an image with 8 or 16 bits per channel, damaged, truncated, or
+            with transparent pixels.
     """
     try:
-        # Not cv2.imread: that one cannot open names outside the local code page on Windows.
+        # Not cv2.imread: on Windows it cannot open names outside the local code page.
         packed = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     header = read_header(io.BytesIO(packed.tobytes()))
     if header.turned_at is not None and header.orientation != UPRIGHT:
-        # Turned here as any other: OpenCV 5 fails on a TIFF file that is turned by 90 degrees.
+        # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
         little = packed[0] == ord("I")
         packed[header.turned_at : header.turned_at + 2] = (1, 0) if little else (0, 1)
-    flags = cv2.IMREAD_UNCHANGED  # which turns nothing
+    flags = cv2.IMREAD_UNCHANGED  # does not rotate
     try:
         pixels = cv2.imdecode(packed, flags) if packed.size else None
-    except cv2.error:  # larger than can be, for one
+    except cv2.error:  # for example if it is too large
         pixels = None
     if pixels is None and header.cut_off:
         raise InputError(f"'{path}' is truncated: the file ends before its image does")
@@ -119,22 +120,22 @@ def read_image(path: Path) -> Tensor:
 
 
 def write_image(path: Path, image: Tensor) -> None:
-    """Write RGB (3, H, W), uint8 or uint16, as the file's suffix says.
+    """Write RGB (3, H, W), uint8 or uint16, in the format that the suffix names.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the suffix is unknown, or the file cannot be written.
     """
     bgr = image.cpu().numpy().transpose(1, 2, 0)[..., ::-1]
     try:
         done, packed = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
-    except cv2.error:  # it knows no such suffix
+    except cv2.error:  # unknown suffix
         done, packed = False, np.empty(0, np.uint8)
     if not done:
         raise OutputError(
             f"cannot write '{path}': no image format has the suffix '{path.suffix}', use .png"
         )
     try:
-        # Not ndarray.tofile, whose error does not say that the disk is full.
+        # Not ndarray.tofile: its error does not say that the disk is full.
         path.write_bytes(packed.data)
     except OSError as error:
         raise cannot_write(path, error) from None
@@ -148,7 +149,7 @@ def eight_bit(image: Tensor) -> Tensor:
 
 
 def unit_from_integer(image: Tensor) -> Tensor:
-    """uint8 or uint16 -> float32 0..1, any shape."""
+    """uint8 or uint16 -> float32 0..1; any shape."""
     return image.float() / torch.iinfo(image.dtype).max
 
 

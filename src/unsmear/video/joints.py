@@ -1,7 +1,7 @@
-"""Recordings joined byte by byte (`cat a.ts b.ts`): where each begins, its times begin anew.
+"""Recordings joined byte by byte (`cat a.ts b.ts`), whose time stamps restart at each joint.
 
-Bridged there, for pictures and sound alike: what follows is moved so far that it continues what was
-before, and no stream overlaps itself.
+All times after a joint are shifted, video and audio alike, so that they continue from before it and
+no stream overlaps itself.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from av.packet import Packet
 
 from unsmear.video.opening import open_container
 
-_TS_DISCONT = 0x200  # AVFMT_TS_DISCONT: times of such a container may jump
-_BACK = Fraction(1)  # seconds; less is damage, or a stream that was cut a little unevenly
-# Seconds forward: FFmpeg takes times before the first ones for those of a clock that ran over, as
-# clocks of transport streams do after 26.5 hours, and adds as much.
+_TS_DISCONT = 0x200  # AVFMT_TS_DISCONT: times in such a container may jump
+_BACK = Fraction(1)  # seconds; a smaller step back is damage, or a slightly uneven cut
+# Seconds. FFmpeg takes times before the first ones for a clock that wrapped around, as in transport
+# streams after 26.5 hours, and adds that period.
 _FORWARD = Fraction(3600)
-_NEAR = 1 << 23  # bytes between the first packets of streams after one joint
+_NEAR = 1 << 23  # bytes; the first packets of all streams after a joint lie within this distance
 
 
 @dataclass(frozen=True)
 class Joint:
-    """Where another recording begins.
+    """The point in a file where another recording begins.
 
     Attributes:
-        position: of its first packet in the file, bytes.
-        shift: seconds that are added to all times from there on.
+        position: byte offset of its first packet.
+        shift: seconds added to all times from there on.
     """
 
     position: int
@@ -41,12 +41,12 @@ class Joint:
 
 @dataclass(frozen=True)
 class Jump:
-    """Where the times of one stream jump.
+    """A jump in the time stamps of one stream.
 
     Attributes:
-        position: of the first packet after it, bytes.
-        stream: number of the stream.
-        move: seconds that this packet comes too early to continue what was before.
+        position: byte offset of the first packet after it.
+        stream: index of the stream.
+        move: seconds to add to the times after it, so that they continue from before.
     """
 
     position: int
@@ -56,7 +56,7 @@ class Jump:
 
 @dataclass
 class _Watch:
-    """The times of one stream, and a jump that the next packet has yet to confirm."""
+    """Follows the times of one stream. A jump counts once the next packet confirms it."""
 
     end: Fraction | None = None
     jump: tuple[int, Fraction, Fraction] | None = None
@@ -65,7 +65,7 @@ class _Watch:
     def see(self, stream: int, position: int, begin: Fraction, end: Fraction) -> None:
         if self.end is None or not _jumps(self.end, begin):
             self.end, self.jump = end, None
-        elif self.jump is None:  # one packet alone may be damaged
+        elif self.jump is None:  # a single packet may be damaged
             self.jump = (position, begin, end)
         else:
             first, at, _ = self.jump
@@ -78,7 +78,9 @@ def _jumps(end: Fraction, begin: Fraction) -> bool:
 
 
 class _Places:
-    """Where packets stand in a file, bytes. Of several from one piece only the first knows."""
+    """Byte offsets of packets. Of several packets read from one place, only the first has an
+    offset; the others get the same one.
+    """
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
@@ -91,15 +93,15 @@ class _Places:
 
 
 def find_joints(path: Path, opened: InputContainer) -> tuple[Joint, ...]:
-    """Joints of a file, by one look at all its packets; none in a container that keeps its times
-    in an index.
+    """Find the joints of a file by reading all its packets once. Containers whose times cannot jump
+    (MP4, Matroska) have none.
 
     Args:
-        path: of the file, which is opened once more for that look.
-        opened: the same, opened, which is not moved.
+        path: the file, which is opened a second time for this.
+        opened: the same file, already opened; its position does not change.
 
     Raises:
-        InputError: no such file, or nothing that FFmpeg knows.
+        InputError: no such file, or FFmpeg cannot read it.
     """
     if not opened.format.flags & _TS_DISCONT:
         return ()
@@ -120,13 +122,13 @@ def _jumps_in(container: InputContainer) -> list[Jump]:
                 end = begin + (packet.duration or 0) * base
                 watches[index].see(index, places.of(packet), begin, end)
     except (OSError, ValueError):
-        pass  # the file breaks off here, as the reader tells
+        pass  # the file is truncated here; the reader reports it
     return [jump for watch in watches.values() for jump in watch.found]
 
 
 def joined(jumps: Iterable[Jump]) -> tuple[Joint, ...]:
-    """Jumps of several streams near each other are one joint, which moves all streams alike, so
-    that pictures and sound stay together: as far as the one that needs it most.
+    """Merge jumps into joints. Jumps of different streams near each other form one joint. It shifts
+    all streams alike, by the most that one of them needs, so that video and audio stay in sync.
     """
     groups: list[list[Jump]] = []
     for jump in sorted(jumps, key=lambda one: one.position):
@@ -144,10 +146,10 @@ def joined(jumps: Iterable[Jump]) -> tuple[Joint, ...]:
 
 
 class Timeline:
-    """Moves packets of a file with joints.
+    """Shifts the packets of a file with joints onto a common timeline.
 
     Args:
-        joints: see `find_joints`.
+        joints: from `find_joints`.
     """
 
     def __init__(self, joints: Sequence[Joint]) -> None:
@@ -156,7 +158,7 @@ class Timeline:
         self._places = _Places()
 
     def place(self, packet: Packet[Any]) -> None:
-        """Give a packet its time, in ticks of its stream."""
+        """Shift a packet's time stamps in place."""
         shift = self._shifts[bisect_right(self._positions, self._places.of(packet))]
         if shift:
             ticks = round(shift / packet.time_base)

@@ -1,10 +1,10 @@
-"""Languages in MOV files, whose codes are those of old Macintoshes. FFmpeg's muxer knows each by
-one spelling, and drops what is spelled in another way.
+"""Language codes in MOV files, which are those of the classic Mac OS. FFmpeg's muxer knows one
+spelling of each, and drops languages that are spelled differently.
 """
 
 from __future__ import annotations
 
-# From ISO 639-2, where FFmpeg's spelling is another: that of bibliographers, or of its own.
+# ISO 639-2 codes that FFmpeg spells differently: the bibliographic code, or one of its own.
 _SPELLED = {
     "fre": "fra", "deu": "ger", "nld": "dut", "swe": "sve", "nob": "nor", "nno": "nor",
     "ell": "gre", "isl": "ice", "hrv": "hr ", "zho": "chi", "cmn": "chi", "fao": "fo ",
@@ -23,6 +23,6 @@ _KNOWN = frozenset((*_SPELLINGS.split(), *_SPELLED.values()))
 
 
 def macintosh_language(language: str) -> str | None:
-    """FFmpeg's spelling of a language (ISO 639-2) for MOV files; None where these have no code."""
+    """FFmpeg's spelling of a language (ISO 639-2) for MOV files; None if they have no code."""
     spelled = _SPELLED.get(language, language)
     return spelled if spelled in _KNOWN else None

@@ -1,7 +1,7 @@
-"""The shape of a pixel in a Matroska file (RFC 9559), put in once the file is written.
+"""Writes the pixel aspect ratio into a finished Matroska file (RFC 9559).
 
 FFmpeg's muxer takes it from a field that PyAV cannot set. VP9, AV1, ProRes and FFV1 do not carry it
-themselves, so without this it would be gone.
+themselves, so it would be lost.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _INFO, _TRACKS, _TRACK, _VIDEO = 0x1549A966, 0x1654AE6B, 0xAE, 0xE0
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
 _WIDTH, _HEIGHT = 0xB0, 0xBA
 _SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT = 0x54B0, 0x54BA, 0x54B2
-_RATIO = 3  # unit: the shown size is an aspect ratio; 0, the default, is pixels
+_RATIO = 3  # display unit: aspect ratio; the default, 0, is pixels
 _MASTERS = frozenset({_TOC, _SEEK, _TRACKS, _TRACK, _VIDEO})
-_HEAD = 1 << 20  # bytes that hold everything up to the tracks
-_VOID_HEADER = 9  # bytes, with a size in eight
+_HEAD = 1 << 20  # bytes; everything up to the tracks must lie within
+_VOID_HEADER = 9  # bytes, eight of them for the size
 
 
 @dataclass(frozen=True)
 class _Element:
-    """An element: its identity, and what it holds: others, or bytes."""
+    """An EBML element: its ID, and its content, which is other elements or bytes."""
 
     name: int
     held: tuple[_Element, ...] | bytes
@@ -39,11 +39,11 @@ class _Element:
         return self.held if isinstance(self.held, bytes) else b""
 
     def child(self, name: int) -> _Element | None:
-        """The first of a name."""
+        """The first child with a given ID."""
         return next((child for child in self.children if child.name == name), None)
 
     def coded(self) -> bytes:
-        """As it stands in a file, with a checksum where it had one."""
+        """The element as bytes of a file, with a new checksum if it had one."""
         body = b"".join(child.coded() for child in self.children if child.name != _CRC) + self.data
         if self.child(_CRC) is not None:
             body = _Element(_CRC, zlib.crc32(body).to_bytes(4, "little")).coded() + body
@@ -53,7 +53,7 @@ class _Element:
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:
-    """Identity, first byte and size in bytes of what the element at a place holds."""
+    """ID of the element at an offset, and first byte and size of its content."""
     numbers = []
     for keep_marker in (True, False):
         length = 9 - data[at].bit_length()
@@ -64,7 +64,7 @@ def _header(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _parsed(data: bytes, at: int, end: int) -> Iterator[tuple[int, _Element]]:
-    """Elements from one place to another, each with where it ends."""
+    """Yield the elements between two offsets, each with the offset of its end."""
     while at < end:
         name, body, size = _header(data, at)
         at = body + size
@@ -75,26 +75,26 @@ def _parsed(data: bytes, at: int, end: int) -> Iterator[tuple[int, _Element]]:
 
 
 def set_pixel_aspect(path: Path, aspect: Fraction) -> bool:
-    """Say in a finished file of FFmpeg's muxer what shape the pixels of its first track have.
+    """Write the pixel aspect ratio of the first track into a finished file of FFmpeg's muxer.
 
-    The room comes from the gap that the muxer leaves behind its table of contents; nothing that
+    The space comes from the Void element that the muxer leaves after the SeekHead. Nothing that
     comes after the tracks moves.
 
     Args:
-        path: of the file, which is changed.
+        path: the file, which is changed in place.
         aspect: width to height of one pixel.
 
     Returns:
-        Whether it was done; where the file is laid out in another way it is left as it was.
+        Whether it was written. A file with another layout is left unchanged.
 
     Raises:
-        OSError: the disk says no.
+        OSError: the file cannot be read or written.
     """
     with path.open("r+b") as file:
         data = file.read(_HEAD)
         try:
             first, changed = _changed(data, aspect)
-        except (IndexError, StopIteration):  # not what the muxer writes, or beyond what was read
+        except (IndexError, StopIteration):  # another layout, or not within what was read
             return False
         file.seek(first)
         file.write(changed)
@@ -102,10 +102,10 @@ def set_pixel_aspect(path: Path, aspect: Fraction) -> bool:
 
 
 def _changed(data: bytes, aspect: Fraction) -> tuple[int, bytes]:
-    """What comes between the table of contents and the end of the tracks, and where it begins.
+    """Offset of the SeekHead, and the new bytes from there to the end of the tracks.
 
     Raises:
-        IndexError, StopIteration: the file is laid out in another way.
+        IndexError, StopIteration: the file has another layout.
     """
     name, body, size = _header(data, 0)
     segment, first, _ = _header(data, body + size)
@@ -133,7 +133,7 @@ def _shaped(tracks: _Element, aspect: Fraction) -> _Element:
         for name in (_WIDTH, _HEIGHT)
     )
     shown = {_SHOWN_WIDTH: width * aspect, _SHOWN_HEIGHT: Fraction(height)}
-    if shown[_SHOWN_WIDTH].denominator != 1:  # no whole number of pixels is just that wide
+    if shown[_SHOWN_WIDTH].denominator != 1:  # the width would not be whole
         ratio = width * aspect / height
         shown = {_SHOWN_WIDTH: Fraction(ratio.numerator), _SHOWN_UNIT: Fraction(_RATIO),
                  _SHOWN_HEIGHT: Fraction(ratio.denominator)}  # fmt: skip
@@ -143,7 +143,7 @@ def _shaped(tracks: _Element, aspect: Fraction) -> _Element:
 
 
 def _moved(toc: _Element, places: dict[int, int]) -> _Element:
-    """The table of contents with elements at other places, counted from the segment's start."""
+    """The SeekHead with new positions, relative to the start of the segment's content."""
     for seek in toc.children:
         name, position = seek.child(_SEEK_ID), seek.child(_SEEK_POSITION)
         if name is not None and position is not None:

@@ -1,4 +1,4 @@
-"""Files opened by FFmpeg, under names that it cannot take for anything else."""
+"""Opening files with FFmpeg, under names that it cannot misread."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from av.video.stream import VideoStream
 from unsmear.errors import InputError
 from unsmear.video.headers import read_header
 
-# Demuxers that draw any text as pictures of a terminal: a list of notes is no video.
+# Demuxers that draw any text file as a terminal.
 _TEXT = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-# Demuxers of pictures take a % or * in the name of one for a pattern of many names. Others do not
-# know the option, and do not mind.
+# Image demuxers take a % or * in a name for a pattern of many names. Other demuxers ignore this
+# option.
 _ONE_FILE = {"pattern_type": "none"}
 
 
 def ffmpeg_name(path: Path) -> str:
-    """What to call a file where FFmpeg asks for an address: `12:30.mp4` would be one of a protocol
-    `12`, `pipe:0` no file at all.
+    """The name of a file for FFmpeg, which expects a URL: it would take `12:30.mp4` for a protocol
+    `12`, and `pipe:0` for standard input.
     """
     return f"file:{path}"
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a file with streams in it.
+    """Open a media file.
 
     Raises:
-        InputError: no such file, or nothing that FFmpeg knows.
+        InputError: no such file, FFmpeg cannot read it, it is text, or an image file with more than
+            one image.
     """
     if not path.exists():
         raise InputError(f"no such file: '{path}'")
@@ -61,16 +62,18 @@ def _holds_many(path: Path) -> bool:
 
 
 def moving_pictures(container: InputContainer) -> list[VideoStream]:
-    """Streams of video that are more than a cover, in the file's order, but stills last."""
+    """Video streams except covers, in the order of the file, but stills last."""
     shown = [stream for stream in container.streams.video if not is_cover(stream)]
     return sorted(shown, key=is_still)
 
 
 def is_still(stream: VideoStream) -> bool:
-    """Pictures without a time: animated AVIF begins with one, for programs that show no more."""
+    """Whether a stream is one image without a duration, such as the one at the start of an animated
+    AVIF, for programs that show no more.
+    """
     return stream.frames == 1 and not stream.duration
 
 
 def is_cover(stream: VideoStream) -> bool:
-    """Cover pictures of audio files count as video streams; they are not."""
+    """Whether a video stream is a cover image, which FFmpeg lists as a video stream."""
     return bool(stream.disposition & stream.disposition.__class__.attached_pic)

@@ -1,4 +1,4 @@
-"""Packets of a new file in the order of decoding, and when each is decoded."""
+"""Packets of a new file in decoding order, with their decoding times."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from unsmear.video.spool import EncodedPacket, read_spools
 def timed(
     spools: Sequence[Path], stream: VideoStream, ticks: Fraction
 ) -> Iterator[tuple[Fraction, Packet[Stream]]]:
-    """Packets of all parts as one stream. Each part was encoded on its own, so its decoding
-    times are made anew: those of presentation in rising order, late enough for every packet.
+    """Yield the packets of all parts as one stream, each with its decoding time in seconds. Each
+    part was encoded on its own, so decoding times are computed again: the presentation times in
+    ascending order, shifted so that no packet is decoded after it is shown.
     """
     shown, end = [], 0
     for packet in read_spools(spools, data=False):
@@ -38,9 +39,10 @@ def timed(
 
 
 def _as_last(packet: EncodedPacket, dts: int, end: int, delay: int) -> tuple[int, EncodedPacket]:
-    """The last packet in order of decoding, and when it is decoded. MP4 adds up times between
-    packets and this one's duration: so much that it all lasts as long as what is shown, whose end
-    is given, and this one not beyond that. Where frames come at one rate, nothing changes.
+    """The last packet in decoding order and its decoding time. MP4 computes the length of a track
+    from the differences between decoding times and this packet's duration. So these are set such
+    that the track ends at `end`, where the last frame shown ends, and this packet does not last
+    longer. At a constant frame rate nothing changes.
     """
     dts = max(dts, packet.pts - delay)
     return dts, replace(packet, duration=max(packet.duration, end - delay - dts))

@@ -1,6 +1,7 @@
-"""Pictures turned upright: what EXIF and display matrices say, as one of EXIF's eight numbers.
+"""Rotating images upright. EXIF data and display matrices are both expressed as an EXIF
+orientation.
 
-1 is upright; 2, 3 and 4 are mirrored, upside down, and both; 5 to 8 have rows where columns belong.
+1 is upright; 2 is mirrored, 3 upside down, 4 both; 5 to 8 have rows and columns swapped.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from unsmear.clip import ClipInfo
 
 Side = Literal["left", "right", "top", "bottom"]
 UPRIGHT = 1
-# By the signs of a, b, c and d: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12).
+# By the signs of a, b, c and d in x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12).
 _BY_SIGNS = {
     (1, 0, 0, 1): 1, (-1, 0, 0, 1): 2, (-1, 0, 0, -1): 3, (1, 0, 0, -1): 4,
     (0, 1, 1, 0): 5, (0, 1, -1, 0): 6, (0, -1, -1, 0): 7, (0, -1, 1, 0): 8,
@@ -24,34 +25,34 @@ _WORDS = {
     5: "rotated by 90 degrees and mirrored", 6: "rotated by 90 degrees clockwise",
     7: "rotated by 90 degrees and mirrored", 8: "rotated by 90 degrees anticlockwise",
 }  # fmt: skip
-_LYING = 5  # from here on rows and columns change places, before what is flipped
+_LYING = 5  # from here on, rows and columns are swapped before any flip
 _FLIPS = {2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)}
-# Where the left side of what is shown lies in the picture as it is coded.
+# The side of the coded image that is displayed on the left.
 _LEFT: dict[int, Side] = {
     1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "bottom", 7: "bottom", 8: "top",
 }  # fmt: skip
-_SMALL = 1 << 8  # of 65,536, which is 1: a quarter of a degree
+_SMALL = 1 << 8  # 65,536 stands for 1, so a quarter of a degree
 
 
 def orientation_of(matrix: Sequence[int] | None) -> int | None:
-    """How a display matrix turns a picture, 1 to 8.
+    """EXIF orientation, 1 to 8, that a display matrix stands for.
 
     Args:
-        matrix: nine numbers, as in `ClipInfo`; None is upright.
+        matrix: nine numbers, as in `ClipInfo`; None means upright.
 
     Returns:
-        None where it turns by anything but a multiple of 90 degrees.
+        None if it does not rotate by a multiple of 90 degrees.
     """
     if matrix is None:
         return UPRIGHT
     numbers = (matrix[index] for index in (0, 1, 3, 4))
     signs = tuple(0 if abs(x) < _SMALL else 1 if x > 0 else -1 for x in numbers)
-    return _BY_SIGNS.get(signs)  # type: ignore[arg-type]  # mypy does not count them
+    return _BY_SIGNS.get(signs)  # type: ignore[arg-type]  # mypy does not know how many
 
 
 def upright(picture: Tensor, orientation: int | None) -> Tensor:
-    """A picture (..., H, W) as players show it: (..., H, W), or (..., W, H) from 5 on. What is None
-    or no orientation stays as it is.
+    """Rotate and mirror an image (..., H, W) as players show it: (..., H, W), or (..., W, H) for
+    orientations 5 to 8. None and unknown numbers leave it unchanged.
     """
     if orientation is None or orientation not in _FLIPS:
         return picture
@@ -61,15 +62,15 @@ def upright(picture: Tensor, orientation: int | None) -> Tensor:
 
 
 def left_as_shown(orientation: int | None) -> Side:
-    """Which side of a picture as it is coded players show at the left. What is None or no
-    orientation is taken to be upright.
+    """Which side of the image as coded players show on the left. None and unknown numbers count as
+    upright.
     """
     return _LEFT.get(orientation or UPRIGHT, "left")
 
 
 def picture_notes(info: ClipInfo) -> list[str]:
-    """For the user, where pictures are made of a video: how they are turned, and what they do not
-    say.
+    """Messages for the user when a video becomes images: how they are rotated, and what is not
+    kept.
     """
     orientation, notes = orientation_of(info.display_matrix), []
     if orientation is None:

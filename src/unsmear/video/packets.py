@@ -1,4 +1,6 @@
-"""Packets of a video stream up to where the file ends or breaks off, and what decodes of them."""
+"""Packets of a video stream up to the end or truncation of the file, and the frames decoded from
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,17 @@ from unsmear.video.joints import Joint, Timeline
 def packets_of(
     container: InputContainer, stream: VideoStream, joints: Sequence[Joint], damage: Damage
 ) -> Iterator[Packet[VideoStream] | None]:
-    """All packets, at the times that they belong to, and None at the end. The last one is left
-    out where the file breaks off in it: the error that it makes costs decoders with several
-    threads whole frames before it. So are those that hold nothing, as recorders write them for
-    frames that they dropped: a decoder would take one for the end.
+    """Yield all packets at their times on the common timeline, then None at the end.
+
+    The last packet is left out if the file is truncated in it: the error that it causes costs
+    multithreaded decoders whole frames before it. Empty packets, which recorders write for dropped
+    frames, are left out too: a decoder would take one for the end of the stream.
 
     Args:
-        container: opened file.
-        stream: of it.
-        joints: where recordings are joined in it.
-        damage: what is left out is counted here.
+        container: the opened file.
+        stream: its video stream.
+        joints: where recordings are joined in the file.
+        damage: records the packets left out, and whether reading ended in an error.
     """
     packets, timeline = container.demux(stream), Timeline(joints)
     held: Packet[VideoStream] | None = None
@@ -53,8 +56,9 @@ def packets_of(
 
 
 def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames from where a container stands, as far as they can be decoded: broken packets, as a
-    recording has that begins between key frames, are passed over. `VideoReader` also counts them.
+    """Yield the frames that can be decoded from the container's current position on. Broken packets
+    are skipped, such as those before the first key frame of a cut recording. `VideoReader` also
+    counts them.
     """
     for packet in packets_of(container, stream, (), Damage()):
         try:
@@ -65,7 +69,7 @@ def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoF
 
 
 def is_end(packet: Packet[Any]) -> bool:
-    """Whether a packet is the demuxer's mark that its stream has ended. One without contents but
-    with a time is not.
+    """Whether a packet is the demuxer's end-of-stream marker: empty and without time stamps. An
+    empty packet with a time stamp is not.
     """
     return not packet.size and packet.pts is None and packet.dts is None

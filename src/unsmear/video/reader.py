@@ -1,5 +1,5 @@
-"""Read a video file frame by frame, each with its own time stamp. One pass over the file, memory
-independent of its length; what is damaged is concealed and counted.
+"""Reads a video file frame by frame, each with its own time stamp, in one pass. Memory usage does
+not depend on the length of the file. Damage is concealed and counted.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
 _FLATTEN = "flatten it onto a background first"
-_SEEK_MARGIN = 5  # seconds: open groups of pictures may lack frames right after a key frame
+_SEEK_MARGIN = 5  # seconds: in open GOPs, frames right after a key frame may be missing
 
 
 class VideoReader:
-    """An opened video file. Use as a context manager, iterate once.
+    """An opened video file. Use it as a context manager, and iterate once.
 
     Args:
-        path: of the file.
-        start: seconds after the file's beginning; reading begins at a key frame some seconds
-            before. Default: the beginning.
-        deinterlace: make whole frames of interlaced ones (bwdif), one each.
-        finest: time stamps rise by at least so many seconds, and by a tick.
-        end: seconds after the file's beginning; frames from there on end the reading where they
-            cannot be used.
+        path: the file.
+        start: seconds after the beginning of the file; reading begins at a key frame some seconds
+            earlier. Default: the beginning.
+        deinterlace: deinterlace interlaced frames (bwdif), one frame for each.
+        finest: time stamps rise by at least this many seconds, and by at least a tick.
+        end: seconds after the beginning of the file; from there on, a frame that cannot be used
+            ends the reading without an error.
 
     Raises:
-        InputError: no such file, not a video, no video stream in it, larger than can be, with
-            transparency, or interlaced without `deinterlace`.
+        InputError: no such file, not a video, no video stream or decodable frame in it, too large,
+            with transparency, interlaced without `deinterlace`, or it cannot be deinterlaced.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class VideoReader:
         self.damage = Damage()
         self._deinterlace, self._interlaced = deinterlace, False
         self._end = end
-        self._whole = True  # reading begins at the beginning
+        self._whole = True  # the file is read from its beginning
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
             self.joints = find_joints(path, self._container)
-            # The first frame settles what the header may leave open (colour, rotation).
+            # The first frame has what the header may lack (colour, rotation).
             self._frames = self._stamped(self._started(start), finest)
             self._first = next(self._frames, None)
             if self._first is None:
@@ -86,7 +86,7 @@ class VideoReader:
                 )
             first = self._first[1]
             self._check(first)
-            self.rotation = float(first.rotation)  # degrees that players turn the picture
+            self.rotation = float(first.rotation)  # degrees, anticlockwise, for players
             self.info = self._describe(first)
             self.notes = self._notes(first)
         except BaseException:
@@ -106,19 +106,19 @@ class VideoReader:
         return stream
 
     def _started(self, start: Fraction | None) -> Iterator[VideoFrame]:
-        """Frames from a key frame before `start` on, or from the beginning if seeking fails."""
+        """Frames from a key frame before `start` on; from the beginning if seeking fails."""
         target = None if start is None else self.start + start - _SEEK_MARGIN
         base = self.stream.time_base
         if target is None or base is None or target <= (self.stream.start_time or 0) * base:
             return self._decoded()
-        if self.joints:  # in which a time may lie in several places
+        if self.joints:  # the same time may occur in several places
             return self._decoded()
         try:
             self._whole = False
             self._container.seek(round(target / base), stream=self.stream)
             frames = self._decoded()
             first = next(frames, None)
-        except (av.FFmpegError, OverflowError):  # later than 64 bits of ticks
+        except (av.FFmpegError, OverflowError):  # beyond 64 bits of ticks
             first = None
         stamp = None if first is None else _stamp(first, base)
         if first is None or stamp is None or stamp * base > target + _SEEK_MARGIN:
@@ -131,8 +131,8 @@ class VideoReader:
         return chained(first)
 
     def _reopened(self) -> Iterator[VideoFrame]:
-        """Frames from the beginning: an index leads astray, or nothing can be sought, and then not
-        even the beginning.
+        """Frames from the beginning: the index is wrong, or there is no seeking, even back to the
+        start.
         """
         self._container.close()
         self._container, self._whole, self.damage = open_container(self.path), True, Damage()
@@ -143,7 +143,7 @@ class VideoReader:
         _check_size(self.path, first.width, first.height)
         if not is_opaque(first):
             raise self._transparent()
-        # VP9 and AV1 hold alpha in a stream of its own, which decoders pass over.
+        # VP9 and AV1 hold alpha in a separate stream, which decoders ignore.
         if self.stream.metadata.get("alpha_mode") == "1":
             raise self._transparent()
         if self._interlaced and not self._deinterlace:
@@ -162,7 +162,7 @@ class VideoReader:
         return self._end is not None and self._from_beginning(pts) >= self._end
 
     def _midway(self, pts: int, what: str, remedy: str) -> MidwayError:
-        when = f"{math.floor(self._from_beginning(pts) * 1000) / 1000:.3f}"  # not after it
+        when = f"{math.floor(self._from_beginning(pts) * 1000) / 1000:.3f}"  # rounded down
         return MidwayError(
             f"'{self.path}' {what} at {when} s: {remedy}, or restore what comes before, with "
             f"--end {when}"
@@ -207,18 +207,18 @@ class VideoReader:
 
     @property
     def start(self) -> Fraction:
-        """Where the file's own time begins, seconds of presentation time."""
+        """Time stamp of the beginning of the file, seconds; never negative."""
         return max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
 
     @property
     def first_pts(self) -> Fraction:
-        """Presentation time of the first frame, seconds; before iterating."""
+        """Presentation time of the first frame, seconds; only before iterating."""
         assert self._first is not None  # not iterated yet
         return self._first[0] * (self.stream.time_base or Fraction(1, 1000))
 
     @property
     def duration(self) -> Fraction:
-        """Seconds, as the file says; 0 if it does not."""
+        """Duration according to the file, seconds; 0 if it does not say."""
         whole = Fraction(self._container.duration or 0, av.time_base)
         own = (self.stream.duration or 0) * (self.stream.time_base or 0)
         return max(whole, Fraction(own), Fraction(0)) + self._bridged
@@ -229,7 +229,7 @@ class VideoReader:
 
     @property
     def pixel_format(self) -> PixelFormat:
-        """Of the planes that frames come with."""
+        """Pixel format of the planes of frames; only before iterating."""
         assert self._first is not None  # not iterated yet
         return PixelFormat.of(planes_of(self._first[1], self.info.tags))
 
@@ -252,7 +252,7 @@ class VideoReader:
             ) from None
 
     def _concealed(self) -> Iterator[VideoFrame]:
-        """All frames that can be decoded; what cannot is counted."""
+        """Yield all frames that can be decoded; what cannot is counted."""
         count, decoded, end, head = 0, 0, Fraction(0), Head()
         for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
@@ -279,14 +279,14 @@ class VideoReader:
         self.damage.there = shortfall(self.path, told, seen[0], seen[1], end)
 
     def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
-        """Frames with times that rise, in ticks of the stream."""
+        """Yield frames with rising presentation times, in ticks of the stream."""
         base = self.stream.time_base or Fraction(1, 1000)
         tick = round(1 / (_sane_rate(self.stream) or 25) / base) or 1
         least = max(math.ceil(finest / base), 1)
         last: int | None = None
         for frame in frames:
             pts = _stamp(frame, base)
-            if pts is None:  # without a stamp a frame follows the one before at the mean rate
+            if pts is None:  # without a time stamp, continue at the mean rate
                 pts = 0 if last is None else last + max(tick, least)
             elif last is not None and pts < last + least:
                 self.damage.stamps += 1
@@ -295,15 +295,16 @@ class VideoReader:
             yield pts, frame
 
     def skip(self, frames: int) -> None:
-        """Pass over frames without converting them, before iterating."""
+        """Skip frames without converting them, before iterating."""
         for _ in range(frames):
             self._first = next(self._frames, None)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames in order of presentation.
+        """Yield the frames in presentation order.
 
         Raises:
-            MidwayError: the picture changes size, or is transparent somewhere.
+            MidwayError: a frame before `end` has another size or transparent pixels.
+            InputError: a frame cannot be deinterlaced.
         """
         base = self.stream.time_base or Fraction(1, 1000)
         stamped, self._first = self._first, None
@@ -326,9 +327,9 @@ class VideoReader:
             stamped = following
 
     def _left(self, begin: Fraction, last: VideoFrame) -> Fraction | None:
-        """How long the last frame is shown, seconds, which no next one ends. Where decoding order
-        is another than that of presentation MP4 does not say it with the frame, and Matroska says
-        one duration for all frames; both say when the stream ends.
+        """Duration of the last frame, seconds; None if unknown. If frames are not decoded in
+        presentation order, MP4 does not state it for the frame, and Matroska states one duration
+        for all frames. But both state when the stream ends.
         """
         base, whole = self.stream.time_base, not (self.damage.there or self.damage.broke_off)
         if whole and (end := stream_end(self._container, self.stream)) and end > begin:
@@ -336,7 +337,7 @@ class VideoReader:
         return last.duration * (last.time_base or base or Fraction(0)) if last.duration else None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def __enter__(self) -> VideoReader:
@@ -352,7 +353,7 @@ class VideoReader:
 
 
 def _taken_for(matrix: int, guess: str) -> str:
-    """For the user, where the matrix of a video (ITU-T H.273) cannot be used."""
+    """Message for the user if the colour matrix of a video (ITU-T H.273) cannot be used."""
     if matrix == UNSPECIFIED:
         return f"the video does not specify its colour matrix: assuming {guess}"
     name = MATRIX_NAMES.get(matrix, f"number {matrix} of ITU-T H.273")
@@ -363,13 +364,13 @@ def _taken_for(matrix: int, guess: str) -> str:
 
 
 def _sane_rate(stream: VideoStream) -> Fraction | None:
-    """Frames a second, None if the header says more than there are ticks."""
+    """Frames per second; None if the header does not say, or gives more than one per tick."""
     base, rate = stream.time_base, stream.average_rate
     return rate if rate and rate > 0 and (base is None or rate * base <= 1) else None
 
 
 def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
-    """Presentation time in ticks of the stream; filters count in ticks of their own."""
+    """Presentation time in ticks of the stream, if known; filters use ticks of their own."""
     if frame.pts is None:
         return None
     return round(frame.pts * (frame.time_base or base) / base)
@@ -384,7 +385,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 
 def count_frames(path: Path) -> int:
-    """Frames that a video file holds, by decoding it: what a header says may be a guess.
+    """Number of frames in a video file, by decoding it: the header may hold an estimate.
 
     Raises:
         InputError: the file cannot be read as a video.
@@ -394,7 +395,7 @@ def count_frames(path: Path) -> int:
 
 
 def read_rgb8(path: Path) -> Iterator[Tensor]:
-    """Frames of a video file as RGB, (3, H, W) uint8.
+    """Yield the frames of a video file as RGB, (3, H, W) uint8.
 
     Raises:
         InputError: the file cannot be read as a video.

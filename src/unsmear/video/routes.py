@@ -1,4 +1,4 @@
-"""Packets of one stream on their way into a new file: as they are, or in another codec."""
+"""Packets of one stream on their way into a new file: copied, or converted to another codec."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 _OPUS_RATE = 48_000
-# What FFmpeg takes so many channels for that do not say what they are.
+# Layouts that FFmpeg assumes for 1 to 8 channels without a stated layout.
 _UNSAID = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
-_USUAL = {"7.1": 8, "5.1": 6, "quad": 4, "stereo": 2}  # layouts, and how many channels they have
-_RISING = ("mp4", "mov")  # muxers that refuse packets of sound whose times are equal
+_USUAL = {"7.1": 8, "5.1": 6, "quad": 4, "stereo": 2}  # common layouts and their number of channels
+_RISING = ("mp4", "mov")  # muxers that refuse audio packets with equal times
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
 class Copy:
-    """Packets as they are, but for damaged ones, whose times do not rise. Matroska may leave the
-    first times of decoding open: they count down from the first that is known.
+    """Copies packets, and leaves out damaged ones: those whose decoding times do not rise. Matroska
+    may omit the first decoding times: they are counted back from the first one known.
 
-    Lines of subtitles may begin together, and so may packets of sound that are shorter than a tick
-    of their container.
+    Equal times are accepted for subtitles, and for audio packets that may be shorter than a tick of
+    their container.
 
     Args:
-        source: where they come from.
-        target: to write.
+        source: stream that the packets come from.
+        target: stream of the new file.
 
     Attributes:
-        dropped: packets that were left out.
-        lost: seconds that these would have lasted.
+        dropped: packets left out.
+        lost: their total duration, seconds.
     """
 
     def __init__(self, source: Stream, target: Stream) -> None:
@@ -50,17 +50,17 @@ class Copy:
         coarse = sample is not None and base is not None and base > sample
         self._together = coarse or source.type == "subtitle"
         self._fine = sample if coarse and target.container.format.name in _RISING else None
-        self._written: int | None = None  # last time of decoding, in fine ticks
+        self._written: int | None = None  # last decoding time, in fine ticks
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        """What becomes of the next packet of the source."""
+        """Yield the output packets for the next packet of the source."""
         packet.stream = self._target
         self._open.append(packet)
         if packet.dts is not None:
             yield from self._closed(packet.dts)
 
     def finish(self) -> Iterator[Packet[Stream]]:
-        """What is left when the source has ended."""
+        """Yield the packets that are left when the source has ended."""
         if self._open:
             yield from self._closed(min(packet.pts or 0 for packet in self._open))
 
@@ -79,7 +79,7 @@ class Copy:
         self._open = []
 
     def _refine(self, packet: Packet[Stream], tick: Fraction) -> None:
-        """Finer times, each later than the one before, for a container that insists on it."""
+        """Convert to finer ticks, with strictly rising times, for muxers that require them."""
         assert packet.dts is not None
         assert packet.pts is not None
         scale = packet.time_base / tick
@@ -90,19 +90,19 @@ class Copy:
 
 
 def _sample_of(stream: Stream) -> Fraction | None:
-    """Seconds of a sample of sound; None for what is no sound, or does not say."""
+    """Seconds per audio sample; None for other streams, or if the rate is unknown."""
     rate = stream.rate if isinstance(stream, AudioStream) else 0
     return Fraction(1, rate) if rate else None
 
 
 @dataclass(frozen=True)
 class SoundShape:
-    """What sound is encoded as.
+    """Format that audio is encoded in.
 
     Attributes:
-        rate: samples a second.
-        layout: of its channels, FFmpeg's name.
-        less: what the source has more of, for the user; empty where nothing is lost.
+        rate: samples per second.
+        layout: channel layout, FFmpeg's name.
+        less: what the source has more of, for the user; empty if nothing is lost.
     """
 
     rate: int
@@ -111,10 +111,10 @@ class SoundShape:
 
 
 def shape_for(source: AudioStream, codec: str) -> SoundShape | None:
-    """The shape nearest to that of a source which an encoder takes; None where there is none.
+    """The format nearest to that of a source that an encoder accepts; None if there is none.
 
     Args:
-        source: sound to be converted.
+        source: audio to convert.
         codec: FFmpeg's name of the encoder.
     """
     rate = _OPUS_RATE if codec == "libopus" else source.rate or 48_000
@@ -132,10 +132,10 @@ def shape_for(source: AudioStream, codec: str) -> SoundShape | None:
 
 
 def _layouts(name: str, count: int) -> Iterator[str]:
-    """Layouts for sound of a given one, from the nearest on."""
+    """Candidate layouts for audio of a given layout, nearest first."""
     own = _UNSAID[count - 1] if name.endswith("channels") and 0 < count <= 8 else name
     yield own
-    yield own.partition("(")[0]  # 5.1(side): the same with speakers behind instead of beside
+    yield own.partition("(")[0]  # 5.1(side) -> 5.1: rear instead of side speakers
     yield from (usual for usual, channels in _USUAL.items() if channels <= max(count, 2))
 
 
@@ -153,15 +153,15 @@ def _takes(codec: str, rate: int, layout: str) -> bool:
 
 
 class Sound:
-    """Sound in another codec. What changes its shape on the way is brought to that of the whole.
+    """Converts audio to another codec. If its format changes midway, it is resampled to one format.
 
     Args:
-        source: to be converted.
-        target: to write.
+        source: audio to convert.
+        target: file to write.
         codec: FFmpeg's name of the encoder.
 
     Raises:
-        ValueError: the encoder takes nothing like it, see `shape_for`.
+        ValueError: the encoder accepts nothing similar, see `shape_for`.
     """
 
     def __init__(self, source: AudioStream, target: OutputContainer, codec: str) -> None:
@@ -174,19 +174,19 @@ class Sound:
             out.bit_rate = 96_000 * max(out.layout.nb_channels, 1)
         self._source, self.target = source, out
         self._resampler: AudioResampler | None = None
-        self._came: object = None  # shape of the frames that the resampler was made for
+        self._came: object = None  # frame format that the resampler was made for
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        """What becomes of the next packet of the source."""
+        """Yield the output packets for the next packet of the source."""
         try:
             frames = self._source.decode(packet)
         except av.FFmpegError:
-            return  # a damaged packet of sound is silence
+            return  # a damaged audio packet becomes silence
         for frame in frames:
             yield from self._encoded(frame)
 
     def finish(self) -> Iterator[Packet[Stream]]:
-        """What is left when the source has ended."""
+        """Yield the packets that are left when the source has ended."""
         if self._resampler is not None:
             yield from self._encoded(None)
             yield from self.target.encode(None)
@@ -202,7 +202,7 @@ class Sound:
                 self._resampler = AudioResampler(context.format, context.layout, context.rate)
         assert self._resampler is not None
         for part in self._resampler.resample(frame):
-            # The encoder cuts it into its own frames, and takes all times for those of the first.
+            # The encoder cuts its own frames, and takes all times to be in ticks of the first.
             if part.pts is not None and part.time_base is not None:
                 part.pts = round(part.pts * part.time_base * part.sample_rate)
             part.time_base = Fraction(1, part.sample_rate)
@@ -210,12 +210,12 @@ class Sound:
 
 
 class Text:
-    """Subtitles in another notation. In mov_text there is one text at a time: lines that overlap
-    are written together for as long as they do.
+    """Converts subtitles to another format. mov_text shows one text at a time, so lines that
+    overlap are written together while they do.
 
     Args:
-        source: to be converted.
-        target: to write.
+        source: subtitles to convert.
+        target: file to write.
         codec: FFmpeg's name of the encoder.
     """
 
@@ -228,15 +228,15 @@ class Text:
         out.time_base = _MICROSECOND
         self._source, self.target = source, out
         self._one_at_a_time, self._base = codec == "mov_text", _MICROSECOND
-        self._on: list[tuple[int, bytes]] = []  # until when lines are on, and what they say
-        self._written = 0  # until when, ticks of the source
+        self._on: list[tuple[int, bytes]] = []  # lines on screen: their end, and their text
+        self._written = 0  # end of what has been written, ticks of the source
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
-        """What becomes of the next packet of the source."""
+        """Yield the output packets for the next packet of the source."""
         try:
             found = self._source.codec_context.decode2(packet)
         except (av.FFmpegError, ValueError):
-            return  # a line that nobody can read
+            return  # a damaged line
         if found is None or not len(found):
             return
         self._base = packet.time_base
@@ -245,16 +245,16 @@ class Text:
             return
         yield from self._until(packet.pts)
         until = packet.pts + packet.duration
-        if until > self._written:  # else it comes out of order, and too late
+        if until > self._written:  # otherwise it is out of order, and too late
             self._on += [(until, line.ass) for line in found if isinstance(line, AssSubtitle)]
 
     def finish(self) -> Iterator[Packet[Stream]]:
-        """What is left when the source has ended."""
+        """Yield the packets that are left when the source has ended."""
         if self._on:
             yield from self._until(max(until for until, _ in self._on))
 
     def _until(self, time: int) -> Iterator[Packet[Stream]]:
-        """Lines that are on, up to a time."""
+        """Yield the lines on screen, up to a time in ticks of the source."""
         while self._on and self._written < time:
             end = min(time, *(until for until, _ in self._on))
             joined = _joined([line for _, line in self._on])
@@ -269,17 +269,17 @@ class Text:
         try:
             out: Packet[Stream] = self.target.codec_context.encode_subtitle(lines)
         except (av.FFmpegError, ValueError):
-            return  # a line that cannot be said in it
+            return  # a line that the format cannot hold
         out.pts = out.dts = pts
         out.duration, out.time_base, out.stream = duration, self._base, self.target
         yield out
 
 
 def _joined(lines: list[bytes]) -> SubtitleSet:
-    """Lines in FFmpeg's ASS, in which eight fields stand before the text, as one."""
+    """Join lines in FFmpeg's ASS format, which has eight fields before the text, into one."""
     head = lines[0].split(b",", 8)[:8]
     texts = [line.split(b",", 8)[-1] for line in lines]
-    # A style that a line sets would go on in the next; mov_text does not know a reset of all.
+    # A line's style would continue in the next one; mov_text ignores a reset of all styles.
     ended = [text + rb"{\b0\i0\u0\r}" if b"{" in text else text for text in texts[:-1]]
     return SubtitleSet.create(b",".join([*head, rb"\N".join([*ended, texts[-1]])]), 0, 0)
 

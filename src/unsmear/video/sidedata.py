@@ -1,4 +1,4 @@
-"""What decoders attach to frames, whether or not PyAV has a name for it."""
+"""Side data that decoders attach to frames, including kinds that PyAV does not know."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _LOST: dict[Type | int, str] = {
     Type.ICC_PROFILE: "the colour profile (ICC)",
     _EXIF: "embedded EXIF metadata",
 }
-_MOST_UNKNOWN = 8  # kinds on one frame
+_MOST_UNKNOWN = 8  # unknown kinds on one frame
 
 
 def side_data_of(frame: VideoFrame) -> dict[Type | int, bytes]:
-    """All that is attached to a frame, by its kind: PyAV's name, or where it has none FFmpeg's
-    number, of which nothing else is known, so that it is empty here.
+    """All side data of a frame by its kind. Kinds that PyAV does not know appear under FFmpeg's
+    number, with empty data.
     """
     unknown: dict[Type | int, bytes] = {}
     for _ in range(_MOST_UNKNOWN):
         try:
-            # Iterating gives the data, not its keys, whatever the annotation says.
+            # Iterating yields the data, not its keys, despite the annotation.
             data: Iterable[Any] = frame.side_data
             return {item.type: bytes(item) for item in data} | unknown
-        except ValueError as error:  # one kind without a name, and PyAV shows none of them
+        except ValueError as error:  # one unknown kind, and PyAV returns none at all
             number = re.search(r"\d+", str(error))
             if number is None:
                 break
@@ -49,7 +49,7 @@ def side_data_of(frame: VideoFrame) -> dict[Type | int, bytes]:
 
 
 def _without(frame: VideoFrame, kind: int) -> VideoFrame:
-    """A frame without one kind of side data; the picture is not copied.
+    """The frame without one kind of side data; the pixels are not copied.
 
     Raises:
         FFmpegError, ValueError: the filter does not know it either.
@@ -72,5 +72,5 @@ def _without(frame: VideoFrame, kind: int) -> VideoFrame:
 
 
 def lost_side_data(frame: VideoFrame) -> list[str]:
-    """What a frame carries that cannot be written again, in words."""
+    """Names of the side data of a frame that cannot be written again."""
     return sorted({name for kind, name in _LOST.items() if kind in side_data_of(frame)})

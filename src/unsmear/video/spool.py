@@ -1,7 +1,7 @@
-"""Encoded packets on disk: what is encoded is kept until the whole file can be put together.
+"""Encoded packets on disk, kept until the whole file can be assembled.
 
-A spool is written under a hidden name and renamed when whole, so a file that can be seen is
-complete. Its container has no time stamps of its own to lose: ticks are kept as they are.
+A spool is written as NAME.part and renamed when it is complete, so a spool under its own name is
+complete. Time stamps are stored unchanged, in ticks.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from unsmear.errors import cannot_write
 from unsmear.outputs import give_name
 
-_RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame or not, bytes that follow
+_RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame flag, bytes that follow
 
 
 @dataclass(frozen=True)
 class EncodedPacket:
-    """A piece of a coded video stream.
+    """A packet of an encoded video stream.
 
     Attributes:
-        pts: when it is shown, ticks.
-        dts: when it is decoded, ticks, as the encoder said.
+        pts: presentation time, ticks.
+        dts: decoding time, ticks, as the encoder gave it.
         duration: ticks, 0 if unknown.
         key: decoding can start here.
-        data: coded bytes.
+        data: encoded bytes.
     """
 
     pts: int
@@ -39,14 +39,14 @@ class EncodedPacket:
 
 
 class SpoolWriter:
-    """A spool being written. Use as a context manager; `finish` makes it visible.
+    """Writes a spool. `finish` completes it and gives it its name; `abandon` closes it unfinished.
 
     Args:
-        path: of the finished spool.
-        result: what errors call it, where it is a part of something that users know.
+        path: the finished spool.
+        result: path to name in errors, if the spool is part of a file that the user knows.
 
     Raises:
-        OutputError: the disk is full, or its rights say no.
+        OutputError: the disk is full, or there is no permission.
     """
 
     def __init__(self, path: Path, result: Path | None = None) -> None:
@@ -58,7 +58,7 @@ class SpoolWriter:
             raise cannot_write(self._result, error) from None
 
     def write(self, packets: Iterable[EncodedPacket]) -> None:
-        """Append packets, in the order of decoding."""
+        """Append packets, in decoding order."""
         try:
             for packet in packets:
                 head = (packet.pts, packet.dts, packet.duration, packet.key, len(packet.data))
@@ -67,7 +67,7 @@ class SpoolWriter:
             raise cannot_write(self._result, error) from None
 
     def finish(self) -> None:
-        """Every packet is there: on disk first, then under its name."""
+        """Make sure that all packets are on disk, then rename the spool."""
         try:
             self._file.close()
             give_name(self._partial, self._path)
@@ -75,19 +75,19 @@ class SpoolWriter:
             raise cannot_write(self._result, error) from None
 
     def abandon(self) -> None:
-        """Let go of the file without finishing it. What waits to be written may still not fit onto
-        a full disk; that was said when it did not fit the first time.
+        """Close the file without finishing it. Flushing it may fail again on a full disk; that was
+        reported the first time.
         """
         with contextlib.suppress(OSError):
             self._file.close()
 
 
 def read_spools(paths: Iterable[Path], *, data: bool = True) -> Iterator[EncodedPacket]:
-    """Packets of finished spools, one spool after the other.
+    """Yield the packets of finished spools, one spool after the other.
 
     Args:
-        paths: of the spools.
-        data: read the coded bytes too; without them only the stamps are of use.
+        paths: the spools.
+        data: also read the encoded bytes; otherwise `EncodedPacket.data` is empty.
     """
     for path in paths:
         with path.open("rb") as file:

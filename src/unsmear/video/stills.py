@@ -1,4 +1,4 @@
-"""What a video holds, and pictures made of it do not."""
+"""What a video holds that images made from it do not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HDR_CURVES = {16: "PQ", 18: "HLG"}  # code points of ITU-T H.273
 
 
 def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
-    """For the user, where the result is a folder of pictures.
+    """Messages for the user when the result is a folder of images.
 
     Args:
-        reader: of the video, opened.
+        reader: the opened video.
         target: the folder.
     """
     info, notes = reader.info, []

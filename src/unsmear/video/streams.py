@@ -1,7 +1,7 @@
-"""What else a file holds, and what becomes of it: sound, subtitles, covers, chapters, attachments.
+"""The other streams of a file: audio, subtitles, covers, attachments; and its chapters.
 
-Everything is passed on as it is where the new container takes it; else converted to what it
-takes, else left out, and the user is told.
+Each stream is copied if the new container accepts it, otherwise converted to something that it
+accepts, otherwise left out. Conversions and losses are reported.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Carried:
 
     Attributes:
         index: of the stream in the source.
-        how: as it is, converted to another codec, as an attachment of Matroska, or not at all.
-        codec: encoder, where it is converted.
-        note: for the user, empty where nothing changes.
+        how: copied, converted to another codec, stored as an attachment (Matroska), or left out.
+        codec: the encoder, if it is converted.
+        note: message for the user, empty if nothing changes.
     """
 
     index: int
@@ -61,10 +61,10 @@ class Carried:
 
 
 def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried]:
-    """What becomes of each stream but the main one.
+    """Decide what becomes of each stream but the main one.
 
     Args:
-        source: opened file.
+        source: the opened file.
         main: index of the video stream that is restored.
         suffix: of the file to write, such as .mp4.
     """
@@ -73,7 +73,7 @@ def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried
 
 
 def _named(plan: Carried, stream: Stream, suffix: str) -> Carried:
-    """The same, saying so where the stream's language is lost."""
+    """Add a note to a plan if the stream's language will be lost."""
     language = stream.metadata.get("language", "und")
     if suffix != ".mov" or plan.how == "drop" or language == "und" or macintosh_language(language):
         return plan
@@ -103,13 +103,13 @@ def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
     if kind == "subtitle" and codec in _TEXT_KINDS:
         return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
     if kind == "data" and (_holds_chapters(stream) or "timecode" in stream.metadata):
-        return Carried(stream.index, "drop")  # both are written anew
+        return Carried(stream.index, "drop")  # both are written separately
     return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not support it")
 
 
 def _holds_chapters(stream: Stream) -> bool:
-    """Whether it is a track that FFmpeg reads itself, and gives nothing of. So it does with a track
-    of no duration, which holds something else.
+    """Whether it is a chapter track: FFmpeg reads it itself and returns none of its packets. FFmpeg
+    does the same with tracks without a duration, which hold something else.
     """
     return stream.discard == Discard.all and bool(stream.duration)
 
@@ -128,7 +128,7 @@ def _cover(stream: Stream) -> bool:
 
 
 def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
-    """Whether the container takes a stream as it is: its muxer writes a small file of it."""
+    """Whether the container accepts a stream unchanged: mux a few packets of it on trial."""
     context: CodecContext | None = stream.codec_context
     if stream.type == "data" or context is None:
         return False
@@ -149,14 +149,14 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
 
 
 class Carrier:
-    """Brings a source's other streams into a new file. Make it before the file's header.
+    """Brings a source's other streams into a new file. Create it before the header is written.
 
     Args:
-        source: opened file.
-        target: to write.
-        plan: see `plan_streams`.
-        start: seconds that are cut off at the beginning; below zero, so much is put before.
-        end: time at which the source is cut off, seconds, before `start` is subtracted.
+        source: the opened file.
+        target: file to write.
+        plan: from `plan_streams`.
+        start: seconds cut off at the beginning; a negative value delays the streams.
+        end: time in the source where it is cut off, seconds.
         joints: where recordings are joined in the source.
     """
 
@@ -190,7 +190,9 @@ class Carrier:
         _set_chapters(source, target, start, end)
 
     def packets(self) -> Iterator[tuple[Fraction, Packet[Stream]]]:
-        """Packets for the new file, each with its time in seconds, in the source's order."""
+        """Yield the packets for the new file in the source's order, each with its decoding time in
+        seconds.
+        """
         wanted = [self._source.streams[index] for index in self._routes]
         if not wanted:
             return
@@ -199,15 +201,15 @@ class Carrier:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError):
-                break  # the file breaks off here, as the reader has told
+                break  # the file is truncated here; the reader has reported it
             if packet is None:
                 break
             route = self._routes[packet.stream.index]
-            if packet.size and _cover(packet.stream):  # which has no time
+            if packet.size and _cover(packet.stream):  # covers have no time stamps
                 packet.pts = packet.dts = 0
                 yield from ((Fraction(0), out) for out in route.take(packet))
                 continue
-            # Without either stamp it is the demuxer's mark that a stream has ended.
+            # Without time stamps it is the demuxer's end-of-stream marker.
             if packet.dts is None and packet.pts is None:
                 continue
             self._timeline.place(packet)
@@ -220,7 +222,7 @@ class Carrier:
                 yield self._cut.moved(out)
 
     def notes(self) -> list[str]:
-        """What was left out, for the user, when all packets have been taken."""
+        """What was left out, for the user. Call it after the last packet."""
         found = self._cut.notes()
         for index, route in self._routes.items():
             if isinstance(route, Copy) and route.dropped:
@@ -233,15 +235,15 @@ class Carrier:
 
 
 def _labelled(target: Stream, source: Stream) -> Stream:
-    """Give a stream the other's language, title and role."""
+    """Copy language, title and role from one stream to another."""
     target.metadata.update(stream_metadata(source, target.container.format.name))
     target.disposition = Disposition(int(source.disposition))
     return target
 
 
 def stream_metadata(stream: Stream, muxer: str) -> dict[str, str]:
-    """Of a stream, for a muxer by FFmpeg's name, without what one writes of itself (durations,
-    sizes, encoders).
+    """Metadata of a stream for a muxer (FFmpeg's name), without what muxers write themselves
+    (durations, sizes, encoders).
     """
     kept = {
         key: value
@@ -266,7 +268,7 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
     codec = stream.codec_context.codec.canonical_name
     ending = {"mjpeg": "jpg"}.get(codec, codec)
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
-    # Opened anew: to seek back could lose the first packets of other streams.
+    # Opened again: seeking back could lose the first packets of other streams.
     with av.open(stream.container.name) as again:
         for packet in again.demux(again.streams[stream.index]):
             if packet.size:

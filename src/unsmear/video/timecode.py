@@ -1,4 +1,4 @@
-"""Time codes (SMPTE ST 12-1): where on a clock of frames a recording begins."""
+"""Time codes (SMPTE ST 12-1): the number of the first frame of a recording on a clock of frames."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _HOURS = 24
 def with_later_time_code(
     metadata: Mapping[str, str], frames: int, rate: Fraction | None
 ) -> dict[str, str]:
-    """Metadata of what begins so many frames later. A time code that cannot be moved is left out.
+    """Copy metadata, with the time code moved to a later frame. One that cannot be moved is left
+    out.
 
     Args:
         metadata: of a stream or a file.
-        frames: that are cut off.
-        rate: frames a second, if known.
+        frames: frames cut off at the beginning.
+        rate: frames per second, None if unknown.
     """
     moved = {}
     for key, text in metadata.items():
@@ -30,9 +31,10 @@ def with_later_time_code(
 
 
 def later(code: str, frames: int, rate: Fraction) -> str | None:
-    """The time code of a frame that comes after one with a known one; None for what is none. Those
-    with `;` or `.` pass over numbers, so that frames which come a thousandth late keep up with the
-    clock: the first two of each minute (four at 60 a second), but for each tenth one.
+    """Move a time code by a number of frames; None if it is not a valid time code.
+
+    Drop-frame time codes (with `;` or `.`) skip numbers, so that 29.97 or 59.94 frames per second
+    keep up with the clock: the first two of each minute (four at 60), except every tenth minute.
     """
     found, each = _CODE.fullmatch(code.strip()), round(rate)
     if found is None or int(found[5]) >= each:
@@ -43,7 +45,7 @@ def later(code: str, frames: int, rate: Fraction) -> str | None:
     number = (60 * minutes + int(found[3])) * each + int(found[5])
     number += frames - dropped * (minutes - minutes // 10)
     tens, rest = divmod(number % (6 * _HOURS * ten_minutes), ten_minutes)
-    # The first of ten minutes has all its numbers.
+    # The first of ten minutes skips no numbers.
     passed = max(rest - dropped, 0) // a_minute if dropped else 0
     number = tens * 600 * each + rest + dropped * passed
     seconds, frame = divmod(number, each)

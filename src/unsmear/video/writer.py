@@ -1,6 +1,6 @@
-"""Write a video file: encoded pictures and the source's other streams put together.
+"""Writes a video file: combines encoded frames with the source's other streams.
 
-The file grows under a hidden name and is renamed when whole.
+A file is written under another name, and gets its own when it is complete.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from unsmear.video.spool import SpoolWriter, read_spools
 from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
 from unsmear.video.timecode import with_later_time_code
 
-_PACKETS_TO_PROBE = 16  # of sound and subtitles: the first of each is among them
+_PACKETS_TO_PROBE = 16  # enough to include the first packet of each stream
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
-_SHAPELESS = {"vp9", "av1", "prores", "ffv1"}  # codecs that do not say what shape pixels have
-_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: Matroska draws random numbers otherwise
+_SHAPELESS = {"vp9", "av1", "prores", "ffv1"}  # codecs that do not store the pixel aspect ratio
+_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: otherwise Matroska files hold random numbers
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Origin:
     """Where the other streams of a new file come from.
 
     Attributes:
-        path: of the source.
+        path: the source file.
         main: index of its video stream that was restored.
-        plan: what becomes of the others.
-        start: seconds that are cut off at the beginning.
-        end: where it is cut off, seconds, None for the end.
-        early: seconds of sound before zero, which a container cannot hold that has no such time.
-        joints: where recordings are joined in it.
+        plan: what becomes of the other streams.
+        start: seconds cut off at the beginning.
+        end: time in the source where it is cut off, seconds; None for its end.
+        early: how far streams begin before zero, seconds, if the container has no negative times.
+        joints: where recordings are joined in the source.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class Origin:
         cls, reader: VideoReader, suffix: str, start: Fraction = Fraction(0),
         end: Fraction | None = None,
     ) -> Origin:  # fmt: skip
-        """Of an opened video, for a file with the given suffix."""
+        """For an opened video, and a new file with the given suffix."""
         with open_container(reader.path) as source:
             plan = plan_streams(source, reader.stream.index, suffix)
         with open_container(reader.path) as source:
@@ -99,14 +99,15 @@ class Origin:
 
 
 def _time_before_zero(source: InputContainer, plan: Sequence[Carried], suffix: str) -> Fraction:
-    """Encoders of sound prime their decoders with samples before zero. MP4 says so; what comes
-    from elsewhere than Matroska moves everything in Matroska.
+    """How far copied streams begin before zero, seconds; 0 if the container can hold that. Audio
+    encoders put samples before zero, which prime the decoder. MP4 has negative times for them. In
+    Matroska all streams are moved, unless the source is Matroska too.
     """
     if suffix not in (".mkv", ".webm") or "matroska" in source.format.name:
         return Fraction(0)
     kept = [source.streams[entry.index] for entry in plan if entry.how == "copy"]
     starts = [Fraction(0)]
-    with contextlib.suppress(av.FFmpegError, ValueError):  # the reader tells of damage
+    with contextlib.suppress(av.FFmpegError, ValueError):  # the reader reports damage
         for packet in islice(source.demux(*kept), _PACKETS_TO_PROBE) if kept else ():
             if packet.pts is not None:
                 starts.append(packet.pts * packet.time_base)
@@ -124,23 +125,23 @@ def assemble(
     metadata: Mapping[str, str] | None = None,
     result: Path | None = None,
 ) -> list[str]:
-    """Put a video file together. Same input, same bytes.
+    """Assemble a video file. The same input gives the same bytes.
 
     Args:
-        path: of the file to write; its suffix chooses the container.
-        spools: encoded pictures, in order.
-        encoding: with which they were encoded.
-        info: of the clip.
-        width: of the pictures.
+        path: file to write; its suffix selects the container.
+        spools: encoded frames, in order.
+        encoding: how they were encoded.
+        info: the clip.
+        width: of the frames, pixels.
         origin: source of other streams, chapters and metadata.
-        metadata: of the file, over the source's.
-        result: what errors call the file, where it has another name while it grows.
+        metadata: of the file; overrides that of the source.
+        result: path to name in errors, if the file has another name while it is written.
 
     Returns:
         What could not be kept, for the user.
 
     Raises:
-        OutputError: the disk is full, or (`EncodeError`) the container refuses.
+        OutputError: the file cannot be written, or (`EncodeError`) the container refuses.
     """
     name = path if result is None else result
     try:
@@ -179,8 +180,8 @@ def assemble(
 def _texts(
     source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None, muxer: str
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """What a source says of itself and of its video, with the time code of the first frame that is
-    written, which comes at `first`, seconds; and what cannot be kept, for the user.
+    """Metadata of the new file and of its video, and what cannot be kept, for the user. The time
+    code is moved to the first frame written, whose time in the new file is `first`, seconds.
     """
     main = source.streams[origin.main]
     whole, own = file_metadata(source.metadata), stream_metadata(main, muxer)
@@ -203,13 +204,14 @@ def assemble_what_can_be(
     origin: Origin,
     result: Path,
 ) -> list[str]:
-    """As `assemble`; but where the container refuses, the streams that it refuses are left out.
+    """Like `assemble`, but if the container refuses, the streams that it refuses are left out.
 
     Returns:
         What was left out or could not be kept, for the user.
 
     Raises:
-        OutputError: the disk is full, or (`EncodeError`) the container refuses the pictures alone.
+        OutputError: the file cannot be written, or (`EncodeError`) the container refuses the
+            restored video itself.
     """
 
     def assembled(plan: Sequence[Carried]) -> list[str]:
@@ -226,7 +228,7 @@ def assemble_what_can_be(
                 kept.append(entry)
         try:
             told = assembled(kept)
-        except EncodeError:  # each alone is taken, together they are not
+        except EncodeError:  # accepted one by one, but not together
             kept = []
             told = assembled(kept)
         lost = [entry for entry in origin.plan if entry not in kept]
@@ -241,7 +243,7 @@ def _left_out(entry: Carried) -> str:
 
 
 def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
-    """Say the shape of pixels in a container whose muxer cannot be told it."""
+    """Write the pixel aspect ratio where the muxer does not; if that fails, return a note."""
     aspect = info.pixel_aspect or Fraction(1)
     matroska = path.suffix.lower() in (".mkv", ".webm")
     if aspect == 1 or not matroska or encoding.encoder.family not in _SHAPELESS:
@@ -251,23 +253,24 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
 
 
 def finest_ticks(suffix: str) -> Fraction:
-    """Seconds of one tick of a container that has no finer one; 0 where ticks are free."""
+    """Seconds of one tick in containers where it is fixed; 0 where ticks can be chosen."""
     return Fraction(1, 1000) if suffix in (".mkv", ".webm") else Fraction(0)
 
 
 def file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Of a file: title, creation time and the like, without the muxer's own marks."""
+    """Metadata of a file (title, creation time etc.), without what muxers write themselves."""
     own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
     return {key: value for key, value in metadata.items() if key.lower() not in own}
 
 
 class VideoWriter:
-    """A video file of pictures only. Use as a context manager: `commit` keeps it, else it is gone.
+    """Writes a video file without other streams. Use it as a context manager: without `commit`,
+    nothing is left.
 
     Args:
-        path: of the finished file; its suffix chooses the container.
-        info: of the clip.
-        width: of the pictures.
+        path: the finished file; its suffix selects the container.
+        info: the clip.
+        width: of the frames, pixels.
         metadata: of the file.
 
     Raises:
@@ -289,15 +292,15 @@ class VideoWriter:
         self._encoding: Encoding | None = None
 
     def write(self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None) -> None:
-        """Encode a picture.
+        """Encode a frame.
 
         Args:
-            planes: of the format of the first one.
+            planes: in the format of the first frame.
             pts: presentation time, seconds.
             duration: seconds, if known.
 
         Raises:
-            OutputError: the disk is full, or the encoder refuses.
+            OutputError: the disk is full, no encoder fits, or (`EncodeError`) the encoder refuses.
         """
         if self._encoding is None or self._encoder is None:
             size = (self._width, self._info.height)
@@ -313,7 +316,7 @@ class VideoWriter:
         """Finish the file and give it its name.
 
         Raises:
-            OutputError: the disk is full, or nothing was written.
+            OutputError: the file cannot be written, the container refuses, or there is no frame.
         """
         if self._encoder is None or self._encoding is None:
             raise OutputError(f"nothing was written to '{self.path}'")
@@ -343,7 +346,7 @@ def publish(whole: Path, path: Path) -> None:
     """Give a finished file its name.
 
     Raises:
-        OutputError: the disk or its rights say no.
+        OutputError: the file cannot be renamed.
     """
     try:
         os.replace(whole, path)
@@ -352,7 +355,7 @@ def publish(whole: Path, path: Path) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Whether a video can be written there, before any work is done.
+    """Check that a video can be written to a path, before any work is done.
 
     Raises:
         OutputError: unknown suffix, or the folder is missing or cannot be written.

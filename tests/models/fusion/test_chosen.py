@@ -1,4 +1,4 @@
-"""The choice of frames, soft and hard, and what the attention makes of it."""
+"""The choice of frames, soft and hard, and how the attention uses it."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_gradients_reach_the_scorer_in_training():
 
 
 def test_the_scorer_learns_which_frames_help():
-    """Every second batch other frames hold the answer; what tells them is that they spread more."""
+    """In turn, other frames help; they can be told by their larger variance."""
     torch.manual_seed(0)
     chosen = ChosenFusion(4, 5, 3, 2, keep=3)
     for parameter in (*chosen.attention.parameters(), *chosen.merge.parameters()):
@@ -179,7 +179,7 @@ def test_the_scorer_learns_which_frames_help():
     for step in range(60):
         features = torch.rand(4, 5, 4, 6, 7)
         good = torch.tensor([[0, 1], [3, 4]][step % 2])
-        features[:, good] = 2 * features[:, good] - 0.5  # wider, their mean the same
+        features[:, good] = 2 * features[:, good] - 0.5  # larger variance, same mean
         weights = chosen.log_weights(features, 2).exp()
         optimizer.zero_grad()
         (2 - weights[:, good].sum(dim=1)).mean().backward()

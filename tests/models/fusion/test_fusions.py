@@ -1,4 +1,4 @@
-"""Each technique against a naive computation of what it says it does."""
+"""Each technique against a naive computation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def close(actual, expected):
 
 
 def awake(module):
-    """Random everywhere, so that nothing that starts at zero hides a mistake."""
+    """Random weights everywhere, so that nothing that starts at zero hides a mistake."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(0.3 * torch.randn_like(parameter))
@@ -91,7 +91,7 @@ def test_fixed_windows_refuse_others(fusion):
 
 
 def test_recurrence_streams():
-    """Frame by frame with a carried state equals each frame's whole past at once."""
+    """Frame by frame with a carried state equals computing from each frame's whole past."""
     fusion = awake(RecurrentFusion(4, hidden=3))
     features = torch.rand(2, 5, 4, 6, 7)
     state = fusion.start(features[:, 0])
@@ -154,7 +154,7 @@ def test_deformable_convolution_without_offsets_is_a_convolution(size):
 
 def test_deformable_convolution_against_loops():
     x, weight, bias = torch.rand(1, 4, 5, 6), torch.randn(3, 4, 3, 3), torch.randn(3)
-    offsets = torch.randint(-2, 3, (1, 2, 9, 2, 5, 6)).float()  # whole pixels: nothing to blend
+    offsets = torch.randint(-2, 3, (1, 2, 9, 2, 5, 6)).float()  # whole pixels: no interpolation
     modulation = torch.rand(1, 2, 9, 5, 6)
     expected = bias[:, None, None].repeat(1, 5, 6)
     for row in range(5):
@@ -205,11 +205,11 @@ def test_deformable_fusion_starts_as_a_convolution_of_each_neighbour():
 
 
 def test_flow_fusion_can_undo_a_shift():
-    """With the right flow the neighbours are the current frame again."""
+    """With the right flow, the neighbours equal the current frame."""
     fusion = FlowFusion(4, 3, 5)
     torch.nn.init.constant_(fusion.flow.bias, 2.0)
     with torch.no_grad():
-        fusion.merge.weight.zero_()[:, :4, 0, 0] = torch.eye(4)  # the frame before, alone
+        fusion.merge.weight.zero_()[:, :4, 0, 0] = torch.eye(4)  # only the previous frame
         fusion.merge.bias.zero_()
     here = torch.rand(1, 4, 12, 12)
     before = here.roll((2, 2), dims=(-2, -1))
@@ -225,7 +225,7 @@ def test_windows_split_and_join(height, width, side):
     assert torch.equal(join_windows(squares, side, height, width), x)
 
 
-@pytest.mark.parametrize("size", [(4, 8), (5, 6)])  # what fits, and what needs padding
+@pytest.mark.parametrize("size", [(4, 8), (5, 6)])  # without and with padding
 def test_nonlocal_against_loops(size):
     side, (height, width) = 4, size
     fusion = awake(NonLocalFusion(3, hidden=2, side=side))

@@ -1,4 +1,4 @@
-"""The shared backbone, and what every row of the table must keep."""
+"""The shared backbone, and the properties of every row of the table."""
 
 from __future__ import annotations
 
@@ -197,8 +197,8 @@ def test_once_trained_a_network_looks_at_the_frames_chosen_alone():
     features = 10 * torch.rand(1, 5, 16, 8, 8)
     chosen = network.fusion.log_weights(features, 2)[0] == 0
     for frame in range(5):
-        # Half of the channels upside down: the same means and spreads, so the same choice; but
-        # what a place shows is another.
+        # Half of the channels are flipped: means and variances, and so the choice, stay the same,
+        # but the content changes.
         other = features.clone()
         other[:, frame, :8] = features[:, frame, :8].flip(-2)
         changed = not torch.allclose(network.fuse(other), network.fuse(features), rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Shifts of groups of channels against loops over pixels."""
+"""Shifts of channel groups against loops over pixels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def naively_shifted(x, shifts):
     st.integers(1, 5),
 )
 def test_shifts_against_loops(shifts, channels, height, width):
-    """Fewer channels than groups and frames smaller than a shift included."""
+    """Including fewer channels than groups, and frames smaller than a shift."""
     x = torch.rand(2, 2, channels, height, width)
     moved = shift_groups(x, shifts)
     for batch in range(2):
@@ -80,7 +80,7 @@ def test_a_window_of_one_frame_is_that_frame_unshifted():
 
 
 def test_a_neighbour_that_moved_is_found_by_the_group_that_looks_there():
-    """What the frame before shows lies a pixel further down: one group looks just there."""
+    """The previous frame lies one pixel lower: exactly one group compensates that."""
     here = torch.rand(1, 1, 8, 8).expand(1, 17, 8, 8)
     before = here.roll(1, dims=-2)
     group = SHIFTS.index((1, 0))
