@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unsmear.allocator import peak_taken
+from unsmear.allocator import peak_memory_of
 from unsmear.errors import UnsmearError
 from unsmear.evaluate.dense import TARGET, Cost, DenseRecord, DenseRow, dense_lines
 from unsmear.evaluate.origin import origin_of
@@ -89,7 +89,7 @@ def measure(kind: str, frames: int, height: int, width: int, channels: int) -> C
     module = KINDS[kind](channels).eval()
     module(torch.rand(2, channels, 4, 4), 0)  # loads libraries and starts threads
     features = torch.rand(frames, channels, height, width)
-    taken = peak_taken(lambda: module(features, frames // 2))
+    taken = peak_memory_of(lambda: module(features, frames // 2))
     seconds: list[float] = []
     deadline = time.monotonic() + 3
     while len(seconds) < 3 or (time.monotonic() < deadline and len(seconds) < 50):

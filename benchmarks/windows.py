@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsmear.allocator import hand_memory_back
+from unsmear.allocator import return_freed_memory
 from unsmear.deploy.bench import panning_frames
 from unsmear.deploy.records import WindowRecord, WindowTime, window_lines
 from unsmear.engines import EngineName
-from unsmear.engines.base import cores_left_to
+from unsmear.engines.base import threads_for
 from unsmear.engines.choice import open_model
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
@@ -37,7 +37,7 @@ def measured(
     """Restore the frames with a window, as the command line does."""
     ready = open_model(model, "cpu", engine, side_by_side=True).engine
     with ExitStack() as stack:
-        stack.enter_context(cores_left_to(ready))
+        stack.enter_context(threads_for(ready))
         began = time.perf_counter()
         # On the output disk, as in `unsmear`: the temporary folder may be in memory.
         store = open_store(stack, Path.cwd(), ready.device) if window == "all" else None
@@ -76,7 +76,7 @@ def main() -> None:
     at_least(1, frames=arguments.frames)
     if arguments.json:
         check_file(arguments.json, inputs=weights_among([arguments.model]))
-    hand_memory_back()
+    return_freed_memory()
     frames = panning_frames(arguments.frames, width, height)
     rows = [measured(arguments.model, arguments.engine, frames, w) for w in windows]
     record = WindowRecord(

@@ -24,7 +24,7 @@ from unsmear.demo import shaky_clip
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.programs import answer
 from unsmear.models.zoo import ZOO, load_model
-from unsmear.outputs import check_file, growing_file
+from unsmear.outputs import atomic_file, check_file
 from unsmear.restoration.effort import Effort
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import integer_from_unit, write_image
@@ -112,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_file(arguments.out, suffixes=SUFFIXES)
     picture = draw(arguments.model)
-    with growing_file(arguments.out) as partial:
+    with atomic_file(arguments.out) as partial:
         write_image(partial, picture)
 
 

@@ -41,7 +41,7 @@ def test_freed_pages_go_back_although_the_top_of_the_heap_is_in_use():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_the_peak_counts_what_is_given_back():
-    from unsmear.allocator import peak_taken
+    from unsmear.allocator import peak_memory_of
 
     size = 40_000_000
 
@@ -51,8 +51,8 @@ def test_the_peak_counts_what_is_given_back():
             for start in range(0, size, mmap.PAGESIZE):
                 pages[start] = 1
 
-    assert size - 2_000_000 < peak_taken(work) < size + 4_000_000
-    assert peak_taken(lambda: None) < 2_000_000
+    assert size - 2_000_000 < peak_memory_of(work) < size + 4_000_000
+    assert peak_memory_of(lambda: None) < 2_000_000
 
 
 def test_where_the_peak_is_not_told_it_is_said(monkeypatch):
@@ -60,7 +60,7 @@ def test_where_the_peak_is_not_told_it_is_said(monkeypatch):
 
     monkeypatch.setattr(allocator, "Path", lambda _: Path("nowhere"))
     with pytest.raises(ConfigError, match="measured on Linux"):
-        allocator.peak_taken(lambda: None)
+        allocator.peak_memory_of(lambda: None)
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
@@ -69,6 +69,6 @@ def test_elsewhere_nothing_is_touched(monkeypatch, platform):
 
     monkeypatch.setattr(allocator.sys, "platform", platform)
     monkeypatch.setattr(allocator.ctypes, "CDLL", None)  # calling it would fail
-    allocator.hand_memory_back()
+    allocator.return_freed_memory()
     allocator.keep_freed_memory()
     allocator.return_freed_pages()

@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.conftest import write_video
 from unsmear import display
 from unsmear.clip import ClipInfo
-from unsmear.display import Bar, LastingStream, lasting_streams
+from unsmear.display import Bar, ResilientStream, resilient_streams
 from unsmear.errors import OutputError
 from unsmear.restoration.files import Progress
 from unsmear.video.reader import VideoReader
@@ -39,7 +39,7 @@ def test_a_stream_that_ends_stops_nothing(monkeypatch, code):
     monkeypatch.setattr(sys, "stdout", stream)
 
     def work():
-        with lasting_streams():
+        with resilient_streams():
             for number in range(3):
                 print(number)
             done.append(True)
@@ -56,7 +56,7 @@ def test_a_stream_that_ends_stops_nothing(monkeypatch, code):
 
 def test_what_a_stream_cannot_show_is_escaped():
     held = io.BytesIO()
-    stream = LastingStream(io.TextIOWrapper(held, encoding="ascii"))
+    stream = ResilientStream(io.TextIOWrapper(held, encoding="ascii"))
     stream.write("é \udcff.mp4")
     stream.flush()
     assert held.getvalue() == rb"\xe9 \udcff.mp4"
@@ -64,7 +64,7 @@ def test_what_a_stream_cannot_show_is_escaped():
 
 def test_where_there_is_no_stream_nothing_is_shown(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
-    with lasting_streams():
+    with resilient_streams():
         print("nobody hears")
         assert not sys.stdout.isatty()
     assert sys.stdout is None

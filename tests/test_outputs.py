@@ -8,7 +8,7 @@ import os
 import pytest
 
 from unsmear.errors import OutputError
-from unsmear.outputs import check_file, growing_file, hidden_name, name_text, write_text
+from unsmear.outputs import atomic_file, check_file, hidden_name, write_text, write_text_whole
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -19,11 +19,11 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match=r"cannot write '.*r\.json': No space left"):  # noqa: SIM117
-        with growing_file(target) as partial:
+        with atomic_file(target) as partial:
             partial.write_text("sec")
             assert target.read_text() == "first"
             disk_full()
-    with pytest.raises(KeyboardInterrupt), growing_file(target) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_file(target) as partial:
         partial.write_text("sec")
         raise KeyboardInterrupt
     assert target.read_text() == "first"
@@ -51,7 +51,7 @@ def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
     write_text(target, "whole")
     assert done == [("on disk", 5), ("named", 5)]
     done.clear()
-    name_text(target, "mark")
+    write_text_whole(target, "mark")
     assert done == [("on disk", 4), ("named", 4)]
     assert target.read_text() == "mark"
     assert list(tmp_path.iterdir()) == [target]

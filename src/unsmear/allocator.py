@@ -14,7 +14,7 @@ from pathlib import Path
 from unsmear.errors import ConfigError
 
 
-def hand_memory_back() -> None:
+def return_freed_memory() -> None:
     """Have glibc return the largest features of a frame to the system as soon as they are freed.
 
     By default glibc raises its mmap threshold to 32 MB, and blocks of different lifetimes fragment
@@ -45,7 +45,7 @@ def keep_freed_memory() -> None:
     _tune(mmap_threshold=32 << 20, trim_threshold=1 << 30)  # 32 MiB: the maximum of glibc
 
 
-def peak_taken(work: Callable[[], object]) -> int:
+def peak_memory_of(work: Callable[[], object]) -> int:
     """Peak resident memory of `work`, in bytes, beyond what the process uses before; best called in
     a process of its own.
 

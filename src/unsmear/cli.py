@@ -17,9 +17,9 @@ from unsmear import __version__, command, deployment, info, research, training
 from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
 from unsmear.command import USAGE_ERROR
-from unsmear.display import Bar, JsonLines, err, lasting_streams, out, show_error
+from unsmear.display import Bar, JsonLines, err, out, resilient_streams, show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, OutputError, UnsmearError, mendable
+from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error
 from unsmear.models import DEFAULT_MODEL
 
 INTERRUPTED = 130
@@ -95,15 +95,15 @@ def demo(
         device: Where to run.
         engine: Inference engine. `auto` picks the fastest one installed that computes in float32.
     """
-    from unsmear.allocator import hand_memory_back
+    from unsmear.allocator import return_freed_memory
     from unsmear.demo import check_demo, run_demo
-    from unsmear.engines.base import cores_left_to
+    from unsmear.engines.base import threads_for
     from unsmear.engines.choice import open_model
 
-    hand_memory_back()
+    return_freed_memory()
     check_demo(output, clip)
     loaded = open_model(model, device, engine, side_by_side=True)
-    with Bar(clip.name if clip else "demo clip") as bar, cores_left_to(loaded.engine):
+    with Bar(clip.name if clip else "demo clip") as bar, threads_for(loaded.engine):
         result = run_demo(output, loaded, clip, bar.progress)
     if result.psnr and result.ssim:
         (before, after), (ssim_before, ssim_after) = result.psnr, result.ssim
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     with _gone_at_once():
         try:
-            with lasting_streams():
+            with resilient_streams():
                 code = _answer(sys.argv[1:] if arguments is None else arguments)
         except OutputError as error:
             show_error(str(error))
@@ -168,7 +168,7 @@ def _answer(arguments: list[str]) -> int:
         _tell(error, arguments)
         return USAGE_ERROR
     except OSError as error:
-        _tell(mendable(error), arguments)
+        _tell(as_user_error(error), arguments)
         return USAGE_ERROR
     except KeyboardInterrupt:
         err.print("unsmear: interrupted", highlight=False)

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from unsmear.arguments import Device, MaybeWhole, Whole
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, OutputError, UnsmearError, mendable, writing
+from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error, writing
 from unsmear.models import DEFAULT_MODEL
 from unsmear.planning import Job, Plan, plan_jobs
 from unsmear.restoration import DEFAULT_BURST
@@ -99,8 +99,8 @@ def restore(
         raise ConfigError(
             "no clip given: try `unsmear clip.mp4 -o sharp.mp4`, or see `unsmear --help`"
         )
-    from unsmear.allocator import hand_memory_back
-    from unsmear.engines.base import cores_left_to
+    from unsmear.allocator import return_freed_memory
+    from unsmear.engines.base import threads_for
     from unsmear.engines.choice import open_model
     from unsmear.restoration.effort import Effort
     from unsmear.restoration.settings import Settings, Span, parse_time
@@ -109,7 +109,7 @@ def restore(
     from unsmear.video.encoding import EncodeChoice
     from unsmear.video.formats import parse_pixel_format
 
-    hand_memory_back()
+    return_freed_memory()
     settings = Settings(
         tiling=parse_tiling(tile),
         effort=Effort(ensemble=ensemble, refine=refine, burst=burst),
@@ -152,7 +152,7 @@ def restore(
         opened = open_model(model, device, engine, side_by_side=True)
         failures = 0
         for source, target in jobs:
-            with reporter_of(source) as reporter, cores_left_to(opened.engine):
+            with reporter_of(source) as reporter, threads_for(opened.engine):
                 try:
                     _restore_one(
                         source, target, opened, chosen, settings, reporter, preview=preview
@@ -251,5 +251,5 @@ def _restore_one(
                 on_progress=reporter.progress, on_note=reporter.note,
             )  # fmt: skip
     except OSError as error:
-        raise mendable(error) from None
+        raise as_user_error(error) from None
     reporter.result(target, outcome)

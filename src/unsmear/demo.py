@@ -32,7 +32,7 @@ from unsmear.data.shake import (
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, MissingExtraError, OutputError, writing
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.outputs import growing_file, write_text
+from unsmear.outputs import atomic_file, write_text
 from unsmear.restoration.files import Progress, restore_file
 from unsmear.restoration.paths import check_source, compare_path
 from unsmear.restoration.picture import before_after_picture
@@ -256,7 +256,7 @@ def run_demo(
     ).frames
     _note_made(out, files.results[:2])
     best, scores = _compare(source, restored, truth)
-    with growing_file(picture) as partial:
+    with atomic_file(picture) as partial:
         write_image(partial, before_after_picture(*best))
     _note_made(out, [picture])
     return DemoResult(restored, compare_path(restored), picture, frames, *scores)

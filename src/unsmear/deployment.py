@@ -147,7 +147,7 @@ def bench(
 
     import torch
 
-    from unsmear.allocator import hand_memory_back
+    from unsmear.allocator import return_freed_memory
     from unsmear.deploy.bench import (
         convolution_peak,
         time_end_to_end,
@@ -182,7 +182,7 @@ def bench(
         check_file(json, inputs=[weights_named(model)])
     if threads is not None:
         torch.set_num_threads(threads)
-    hand_memory_back()
+    return_freed_memory()
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
     loaded = placed(loaded, device)

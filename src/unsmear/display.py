@@ -194,7 +194,7 @@ class _Nowhere(io.StringIO):
         return len(text)
 
 
-class LastingStream:
+class ResilientStream:
     """Wraps a standard stream that may fail before the run ends, such as a pipe that `head` closes
     or a file on a full disk. After that, output is dropped. Characters that its encoding lacks are
     written as escapes.
@@ -244,14 +244,14 @@ class LastingStream:
 
 
 @contextlib.contextmanager
-def lasting_streams() -> Iterator[None]:
+def resilient_streams() -> Iterator[None]:
     """Let the run continue if standard output or standard error fails.
 
     Raises:
         OutputError: at the end, if standard output failed for any reason but a closed pipe.
     """
     before = sys.stdout, sys.stderr
-    shown, told = LastingStream(sys.stdout), LastingStream(sys.stderr)
+    shown, told = ResilientStream(sys.stdout), ResilientStream(sys.stderr)
     sys.stdout, sys.stderr = cast(TextIO, shown), cast(TextIO, told)
     try:
         yield

@@ -68,7 +68,7 @@ def writing(path: Path) -> Iterator[None]:
         raise cannot_write(path, error) from None
 
 
-def mendable(error: OSError) -> UnsmearError:
+def as_user_error(error: OSError) -> UnsmearError:
     """Convert an OSError that no other code handled into an UnsmearError. One without an error
     number, which is from a library and not the system, is raised unchanged.
     """

@@ -26,7 +26,7 @@ from unsmear.display import show_error
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, MissingExtraError, Mistakes, UnsmearError
 from unsmear.models import DEFAULT_MODEL
-from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file
+from unsmear.outputs import PLOT_SUFFIXES, atomic_file, check_file
 
 if TYPE_CHECKING:
     from unsmear.engines.choice import OpenedModel
@@ -282,7 +282,7 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         panel.set_ylabel("blur, pixels")
         panel.set_xlabel("image" if report.file is None else "seconds")
     panels[0].legend(loc="best", fontsize=8)
-    with growing_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial)
 
 
@@ -313,7 +313,7 @@ def info(
         engine: Inference engine. `auto` picks the fastest one installed that computes in float32.
         overwrite: Overwrite an existing plot.
     """
-    from unsmear.engines.base import cores_left_to
+    from unsmear.engines.base import threads_for
     from unsmear.engines.choice import half_of, open_model
     from unsmear.restoration.paths import check_source
 
@@ -330,7 +330,7 @@ def info(
     half = half_of(loaded) if engine == "auto" else None
     reports, mistakes = [], Mistakes()
     for path in (clip, *more):
-        with cores_left_to(loaded.engine):
+        with threads_for(loaded.engine):
             report = mistakes.attempt(lambda: _watched(path, loaded, every, half))  # noqa: B023
         if report is None:  # the error is reported at the end, after the other clips
             continue

@@ -27,7 +27,7 @@ def hidden_name(name: str, ending: str) -> str:
     return f".{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}{ending}"
 
 
-def give_name(partial: Path, path: Path) -> None:
+def commit_file(partial: Path, path: Path) -> None:
     """Sync a complete file to disk, then rename it. After a power cut, the name stands for either
     the complete file or what was there before.
 
@@ -38,7 +38,7 @@ def give_name(partial: Path, path: Path) -> None:
     os.replace(partial, path)
 
 
-def name_text(path: Path, text: str) -> None:
+def write_text_whole(path: Path, text: str) -> None:
     """Write a short text file of a work folder atomically, by way of NAME.part.
 
     Raises:
@@ -46,7 +46,7 @@ def name_text(path: Path, text: str) -> None:
     """
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(text, encoding="utf-8")
-    give_name(partial, path)
+    commit_file(partial, path)
 
 
 def sync(path: Path) -> None:
@@ -60,7 +60,7 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def growing_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file atomically: yields a hidden path beside `path`, with the same suffix, which is
     renamed on exit. After an error nothing is left. If `path` exists and is not a regular file,
     such as /dev/stdout, it is yielded itself.
@@ -76,7 +76,7 @@ def growing_file(path: Path) -> Iterator[Path]:
         try:
             with telling_of(path, partial):
                 yield partial
-            give_name(partial, path)
+            commit_file(partial, path)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: the disk is full, or permission is missing.
     """
-    with growing_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -98,14 +98,23 @@ def evaluate(
         raise ConfigError(f"workers is {workers}: must be 1 or more")
     inputs = (data, restored, sharp, weights_named(model or DEFAULT_MODEL))
     check_reports(markdown, json, plot, inputs)
-    truthless = restored is not None and sharp is None and niqe
-    if truthless and (vmaf or table1 or plot is not None):
+    no_reference = restored is not None and sharp is None and niqe
+    if no_reference and (vmaf or table1 or plot is not None):
         raise ConfigError("--vmaf, --table1 and --plot need a ground truth: give --sharp too")
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
     effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
     work = find_work(
-        data, restored, sharp, layout, model, chosen, device, engine, effort, truthless=truthless
+        data,
+        restored,
+        sharp,
+        layout,
+        model,
+        chosen,
+        device,
+        engine,
+        effort,
+        no_reference=no_reference,
     )
     with _FrameBar(work.frames) as bar:
         count = workers or usable_cores()
@@ -167,11 +176,11 @@ def explain(
             changed most.
         overwrite: Overwrite files in an existing folder.
     """
-    from unsmear.allocator import hand_memory_back
+    from unsmear.allocator import return_freed_memory
     from unsmear.engines.choice import open_model
     from unsmear.explain.run import PAGE, explain_clip, parse_odd_window, parse_pixel
 
-    hand_memory_back()
+    return_freed_memory()
     frames = None if window is None else parse_odd_window(window)
     place = None if pixel is None else parse_pixel(pixel)
     loaded = open_model(model, device, "torch")

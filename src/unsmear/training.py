@@ -15,7 +15,7 @@ from unsmear.device import usable_cores
 from unsmear.display import err as _err
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
-from unsmear.outputs import check_file, growing_file
+from unsmear.outputs import atomic_file, check_file
 
 _GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
@@ -241,7 +241,7 @@ def synth(
     with _err.status("loading training data"):
         cpu = torch.device("cpu")
         batches = Batches(config, files, shake or [], cpu, usable_cores())
-    with growing_file(output) as partial:
+    with atomic_file(output) as partial:
         write_image(partial, contact_sheet(*batches.draw(step).pair))
     _out.print(
         f"{batches.summary}; batch of step {step}: {output}",

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsmear.data.cutouts import draw_outline, draw_ways
+from unsmear.data.cutouts import draw_outline, draw_paths
 from unsmear.data.motion import Generators
-from unsmear.data.shake import blur_length, exposure_times, transform_points, way_length
+from unsmear.data.shake import blur_length, exposure_times, path_length, transform_points
 
 
 def seeded(seed):
@@ -38,10 +38,10 @@ def test_seeds_repeat_and_differ():
 def test_each_smears_by_its_length_and_stays_near_the_centre():
     size, lengths = 64, torch.tensor([2.0, 8.0, 20.0])
     times = exposure_times(1, 33, torch.full((3,), 0.5))
-    ways = draw_ways(times, lengths, size, seeded(3))
+    ways = draw_paths(times, lengths, size, seeded(3))
     assert ways.shape == (3, 1, 33, 3, 3)
     centre = transform_points(ways, torch.zeros(1, 2))[..., 0, :]
-    gone = way_length(centre)
+    gone = path_length(centre)
     torch.testing.assert_close(gone, lengths, rtol=1e-3, atol=1e-3)
     middle = centre[:, 0, 16]
     assert (middle.abs() <= size / 3 + lengths[:, None]).all()

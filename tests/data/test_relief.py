@@ -12,7 +12,7 @@ from tests.data.test_synthesis import PLAIN, photographs
 from unsmear.data.motion import Generators, draw_motion
 from unsmear.data.relief import Relief, draw_relief
 from unsmear.data.render import cell_centres, frame_points, sample_canvas
-from unsmear.data.shake import exposure_times, way_length
+from unsmear.data.shake import exposure_times, path_length
 from unsmear.data.synthesis import Synthesizer
 from unsmear.data.trails import fit_trails
 
@@ -35,7 +35,7 @@ def test_reliefs_are_smooth_and_their_camera_goes_as_far_as_wanted():
     assert relief.nearness.shape == (12, 1, SIDE, SIDE)
     assert relief.travel.shape == (12, 2, 9, 2)
     assert 0 <= relief.nearness.min() < 0.2 < 0.8 < relief.nearness.max() <= 1
-    way = way_length(relief.travel)
+    way = path_length(relief.travel)
     assert (way < 2.001).all()
     assert (way > 1.999).sum() > 6
     # The travel is centred, as far as the canvas reaches.

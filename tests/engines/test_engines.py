@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from unsmear.engines import onnx, openvino
-from unsmear.engines.base import Engine, TorchEngine, as_engine, cores_left_to
+from unsmear.engines.base import Engine, TorchEngine, as_engine, threads_for
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
@@ -118,11 +118,11 @@ def test_identities_tell_engines_and_versions_apart(engine):
 
 def test_cores_are_left_to_engines_with_threads_of_their_own(engine):
     before = torch.get_num_threads()
-    with cores_left_to(engine):
+    with threads_for(engine):
         assert torch.get_num_threads() == 1
     for workers in (1, 2):
         shared = TorchEngine(engine.network, workers=workers)
-        with cores_left_to(shared):
+        with threads_for(shared):
             assert torch.get_num_threads() == shared.threads == max(before // workers, 1)
     assert torch.get_num_threads() == before
 

@@ -10,7 +10,7 @@ from tests.conftest import write_video
 from unsmear.cli import main
 from unsmear.errors import InputError
 from unsmear.evaluate.benchmark import Benchmark
-from unsmear.evaluate.frames import PictureFrames, find_comparisons, open_frames
+from unsmear.evaluate.frames import ImageFrames, find_comparisons, open_frames
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.video.images import write_image
@@ -55,7 +55,7 @@ def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
     for index, frame in enumerate(read_rgb8(video)):
         write_image(tmp_path / "pictures" / f"{index}.png", frame)
     (pair,) = find_comparisons(video, tmp_path / "pictures")
-    assert isinstance(pair.sharp, PictureFrames)
+    assert isinstance(pair.sharp, ImageFrames)
     (result,) = Benchmark(find_protocol(protocol)).compare([pair])
     assert {score.psnr for score in result.frames} == {float("inf")}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, awake
-from unsmear.models.growth import take_over
+from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
 
 PLAIN = dataclasses.replace(SMALL, attention_levels=(2,))
@@ -34,7 +34,7 @@ def test_a_larger_network_restores_as_the_one_it_goes_on_from(shape, changes):
     shape = dataclasses.replace(shape, attention_levels=(2,))
     trained = awake(shape)
     larger = DeblurNetwork(dataclasses.replace(shape, **changes)).eval()
-    take_over(larger, trained)
+    grow_from(larger, trained)
     clip = torch.rand(2, 4, 3, 24, 32)
     torch.testing.assert_close(larger(clip), trained(clip), rtol=0, atol=1e-5)
 
@@ -44,7 +44,7 @@ def test_a_larger_network_may_also_look_along_trails_and_at_neighbours(small):
     trained = awake(dataclasses.replace(small, attention_levels=(2,)))
     changes = {"widths": (10, 14, 18), "neighbours": 2, "trail_channels": 7}
     larger = DeblurNetwork(dataclasses.replace(ALIGNED, **changes)).eval()
-    take_over(larger, trained)
+    grow_from(larger, trained)
     clip = torch.rand(1, 3, 3, 32, 24)
     torch.testing.assert_close(larger(clip), trained(clip), rtol=0, atol=1e-5)
 
@@ -52,7 +52,7 @@ def test_a_larger_network_may_also_look_along_trails_and_at_neighbours(small):
 def test_what_was_added_can_learn():
     """A branch with zeros at both ends would never learn."""
     larger = DeblurNetwork(dataclasses.replace(ALIGNED, widths=(12, 16, 24), neighbours=2))
-    take_over(larger, awake(PLAIN))
+    grow_from(larger, awake(PLAIN))
     clip = torch.rand(1, 3, 3, 32, 24)
     for _ in range(3):  # gradients pass a zero weight once it has changed
         larger.zero_grad()
@@ -86,17 +86,17 @@ def test_networks_that_hold_no_place_for_the_trained_one_are_refused(changes):
     other = dataclasses.replace(SMALL, **{"attention_levels": (1,)} | changes)
     if "attention_levels" not in changes and "widths" not in changes:
         other = dataclasses.replace(SMALL, **changes)
-    assert not other.goes_on_from(SMALL)
-    with pytest.raises(ValueError, match="goes_on_from"):
-        take_over(DeblurNetwork(other), awake(SMALL))
+    assert not other.can_grow_from(SMALL)
+    with pytest.raises(ValueError, match="can_grow_from"):
+        grow_from(DeblurNetwork(other), awake(SMALL))
 
 
 def test_networks_that_look_at_neighbours_otherwise_are_refused():
-    assert not dataclasses.replace(TRAILS, trail_channels=3).goes_on_from(TRAILS)
-    assert not dataclasses.replace(ALIGNED, aligned_channels=5).goes_on_from(ALIGNED)
-    assert dataclasses.replace(TRAILS, trail_channels=3).goes_on_from(SMALL)
-    assert not TRAILS.goes_on_from(ALIGNED)
+    assert not dataclasses.replace(TRAILS, trail_channels=3).can_grow_from(TRAILS)
+    assert not dataclasses.replace(ALIGNED, aligned_channels=5).can_grow_from(ALIGNED)
+    assert dataclasses.replace(TRAILS, trail_channels=3).can_grow_from(SMALL)
+    assert not TRAILS.can_grow_from(ALIGNED)
     single = dataclasses.replace(SMALL, neighbours=0)
-    assert not SMALL.goes_on_from(single)  # it has no fusion that neighbours could join
+    assert not SMALL.can_grow_from(single)  # it has no fusion that neighbours could join
     dense = dataclasses.replace(SMALL, block="dense")
-    assert dense.goes_on_from(dense)
+    assert dense.can_grow_from(dense)

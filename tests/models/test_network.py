@@ -241,6 +241,6 @@ def test_a_network_that_aligns_no_neighbours_yet_is_the_one_without():
     assert {name.split(".")[0] for name in missing} == {"aligned"}
     clip = torch.rand(1, 3, 3, 16, 24)
     torch.testing.assert_close(aligning(clip), following(clip))
-    assert ALIGNED.goes_on_from(TRAILS)
-    assert ALIGNED.goes_on_from(SMALL)
-    assert not TRAILS.goes_on_from(ALIGNED)
+    assert ALIGNED.can_grow_from(TRAILS)
+    assert ALIGNED.can_grow_from(SMALL)
+    assert not TRAILS.can_grow_from(ALIGNED)

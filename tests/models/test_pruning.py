@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.conftest import ALIGNED, SMALL, TRAILS, awake
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
-from unsmear.models.growth import take_over
+from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.pruning import Importance, take_part
+from unsmear.models.pruning import Importance, prune_from
 
 SHAPES = {"plain": SMALL, "trails": TRAILS, "aligned": ALIGNED}
 
@@ -32,7 +32,7 @@ def importance_of(network: DeblurNetwork, clip: torch.Tensor | None = None) -> I
 def test_all_of_a_network_is_that_network(shape):
     trained = awake(shape)
     again = DeblurNetwork(shape).eval()
-    take_part(again, trained, importance_of(trained).of_weights)
+    prune_from(again, trained, importance_of(trained).of_weights)
     for name, value in again.state_dict().items():
         assert torch.equal(value, trained.state_dict()[name]), name
 
@@ -42,10 +42,10 @@ def test_channels_that_reach_nothing_go_first(shape):
     """Channels added by growth do nothing before learning; pruning removes them again."""
     trained = awake(shape)
     larger = DeblurNetwork(dataclasses.replace(shape, widths=(11, 15, 20))).eval()
-    take_over(larger, trained)
+    grow_from(larger, trained)
     clip = torch.rand(2, 4, 3, 24, 32)  # the same clip: channels inactive in it may go too
     back = DeblurNetwork(shape).eval()
-    take_part(back, larger, importance_of(larger, clip).of_weights)
+    prune_from(back, larger, importance_of(larger, clip).of_weights)
     torch.testing.assert_close(back(clip), trained(clip), rtol=0, atol=1e-6)
 
 
@@ -54,10 +54,10 @@ def test_modules_that_are_not_wanted_are_left_out():
     larger = DeblurNetwork(
         dataclasses.replace(ALIGNED, widths=(10, 14, 18), attention_levels=(1, 2))
     ).eval()
-    take_over(larger, trained)
+    grow_from(larger, trained)
     clip = torch.rand(1, 3, 3, 32, 24)
     back = DeblurNetwork(trained.config).eval()
-    take_part(back, larger, importance_of(larger, clip).of_weights)
+    prune_from(back, larger, importance_of(larger, clip).of_weights)
     torch.testing.assert_close(back(clip), trained(clip), rtol=0, atol=1e-6)
 
 
@@ -74,7 +74,7 @@ def test_the_channels_that_matter_most_are_kept():
     small = DeblurNetwork(
         dataclasses.replace(ALIGNED, widths=(2, 12, 16), trail_channels=1, aligned_channels=1)
     )
-    take_part(small, trained, importance)
+    prune_from(small, trained, importance)
     ours, theirs = small.state_dict(), trained.state_dict()
     channels = [2, 4]
     assert torch.equal(ours["stem.weight"], theirs["stem.weight"][channels])
@@ -99,7 +99,7 @@ def test_the_last_blocks_are_kept():
     deep = dataclasses.replace(SMALL, encoder_blocks=(1, 2, 3), decoder_blocks=(3, 1, 2))
     trained = awake(deep)
     small = DeblurNetwork(SMALL)
-    take_part(small, trained, importance_of(trained).of_weights)
+    prune_from(small, trained, importance_of(trained).of_weights)
     for room, level, block in (("encoder", 2, 2), ("decoder", 0, 2), ("decoder", 1, 0)):
         kept = getattr(small, room)[level][0].second.weight
         assert torch.equal(kept, getattr(trained, room)[level][block].second.weight)
@@ -138,7 +138,7 @@ def test_networks_that_are_no_part_are_refused(changes):
     shape = dataclasses.replace(SMALL, **other)
     assert not shape.is_part_of(SMALL)
     with pytest.raises(ValueError, match="is_part_of"):
-        take_part(DeblurNetwork(shape), awake(SMALL), {})
+        prune_from(DeblurNetwork(shape), awake(SMALL), {})
 
 
 def test_fewer_channels_of_modules_are_a_part():
@@ -182,7 +182,7 @@ def test_a_shape_goes_on_from_what_it_has_in_common_with_any_other(wanted, train
     wanted = dataclasses.replace(wanted, neighbours=neighbours)
     common = wanted.common_part(trained)
     assert common.is_part_of(trained)
-    assert wanted.goes_on_from(common)
+    assert wanted.can_grow_from(common)
     assert trained.common_part(trained) == trained
 
 
@@ -191,9 +191,9 @@ def test_a_shape_goes_on_from_what_it_has_in_common_with_any_other(wanted, train
 def test_the_common_part_takes_its_weights_and_hands_them_on(wanted, trained):
     network = awake(trained)
     common = DeblurNetwork(wanted.common_part(trained)).eval()
-    take_part(common, network, {name: p.square() for name, p in network.named_parameters()})
+    prune_from(common, network, {name: p.square() for name, p in network.named_parameters()})
     larger = DeblurNetwork(wanted).eval()
-    take_over(larger, common)
+    grow_from(larger, common)
     clip = torch.rand(1, 3, 3, 16, 24)
     torch.testing.assert_close(larger(clip), common(clip), rtol=0, atol=1e-5)
 

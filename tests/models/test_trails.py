@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unsmear.models.sampling import sample_at
-from unsmear.models.trails import LONGEST, AlongTrail, TrailHead, doubled, enlarged, halved
+from unsmear.models.trails import LONGEST, AlongTrail, TrailHead, doubled, halved, upsampled
 
 components = st.floats(-60, 60)
 
@@ -87,7 +87,7 @@ def test_still_pictures_start_without_trails_and_moving_ones_with_their_motion()
 
 def test_enlarged_trails_keep_their_unit():
     trails = torch.full((1, 2, 3, 4), 7.0)
-    assert torch.equal(enlarged(trails), torch.full((1, 2, 6, 8), 7.0))
+    assert torch.equal(upsampled(trails), torch.full((1, 2, 6, 8), 7.0))
 
 
 def woken() -> AlongTrail:

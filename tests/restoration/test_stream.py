@@ -22,7 +22,7 @@ from unsmear.restoration import scene, stream, tiles
 from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
-    check_room,
+    check_memory,
     describe_scenes,
     frames_before,
     parse_window,
@@ -245,13 +245,13 @@ def test_frames_that_wait_must_fit_into_memory(network, monkeypatch):
         r"window is 99999: buffering frames of 1920x1080 .* 1,158\.7 GiB .*: use .*--window all"
     )
     with pytest.raises(ConfigError, match=message):
-        check_room(99999, 1920, 1080)
-    check_room(99999, 1920, 1080, frames=100)
+        check_memory(99999, 1920, 1080)
+    check_memory(99999, 1920, 1080, frames=100)
     with pytest.raises(ConfigError, match=r" 4\.6 GiB of memory, but this machine has 4\.0"):
-        check_room(99999, 1920, 1080, frames=100, ensemble=2)
-    check_room("all", 1920, 1080)
+        check_memory(99999, 1920, 1080, frames=100, ensemble=2)
+    check_memory("all", 1920, 1080)
     monkeypatch.setattr(stream, "physical_memory", lambda: None)
-    check_room(99999, 1920, 1080)
+    check_memory(99999, 1920, 1080)
 
 
 def test_scenes_must_be_those_of_the_frames(network):

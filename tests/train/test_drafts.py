@@ -18,7 +18,7 @@ from unsmear.models.flow import clip_motion
 from unsmear.models.zoo import Entry
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
-from unsmear.train.drafts import redrafted_places, with_drafts
+from unsmear.train.drafts import draft_indices, with_drafts
 from unsmear.train.loop import STATE_FILE, check_drafts, train
 from unsmear.train.losses import charbonnier, restore_and_compare
 from unsmear.train.team import Team
@@ -49,7 +49,7 @@ def test_the_last_clips_of_a_batch_whoever_has_them(processes, share, count):
     found = set()
     for rank in range(processes):
         shards = Team(rank=rank, size=processes).share(range(8))
-        places = redrafted_places(config, stage, shards)
+        places = draft_indices(config, stage, shards)
         numbers = [8 * clip + shard for shard in shards for clip in range(2)]
         found |= {numbers[place] for place in places}
         if share == 0.5:

@@ -49,13 +49,13 @@ def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
     network, path = awake(wide), tmp_path / "large.safetensors"
     save_weights(path, wide, network.state_dict(), ORIGIN)
     taken = []
-    original = pruning.take_part
+    original = pruning.prune_from
 
     def noted(small, large, importance):
         original(small, large, importance)
         taken.append(copy.deepcopy(small))
 
-    monkeypatch.setattr(pruning, "take_part", noted)
+    monkeypatch.setattr(pruning, "prune_from", noted)
     command = ["train", "--preset", "tiny", "--data", str(data), "--weights", str(path)]
     command += ["-o", str(tmp_path / "run"), "--device", "cpu", "--learning-rate", "1e-12"]
     main([*command, "--stop-after", "4"])

@@ -28,7 +28,6 @@ formats = st.sampled_from([(1, 1), (1, 0), (0, 0)])
 
 def planes_of(height, width, depth=8, down=(1, 1), matrix=1, full_range=False, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    small = (-(-height >> down[1] << down[1]), 0)
     small = ((height + (1 << down[1]) - 1) >> down[1], (width + (1 << down[0]) - 1) >> down[0])
     dtype = torch.uint8 if depth == 8 else torch.uint16
     unit = 1 << (depth - 8)

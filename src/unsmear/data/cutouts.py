@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unsmear.data.motion import Generators
 from unsmear.data.render import pixel_axes
-from unsmear.data.shake import smooth_path, way_length
+from unsmear.data.shake import path_length, smooth_path
 
 
 def draw_outline(
@@ -38,7 +38,7 @@ def draw_outline(
     return (outline - torch.hypot(y[:, None], x)).clamp(0, 1)[None]
 
 
-def draw_ways(times: Tensor, lengths: Tensor, size: int, random: Generators) -> Tensor:
+def draw_paths(times: Tensor, lengths: Tensor, size: int, random: Generators) -> Tensor:
     """Smooth paths of objects over the scene, as homographies that rotate and shift.
 
     Args:
@@ -51,7 +51,7 @@ def draw_ways(times: Tensor, lengths: Tensor, size: int, random: Generators) -> 
         (n, T, S, 3, 3), from the canvas of the scene to that of the object.
     """
     path = smooth_path(times, 3, random.host, fastest=0.2)
-    scale = (lengths / way_length(path[..., :2]).clamp_min(1e-6))[:, None, None]
+    scale = (lengths / path_length(path[..., :2]).clamp_min(1e-6))[:, None, None]
     angle = 0.03 * torch.tanh(path[..., 2])
     own = torch.eye(3).repeat(*times.shape, 1, 1)
     own[..., 0, 0] = own[..., 1, 1] = torch.cos(angle)

@@ -14,12 +14,12 @@ from unsmear.data.shake import (
     OrientationLog,
     blur_length,
     exposure_times,
+    path_length,
     plane_homographies,
     recorded_rotations,
     rotation_matrices,
     smooth_path,
     transform_points,
-    way_length,
 )
 
 
@@ -117,7 +117,7 @@ def draw_motion(
     for index, hand in enumerate(recorded):
         if hand is not None:  # its rotation is recorded; a small translation is added at random
             moved = path[index : index + 1, ..., 3:]
-            moved *= 0.2 * way_length(hand[None]) / way_length(moved).clamp_min(1e-9)
+            moved *= 0.2 * path_length(hand[None]) / path_length(moved).clamp_min(1e-9)
 
     def homographies(scale: Tensor) -> Tensor:
         spread = scale[:, None, None, None]

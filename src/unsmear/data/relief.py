@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from unsmear.data.motion import Generators
 from unsmear.data.render import cell_centres, sample_canvas
-from unsmear.data.shake import smooth_path, transform_points, way_length
+from unsmear.data.shake import path_length, smooth_path, transform_points
 from unsmear.models.trails import CELL
 
 _CELLS = (3, 6)  # knots across the canvas, minimum and maximum
@@ -98,5 +98,5 @@ def draw_relief(times: Tensor, lengths: Tensor, side: int, random: Generators) -
     slopes = [nearness.diff(dim=dim).abs().amax(dim=(1, 2, 3)) for dim in (-2, -1)]
     farthest = path.norm(dim=-1).amax(dim=(1, 2))
     most = _STEEPEST / (torch.stack(slopes).norm(dim=0) * farthest).clamp_min(1e-9)
-    scale = torch.minimum(lengths / way_length(path).clamp_min(1e-6), most)
+    scale = torch.minimum(lengths / path_length(path).clamp_min(1e-6), most)
     return Relief(nearness, path * scale[:, None, None, None])

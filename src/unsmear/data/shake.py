@@ -85,7 +85,7 @@ def smooth_path(
     return path.sum(dim=2).reshape(*times.shape, dimensions)
 
 
-def way_length(path: Tensor) -> Tensor:
+def path_length(path: Tensor) -> Tensor:
     """Length of a path (B, T, S, D) at `shutter_times` over a whole exposure, mean over the frames:
     (B,).
     """

@@ -18,7 +18,7 @@ from torch import Tensor
 from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
 from unsmear.data.coder import check_coders, code_clips, draw_codings
-from unsmear.data.cutouts import draw_outline, draw_ways
+from unsmear.data.cutouts import draw_outline, draw_paths
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
 from unsmear.data.light import (
@@ -285,7 +285,7 @@ class Synthesizer:
         """Premultiplied cut-outs (n, 4, T, S, H, W) that blur by lengths (n,) in a motion of their
         own, and their homographies (n, T, S, 3, 3).
         """
-        own = draw_ways(motion.times[moving], lengths, size, random)
+        own = draw_paths(motion.times[moving], lengths, size, random)
         homographies = own @ motion.homographies[moving]
         side = 2 * size
         texture = torch.stack([self._cutout_texture(side, random) for _ in moving])

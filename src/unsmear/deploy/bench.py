@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.deploy.records import EndToEnd, EngineTime
 from unsmear.engines import EngineName
-from unsmear.engines.base import Engine, cores_left_to
+from unsmear.engines.base import Engine, threads_for
 from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
 from unsmear.models.count import count_macs
@@ -95,7 +95,7 @@ def seconds_each(
         for _ in restore_stream(engine, frames, window, effort=effort):
             pass
 
-    with cores_left_to(engine):
+    with threads_for(engine):
         return _seconds(work, engine.device) / len(frames)
 
 
@@ -184,7 +184,7 @@ def time_end_to_end(
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
             alone.append(seconds_each(engine, window, pictures, effort))
-            with cores_left_to(engine):
+            with threads_for(engine):
                 seconds = _seconds(
                     lambda: restore_file(source, target, engine, window, settings), engine.device
                 )

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from unsmear.errors import ConfigError, InputError, MissingExtraError
-from unsmear.restoration.whole import whole_number
+from unsmear.restoration.whole import as_integer
 
 Format = Literal["onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
@@ -149,7 +149,7 @@ class ExportedModel:
                 f"the clip is {clip.shape} {clip.dtype}: must be (T, 3, H, W) float32, RGB, 0..1, "
                 "of one frame or more"
             )
-        times = whole_number(refine)
+        times = as_integer(refine)
         if times is None or not 0 <= times <= _MOST:
             raise ConfigError(f"refine is {refine!r}: must be a whole number from 0 to {_MOST}")
         if refine and not self.about["network"].get("aligned_levels"):

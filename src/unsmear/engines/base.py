@@ -103,7 +103,7 @@ class TorchEngine(Engine):
 
 
 @contextmanager
-def cores_left_to(engine: Engine) -> Iterator[None]:
+def threads_for(engine: Engine) -> Iterator[None]:
     """Context that sets torch's number of threads for an engine and its workers.
 
     Each worker gets its share of the cores. If the engine has its own threads, torch gets one: it

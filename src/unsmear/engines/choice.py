@@ -126,7 +126,7 @@ def open_engine(
             it is installed; otherwise torch. Half precision and 8 bits must be requested by name.
         side_by_side: on a CPU with two or more threads, process two frames concurrently, each with
             half of the threads: decoding and encoding the video then delays one of them, not both.
-            Has no effect on torch-compile. Use it within `cores_left_to`.
+            Has no effect on torch-compile. Use it within `threads_for`.
 
     Raises:
         ConfigError: the engine is unknown, or does not run on this device.

@@ -17,7 +17,7 @@ from torch import Tensor
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError, InputError, Mistakes
-from unsmear.evaluate.frames import Comparison, PictureFrames
+from unsmear.evaluate.frames import Comparison, ImageFrames
 from unsmear.evaluate.metrics import temporal_error
 from unsmear.evaluate.niqe import PristineModel, check_size, niqe
 from unsmear.evaluate.protocol import Protocol
@@ -246,7 +246,7 @@ class Benchmark:
         """
         self._check(
             (pair.name, len(pair.restored), pair.restored.paths[0])
-            if isinstance(pair.restored, PictureFrames)
+            if isinstance(pair.restored, ImageFrames)
             else (pair.name, len(pair.restored), None)
             for pair in comparisons
         )

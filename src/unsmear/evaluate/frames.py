@@ -16,7 +16,7 @@ from unsmear.video.images import list_images, paths_below, read_image
 
 
 @dataclass(frozen=True)
-class PictureFrames:
+class ImageFrames:
     """Image files, in order."""
 
     paths: tuple[Path, ...]
@@ -46,7 +46,7 @@ class VideoFrames:
         return read_rgb8(self.path)
 
 
-Frames = PictureFrames | VideoFrames
+Frames = ImageFrames | VideoFrames
 
 
 def open_frames(path: Path) -> Frames:
@@ -59,7 +59,7 @@ def open_frames(path: Path) -> Frames:
         pictures = tuple(list_images(path))
         if not pictures:
             raise InputError(f"'{path}' contains no images")
-        return PictureFrames(pictures)
+        return ImageFrames(pictures)
     from unsmear.video.reader import count_frames
 
     return VideoFrames(path, count_frames(path))
@@ -109,7 +109,7 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
             held = (restored / relative, made), (folder, truth)
             raise names_differ(*held, lambda path: path.stem)
         name = sharp.name if relative == Path() else relative.as_posix()
-        found.append(Comparison(name, PictureFrames(made), PictureFrames(truth)))
+        found.append(Comparison(name, ImageFrames(made), ImageFrames(truth)))
     return found
 
 
@@ -125,7 +125,7 @@ def find_alone(restored: Path) -> list[Comparison]:
         raise InputError(f"'{restored}' is not a folder of images or a video file")
     found = [
         Comparison(
-            restored.name if place == Path() else place.as_posix(), PictureFrames(pictures), None
+            restored.name if place == Path() else place.as_posix(), ImageFrames(pictures), None
         )
         for place, pictures in _pictures_below(restored)
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from unsmear.data.pairs import PairedSequence, find_pairs
-from unsmear.errors import ConfigError, InputError, UnsmearError, mendable
+from unsmear.errors import ConfigError, InputError, UnsmearError, as_user_error
 
 BAD_INPUT = 2
 
@@ -22,7 +22,7 @@ def answer(main: Callable[[], int | None]) -> int:
     except UnsmearError as error:
         told = error
     except OSError as error:
-        told = mendable(error)
+        told = as_user_error(error)
     print(" ".join(str(told).split()), file=sys.stderr)
     return BAD_INPUT
 

@@ -14,7 +14,7 @@ from unsmear.errors import MissingExtraError, OutputError
 from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.records import record_as_json
-from unsmear.outputs import PLOT_SUFFIXES, check_file, growing_file, real_path, write_text
+from unsmear.outputs import PLOT_SUFFIXES, atomic_file, check_file, real_path, write_text
 
 GOPRO_TEST_FRAMES = 1111
 # Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
@@ -235,5 +235,5 @@ def write_plot(path: Path, result: BenchmarkResult) -> None:
         panel.set_ylabel("PSNR, dB")
         panel.legend(loc="best", fontsize=8)
     panels[-1].set_xlabel("frame")
-    with growing_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial)

@@ -102,7 +102,7 @@ def find_work(
     engine: EngineName | None = None,
     effort: Effort = Effort(),
     *,
-    truthless: bool = False,
+    no_reference: bool = False,
 ) -> DatasetWork | FolderWork:
     """Set up the evaluation of a model on a data set (`data`), or of existing frames (`restored`
     and `sharp`).
@@ -127,7 +127,7 @@ def find_work(
         ModelError: see `open_model`.
         MissingExtraError: see `open_model`.
     """
-    if data is None and restored is not None and (sharp is not None or truthless):
+    if data is None and restored is not None and (sharp is not None or no_reference):
         said = (layout, model, window, device, engine)
         if any(word is not None for word in said) or effort != Effort():
             raise ConfigError(

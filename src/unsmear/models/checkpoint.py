@@ -23,7 +23,7 @@ from unsmear.errors import ConfigError, ModelError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.packing import pack, packed_shapes, unpack
-from unsmear.outputs import growing_file
+from unsmear.outputs import atomic_file
 
 FORMAT = "unsmear-weights-1"
 _LARGEST_HEADER = 8 << 20  # bytes; real headers take some tens of KiB
@@ -84,7 +84,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, 
         OutputError: the file cannot be written.
     """
     # Not `save_file`: its errors are not documented, and it would replace even a device file.
-    with growing_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(save(tensors, dict(metadata)))
 
 

@@ -158,7 +158,7 @@ class NetworkConfig:
         """Height and width of the input of `encode` must be multiples of this."""
         return int(self.stem * 2 ** (len(self.widths) - 1))
 
-    def starts_from(self, trained: NetworkConfig) -> bool:
+    def can_start_from(self, trained: NetworkConfig) -> bool:
         """Whether a network of this shape can be initialised from weights of the trained one.
 
         True if both are the same, or if they have a part in common (see `common_part`). For that
@@ -174,23 +174,23 @@ class NetworkConfig:
             and (self.neighbours >= trained.neighbours > 0 or self.neighbours == trained.neighbours)
         )
 
-    def goes_on_from(self, trained: NetworkConfig) -> bool:
+    def can_grow_from(self, trained: NetworkConfig) -> bool:
         """Whether this network can take over all of the trained one, see `unsmear.models.growth`.
 
-        True if both are the same, or if this one `starts_from` the trained one, which has no more
-        channels, blocks, neighbours and modules.
+        True if both are the same, or if this one `can_start_from` the trained one, and that has no
+        more channels, blocks, neighbours and modules.
         """
-        return self == trained or (self.starts_from(trained) and trained._fits_into(self))
+        return self == trained or (self.can_start_from(trained) and trained._fits_into(self))
 
     def is_part_of(self, trained: NetworkConfig) -> bool:
         """Whether this shape can be pruned from the trained one, see `unsmear.models.pruning`.
 
-        True if it has residual blocks, `starts_from` the trained one, and has as many neighbours
+        True if it has residual blocks, `can_start_from` the trained one, and has as many neighbours
         and no more channels, blocks and modules.
         """
         return (
             self.block == "residual"
-            and self.starts_from(trained)
+            and self.can_start_from(trained)
             and self.neighbours == trained.neighbours
             and self._fits_into(trained)
         )
@@ -201,9 +201,9 @@ class NetworkConfig:
         To initialise this network, the trained one is pruned to that shape and then grown.
 
         Raises:
-            ConfigError: the shapes have no part in common, see `starts_from`.
+            ConfigError: the shapes have no part in common, see `can_start_from`.
         """
-        if not self.starts_from(trained):
+        if not self.can_start_from(trained):
             raise ConfigError("NetworkConfig: the shapes have no part in common")
 
         def least(name: str) -> tuple[int, ...]:
@@ -241,7 +241,7 @@ class NetworkConfig:
             and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
         )
 
-    def hands_on_trails(self, level: int) -> bool:
+    def outputs_trails(self, level: int) -> bool:
         """Whether the output of `decode_level` ends in trails, for use at a finer level."""
         return any(finer < level for finer in self.trail_levels)
 
@@ -250,4 +250,4 @@ class NetworkConfig:
         if level == len(self.widths) - 1:
             motion = (MOTION_CHANNELS,) if self.trail_levels else ()
             return (self.widths[-1],) * 2 * self.neighbours + motion
-        return (self.widths[level + 1] + TRAIL_CHANNELS * self.hands_on_trails(level + 1),)
+        return (self.widths[level + 1] + TRAIL_CHANNELS * self.outputs_trails(level + 1),)

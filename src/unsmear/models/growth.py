@@ -24,7 +24,7 @@ small one, first channel in the large one, count.
 
 
 @torch.no_grad()
-def take_over(network: DeblurNetwork, trained: DeblurNetwork) -> None:
+def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
     """Copy a trained network into an untrained one of the same or larger shape, in place.
 
     Args:
@@ -33,10 +33,10 @@ def take_over(network: DeblurNetwork, trained: DeblurNetwork) -> None:
         trained: of the same shape, or smaller.
 
     Raises:
-        ValueError: the trained network does not fit, see `NetworkConfig.goes_on_from`.
+        ValueError: the trained network does not fit, see `NetworkConfig.can_grow_from`.
     """
-    if not network.config.goes_on_from(trained.config):
-        raise ValueError("the trained network is no part of the other, see goes_on_from")
+    if not network.config.can_grow_from(trained.config):
+        raise ValueError("the trained network is no part of the other, see can_grow_from")
     small, large = trained.config, network.config
     theirs = dict(trained.named_parameters())
     for name, parameter in network.named_parameters():

@@ -32,7 +32,7 @@ from unsmear.models.layers import (
     receptive_radius,
 )
 from unsmear.models.neighbourhood import Neighbourhood
-from unsmear.models.trails import TRAIL_CHANNELS, AlongTrail, TrailHead, enlarged
+from unsmear.models.trails import TRAIL_CHANNELS, AlongTrail, TrailHead, upsampled
 
 
 class Encoded(NamedTuple):
@@ -183,13 +183,13 @@ class DeblurNetwork(nn.Module):
 
         Returns:
             (B, widths[level], H_l, W_l), with two more channels, the `doubled` trails, if a finer
-            level needs them, see `NetworkConfig.hands_on_trails`.
+            level needs them, see `NetworkConfig.outputs_trails`.
         """
         trails: Tensor | None = None
         if level < len(self.ups):
             coarse = below[0]
-            if self.config.hands_on_trails(level + 1):
-                coarse, trails = coarse[:, :-TRAIL_CHANNELS], enlarged(coarse[:, -TRAIL_CHANNELS:])
+            if self.config.outputs_trails(level + 1):
+                coarse, trails = coarse[:, :-TRAIL_CHANNELS], upsampled(coarse[:, -TRAIL_CHANNELS:])
             x = features + self.ups[level](coarse)
         elif self.local_fusion is not None:
             side = self.config.neighbours
@@ -207,7 +207,7 @@ class DeblurNetwork(nn.Module):
         decoded: Tensor = self.decoder[level](x)
         if level == len(self.ups) and self.trail_head is not None:
             trails = self.trail_head(decoded, below[-1])
-        if self.config.hands_on_trails(level):
+        if self.config.outputs_trails(level):
             assert trails is not None
             decoded = torch.cat((decoded, trails), dim=1)
         return decoded
@@ -236,7 +236,7 @@ class DeblurNetwork(nn.Module):
             radius += AlongTrail.reach(stride)
         if level in self.config.aligned_levels:
             radius += receptive_radius(self.aligned[str(level)])
-        if not last and self.config.hands_on_trails(level + 1):
+        if not last and self.config.outputs_trails(level + 1):
             radius += 2  # one pixel of the coarser trails, for their upsampling
         return stride * radius
 

@@ -62,7 +62,7 @@ class Importance:
 
 
 @torch.no_grad()
-def take_part(
+def prune_from(
     network: DeblurNetwork, trained: DeblurNetwork, importance: Mapping[str, Tensor]
 ) -> None:
     """Copy the most important part of a trained network into a smaller one, in place.

@@ -141,6 +141,6 @@ def _of_each(weight: Tensor, batch: Tensor) -> Tensor:
     return weight.t().expand(len(batch), -1, -1)
 
 
-def enlarged(trails: Tensor) -> Tensor:
+def upsampled(trails: Tensor) -> Tensor:
     """Trails upsampled bilinearly: (B, 2, h, w) -> (B, 2, 2h, 2w), in the same unit."""
     return functional.interpolate(trails, scale_factor=2, mode="bilinear", align_corners=False)

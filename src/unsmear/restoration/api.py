@@ -24,10 +24,10 @@ from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import (
-    GIVE_AGAIN,
+    NOT_REITERABLE,
     Scene,
     Window,
-    check_room,
+    check_memory,
     check_window,
     describe_scenes,
     restore_stream,
@@ -99,7 +99,7 @@ def restore(
     chosen = check_window(loaded.window if window is None else window)
     effort.check(loaded.engine)
     if chosen == "all" and iter(frames) is frames:
-        raise InputError(GIVE_AGAIN)
+        raise InputError(NOT_REITERABLE)
     return _restored(frames, loaded, chosen, tiling, effort)
 
 
@@ -122,7 +122,7 @@ def _restored(
         for number, (tensor, kind) in enumerate(_tensors(frames)):
             if number == 0:
                 height, width = tensor.shape[1:]
-                check_room(window, width, height, known, effort.ensemble)
+                check_memory(window, width, height, known, effort.ensemble)
             waiting.append((tensor, kind))
             yield tensor
 

@@ -38,7 +38,7 @@ from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
     Window,
-    check_room,
+    check_memory,
     check_window,
     describe_scenes,
     frames_after,
@@ -147,7 +147,7 @@ def restore_file(
             on_note(note)
         expected = frames_expected(reader.info, settings.span)
         width, height = reader.info.width, reader.info.height
-        check_room(window, width, height, expected, settings.effort.ensemble)
+        check_memory(window, width, height, expected, settings.effort.ensemble)
         job, make_sinks = run.planned(reader)
         work = stack.enter_context(WorkFolder(target, job))
         if not (settings.overwrite or work.publishing):

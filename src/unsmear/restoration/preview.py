@@ -15,13 +15,13 @@ import torch
 from unsmear.clip import Frame
 from unsmear.engines.base import Runnable
 from unsmear.errors import ConfigError, InputError
-from unsmear.outputs import check_file, growing_file
+from unsmear.outputs import atomic_file, check_file
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.paths import check_kind, check_source, encoding_asked
 from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.stream import Window, check_room, frames_after
+from unsmear.restoration.stream import Window, check_memory, frames_after
 from unsmear.restoration.stretch import frames_from, in_presentation_time
 from unsmear.video.damage import written_end
 from unsmear.video.describe import measured_length
@@ -99,7 +99,7 @@ def write_preview(
         rows.append(before_after_picture(restored.frame.rgb, restored.rgb))
     gap = torch.full((3, _GAP, rows[0].shape[-1]), 255, dtype=torch.uint8)
     parts = [part for row in rows for part in (row, gap)][:-1]
-    with growing_file(target) as partial:
+    with atomic_file(target) as partial:
         write_image(partial, torch.cat(parts, dim=1))
     return Outcome(len(rows), untouched=untouched)
 
@@ -161,7 +161,7 @@ def _restore_at(
         for note in reader.notes:
             on_note(note)
         info = reader.info
-        check_room(window, info.width, info.height, info.frames, settings.effort.ensemble)
+        check_memory(window, info.width, info.height, info.frames, settings.effort.ensemble)
         span = in_presentation_time(settings.span, reader)
         frames = frames_from(reader, span)
         current: Frame | None = None

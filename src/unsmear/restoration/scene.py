@@ -1,6 +1,6 @@
 """Restore the frames of one scene, each as soon as the frames that it depends on have arrived.
 
-Each frame is first encoded, and its contribution to other frames added to the sums (`look_at`).
+Each frame is first encoded, and its contribution to other frames summed (`encode_frame`).
 Once its whole window is encoded, it is restored. Each refinement pass restores it again with its
 restored neighbours, and averages the result with that of the pass before.
 Workers process several frames in parallel. What is kept, dropped and summed is decided here, in
@@ -37,14 +37,14 @@ MOST_KEPT_WHOLE = 192 << 20  # bytes a frame
 
 
 class Seen(NamedTuple):
-    """Result of `look_at`; None is what was not requested or what the network does not use."""
+    """Result of `encode_frame`; None is what was not requested or what the network does not use."""
 
     encoded: Encoded
     sums: TemporalSums | None = None
     luma: np.ndarray | None = None
 
 
-def look_at(
+def encode_frame(
     tiler: Tiler, frame: Tensor, kept: tuple[Tensor, ...] | None = None, *, summed: bool = True
 ) -> Seen:
     """Encode a frame, and compute its contribution to other frames.
@@ -64,13 +64,13 @@ def look_at(
     return Seen(encoded, sums, luma)
 
 
-def looked_at(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
-    """`look_at` for every frame, all of one size, several in parallel."""
+def encode_frames(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
+    """`encode_frame` for every frame, all of one size, several in parallel."""
     frames = iter(frames)
     first = next(frames, None)
     if first is not None:
         workers = tiler.workers_for(*first.shape[-2:])
-        yield from workers.map(lambda frame: look_at(tiler, frame), chain((first,), frames))
+        yield from workers.map(lambda frame: encode_frame(tiler, frame), chain((first,), frames))
 
 
 class _Parts(NamedTuple):
@@ -241,7 +241,7 @@ class SceneStream:
             self._spare = self._workers.count - 1  # additional frames in flight
         kept = None if self._store is None else self._store.get(self._end)
         summed = self._contexts is None
-        coming = self._workers.submit(look_at, self._tiler, frame, kept, summed=summed)
+        coming = self._workers.submit(encode_frame, self._tiler, frame, kept, summed=summed)
         self._held.append(_Held(frame, coming))
         self._end += 1
         self._settle(self._end - self._spare)
@@ -340,7 +340,7 @@ class SceneStream:
         held = self._at(number)
         if held.local is None and held.coming is None:
             assert held.frame is not None
-            held.coming = self._workers.submit(look_at, self._tiler, held.frame, summed=False)
+            held.coming = self._workers.submit(encode_frame, self._tiler, held.frame, summed=False)
 
     def _local(self, number: int) -> Tensor:
         held = self._at(number)

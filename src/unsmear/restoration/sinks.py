@@ -14,7 +14,7 @@ import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import writing
-from unsmear.outputs import give_name, name_text, sync, telling_of
+from unsmear.outputs import commit_file, sync, telling_of, write_text_whole
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.restoration.work import WHOLE, Fingerprint
@@ -193,7 +193,7 @@ class VideoSink:
                 self.target,
             )  # fmt: skip
         with writing(self.target):
-            give_name(partial, self._whole)
+            commit_file(partial, self._whole)
         return notes
 
     def publish(self) -> None:
@@ -275,7 +275,7 @@ class FolderSink:
             for picture in self._of_part:
                 sync(picture)
             count = self._count - self._part * self._each
-            name_text(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
+            write_text_whole(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
 
     def abandon(self) -> None:
         """Nothing to do: images of an incomplete part are overwritten by the next run."""

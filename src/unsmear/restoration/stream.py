@@ -20,21 +20,21 @@ from unsmear.device import physical_memory
 from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError, InputError
 from unsmear.models.network import Contexts, TemporalSums
-from unsmear.outputs import give_name
+from unsmear.outputs import commit_file
 from unsmear.restoration.burst import accumulate_bursts
 from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.overlap import Workers
-from unsmear.restoration.scene import SceneStream, looked_at
+from unsmear.restoration.scene import SceneStream, encode_frames
 from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
-from unsmear.restoration.tiles import Tiler, Tiling, telling_of_memory
+from unsmear.restoration.tiles import Tiler, Tiling, convert_out_of_memory
 from unsmear.restoration.views import mean_of, seen_in, views_of
-from unsmear.restoration.whole import whole_number
+from unsmear.restoration.whole import as_integer
 from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
 
-GIVE_AGAIN = (
+NOT_REITERABLE = (
     "window 'all' reads the frames twice: give a list or another collection, not an iterator"
 )
 
@@ -47,7 +47,7 @@ def check_window(window: Window) -> Window:
     """
     if isinstance(window, str) and window == "all":
         return "all"
-    frames = whole_number(window)
+    frames = as_integer(window)
     if frames is None or frames < 1 or frames % 2 == 0:
         raise ConfigError(
             f"window is {window!r}: must be an odd number of frames, such as 1, 3 or 5, or all"
@@ -85,7 +85,7 @@ def waiting_bytes(window: int, width: int, height: int, frames: int | None = Non
     return (waiting if frames is None else min(waiting, frames)) * width * height * 12
 
 
-def check_room(
+def check_memory(
     window: Window, width: int, height: int, frames: int | None = None, ensemble: int = 1
 ) -> None:
     """Check that the machine has enough memory for the frames that wait for their window; see
@@ -146,12 +146,12 @@ def describe_scenes(
     views = views_of(ensemble)
     engine = as_engine(model)
     scenes = []
-    with telling_of_memory(), Workers(engine.workers) as workers:
+    with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]
         for scene in split_scenes(_of_one_size(frames)):
             sums: list[TemporalSums] = []
             count = 0
-            looks = map(looked_at, tilers, seen_in(views, scene))
+            looks = map(encode_frames, tilers, seen_in(views, scene))
             for frame in zip(*looks, strict=True):
                 if store is not None:
                     store.put(frame[0].encoded.features)
@@ -184,7 +184,7 @@ def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
         save_file(tensors, partial, counts)
     except SafetensorError as error:
         raise OSError(str(error)) from None
-    give_name(partial, path)
+    commit_file(partial, path)
 
 
 def load_scenes(path: Path, device: torch.device) -> list[Scene]:
@@ -252,7 +252,7 @@ def restore_stream(
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
-    with telling_of_memory(), Workers(engine.workers) as workers:
+    with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
 
         def restored(runs: Sequence[SceneStream], scene: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -291,11 +291,12 @@ def restore_stream(
             yield from restored(runs, islice(checked, ends - first))
             if first + runs[0].taken != ends:
                 raise InputError(
-                    f"a scene of {known.frames} frames ended after {runs[0].taken}: {GIVE_AGAIN}"
+                    f"a scene of {known.frames} frames ended after {runs[0].taken}: "
+                    f"{NOT_REITERABLE}"
                 )
             first = ends
     if next(checked, None) is not None:
-        raise InputError(f"more frames came than the first time: {GIVE_AGAIN}")
+        raise InputError(f"more frames came than the first time: {NOT_REITERABLE}")
 
 
 def frames_before(model: Runnable, window: Window, effort: Effort) -> int:

@@ -22,7 +22,7 @@ from unsmear.errors import ConfigError, DeviceMemoryError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.whole import whole_number
+from unsmear.restoration.whole import as_integer
 
 SMALLEST_TILE = 64  # pixels; below it, most of the work is spent on the halo
 _CPU_TILE = 640
@@ -72,7 +72,7 @@ def check_tiling(tiling: Tiling) -> Tiling:
         ConfigError: it is not `auto`, `off` or a TileSize of at least 1x1.
     """
     if isinstance(tiling, TileSize):
-        height, width = (whole_number(side) or 0 for side in tiling)
+        height, width = (as_integer(side) or 0 for side in tiling)
         if min(height, width) > 0:
             return TileSize(height, width)
     elif tiling in ("auto", "off"):
@@ -328,7 +328,7 @@ class Tiler:
 
 
 @contextmanager
-def telling_of_memory() -> Iterator[None]:
+def convert_out_of_memory() -> Iterator[None]:
     """Convert errors when a GPU runs out of memory outside the tiled levels, in steps that process
     whole frames.
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import ConfigError
-from unsmear.restoration.whole import whole_number
+from unsmear.restoration.whole import as_integer
 
 ENSEMBLES = (1, 2, 4, 8)
 """Allowed numbers of views."""
@@ -59,7 +59,7 @@ def views_of(ensemble: int) -> tuple[View, ...]:
     Raises:
         ConfigError: it is not 1, 2, 4 or 8.
     """
-    if (number := whole_number(ensemble)) not in ENSEMBLES:
+    if (number := as_integer(ensemble)) not in ENSEMBLES:
         raise ConfigError(f"ensemble is {ensemble!r}: must be 1 (a single view), 2, 4 or 8 views")
     return _VIEWS[:number]
 

@@ -7,7 +7,7 @@ import operator
 from unsmear.errors import ConfigError
 
 
-def whole_number(value: object) -> int | None:
+def as_integer(value: object) -> int | None:
     """An integer of any type as a Python int, which always serialises in the same way. None for
     anything else: text, fractions, 2.0, and booleans.
     """
@@ -32,7 +32,7 @@ def check_count(name: str, value: object, most: int, *, none: str, unit: str) ->
     Raises:
         ConfigError: it is out of range or not an integer.
     """
-    count = whole_number(value)
+    count = as_integer(value)
     if count is None or not 0 <= count <= most:
         raise ConfigError(f"{name} is {value!r}: must be from 0 ({none}) to {most} {unit}")
     return count

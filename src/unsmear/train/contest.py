@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unsmear.allocator import keep_freed_memory, peak_taken
+from unsmear.allocator import keep_freed_memory, peak_memory_of
 from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
@@ -201,7 +201,7 @@ def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: s
         before = torch.cuda.memory_allocated(device)
         step(stage.crop)
         return torch.cuda.max_memory_allocated(device) - before
-    return peak_taken(lambda: step(stage.crop))
+    return peak_memory_of(lambda: step(stage.crop))
 
 
 def note_of(learners: Sequence[Learner], device: torch.device) -> str:

@@ -14,7 +14,7 @@ from unsmear.models.flow import clip_motion
 from unsmear.train.config import Stage, TrainConfig
 
 
-def redrafted_places(config: TrainConfig, stage: Stage, shards: Sequence[int]) -> list[int]:
+def draft_indices(config: TrainConfig, stage: Stage, shards: Sequence[int]) -> list[int]:
     """Which clips of this process's batch get restored neighbours: the last ones of the whole
     batch. Clips are numbered across shards, so every shard gets the same number, give or take one.
     Within a shard the order is random (`unsmear.train.batches` shuffles it).

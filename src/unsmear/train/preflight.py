@@ -243,7 +243,7 @@ def _check_fit(
     if (
         entry is not None
         and initial is not None
-        and not entry.config.starts_from(initial.network.config)
+        and not entry.config.can_start_from(initial.network.config)
     ):
         mistakes.add(
             ModelError(

@@ -9,7 +9,7 @@ import torch
 
 from unsmear.engines.trial import laid_out
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.pruning import Importance, take_part
+from unsmear.models.pruning import Importance, prune_from
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
@@ -21,7 +21,7 @@ _BATCHES = 16
 
 def needs_pruning(initial: LoadedModel, config: TrainConfig) -> bool:
     """Whether weights belong to a network that is larger in anything than the one to be trained."""
-    return not find_entry(config.model).config.goes_on_from(initial.network.config)
+    return not find_entry(config.model).config.can_grow_from(initial.network.config)
 
 
 def pruned(
@@ -52,5 +52,5 @@ def pruned(
         importance.add()
     wanted = find_entry(config.model).config
     small = DeblurNetwork(wanted.common_part(initial.network.config))
-    take_part(small, initial.network, importance.of_weights)
+    prune_from(small, initial.network, importance.of_weights)
     return dataclasses.replace(initial, network=small.eval().requires_grad_(False))

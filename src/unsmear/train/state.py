@@ -21,7 +21,7 @@ from unsmear.engines.trial import laid_out
 from unsmear.errors import ModelError
 from unsmear.models.checkpoint import Provenance, save_tensors
 from unsmear.models.config import NetworkConfig
-from unsmear.models.growth import take_over
+from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
@@ -73,12 +73,12 @@ class TrainState:
         Raises:
             ModelError: the weights belong to another network.
         """
-        if not self.network.config.goes_on_from(initial.network.config):
+        if not self.network.config.can_grow_from(initial.network.config):
             raise ModelError(
                 f"the weights '{initial.name}' belong to another network than the one to train"
             )
         for module in (self.network, self.average):
-            take_over(module, initial.network)
+            grow_from(module, initial.network)
         self.parent = dataclasses.asdict(initial.provenance)
 
     @torch.no_grad()

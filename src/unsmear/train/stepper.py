@@ -24,7 +24,7 @@ from unsmear.data.clips import Clips
 from unsmear.errors import UnsmearError
 from unsmear.models.network import DeblurNetwork
 from unsmear.train.config import CompileChoice, TrainConfig
-from unsmear.train.drafts import redrafted_places, with_drafts
+from unsmear.train.drafts import draft_indices, with_drafts
 from unsmear.train.interrupts import held_back
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.state import TrainState
@@ -120,7 +120,7 @@ class Stepper:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        places = redrafted_places(config, config.stage_at(state.step), self._shards)
+        places = draft_indices(config, config.stage_at(state.step), self._shards)
         if places:
             with self._autocast:
                 clips = with_drafts(state.network, clips, places)

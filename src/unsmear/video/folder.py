@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, cannot_write
-from unsmear.outputs import growing_file
+from unsmear.outputs import atomic_file
 from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
     list_images,
@@ -202,6 +202,6 @@ def _move(file: Path, place: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with growing_file(place) as partial:
+        with atomic_file(place) as partial:
             shutil.copyfile(file, partial)
         file.unlink()

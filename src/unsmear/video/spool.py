@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unsmear.errors import cannot_write
-from unsmear.outputs import give_name
+from unsmear.outputs import commit_file
 
 _RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame flag, bytes that follow
 
@@ -70,7 +70,7 @@ class SpoolWriter:
         """Make sure that all packets are on disk, then rename the spool."""
         try:
             self._file.close()
-            give_name(self._partial, self._path)
+            commit_file(self._partial, self._path)
         except OSError as error:
             raise cannot_write(self._result, error) from None
 
