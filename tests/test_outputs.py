@@ -8,7 +8,7 @@ import os
 import pytest
 
 from unsmear.errors import OutputError
-from unsmear.outputs import atomic_file, check_file, hidden_name, write_text, write_text_whole
+from unsmear.outputs import atomic_file, check_file, commit_text, hidden_name, write_text
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -51,7 +51,7 @@ def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
     write_text(target, "whole")
     assert done == [("on disk", 5), ("named", 5)]
     done.clear()
-    write_text_whole(target, "mark")
+    commit_text(target, "mark")
     assert done == [("on disk", 4), ("named", 4)]
     assert target.read_text() == "mark"
     assert list(tmp_path.iterdir()) == [target]

@@ -38,7 +38,7 @@ def commit_file(partial: Path, path: Path) -> None:
     os.replace(partial, path)
 
 
-def write_text_whole(path: Path, text: str) -> None:
+def commit_text(path: Path, text: str) -> None:
     """Write a short text file of a work folder atomically, by way of NAME.part.
 
     Raises:

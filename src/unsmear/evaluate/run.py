@@ -117,7 +117,7 @@ def find_work(
         device: see `open_model`; None: `auto`.
         engine: see `open_model`; None: `torch`.
         effort: views, refinement and burst.
-        truthless: whether `restored` suffices, because no requested measure needs ground truth.
+        no_reference: whether `restored` suffices, because no requested measure needs ground truth.
 
     Raises:
         ConfigError: neither or both of `data` and `restored` are given, or `restored` and `sharp`

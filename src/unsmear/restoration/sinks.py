@@ -14,7 +14,7 @@ import torch
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import writing
-from unsmear.outputs import commit_file, sync, telling_of, write_text_whole
+from unsmear.outputs import commit_file, commit_text, sync, telling_of
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.settings import Comparison
 from unsmear.restoration.work import WHOLE, Fingerprint
@@ -275,7 +275,7 @@ class FolderSink:
             for picture in self._of_part:
                 sync(picture)
             count = self._count - self._part * self._each
-            write_text_whole(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
+            commit_text(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
 
     def abandon(self) -> None:
         """Nothing to do: images of an incomplete part are overwritten by the next run."""

@@ -18,7 +18,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write, reading, writing
-from unsmear.outputs import hidden_name, write_text_whole
+from unsmear.outputs import commit_text, hidden_name
 from unsmear.video.images import list_images
 
 _JOB = "job.json"
@@ -91,12 +91,12 @@ class WorkFolder:
         if there is not None and not self.publishing and _goes_on(self._job, there):
             for whole in self.path.glob(f"{WHOLE}*"):
                 whole.unlink()
-            write_text_whole(self.path / _JOB, self._job)
+            commit_text(self.path / _JOB, self._job)
             return
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir()
-        write_text_whole(self.path / _JOB, self._job)
+        commit_text(self.path / _JOB, self._job)
 
     def _job_there(self) -> str | None:
         try:
@@ -131,7 +131,7 @@ class WorkFolder:
             OutputError: the disk is full, or permission is missing.
         """
         with writing(self._target):
-            write_text_whole(self.path / f"{part}.untouched", str(frames))
+            commit_text(self.path / f"{part}.untouched", str(frames))
 
     def untouched(self, parts: int) -> int:
         """Number of unchanged frames in the first `parts` parts, whichever run made them."""
