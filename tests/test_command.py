@@ -540,7 +540,7 @@ def test_what_the_system_refuses_is_one_line(tmp_path, capsys, weights_file, mon
         assert "cannot write" in refused(capsys, *several, weights=weights_file)
     with monkeypatch.context() as patched:
         patched.setattr(
-            "unsmear.restoration.files.fingerprint", denied
+            "unsmear.restoration.files.fingerprints", denied
         )  # where no error is expected
         assert "Permission denied" in refused(capsys, source, weights=weights_file)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import logging
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from unsmear.engines import onnx, openvino
@@ -177,6 +181,30 @@ def test_the_default_dtype_of_callers_is_theirs(network):
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such stack")
+def test_a_signal_finds_a_stack_when_engines_are_gone(network):
+    """With a runtime for each engine, Ctrl-C ended the process by a segmentation fault."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    def use_engines() -> bool:
+        graph = openvino.convert(nn.Conv2d(1, 1, 1), (torch.rand(1, 1, 8, 8),))
+        first, second = (openvino.OpenVinoEngine(network, {"one": graph}) for _ in range(2))
+        del first  # before the second, which was made later
+        del second
+        stack = Stack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+        if not stack.base:
+            return True
+        with Path("/proc/self/maps").open(encoding="ascii") as maps:
+            spans = (line.split()[0].split("-") for line in maps)
+            return any(int(begin, 16) <= stack.base < int(end, 16) for begin, end in spans)
+
+    with ThreadPoolExecutor(1) as thread:  # whose stack nobody else has set
+        assert thread.submit(use_engines).result()
 
 
 def test_converting_tells_users_nothing_of_what_it_passes_through(engine, told):

@@ -75,7 +75,7 @@ def test_frames_are_read_as_they_are_needed(sequences, monkeypatch):
 
 def test_frames_of_another_size_are_named(sequences):
     write_image(sequences[0].sharp[1], torch.zeros(3, 8, 8).byte())
-    with pytest.raises(InputError, match=r"1\.png' has 8x8 pixels.*24x16"):
+    with pytest.raises(InputError, match=r"1\.png' is 8x8.*24x16"):
         list(read_frames(sequences[0].sharp))
 
 

@@ -39,11 +39,11 @@ def open_graph(path: Path) -> Run:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, dict(inputs))
     try:
-        import openvino
-    except ModuleNotFoundError:
+        from unsmear.engines.openvino import shared_core
+    except MissingExtraError:
         raise MissingExtraError("openvino", "fast", "running an OpenVINO graph") from None
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    compiled = shared_core().compile_model(path, "CPU", settings)
     return lambda inputs: [array.copy() for array in compiled(dict(inputs)).values()]
 
 

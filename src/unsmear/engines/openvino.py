@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,17 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     Models = Mapping[str, openvino.Model]
+
+
+@functools.cache
+def shared_core() -> openvino.Core:
+    """The runtime of the process.
+
+    One for all graphs: on Linux each core gives the thread that makes it a stack for signals, and
+    takes it back when it is released. If two are not released in reverse order, the thread is left
+    with a stack that is gone, and the next signal, such as Ctrl-C, ends the process (2026.4).
+    """
+    return openvino.Core()
 
 
 def convert(
@@ -88,7 +100,7 @@ def read_graphs(graphs: Mapping[str, SavedGraph]) -> dict[str, openvino.Model]:
     Raises:
         ModelError: OpenVINO cannot read them.
     """
-    core = openvino.Core()
+    core = shared_core()
     try:
         return {
             name: core.read_model(graph.structure, graph.numbers) for name, graph in graphs.items()
@@ -116,7 +128,6 @@ class OpenVinoEngine(GraphEngine):
     ) -> None:
         super().__init__(network, workers)
         self.name = name
-        core = openvino.Core()
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -125,7 +136,8 @@ class OpenVinoEngine(GraphEngine):
             "ENABLE_CPU_PINNING": workers == 1,
         }
         self._compiled = {
-            key: core.compile_model(model, "CPU", settings) for key, model in models.items()
+            key: shared_core().compile_model(model, "CPU", settings)
+            for key, model in models.items()
         }
         self._own = threading.local()  # inference requests of each worker
         self._first, self._begun = threading.Lock(), False
