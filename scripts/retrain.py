@@ -12,7 +12,7 @@ Where the runs start:
 
 - `pro`: from random weights. It has the most runs, since it grew from smaller networks.
 - `plus`: from the most important part of the released `pro`; `core`: from that of `plus`; `lite`:
-  from that of `core`. `plus` is the teacher of the last run of `lite`.
+  from that of `core`. `plus` is the teacher of the last run of `lite`, `pro` that of `plus`.
 - `paper`: from random weights. `unsmear train --preset paper` follows the schedule of the article.
 
 The released weights were trained differently where the code has changed since:
@@ -23,7 +23,8 @@ The released weights were trained differently where the code has changed since:
 - `pro`: the last run but one trained a `pro` with fewer blocks at half of the size and more at
   coarser levels. `plus` started from that one.
 - `core` started from the first run of `plus`, `lite` from the first run of `core`.
-- `plus`, `core` and `lite` were trained in bfloat16, which until 2026-11-28 also rounded the motion
+- The teacher of `lite` was `plus` after its second run.
+- `plus` (but for its last run), `core` and `lite` were trained in bfloat16, which until 2026-11-28 also rounded the motion
   of neighbours. It is slow on a CPU without instructions for it.
 
 The last two runs of `pro` took a GPU seven minutes each; on two cores each takes weeks.
@@ -69,6 +70,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "plus": (
         ("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),
         ("plus", "--steps", "3000", "--learning-rate", "3e-4", "--seed", "28", *_HALF),
+        ("plus", "--teacher", "pro", "--teacher-weight", "2", "--steps", "1300",
+         "--learning-rate", "2e-4", "--seed", "33", *_HALF),
     ),
     "pro": (
         ("plain", "--steps", "2000", "--learning-rate", "1e-3", "--loss", "psnr"),
