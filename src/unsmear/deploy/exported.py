@@ -1,6 +1,7 @@
-"""An exported model: reads its folder and restores clips with its graphs, without `DeblurNetwork`
-(motion between frames is estimated by `unsmear.models`). Read it to use the graphs in a program of
-your own.
+"""An exported model: reads its folder and restores clips with its graphs, without `DeblurNetwork`.
+
+`unsmear.models` estimates motion between frames, and graphs of OpenVINO run in the one runtime of
+the process. Read it to use the graphs in a program of your own.
 """
 
 from __future__ import annotations
