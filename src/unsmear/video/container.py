@@ -15,7 +15,7 @@ from unsmear.clip import ClipInfo
 from unsmear.errors import EncodeError
 from unsmear.video.encoding import ENCODERS, Encoding, configure, ticks_of
 from unsmear.video.formats import MUXERS
-from unsmear.video.opening import ffmpeg_name, open_container
+from unsmear.video.opening import ffmpeg_name, open_container, reason_of
 
 _OF_APPLE = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
 
@@ -78,10 +78,9 @@ def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) 
             video_stream(trial, encoding, info, width, suffix)
             trial.start_encoding()
     except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
         what = f"{encoding.encoder.family} ({encoding.pixel_format.name}, {width}x{info.height})"
         known = " or ".join(name for name, row in ENCODERS.items() if suffix in row.containers)
         raise EncodeError(
-            f"cannot write '{path}': {suffix} files cannot hold {what} ({reason}): choose --codec "
-            f"{known}, or an output ending in .mkv"
+            f"cannot write '{path}': {suffix} files cannot hold {what} ({reason_of(error)}): "
+            f"choose --codec {known}, or an output ending in .mkv"
         ) from None

@@ -23,7 +23,7 @@ from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import is_cover, moving_pictures, open_container
+from unsmear.video.opening import is_cover, moving_pictures, open_container, reason_of
 from unsmear.video.packets import decodable
 from unsmear.video.sidedata import side_data_of
 
@@ -128,8 +128,7 @@ def describe_streams(path: Path) -> FileDescription:
         with open_container(path) as container:
             return _describe(path, container)
     except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
+        raise InputError(f"'{path}' cannot be read as a video: {reason_of(error)}") from None
 
 
 def _describe(path: Path, container: InputContainer) -> FileDescription:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
-from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, cannot_write
+from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, reading, writing
 from unsmear.outputs import atomic_file
 from unsmear.video.headers import PictureHeader, read_header
 from unsmear.video.images import (
@@ -112,11 +112,8 @@ def _read(file: Path) -> Tensor:
 
 
 def _header(file: Path) -> PictureHeader:
-    try:
-        with file.open("rb") as opened:
-            return read_header(opened)
-    except OSError as error:
-        raise InputError(f"cannot read '{file}': {error.strerror or error}") from None
+    with reading(file), file.open("rb") as opened:
+        return read_header(opened)
 
 
 def _notes(headers: Sequence[PictureHeader]) -> list[str]:
@@ -149,10 +146,8 @@ def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written.
     """
-    try:
+    with writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise cannot_write(path, error) from None
     try:
         folder.chmod(0o755)
         yield folder
@@ -174,7 +169,7 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
     Raises:
         OutputError: the folder cannot be written, or a folder has the name of an image.
     """
-    try:
+    with writing(path):
         if not path.exists():
             os.replace(pictures, path)
             return
@@ -189,8 +184,6 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
                 )
         for file in files:
             _move(file, path / file.name)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def _move(file: Path, place: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError, OutputError, cannot_write, reading
+from unsmear.errors import InputError, OutputError, reading, writing
 from unsmear.video.headers import read_header
 from unsmear.video.orientation import UPRIGHT, upright
 
@@ -84,11 +84,9 @@ def read_image(path: Path) -> Tensor:
         InputError: no such file, not an image with 8 or 16 bits per channel, damaged, truncated, or
             with transparent pixels.
     """
-    try:
+    with reading(path):
         # Not cv2.imread: on Windows it cannot open names outside the local code page.
         packed = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     header = read_header(io.BytesIO(packed.tobytes()))
     if header.turned_at is not None and header.orientation != UPRIGHT:
         # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
@@ -134,11 +132,9 @@ def write_image(path: Path, image: Tensor) -> None:
         raise OutputError(
             f"cannot write '{path}': no image format has the suffix '{path.suffix}', use .png"
         )
-    try:
+    with writing(path):
         # Not ndarray.tofile: its error does not say that the disk is full.
         path.write_bytes(packed.data)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def eight_bit(image: Tensor) -> Tensor:

@@ -25,6 +25,11 @@ def ffmpeg_name(path: Path) -> str:
     return f"file:{path}"
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong in FFmpeg or the system, without the number and name that `str` adds."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def open_container(path: Path) -> InputContainer:
     """Open a media file.
 
@@ -41,8 +46,7 @@ def open_container(path: Path) -> InputContainer:
             ffmpeg_name(path), mode="r", metadata_errors="replace", options=_ONE_FILE
         )
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
+        raise InputError(f"'{path}' cannot be read as a video: {reason_of(error)}") from None
     name = container.format.name
     if name in _TEXT:
         container.close()

@@ -33,7 +33,7 @@ from unsmear.video.frames import (
 )
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.opening import moving_pictures, open_container, reason_of
 from unsmear.video.packets import packets_of
 from unsmear.video.sidedata import lost_side_data
 
@@ -246,9 +246,9 @@ class VideoReader:
         try:
             yield from deinterlaced(frames, self.stream)
         except (av.FFmpegError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"'{self.path}' cannot be deinterlaced ({reason}): leave out --deinterlace"
+                f"'{self.path}' cannot be deinterlaced ({reason_of(error)}): leave out "
+                "--deinterlace"
             ) from None
 
     def _concealed(self) -> Iterator[VideoFrame]:

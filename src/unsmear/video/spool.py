@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unsmear.errors import cannot_write
+from unsmear.errors import writing
 from unsmear.outputs import commit_file
 
 _RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame flag, bytes that follow
@@ -52,27 +52,21 @@ class SpoolWriter:
     def __init__(self, path: Path, result: Path | None = None) -> None:
         self._path, self._partial = path, path.with_name(f"{path.name}.part")
         self._result = path if result is None else result
-        try:
+        with writing(self._result):
             self._file = self._partial.open("wb")
-        except OSError as error:
-            raise cannot_write(self._result, error) from None
 
     def write(self, packets: Iterable[EncodedPacket]) -> None:
         """Append packets, in decoding order."""
-        try:
+        with writing(self._result):
             for packet in packets:
                 head = (packet.pts, packet.dts, packet.duration, packet.key, len(packet.data))
                 self._file.write(_RECORD.pack(*head) + packet.data)
-        except OSError as error:
-            raise cannot_write(self._result, error) from None
 
     def finish(self) -> None:
         """Make sure that all packets are on disk, then rename the spool."""
-        try:
+        with writing(self._result):
             self._file.close()
             commit_file(self._partial, self._path)
-        except OSError as error:
-            raise cannot_write(self._result, error) from None
 
     def abandon(self) -> None:
         """Close the file without finishing it. Flushing it may fail again on a full disk; that was

@@ -25,7 +25,8 @@ from av.packet import Packet
 from av.stream import Stream
 
 from unsmear.clip import ClipInfo, YuvPlanes
-from unsmear.errors import EncodeError, OutputError, cannot_write
+from unsmear.errors import EncodeError, OutputError, writing
+from unsmear.outputs import check_folder_of
 from unsmear.video.color import convert_planes
 from unsmear.video.container import open_target, video_stream
 from unsmear.video.encoding import (
@@ -38,7 +39,7 @@ from unsmear.video.encoding import (
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
-from unsmear.video.opening import open_container
+from unsmear.video.opening import open_container, reason_of
 from unsmear.video.order import timed
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter, read_spools
@@ -171,7 +172,7 @@ def assemble(
                 target.mux(packet)
         return [*notes, *(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         if getattr(error, "errno", None) in _DISK_ERRORS:
             raise OutputError(f"cannot write '{name}': {reason}") from None
         raise EncodeError(f"cannot write '{name}': {reason}") from None
@@ -282,10 +283,8 @@ class VideoWriter:
     ) -> None:
         check_target(path)
         self.path, self._info, self._width, self._metadata = path, info, width, metadata
-        try:
+        with writing(path):
             self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        except OSError as error:
-            raise cannot_write(path, error) from None
         self._spool = self._folder / "pictures"
         self._file = SpoolWriter(self._spool)
         self._encoder: FrameEncoder | None = None
@@ -348,10 +347,8 @@ def publish(whole: Path, path: Path) -> None:
     Raises:
         OutputError: the file cannot be renamed.
     """
-    try:
+    with writing(path):
         os.replace(whole, path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def check_target(path: Path) -> None:
@@ -365,7 +362,4 @@ def check_target(path: Path) -> None:
             f"cannot write '{path}': the suffix must be one of {', '.join(VIDEO_CONTAINERS)}, "
             "or none for a folder of images"
         )
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write '{path}': no permission to write to '{path.parent}'")
+    check_folder_of(path)
