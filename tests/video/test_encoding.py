@@ -47,7 +47,7 @@ def test_the_same_pictures_give_the_same_packets(codec):
     results = set()
     for attempt in range(5):
         other_memory = torch.rand(100_000 + 777 * attempt)  # other memory addresses must not matter
-        encoder = FrameEncoder(encoding, info, width)
+        encoder = FrameEncoder(encoding, info)
         packets = []
         for index, planes in enumerate(pictures):
             packets += encoder.encode(planes, Fraction(index, 30))

@@ -249,7 +249,7 @@ class _Run:
             for one in written
         ]
         for kind, encoding, one in zip(kinds, encodings, written, strict=True):
-            check_container(_target_of(target, kind), encoding, one, one.width)
+            check_container(_target_of(target, kind), encoding, one)
         offset = beginning(span, reader)
         # Rounded to whole ticks; otherwise two frames could get the same time stamp.
         offset = offset // ticks_of(info) * ticks_of(info)

@@ -150,7 +150,7 @@ class VideoSink:
 
     def begin(self, part: int) -> None:
         self._file = SpoolWriter(self._spool(part), self.target)
-        self._encoder = FrameEncoder(self._encoding, self._info, self._info.width)
+        self._encoder = FrameEncoder(self._encoding, self._info)
 
     def put(self, restored: Restored) -> None:
         before, after = restored.frame.planes, restored.planes
@@ -184,14 +184,11 @@ class VideoSink:
         spools = [self._spool(part) for part in range(parts)]
         notes: list[str] = []
         if self._origin is None:
-            assemble(
-                partial, spools, self._encoding, self._info, self._info.width, result=self.target
-            )
+            assemble(partial, spools, self._encoding, self._info, result=self.target)
         else:
             notes = assemble_what_can_be(
-                partial, spools, self._encoding, self._info, self._info.width, self._origin,
-                self.target,
-            )  # fmt: skip
+                partial, spools, self._encoding, self._info, self._origin, self.target
+            )
         with writing(self.target):
             commit_file(partial, self._whole)
         return notes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,8 +40,8 @@ def _options(suffix: str, source: Path | None) -> dict[str, str]:
     return {}
 
 
-def video_stream(
-    target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
+def add_video_stream(
+    target: OutputContainer, encoding: Encoding, info: ClipInfo, suffix: str
 ) -> VideoStream:
     """Add a stream for packets that are encoded elsewhere. Its own encoder is opened only for the
     header.
@@ -50,14 +49,12 @@ def video_stream(
     Args:
         target: file to write.
         encoding: how the frames are encoded.
-        info: the clip.
-        width: of the frames, pixels.
+        info: the clip as it is written.
         suffix: of the file, in lower case.
     """
-    os.environ.setdefault("SVT_LOG", "1")
     stream = target.add_stream(encoding.encoder.name, rate=info.rate or Fraction(25))
     assert isinstance(stream, VideoStream)
-    configure(stream.codec_context, encoding, info, width)
+    configure(stream.codec_context, encoding, info)
     stream.time_base = ticks_of(info)
     if info.display_matrix:
         stream.set_display_matrix(info.display_matrix)
@@ -66,7 +63,7 @@ def video_stream(
     return stream
 
 
-def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) -> None:
+def check_container(path: Path, encoding: Encoding, info: ClipInfo) -> None:
     """Check that a container accepts what will be encoded, by writing a header on trial.
 
     Raises:
@@ -75,10 +72,12 @@ def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) 
     suffix = path.suffix.lower()
     try:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
-            video_stream(trial, encoding, info, width, suffix)
+            add_video_stream(trial, encoding, info, suffix)
             trial.start_encoding()
     except (av.FFmpegError, ValueError) as error:
-        what = f"{encoding.encoder.family} ({encoding.pixel_format.name}, {width}x{info.height})"
+        what = (
+            f"{encoding.encoder.family} ({encoding.pixel_format.name}, {info.width}x{info.height})"
+        )
         known = " or ".join(name for name, row in ENCODERS.items() if suffix in row.containers)
         raise EncodeError(
             f"cannot write '{path}': {suffix} files cannot hold {what} ({reason_of(error)}): "

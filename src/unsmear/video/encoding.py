@@ -209,17 +209,17 @@ def _misfit(row: Encoder | None, wanted: PixelFormat, suffix: str, size: tuple[i
     )
 
 
-def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, width: int) -> None:
+def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo) -> None:
     """Configure an encoder's context, in the same way for every part of a video and for its
     container.
 
     Args:
         context: not yet opened.
         encoding: how to encode.
-        info: the clip; colour, rate and ticks come from it.
-        width: of the frames, which may differ from the clip's (comparisons).
+        info: the clip as it is written; size, colour, rate and ticks come from it.
     """
-    context.width, context.height = width, info.height
+    os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
+    context.width, context.height = info.width, info.height
     context.pix_fmt = encoding.pixel_format.name
     context.time_base = ticks_of(info)
     context.framerate = info.rate or Fraction(25)
@@ -229,7 +229,7 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, wi
     # All four colour fields: players guess if one is missing.
     context.colorspace, context.color_primaries = tags.matrix, tags.primaries
     context.color_trc, context.color_range = tags.transfer, 2 if tags.full_range else 1
-    context.options = _options(encoding, info, width)
+    context.options = _options(encoding, info)
     context.thread_type = "AUTO"
     context.flags |= Flags.global_header | Flags.bitexact
 
@@ -239,18 +239,18 @@ def ticks_of(info: ClipInfo) -> Fraction:
     return info.time_base or Fraction(1, 90_000)
 
 
-def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
+def _options(encoding: Encoding, info: ClipInfo) -> dict[str, str]:
     row = encoding.encoder
     options = dict(row.options)
     if encoding.crf is not None:
         options["crf"] = str(encoding.crf)
-    if row.family == "h264" and width * info.height > _LARGE:
+    if row.family == "h264" and info.width * info.height > _LARGE:
         options["rc-lookahead"] = "10"  # 30 waiting frames of 4K would take half a GiB
     if row.name == "libx264" and torch.backends.cpu.get_cpu_capability() == "AVX512":
         options["x264-params"] = "asm=AVX2"  # its mbtree is not deterministic with AVX-512
     if row.family == "hevc":
         parameters = ["log-level=none", *_x265_hdr(info.hdr)]
-        if max(width, info.height) <= _TINY:
+        if max(info.width, info.height) <= _TINY:
             # With a single coding tree unit x265 is not deterministic.
             parameters.append("ctu=16")
         options["x265-params"] = ":".join(parameters)
@@ -300,22 +300,21 @@ class FrameEncoder:
 
     Args:
         encoding: how to encode.
-        info: the clip.
-        width: of the frames, pixels.
+        info: the clip as it is written.
 
     Raises:
         EncodeError: the encoder refuses.
     """
 
-    def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
-        os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
+    def __init__(self, encoding: Encoding, info: ClipInfo) -> None:
+        self.encoding = encoding
         self._ticks = ticks_of(info)
         # Durations by pts of frames not yet returned: most encoders do not pass them on.
         self._lasting: dict[int, int] = {}
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
         self._context = context
-        configure(self._context, encoding, info, width)
+        configure(self._context, encoding, info)
         try:
             self._context.open()
         except (av.FFmpegError, ValueError) as error:

@@ -28,7 +28,7 @@ from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, writing
 from unsmear.outputs import check_folder_of
 from unsmear.video.color import convert_planes
-from unsmear.video.container import open_target, video_stream
+from unsmear.video.container import add_video_stream, open_target
 from unsmear.video.encoding import (
     EncodeChoice,
     Encoding,
@@ -120,10 +120,8 @@ def assemble(
     spools: Sequence[Path],
     encoding: Encoding,
     info: ClipInfo,
-    width: int,
     *,
     origin: Origin | None = None,
-    metadata: Mapping[str, str] | None = None,
     result: Path | None = None,
 ) -> list[str]:
     """Assemble a video file. The same input gives the same bytes.
@@ -132,10 +130,8 @@ def assemble(
         path: file to write; its suffix selects the container.
         spools: encoded frames, in order.
         encoding: how they were encoded.
-        info: the clip.
-        width: of the frames, pixels.
+        info: the clip as it is written.
         origin: source of other streams, chapters and metadata.
-        metadata: of the file; overrides that of the source.
         result: path to name in errors, if the file has another name while it is written.
 
     Returns:
@@ -149,7 +145,7 @@ def assemble(
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(open_target(path, None if origin is None else origin.path))
             target.flags = int(target.flags) | _BITEXACT
-            video = video_stream(target, encoding, info, width, path.suffix.lower())
+            video = add_video_stream(target, encoding, info, path.suffix.lower())
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
             carrier: Carrier | None = None
             notes: list[str] = []
@@ -166,7 +162,6 @@ def assemble(
                 target.metadata.update(whole)
                 video.metadata.update(own)
                 others = carrier.packets()
-            target.metadata.update(metadata or {})
             restored = timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
@@ -201,7 +196,6 @@ def assemble_what_can_be(
     spools: Sequence[Path],
     encoding: Encoding,
     info: ClipInfo,
-    width: int,
     origin: Origin,
     result: Path,
 ) -> list[str]:
@@ -217,7 +211,7 @@ def assemble_what_can_be(
 
     def assembled(plan: Sequence[Carried]) -> list[str]:
         reduced = replace(origin, plan=plan)
-        return assemble(path, spools, encoding, info, width, origin=reduced, result=result)
+        return assemble(path, spools, encoding, info, origin=reduced, result=result)
 
     try:
         return assembled(origin.plan)
@@ -270,25 +264,20 @@ class VideoWriter:
 
     Args:
         path: the finished file; its suffix selects the container.
-        info: the clip.
-        width: of the frames, pixels.
-        metadata: of the file.
+        info: the clip as it is written.
 
     Raises:
         OutputError: unknown suffix, or the folder is missing or cannot be written.
     """
 
-    def __init__(
-        self, path: Path, info: ClipInfo, width: int, metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, path: Path, info: ClipInfo) -> None:
         check_target(path)
-        self.path, self._info, self._width, self._metadata = path, info, width, metadata
+        self.path, self._info = path, info
         with writing(path):
             self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        self._spool = self._folder / "pictures"
+        self._spool = self._folder / "spool"
         self._file = SpoolWriter(self._spool)
         self._encoder: FrameEncoder | None = None
-        self._encoding: Encoding | None = None
 
     def write(self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None) -> None:
         """Encode a frame.
@@ -301,15 +290,15 @@ class VideoWriter:
         Raises:
             OutputError: the disk is full, no encoder fits, or (`EncodeError`) the encoder refuses.
         """
-        if self._encoding is None or self._encoder is None:
-            size = (self._width, self._info.height)
+        if self._encoder is None:
+            size = (self._info.width, self._info.height)
             source = PixelFormat.of(planes)
-            self._encoding = choose_encoding(
+            encoding = choose_encoding(
                 EncodeChoice(), "h264", source, self.path.suffix.lower(), size
             )
-            self._encoder = FrameEncoder(self._encoding, self._info, self._width)
-        picture = convert_planes(planes, self._encoding.pixel_format)
-        self._file.write(self._encoder.encode(picture, pts, duration))
+            self._encoder = FrameEncoder(encoding, self._info)
+        converted = convert_planes(planes, self._encoder.encoding.pixel_format)
+        self._file.write(self._encoder.encode(converted, pts, duration))
 
     def commit(self) -> None:
         """Finish the file and give it its name.
@@ -317,15 +306,12 @@ class VideoWriter:
         Raises:
             OutputError: the file cannot be written, the container refuses, or there is no frame.
         """
-        if self._encoder is None or self._encoding is None:
+        if self._encoder is None:
             raise OutputError(f"nothing was written to '{self.path}'")
         self._file.write(self._encoder.finish())
         self._file.finish()
         whole = self._folder / self.path.name
-        assemble(
-            whole, [self._spool], self._encoding, self._info, self._width,
-            metadata=self._metadata, result=self.path,
-        )  # fmt: skip
+        assemble(whole, [self._spool], self._encoder.encoding, self._info, result=self.path)
         publish(whole, self.path)
 
     def __enter__(self) -> VideoWriter:
