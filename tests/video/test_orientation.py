@@ -138,8 +138,7 @@ def test_profiles_of_other_files_are_seen(tmp_path, ending):
     data = path.read_bytes()
     chunk = png_chunk(b"iCCP", b"x\0\0") if ending == "png" else b"ICCP\2\0\0\0xx"
     path.write_bytes(data[:33] + chunk + data[33:] if ending == "png" else data + chunk)
-    with path.open("rb") as file:
-        assert read_header(file).profile
+    assert read_header(path).profile
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -182,8 +181,7 @@ def test_headers_that_are_damaged_say_nothing(tmp_path, ending):
     data = oriented(tmp_path / f"a.{ending}", 6).read_bytes()
     for end in range(min(len(data), 200)):
         (tmp_path / "cut").write_bytes(data[:end] + b"\xff" * 20 * (end % 2))
-        with (tmp_path / "cut").open("rb") as file:
-            assert read_header(file).orientation in range(1, 9)
+        assert read_header(tmp_path / "cut").orientation in range(1, 9)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])

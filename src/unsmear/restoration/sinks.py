@@ -20,7 +20,7 @@ from unsmear.restoration.settings import Comparison
 from unsmear.restoration.work import WHOLE, Fingerprint
 from unsmear.video.color import beside, convert_planes, wipe
 from unsmear.video.encoding import Encoding, FrameEncoder, ticks_of
-from unsmear.video.folder import numbered, store_pictures
+from unsmear.video.folder import numbered, publish_images
 from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
 from unsmear.video.spool import SpoolWriter, read_spools
@@ -289,4 +289,4 @@ class FolderSink:
 
     def publish(self) -> None:
         if self._pictures.exists():
-            store_pictures(self._pictures, self.target)
+            publish_images(self._pictures, self.target)

@@ -16,14 +16,10 @@ import torch
 from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
-from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, reading, writing
+from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, writing
 from unsmear.outputs import atomic_file
-from unsmear.video.headers import PictureHeader, read_header
-from unsmear.video.images import (
-    list_images,
-    read_image,
-    unit_from_integer,
-)
+from unsmear.video.headers import ImageHeader, read_header
+from unsmear.video.images import list_images, read_image, unit_from_integer
 from unsmear.video.orientation import UPRIGHT
 
 _REMEDY = "repair it, or remove it from the folder"
@@ -59,18 +55,18 @@ class FolderReader:
         (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
         if times > 1:
             raise InputError(f"'{path}' contains two images named '{stem}': keep one")
-        headers = [_header(file) for file in self._files]
+        headers = [read_header(file) for file in self._files]
         for file, header in zip(self._files, headers, strict=True):
-            if header.many:
+            if header.multi_image:
                 raise InputError(
                     f"'{file}' contains more than one image: save each in its own file"
                 )
         first, mistakes = _read(self._files[0]), Mistakes()
         for file, header in zip(self._files, headers, strict=True):
-            if header.cut_off or header.size is None:  # all reported at once, before the work
+            if header.truncated or header.size is None:  # all reported at once, before the work
                 mistakes.attempt(lambda: _read(file))  # noqa: B023
         mistakes.tell()
-        self.dtype = torch.uint16 if any(header.deep for header in headers) else first.dtype
+        self.dtype = torch.uint16 if any(header.sixteen_bit for header in headers) else first.dtype
         self.notes = _notes(headers)
         self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
@@ -111,16 +107,11 @@ def _read(file: Path) -> Tensor:
         raise InputError(f"{error}; {_REMEDY}") from None
 
 
-def _header(file: Path) -> PictureHeader:
-    with reading(file), file.open("rb") as opened:
-        return read_header(opened)
-
-
-def _notes(headers: Sequence[PictureHeader]) -> list[str]:
+def _notes(headers: Sequence[ImageHeader]) -> list[str]:
     """Messages for the user: what is converted in the images, and what is not kept."""
     every = len(headers)
     turned = sum(header.orientation != UPRIGHT for header in headers)
-    deep = sum(header.deep for header in headers)
+    deep = sum(header.sixteen_bit for header in headers)
     exif, profiles = (sum(header.exif for header in headers), sum(h.profile for h in headers))
     return [
         note
@@ -141,7 +132,7 @@ def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
 
     Args:
         path: the folder to create or to add to.
-        last: name of the file to move last, see `store_pictures`.
+        last: name of the file to move last, see `publish_images`.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -151,18 +142,18 @@ def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
     try:
         folder.chmod(0o755)
         yield folder
-        store_pictures(folder, path, last)
+        publish_images(folder, path, last)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
+def publish_images(images: Path, path: Path, last: str = "") -> None:
     """Give a folder of finished images its name. If a folder of that name exists, images of the
     same names are replaced, one by one, and everything else in it is left alone. Obstacles that can
     be foreseen are looked for before the first image is replaced.
 
     Args:
-        pictures: the folder.
+        images: the folder.
         path: its new name.
         last: name of the image to replace last.
 
@@ -171,9 +162,9 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
     """
     with writing(path):
         if not path.exists():
-            os.replace(pictures, path)
+            os.replace(images, path)
             return
-        files = sorted(pictures.iterdir(), key=lambda file: (file.name == last, file.name))
+        files = sorted(images.iterdir(), key=lambda file: (file.name == last, file.name))
         if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write '{path}': no permission to write to it")
         for file in files:

@@ -51,18 +51,13 @@ def open_container(path: Path) -> InputContainer:
     if name in _TEXT:
         container.close()
         raise InputError(f"'{path}' cannot be read as a video: it is text")
-    if name in ("image2", "tiff_pipe", "webp_pipe") and _holds_many(path):
+    if name in ("image2", "tiff_pipe", "webp_pipe") and read_header(path).multi_image:
         container.close()
         raise InputError(
             f"'{path}' contains more than one image, of which only the first would be read: save "
             "each in its own file, in a folder"
         )
     return container
-
-
-def _holds_many(path: Path) -> bool:
-    with path.open("rb") as file:
-        return read_header(file).many
 
 
 def moving_pictures(container: InputContainer) -> list[VideoStream]:

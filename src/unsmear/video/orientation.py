@@ -50,15 +50,15 @@ def orientation_of(matrix: Sequence[int] | None) -> int | None:
     return _BY_SIGNS.get(signs)  # type: ignore[arg-type]  # mypy does not know how many
 
 
-def upright(picture: Tensor, orientation: int | None) -> Tensor:
+def upright(image: Tensor, orientation: int | None) -> Tensor:
     """Rotate and mirror an image (..., H, W) as players show it: (..., H, W), or (..., W, H) for
     orientations 5 to 8. None and unknown numbers leave it unchanged.
     """
     if orientation is None or orientation not in _FLIPS:
-        return picture
+        return image
     if orientation >= _LYING:
-        picture = picture.transpose(-1, -2)
-    return picture.flip(_FLIPS[orientation]).contiguous()
+        image = image.transpose(-1, -2)
+    return image.flip(_FLIPS[orientation]).contiguous()
 
 
 def left_as_shown(orientation: int | None) -> Side:
