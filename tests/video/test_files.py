@@ -12,6 +12,7 @@ from tests.conftest import audio_packets, stamps_of, write_video
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.errors import InputError
 from unsmear.video.color import convert_planes, planes_from_rgb
+from unsmear.video.describe import measured_length
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.reader import VideoReader, read_rgb8
 from unsmear.video.spool import SpoolWriter
@@ -251,8 +252,9 @@ def test_cover_pictures_are_not_video(tmp_path):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    with pytest.raises(InputError, match="no video stream"):
-        VideoReader(path)
+    for read in (VideoReader, measured_length):
+        with pytest.raises(InputError, match="no video stream"):
+            read(path)
 
 
 def test_a_damaged_file_is_an_error_not_a_crash(tmp_path):

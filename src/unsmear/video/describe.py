@@ -15,7 +15,7 @@ from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -23,7 +23,7 @@ from unsmear.errors import InputError
 from unsmear.video.color import MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import is_cover, moving_pictures, open_container, reason_of
+from unsmear.video.opening import is_cover, main_stream, open_container, reason_of
 from unsmear.video.packets import decodable
 from unsmear.video.sidedata import side_data_of
 
@@ -132,10 +132,7 @@ def describe_streams(path: Path) -> FileDescription:
 
 
 def _describe(path: Path, container: InputContainer) -> FileDescription:
-    pictures = moving_pictures(container)
-    if not pictures:
-        raise InputError(f"'{path}' contains no video stream: give a video file")
-    main = pictures[0]
+    main = main_stream(path, container)
     first = next(decodable(container, main), None)
     if first is None:
         raise InputError(f"'{path}' contains no frame that can be decoded: is it complete?")
@@ -149,8 +146,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     ]
     streams = []
     for stream in container.streams:
-        cover = isinstance(stream, VideoStream) and is_cover(stream)
-        kind = "cover" if cover else stream.type
+        kind = "cover" if is_cover(stream) else stream.type
         if isinstance(stream, VideoStream):
             details = [*_video_words(stream, first if stream is main else None)]
         else:
@@ -217,11 +213,11 @@ def measured_length(path: Path) -> Fraction:
     time stamps the mean frame rate counts, as in the reader.
 
     Raises:
-        InputError: no such file, or FFmpeg cannot read it.
+        InputError: no such file, FFmpeg cannot read it, or no video stream in it.
     """
     count, begin, end = 0, Fraction(0), Fraction(0)
     with open_container(path) as container:
-        stream = moving_pictures(container)[0]
+        stream = main_stream(path, container)
         for packet in _packets(container, stream):
             if packet.pts is not None:
                 at = packet.pts * packet.time_base
@@ -244,7 +240,7 @@ def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
     seeking.
     """
     with open_container(path) as container:
-        stream = moving_pictures(container)[0]
+        stream = main_stream(path, container)
         packets = [*islice(_packets(container, stream), _PACKETS_LOOKED_AT)]
         end = max((packet_end(packet) for packet in packets), default=Fraction(0))
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
@@ -337,6 +333,5 @@ def _tag_words(stream: Stream) -> list[str]:
     words = [stream.metadata[key] for key in ("title", "filename") if stream.metadata.get(key)]
     roles = ("dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired",
              "visual_impaired", "captions", "descriptions")  # fmt: skip
-    kinds = stream.disposition.__class__
-    words += [role.replace("_", " ") for role in roles if stream.disposition & kinds[role]]
+    words += [role.replace("_", " ") for role in roles if stream.disposition & Disposition[role]]
     return words

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
@@ -60,10 +61,21 @@ def open_container(path: Path) -> InputContainer:
     return container
 
 
-def moving_pictures(container: InputContainer) -> list[VideoStream]:
+def main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The video stream of a file that is restored and described: the first of `video_streams`.
+
+    Raises:
+        InputError: there is none.
+    """
+    streams = video_streams(container)
+    if not streams:
+        raise InputError(f"'{path}' contains no video stream: give a video file")
+    return streams[0]
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
     """Video streams except covers, in the order of the file, but stills last."""
-    shown = [stream for stream in container.streams.video if not is_cover(stream)]
-    return sorted(shown, key=is_still)
+    return sorted((s for s in container.streams.video if not is_cover(s)), key=is_still)
 
 
 def is_still(stream: VideoStream) -> bool:
@@ -73,6 +85,6 @@ def is_still(stream: VideoStream) -> bool:
     return stream.frames == 1 and not stream.duration
 
 
-def is_cover(stream: VideoStream) -> bool:
-    """Whether a video stream is a cover image, which FFmpeg lists as a video stream."""
-    return bool(stream.disposition & stream.disposition.__class__.attached_pic)
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a cover image, which FFmpeg lists as a video stream."""
+    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)

@@ -33,7 +33,7 @@ from unsmear.video.frames import (
 )
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import moving_pictures, open_container, reason_of
+from unsmear.video.opening import main_stream, open_container, reason_of
 from unsmear.video.packets import packets_of
 from unsmear.video.sidedata import lost_side_data
 
@@ -94,10 +94,7 @@ class VideoReader:
             raise
 
     def _main_stream(self) -> VideoStream:
-        streams = moving_pictures(self._container)
-        if not streams:
-            raise InputError(f"'{self.path}' contains no video stream: give a video file")
-        stream = streams[0]
+        stream = main_stream(self.path, self._container)
         if stream.codec_context is None:
             raise InputError(f"'{self.path}' contains video in a codec that cannot be decoded here")
         _check_size(self.path, stream.width, stream.height)

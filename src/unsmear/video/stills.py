@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unsmear.clip import HdrMetadata
-from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.opening import open_container, video_streams
 from unsmear.video.reader import VideoReader
 
 _HDR_CURVES = {16: "PQ", 18: "HLG"}  # code points of ITU-T H.273
@@ -25,7 +25,7 @@ def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
             for name, there in (
                 ("sound", container.streams.audio),
                 ("subtitles", container.streams.subtitles),
-                ("other video streams", len(moving_pictures(container)) > 1),
+                ("other video streams", len(video_streams(container)) > 1),
                 ("chapters", container.chapters()),
             )
             if there

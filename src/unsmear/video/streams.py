@@ -83,7 +83,7 @@ def _named(plan: Carried, stream: Stream, suffix: str) -> Carried:
 
 
 def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
-    kind = "cover" if stream.type == "video" and _cover(stream) else stream.type
+    kind = "cover" if is_cover(stream) else stream.type
     context: CodecContext | None = stream.codec_context
     codec = "" if context is None else context.codec.canonical_name
     name = f"{kind} stream {stream.index}" + (f" ({codec})" if codec else "")
@@ -121,10 +121,6 @@ def _converted(stream: AudioStream, name: str, encoder: str) -> Carried:
         return Carried(stream.index, "drop", note=note)
     less = f", {shape.less}" if shape.less else ""
     return Carried(stream.index, "convert", encoder, f"{name} becomes {codec}{less}")
-
-
-def _cover(stream: Stream) -> bool:
-    return isinstance(stream, av.VideoStream) and is_cover(stream)
 
 
 def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
@@ -205,7 +201,7 @@ class Carrier:
             if packet is None:
                 break
             route = self._routes[packet.stream.index]
-            if packet.size and _cover(packet.stream):  # covers have no time stamps
+            if packet.size and is_cover(packet.stream):  # covers have no time stamps
                 packet.pts = packet.dts = 0
                 yield from ((Fraction(0), out) for out in route.take(packet))
                 continue
