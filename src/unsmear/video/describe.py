@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
-from unsmear.video.color import MATRIX_NAMES
+from unsmear.video.color import HDR_CURVES, MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
 from unsmear.video.opening import is_cover, main_stream, open_container, reason_of
@@ -36,7 +36,7 @@ _PRIMARIES = {
 _TRANSFERS = {
     1: "BT.709", 4: "gamma 2.2", 5: "gamma 2.8", 6: "BT.601", 7: "SMPTE 240M", 8: "linear",
     9: "log", 10: "log", 11: "xvYCC", 12: "BT.1361", 13: "sRGB", 14: "BT.2020 (10 bits)",
-    15: "BT.2020 (12 bits)", 16: "PQ", 17: "SMPTE 428", 18: "HLG",
+    15: "BT.2020 (12 bits)", 17: "SMPTE 428", **HDR_CURVES,
 }  # fmt: skip
 _RANGES = {1: "limited range", 2: "full range"}
 _FIELD_ORDERS = {
@@ -305,14 +305,9 @@ def _color_words(tagged: VideoFrame | av.VideoCodecContext) -> str:
 
 
 def _hdr(frame: VideoFrame) -> tuple[str, ...]:
-    kinds = []
-    transfer = int(frame.color_trc)
-    if transfer == 16:
-        kinds.append("HDR (PQ)")
-    elif transfer == 18:
-        kinds.append("HDR (HLG)")
-    carried = {*side_data_of(frame)}
-    if SideDataType.MASTERING_DISPLAY_METADATA in carried and transfer == 16:
+    curve, carried = HDR_CURVES.get(int(frame.color_trc)), {*side_data_of(frame)}
+    kinds = [f"HDR ({curve})"] if curve else []
+    if SideDataType.MASTERING_DISPLAY_METADATA in carried and curve == "PQ":
         kinds.append("HDR10 mastering data")
     if SideDataType.DYNAMIC_HDR_PLUS in carried:
         kinds.append("HDR10+")

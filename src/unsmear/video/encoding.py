@@ -16,7 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from torch import Tensor
 
-from unsmear.clip import ClipInfo, HdrMetadata, YuvPlanes
+from unsmear.clip import ClipInfo, HdrMetadata, MasteringDisplay, YuvPlanes
 from unsmear.errors import ConfigError, EncodeError, OutputError
 from unsmear.video.formats import PixelFormat
 from unsmear.video.spool import EncodedPacket
@@ -244,11 +244,12 @@ def _options(encoding: Encoding, info: ClipInfo) -> dict[str, str]:
     options = dict(row.options)
     if encoding.crf is not None:
         options["crf"] = str(encoding.crf)
-    if row.family == "h264" and info.width * info.height > _LARGE:
-        options["rc-lookahead"] = "10"  # 30 waiting frames of 4K would take half a GiB
-    if row.name == "libx264" and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        options["x264-params"] = "asm=AVX2"  # its mbtree is not deterministic with AVX-512
-    if row.family == "hevc":
+    if row.family == "h264":
+        if info.width * info.height > _LARGE:
+            options["rc-lookahead"] = "10"  # 30 waiting frames of 4K would take half a GiB
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            options["x264-params"] = "asm=AVX2"  # its mbtree is not deterministic with AVX-512
+    elif row.family == "hevc":
         parameters = ["log-level=none", *_x265_hdr(info.hdr)]
         if max(info.width, info.height) <= _TINY:
             # With a single coding tree unit x265 is not deterministic.
@@ -264,15 +265,13 @@ def _options(encoding: Encoding, info: ClipInfo) -> dict[str, str]:
 def _x265_hdr(hdr: HdrMetadata) -> list[str]:
     """x265's options for SMPTE ST 2086, in steps of 0.00002 and 0.0001 cd/m2."""
     found = []
-    if hdr.display:
-        points = [
-            f"{label}({','.join(str(round(value * 50_000)) for value in point)})"
-            for label, point in zip("GB", (hdr.display.green, hdr.display.blue), strict=True)
-        ]
-        for label, point in (("R", hdr.display.red), ("WP", hdr.display.white)):
-            points.append(f"{label}({','.join(str(round(value * 50_000)) for value in point)})")
-        light = [round(value * 10_000) for value in (hdr.display.brightest, hdr.display.darkest)]
-        found.append(f"master-display={''.join(points)}L({light[0]},{light[1]})")
+    if display := hdr.display:
+        points = "".join(
+            f"{label}({round(x * 50_000)},{round(y * 50_000)})"
+            for label, (x, y) in _chromaticities(display)
+        )
+        light = f"L({round(display.brightest * 10_000)},{round(display.darkest * 10_000)})"
+        found.append(f"master-display={points}{light}")
     if hdr.light:
         found.append(f"max-cll={hdr.light[0]},{hdr.light[1]}")
     return [*found, "hdr10=1"] if found else []
@@ -280,19 +279,22 @@ def _x265_hdr(hdr: HdrMetadata) -> list[str]:
 
 def _svt_hdr(hdr: HdrMetadata) -> list[str]:
     found = []
-    if hdr.display:
+    if display := hdr.display:
         points = "".join(
-            f"{label}({float(point[0]):.5f},{float(point[1]):.5f})"
-            for label, point in (
-                ("G", hdr.display.green), ("B", hdr.display.blue),
-                ("R", hdr.display.red), ("WP", hdr.display.white),
-            )
-        )  # fmt: skip
-        light = f"L({float(hdr.display.brightest):.4f},{float(hdr.display.darkest):.4f})"
+            f"{label}({float(x):.5f},{float(y):.5f})" for label, (x, y) in _chromaticities(display)
+        )
+        light = f"L({float(display.brightest):.4f},{float(display.darkest):.4f})"
         found.append(f"mastering-display={points}{light}")
     if hdr.light:
         found.append(f"content-light={hdr.light[0]},{hdr.light[1]}")
     return found
+
+
+def _chromaticities(display: MasteringDisplay) -> list[tuple[str, tuple[Fraction, Fraction]]]:
+    """Primaries and white point, with the labels and in the order of x265 and SVT-AV1."""
+    return [
+        ("G", display.green), ("B", display.blue), ("R", display.red), ("WP", display.white)
+    ]  # fmt: skip
 
 
 class FrameEncoder:

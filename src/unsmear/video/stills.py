@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from unsmear.clip import HdrMetadata
+from unsmear.video.color import HDR_CURVES
 from unsmear.video.opening import open_container, video_streams
 from unsmear.video.reader import VideoReader
-
-_HDR_CURVES = {16: "PQ", 18: "HLG"}  # code points of ITU-T H.273
 
 
 def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
@@ -36,7 +35,7 @@ def lost_in_pictures(reader: VideoReader, target: Path) -> list[str]:
             f"'{target}' becomes a folder of images, which has {none}: for a video, give a file "
             f"name, such as '{target}.mp4', or a folder name ending in /"
         )
-    curve = _HDR_CURVES.get(info.tags.transfer)
+    curve = HDR_CURVES.get(info.tags.transfer)
     if curve or info.hdr != HdrMetadata():
         kind = f"HDR ({curve})" if curve else "HDR10"
         notes.append(f"images are not tagged as {kind}: most programs show them too pale")
