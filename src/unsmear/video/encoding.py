@@ -353,12 +353,13 @@ class FrameEncoder:
             raise EncodeError(f"encoding failed: {error}") from None
         return [
             EncodedPacket(
-                packet.pts or 0, packet.dts or 0,
-                self._lasting.pop(packet.pts or 0, packet.duration or 0), packet.is_keyframe,
-                bytes(packet),
+                pts=packet.pts or 0,
+                duration=self._lasting.pop(packet.pts or 0, packet.duration or 0),
+                key=packet.is_keyframe,
+                data=bytes(packet),
             )
             for packet in packets
-        ]  # fmt: skip
+        ]
 
 
 def video_frame(planes: YuvPlanes) -> VideoFrame:

@@ -16,23 +16,22 @@ from pathlib import Path
 from unsmear.errors import writing
 from unsmear.outputs import commit_file
 
-_RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame flag, bytes that follow
+_RECORD = struct.Struct("<qqBI")  # pts, duration, key frame flag, bytes that follow
 
 
 @dataclass(frozen=True)
 class EncodedPacket:
-    """A packet of an encoded video stream.
+    """A packet of an encoded video stream. Its decoding time is computed when the file is assembled
+    (`order.py`).
 
     Attributes:
         pts: presentation time, ticks.
-        dts: decoding time, ticks, as the encoder gave it.
         duration: ticks, 0 if unknown.
         key: decoding can start here.
         data: encoded bytes.
     """
 
     pts: int
-    dts: int
     duration: int
     key: bool
     data: bytes
@@ -59,8 +58,8 @@ class SpoolWriter:
         """Append packets, in decoding order."""
         with writing(self._result):
             for packet in packets:
-                head = (packet.pts, packet.dts, packet.duration, packet.key, len(packet.data))
-                self._file.write(_RECORD.pack(*head) + packet.data)
+                head = _RECORD.pack(packet.pts, packet.duration, packet.key, len(packet.data))
+                self._file.write(head + packet.data)
 
     def finish(self) -> None:
         """Make sure that all packets are on disk, then rename the spool."""
@@ -86,9 +85,7 @@ def read_spools(paths: Iterable[Path], *, data: bool = True) -> Iterator[Encoded
     for path in paths:
         with path.open("rb") as file:
             while head := file.read(_RECORD.size):
-                pts, dts, duration, key, size = _RECORD.unpack(head)
-                if data:
-                    yield EncodedPacket(pts, dts, duration, bool(key), file.read(size))
-                else:
+                pts, duration, key, size = _RECORD.unpack(head)
+                if not data:
                     file.seek(size, os.SEEK_CUR)
-                    yield EncodedPacket(pts, dts, duration, bool(key), b"")
+                yield EncodedPacket(pts, duration, bool(key), file.read(size) if data else b"")
