@@ -118,7 +118,7 @@ def test_a_wrong_count_in_a_header_is_no_break(tmp_path):
 def test_what_breaks_off_with_an_error_is_told_too():
     (note,) = Damage(broke_off=True).notes()
     assert note == "the file is truncated; the frames before that are kept"
-    both = Damage(broke_off=True, there="3 of 8 frames are present")
+    both = Damage(broke_off=True, present="3 of 8 frames are present")
     assert both.notes() == ["the file is truncated: 3 of 8 frames are present"]
 
 

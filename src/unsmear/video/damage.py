@@ -39,7 +39,7 @@ class Damage:
         stamps: time stamps that did not rise and were moved.
         interlaced: interlaced frames that were taken for progressive ones, like the first.
         broke_off: reading ended in an error, not at the end.
-        there: for a truncated file, how much of it is present, for the user; empty for a complete
+        present: for a truncated file, how much of it is present, for the user; empty for a complete
             file, and until the file has been read to its end.
     """
 
@@ -49,7 +49,7 @@ class Damage:
     stamps: int = 0
     interlaced: int = 0
     broke_off: bool = False
-    there: str = ""
+    present: str = ""
 
     def notes(self) -> list[str]:
         """For the user, one line each."""
@@ -70,14 +70,14 @@ class Damage:
                 f"{self.interlaced} frames are interlaced, though the first is not, and were "
                 "restored as progressive ones: add --deinterlace to deinterlace them"
             )
-        if self.there:
-            lines.append(f"the file is truncated: {self.there}")
+        if self.present:
+            lines.append(f"the file is truncated: {self.present}")
         elif self.broke_off:
             lines.append("the file is truncated; the frames before that are kept")
         return lines
 
 
-class Head:
+class LeadingPackets:
     """Counts the packets before the first key frame, which decoders drop without an error."""
 
     def __init__(self) -> None:
