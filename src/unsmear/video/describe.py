@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,7 +22,7 @@ from unsmear.errors import InputError
 from unsmear.video.color import HDR_CURVES, MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import is_cover, main_stream, open_container, reason_of
+from unsmear.video.opening import demux, is_cover, main_stream, open_container, reason_of
 from unsmear.video.packets import decodable
 from unsmear.video.sidedata import side_data_of
 
@@ -227,11 +226,8 @@ def measured_length(path: Path) -> Fraction:
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Yield the intact packets of a stream, up to where the file is truncated."""
-    with contextlib.suppress(av.FFmpegError):  # a file that breaks off
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_corrupt:
-                yield packet
+    """The intact packets of a stream, up to where the file is truncated."""
+    return (p for p in demux(container, stream) if p.size and not p.is_corrupt)
 
 
 def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:

@@ -16,7 +16,7 @@ from typing import Any
 from av.container import InputContainer
 from av.packet import Packet
 
-from unsmear.video.opening import open_container
+from unsmear.video.opening import demux, open_container
 
 _TS_DISCONT = 0x200  # AVFMT_TS_DISCONT: times in such a container may jump
 _BACK = Fraction(1)  # seconds; a smaller step back is damage, or a slightly uneven cut
@@ -118,17 +118,13 @@ def find_joints(path: Path, opened: InputContainer) -> tuple[Joint, ...]:
 def _jumps_in(container: InputContainer) -> list[Jump]:
     streams = [s for s in container.streams if s.type in ("video", "audio")]
     watches, places = {stream.index: _Watch() for stream in streams}, _Places()
-    packets: Iterable[Packet[Any]] = container.demux(*streams)
-    try:
-        for packet in packets:
-            time = packet.pts if packet.dts is None else packet.dts
-            if time is not None:
-                base, index = packet.time_base, packet.stream.index
-                begin = time * base
-                end = begin + (packet.duration or 0) * base
-                watches[index].see(index, places.of(packet), begin, end)
-    except (OSError, ValueError):
-        pass  # the file is truncated here; the reader reports it
+    for packet in demux(container, *streams):
+        time = packet.pts if packet.dts is None else packet.dts
+        if time is not None:
+            base, index = packet.time_base, packet.stream.index
+            begin = time * base
+            end = begin + (packet.duration or 0) * base
+            watches[index].see(index, places.of(packet), begin, end)
     return [jump for watch in watches.values() for jump in watch.found]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -59,6 +63,14 @@ def open_container(path: Path) -> InputContainer:
             "each in its own file, in a folder"
         )
     return container
+
+
+def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """Yield the packets of streams, up to the end of the file or to where it cannot be read
+    further, which `VideoReader` reports.
+    """
+    with contextlib.suppress(av.FFmpegError, ValueError):
+        yield from container.demux(*streams)
 
 
 def main_stream(path: Path, container: InputContainer) -> VideoStream:

@@ -39,11 +39,11 @@ from unsmear.video.encoding import (
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
-from unsmear.video.opening import open_container, reason_of
+from unsmear.video.opening import demux, open_container, reason_of
 from unsmear.video.order import timed
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter, read_spools
-from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
+from unsmear.video.streams import Remuxer, StreamPlan, plan_streams, stream_metadata
 from unsmear.video.timecode import with_later_time_code
 
 _PACKETS_TO_PROBE = 16  # enough to include the first packet of each stream
@@ -68,7 +68,7 @@ class Origin:
 
     path: Path
     main: int
-    plan: Sequence[Carried]
+    plan: Sequence[StreamPlan]
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     early: Fraction = Fraction(0)
@@ -99,7 +99,7 @@ class Origin:
         return notes
 
 
-def _time_before_zero(source: InputContainer, plan: Sequence[Carried], suffix: str) -> Fraction:
+def _time_before_zero(source: InputContainer, plan: Sequence[StreamPlan], suffix: str) -> Fraction:
     """How far copied streams begin before zero, seconds; 0 if the container can hold that. Audio
     encoders put samples before zero, which prime the decoder. MP4 has negative times for them. In
     Matroska all streams are moved, unless the source is Matroska too.
@@ -108,10 +108,9 @@ def _time_before_zero(source: InputContainer, plan: Sequence[Carried], suffix: s
         return Fraction(0)
     kept = [source.streams[entry.index] for entry in plan if entry.how == "copy"]
     starts = [Fraction(0)]
-    with contextlib.suppress(av.FFmpegError, ValueError):  # the reader reports damage
-        for packet in islice(source.demux(*kept), _PACKETS_TO_PROBE) if kept else ():
-            if packet.pts is not None:
-                starts.append(packet.pts * packet.time_base)
+    for packet in islice(demux(source, *kept), _PACKETS_TO_PROBE) if kept else ():
+        if packet.pts is not None:
+            starts.append(packet.pts * packet.time_base)
     return -min(starts)
 
 
@@ -147,12 +146,12 @@ def assemble(
             target.flags = int(target.flags) | _BITEXACT
             video = add_video_stream(target, encoding, info, path.suffix.lower())
             others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
-            carrier: Carrier | None = None
+            remuxer: Remuxer | None = None
             notes: list[str] = []
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
-                carrier = Carrier(
-                    source, target, list(origin.plan), start=origin.start, end=origin.end,
+                remuxer = Remuxer(
+                    source, target, origin.plan, start=origin.start, end=origin.end,
                     joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
@@ -161,11 +160,11 @@ def assemble(
                 )
                 target.metadata.update(whole)
                 video.metadata.update(own)
-                others = carrier.packets()
+                others = remuxer.packets()
             restored = timed(spools, video, ticks_of(info))
             for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
                 target.mux(packet)
-        return [*notes, *(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
+        return [*notes, *(remuxer.notes() if remuxer else ()), *_shaped(path, encoding, info)]
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = reason_of(error)
         if getattr(error, "errno", None) in _DISK_ERRORS:
@@ -209,7 +208,7 @@ def assemble_what_can_be(
             restored video itself.
     """
 
-    def assembled(plan: Sequence[Carried]) -> list[str]:
+    def assembled(plan: Sequence[StreamPlan]) -> list[str]:
         reduced = replace(origin, plan=plan)
         return assemble(path, spools, encoding, info, origin=reduced, result=result)
 
@@ -230,7 +229,7 @@ def assemble_what_can_be(
         return told + [_left_out(entry) for entry in lost]
 
 
-def _left_out(entry: Carried) -> str:
+def _left_out(entry: StreamPlan) -> str:
     if entry.how == "convert":
         codec = entry.codec.removeprefix("lib")
         return f"stream {entry.index} could not be converted to {codec} and was left out"

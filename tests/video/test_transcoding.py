@@ -15,7 +15,7 @@ from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video import streams
 from unsmear.video.reader import VideoReader
-from unsmear.video.routes import Sound
+from unsmear.video.transcoding import AudioTranscoder
 from unsmear.video.writer import Origin
 
 MS = Fraction(1, 1000)
@@ -183,7 +183,7 @@ def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypa
     def refuses(self, frame):
         raise ValueError("no such layout")
 
-    monkeypatch.setattr(Sound, "_encoded", refuses)
+    monkeypatch.setattr(AudioTranscoder, "_encoded", refuses)
     source = clip(tmp_path / "in.mkv", tone("flac"))
     notes = []
     restore_file(source, tmp_path / "out.webm", mild(), 1, on_note=notes.append)
@@ -191,7 +191,7 @@ def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypa
 
 
 def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "shape_for", lambda *_: None)
+    monkeypatch.setattr(streams, "audio_format_for", lambda *_: None)
     source = clip(tmp_path / "in.mkv", tone("flac"))
     with VideoReader(source) as reader:
         notes = Origin.of(reader, ".webm").notes
