@@ -19,8 +19,9 @@ from unsmear.restoration.files import Outcome, restore_file
 from unsmear.video.folder import FolderReader
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer, write_image
-from unsmear.video.orientation import left_as_shown, orientation_of, picture_notes, upright
+from unsmear.video.orientation import left_as_shown, orientation_of, upright
 from unsmear.video.reader import VideoReader
+from unsmear.video.stills import geometry_notes
 
 ENDINGS = ["jpg", "png", "webp", "tif"]
 
@@ -189,7 +190,7 @@ def test_a_display_matrix_is_an_orientation(tmp_path, rotation):
     source = write_video(tmp_path / "in.mp4", rotation=rotation, frames=1)
     with VideoReader(source) as reader:
         orientation = orientation_of(reader.info.display_matrix)
-        notes = picture_notes(reader.info)
+        notes = geometry_notes(reader.info)
         image = next(iter(reader)).rgb
     assert orientation == {0: 1, 90: 8, 180: 3, -90: 6}[rotation]
     turned = np.rot90(image.permute(1, 2, 0).numpy(), rotation // 90)
@@ -202,9 +203,9 @@ def test_other_matrices_turn_nothing(tmp_path):
     source = write_video(tmp_path / "in.mp4", rotation=30, frames=1)
     with VideoReader(source) as reader:
         assert orientation_of(reader.info.display_matrix) is None
-        assert "not rotated" in picture_notes(reader.info)[0]
+        assert "not rotated" in geometry_notes(reader.info)[0]
     wide = ClipInfo(width=8, height=8, frames=1, pixel_aspect=Fraction(4, 3))
-    assert picture_notes(wide) == ["the pixel aspect ratio, 4/3, is not kept in images"]
+    assert geometry_notes(wide) == ["the pixel aspect ratio, 4/3, is not kept in images"]
     image = torch.rand(3, 4, 6)
     assert upright(image, None) is image
     assert orientation_of(None) == 1

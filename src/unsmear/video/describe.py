@@ -138,33 +138,15 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     duration = container.duration / av.time_base if container.duration else None
     if duration is not None and (joints := find_joints(path, container)):
         duration += float(joints[-1].shift)
-    chapters = [
-        chapter["metadata"].get("title")
-        or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
-        for chapter in container.chapters()
-    ]
-    streams = []
-    for stream in container.streams:
-        kind = "cover" if is_cover(stream) else stream.type
-        if isinstance(stream, VideoStream):
-            details = [*_video_words(stream, first if stream is main else None)]
-        else:
-            details = [*_audio_words(stream)] if stream.type == "audio" else []
-        details += [*_tag_words(stream)]
-        streams.append(
-            StreamDescription(stream.index, kind, _codec(stream), _language(stream), (*details,))
-        )
-    interlaced = bool(first.interlaced_frame) or _field_order(main) is not None
+    streams = [_describe_stream(s, first if s is main else None) for s in container.streams]
     times, count, end = _packet_times(path)
     frames = main.frames or count
     told = Extent.of(container, main)
-    if count is not None and (there := shortfall(path, told, count, count, end)):
-        number = next(n for n, stream in enumerate(container.streams) if stream is main)
-        words = (*streams[number].details, f"the file is truncated: {there}")
-        streams[number], frames = replace(streams[number], details=words), count
+    if count is not None and (present := shortfall(path, told, count, count, end)):
+        details = (*streams[main.index].details, f"the file is truncated: {present}")
+        streams[main.index], frames = replace(streams[main.index], details=details), count
     if frames is None and duration and main.average_rate:
         frames = max(round(duration * main.average_rate), 1)
-    rate = describe_rate(times, main.average_rate)
     return FileDescription(
         container=container.format.long_name or container.format.name,
         bytes=path.stat().st_size,
@@ -172,12 +154,31 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
         width=first.width,
         height=first.height,
         frames=frames,
-        rate=rate,
+        rate=describe_rate(times, main.average_rate),
         rotation=float(first.rotation),
         hdr=_hdr(first),
-        interlaced=interlaced,
+        interlaced=bool(first.interlaced_frame) or _field_order(main) is not None,
         streams=(*streams,),
-        chapters=(*chapters,),
+        chapters=tuple(
+            chapter["metadata"].get("title")
+            or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
+            for chapter in container.chapters()
+        ),
+    )
+
+
+def _describe_stream(stream: Stream, first: VideoFrame | None) -> StreamDescription:
+    """Describe a stream; the first frame is given for the main one."""
+    if isinstance(stream, VideoStream):
+        details = _video_details(stream, first)
+    else:
+        details = _audio_details(stream)
+    return StreamDescription(
+        index=stream.index,
+        kind="cover" if is_cover(stream) else stream.type,
+        codec=_codec(stream),
+        language=_language(stream),
+        details=(*details, *_tag_details(stream)),
     )
 
 
@@ -261,7 +262,7 @@ def _field_order(stream: VideoStream) -> str | None:
     return _FIELD_ORDERS.get(int(stream.codec_context.field_order))
 
 
-def _video_words(stream: VideoStream, first: VideoFrame | None) -> list[str]:
+def _video_details(stream: VideoStream, first: VideoFrame | None) -> list[str]:
     context = stream.codec_context
     words = [f"{context.width}x{context.height}", str(context.pix_fmt or "unknown pixel format")]
     words.append(_color_words(first if first is not None else context))
@@ -312,14 +313,14 @@ def _hdr(frame: VideoFrame) -> tuple[str, ...]:
     return (*kinds,)
 
 
-def _audio_words(stream: Stream) -> list[str]:
+def _audio_details(stream: Stream) -> list[str]:
     context = stream.codec_context
     if not isinstance(context, av.AudioCodecContext):
         return []
     return [f"{context.sample_rate} Hz", context.layout.name]
 
 
-def _tag_words(stream: Stream) -> list[str]:
+def _tag_details(stream: Stream) -> list[str]:
     """Title, file name of an attachment, and roles other than `default`."""
     words = [stream.metadata[key] for key in ("title", "filename") if stream.metadata.get(key)]
     roles = ("dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired",
