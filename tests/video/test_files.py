@@ -33,7 +33,8 @@ def rewrite(source, target, choice=EncodeChoice()):
             file.write(encoder.encode(picture, frame.pts, frame.duration))
         file.write(encoder.finish())
         file.finish()
-        assemble(target, [spool], encoding, info, origin=Origin.of(reader, suffix))
+        origin = Origin.of(reader, suffix)
+        assemble(target, [spool], encoding, info, origin=origin, result=target)
     spool.unlink()
     return frames
 

@@ -16,7 +16,7 @@ from unsmear.video.encoding import ENCODERS, Encoding, configure, ticks_of
 from unsmear.video.formats import MUXERS
 from unsmear.video.opening import ffmpeg_name, open_container, reason_of
 
-_OF_APPLE = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
+_QUICKTIME = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
 
 
 def open_target(path: Path, source: Path | None) -> OutputContainer:
@@ -26,18 +26,12 @@ def open_target(path: Path, source: Path | None) -> OutputContainer:
         path: the file; its suffix (in upper or lower case) selects the muxer.
         source: file that the metadata will come from: QuickTime keys (`com.*`) need a muxer option.
     """
-    suffix = path.suffix.lower()
-    return av.open(
-        ffmpeg_name(path), "w", format=MUXERS[suffix], container_options=_options(suffix, source)
-    )
-
-
-def _options(suffix: str, source: Path | None) -> dict[str, str]:
-    if suffix in _OF_APPLE and source is not None:
+    suffix, options = path.suffix.lower(), {}
+    if suffix in _QUICKTIME and source is not None:
         with open_container(source) as opened:
             if any(key.startswith("com.") for key in opened.metadata):
-                return {"movflags": "use_metadata_tags"}
-    return {}
+                options["movflags"] = "use_metadata_tags"
+    return av.open(ffmpeg_name(path), "w", format=MUXERS[suffix], container_options=options)
 
 
 def add_video_stream(
@@ -58,7 +52,7 @@ def add_video_stream(
     stream.time_base = ticks_of(info)
     if info.display_matrix:
         stream.set_display_matrix(info.display_matrix)
-    if encoding.encoder.family == "hevc" and suffix in _OF_APPLE:
+    if encoding.encoder.family == "hevc" and suffix in _QUICKTIME:
         stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
     return stream
 

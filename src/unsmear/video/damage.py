@@ -8,7 +8,7 @@ no false alarm. If it does not state the length of its video, being too short is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -188,16 +188,15 @@ def _bytes_missing(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(0)
-        walk: Callable[[BinaryIO], Iterator[int]]
         if start[4:] in _MOVIE_BOXES:
-            walk = _movie_ends
+            ends = _movie_ends(file)
         elif start[:4] == _EBML:
-            walk = _matroska_ends
+            ends = _matroska_ends(file)
         elif start[:4] == b"RIFF":
-            walk = _riff_ends
+            ends = _riff_ends(file)
         else:
             return False
-        return any(end > size for end in walk(file))
+        return any(end > size for end in ends)
 
 
 def _movie_ends(file: BinaryIO) -> Iterator[int]:

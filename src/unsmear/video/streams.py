@@ -178,7 +178,6 @@ class Remuxer:
         self._source, self._cut = source, Cut(start, end)
         self._timeline = Timeline(joints)
         self._outputs: dict[int, StreamOutput] = {}
-        self._kinds = {stream.index: stream.type for stream in source.streams}
         for entry in plan:
             stream = source.streams[entry.index]
             if entry.how == "attach":
@@ -214,14 +213,16 @@ class Remuxer:
                 yield self._cut.moved(out)
 
     def notes(self) -> list[str]:
-        """What was left out, for the user. Call it after the last packet."""
+        """What was left out, for the user. Call it after the last packet, before the source is
+        closed.
+        """
         found = self._cut.notes()
         for index, output in self._outputs.items():
             if isinstance(output, StreamCopy) and output.dropped:
                 seconds = f"{float(output.lost):.2f} s"
                 found.append(
-                    f"{self._kinds[index]} stream {index}: {output.dropped} packets ({seconds}) "
-                    "whose time stamps do not increase are left out"
+                    f"{self._source.streams[index].type} stream {index}: {output.dropped} packets "
+                    f"({seconds}) whose time stamps do not increase are left out"
                 )
         return found
 

@@ -11,18 +11,15 @@ import heapq
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Stream
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, writing
@@ -48,7 +45,8 @@ from unsmear.video.timecode import with_later_time_code
 
 _PACKETS_TO_PROBE = 16  # enough to include the first packet of each stream
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
-_SHAPELESS = {"vp9", "av1", "prores", "ffv1"}  # codecs that do not store the pixel aspect ratio
+_MATROSKA = (".mkv", ".webm")
+_WITHOUT_ASPECT = {"vp9", "av1", "prores", "ffv1"}  # codecs that store no pixel aspect ratio
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: otherwise Matroska files hold random numbers
 
 
@@ -104,7 +102,7 @@ def _time_before_zero(source: InputContainer, plan: Sequence[StreamPlan], suffix
     encoders put samples before zero, which prime the decoder. MP4 has negative times for them. In
     Matroska all streams are moved, unless the source is Matroska too.
     """
-    if suffix not in (".mkv", ".webm") or "matroska" in source.format.name:
+    if suffix not in _MATROSKA or "matroska" in source.format.name:
         return Fraction(0)
     kept = [source.streams[entry.index] for entry in plan if entry.how == "copy"]
     starts = [Fraction(0)]
@@ -121,7 +119,7 @@ def assemble(
     info: ClipInfo,
     *,
     origin: Origin | None = None,
-    result: Path | None = None,
+    result: Path,
 ) -> list[str]:
     """Assemble a video file. The same input gives the same bytes.
 
@@ -131,7 +129,7 @@ def assemble(
         encoding: how they were encoded.
         info: the clip as it is written.
         origin: source of other streams, chapters and metadata.
-        result: path to name in errors, if the file has another name while it is written.
+        result: path to name in errors; the file may have another name while it is written.
 
     Returns:
         What could not be kept, for the user.
@@ -139,15 +137,14 @@ def assemble(
     Raises:
         OutputError: the file cannot be written, or (`EncodeError`) the container refuses.
     """
-    name = path if result is None else result
+    notes: list[str] = []
     try:
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(open_target(path, None if origin is None else origin.path))
             target.flags = int(target.flags) | _BITEXACT
             video = add_video_stream(target, encoding, info, path.suffix.lower())
-            others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
+            packets = [timed(spools, video, ticks_of(info))]
             remuxer: Remuxer | None = None
-            notes: list[str] = []
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
                 remuxer = Remuxer(
@@ -155,31 +152,32 @@ def assemble(
                     joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
-                whole, own, notes = _texts(
+                whole, own, notes = _metadata(
                     source, origin, first * ticks_of(info), info.rate, target.format.name
                 )
                 target.metadata.update(whole)
                 video.metadata.update(own)
-                others = remuxer.packets()
-            restored = timed(spools, video, ticks_of(info))
-            for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
+                packets.append(remuxer.packets())
+            for _, packet in heapq.merge(*packets, key=itemgetter(0)):
                 target.mux(packet)
-        return [*notes, *(remuxer.notes() if remuxer else ()), *_shaped(path, encoding, info)]
+            if remuxer is not None:
+                notes += remuxer.notes()
+        return notes + _write_pixel_aspect(path, encoding, info)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = reason_of(error)
         if getattr(error, "errno", None) in _DISK_ERRORS:
-            raise OutputError(f"cannot write '{name}': {reason}") from None
-        raise EncodeError(f"cannot write '{name}': {reason}") from None
+            raise OutputError(f"cannot write '{result}': {reason}") from None
+        raise EncodeError(f"cannot write '{result}': {reason}") from None
 
 
-def _texts(
+def _metadata(
     source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None, muxer: str
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Metadata of the new file and of its video, and what cannot be kept, for the user. The time
     code is moved to the first frame written, whose time in the new file is `first`, seconds.
     """
     main = source.streams[origin.main]
-    whole, own = file_metadata(source.metadata), stream_metadata(main, muxer)
+    whole, own = _file_metadata(source.metadata), stream_metadata(main, muxer)
     if origin.start <= 0:
         return whole, own, []
     begin = (main.start_time or 0) * (main.time_base or 0)
@@ -236,11 +234,11 @@ def _left_out(entry: StreamPlan) -> str:
     return f"stream {entry.index} is damaged and was left out"
 
 
-def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
+def _write_pixel_aspect(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
     """Write the pixel aspect ratio where the muxer does not; if that fails, return a note."""
     aspect = info.pixel_aspect or Fraction(1)
-    matroska = path.suffix.lower() in (".mkv", ".webm")
-    if aspect == 1 or not matroska or encoding.encoder.family not in _SHAPELESS:
+    missing = path.suffix.lower() in _MATROSKA and encoding.encoder.family in _WITHOUT_ASPECT
+    if aspect == 1 or not missing:
         return []
     kept = set_pixel_aspect(path, aspect)
     return [] if kept else [f"the pixel aspect ratio, {aspect}, is not kept"]
@@ -248,10 +246,10 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
 
 def finest_ticks(suffix: str) -> Fraction:
     """Seconds of one tick in containers where it is fixed; 0 where ticks can be chosen."""
-    return Fraction(1, 1000) if suffix in (".mkv", ".webm") else Fraction(0)
+    return Fraction(1, 1000) if suffix in _MATROSKA else Fraction(0)
 
 
-def file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+def _file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata of a file (title, creation time etc.), without what muxers write themselves."""
     own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
     return {key: value for key, value in metadata.items() if key.lower() not in own}
@@ -316,12 +314,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.abandon()
         shutil.rmtree(self._folder, ignore_errors=True)
 
