@@ -243,7 +243,7 @@ def test_rgb8_frames_for_training(tmp_path):
     assert frames[0].dtype == torch.uint8
 
 
-def test_cover_pictures_are_not_video(tmp_path):
+def test_cover_images_are_not_video(tmp_path):
     path = tmp_path / "cover.mp4"
     write_video(tmp_path / "clip.mp4", frames=1, codec="mjpeg", pixel_format="yuvj420p")
     with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(path), "w") as target:

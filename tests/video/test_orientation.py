@@ -98,7 +98,7 @@ def test_exif_is_followed(tmp_path, orientation, ending):
         assert (read_image(told).permute(1, 2, 0).numpy() == theirs).all()
 
 
-def test_deep_and_opaque_pictures_are_turned_too(tmp_path):
+def test_deep_and_opaque_images_are_turned_too(tmp_path):
     deep = picture(24, 32).astype(np.uint16) * 257
     image = read_image(oriented(tmp_path / "deep.png", 6, deep))
     assert (image.dtype, image.shape) == (torch.uint16, (3, 32, 24))
@@ -158,7 +158,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     assert unit_from_integer(one).unique().numel() > 256
 
 
-def test_several_pictures_in_one_file_are_refused(tmp_path):
+def test_several_images_in_one_file_are_refused(tmp_path):
     pages = tmp_path / "pages"
     pages.mkdir()
     cv2.imwritemulti(str(pages / "a.tif"), [picture(24, 32), picture(24, 32, 1)])

@@ -125,7 +125,7 @@ def sounds_from(path):
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
 @pytest.mark.parametrize(("begins", "silent"), [(24000, 0), (0, 24000 - 4800)])
 @pytest.mark.parametrize("start", [None, Fraction(1, 5)])
-def test_converted_sound_stays_with_the_picture(tmp_path, kind, begins, silent, start):
+def test_converted_sound_stays_with_the_video(tmp_path, kind, begins, silent, start):
     """Whether the track begins late or begins with silence; the cut result begins at zero."""
     source = clip(tmp_path / "in.mkv", sounding(begins, silent), frames=6)
     target, notes = tmp_path / f"out.{kind}", []
@@ -191,7 +191,7 @@ def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypa
 
 
 def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "audio_format_for", lambda *_: None)
+    monkeypatch.setattr(streams, "audio_parameters_for", lambda *_: None)
     source = clip(tmp_path / "in.mkv", tone("flac"))
     with VideoReader(source) as reader:
         notes = Origin.of(reader, ".webm").notes

@@ -8,8 +8,9 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,22 +56,23 @@ class FolderReader:
         (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
         if times > 1:
             raise InputError(f"'{path}' contains two images named '{stem}': keep one")
-        headers = [read_header(file) for file in self._files]
-        for file, header in zip(self._files, headers, strict=True):
+        headers = {file: read_header(file) for file in self._files}
+        for file, header in headers.items():
             if header.multi_image:
                 raise InputError(
                     f"'{file}' contains more than one image: save each in its own file"
                 )
         first, mistakes = _read(self._files[0]), Mistakes()
-        for file, header in zip(self._files, headers, strict=True):
+        for file, header in headers.items():
             if header.truncated or header.size is None:  # all reported at once, before the work
-                mistakes.attempt(lambda: _read(file))  # noqa: B023
+                mistakes.attempt(partial(_read, file))
         mistakes.tell()
-        self.dtype = torch.uint16 if any(header.sixteen_bit for header in headers) else first.dtype
-        self.notes = _notes(headers)
+        sixteen_bit = any(header.sixteen_bit for header in headers.values())
+        self.dtype = torch.uint16 if sixteen_bit else first.dtype
+        self.notes = _notes(headers.values())
         self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
-        for file, header in zip(self._files, headers, strict=True):
+        for file, header in headers.items():
             self._check_size(file, header.upright_size)
 
     def _check_size(self, file: Path, size: tuple[int, int] | None) -> None:
@@ -107,12 +109,13 @@ def _read(file: Path) -> Tensor:
         raise InputError(f"{error}; {_REMEDY}") from None
 
 
-def _notes(headers: Sequence[ImageHeader]) -> list[str]:
+def _notes(headers: Collection[ImageHeader]) -> list[str]:
     """Messages for the user: what is converted in the images, and what is not kept."""
     every = len(headers)
     turned = sum(header.orientation != UPRIGHT for header in headers)
     deep = sum(header.sixteen_bit for header in headers)
-    exif, profiles = (sum(header.exif for header in headers), sum(h.profile for h in headers))
+    exif = sum(header.exif for header in headers)
+    profiles = sum(header.profile for header in headers)
     return [
         note
         for count, note in (
@@ -126,7 +129,7 @@ def _notes(headers: Sequence[ImageHeader]) -> list[str]:
 
 
 @contextlib.contextmanager
-def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
+def growing_folder(path: Path, last: str) -> Iterator[Path]:
     """Yield a hidden folder beside `path` to write into. At the end its files become `path`; after
     an error nothing is left.
 

@@ -31,7 +31,7 @@ from unsmear.video.transcoding import (
     StreamCopy,
     StreamOutput,
     SubtitleTranscoder,
-    audio_format_for,
+    audio_parameters_for,
 )
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def _plan_stream(source: InputContainer, stream: Stream, suffix: str) -> StreamP
     if kind == "audio" and codec:
         assert isinstance(stream, AudioStream)
         encoder = _AUDIO_ENCODERS[suffix]
-        family, form = encoder.removeprefix("lib"), audio_format_for(stream, encoder)
-        if form is None:
+        family, parameters = encoder.removeprefix("lib"), audio_parameters_for(stream, encoder)
+        if parameters is None:
             return left_out(f"{family} does not support its {stream.channels} channels")
-        loss = f", {form.loss}" if form.loss else ""
+        loss = f", {parameters.loss}" if parameters.loss else ""
         return StreamPlan(stream.index, "convert", encoder, f"{name} becomes {family}{loss}")
     if kind == "subtitle" and codec in _TEXT_CODECS:
         encoder = _SUBTITLE_ENCODERS[suffix]

@@ -97,8 +97,8 @@ def _sample_of(stream: Stream) -> Fraction | None:
 
 
 @dataclass(frozen=True)
-class AudioFormat:
-    """Format that audio is encoded in.
+class AudioParameters:
+    """How audio is encoded.
 
     Attributes:
         rate: samples per second.
@@ -111,8 +111,8 @@ class AudioFormat:
     loss: str = ""
 
 
-def audio_format_for(source: AudioStream, codec: str) -> AudioFormat | None:
-    """The format nearest to that of a source that an encoder accepts; None if there is none.
+def audio_parameters_for(source: AudioStream, codec: str) -> AudioParameters | None:
+    """The parameters nearest to those of a source that an encoder accepts; None if there are none.
 
     Args:
         source: audio to convert.
@@ -128,7 +128,7 @@ def audio_format_for(source: AudioStream, codec: str) -> AudioFormat | None:
         if _accepts(codec, rate, layout):
             if AudioLayout(layout).nb_channels < count:
                 loss.append(f"{layout} instead of {count} channels")
-            return AudioFormat(rate, layout, ", ".join(loss))
+            return AudioParameters(rate, layout, ", ".join(loss))
     return None
 
 
@@ -165,14 +165,14 @@ class AudioTranscoder:
         target: the new stream.
 
     Raises:
-        ValueError: the encoder accepts nothing similar, see `audio_format_for`.
+        ValueError: the encoder accepts nothing similar, see `audio_parameters_for`.
     """
 
     def __init__(self, source: AudioStream, target: OutputContainer, codec: str) -> None:
-        form = audio_format_for(source, codec)
-        if form is None:
+        parameters = audio_parameters_for(source, codec)
+        if parameters is None:
             raise ValueError(f"{codec} takes no {source.layout.name}")
-        out = target.add_stream(codec, rate=form.rate, layout=form.layout)
+        out = target.add_stream(codec, rate=parameters.rate, layout=parameters.layout)
         assert isinstance(out, AudioStream)
         if codec != "flac":
             out.bit_rate = 96_000 * max(out.layout.nb_channels, 1)
