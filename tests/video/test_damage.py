@@ -143,7 +143,7 @@ def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
         (note,) = reader.damage.notes()
     assert note.endswith("of 10.01 s are present")
     told = Extent(None, None, Fraction(0))
-    assert shortfall(cut(source, 0.9), told, None, None, None) == "what is present is kept"
+    assert shortfall(cut(source, 0.9), told, None, Fraction(0)) == "what is present is kept"
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])

@@ -159,27 +159,25 @@ def packet_end(packet: Packet[VideoStream]) -> Fraction:
     return end + (1 / rate if rate else 0)
 
 
-def shortfall(
-    path: Path, told: Extent, packets: int | None, frames: int | None, end: Fraction | None
-) -> str:
+def shortfall(path: Path, told: Extent, seen: tuple[int, int] | None, end: Fraction) -> str:
     """How much of a truncated file is present, in words; empty if the file is not truncated.
 
     Args:
         path: the file, which was read to its end.
         told: what it says about the length of the stream.
-        packets: number of packets read; None if reading did not start at the beginning.
-        frames: number of frames decoded from them; None likewise.
-        end: when the last one ends, seconds; None if unknown.
+        seen: number of packets read, and of frames decoded from them; None if reading did not start
+            at the beginning.
+        end: when the last frame seen ends, seconds.
     """
     if not _bytes_missing(path):
         return ""
-    if packets is not None and told.frames is not None:
-        missing = packets < told.frames
-        return f"{frames} of {told.frames} frames are present" if missing else ""
-    if end is not None and told.end is not None:
+    if seen is not None and told.frames is not None:
+        missing = seen[0] < told.frames
+        return f"{seen[1]} of {told.frames} frames are present" if missing else ""
+    if told.end is not None:
         missing = end < told.end - told.slack
         return f"{float(end):.2f} of {float(told.end):.2f} s are present" if missing else ""
-    return "what is present is kept" if frames is None else f"{frames} frames are present"
+    return "what is present is kept" if seen is None else f"{seen[1]} frames are present"
 
 
 def _bytes_missing(path: Path) -> bool:

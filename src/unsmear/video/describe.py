@@ -142,7 +142,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     times, count, end = _packet_times(path)
     frames = main.frames or count
     told = Extent.of(container, main)
-    if count is not None and (present := shortfall(path, told, count, count, end)):
+    if count is not None and (present := shortfall(path, told, (count, count), end)):
         details = (*streams[main.index].details, f"the file is truncated: {present}")
         streams[main.index], frames = replace(streams[main.index], details=details), count
     if frames is None and duration and main.average_rate:

@@ -253,8 +253,8 @@ class VideoReader:
                 decoded += 1
                 yield frame
         told = Extent.of(self._container, self.stream)
-        seen = (count, decoded) if self._whole else (None, None)
-        self.damage.present = shortfall(self.path, told, seen[0], seen[1], end)
+        seen = (count, decoded) if self._whole else None
+        self.damage.present = shortfall(self.path, told, seen, end)
 
     def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
         """Yield frames with rising presentation times, in ticks of the stream."""
