@@ -228,7 +228,7 @@ class Remuxer:
 
 
 def _output(entry: StreamPlan, stream: Stream, target: OutputContainer) -> StreamOutput:
-    """Add the stream that becomes of another to a file."""
+    """Add to a file the stream that another becomes."""
     if entry.how == "copy":
         return StreamCopy(stream, target)
     if isinstance(stream, AudioStream):
