@@ -128,7 +128,7 @@ def write_clip(path: Path, frames: Tensor, rate: int = RATE) -> None:
         width=width, height=height, frames=len(frames), rate=Fraction(rate), time_base=tick,
         tags=_TAGS,
     )  # fmt: skip
-    with VideoWriter(path, info, width) as writer:
+    with VideoWriter(path, info) as writer:
         for index, frame in enumerate(frames):
             writer.write(planes_from_rgb(frame, _TAGS), index * tick, tick)
         writer.commit()

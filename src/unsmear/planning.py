@@ -147,11 +147,10 @@ def _check_moving(source: Path) -> None:
     with reading(source):
         if source.suffix.lower() not in IMAGE_SUFFIXES or not source.is_file():
             return
-        with source.open("rb") as file:
-            if not read_header(file).many:
-                raise InputError(
-                    f"'{source}' is an image: put images into a folder, and give the folder"
-                )
+        if not read_header(source).multi_image:
+            raise InputError(
+                f"'{source}' is an image: put images into a folder, and give the folder"
+            )
 
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:

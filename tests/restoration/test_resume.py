@@ -300,7 +300,7 @@ def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, m
         raise av.error.ArgumentError(22, "Invalid argument")
 
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "video_stream", refuses)
+        patched.setattr(writer, "add_video_stream", refuses)
         with pytest.raises(EncodeError) as told:
             restore_file(source, target, network, 3)
     assert str(told.value).startswith(f"cannot write '{target}': Invalid argument; ")

@@ -163,7 +163,7 @@ def test_untagged_clips_get_the_usual_guess(matrix, size, expected):
 
 
 @given(st.integers(1, 12), st.integers(2, 13), formats)
-def test_beside_holds_both_pictures(height, width, down):
+def test_beside_holds_both_frames(height, width, down):
     left, right = planes_of(height, width, down=down), planes_of(height, width, down=down, seed=1)
     both = beside(left, right)
     even = width // 2 * 2

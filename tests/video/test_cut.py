@@ -8,7 +8,7 @@ import av
 import pytest
 
 from tests.conftest import mild, picture
-from tests.video.test_routes import clip, lines, shown
+from tests.video.test_transcoding import clip, lines, shown
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 

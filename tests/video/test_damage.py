@@ -118,7 +118,7 @@ def test_a_wrong_count_in_a_header_is_no_break(tmp_path):
 def test_what_breaks_off_with_an_error_is_told_too():
     (note,) = Damage(broke_off=True).notes()
     assert note == "the file is truncated; the frames before that are kept"
-    both = Damage(broke_off=True, there="3 of 8 frames are present")
+    both = Damage(broke_off=True, present="3 of 8 frames are present")
     assert both.notes() == ["the file is truncated: 3 of 8 frames are present"]
 
 
@@ -143,7 +143,7 @@ def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
         (note,) = reader.damage.notes()
     assert note.endswith("of 10.01 s are present")
     told = Extent(None, None, Fraction(0))
-    assert shortfall(cut(source, 0.9), told, None, None, None) == "what is present is kept"
+    assert shortfall(cut(source, 0.9), told, None, Fraction(0)) == "what is present is kept"
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])

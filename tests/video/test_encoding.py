@@ -35,7 +35,7 @@ def panning(frames, height, width):
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_the_same_pictures_give_the_same_packets(codec):
+def test_the_same_frames_give_the_same_packets(codec):
     frames, height, width = 24, 180, 320
     info = ClipInfo(
         width=width, height=height, frames=frames, rate=Fraction(30), time_base=Fraction(1, 30),
@@ -43,13 +43,13 @@ def test_the_same_pictures_give_the_same_packets(codec):
     )  # fmt: skip
     choice = EncodeChoice(codec=codec)
     encoding = choose_encoding(choice, codec, PixelFormat(8, 1, 1), ".mp4", (width, height))
-    pictures = panning(frames, height, width)
+    clip = panning(frames, height, width)
     results = set()
     for attempt in range(5):
         other_memory = torch.rand(100_000 + 777 * attempt)  # other memory addresses must not matter
-        encoder = FrameEncoder(encoding, info, width)
+        encoder = FrameEncoder(encoding, info)
         packets = []
-        for index, planes in enumerate(pictures):
+        for index, planes in enumerate(clip):
             packets += encoder.encode(planes, Fraction(index, 30))
         packets += encoder.finish()
         results.add(b"".join(packet.data for packet in packets))

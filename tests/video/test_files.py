@@ -12,6 +12,7 @@ from tests.conftest import audio_packets, stamps_of, write_video
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.errors import InputError
 from unsmear.video.color import convert_planes, planes_from_rgb
+from unsmear.video.describe import measured_length
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.reader import VideoReader, read_rgb8
 from unsmear.video.spool import SpoolWriter
@@ -25,14 +26,15 @@ def rewrite(source, target, choice=EncodeChoice()):
         info, suffix = reader.info, target.suffix.lower()
         size = (info.width, info.height)
         encoding = choose_encoding(choice, reader.codec, reader.pixel_format, suffix, size)
-        encoder, file, frames = FrameEncoder(encoding, info, info.width), SpoolWriter(spool), []
+        encoder, file, frames = FrameEncoder(encoding, info), SpoolWriter(spool), []
         for frame in reader:
             frames.append(frame)
             picture = convert_planes(frame.planes, encoding.pixel_format)
             file.write(encoder.encode(picture, frame.pts, frame.duration))
         file.write(encoder.finish())
         file.finish()
-        assemble(target, [spool], encoding, info, info.width, origin=Origin.of(reader, suffix))
+        origin = Origin.of(reader, suffix)
+        assemble(target, [spool], encoding, info, origin=origin, result=target)
     spool.unlink()
     return frames
 
@@ -147,7 +149,7 @@ def test_colour_comes_out_as_it_went_in(tmp_path, tags):
     info = ClipInfo(
         width=32, height=32, frames=3, rate=Fraction(25), time_base=Fraction(1, 25), tags=known
     )
-    with VideoWriter(tmp_path / "c.mp4", info, 32) as writer:
+    with VideoWriter(tmp_path / "c.mp4", info) as writer:
         for index in range(3):
             writer.write(planes_from_rgb(rgb, known), Fraction(index, 25))
         writer.commit()
@@ -205,21 +207,19 @@ def test_deep_colour_of_odd_size_finds_a_codec(tmp_path):
         assert (reader.info.width, reader.info.height) == (65, 48)
 
 
-def test_pixel_aspect_and_title_are_kept(tmp_path):
+def test_pixel_aspect_is_kept(tmp_path):
     source = write_video(tmp_path / "plain.mp4", frames=3)
     with VideoReader(source) as reader:
         info = reader.info
         frames = list(reader)
     wide = ClipInfo(**{**vars(info), "pixel_aspect": Fraction(16, 15)})
-    with VideoWriter(tmp_path / "in.mp4", wide, wide.width, metadata={"title": "Kite"}) as writer:
+    with VideoWriter(tmp_path / "in.mp4", wide) as writer:
         for frame in frames:
             writer.write(frame.planes, frame.pts)
         writer.commit()
     rewrite(tmp_path / "in.mp4", tmp_path / "out.mp4")
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert reader.info.pixel_aspect == Fraction(16, 15)
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.metadata["title"] == "Kite"
 
 
 def test_nothing_is_left_when_writing_breaks_off(tmp_path):
@@ -228,7 +228,7 @@ def test_nothing_is_left_when_writing_breaks_off(tmp_path):
         info, frame = reader.info, next(iter(reader))
     with (
         pytest.raises(RuntimeError, match="power cut"),
-        VideoWriter(target, info, info.width) as writer,
+        VideoWriter(target, info) as writer,
     ):
         writer.write(frame.planes, frame.pts)
         assert not target.exists()
@@ -243,7 +243,7 @@ def test_rgb8_frames_for_training(tmp_path):
     assert frames[0].dtype == torch.uint8
 
 
-def test_cover_pictures_are_not_video(tmp_path):
+def test_cover_images_are_not_video(tmp_path):
     path = tmp_path / "cover.mp4"
     write_video(tmp_path / "clip.mp4", frames=1, codec="mjpeg", pixel_format="yuvj420p")
     with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(path), "w") as target:
@@ -253,8 +253,9 @@ def test_cover_pictures_are_not_video(tmp_path):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    with pytest.raises(InputError, match="no video stream"):
-        VideoReader(path)
+    for read in (VideoReader, measured_length):
+        with pytest.raises(InputError, match="no video stream"):
+            read(path)
 
 
 def test_a_damaged_file_is_an_error_not_a_crash(tmp_path):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import io
 import os
 
 import cv2
@@ -12,7 +11,7 @@ import torch
 
 from tests.conftest import picture
 from unsmear.errors import CombinedError, InputError, OutputError
-from unsmear.video.folder import FolderReader, store_pictures
+from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
 
@@ -80,10 +79,10 @@ def test_sizes_must_agree(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "webp"])
-def test_pictures_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kind):
+def test_images_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kind):
     for name in "abc":
         cv2.imwrite(str(tmp_path / f"{name}.{kind}"), picture(48, 64))
-        assert not read_header(io.BytesIO((tmp_path / f"{name}.{kind}").read_bytes())).cut_off
+        assert not read_header(tmp_path / f"{name}.{kind}").truncated
     for name in "bc":
         with (tmp_path / f"{name}.{kind}").open("r+b") as file:
             file.truncate(file.seek(0, os.SEEK_END) * 9 // 10)
@@ -108,13 +107,13 @@ def test_files_say_their_size(tmp_path, kind, orientation):
     if kind == "x.webp":
         pixels = np.dstack([pixels, np.full((12, 17), 128, np.uint8)])
     cv2.imwrite(str(path), pixels, quality)
-    header = read_header(io.BytesIO(path.read_bytes()))
+    header = read_header(path)
     assert header.size == (17, 12)
     turned = dataclasses.replace(header, orientation=orientation)
     assert turned.upright_size == ((12, 17) if orientation == 6 else (17, 12))
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_refused(tmp_path):
     write_image(tmp_path / "1.png", tensor())
     write_image(tmp_path / "1.bmp", tensor())
     with pytest.raises(InputError, match="two images named '1'"):
@@ -122,65 +121,65 @@ def test_two_pictures_of_one_name_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a picture"])
-def test_files_that_are_no_pictures_are_named(tmp_path, contents):
+def test_files_that_are_no_images_are_named(tmp_path, contents):
     (tmp_path / "1.png").write_bytes(contents)
     with pytest.raises(InputError, match=r"1\.png"):
         FolderReader(tmp_path)
 
 
-def test_pictures_get_their_name_at_once(tmp_path):
-    pictures = tmp_path / "work"
-    pictures.mkdir()
-    write_image(pictures / "0.png", tensor())
-    store_pictures(pictures, tmp_path / "out")
+def test_images_get_their_name_at_once(tmp_path):
+    images = tmp_path / "work"
+    images.mkdir()
+    write_image(images / "0.png", tensor())
+    publish_images(images, tmp_path / "out")
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["0.png"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_existing_folder_keeps_everything_else(tmp_path):
-    target, pictures = tmp_path / "out", tmp_path / "work"
+    target, images = tmp_path / "out", tmp_path / "work"
     target.mkdir()
-    pictures.mkdir()
+    images.mkdir()
     (target / "0.png").write_text("old")
     (target / "precious.txt").write_text("precious")
-    write_image(pictures / "0.png", tensor())
-    store_pictures(pictures, target)
+    write_image(images / "0.png", tensor())
+    publish_images(images, target)
     assert (target / "precious.txt").read_text() == "precious"
     assert read_image(target / "0.png").shape == (3, 12, 16)
 
 
 def test_nothing_is_replaced_where_something_stands_in_the_way(tmp_path):
-    target, pictures = tmp_path / "out", tmp_path / "work"
-    pictures.mkdir()
+    target, images = tmp_path / "out", tmp_path / "work"
+    images.mkdir()
     (target / "b.png").mkdir(parents=True)
     for name in "ab":
-        write_image(pictures / f"{name}.png", tensor())
+        write_image(images / f"{name}.png", tensor())
     (target / "a.png").write_text("old")
     with pytest.raises(OutputError, match=r"out/b\.png' is a folder"):
-        store_pictures(pictures, target)
+        publish_images(images, target)
     assert (target / "a.png").read_text() == "old"
 
 
 def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
-    target, pictures = tmp_path / "out", tmp_path / "work"
-    for folder in (target, pictures):
+    target, images = tmp_path / "out", tmp_path / "work"
+    for folder in (target, images):
         folder.mkdir()
     for name in ("a.html", "b.png"):
-        (pictures / name).write_text("new")
+        (images / name).write_text("new")
     moved = []
     monkeypatch.setattr("os.replace", lambda file, _: moved.append(file.name))
-    store_pictures(pictures, target, last="a.html")
+    publish_images(images, target, last="a.html")
     assert moved == ["b.png", "a.html"]
 
 
 def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
     """The output is a link to it, so files made beside the link cannot be renamed into it."""
-    there, pictures, replace = tmp_path / "disk", tmp_path / "work", os.replace
-    for folder in (there, pictures):
+    there, images, replace = tmp_path / "disk", tmp_path / "work", os.replace
+    for folder in (there, images):
         folder.mkdir()
     (tmp_path / "out").symlink_to(there)
     for name in "ab":
-        write_image(pictures / f"{name}.png", tensor())
+        write_image(images / f"{name}.png", tensor())
 
     def on_one_disk(file, place):
         if file.parent != place.parent:
@@ -188,13 +187,13 @@ def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
         replace(file, place)
 
     monkeypatch.setattr("os.replace", on_one_disk)
-    store_pictures(pictures, tmp_path / "out")
+    publish_images(images, tmp_path / "out")
     assert sorted(file.name for file in there.iterdir()) == ["a.png", "b.png"]
     assert torch.equal(read_image(there / "a.png"), tensor())
-    assert list(pictures.iterdir()) == []
+    assert list(images.iterdir()) == []
 
 
-def test_skipping_passes_over_pictures(tmp_path):
+def test_skipping_passes_over_images(tmp_path):
     for name in "abc":
         write_image(tmp_path / f"{name}.png", tensor())
     reader = FolderReader(tmp_path)
@@ -204,4 +203,4 @@ def test_skipping_passes_over_pictures(tmp_path):
 
 def test_missing_parent_is_a_clear_error(tmp_path):
     with pytest.raises(OutputError, match="nowhere"):
-        store_pictures(tmp_path, tmp_path / "nowhere" / "out")
+        publish_images(tmp_path, tmp_path / "nowhere" / "out")

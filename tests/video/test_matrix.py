@@ -78,7 +78,7 @@ def plain(source, target):
         )  # fmt: skip
     with av.open(str(source)) as container, av.open(str(target), "w") as out:
         stream = out.add_stream(encoding.encoder.name, rate=info.rate)
-        configure(stream.codec_context, encoding, info, info.width)
+        configure(stream.codec_context, encoding, info)
         stream.time_base = info.time_base
         for frame in container.decode(video=0):
             frame.pict_type = 0

@@ -26,7 +26,7 @@ def shaped(path, aspect, **named):
     plain = write_video(path.with_name(f"plain-{path.name}"), **named)
     with VideoReader(plain) as reader:
         info = ClipInfo(**{**vars(reader.info), "pixel_aspect": aspect})
-        with VideoWriter(path, info, info.width) as writer:
+        with VideoWriter(path, info) as writer:
             for frame in reader:
                 writer.write(frame.planes, frame.pts)
             writer.commit()

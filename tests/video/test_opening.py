@@ -41,7 +41,7 @@ def test_a_cover_of_a_file_with_a_colon_is_kept(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a%03d.png", "b*.png", "c[1].png"])
-def test_a_picture_is_no_pattern_of_names(tmp_path, name):
+def test_an_image_is_no_pattern_of_names(tmp_path, name):
     path = tmp_path / name
     cv2.imwrite(str(path), picture(48, 64))
     with VideoReader(path) as reader:

@@ -19,8 +19,9 @@ from unsmear.restoration.files import Outcome, restore_file
 from unsmear.video.folder import FolderReader
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer, write_image
-from unsmear.video.orientation import left_as_shown, orientation_of, picture_notes, upright
+from unsmear.video.orientation import left_as_shown, orientation_of, upright
 from unsmear.video.reader import VideoReader
+from unsmear.video.stills import geometry_notes
 
 ENDINGS = ["jpg", "png", "webp", "tif"]
 
@@ -97,7 +98,7 @@ def test_exif_is_followed(tmp_path, orientation, ending):
         assert (read_image(told).permute(1, 2, 0).numpy() == theirs).all()
 
 
-def test_deep_and_opaque_pictures_are_turned_too(tmp_path):
+def test_deep_and_opaque_images_are_turned_too(tmp_path):
     deep = picture(24, 32).astype(np.uint16) * 257
     image = read_image(oriented(tmp_path / "deep.png", 6, deep))
     assert (image.dtype, image.shape) == (torch.uint16, (3, 32, 24))
@@ -138,8 +139,7 @@ def test_profiles_of_other_files_are_seen(tmp_path, ending):
     data = path.read_bytes()
     chunk = png_chunk(b"iCCP", b"x\0\0") if ending == "png" else b"ICCP\2\0\0\0xx"
     path.write_bytes(data[:33] + chunk + data[33:] if ending == "png" else data + chunk)
-    with path.open("rb") as file:
-        assert read_header(file).profile
+    assert read_header(path).profile
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -158,7 +158,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     assert unit_from_integer(one).unique().numel() > 256
 
 
-def test_several_pictures_in_one_file_are_refused(tmp_path):
+def test_several_images_in_one_file_are_refused(tmp_path):
     pages = tmp_path / "pages"
     pages.mkdir()
     cv2.imwritemulti(str(pages / "a.tif"), [picture(24, 32), picture(24, 32, 1)])
@@ -182,8 +182,7 @@ def test_headers_that_are_damaged_say_nothing(tmp_path, ending):
     data = oriented(tmp_path / f"a.{ending}", 6).read_bytes()
     for end in range(min(len(data), 200)):
         (tmp_path / "cut").write_bytes(data[:end] + b"\xff" * 20 * (end % 2))
-        with (tmp_path / "cut").open("rb") as file:
-            assert read_header(file).orientation in range(1, 9)
+        assert read_header(tmp_path / "cut").orientation in range(1, 9)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
@@ -191,7 +190,7 @@ def test_a_display_matrix_is_an_orientation(tmp_path, rotation):
     source = write_video(tmp_path / "in.mp4", rotation=rotation, frames=1)
     with VideoReader(source) as reader:
         orientation = orientation_of(reader.info.display_matrix)
-        notes = picture_notes(reader.info)
+        notes = geometry_notes(reader.info)
         image = next(iter(reader)).rgb
     assert orientation == {0: 1, 90: 8, 180: 3, -90: 6}[rotation]
     turned = np.rot90(image.permute(1, 2, 0).numpy(), rotation // 90)
@@ -204,9 +203,9 @@ def test_other_matrices_turn_nothing(tmp_path):
     source = write_video(tmp_path / "in.mp4", rotation=30, frames=1)
     with VideoReader(source) as reader:
         assert orientation_of(reader.info.display_matrix) is None
-        assert "not rotated" in picture_notes(reader.info)[0]
+        assert "not rotated" in geometry_notes(reader.info)[0]
     wide = ClipInfo(width=8, height=8, frames=1, pixel_aspect=Fraction(4, 3))
-    assert picture_notes(wide) == ["the pixel aspect ratio, 4/3, is not kept in images"]
+    assert geometry_notes(wide) == ["the pixel aspect ratio, 4/3, is not kept in images"]
     image = torch.rand(3, 4, 6)
     assert upright(image, None) is image
     assert orientation_of(None) == 1

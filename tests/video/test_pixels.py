@@ -102,7 +102,7 @@ def bottom_up(path):
 
 @pytest.mark.parametrize("form", ["bgr24", "bgra", "rgb555le"])
 @pytest.mark.parametrize("size", [(64, 48), (36, 21)])
-def test_pictures_that_begin_at_the_bottom_are_read_from_the_top(tmp_path, form, size):
+def test_frames_that_begin_at_the_bottom_are_read_from_the_top(tmp_path, form, size):
     source, wanted = rgb_video(tmp_path / "in.avi", form, codec="rawvideo", size=size)
     with av.open(str(bottom_up(source))) as container:
         frame = next(container.decode(video=0))
@@ -114,7 +114,7 @@ def test_pictures_that_begin_at_the_bottom_are_read_from_the_top(tmp_path, form,
             assert error < (0.03 if form == "rgb555le" else 0.004)
 
 
-def test_alpha_of_pictures_that_begin_at_the_bottom(tmp_path):
+def test_alpha_of_frames_that_begin_at_the_bottom(tmp_path):
     source, _ = rgb_video(tmp_path / "in.avi", "bgra", codec="rawvideo", frames=1, alpha=0)
     with pytest.raises(InputError, match="has transparency"):
         VideoReader(bottom_up(source))
@@ -178,7 +178,7 @@ def test_palettes_are_rgb():
     assert (rgb - torch.tensor([200.0, 60.0, 30.0])).abs().max() < 2
 
 
-def exif_picture(path, orientation):
+def exif_image(path, orientation):
     """A JPEG image with an EXIF orientation (big-endian TIFF, one entry)."""
     body = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
     packed = cv2.imencode(".jpg", picture(48, 64))[1].tobytes()
@@ -190,7 +190,7 @@ def exif_picture(path, orientation):
 
 @pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (6, -90), (2, None)])
 def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientation, turned):
-    path = exif_picture(tmp_path / "in.jpg", orientation)
+    path = exif_image(tmp_path / "in.jpg", orientation)
     assert describe_streams(path).width == 64
     with VideoReader(path) as reader:
         assert any("EXIF" in note for note in reader.notes)

@@ -131,7 +131,7 @@ def test_progressive_video_is_not_touched_by_deinterlacing(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["bgr0", "gbrp", "gray", "yuyv422", "nv12", "gray10le", "yuv411p"])
-def test_other_pixel_formats_keep_their_picture(tmp_path, form):
+def test_other_pixel_formats_keep_their_image(tmp_path, form):
     codec = {"yuyv422": "rawvideo", "nv12": "rawvideo", "gbrp": "libx264rgb"}.get(form, "ffv1")
     kind = "avi" if codec == "rawvideo" else "mkv"
     source = write_video(tmp_path / f"in.{kind}", codec=codec, size=(66, 50),
@@ -351,7 +351,7 @@ def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path):
     assert restore_file(source, tmp_path / "out.mp4", mild(), 1, settings).frames > 10
 
 
-def test_one_frame_and_tiny_pictures(tmp_path, monkeypatch):
+def test_one_frame_and_tiny_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_PART_FRAMES", (4, 5))  # so that there are several parts
     one = write_video(tmp_path / "one.mp4", frames=1)
     assert restore_file(one, tmp_path / "o.mp4", mild(), 5) == Outcome(1)

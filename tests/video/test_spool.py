@@ -13,7 +13,7 @@ from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 
 TICKS = st.integers(-(1 << 62), 1 << 62)
 PACKETS = st.lists(
-    st.builds(EncodedPacket, TICKS, TICKS, TICKS, st.booleans(), st.binary(max_size=200)),
+    st.builds(EncodedPacket, TICKS, TICKS, st.booleans(), st.binary(max_size=200)),
     max_size=12,
 )
 
@@ -33,7 +33,7 @@ def test_packets_come_back_as_they_went(tmp_path_factory, first, second):
 
 def test_what_is_abandoned_is_not_there(tmp_path):
     writer = SpoolWriter(tmp_path / "a")
-    writer.write([EncodedPacket(0, 0, 0, True, b"x")])
+    writer.write([EncodedPacket(0, 0, True, b"x")])
     writer.abandon()
     assert not (tmp_path / "a").exists()
 
@@ -65,6 +65,6 @@ def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
     writer._file.close()
     writer._file = Full()
     with pytest.raises(OutputError, match=r"out\.mp4': No space left"):
-        writer.write([EncodedPacket(0, 0, 0, True, b"x")])
+        writer.write([EncodedPacket(0, 0, True, b"x")])
     writer.abandon()
     assert writer._file.closed

@@ -239,7 +239,7 @@ def test_a_second_video_stream_is_passed_on(tmp_path):
     assert len([pts for pts, _ in passed if pts is not None]) == 6
 
 
-def test_animated_avif_is_more_than_its_first_picture(tmp_path):
+def test_animated_avif_is_more_than_its_first_image(tmp_path):
     source = write_video(
         tmp_path / "in.avif", codec="libsvtav1", options={"preset": "12"}, frames=5, size=(64, 64)
     )

@@ -48,7 +48,7 @@ def write_panning_clip(path: Path, count: int, width: int, height: int) -> None:
         width=width, height=height, frames=count, rate=Fraction(30), time_base=Fraction(1, 30),
         tags=_TAGS,
     )  # fmt: skip
-    with VideoWriter(path, info, width) as writer:
+    with VideoWriter(path, info) as writer:
         for index, frame in enumerate(panning_frames(count, width, height)):
             writer.write(planes_from_rgb(frame, _TAGS), Fraction(index, 30))
         writer.commit()

@@ -22,7 +22,8 @@ from unsmear.evaluate.metrics import temporal_error
 from unsmear.evaluate.niqe import PristineModel, check_size, niqe
 from unsmear.evaluate.protocol import Protocol
 from unsmear.evaluate.vmaf import VmafMeter
-from unsmear.video.images import picture_size, read_image, unit_from_integer
+from unsmear.video.headers import read_header
+from unsmear.video.images import read_image, unit_from_integer
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Benchmark:
     def _check_one(self, name: str, frames: int, first: Path | None) -> None:
         try:
             self.protocol.counted(frames)
-            found = None if first is None else picture_size(first)
+            found = None if first is None else read_header(first).upright_size
             if found is not None:
                 size = self.protocol.resized(*found)
                 self.protocol.check_size(*size)

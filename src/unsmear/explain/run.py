@@ -94,7 +94,7 @@ def explain_clip(
     Raises:
         InputError: the source cannot be used, or has no such frame.
         OutputError: the target cannot be written. A new folder is not created; for an existing one
-            see `store_pictures`.
+            see `publish_images`.
         ConfigError: the window, level, pixel or number is invalid.
     """
     check_output(source, target, folder=True, overwrite=overwrite)

@@ -59,9 +59,9 @@ from unsmear.video.container import check_container
 from unsmear.video.describe import clock
 from unsmear.video.encoding import choose_encoding, ticks_of
 from unsmear.video.folder import FolderReader
-from unsmear.video.orientation import orientation_of, picture_notes
+from unsmear.video.orientation import orientation_of
 from unsmear.video.reader import VideoReader
-from unsmear.video.stills import lost_in_pictures
+from unsmear.video.stills import image_notes
 from unsmear.video.writer import Origin, finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # of all frames of a part: a minute or two on a CPU
@@ -227,10 +227,10 @@ class _Run:
                 dtype, lost, pictures = reader.dtype, [], made_of
             else:
                 dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
-                lost, pictures = lost_in_pictures(reader, target), []
+                lost, pictures = image_notes(reader, target), []
             turn, job["dtype"] = orientation_of(info.display_matrix), str(dtype)
             after = frames_after(self.engine, self.window, settings.effort)
-            for note in (*picture_notes(info), *lost):
+            for note in lost:
                 self.on_note(note)
             return job, lambda folder: [
                 FolderSink(
@@ -249,7 +249,7 @@ class _Run:
             for one in written
         ]
         for kind, encoding, one in zip(kinds, encodings, written, strict=True):
-            check_container(_target_of(target, kind), encoding, one, one.width)
+            check_container(_target_of(target, kind), encoding, one)
         offset = beginning(span, reader)
         # Rounded to whole ticks; otherwise two frames could get the same time stamp.
         offset = offset // ticks_of(info) * ticks_of(info)

@@ -19,7 +19,7 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.restoration.sharpness import BlurEstimate, estimate_luma_blur, luma_of
 from unsmear.video.describe import describe_streams
 from unsmear.video.images import list_images, read_image, unit_from_integer
-from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.opening import main_stream, open_container
 from unsmear.video.packets import decodable
 
 MOST_SAMPLES = 60
@@ -81,7 +81,7 @@ def _video_lumas(source: Path, every: int | None, most: int) -> Iterator[tuple[f
     known = describe_streams(source)
     try:
         with open_container(source) as container:
-            stream = moving_pictures(container)[0]
+            stream = main_stream(source, container)
             stream.thread_type, tick = "AUTO", stream.time_base or Fraction(1, av.time_base)
             if every or not known.duration or (known.frames or 0) <= _SEEK_FROM:
                 step = every or max(-(-(known.frames or 1) // most), 1)

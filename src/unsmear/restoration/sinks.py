@@ -20,7 +20,7 @@ from unsmear.restoration.settings import Comparison
 from unsmear.restoration.work import WHOLE, Fingerprint
 from unsmear.video.color import beside, convert_planes, wipe
 from unsmear.video.encoding import Encoding, FrameEncoder, ticks_of
-from unsmear.video.folder import numbered, store_pictures
+from unsmear.video.folder import numbered, publish_images
 from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
 from unsmear.video.spool import SpoolWriter, read_spools
@@ -150,7 +150,7 @@ class VideoSink:
 
     def begin(self, part: int) -> None:
         self._file = SpoolWriter(self._spool(part), self.target)
-        self._encoder = FrameEncoder(self._encoding, self._info, self._info.width)
+        self._encoder = FrameEncoder(self._encoding, self._info)
 
     def put(self, restored: Restored) -> None:
         before, after = restored.frame.planes, restored.planes
@@ -184,14 +184,11 @@ class VideoSink:
         spools = [self._spool(part) for part in range(parts)]
         notes: list[str] = []
         if self._origin is None:
-            assemble(
-                partial, spools, self._encoding, self._info, self._info.width, result=self.target
-            )
+            assemble(partial, spools, self._encoding, self._info, result=self.target)
         else:
             notes = assemble_what_can_be(
-                partial, spools, self._encoding, self._info, self._info.width, self._origin,
-                self.target,
-            )  # fmt: skip
+                partial, spools, self._encoding, self._info, self._origin, self.target
+            )
         with writing(self.target):
             commit_file(partial, self._whole)
         return notes
@@ -292,4 +289,4 @@ class FolderSink:
 
     def publish(self) -> None:
         if self._pictures.exists():
-            store_pictures(self._pictures, self.target)
+            publish_images(self._pictures, self.target)

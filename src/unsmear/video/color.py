@@ -21,6 +21,7 @@ MATRIX_NAMES = {
     0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 8: "YCgCo",
     9: "BT.2020", 10: "BT.2020 constant luminance", 11: "SMPTE 2085", 14: "ICtCp",
 }  # fmt: skip
+HDR_CURVES = {16: "PQ", 18: "HLG"}  # transfer characteristics
 _YCGCO = 8
 # Weights of red and blue in luma, by H.273 matrix code.
 _LUMA_WEIGHTS = {
@@ -60,14 +61,14 @@ def rgb_from_yuv_matrix(matrix: int) -> Tensor:
     ).float()
 
 
-def _scales(planes: YuvPlanes) -> tuple[float, float, float, float]:
+def _code_ranges(depth: int, tags: ColorTags) -> tuple[float, float, float, float]:
     """Offset and span of luma, then of chroma, in code values."""
-    unit = 1 << (planes.depth - 8)
-    if planes.tags.full_range:
-        top = (1 << planes.depth) - 1
+    unit = 1 << (depth - 8)
+    if tags.full_range:
+        top = (1 << depth) - 1
         return 0.0, top, 128.0 * unit, top
     # YCgCo chroma is computed from red, green and blue that span 219.
-    chroma_span = 219.0 if planes.tags.matrix == _YCGCO else 224.0
+    chroma_span = 219.0 if tags.matrix == _YCGCO else 224.0
     return 16.0 * unit, 219.0 * unit, 128.0 * unit, chroma_span * unit
 
 
@@ -115,9 +116,7 @@ def downsample_chroma(chroma: Tensor, down_y: int, down_x: int) -> Tensor:
 def rgb_from_planes(planes: YuvPlanes) -> Tensor:
     """Decoded planes -> RGB, (3, H, W) float32, clipped to 0..1."""
     height, width = planes.y.shape
-    luma_offset, luma_span, chroma_offset, chroma_span = _scales(planes)
-    luma = planes.y.float().sub_(luma_offset).div_(luma_span)
-    chroma = torch.stack((planes.u, planes.v)).float().sub_(chroma_offset).div_(chroma_span)
+    luma, chroma = _decoded(planes)
     u, v = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
     rows = rgb_from_yuv_matrix(resolve_matrix(planes.tags, width, height)).tolist()
     rgb = torch.empty((3, height, width), dtype=torch.float32)
@@ -141,7 +140,7 @@ def add_change(planes: YuvPlanes, change: Tensor) -> YuvPlanes:
         Planes of the same format.
     """
     height, width = planes.y.shape
-    _, luma_span, _, chroma_span = _scales(planes)
+    _, luma_span, _, chroma_span = _code_ranges(planes.depth, planes.tags)
     matrix = resolve_matrix(planes.tags, width, height)
     red, blue = _LUMA_WEIGHTS[matrix]
     top = (1 << planes.depth) - 1
@@ -173,30 +172,37 @@ def convert_planes(planes: YuvPlanes, wanted: PixelFormat) -> YuvPlanes:
     if PixelFormat.of(planes) == wanted:
         return planes
     height, width = planes.y.shape
-    luma_offset, luma_span, chroma_offset, chroma_span = _scales(planes)
-    luma = (planes.y.float() - luma_offset) / luma_span
-    chroma = (torch.stack((planes.u, planes.v)).float() - chroma_offset) / chroma_span
+    luma, chroma = _decoded(planes)
     if (planes.down_x, planes.down_y) != (wanted.down_x, wanted.down_y):
         full = upsample_chroma(chroma, height, width, planes.down_y, planes.down_x)
         chroma = downsample_chroma(full, wanted.down_y, wanted.down_x)
     return _coded(luma, chroma, wanted, planes.tags)
 
 
+def _decoded(planes: YuvPlanes) -> tuple[Tensor, Tensor]:
+    """Code values -> Y' (H, W) in 0..1 and colour differences (2, h, w) in -0.5..0.5."""
+    luma_offset, luma_span, chroma_offset, chroma_span = _code_ranges(planes.depth, planes.tags)
+    luma = planes.y.float().sub_(luma_offset).div_(luma_span)
+    chroma = torch.stack((planes.u, planes.v)).float().sub_(chroma_offset).div_(chroma_span)
+    return luma, chroma
+
+
 def _coded(luma: Tensor, chroma: Tensor, form: PixelFormat, tags: ColorTags) -> YuvPlanes:
-    """Y' (H, W) in 0..1 and colour differences (2, h, w) in -0.5..0.5 -> code values."""
-    empty = luma.new_zeros(0)
-    shape = YuvPlanes(empty, empty, empty, form.depth, form.down_x, form.down_y, tags)
-    luma_offset, luma_span, chroma_offset, chroma_span = _scales(shape)
+    """The inverse of `_decoded`."""
+    luma_offset, luma_span, chroma_offset, chroma_span = _code_ranges(form.depth, tags)
     top, dtype = (1 << form.depth) - 1, torch.uint8 if form.depth == 8 else torch.uint16
 
     def numbers(values: Tensor, offset: float, span: float) -> Tensor:
         return (values * span + offset).round_().clamp_(0, top).to(dtype)
 
-    return replace(
-        shape,
+    return YuvPlanes(
         y=numbers(luma, luma_offset, luma_span),
         u=numbers(chroma[0], chroma_offset, chroma_span),
         v=numbers(chroma[1], chroma_offset, chroma_span),
+        depth=form.depth,
+        down_x=form.down_x,
+        down_y=form.down_y,
+        tags=tags,
     )
 
 
@@ -205,7 +211,7 @@ def beside(first: YuvPlanes, second: YuvPlanes, *, below: bool = False) -> YuvPl
     second below the first, each cropped to an even height.
     """
     even = first.y.shape[0 if below else 1] // 2 * 2
-    return _joined(first, (0, even), second, (0, even), below)
+    return _concatenated(_cropped(first, 0, even, below), _cropped(second, 0, even, below), below)
 
 
 def wipe(first: YuvPlanes, second: YuvPlanes, at: int, *, below: bool = False) -> YuvPlanes:
@@ -214,8 +220,10 @@ def wipe(first: YuvPlanes, second: YuvPlanes, at: int, *, below: bool = False) -
     """
     length = first.y.shape[0 if below else 1]
     split = min(max(at // 2 * 2, 0), length)
-    # An odd last column has a chroma sample of its own.
-    both = _joined(first, (0, split), second, (split, length + length % 2), below)
+    end = length + length % 2  # an odd last column has a chroma sample of its own
+    both = _concatenated(
+        _cropped(first, 0, split, below), _cropped(second, split, end, below), below
+    )
     top = (1 << both.depth) - 1 if both.tags.full_range else 235 << (both.depth - 8)
     _cut(both.y, split, split + 2, below).fill_(top)
     down = both.down_y if below else both.down_x
@@ -229,28 +237,24 @@ def _cut(plane: Tensor, begin: int, end: int, below: bool) -> Tensor:
     return plane[begin:end] if below else plane[:, begin:end]
 
 
-def _joined(
-    first: YuvPlanes,
-    of_first: tuple[int, int],
-    second: YuvPlanes,
-    of_second: tuple[int, int],
-    below: bool,
-) -> YuvPlanes:
-    """A range of columns of one frame, then one of another; with `below`, of rows. Ranges begin and
-    end at even numbers.
-    """
+def _cropped(planes: YuvPlanes, begin: int, end: int, below: bool) -> YuvPlanes:
+    """A range of columns of a frame, from and to an even number; with `below`, of rows."""
+    down = planes.down_y if below else planes.down_x
+    return replace(
+        planes,
+        y=_cut(planes.y, begin, end, below),
+        u=_cut(planes.u, begin >> down, end >> down, below),
+        v=_cut(planes.v, begin >> down, end >> down, below),
+    )
 
-    def joined(one: Tensor, other: Tensor, down: int) -> Tensor:
-        parts = ((one, of_first), (other, of_second))
-        cut = [_cut(plane, a >> down, b >> down, below) for plane, (a, b) in parts]
-        return torch.cat(cut, dim=0 if below else 1)
 
-    down = first.down_y if below else first.down_x
+def _concatenated(first: YuvPlanes, second: YuvPlanes, below: bool) -> YuvPlanes:
+    dim = 0 if below else 1
     return replace(
         first,
-        y=joined(first.y, second.y, 0),
-        u=joined(first.u, second.u, down),
-        v=joined(first.v, second.v, down),
+        y=torch.cat((first.y, second.y), dim),
+        u=torch.cat((first.u, second.u), dim),
+        v=torch.cat((first.v, second.v), dim),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from unsmear.clip import ClipInfo
 from unsmear.errors import EncodeError
 from unsmear.video.encoding import ENCODERS, Encoding, configure, ticks_of
 from unsmear.video.formats import MUXERS
-from unsmear.video.opening import ffmpeg_name, open_container
+from unsmear.video.opening import ffmpeg_name, open_container, reason_of
 
-_OF_APPLE = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
+_QUICKTIME = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
 
 
 def open_target(path: Path, source: Path | None) -> OutputContainer:
@@ -27,22 +26,16 @@ def open_target(path: Path, source: Path | None) -> OutputContainer:
         path: the file; its suffix (in upper or lower case) selects the muxer.
         source: file that the metadata will come from: QuickTime keys (`com.*`) need a muxer option.
     """
-    suffix = path.suffix.lower()
-    return av.open(
-        ffmpeg_name(path), "w", format=MUXERS[suffix], container_options=_options(suffix, source)
-    )
-
-
-def _options(suffix: str, source: Path | None) -> dict[str, str]:
-    if suffix in _OF_APPLE and source is not None:
+    suffix, options = path.suffix.lower(), {}
+    if suffix in _QUICKTIME and source is not None:
         with open_container(source) as opened:
             if any(key.startswith("com.") for key in opened.metadata):
-                return {"movflags": "use_metadata_tags"}
-    return {}
+                options["movflags"] = "use_metadata_tags"
+    return av.open(ffmpeg_name(path), "w", format=MUXERS[suffix], container_options=options)
 
 
-def video_stream(
-    target: OutputContainer, encoding: Encoding, info: ClipInfo, width: int, suffix: str
+def add_video_stream(
+    target: OutputContainer, encoding: Encoding, info: ClipInfo, suffix: str
 ) -> VideoStream:
     """Add a stream for packets that are encoded elsewhere. Its own encoder is opened only for the
     header.
@@ -50,23 +43,21 @@ def video_stream(
     Args:
         target: file to write.
         encoding: how the frames are encoded.
-        info: the clip.
-        width: of the frames, pixels.
+        info: the clip as it is written.
         suffix: of the file, in lower case.
     """
-    os.environ.setdefault("SVT_LOG", "1")
     stream = target.add_stream(encoding.encoder.name, rate=info.rate or Fraction(25))
     assert isinstance(stream, VideoStream)
-    configure(stream.codec_context, encoding, info, width)
+    configure(stream.codec_context, encoding, info)
     stream.time_base = ticks_of(info)
     if info.display_matrix:
         stream.set_display_matrix(info.display_matrix)
-    if encoding.encoder.family == "hevc" and suffix in _OF_APPLE:
+    if encoding.encoder.family == "hevc" and suffix in _QUICKTIME:
         stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
     return stream
 
 
-def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) -> None:
+def check_container(path: Path, encoding: Encoding, info: ClipInfo) -> None:
     """Check that a container accepts what will be encoded, by writing a header on trial.
 
     Raises:
@@ -75,13 +66,14 @@ def check_container(path: Path, encoding: Encoding, info: ClipInfo, width: int) 
     suffix = path.suffix.lower()
     try:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
-            video_stream(trial, encoding, info, width, suffix)
+            add_video_stream(trial, encoding, info, suffix)
             trial.start_encoding()
     except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        what = f"{encoding.encoder.family} ({encoding.pixel_format.name}, {width}x{info.height})"
+        what = (
+            f"{encoding.encoder.family} ({encoding.pixel_format.name}, {info.width}x{info.height})"
+        )
         known = " or ".join(name for name, row in ENCODERS.items() if suffix in row.containers)
         raise EncodeError(
-            f"cannot write '{path}': {suffix} files cannot hold {what} ({reason}): choose --codec "
-            f"{known}, or an output ending in .mkv"
+            f"cannot write '{path}': {suffix} files cannot hold {what} ({reason_of(error)}): "
+            f"choose --codec {known}, or an output ending in .mkv"
         ) from None

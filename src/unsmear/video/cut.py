@@ -7,6 +7,8 @@ from fractions import Fraction
 from av.packet import Packet
 from av.stream import Stream
 
+from unsmear.video.joints import delay
+
 
 class Cut:
     """Selects packets, in the order of the file, and gives them their new times.
@@ -72,12 +74,7 @@ class Cut:
         """Move a packet to its time in the new file. Return its decoding time in seconds, and the
         packet.
         """
-        if self._start:
-            shift = round(self._start / packet.time_base)
-            if packet.pts is not None:
-                packet.pts -= shift
-            if packet.dts is not None:
-                packet.dts -= shift
+        delay(packet, -self._start)
         return (packet.dts or 0) * packet.time_base, packet
 
     def notes(self) -> list[str]:

@@ -8,7 +8,7 @@ no false alarm. If it does not state the length of its video, being too short is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +39,7 @@ class Damage:
         stamps: time stamps that did not rise and were moved.
         interlaced: interlaced frames that were taken for progressive ones, like the first.
         broke_off: reading ended in an error, not at the end.
-        there: for a truncated file, how much of it is present, for the user; empty for a complete
+        present: for a truncated file, how much of it is present, for the user; empty for a complete
             file, and until the file has been read to its end.
     """
 
@@ -49,7 +49,7 @@ class Damage:
     stamps: int = 0
     interlaced: int = 0
     broke_off: bool = False
-    there: str = ""
+    present: str = ""
 
     def notes(self) -> list[str]:
         """For the user, one line each."""
@@ -70,14 +70,14 @@ class Damage:
                 f"{self.interlaced} frames are interlaced, though the first is not, and were "
                 "restored as progressive ones: add --deinterlace to deinterlace them"
             )
-        if self.there:
-            lines.append(f"the file is truncated: {self.there}")
+        if self.present:
+            lines.append(f"the file is truncated: {self.present}")
         elif self.broke_off:
             lines.append("the file is truncated; the frames before that are kept")
         return lines
 
 
-class Head:
+class LeadingPackets:
     """Counts the packets before the first key frame, which decoders drop without an error."""
 
     def __init__(self) -> None:
@@ -159,27 +159,25 @@ def packet_end(packet: Packet[VideoStream]) -> Fraction:
     return end + (1 / rate if rate else 0)
 
 
-def shortfall(
-    path: Path, told: Extent, packets: int | None, frames: int | None, end: Fraction | None
-) -> str:
+def shortfall(path: Path, told: Extent, seen: tuple[int, int] | None, end: Fraction) -> str:
     """How much of a truncated file is present, in words; empty if the file is not truncated.
 
     Args:
         path: the file, which was read to its end.
         told: what it says about the length of the stream.
-        packets: number of packets read; None if reading did not start at the beginning.
-        frames: number of frames decoded from them; None likewise.
-        end: when the last one ends, seconds; None if unknown.
+        seen: number of packets read, and of frames decoded from them; None if reading did not start
+            at the beginning.
+        end: when the last frame seen ends, seconds.
     """
     if not _bytes_missing(path):
         return ""
-    if packets is not None and told.frames is not None:
-        missing = packets < told.frames
-        return f"{frames} of {told.frames} frames are present" if missing else ""
-    if end is not None and told.end is not None:
+    if seen is not None and told.frames is not None:
+        missing = seen[0] < told.frames
+        return f"{seen[1]} of {told.frames} frames are present" if missing else ""
+    if told.end is not None:
         missing = end < told.end - told.slack
         return f"{float(end):.2f} of {float(told.end):.2f} s are present" if missing else ""
-    return "what is present is kept" if frames is None else f"{frames} frames are present"
+    return "what is present is kept" if seen is None else f"{seen[1]} frames are present"
 
 
 def _bytes_missing(path: Path) -> bool:
@@ -188,16 +186,15 @@ def _bytes_missing(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(0)
-        walk: Callable[[BinaryIO], Iterator[int]]
         if start[4:] in _MOVIE_BOXES:
-            walk = _movie_ends
+            ends = _movie_ends(file)
         elif start[:4] == _EBML:
-            walk = _matroska_ends
+            ends = _matroska_ends(file)
         elif start[:4] == b"RIFF":
-            walk = _riff_ends
+            ends = _riff_ends(file)
         else:
             return False
-        return any(end > size for end in walk(file))
+        return any(end > size for end in ends)
 
 
 def _movie_ends(file: BinaryIO) -> Iterator[int]:

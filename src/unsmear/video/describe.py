@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,15 +14,15 @@ from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
-from unsmear.video.color import MATRIX_NAMES
+from unsmear.video.color import HDR_CURVES, MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import is_cover, moving_pictures, open_container
+from unsmear.video.opening import demux, is_cover, main_stream, open_container, reason_of
 from unsmear.video.packets import decodable
 from unsmear.video.sidedata import side_data_of
 
@@ -36,7 +35,7 @@ _PRIMARIES = {
 _TRANSFERS = {
     1: "BT.709", 4: "gamma 2.2", 5: "gamma 2.8", 6: "BT.601", 7: "SMPTE 240M", 8: "linear",
     9: "log", 10: "log", 11: "xvYCC", 12: "BT.1361", 13: "sRGB", 14: "BT.2020 (10 bits)",
-    15: "BT.2020 (12 bits)", 16: "PQ", 17: "SMPTE 428", 18: "HLG",
+    15: "BT.2020 (12 bits)", 17: "SMPTE 428", **HDR_CURVES,
 }  # fmt: skip
 _RANGES = {1: "limited range", 2: "full range"}
 _FIELD_ORDERS = {
@@ -128,49 +127,26 @@ def describe_streams(path: Path) -> FileDescription:
         with open_container(path) as container:
             return _describe(path, container)
     except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
+        raise InputError(f"'{path}' cannot be read as a video: {reason_of(error)}") from None
 
 
 def _describe(path: Path, container: InputContainer) -> FileDescription:
-    pictures = moving_pictures(container)
-    if not pictures:
-        raise InputError(f"'{path}' contains no video stream: give a video file")
-    main = pictures[0]
+    main = main_stream(path, container)
     first = next(decodable(container, main), None)
     if first is None:
         raise InputError(f"'{path}' contains no frame that can be decoded: is it complete?")
     duration = container.duration / av.time_base if container.duration else None
     if duration is not None and (joints := find_joints(path, container)):
         duration += float(joints[-1].shift)
-    chapters = [
-        chapter["metadata"].get("title")
-        or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
-        for chapter in container.chapters()
-    ]
-    streams = []
-    for stream in container.streams:
-        cover = isinstance(stream, VideoStream) and is_cover(stream)
-        kind = "cover" if cover else stream.type
-        if isinstance(stream, VideoStream):
-            details = [*_video_words(stream, first if stream is main else None)]
-        else:
-            details = [*_audio_words(stream)] if stream.type == "audio" else []
-        details += [*_tag_words(stream)]
-        streams.append(
-            StreamDescription(stream.index, kind, _codec(stream), _language(stream), (*details,))
-        )
-    interlaced = bool(first.interlaced_frame) or _field_order(main) is not None
+    streams = [_describe_stream(s, first if s is main else None) for s in container.streams]
     times, count, end = _packet_times(path)
     frames = main.frames or count
     told = Extent.of(container, main)
-    if count is not None and (there := shortfall(path, told, count, count, end)):
-        number = next(n for n, stream in enumerate(container.streams) if stream is main)
-        words = (*streams[number].details, f"the file is truncated: {there}")
-        streams[number], frames = replace(streams[number], details=words), count
+    if count is not None and (present := shortfall(path, told, (count, count), end)):
+        details = (*streams[main.index].details, f"the file is truncated: {present}")
+        streams[main.index], frames = replace(streams[main.index], details=details), count
     if frames is None and duration and main.average_rate:
         frames = max(round(duration * main.average_rate), 1)
-    rate = describe_rate(times, main.average_rate)
     return FileDescription(
         container=container.format.long_name or container.format.name,
         bytes=path.stat().st_size,
@@ -178,12 +154,31 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
         width=first.width,
         height=first.height,
         frames=frames,
-        rate=rate,
+        rate=describe_rate(times, main.average_rate),
         rotation=float(first.rotation),
         hdr=_hdr(first),
-        interlaced=interlaced,
+        interlaced=bool(first.interlaced_frame) or _field_order(main) is not None,
         streams=(*streams,),
-        chapters=(*chapters,),
+        chapters=tuple(
+            chapter["metadata"].get("title")
+            or clock(float(chapter["start"] * (chapter["time_base"] or 0)))
+            for chapter in container.chapters()
+        ),
+    )
+
+
+def _describe_stream(stream: Stream, first: VideoFrame | None) -> StreamDescription:
+    """Describe a stream; the first frame is given for the main one."""
+    if isinstance(stream, VideoStream):
+        details = _video_details(stream, first)
+    else:
+        details = _audio_details(stream)
+    return StreamDescription(
+        index=stream.index,
+        kind="cover" if is_cover(stream) else stream.type,
+        codec=_codec(stream),
+        language=_language(stream),
+        details=(*details, *_tag_details(stream)),
     )
 
 
@@ -218,11 +213,11 @@ def measured_length(path: Path) -> Fraction:
     time stamps the mean frame rate counts, as in the reader.
 
     Raises:
-        InputError: no such file, or FFmpeg cannot read it.
+        InputError: no such file, FFmpeg cannot read it, or no video stream in it.
     """
     count, begin, end = 0, Fraction(0), Fraction(0)
     with open_container(path) as container:
-        stream = moving_pictures(container)[0]
+        stream = main_stream(path, container)
         for packet in _packets(container, stream):
             if packet.pts is not None:
                 at = packet.pts * packet.time_base
@@ -232,11 +227,8 @@ def measured_length(path: Path) -> Fraction:
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Yield the intact packets of a stream, up to where the file is truncated."""
-    with contextlib.suppress(av.FFmpegError):  # a file that breaks off
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_corrupt:
-                yield packet
+    """The intact packets of a stream, up to where the file is truncated."""
+    return (p for p in demux(container, stream) if p.size and not p.is_corrupt)
 
 
 def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
@@ -245,7 +237,7 @@ def _packet_times(path: Path) -> tuple[list[Fraction], int | None, Fraction]:
     seeking.
     """
     with open_container(path) as container:
-        stream = moving_pictures(container)[0]
+        stream = main_stream(path, container)
         packets = [*islice(_packets(container, stream), _PACKETS_LOOKED_AT)]
         end = max((packet_end(packet) for packet in packets), default=Fraction(0))
     times = sorted(p.pts * p.time_base for p in packets if p.pts is not None)
@@ -270,7 +262,7 @@ def _field_order(stream: VideoStream) -> str | None:
     return _FIELD_ORDERS.get(int(stream.codec_context.field_order))
 
 
-def _video_words(stream: VideoStream, first: VideoFrame | None) -> list[str]:
+def _video_details(stream: VideoStream, first: VideoFrame | None) -> list[str]:
     context = stream.codec_context
     words = [f"{context.width}x{context.height}", str(context.pix_fmt or "unknown pixel format")]
     words.append(_color_words(first if first is not None else context))
@@ -310,14 +302,9 @@ def _color_words(tagged: VideoFrame | av.VideoCodecContext) -> str:
 
 
 def _hdr(frame: VideoFrame) -> tuple[str, ...]:
-    kinds = []
-    transfer = int(frame.color_trc)
-    if transfer == 16:
-        kinds.append("HDR (PQ)")
-    elif transfer == 18:
-        kinds.append("HDR (HLG)")
-    carried = {*side_data_of(frame)}
-    if SideDataType.MASTERING_DISPLAY_METADATA in carried and transfer == 16:
+    curve, carried = HDR_CURVES.get(int(frame.color_trc)), {*side_data_of(frame)}
+    kinds = [f"HDR ({curve})"] if curve else []
+    if SideDataType.MASTERING_DISPLAY_METADATA in carried and curve == "PQ":
         kinds.append("HDR10 mastering data")
     if SideDataType.DYNAMIC_HDR_PLUS in carried:
         kinds.append("HDR10+")
@@ -326,18 +313,17 @@ def _hdr(frame: VideoFrame) -> tuple[str, ...]:
     return (*kinds,)
 
 
-def _audio_words(stream: Stream) -> list[str]:
+def _audio_details(stream: Stream) -> list[str]:
     context = stream.codec_context
     if not isinstance(context, av.AudioCodecContext):
         return []
     return [f"{context.sample_rate} Hz", context.layout.name]
 
 
-def _tag_words(stream: Stream) -> list[str]:
+def _tag_details(stream: Stream) -> list[str]:
     """Title, file name of an attachment, and roles other than `default`."""
     words = [stream.metadata[key] for key in ("title", "filename") if stream.metadata.get(key)]
     roles = ("dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired",
              "visual_impaired", "captions", "descriptions")  # fmt: skip
-    kinds = stream.disposition.__class__
-    words += [role.replace("_", " ") for role in roles if stream.disposition & kinds[role]]
+    words += [role.replace("_", " ") for role in roles if stream.disposition & Disposition[role]]
     return words

@@ -16,7 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from torch import Tensor
 
-from unsmear.clip import ClipInfo, HdrMetadata, YuvPlanes
+from unsmear.clip import ClipInfo, HdrMetadata, MasteringDisplay, YuvPlanes
 from unsmear.errors import ConfigError, EncodeError, OutputError
 from unsmear.video.formats import PixelFormat
 from unsmear.video.spool import EncodedPacket
@@ -209,17 +209,17 @@ def _misfit(row: Encoder | None, wanted: PixelFormat, suffix: str, size: tuple[i
     )
 
 
-def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, width: int) -> None:
+def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo) -> None:
     """Configure an encoder's context, in the same way for every part of a video and for its
     container.
 
     Args:
         context: not yet opened.
         encoding: how to encode.
-        info: the clip; colour, rate and ticks come from it.
-        width: of the frames, which may differ from the clip's (comparisons).
+        info: the clip as it is written; size, colour, rate and ticks come from it.
     """
-    context.width, context.height = width, info.height
+    os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
+    context.width, context.height = info.width, info.height
     context.pix_fmt = encoding.pixel_format.name
     context.time_base = ticks_of(info)
     context.framerate = info.rate or Fraction(25)
@@ -229,7 +229,7 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo, wi
     # All four colour fields: players guess if one is missing.
     context.colorspace, context.color_primaries = tags.matrix, tags.primaries
     context.color_trc, context.color_range = tags.transfer, 2 if tags.full_range else 1
-    context.options = _options(encoding, info, width)
+    context.options = _options(encoding, info)
     context.thread_type = "AUTO"
     context.flags |= Flags.global_header | Flags.bitexact
 
@@ -239,18 +239,19 @@ def ticks_of(info: ClipInfo) -> Fraction:
     return info.time_base or Fraction(1, 90_000)
 
 
-def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
+def _options(encoding: Encoding, info: ClipInfo) -> dict[str, str]:
     row = encoding.encoder
     options = dict(row.options)
     if encoding.crf is not None:
         options["crf"] = str(encoding.crf)
-    if row.family == "h264" and width * info.height > _LARGE:
-        options["rc-lookahead"] = "10"  # 30 waiting frames of 4K would take half a GiB
-    if row.name == "libx264" and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        options["x264-params"] = "asm=AVX2"  # its mbtree is not deterministic with AVX-512
-    if row.family == "hevc":
+    if row.family == "h264":
+        if info.width * info.height > _LARGE:
+            options["rc-lookahead"] = "10"  # 30 waiting frames of 4K would take half a GiB
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            options["x264-params"] = "asm=AVX2"  # its mbtree is not deterministic with AVX-512
+    elif row.family == "hevc":
         parameters = ["log-level=none", *_x265_hdr(info.hdr)]
-        if max(width, info.height) <= _TINY:
+        if max(info.width, info.height) <= _TINY:
             # With a single coding tree unit x265 is not deterministic.
             parameters.append("ctu=16")
         options["x265-params"] = ":".join(parameters)
@@ -264,15 +265,13 @@ def _options(encoding: Encoding, info: ClipInfo, width: int) -> dict[str, str]:
 def _x265_hdr(hdr: HdrMetadata) -> list[str]:
     """x265's options for SMPTE ST 2086, in steps of 0.00002 and 0.0001 cd/m2."""
     found = []
-    if hdr.display:
-        points = [
-            f"{label}({','.join(str(round(value * 50_000)) for value in point)})"
-            for label, point in zip("GB", (hdr.display.green, hdr.display.blue), strict=True)
-        ]
-        for label, point in (("R", hdr.display.red), ("WP", hdr.display.white)):
-            points.append(f"{label}({','.join(str(round(value * 50_000)) for value in point)})")
-        light = [round(value * 10_000) for value in (hdr.display.brightest, hdr.display.darkest)]
-        found.append(f"master-display={''.join(points)}L({light[0]},{light[1]})")
+    if display := hdr.display:
+        points = "".join(
+            f"{label}({round(x * 50_000)},{round(y * 50_000)})"
+            for label, (x, y) in _chromaticities(display)
+        )
+        light = f"L({round(display.brightest * 10_000)},{round(display.darkest * 10_000)})"
+        found.append(f"master-display={points}{light}")
     if hdr.light:
         found.append(f"max-cll={hdr.light[0]},{hdr.light[1]}")
     return [*found, "hdr10=1"] if found else []
@@ -280,19 +279,22 @@ def _x265_hdr(hdr: HdrMetadata) -> list[str]:
 
 def _svt_hdr(hdr: HdrMetadata) -> list[str]:
     found = []
-    if hdr.display:
+    if display := hdr.display:
         points = "".join(
-            f"{label}({float(point[0]):.5f},{float(point[1]):.5f})"
-            for label, point in (
-                ("G", hdr.display.green), ("B", hdr.display.blue),
-                ("R", hdr.display.red), ("WP", hdr.display.white),
-            )
-        )  # fmt: skip
-        light = f"L({float(hdr.display.brightest):.4f},{float(hdr.display.darkest):.4f})"
+            f"{label}({float(x):.5f},{float(y):.5f})" for label, (x, y) in _chromaticities(display)
+        )
+        light = f"L({float(display.brightest):.4f},{float(display.darkest):.4f})"
         found.append(f"mastering-display={points}{light}")
     if hdr.light:
         found.append(f"content-light={hdr.light[0]},{hdr.light[1]}")
     return found
+
+
+def _chromaticities(display: MasteringDisplay) -> list[tuple[str, tuple[Fraction, Fraction]]]:
+    """Primaries and white point, with the labels and in the order of x265 and SVT-AV1."""
+    return [
+        ("G", display.green), ("B", display.blue), ("R", display.red), ("WP", display.white)
+    ]  # fmt: skip
 
 
 class FrameEncoder:
@@ -300,22 +302,21 @@ class FrameEncoder:
 
     Args:
         encoding: how to encode.
-        info: the clip.
-        width: of the frames, pixels.
+        info: the clip as it is written.
 
     Raises:
         EncodeError: the encoder refuses.
     """
 
-    def __init__(self, encoding: Encoding, info: ClipInfo, width: int) -> None:
-        os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
+    def __init__(self, encoding: Encoding, info: ClipInfo) -> None:
+        self.encoding = encoding
         self._ticks = ticks_of(info)
         # Durations by pts of frames not yet returned: most encoders do not pass them on.
         self._lasting: dict[int, int] = {}
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
         self._context = context
-        configure(self._context, encoding, info, width)
+        configure(self._context, encoding, info)
         try:
             self._context.open()
         except (av.FFmpegError, ValueError) as error:
@@ -352,12 +353,13 @@ class FrameEncoder:
             raise EncodeError(f"encoding failed: {error}") from None
         return [
             EncodedPacket(
-                packet.pts or 0, packet.dts or 0,
-                self._lasting.pop(packet.pts or 0, packet.duration or 0), packet.is_keyframe,
-                bytes(packet),
+                pts=packet.pts or 0,
+                duration=self._lasting.pop(packet.pts or 0, packet.duration or 0),
+                key=packet.is_keyframe,
+                data=bytes(packet),
             )
             for packet in packets
-        ]  # fmt: skip
+        ]
 
 
 def video_frame(planes: YuvPlanes) -> VideoFrame:

@@ -8,22 +8,19 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
-from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, cannot_write
+from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, writing
 from unsmear.outputs import atomic_file
-from unsmear.video.headers import PictureHeader, read_header
-from unsmear.video.images import (
-    list_images,
-    read_image,
-    unit_from_integer,
-)
+from unsmear.video.headers import ImageHeader, read_header
+from unsmear.video.images import list_images, read_image, unit_from_integer
 from unsmear.video.orientation import UPRIGHT
 
 _REMEDY = "repair it, or remove it from the folder"
@@ -59,22 +56,23 @@ class FolderReader:
         (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
         if times > 1:
             raise InputError(f"'{path}' contains two images named '{stem}': keep one")
-        headers = [_header(file) for file in self._files]
-        for file, header in zip(self._files, headers, strict=True):
-            if header.many:
+        headers = {file: read_header(file) for file in self._files}
+        for file, header in headers.items():
+            if header.multi_image:
                 raise InputError(
                     f"'{file}' contains more than one image: save each in its own file"
                 )
         first, mistakes = _read(self._files[0]), Mistakes()
-        for file, header in zip(self._files, headers, strict=True):
-            if header.cut_off or header.size is None:  # all reported at once, before the work
-                mistakes.attempt(lambda: _read(file))  # noqa: B023
+        for file, header in headers.items():
+            if header.truncated or header.size is None:  # all reported at once, before the work
+                mistakes.attempt(partial(_read, file))
         mistakes.tell()
-        self.dtype = torch.uint16 if any(header.deep for header in headers) else first.dtype
-        self.notes = _notes(headers)
+        sixteen_bit = any(header.sixteen_bit for header in headers.values())
+        self.dtype = torch.uint16 if sixteen_bit else first.dtype
+        self.notes = _notes(headers.values())
         self._skipped = 0
         self.info = ClipInfo(width=first.shape[-1], height=first.shape[-2], frames=len(self._files))
-        for file, header in zip(self._files, headers, strict=True):
+        for file, header in headers.items():
             self._check_size(file, header.upright_size)
 
     def _check_size(self, file: Path, size: tuple[int, int] | None) -> None:
@@ -111,20 +109,13 @@ def _read(file: Path) -> Tensor:
         raise InputError(f"{error}; {_REMEDY}") from None
 
 
-def _header(file: Path) -> PictureHeader:
-    try:
-        with file.open("rb") as opened:
-            return read_header(opened)
-    except OSError as error:
-        raise InputError(f"cannot read '{file}': {error.strerror or error}") from None
-
-
-def _notes(headers: Sequence[PictureHeader]) -> list[str]:
+def _notes(headers: Collection[ImageHeader]) -> list[str]:
     """Messages for the user: what is converted in the images, and what is not kept."""
     every = len(headers)
     turned = sum(header.orientation != UPRIGHT for header in headers)
-    deep = sum(header.deep for header in headers)
-    exif, profiles = (sum(header.exif for header in headers), sum(h.profile for h in headers))
+    deep = sum(header.sixteen_bit for header in headers)
+    exif = sum(header.exif for header in headers)
+    profiles = sum(header.profile for header in headers)
     return [
         note
         for count, note in (
@@ -138,47 +129,45 @@ def _notes(headers: Sequence[PictureHeader]) -> list[str]:
 
 
 @contextlib.contextmanager
-def growing_folder(path: Path, last: str = "") -> Iterator[Path]:
+def growing_folder(path: Path, last: str) -> Iterator[Path]:
     """Yield a hidden folder beside `path` to write into. At the end its files become `path`; after
     an error nothing is left.
 
     Args:
         path: the folder to create or to add to.
-        last: name of the file to move last, see `store_pictures`.
+        last: name of the file to move last, see `publish_images`.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    try:
+    with writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise cannot_write(path, error) from None
     try:
         folder.chmod(0o755)
         yield folder
-        store_pictures(folder, path, last)
+        publish_images(folder, path, last)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
+def publish_images(images: Path, path: Path, last: str = "") -> None:
     """Give a folder of finished images its name. If a folder of that name exists, images of the
     same names are replaced, one by one, and everything else in it is left alone. Obstacles that can
     be foreseen are looked for before the first image is replaced.
 
     Args:
-        pictures: the folder.
+        images: the folder.
         path: its new name.
         last: name of the image to replace last.
 
     Raises:
         OutputError: the folder cannot be written, or a folder has the name of an image.
     """
-    try:
+    with writing(path):
         if not path.exists():
-            os.replace(pictures, path)
+            os.replace(images, path)
             return
-        files = sorted(pictures.iterdir(), key=lambda file: (file.name == last, file.name))
+        files = sorted(images.iterdir(), key=lambda file: (file.name == last, file.name))
         if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write '{path}': no permission to write to it")
         for file in files:
@@ -189,8 +178,6 @@ def store_pictures(pictures: Path, path: Path, last: str = "") -> None:
                 )
         for file in files:
             _move(file, path / file.name)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def _move(file: Path, place: Path) -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO, Literal
+
+from unsmear.errors import reading
 
 _WIDTH, _HEIGHT = 256, 257  # TIFF tags
 _SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
@@ -18,35 +21,36 @@ _LYING = 5  # from this orientation on, rows and columns are swapped
 _SHORT, _LONG = 3, 4  # TIFF field types
 _MOST_PAGES = 1000
 _TAIL = 1 << 16  # bytes searched for the end of a JPEG image
-_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # JPEG markers that hold the size
+# JPEG markers that hold the size
+_START_OF_FRAME = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _Size = tuple[int, int] | None
 _Order = Literal["little", "big"]
 
 
 @dataclass(frozen=True)
-class PictureHeader:
+class ImageHeader:
     """What is known of an image file before it is decoded.
 
     Attributes:
-        deep: a channel has 16 bits (PNG and TIFF only).
-        many: the file holds more than one image: pages, or frames of an animation.
+        sixteen_bit: a channel has 16 bits (PNG and TIFF only).
+        multi_image: the file holds more than one image: pages, or frames of an animation.
         orientation: EXIF orientation, 1 to 8; see `orientation.py`.
         profile: there is a colour profile (ICC).
         exif: there is EXIF data; not known for TIFF.
         size: width and height as stored, pixels, before rotation; None if unknown.
-        turned_at: byte offset of the two-byte orientation in a TIFF file; None if there is none,
-            and in other files.
-        cut_off: the file seems to be truncated; not known for TIFF.
+        orientation_offset: byte offset of the two-byte orientation in a TIFF file; None if there
+            is none, and in other files.
+        truncated: the file seems to be truncated; not known for TIFF.
     """
 
-    deep: bool = False
-    many: bool = False
+    sixteen_bit: bool = False
+    multi_image: bool = False
     orientation: int = 1
     profile: bool = False
     exif: bool = False
     size: _Size = None
-    turned_at: int | None = None
-    cut_off: bool = False
+    orientation_offset: int | None = None
+    truncated: bool = False
 
     @property
     def upright_size(self) -> _Size:
@@ -57,7 +61,17 @@ class PictureHeader:
         return (height, width) if self.orientation >= _LYING else (width, height)
 
 
-def read_header(file: BinaryIO) -> PictureHeader:
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of an image file, see `parse_header`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
+        return parse_header(file)
+
+
+def parse_header(file: BinaryIO) -> ImageHeader:
     """Read the header of an open file, from its start. A damaged header, or one of an unknown
     format, gives the defaults.
 
@@ -73,15 +87,14 @@ def read_header(file: BinaryIO) -> PictureHeader:
         if start.startswith((b"II*\0", b"MM\0*")):
             return _tiff(file, 0)
         if start.startswith(b"BM"):
-            return PictureHeader(
-                size=_bmp_size(file), cut_off=_ends_before(file, _little(start[2:6]))
-            )
+            truncated = _ends_before(file, _little(start[2:6]))
+            return ImageHeader(size=_bmp_size(file), truncated=truncated)
         if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-            cut_off = _ends_before(file, 8 + _little(start[4:8]))
-            return replace(_webp(file), cut_off=cut_off)
+            truncated = _ends_before(file, 8 + _little(start[4:8]))
+            return replace(_webp(file), truncated=truncated)
     except (IndexError, EOFError):
         pass
-    return PictureHeader()
+    return ImageHeader()
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
@@ -95,67 +108,76 @@ def _ends_before(file: BinaryIO, place: int) -> bool:
     return file.seek(0, io.SEEK_END) < place
 
 
-def _png(file: BinaryIO) -> PictureHeader:
-    deep = many = profile = exif = ended = False
-    size: _Size = None
-    orientation, at = 1, 8
+def _big(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _png(file: BinaryIO) -> ImageHeader:
+    header, at = ImageHeader(truncated=True), 8
     while True:
         file.seek(at)
-        header = file.read(8)
-        if len(header) < 8:
-            return PictureHeader(deep, many, orientation, profile, exif, size, cut_off=not ended)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        lead = file.read(8)
+        if len(lead) < 8:
+            return header
+        kind = lead[4:]
         if kind == b"IHDR":
-            told = _read(file, 9)
-            size, deep = (_big(told[:4]), _big(told[4:8])), told[8] == 16
-        many |= kind == b"acTL"
-        ended |= kind == b"IEND"
-        profile |= kind == b"iCCP"
-        if kind == b"eXIf":
-            exif, orientation = True, _tiff(file, file.tell()).orientation
-        at += 12 + length
+            data = _read(file, 9)
+            size = _big(data[:4]), _big(data[4:8])
+            header = replace(header, size=size, sixteen_bit=data[8] == 16)
+        elif kind == b"acTL":
+            header = replace(header, multi_image=True)
+        elif kind == b"iCCP":
+            header = replace(header, profile=True)
+        elif kind == b"eXIf":
+            orientation = _tiff(file, file.tell()).orientation
+            header = replace(header, exif=True, orientation=orientation)
+        elif kind == b"IEND":
+            header = replace(header, truncated=False)
+        at += 12 + _big(lead[:4])
 
 
-def _jpeg(file: BinaryIO) -> PictureHeader:
-    orientation, profile, exif, at = 1, False, False, 2
-    size: _Size = None
+def _jpeg(file: BinaryIO) -> ImageHeader:
+    header, at = ImageHeader(), 2
     while True:
         file.seek(at)
-        header = _read(file, 4)
-        if header[0] != 0xFF or header[1] == 0xDA:  # the image data
+        lead = _read(file, 4)
+        if lead[0] != 0xFF or lead[1] == 0xDA:  # the image data
             # The end marker is last, or before what cameras append. Image data cannot hold it.
             file.seek(max(at, file.seek(0, io.SEEK_END) - _TAIL))
-            cut_off = b"\xff\xd9" not in file.read()
-            return PictureHeader(
-                orientation=orientation, profile=profile, exif=exif, size=size, cut_off=cut_off
-            )
+            return replace(header, truncated=b"\xff\xd9" not in file.read())
         begin = file.read(12)
-        if header[1] in _FRAMES:
-            size = _big(begin[3:5]), _big(begin[1:3])
-        profile |= header[1] == 0xE2 and begin == b"ICC_PROFILE\0"
-        if header[1] == 0xE1 and begin.startswith(b"Exif\0\0"):
-            exif, orientation = True, _tiff(file, at + 10).orientation
-        at += 2 + int.from_bytes(header[2:], "big")
+        if lead[1] in _START_OF_FRAME:
+            header = replace(header, size=(_big(begin[3:5]), _big(begin[1:3])))
+        elif lead[1] == 0xE2 and begin == b"ICC_PROFILE\0":
+            header = replace(header, profile=True)
+        elif lead[1] == 0xE1 and begin.startswith(b"Exif\0\0"):
+            header = replace(header, exif=True, orientation=_tiff(file, at + 10).orientation)
+        at += 2 + _big(lead[2:])
 
 
-def _webp(file: BinaryIO) -> PictureHeader:
-    many = profile = exif = False
-    size: _Size = None
-    orientation, at = 1, 12
+def _webp(file: BinaryIO) -> ImageHeader:
+    header, at = ImageHeader(), 12
     while True:
         file.seek(at)
-        header = file.read(8)
-        if len(header) < 8:
-            return PictureHeader(False, many, orientation, profile, exif, size)
-        if header[:4] in (b"VP8X", b"VP8L", b"VP8 ") and size is None:
-            size = _webp_size(header[:4], file.read(10))
-            file.seek(at + 8)
-        many |= header[:4] == b"ANIM"
-        profile |= header[:4] == b"ICCP"
-        if header[:4] == b"EXIF":
-            lead = 6 if file.read(6) == b"Exif\0\0" else 0
-            exif, orientation = True, _tiff(file, at + 8 + lead).orientation
-        length = int.from_bytes(header[4:], "little")
+        lead = file.read(8)
+        if len(lead) < 8:
+            return header
+        kind = lead[:4]
+        if kind in (b"VP8X", b"VP8L", b"VP8 ") and header.size is None:
+            header = replace(header, size=_webp_size(kind, file.read(10)))
+        elif kind == b"ANIM":
+            header = replace(header, multi_image=True)
+        elif kind == b"ICCP":
+            header = replace(header, profile=True)
+        elif kind == b"EXIF":
+            lead_in = 6 if file.read(6) == b"Exif\0\0" else 0
+            orientation = _tiff(file, at + 8 + lead_in).orientation
+            header = replace(header, exif=True, orientation=orientation)
+        length = _little(lead[4:])
         at += 8 + length + length % 2
 
 
@@ -177,15 +199,7 @@ def _bmp_size(file: BinaryIO) -> _Size:
     return _little(told[4:8]), abs(height)  # negative if the top row comes first
 
 
-def _big(data: bytes) -> int:
-    return int.from_bytes(data, "big")
-
-
-def _little(data: bytes) -> int:
-    return int.from_bytes(data, "little")
-
-
-def _tiff(file: BinaryIO, base: int) -> PictureHeader:
+def _tiff(file: BinaryIO, base: int) -> ImageHeader:
     """Header of a TIFF file, or of EXIF data, which is a TIFF file inside another at `base`."""
     file.seek(base)
     order: _Order = "little" if _read(file, 8)[:2] == b"II" else "big"
@@ -193,16 +207,16 @@ def _tiff(file: BinaryIO, base: int) -> PictureHeader:
     first = next(pages, {})
     # A smaller version of the image (a preview) does not count as a page.
     many = any(not page.get(_SUBFILE, (0, 0))[0] & 1 for page in pages)
-    orientation, turned_at = first.get(_ORIENTATION, (1, None))
+    orientation, orientation_offset = first.get(_ORIENTATION, (1, None))
     bits = first.get(_BITS, (8, 0))[0]
     size = (first[_WIDTH][0], first[_HEIGHT][0]) if first.keys() >= {_WIDTH, _HEIGHT} else None
-    return PictureHeader(
-        deep=bits == 16,
-        many=many,
+    return ImageHeader(
+        sixteen_bit=bits == 16,
+        multi_image=many,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         profile=_PROFILE in first,
         size=size,
-        turned_at=turned_at,
+        orientation_offset=orientation_offset,
     )
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError, OutputError, cannot_write, reading
-from unsmear.video.headers import read_header
+from unsmear.errors import InputError, OutputError, reading, writing
+from unsmear.video.headers import parse_header
 from unsmear.video.orientation import UPRIGHT, upright
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -23,15 +23,15 @@ def list_images(folder: Path) -> list[Path]:
     """Image files directly in a folder, in natural order of their names, since some programs count
     without leading zeros. Hidden files are skipped.
     """
-    pictures = (
+    images = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
-    return sorted(pictures, key=counting_order)
+    return sorted(images, key=_natural_order)
 
 
-def counting_order(path: Path) -> tuple[list[str | int], str]:
+def _natural_order(path: Path) -> tuple[list[str | int], str]:
     """Sort key for paths of one folder, in natural order: text and numbers in turn."""
     parts = re.split(r"([0-9]+)", path.name)  # odd ones are numbers; text may hold other digits
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
@@ -66,16 +66,6 @@ def paths_below(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of an image as displayed, from its header; None if that does not say.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    with reading(path), path.open("rb") as file:
-        return read_header(file).upright_size
-
-
 def read_image(path: Path) -> Tensor:
     """Read an image as RGB: (3, H, W), uint8, or uint16 if the file has 16 bits. It is rotated
     upright according to its EXIF data. Of several pages only the first is read.
@@ -84,22 +74,20 @@ def read_image(path: Path) -> Tensor:
         InputError: no such file, not an image with 8 or 16 bits per channel, damaged, truncated, or
             with transparent pixels.
     """
-    try:
+    with reading(path):
         # Not cv2.imread: on Windows it cannot open names outside the local code page.
         packed = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
-    header = read_header(io.BytesIO(packed.tobytes()))
-    if header.turned_at is not None and header.orientation != UPRIGHT:
+    header = parse_header(io.BytesIO(packed.tobytes()))
+    if header.orientation_offset is not None and header.orientation != UPRIGHT:
         # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
-        little = packed[0] == ord("I")
-        packed[header.turned_at : header.turned_at + 2] = (1, 0) if little else (0, 1)
+        at, little = header.orientation_offset, packed[0] == ord("I")
+        packed[at : at + 2] = (1, 0) if little else (0, 1)
     flags = cv2.IMREAD_UNCHANGED  # does not rotate
     try:
         pixels = cv2.imdecode(packed, flags) if packed.size else None
     except cv2.error:  # for example if it is too large
         pixels = None
-    if pixels is None and header.cut_off:
+    if pixels is None and header.truncated:
         raise InputError(f"'{path}' is truncated: the file ends before its image does")
     if pixels is None and header.size is not None:
         raise InputError(
@@ -134,11 +122,9 @@ def write_image(path: Path, image: Tensor) -> None:
         raise OutputError(
             f"cannot write '{path}': no image format has the suffix '{path.suffix}', use .png"
         )
-    try:
+    with writing(path):
         # Not ndarray.tofile: its error does not say that the disk is full.
         path.write_bytes(packed.data)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def eight_bit(image: Tensor) -> Tensor:

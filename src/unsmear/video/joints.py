@@ -16,7 +16,7 @@ from typing import Any
 from av.container import InputContainer
 from av.packet import Packet
 
-from unsmear.video.opening import open_container
+from unsmear.video.opening import demux, open_container
 
 _TS_DISCONT = 0x200  # AVFMT_TS_DISCONT: times in such a container may jump
 _BACK = Fraction(1)  # seconds; a smaller step back is damage, or a slightly uneven cut
@@ -56,19 +56,25 @@ class Jump:
 
 @dataclass
 class _Watch:
-    """Follows the times of one stream. A jump counts once the next packet confirms it."""
+    """Follows the times of one stream. A jump counts once the next packet confirms it.
+
+    Attributes:
+        end: when the last packet on the timeline ends, seconds; None before the first.
+        jump: byte offset and time of a packet after a jump that is not confirmed yet.
+        found: confirmed jumps.
+    """
 
     end: Fraction | None = None
-    jump: tuple[int, Fraction, Fraction] | None = None
+    jump: tuple[int, Fraction] | None = None
     found: list[Jump] = field(default_factory=list)
 
     def see(self, stream: int, position: int, begin: Fraction, end: Fraction) -> None:
         if self.end is None or not _jumps(self.end, begin):
             self.end, self.jump = end, None
         elif self.jump is None:  # a single packet may be damaged
-            self.jump = (position, begin, end)
+            self.jump = position, begin
         else:
-            first, at, _ = self.jump
+            first, at = self.jump
             self.found.append(Jump(first, stream, self.end - at))
             self.end, self.jump = end, None
 
@@ -112,17 +118,13 @@ def find_joints(path: Path, opened: InputContainer) -> tuple[Joint, ...]:
 def _jumps_in(container: InputContainer) -> list[Jump]:
     streams = [s for s in container.streams if s.type in ("video", "audio")]
     watches, places = {stream.index: _Watch() for stream in streams}, _Places()
-    packets: Iterable[Packet[Any]] = container.demux(*streams)
-    try:
-        for packet in packets:
-            time = packet.pts if packet.dts is None else packet.dts
-            if time is not None:
-                base, index = packet.time_base, packet.stream.index
-                begin = time * base
-                end = begin + (packet.duration or 0) * base
-                watches[index].see(index, places.of(packet), begin, end)
-    except (OSError, ValueError):
-        pass  # the file is truncated here; the reader reports it
+    for packet in demux(container, *streams):
+        time = packet.pts if packet.dts is None else packet.dts
+        if time is not None:
+            base, index = packet.time_base, packet.stream.index
+            begin = time * base
+            end = begin + (packet.duration or 0) * base
+            watches[index].see(index, places.of(packet), begin, end)
     return [jump for watch in watches.values() for jump in watch.found]
 
 
@@ -159,10 +161,14 @@ class Timeline:
 
     def place(self, packet: Packet[Any]) -> None:
         """Shift a packet's time stamps in place."""
-        shift = self._shifts[bisect_right(self._positions, self._places.of(packet))]
-        if shift:
-            ticks = round(shift / packet.time_base)
-            if packet.pts is not None:
-                packet.pts += ticks
-            if packet.dts is not None:
-                packet.dts += ticks
+        delay(packet, self._shifts[bisect_right(self._positions, self._places.of(packet))])
+
+
+def delay(packet: Packet[Any], seconds: Fraction) -> None:
+    """Add to a packet's time stamps in place, rounded to its ticks."""
+    if seconds:
+        ticks = round(seconds / packet.time_base)
+        if packet.pts is not None:
+            packet.pts += ticks
+        if packet.dts is not None:
+            packet.dts += ticks

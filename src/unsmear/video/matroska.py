@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-_EBML, _SEGMENT, _TOC, _VOID, _CRC = 0x1A45DFA3, 0x18538067, 0x114D9B74, 0xEC, 0xBF
-_INFO, _TRACKS, _TRACK, _VIDEO = 0x1549A966, 0x1654AE6B, 0xAE, 0xE0
+_EBML, _SEGMENT, _SEEK_HEAD, _VOID, _CRC = 0x1A45DFA3, 0x18538067, 0x114D9B74, 0xEC, 0xBF
+_INFO, _TRACKS, _TRACK_ENTRY, _VIDEO = 0x1549A966, 0x1654AE6B, 0xAE, 0xE0
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
-_WIDTH, _HEIGHT = 0xB0, 0xBA
-_SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT = 0x54B0, 0x54BA, 0x54B2
-_RATIO = 3  # display unit: aspect ratio; the default, 0, is pixels
-_MASTERS = frozenset({_TOC, _SEEK, _TRACKS, _TRACK, _VIDEO})
-_HEAD = 1 << 20  # bytes; everything up to the tracks must lie within
+_PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_ASPECT_RATIO = 3  # display unit: aspect ratio; the default, 0, is pixels
+_MASTERS = frozenset({_SEEK_HEAD, _SEEK, _TRACKS, _TRACK_ENTRY, _VIDEO})
+_READ = 1 << 20  # bytes; everything up to the tracks must lie within
 _VOID_HEADER = 9  # bytes, eight of them for the size
 
 
@@ -27,29 +27,41 @@ _VOID_HEADER = 9  # bytes, eight of them for the size
 class _Element:
     """An EBML element: its ID, and its content, which is other elements or bytes."""
 
-    name: int
-    held: tuple[_Element, ...] | bytes
+    id: int
+    content: tuple[_Element, ...] | bytes
 
     @property
     def children(self) -> tuple[_Element, ...]:
-        return self.held if isinstance(self.held, tuple) else ()
+        return self.content if isinstance(self.content, tuple) else ()
 
     @property
     def data(self) -> bytes:
-        return self.held if isinstance(self.held, bytes) else b""
+        return self.content if isinstance(self.content, bytes) else b""
 
-    def child(self, name: int) -> _Element | None:
-        """The first child with a given ID."""
-        return next((child for child in self.children if child.name == name), None)
+    def child(self, wanted: int) -> _Element:
+        """The first child with a given ID.
 
-    def coded(self) -> bytes:
+        Raises:
+            StopIteration: there is none.
+        """
+        return next(child for child in self.children if child.id == wanted)
+
+    def with_child(self, old: _Element, new: _Element) -> _Element:
+        """The element with one child replaced."""
+        return _Element(self.id, tuple(new if c is old else c for c in self.children))
+
+    def encoded(self) -> bytes:
         """The element as bytes of a file, with a new checksum if it had one."""
-        body = b"".join(child.coded() for child in self.children if child.name != _CRC) + self.data
-        if self.child(_CRC) is not None:
-            body = _Element(_CRC, zlib.crc32(body).to_bytes(4, "little")).coded() + body
-        name = self.name.to_bytes((self.name.bit_length() + 7) // 8, "big")
+        body = b"".join(child.encoded() for child in self.children if child.id != _CRC) + self.data
+        if any(child.id == _CRC for child in self.children):
+            body = _Element(_CRC, zlib.crc32(body).to_bytes(4, "little")).encoded() + body
         length = next(n for n in range(1, 9) if len(body) < (1 << 7 * n) - 1)
-        return name + (len(body) | 1 << 7 * length).to_bytes(length, "big") + body
+        return _bytes(self.id) + (len(body) | 1 << 7 * length).to_bytes(length, "big") + body
+
+
+def _bytes(number: int) -> bytes:
+    """A number in as few bytes as it needs, at least one."""
+    return number.to_bytes(max((number.bit_length() + 7) // 8, 1), "big")
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:
@@ -63,15 +75,15 @@ def _header(data: bytes, at: int) -> tuple[int, int, int]:
     return numbers[0], at, numbers[1]
 
 
-def _parsed(data: bytes, at: int, end: int) -> Iterator[tuple[int, _Element]]:
+def _elements(data: bytes, at: int, end: int) -> Iterator[tuple[int, _Element]]:
     """Yield the elements between two offsets, each with the offset of its end."""
     while at < end:
         name, body, size = _header(data, at)
         at = body + size
-        held: tuple[_Element, ...] | bytes = data[body:at]
+        content: tuple[_Element, ...] | bytes = data[body:at]
         if name in _MASTERS:
-            held = tuple(element for _, element in _parsed(data, body, min(at, end)))
-        yield at, _Element(name, held)
+            content = tuple(element for _, element in _elements(data, body, min(at, end)))
+        yield at, _Element(name, content)
 
 
 def set_pixel_aspect(path: Path, aspect: Fraction) -> bool:
@@ -91,7 +103,7 @@ def set_pixel_aspect(path: Path, aspect: Fraction) -> bool:
         OSError: the file cannot be read or written.
     """
     with path.open("r+b") as file:
-        data = file.read(_HEAD)
+        data = file.read(_READ)
         try:
             first, changed = _changed(data, aspect)
         except (IndexError, StopIteration):  # another layout, or not within what was read
@@ -107,55 +119,48 @@ def _changed(data: bytes, aspect: Fraction) -> tuple[int, bytes]:
     Raises:
         IndexError, StopIteration: the file has another layout.
     """
-    name, body, size = _header(data, 0)
+    ebml, body, size = _header(data, 0)
     segment, first, _ = _header(data, body + size)
-    elements = _parsed(data, first, len(data))
-    (_, toc), (_, gap), (_, info), (end, tracks) = (next(elements) for _ in range(4))
-    found = (name, segment, toc.name, gap.name, info.name, tracks.name)
-    if found != (_EBML, _SEGMENT, _TOC, _VOID, _INFO, _TRACKS) or end > len(data):
+    elements = _elements(data, first, len(data))
+    (_, seek_head), (_, void), (_, info), (end, tracks) = (next(elements) for _ in range(4))
+    found = (ebml, segment, seek_head.id, void.id, info.id, tracks.id)
+    if found != (_EBML, _SEGMENT, _SEEK_HEAD, _VOID, _INFO, _TRACKS) or end > len(data):
         raise IndexError
-    shaped, about = _shaped(tracks, aspect).coded(), info.coded()
-    places = {_TRACKS: end - first - len(shaped)}
-    places[_INFO] = places[_TRACKS] - len(about)
-    contents = _moved(toc, places).coded()
-    room = places[_INFO] - len(contents) - _VOID_HEADER
+    new_tracks, same_info = _with_aspect(tracks, aspect).encoded(), info.encoded()
+    positions = {_TRACKS: end - first - len(new_tracks)}
+    positions[_INFO] = positions[_TRACKS] - len(same_info)
+    new_head = _with_positions(seek_head, positions).encoded()
+    room = positions[_INFO] - len(new_head) - _VOID_HEADER
     if room < 0:
         raise IndexError
-    void = bytes((_VOID, 1)) + room.to_bytes(7, "big") + bytes(room)
-    return first, contents + void + about + shaped
+    new_void = bytes((_VOID, 1)) + room.to_bytes(7, "big") + bytes(room)
+    return first, new_head + new_void + same_info + new_tracks
 
 
-def _shaped(tracks: _Element, aspect: Fraction) -> _Element:
-    track = next(child for child in tracks.children if child.name == _TRACK)
-    video = next(child for child in track.children if child.name == _VIDEO)
-    width, height = (
-        int.from_bytes(next(c for c in video.children if c.name == name).data, "big")
-        for name in (_WIDTH, _HEIGHT)
-    )
-    shown = {_SHOWN_WIDTH: width * aspect, _SHOWN_HEIGHT: Fraction(height)}
-    if shown[_SHOWN_WIDTH].denominator != 1:  # the width would not be whole
-        ratio = width * aspect / height
-        shown = {_SHOWN_WIDTH: Fraction(ratio.numerator), _SHOWN_UNIT: Fraction(_RATIO),
-                 _SHOWN_HEIGHT: Fraction(ratio.denominator)}  # fmt: skip
-    kept = [c for c in video.children if c.name not in (_SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT)]
-    new = [_number(name, int(value)) for name, value in shown.items()]
-    return _with(tracks, track, _with(track, video, _Element(_VIDEO, (*kept, *new))))
+def _with_aspect(tracks: _Element, aspect: Fraction) -> _Element:
+    track = tracks.child(_TRACK_ENTRY)
+    video = track.child(_VIDEO)
+    width = int.from_bytes(video.child(_PIXEL_WIDTH).data, "big") * aspect
+    height = int.from_bytes(video.child(_PIXEL_HEIGHT).data, "big")
+    if width.denominator == 1:
+        display = {_DISPLAY_WIDTH: width.numerator, _DISPLAY_HEIGHT: height}
+    else:
+        ratio = width / height
+        display = {_DISPLAY_WIDTH: ratio.numerator, _DISPLAY_UNIT: _ASPECT_RATIO,
+                   _DISPLAY_HEIGHT: ratio.denominator}  # fmt: skip
+    replaced = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
+    kept = [child for child in video.children if child.id not in replaced]
+    new = [_Element(name, _bytes(value)) for name, value in display.items()]
+    return tracks.with_child(track, track.with_child(video, _Element(_VIDEO, (*kept, *new))))
 
 
-def _moved(toc: _Element, places: dict[int, int]) -> _Element:
+def _with_positions(seek_head: _Element, positions: dict[int, int]) -> _Element:
     """The SeekHead with new positions, relative to the start of the segment's content."""
-    for seek in toc.children:
-        name, position = seek.child(_SEEK_ID), seek.child(_SEEK_POSITION)
-        if name is not None and position is not None:
-            place = places.get(int.from_bytes(name.data, "big"))
-            if place is not None:
-                toc = _with(toc, seek, _with(seek, position, _number(_SEEK_POSITION, place)))
-    return toc
-
-
-def _with(parent: _Element, old: _Element, new: _Element) -> _Element:
-    return _Element(parent.name, tuple(new if c is old else c for c in parent.children))
-
-
-def _number(name: int, value: int) -> _Element:
-    return _Element(name, value.to_bytes(max((value.bit_length() + 7) // 8, 1), "big"))
+    for seek in seek_head.children:
+        if seek.id != _SEEK:  # the checksum
+            continue
+        position = positions.get(int.from_bytes(seek.child(_SEEK_ID).data, "big"))
+        if position is not None:
+            old, new = seek.child(_SEEK_POSITION), _Element(_SEEK_POSITION, _bytes(position))
+            seek_head = seek_head.with_child(seek, seek.with_child(old, new))
+    return seek_head

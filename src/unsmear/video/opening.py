@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from unsmear.errors import InputError
@@ -25,6 +30,11 @@ def ffmpeg_name(path: Path) -> str:
     return f"file:{path}"
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong in FFmpeg or the system, without the number and name that `str` adds."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def open_container(path: Path) -> InputContainer:
     """Open a media file.
 
@@ -41,13 +51,12 @@ def open_container(path: Path) -> InputContainer:
             ffmpeg_name(path), mode="r", metadata_errors="replace", options=_ONE_FILE
         )
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"'{path}' cannot be read as a video: {reason}") from None
+        raise InputError(f"'{path}' cannot be read as a video: {reason_of(error)}") from None
     name = container.format.name
     if name in _TEXT:
         container.close()
         raise InputError(f"'{path}' cannot be read as a video: it is text")
-    if name in ("image2", "tiff_pipe", "webp_pipe") and _holds_many(path):
+    if name in ("image2", "tiff_pipe", "webp_pipe") and read_header(path).multi_image:
         container.close()
         raise InputError(
             f"'{path}' contains more than one image, of which only the first would be read: save "
@@ -56,15 +65,29 @@ def open_container(path: Path) -> InputContainer:
     return container
 
 
-def _holds_many(path: Path) -> bool:
-    with path.open("rb") as file:
-        return read_header(file).many
+def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """Yield the packets of streams, up to the end of the file or to where it cannot be read
+    further, which `VideoReader` reports.
+    """
+    with contextlib.suppress(av.FFmpegError, ValueError):
+        yield from container.demux(*streams)
 
 
-def moving_pictures(container: InputContainer) -> list[VideoStream]:
+def main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The video stream of a file that is restored and described: the first of `video_streams`.
+
+    Raises:
+        InputError: there is none.
+    """
+    streams = video_streams(container)
+    if not streams:
+        raise InputError(f"'{path}' contains no video stream: give a video file")
+    return streams[0]
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
     """Video streams except covers, in the order of the file, but stills last."""
-    shown = [stream for stream in container.streams.video if not is_cover(stream)]
-    return sorted(shown, key=is_still)
+    return sorted((s for s in container.streams.video if not is_cover(s)), key=is_still)
 
 
 def is_still(stream: VideoStream) -> bool:
@@ -74,6 +97,6 @@ def is_still(stream: VideoStream) -> bool:
     return stream.frames == 1 and not stream.duration
 
 
-def is_cover(stream: VideoStream) -> bool:
-    """Whether a video stream is a cover image, which FFmpeg lists as a video stream."""
-    return bool(stream.disposition & stream.disposition.__class__.attached_pic)
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a cover image, which FFmpeg lists as a video stream."""
+    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)

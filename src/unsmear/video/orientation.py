@@ -11,19 +11,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from unsmear.clip import ClipInfo
-
 Side = Literal["left", "right", "top", "bottom"]
 UPRIGHT = 1
 # By the signs of a, b, c and d in x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12).
 _BY_SIGNS = {
     (1, 0, 0, 1): 1, (-1, 0, 0, 1): 2, (-1, 0, 0, -1): 3, (1, 0, 0, -1): 4,
     (0, 1, 1, 0): 5, (0, 1, -1, 0): 6, (0, -1, -1, 0): 7, (0, -1, 1, 0): 8,
-}  # fmt: skip
-_WORDS = {
-    2: "mirrored", 3: "rotated by 180 degrees", 4: "rotated by 180 degrees and mirrored",
-    5: "rotated by 90 degrees and mirrored", 6: "rotated by 90 degrees clockwise",
-    7: "rotated by 90 degrees and mirrored", 8: "rotated by 90 degrees anticlockwise",
 }  # fmt: skip
 _LYING = 5  # from here on, rows and columns are swapped before any flip
 _FLIPS = {2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -50,15 +43,15 @@ def orientation_of(matrix: Sequence[int] | None) -> int | None:
     return _BY_SIGNS.get(signs)  # type: ignore[arg-type]  # mypy does not know how many
 
 
-def upright(picture: Tensor, orientation: int | None) -> Tensor:
+def upright(image: Tensor, orientation: int | None) -> Tensor:
     """Rotate and mirror an image (..., H, W) as players show it: (..., H, W), or (..., W, H) for
     orientations 5 to 8. None and unknown numbers leave it unchanged.
     """
     if orientation is None or orientation not in _FLIPS:
-        return picture
+        return image
     if orientation >= _LYING:
-        picture = picture.transpose(-1, -2)
-    return picture.flip(_FLIPS[orientation]).contiguous()
+        image = image.transpose(-1, -2)
+    return image.flip(_FLIPS[orientation]).contiguous()
 
 
 def left_as_shown(orientation: int | None) -> Side:
@@ -66,17 +59,3 @@ def left_as_shown(orientation: int | None) -> Side:
     upright.
     """
     return _LEFT.get(orientation or UPRIGHT, "left")
-
-
-def picture_notes(info: ClipInfo) -> list[str]:
-    """Messages for the user when a video becomes images: how they are rotated, and what is not
-    kept.
-    """
-    orientation, notes = orientation_of(info.display_matrix), []
-    if orientation is None:
-        notes.append("the video is displayed at an angle: images are not rotated")
-    elif orientation != UPRIGHT:
-        notes.append(f"images are {_WORDS[orientation]}, as players display the video")
-    if info.pixel_aspect and info.pixel_aspect != 1:
-        notes.append(f"the pixel aspect ratio, {info.pixel_aspect}, is not kept in images")
-    return notes

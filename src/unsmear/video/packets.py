@@ -40,7 +40,7 @@ def packets_of(
         except (av.FFmpegError, ValueError):
             damage.broke_off = True
             packet = None
-        if packet is None or is_end(packet):
+        if packet is None or _is_end(packet):
             damage.packets += held is not None
             yield None
             return
@@ -68,7 +68,7 @@ def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoF
         yield from frames
 
 
-def is_end(packet: Packet[Any]) -> bool:
+def _is_end(packet: Packet[Any]) -> bool:
     """Whether a packet is the demuxer's end-of-stream marker: empty and without time stamps. An
     empty packet with a time stamp is not.
     """

@@ -8,8 +8,8 @@ import math
 import shlex
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from types import TracebackType
 
 import av
 from av.video.frame import VideoFrame
@@ -19,7 +19,7 @@ from torch import Tensor
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
 from unsmear.errors import InputError, MidwayError
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
-from unsmear.video.damage import Damage, Extent, Head, packet_end, shortfall, stream_end
+from unsmear.video.damage import Damage, Extent, LeadingPackets, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import (
@@ -33,7 +33,7 @@ from unsmear.video.frames import (
 )
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import moving_pictures, open_container
+from unsmear.video.opening import main_stream, open_container, reason_of
 from unsmear.video.packets import packets_of
 from unsmear.video.sidedata import lost_side_data
 
@@ -93,11 +93,77 @@ class VideoReader:
             self._container.close()
             raise
 
+    @property
+    def start(self) -> Fraction:
+        """Time stamp of the beginning of the file, seconds; never negative."""
+        return max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+
+    @property
+    def first_pts(self) -> Fraction:
+        """Presentation time of the first frame, seconds; only before iterating."""
+        assert self._first is not None  # not iterated yet
+        return self._first[0] * self._tick
+
+    @property
+    def duration(self) -> Fraction:
+        """Duration according to the file, seconds; 0 if it does not say."""
+        whole = Fraction(self._container.duration or 0, av.time_base)
+        own = (self.stream.duration or 0) * self._tick
+        return max(whole, own, Fraction(0)) + self._bridged
+
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """Pixel format of the planes of frames; only before iterating."""
+        assert self._first is not None  # not iterated yet
+        return PixelFormat.of(planes_of(self._first[1], self.info.tags))
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, such as h264."""
+        return self.stream.codec_context.codec.canonical_name
+
+    def skip(self, frames: int) -> None:
+        """Skip frames without converting them, before iterating."""
+        for _ in range(frames):
+            self._first = next(self._frames, None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames in presentation order.
+
+        Raises:
+            MidwayError: a frame before `end` has another size or transparent pixels.
+            InputError: a frame cannot be deinterlaced.
+        """
+        tick = self._tick
+        stamped, self._first = self._first, None
+        while stamped is not None:
+            pts, decoded = stamped
+            following = next(self._frames, None)
+            if obstacle := self._obstacle(decoded):
+                if self._end is not None and self._from_beginning(pts) >= self._end:
+                    return
+                raise self._midway(pts, *obstacle)
+            planes = planes_of(decoded, self.info.tags)
+            begin = pts * tick
+            if following is None:
+                duration = self._last_duration(begin, decoded)
+            else:
+                duration = following[0] * tick - begin
+            yield Frame(rgb_from_planes(planes), begin, planes, duration=duration)
+            stamped = following
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _main_stream(self) -> VideoStream:
-        streams = moving_pictures(self._container)
-        if not streams:
-            raise InputError(f"'{self.path}' contains no video stream: give a video file")
-        stream = streams[0]
+        stream = main_stream(self.path, self._container)
         if stream.codec_context is None:
             raise InputError(f"'{self.path}' contains video in a codec that cannot be decoded here")
         _check_size(self.path, stream.width, stream.height)
@@ -105,30 +171,41 @@ class VideoReader:
         stream.thread_type = "AUTO"
         return stream
 
+    @property
+    def _tick(self) -> Fraction:
+        """Seconds of one tick of the stream's time stamps."""
+        assert self.stream.time_base is not None  # demuxers set it for every stream
+        return self.stream.time_base
+
+    @property
+    def _rate(self) -> Fraction | None:
+        """Frames per second; None if the header does not say, or gives more than one per tick."""
+        rate = self.stream.average_rate
+        return rate if rate and 0 < rate * self._tick <= 1 else None
+
+    @property
+    def _bridged(self) -> Fraction:
+        """Seconds that joints add to all times at the end of the file."""
+        return self.joints[-1].shift if self.joints else Fraction(0)
+
     def _started(self, start: Fraction | None) -> Iterator[VideoFrame]:
         """Frames from a key frame before `start` on; from the beginning if seeking fails."""
-        target = None if start is None else self.start + start - _SEEK_MARGIN
-        base = self.stream.time_base
-        if target is None or base is None or target <= (self.stream.start_time or 0) * base:
+        if start is None or self.joints:  # with joints, the same time may occur in several places
             return self._decoded()
-        if self.joints:  # the same time may occur in several places
+        tick, target = self._tick, self.start + start - _SEEK_MARGIN
+        if target <= (self.stream.start_time or 0) * tick:
             return self._decoded()
         try:
             self._whole = False
-            self._container.seek(round(target / base), stream=self.stream)
+            self._container.seek(round(target / tick), stream=self.stream)
             frames = self._decoded()
             first = next(frames, None)
         except (av.FFmpegError, OverflowError):  # beyond 64 bits of ticks
             first = None
-        stamp = None if first is None else _stamp(first, base)
-        if first is None or stamp is None or stamp * base > target + _SEEK_MARGIN:
+        stamp = None if first is None else _stamp(first, tick)
+        if first is None or stamp is None or stamp * tick > target + _SEEK_MARGIN:
             return self._reopened()
-
-        def chained(head: VideoFrame) -> Iterator[VideoFrame]:
-            yield head
-            yield from frames
-
-        return chained(first)
+        return chain((first,), frames)
 
     def _reopened(self) -> Iterator[VideoFrame]:
         """Frames from the beginning: the index is wrong, or there is no seeking, even back to the
@@ -139,49 +216,84 @@ class VideoReader:
         self.stream = self._main_stream()
         return self._decoded()
 
+    def _decoded(self) -> Iterator[VideoFrame]:
+        frames = self._concealed()
+        return self._deinterlaced(frames) if self._deinterlace else frames
+
+    def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        try:
+            yield from deinterlaced(frames, self.stream)
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"'{self.path}' cannot be deinterlaced ({reason_of(error)}): leave out "
+                "--deinterlace"
+            ) from None
+
+    def _concealed(self) -> Iterator[VideoFrame]:
+        """Yield all frames that can be decoded; what cannot is counted."""
+        count, decoded, end, leading = 0, 0, Fraction(0), LeadingPackets()
+        for packet in packets_of(self._container, self.stream, self.joints, self.damage):
+            if packet is not None:
+                count, end = count + 1, max(end, packet_end(packet))
+                if not decoded:
+                    leading.see(packet)
+            try:
+                frames = self.stream.decode(packet)
+            except av.EOFError:
+                frames = []
+            except (av.FFmpegError, ValueError):
+                self.damage.packets += 1
+                frames = []
+            for frame in frames:
+                if not decoded and self._whole:
+                    self.damage.early = max(leading.lost(frame) - self.damage.packets, 0)
+                self.damage.frames += frame.is_corrupt
+                self._interlaced |= frame.interlaced_frame
+                self.damage.interlaced += frame.interlaced_frame and not self._deinterlace
+                decoded += 1
+                yield frame
+        told = Extent.of(self._container, self.stream)
+        seen = (count, decoded) if self._whole else None
+        self.damage.present = shortfall(self.path, told, seen, end)
+
+    def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
+        """Yield frames with rising presentation times, in ticks of the stream."""
+        tick = self._tick
+        usual = round(1 / (self._rate or 25) / tick) or 1
+        least = max(math.ceil(finest / tick), 1)
+        last: int | None = None
+        for frame in frames:
+            pts = _stamp(frame, tick)
+            if pts is None:  # without a time stamp, continue at the mean rate
+                pts = 0 if last is None else last + max(usual, least)
+            elif last is not None and pts < last + least:
+                self.damage.stamps += 1
+                pts = last + least
+            last = pts
+            yield pts, frame
+
     def _check(self, first: VideoFrame) -> None:
         _check_size(self.path, first.width, first.height)
-        if not is_opaque(first):
-            raise self._transparent()
         # VP9 and AV1 hold alpha in a separate stream, which decoders ignore.
-        if self.stream.metadata.get("alpha_mode") == "1":
-            raise self._transparent()
+        if not is_opaque(first) or self.stream.metadata.get("alpha_mode") == "1":
+            raise InputError(f"'{self.path}' has transparency, which would be lost: {_FLATTEN}")
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: add --deinterlace, as in "
                 f"`unsmear {shlex.quote(str(self.path))} --deinterlace`"
             )
 
-    def _transparent(self) -> InputError:
-        return InputError(f"'{self.path}' has transparency, which would be lost: {_FLATTEN}")
-
-    def _from_beginning(self, pts: int) -> Fraction:
-        return pts * (self.stream.time_base or Fraction(1, 1000)) - self.start
-
-    def _ended(self, pts: int) -> bool:
-        return self._end is not None and self._from_beginning(pts) >= self._end
-
-    def _midway(self, pts: int, what: str, remedy: str) -> MidwayError:
-        when = f"{math.floor(self._from_beginning(pts) * 1000) / 1000:.3f}"  # rounded down
-        return MidwayError(
-            f"'{self.path}' {what} at {when} s: {remedy}, or restore what comes before, with "
-            f"--end {when}"
-        )
-
     def _describe(self, first: VideoFrame) -> ClipInfo:
-        stream = self.stream
-        base, rate = stream.time_base, stream.average_rate
-        if rate is not None and not (rate > 0 and (base is None or rate * base <= 1)):
-            rate = None  # more frames than ticks: the header is wrong
+        stream, rate = self.stream, self._rate
         frames = stream.frames or None
-        if frames is None and stream.duration and rate and base:
-            frames = max(round((stream.duration * base + self._bridged) * rate), 1)
+        if frames is None and stream.duration and rate:
+            frames = max(round((stream.duration * self._tick + self._bridged) * rate), 1)
         return ClipInfo(
             width=first.width,
             height=first.height,
             frames=frames,
             rate=rate,
-            time_base=base,
+            time_base=self._tick,
             tags=tags_of(first),
             pixel_aspect=stream.sample_aspect_ratio,
             display_matrix=display_matrix_of(first),
@@ -205,183 +317,34 @@ class VideoReader:
             notes.append("the video was deinterlaced")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
 
-    @property
-    def start(self) -> Fraction:
-        """Time stamp of the beginning of the file, seconds; never negative."""
-        return max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+    def _obstacle(self, frame: VideoFrame) -> tuple[str, str] | None:
+        """Why a frame cannot be used, and the remedy; None if it can."""
+        if (frame.width, frame.height) != (self.info.width, self.info.height):
+            sizes = f"{self.info.width}x{self.info.height} to {frame.width}x{frame.height}"
+            return f"changes size from {sizes}", "split it there first"
+        if not is_opaque(frame):
+            return "has transparency", f"it would be lost; {_FLATTEN}"
+        return None
 
-    @property
-    def first_pts(self) -> Fraction:
-        """Presentation time of the first frame, seconds; only before iterating."""
-        assert self._first is not None  # not iterated yet
-        return self._first[0] * (self.stream.time_base or Fraction(1, 1000))
+    def _midway(self, pts: int, what: str, remedy: str) -> MidwayError:
+        when = f"{math.floor(self._from_beginning(pts) * 1000) / 1000:.3f}"  # rounded down
+        return MidwayError(
+            f"'{self.path}' {what} at {when} s: {remedy}, or restore what comes before, with "
+            f"--end {when}"
+        )
 
-    @property
-    def duration(self) -> Fraction:
-        """Duration according to the file, seconds; 0 if it does not say."""
-        whole = Fraction(self._container.duration or 0, av.time_base)
-        own = (self.stream.duration or 0) * (self.stream.time_base or 0)
-        return max(whole, Fraction(own), Fraction(0)) + self._bridged
+    def _from_beginning(self, pts: int) -> Fraction:
+        return pts * self._tick - self.start
 
-    @property
-    def _bridged(self) -> Fraction:
-        return self.joints[-1].shift if self.joints else Fraction(0)
-
-    @property
-    def pixel_format(self) -> PixelFormat:
-        """Pixel format of the planes of frames; only before iterating."""
-        assert self._first is not None  # not iterated yet
-        return PixelFormat.of(planes_of(self._first[1], self.info.tags))
-
-    @property
-    def codec(self) -> str:
-        """FFmpeg's name of the codec, such as h264."""
-        return self.stream.codec_context.codec.canonical_name
-
-    def _decoded(self) -> Iterator[VideoFrame]:
-        frames = self._concealed()
-        return self._deinterlaced(frames) if self._deinterlace else frames
-
-    def _deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-        try:
-            yield from deinterlaced(frames, self.stream)
-        except (av.FFmpegError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(
-                f"'{self.path}' cannot be deinterlaced ({reason}): leave out --deinterlace"
-            ) from None
-
-    def _concealed(self) -> Iterator[VideoFrame]:
-        """Yield all frames that can be decoded; what cannot is counted."""
-        count, decoded, end, head = 0, 0, Fraction(0), Head()
-        for packet in packets_of(self._container, self.stream, self.joints, self.damage):
-            if packet is not None:
-                count, end = count + 1, max(end, packet_end(packet))
-                if not decoded:
-                    head.see(packet)
-            try:
-                frames = self.stream.decode(packet)
-            except av.EOFError:
-                frames = []
-            except (av.FFmpegError, ValueError):
-                self.damage.packets += 1
-                frames = []
-            for frame in frames:
-                if not decoded and self._whole:
-                    self.damage.early = max(head.lost(frame) - self.damage.packets, 0)
-                self.damage.frames += frame.is_corrupt
-                self._interlaced |= frame.interlaced_frame
-                self.damage.interlaced += frame.interlaced_frame and not self._deinterlace
-                decoded += 1
-                yield frame
-        told = Extent.of(self._container, self.stream)
-        seen = (count, decoded) if self._whole else (None, None)
-        self.damage.there = shortfall(self.path, told, seen[0], seen[1], end)
-
-    def _stamped(self, frames: Iterator[VideoFrame], finest: Fraction) -> Iterator[_Stamped]:
-        """Yield frames with rising presentation times, in ticks of the stream."""
-        base = self.stream.time_base or Fraction(1, 1000)
-        tick = round(1 / (_sane_rate(self.stream) or 25) / base) or 1
-        least = max(math.ceil(finest / base), 1)
-        last: int | None = None
-        for frame in frames:
-            pts = _stamp(frame, base)
-            if pts is None:  # without a time stamp, continue at the mean rate
-                pts = 0 if last is None else last + max(tick, least)
-            elif last is not None and pts < last + least:
-                self.damage.stamps += 1
-                pts = last + least
-            last = pts
-            yield pts, frame
-
-    def skip(self, frames: int) -> None:
-        """Skip frames without converting them, before iterating."""
-        for _ in range(frames):
-            self._first = next(self._frames, None)
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames in presentation order.
-
-        Raises:
-            MidwayError: a frame before `end` has another size or transparent pixels.
-            InputError: a frame cannot be deinterlaced.
-        """
-        base = self.stream.time_base or Fraction(1, 1000)
-        stamped, self._first = self._first, None
-        while stamped is not None:
-            pts, decoded = stamped
-            following = next(self._frames, None)
-            if (decoded.width, decoded.height) != (self.info.width, self.info.height):
-                if self._ended(pts):
-                    return
-                sizes = f"{self.info.width}x{self.info.height} to {decoded.width}x{decoded.height}"
-                raise self._midway(pts, f"changes size from {sizes}", "split it there first")
-            if not is_opaque(decoded):
-                if self._ended(pts):
-                    return
-                raise self._midway(pts, "has transparency", f"it would be lost; {_FLATTEN}")
-            planes = planes_of(decoded, self.info.tags)
-            begin = pts * base
-            lasts = self._left(begin, decoded) if following is None else following[0] * base - begin
-            yield Frame(rgb_from_planes(planes), begin, planes, duration=lasts)
-            stamped = following
-
-    def _left(self, begin: Fraction, last: VideoFrame) -> Fraction | None:
+    def _last_duration(self, begin: Fraction, last: VideoFrame) -> Fraction | None:
         """Duration of the last frame, seconds; None if unknown. If frames are not decoded in
         presentation order, MP4 does not state it for the frame, and Matroska states one duration
         for all frames. But both state when the stream ends.
         """
-        base, whole = self.stream.time_base, not (self.damage.there or self.damage.broke_off)
+        whole = not (self.damage.present or self.damage.broke_off)
         if whole and (end := stream_end(self._container, self.stream)) and end > begin:
             return end - begin
-        return last.duration * (last.time_base or base or Fraction(0)) if last.duration else None
-
-    def close(self) -> None:
-        """Close the file."""
-        self._container.close()
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _taken_for(matrix: int, guess: str) -> str:
-    """Message for the user if the colour matrix of a video (ITU-T H.273) cannot be used."""
-    if matrix == UNSPECIFIED:
-        return f"the video does not specify its colour matrix: assuming {guess}"
-    name = MATRIX_NAMES.get(matrix, f"number {matrix} of ITU-T H.273")
-    return (
-        f"the video's colour matrix, {name}, is not supported: it is processed as {guess}, and "
-        "keeps its tag"
-    )
-
-
-def _sane_rate(stream: VideoStream) -> Fraction | None:
-    """Frames per second; None if the header does not say, or gives more than one per tick."""
-    base, rate = stream.time_base, stream.average_rate
-    return rate if rate and rate > 0 and (base is None or rate * base <= 1) else None
-
-
-def _stamp(frame: VideoFrame, base: Fraction) -> int | None:
-    """Presentation time in ticks of the stream, if known; filters use ticks of their own."""
-    if frame.pts is None:
-        return None
-    return round(frame.pts * (frame.time_base or base) / base)
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise InputError(
-            f"'{path}' declares frames of {width}x{height}: more than {MOST_PIXELS:,} pixels are "
-            "not supported; scale it down, or repair the header if that is wrong"
-        )
+        return last.duration * (last.time_base or self._tick) if last.duration else None
 
 
 def count_frames(path: Path) -> int:
@@ -403,3 +366,29 @@ def read_rgb8(path: Path) -> Iterator[Tensor]:
     with VideoReader(path) as reader:
         for frame in reader:
             yield integer_from_unit(frame.rgb)
+
+
+def _taken_for(matrix: int, guess: str) -> str:
+    """Message for the user if the colour matrix of a video (ITU-T H.273) cannot be used."""
+    if matrix == UNSPECIFIED:
+        return f"the video does not specify its colour matrix: assuming {guess}"
+    name = MATRIX_NAMES.get(matrix, f"number {matrix} of ITU-T H.273")
+    return (
+        f"the video's colour matrix, {name}, is not supported: it is processed as {guess}, and "
+        "keeps its tag"
+    )
+
+
+def _stamp(frame: VideoFrame, tick: Fraction) -> int | None:
+    """Presentation time in ticks of the stream, if known; filters use ticks of their own."""
+    if frame.pts is None:
+        return None
+    return round(frame.pts * (frame.time_base or tick) / tick)
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"'{path}' declares frames of {width}x{height}: more than {MOST_PIXELS:,} pixels are "
+            "not supported; scale it down, or repair the header if that is wrong"
+        )

@@ -13,26 +13,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unsmear.errors import cannot_write
+from unsmear.errors import writing
 from unsmear.outputs import commit_file
 
-_RECORD = struct.Struct("<qqqBI")  # pts, dts, duration, key frame flag, bytes that follow
+_RECORD = struct.Struct("<qqBI")  # pts, duration, key frame flag, bytes that follow
 
 
 @dataclass(frozen=True)
 class EncodedPacket:
-    """A packet of an encoded video stream.
+    """A packet of an encoded video stream. Its decoding time is computed when the file is assembled
+    (`order.py`).
 
     Attributes:
         pts: presentation time, ticks.
-        dts: decoding time, ticks, as the encoder gave it.
         duration: ticks, 0 if unknown.
         key: decoding can start here.
         data: encoded bytes.
     """
 
     pts: int
-    dts: int
     duration: int
     key: bool
     data: bytes
@@ -52,27 +51,21 @@ class SpoolWriter:
     def __init__(self, path: Path, result: Path | None = None) -> None:
         self._path, self._partial = path, path.with_name(f"{path.name}.part")
         self._result = path if result is None else result
-        try:
+        with writing(self._result):
             self._file = self._partial.open("wb")
-        except OSError as error:
-            raise cannot_write(self._result, error) from None
 
     def write(self, packets: Iterable[EncodedPacket]) -> None:
         """Append packets, in decoding order."""
-        try:
+        with writing(self._result):
             for packet in packets:
-                head = (packet.pts, packet.dts, packet.duration, packet.key, len(packet.data))
-                self._file.write(_RECORD.pack(*head) + packet.data)
-        except OSError as error:
-            raise cannot_write(self._result, error) from None
+                head = _RECORD.pack(packet.pts, packet.duration, packet.key, len(packet.data))
+                self._file.write(head + packet.data)
 
     def finish(self) -> None:
         """Make sure that all packets are on disk, then rename the spool."""
-        try:
+        with writing(self._result):
             self._file.close()
             commit_file(self._partial, self._path)
-        except OSError as error:
-            raise cannot_write(self._result, error) from None
 
     def abandon(self) -> None:
         """Close the file without finishing it. Flushing it may fail again on a full disk; that was
@@ -92,9 +85,7 @@ def read_spools(paths: Iterable[Path], *, data: bool = True) -> Iterator[Encoded
     for path in paths:
         with path.open("rb") as file:
             while head := file.read(_RECORD.size):
-                pts, dts, duration, key, size = _RECORD.unpack(head)
-                if data:
-                    yield EncodedPacket(pts, dts, duration, bool(key), file.read(size))
-                else:
+                pts, duration, key, size = _RECORD.unpack(head)
+                if not data:
                     file.seek(size, os.SEEK_CUR)
-                    yield EncodedPacket(pts, dts, duration, bool(key), b"")
+                yield EncodedPacket(pts, duration, bool(key), file.read(size) if data else b"")

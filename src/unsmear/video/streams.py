@@ -25,26 +25,34 @@ from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
 from unsmear.video.languages import macintosh_language
-from unsmear.video.opening import is_cover, is_still
-from unsmear.video.routes import Copy, Route, Sound, Text, shape_for
+from unsmear.video.opening import demux, is_cover, is_still
+from unsmear.video.transcoding import (
+    AudioTranscoder,
+    StreamCopy,
+    StreamOutput,
+    SubtitleTranscoder,
+    audio_parameters_for,
+)
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-_SOUND = {".mp4": "aac", ".m4v": "aac", ".mov": "aac", ".webm": "libopus", ".mkv": "flac"}
-_TEXT = {
-    ".mp4": "mov_text",
-    ".m4v": "mov_text",
-    ".mov": "mov_text",
-    ".webm": "webvtt",
-    ".mkv": "ass",
-}
-_TEXT_KINDS = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
+_AUDIO_ENCODERS = {
+    ".mp4": "aac", ".m4v": "aac", ".mov": "aac", ".webm": "libopus", ".mkv": "flac"
+}  # fmt: skip
+_SUBTITLE_ENCODERS = {
+    ".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".webm": "webvtt", ".mkv": "ass"
+}  # fmt: skip
+_TEXT_CODECS = frozenset({"mov_text", "subrip", "ass", "ssa", "webvtt", "text"})
 _PACKETS_TO_TRY = 3
+# Metadata of streams that muxers write themselves.
+_WRITTEN_BY_MUXERS = frozenset(
+    {"ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "VENDOR_ID", "ROTATE"}
+)
 
 
 @dataclass(frozen=True)
-class Carried:
+class StreamPlan:
     """What becomes of a stream.
 
     Attributes:
@@ -60,7 +68,7 @@ class Carried:
     note: str = ""
 
 
-def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried]:
+def plan_streams(source: InputContainer, main: int, suffix: str) -> list[StreamPlan]:
     """Decide what becomes of each stream but the main one.
 
     Args:
@@ -69,10 +77,13 @@ def plan_streams(source: InputContainer, main: int, suffix: str) -> list[Carried
         suffix: of the file to write, such as .mp4.
     """
     others = [stream for stream in source.streams if stream.index != main]
-    return [_named(_plan(source, stream, suffix), stream, suffix) for stream in others]
+    return [
+        _with_language_note(_plan_stream(source, stream, suffix), stream, suffix)
+        for stream in others
+    ]
 
 
-def _named(plan: Carried, stream: Stream, suffix: str) -> Carried:
+def _with_language_note(plan: StreamPlan, stream: Stream, suffix: str) -> StreamPlan:
     """Add a note to a plan if the stream's language will be lost."""
     language = stream.metadata.get("language", "und")
     if suffix != ".mov" or plan.how == "drop" or language == "und" or macintosh_language(language):
@@ -82,29 +93,37 @@ def _named(plan: Carried, stream: Stream, suffix: str) -> Carried:
     return replace(plan, note="; ".join(notes))
 
 
-def _plan(source: InputContainer, stream: Stream, suffix: str) -> Carried:
-    kind = "cover" if stream.type == "video" and _cover(stream) else stream.type
+def _plan_stream(source: InputContainer, stream: Stream, suffix: str) -> StreamPlan:
+    kind = "cover" if is_cover(stream) else stream.type
     context: CodecContext | None = stream.codec_context
     codec = "" if context is None else context.codec.canonical_name
     name = f"{kind} stream {stream.index}" + (f" ({codec})" if codec else "")
+
+    def left_out(why: str) -> StreamPlan:
+        return StreamPlan(stream.index, "drop", note=f"{name} is left out: {why}")
+
     if suffix == ".mkv" and kind in ("cover", "attachment"):
-        return Carried(stream.index, "attach")
+        return StreamPlan(stream.index, "attach")
     if kind == "attachment":
-        return Carried(stream.index, "drop", note=f"{name} is left out: it needs .mkv")
+        return left_out("it needs .mkv")
     if isinstance(stream, av.VideoStream) and kind == "video" and is_still(stream):
-        return Carried(
-            stream.index, "drop", note=f"{name} is left out: an image without a time stamp"
-        )
+        return left_out("an image without a time stamp")
     if _fits(source, stream, suffix):
-        return Carried(stream.index, "copy")
+        return StreamPlan(stream.index, "copy")
     if kind == "audio" and codec:
         assert isinstance(stream, AudioStream)
-        return _converted(stream, name, _SOUND[suffix])
-    if kind == "subtitle" and codec in _TEXT_KINDS:
-        return Carried(stream.index, "convert", _TEXT[suffix], f"{name} becomes {_TEXT[suffix]}")
+        encoder = _AUDIO_ENCODERS[suffix]
+        family, parameters = encoder.removeprefix("lib"), audio_parameters_for(stream, encoder)
+        if parameters is None:
+            return left_out(f"{family} does not support its {stream.channels} channels")
+        loss = f", {parameters.loss}" if parameters.loss else ""
+        return StreamPlan(stream.index, "convert", encoder, f"{name} becomes {family}{loss}")
+    if kind == "subtitle" and codec in _TEXT_CODECS:
+        encoder = _SUBTITLE_ENCODERS[suffix]
+        return StreamPlan(stream.index, "convert", encoder, f"{name} becomes {encoder}")
     if kind == "data" and (_holds_chapters(stream) or "timecode" in stream.metadata):
-        return Carried(stream.index, "drop")  # both are written separately
-    return Carried(stream.index, "drop", note=f"{name} is left out: {suffix} does not support it")
+        return StreamPlan(stream.index, "drop")  # both are written separately
+    return left_out(f"{suffix} does not support it")
 
 
 def _holds_chapters(stream: Stream) -> bool:
@@ -112,19 +131,6 @@ def _holds_chapters(stream: Stream) -> bool:
     does the same with tracks without a duration, which hold something else.
     """
     return stream.discard == Discard.all and bool(stream.duration)
-
-
-def _converted(stream: AudioStream, name: str, encoder: str) -> Carried:
-    shape, codec = shape_for(stream, encoder), encoder.removeprefix("lib")
-    if shape is None:
-        note = f"{name} is left out: {codec} does not support its {stream.channels} channels"
-        return Carried(stream.index, "drop", note=note)
-    less = f", {shape.less}" if shape.less else ""
-    return Carried(stream.index, "convert", encoder, f"{name} becomes {codec}{less}")
-
-
-def _cover(stream: Stream) -> bool:
-    return isinstance(stream, av.VideoStream) and is_cover(stream)
 
 
 def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
@@ -136,19 +142,18 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
             if context.codec.canonical_name not in trial.supported_codecs:
                 return False
-            copy = Copy(stream, trial.add_stream_from_template(stream, opaque=True))
+            copy = StreamCopy(stream, trial)
             trial.start_encoding()
             source.seek(0)
             for packet in islice(source.demux(stream), _PACKETS_TO_TRY):
-                if packet.size:
-                    for out in copy.take(packet):
-                        trial.mux(out)
+                for out in copy.take(packet) if packet.size else ():
+                    trial.mux(out)
     except (av.FFmpegError, ValueError):
         return False
     return True
 
 
-class Carrier:
+class Remuxer:
     """Brings a source's other streams into a new file. Create it before the header is written.
 
     Args:
@@ -164,7 +169,7 @@ class Carrier:
         self,
         source: InputContainer,
         target: OutputContainer,
-        plan: list[Carried],
+        plan: Sequence[StreamPlan],
         *,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
@@ -172,42 +177,28 @@ class Carrier:
     ) -> None:
         self._source, self._cut = source, Cut(start, end)
         self._timeline = Timeline(joints)
-        self._routes: dict[int, Route] = {}
-        self._kinds = {stream.index: stream.type for stream in source.streams}
+        self._outputs: dict[int, StreamOutput] = {}
         for entry in plan:
             stream = source.streams[entry.index]
             if entry.how == "attach":
                 _attach(stream, target)
-            elif entry.how == "copy":
-                copy = target.add_stream_from_template(stream, opaque=True)
-                self._routes[entry.index] = Copy(stream, _labelled(copy, stream))
-            elif entry.how == "convert" and isinstance(stream, AudioStream):
-                sound = self._routes[entry.index] = Sound(stream, target, entry.codec)
-                _labelled(sound.target, stream)
-            elif entry.how == "convert" and isinstance(stream, SubtitleStream):
-                text = self._routes[entry.index] = Text(stream, target, entry.codec)
-                _labelled(text.target, stream)
+            elif entry.how != "drop":
+                output = self._outputs[entry.index] = _output(entry, stream, target)
+                _label(output.target, stream)
         _set_chapters(source, target, start, end)
 
     def packets(self) -> Iterator[tuple[Fraction, Packet[Stream]]]:
         """Yield the packets for the new file in the source's order, each with its decoding time in
         seconds.
         """
-        wanted = [self._source.streams[index] for index in self._routes]
+        wanted = [self._source.streams[index] for index in self._outputs]
         if not wanted:
             return
-        packets = self._source.demux(*wanted)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, ValueError):
-                break  # the file is truncated here; the reader has reported it
-            if packet is None:
-                break
-            route = self._routes[packet.stream.index]
-            if packet.size and _cover(packet.stream):  # covers have no time stamps
+        for packet in demux(self._source, *wanted):
+            output = self._outputs[packet.stream.index]
+            if packet.size and is_cover(packet.stream):  # covers have no time stamps
                 packet.pts = packet.dts = 0
-                yield from ((Fraction(0), out) for out in route.take(packet))
+                yield from ((Fraction(0), out) for out in output.take(packet))
                 continue
             # Without time stamps it is the demuxer's end-of-stream marker.
             if packet.dts is None and packet.pts is None:
@@ -215,30 +206,41 @@ class Carrier:
             self._timeline.place(packet)
             if not self._cut.keeps(packet):
                 continue
-            for out in route.take(packet):
+            for out in output.take(packet):
                 yield self._cut.moved(out)
-        for route in self._routes.values():
-            for out in route.finish():
+        for output in self._outputs.values():
+            for out in output.finish():
                 yield self._cut.moved(out)
 
     def notes(self) -> list[str]:
-        """What was left out, for the user. Call it after the last packet."""
+        """What was left out, for the user. Call it after the last packet, before the source is
+        closed.
+        """
         found = self._cut.notes()
-        for index, route in self._routes.items():
-            if isinstance(route, Copy) and route.dropped:
-                seconds = f"{float(route.lost):.2f} s"
+        for index, output in self._outputs.items():
+            if isinstance(output, StreamCopy) and output.dropped:
+                seconds = f"{float(output.lost):.2f} s"
                 found.append(
-                    f"{self._kinds[index]} stream {index}: {route.dropped} packets ({seconds}) "
-                    "whose time stamps do not increase are left out"
+                    f"{self._source.streams[index].type} stream {index}: {output.dropped} packets "
+                    f"({seconds}) whose time stamps do not increase are left out"
                 )
         return found
 
 
-def _labelled(target: Stream, source: Stream) -> Stream:
+def _output(entry: StreamPlan, stream: Stream, target: OutputContainer) -> StreamOutput:
+    """Add to a file the stream that another becomes."""
+    if entry.how == "copy":
+        return StreamCopy(stream, target)
+    if isinstance(stream, AudioStream):
+        return AudioTranscoder(stream, target, entry.codec)
+    assert isinstance(stream, SubtitleStream)  # nothing else is converted
+    return SubtitleTranscoder(stream, target, entry.codec)
+
+
+def _label(target: Stream, source: Stream) -> None:
     """Copy language, title and role from one stream to another."""
     target.metadata.update(stream_metadata(source, target.container.format.name))
     target.disposition = Disposition(int(source.disposition))
-    return target
 
 
 def stream_metadata(stream: Stream, muxer: str) -> dict[str, str]:
@@ -248,14 +250,11 @@ def stream_metadata(stream: Stream, muxer: str) -> dict[str, str]:
     kept = {
         key: value
         for key, value in stream.metadata.items()
-        if key.upper().split("-")[0] not in _OWN and not key.startswith("_STATISTICS")
+        if key.upper().split("-")[0] not in _WRITTEN_BY_MUXERS and not key.startswith("_STATISTICS")
     }
     if muxer == "mov" and "language" in kept:
         kept["language"] = macintosh_language(kept["language"]) or "und"
     return kept
-
-
-_OWN = {"ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "VENDOR_ID", "ROTATE"}
 
 
 def _attach(stream: Stream, target: OutputContainer) -> None:
@@ -270,11 +269,10 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
     # Opened again: seeking back could lose the first packets of other streams.
     with av.open(stream.container.name) as again:
-        for packet in again.demux(again.streams[stream.index]):
-            if packet.size:
-                name = metadata.get("filename", f"cover.{ending}")
-                target.add_attachment(name, kind, bytes(packet))
-            break
+        packet = next(again.demux(again.streams[stream.index]), None)
+        if packet is not None and packet.size:
+            name = metadata.get("filename", f"cover.{ending}")
+            target.add_attachment(name, kind, bytes(packet))
 
 
 def _set_chapters(

@@ -11,23 +11,21 @@ import heapq
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Stream
 
 from unsmear.clip import ClipInfo, YuvPlanes
-from unsmear.errors import EncodeError, OutputError, cannot_write
+from unsmear.errors import EncodeError, OutputError, writing
+from unsmear.outputs import check_folder_of
 from unsmear.video.color import convert_planes
-from unsmear.video.container import open_target, video_stream
+from unsmear.video.container import add_video_stream, open_target
 from unsmear.video.encoding import (
     EncodeChoice,
     Encoding,
@@ -38,16 +36,17 @@ from unsmear.video.encoding import (
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
 from unsmear.video.joints import Joint
 from unsmear.video.matroska import set_pixel_aspect
-from unsmear.video.opening import open_container
+from unsmear.video.opening import demux, open_container, reason_of
 from unsmear.video.order import timed
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter, read_spools
-from unsmear.video.streams import Carried, Carrier, plan_streams, stream_metadata
+from unsmear.video.streams import Remuxer, StreamPlan, plan_streams, stream_metadata
 from unsmear.video.timecode import with_later_time_code
 
 _PACKETS_TO_PROBE = 16  # enough to include the first packet of each stream
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.EFBIG}
-_SHAPELESS = {"vp9", "av1", "prores", "ffv1"}  # codecs that do not store the pixel aspect ratio
+_MATROSKA = (".mkv", ".webm")
+_WITHOUT_ASPECT = {"vp9", "av1", "prores", "ffv1"}  # codecs that store no pixel aspect ratio
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: otherwise Matroska files hold random numbers
 
 
@@ -67,7 +66,7 @@ class Origin:
 
     path: Path
     main: int
-    plan: Sequence[Carried]
+    plan: Sequence[StreamPlan]
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     early: Fraction = Fraction(0)
@@ -98,19 +97,18 @@ class Origin:
         return notes
 
 
-def _time_before_zero(source: InputContainer, plan: Sequence[Carried], suffix: str) -> Fraction:
+def _time_before_zero(source: InputContainer, plan: Sequence[StreamPlan], suffix: str) -> Fraction:
     """How far copied streams begin before zero, seconds; 0 if the container can hold that. Audio
     encoders put samples before zero, which prime the decoder. MP4 has negative times for them. In
     Matroska all streams are moved, unless the source is Matroska too.
     """
-    if suffix not in (".mkv", ".webm") or "matroska" in source.format.name:
+    if suffix not in _MATROSKA or "matroska" in source.format.name:
         return Fraction(0)
     kept = [source.streams[entry.index] for entry in plan if entry.how == "copy"]
     starts = [Fraction(0)]
-    with contextlib.suppress(av.FFmpegError, ValueError):  # the reader reports damage
-        for packet in islice(source.demux(*kept), _PACKETS_TO_PROBE) if kept else ():
-            if packet.pts is not None:
-                starts.append(packet.pts * packet.time_base)
+    for packet in islice(demux(source, *kept), _PACKETS_TO_PROBE) if kept else ():
+        if packet.pts is not None:
+            starts.append(packet.pts * packet.time_base)
     return -min(starts)
 
 
@@ -119,11 +117,9 @@ def assemble(
     spools: Sequence[Path],
     encoding: Encoding,
     info: ClipInfo,
-    width: int,
     *,
     origin: Origin | None = None,
-    metadata: Mapping[str, str] | None = None,
-    result: Path | None = None,
+    result: Path,
 ) -> list[str]:
     """Assemble a video file. The same input gives the same bytes.
 
@@ -131,11 +127,9 @@ def assemble(
         path: file to write; its suffix selects the container.
         spools: encoded frames, in order.
         encoding: how they were encoded.
-        info: the clip.
-        width: of the frames, pixels.
+        info: the clip as it is written.
         origin: source of other streams, chapters and metadata.
-        metadata: of the file; overrides that of the source.
-        result: path to name in errors, if the file has another name while it is written.
+        result: path to name in errors; the file may have another name while it is written.
 
     Returns:
         What could not be kept, for the user.
@@ -143,48 +137,47 @@ def assemble(
     Raises:
         OutputError: the file cannot be written, or (`EncodeError`) the container refuses.
     """
-    name = path if result is None else result
+    notes: list[str] = []
     try:
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(open_target(path, None if origin is None else origin.path))
             target.flags = int(target.flags) | _BITEXACT
-            video = video_stream(target, encoding, info, width, path.suffix.lower())
-            others: Iterator[tuple[Fraction, Packet[Stream]]] = iter(())
-            carrier: Carrier | None = None
-            notes: list[str] = []
+            video = add_video_stream(target, encoding, info, path.suffix.lower())
+            packets = [timed(spools, video, ticks_of(info))]
+            remuxer: Remuxer | None = None
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
-                carrier = Carrier(
-                    source, target, list(origin.plan), start=origin.start, end=origin.end,
+                remuxer = Remuxer(
+                    source, target, origin.plan, start=origin.start, end=origin.end,
                     joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
-                whole, own, notes = _texts(
+                whole, own, notes = _metadata(
                     source, origin, first * ticks_of(info), info.rate, target.format.name
                 )
                 target.metadata.update(whole)
                 video.metadata.update(own)
-                others = carrier.packets()
-            target.metadata.update(metadata or {})
-            restored = timed(spools, video, ticks_of(info))
-            for _, packet in heapq.merge(restored, others, key=itemgetter(0)):
+                packets.append(remuxer.packets())
+            for _, packet in heapq.merge(*packets, key=itemgetter(0)):
                 target.mux(packet)
-        return [*notes, *(carrier.notes() if carrier else ()), *_shaped(path, encoding, info)]
+            if remuxer is not None:
+                notes += remuxer.notes()
+        return notes + _write_pixel_aspect(path, encoding, info)
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         if getattr(error, "errno", None) in _DISK_ERRORS:
-            raise OutputError(f"cannot write '{name}': {reason}") from None
-        raise EncodeError(f"cannot write '{name}': {reason}") from None
+            raise OutputError(f"cannot write '{result}': {reason}") from None
+        raise EncodeError(f"cannot write '{result}': {reason}") from None
 
 
-def _texts(
+def _metadata(
     source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None, muxer: str
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Metadata of the new file and of its video, and what cannot be kept, for the user. The time
     code is moved to the first frame written, whose time in the new file is `first`, seconds.
     """
     main = source.streams[origin.main]
-    whole, own = file_metadata(source.metadata), stream_metadata(main, muxer)
+    whole, own = _file_metadata(source.metadata), stream_metadata(main, muxer)
     if origin.start <= 0:
         return whole, own, []
     begin = (main.start_time or 0) * (main.time_base or 0)
@@ -200,7 +193,6 @@ def assemble_what_can_be(
     spools: Sequence[Path],
     encoding: Encoding,
     info: ClipInfo,
-    width: int,
     origin: Origin,
     result: Path,
 ) -> list[str]:
@@ -214,9 +206,9 @@ def assemble_what_can_be(
             restored video itself.
     """
 
-    def assembled(plan: Sequence[Carried]) -> list[str]:
+    def assembled(plan: Sequence[StreamPlan]) -> list[str]:
         reduced = replace(origin, plan=plan)
-        return assemble(path, spools, encoding, info, width, origin=reduced, result=result)
+        return assemble(path, spools, encoding, info, origin=reduced, result=result)
 
     try:
         return assembled(origin.plan)
@@ -235,18 +227,18 @@ def assemble_what_can_be(
         return told + [_left_out(entry) for entry in lost]
 
 
-def _left_out(entry: Carried) -> str:
+def _left_out(entry: StreamPlan) -> str:
     if entry.how == "convert":
         codec = entry.codec.removeprefix("lib")
         return f"stream {entry.index} could not be converted to {codec} and was left out"
     return f"stream {entry.index} is damaged and was left out"
 
 
-def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
+def _write_pixel_aspect(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
     """Write the pixel aspect ratio where the muxer does not; if that fails, return a note."""
     aspect = info.pixel_aspect or Fraction(1)
-    matroska = path.suffix.lower() in (".mkv", ".webm")
-    if aspect == 1 or not matroska or encoding.encoder.family not in _SHAPELESS:
+    missing = path.suffix.lower() in _MATROSKA and encoding.encoder.family in _WITHOUT_ASPECT
+    if aspect == 1 or not missing:
         return []
     kept = set_pixel_aspect(path, aspect)
     return [] if kept else [f"the pixel aspect ratio, {aspect}, is not kept"]
@@ -254,10 +246,10 @@ def _shaped(path: Path, encoding: Encoding, info: ClipInfo) -> list[str]:
 
 def finest_ticks(suffix: str) -> Fraction:
     """Seconds of one tick in containers where it is fixed; 0 where ticks can be chosen."""
-    return Fraction(1, 1000) if suffix in (".mkv", ".webm") else Fraction(0)
+    return Fraction(1, 1000) if suffix in _MATROSKA else Fraction(0)
 
 
-def file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+def _file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata of a file (title, creation time etc.), without what muxers write themselves."""
     own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
     return {key: value for key, value in metadata.items() if key.lower() not in own}
@@ -269,27 +261,20 @@ class VideoWriter:
 
     Args:
         path: the finished file; its suffix selects the container.
-        info: the clip.
-        width: of the frames, pixels.
-        metadata: of the file.
+        info: the clip as it is written.
 
     Raises:
         OutputError: unknown suffix, or the folder is missing or cannot be written.
     """
 
-    def __init__(
-        self, path: Path, info: ClipInfo, width: int, metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, path: Path, info: ClipInfo) -> None:
         check_target(path)
-        self.path, self._info, self._width, self._metadata = path, info, width, metadata
-        try:
+        self.path, self._info = path, info
+        with writing(path):
             self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        except OSError as error:
-            raise cannot_write(path, error) from None
-        self._spool = self._folder / "pictures"
+        self._spool = self._folder / "spool"
         self._file = SpoolWriter(self._spool)
         self._encoder: FrameEncoder | None = None
-        self._encoding: Encoding | None = None
 
     def write(self, planes: YuvPlanes, pts: Fraction, duration: Fraction | None = None) -> None:
         """Encode a frame.
@@ -302,15 +287,15 @@ class VideoWriter:
         Raises:
             OutputError: the disk is full, no encoder fits, or (`EncodeError`) the encoder refuses.
         """
-        if self._encoding is None or self._encoder is None:
-            size = (self._width, self._info.height)
+        if self._encoder is None:
+            size = (self._info.width, self._info.height)
             source = PixelFormat.of(planes)
-            self._encoding = choose_encoding(
+            encoding = choose_encoding(
                 EncodeChoice(), "h264", source, self.path.suffix.lower(), size
             )
-            self._encoder = FrameEncoder(self._encoding, self._info, self._width)
-        picture = convert_planes(planes, self._encoding.pixel_format)
-        self._file.write(self._encoder.encode(picture, pts, duration))
+            self._encoder = FrameEncoder(encoding, self._info)
+        converted = convert_planes(planes, self._encoder.encoding.pixel_format)
+        self._file.write(self._encoder.encode(converted, pts, duration))
 
     def commit(self) -> None:
         """Finish the file and give it its name.
@@ -318,26 +303,18 @@ class VideoWriter:
         Raises:
             OutputError: the file cannot be written, the container refuses, or there is no frame.
         """
-        if self._encoder is None or self._encoding is None:
+        if self._encoder is None:
             raise OutputError(f"nothing was written to '{self.path}'")
         self._file.write(self._encoder.finish())
         self._file.finish()
         whole = self._folder / self.path.name
-        assemble(
-            whole, [self._spool], self._encoding, self._info, self._width,
-            metadata=self._metadata, result=self.path,
-        )  # fmt: skip
+        assemble(whole, [self._spool], self._encoder.encoding, self._info, result=self.path)
         publish(whole, self.path)
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.abandon()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -348,10 +325,8 @@ def publish(whole: Path, path: Path) -> None:
     Raises:
         OutputError: the file cannot be renamed.
     """
-    try:
+    with writing(path):
         os.replace(whole, path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def check_target(path: Path) -> None:
@@ -365,7 +340,4 @@ def check_target(path: Path) -> None:
             f"cannot write '{path}': the suffix must be one of {', '.join(VIDEO_CONTAINERS)}, "
             "or none for a folder of images"
         )
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write '{path}': no permission to write to '{path.parent}'")
+    check_folder_of(path)

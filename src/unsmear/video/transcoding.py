@@ -19,13 +19,13 @@ from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 _OPUS_RATE = 48_000
 # Layouts that FFmpeg assumes for 1 to 8 channels without a stated layout.
-_UNSAID = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+_DEFAULT_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 _USUAL = {"7.1": 8, "5.1": 6, "quad": 4, "stereo": 2}  # common layouts and their number of channels
 _RISING = ("mp4", "mov")  # muxers that refuse audio packets with equal times
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
-class Copy:
+class StreamCopy:
     """Copies packets, and leaves out damaged ones: those whose decoding times do not rise. Matroska
     may omit the first decoding times: they are counted back from the first one known.
 
@@ -34,27 +34,28 @@ class Copy:
 
     Args:
         source: stream that the packets come from.
-        target: stream of the new file.
+        target: file to write.
 
     Attributes:
+        target: the new stream.
         dropped: packets left out.
         lost: their total duration, seconds.
     """
 
-    def __init__(self, source: Stream, target: Stream) -> None:
-        self._target = target
+    def __init__(self, source: Stream, target: OutputContainer) -> None:
+        self.target = target.add_stream_from_template(source, opaque=True)
         self._open: list[Packet[Stream]] = []
         self._last: int | None = None
         self.dropped, self.lost = 0, Fraction(0)
         sample, base = _sample_of(source), source.time_base
         coarse = sample is not None and base is not None and base > sample
         self._together = coarse or source.type == "subtitle"
-        self._fine = sample if coarse and target.container.format.name in _RISING else None
+        self._fine = sample if coarse and target.format.name in _RISING else None
         self._written: int | None = None  # last decoding time, in fine ticks
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         """Yield the output packets for the next packet of the source."""
-        packet.stream = self._target
+        packet.stream = self.target
         self._open.append(packet)
         if packet.dts is not None:
             yield from self._closed(packet.dts)
@@ -96,22 +97,22 @@ def _sample_of(stream: Stream) -> Fraction | None:
 
 
 @dataclass(frozen=True)
-class SoundShape:
-    """Format that audio is encoded in.
+class AudioParameters:
+    """How audio is encoded.
 
     Attributes:
         rate: samples per second.
         layout: channel layout, FFmpeg's name.
-        less: what the source has more of, for the user; empty if nothing is lost.
+        loss: what the source has more of, for the user; empty if nothing is lost.
     """
 
     rate: int
     layout: str
-    less: str = ""
+    loss: str = ""
 
 
-def shape_for(source: AudioStream, codec: str) -> SoundShape | None:
-    """The format nearest to that of a source that an encoder accepts; None if there is none.
+def audio_parameters_for(source: AudioStream, codec: str) -> AudioParameters | None:
+    """The parameters nearest to those of a source that an encoder accepts; None if there are none.
 
     Args:
         source: audio to convert.
@@ -121,25 +122,25 @@ def shape_for(source: AudioStream, codec: str) -> SoundShape | None:
     rates = av.Codec(codec, "w").audio_rates or [rate]
     above = [known for known in rates if known >= rate]
     rate = min(above) if above else max(rates)
-    less = [f"{rate} Hz instead of {source.rate}"] if rate < source.rate else []
+    loss = [f"{rate} Hz instead of {source.rate}"] if rate < source.rate else []
     count = source.channels
     for layout in _layouts(source.layout.name, count):
-        if _takes(codec, rate, layout):
+        if _accepts(codec, rate, layout):
             if AudioLayout(layout).nb_channels < count:
-                less.append(f"{layout} instead of {count} channels")
-            return SoundShape(rate, layout, ", ".join(less))
+                loss.append(f"{layout} instead of {count} channels")
+            return AudioParameters(rate, layout, ", ".join(loss))
     return None
 
 
 def _layouts(name: str, count: int) -> Iterator[str]:
     """Candidate layouts for audio of a given layout, nearest first."""
-    own = _UNSAID[count - 1] if name.endswith("channels") and 0 < count <= 8 else name
+    own = _DEFAULT_LAYOUTS[count - 1] if name.endswith("channels") and 0 < count <= 8 else name
     yield own
     yield own.partition("(")[0]  # 5.1(side) -> 5.1: rear instead of side speakers
     yield from (usual for usual, channels in _USUAL.items() if channels <= max(count, 2))
 
 
-def _takes(codec: str, rate: int, layout: str) -> bool:
+def _accepts(codec: str, rate: int, layout: str) -> bool:
     context = av.CodecContext.create(codec, "w")
     assert isinstance(context, AudioCodecContext)
     context.format = (context.codec.audio_formats or [])[0]
@@ -152,7 +153,7 @@ def _takes(codec: str, rate: int, layout: str) -> bool:
     return True
 
 
-class Sound:
+class AudioTranscoder:
     """Converts audio to another codec. If its format changes midway, it is resampled to one format.
 
     Args:
@@ -160,21 +161,24 @@ class Sound:
         target: file to write.
         codec: FFmpeg's name of the encoder.
 
+    Attributes:
+        target: the new stream.
+
     Raises:
-        ValueError: the encoder accepts nothing similar, see `shape_for`.
+        ValueError: the encoder accepts nothing similar, see `audio_parameters_for`.
     """
 
     def __init__(self, source: AudioStream, target: OutputContainer, codec: str) -> None:
-        shape = shape_for(source, codec)
-        if shape is None:
+        parameters = audio_parameters_for(source, codec)
+        if parameters is None:
             raise ValueError(f"{codec} takes no {source.layout.name}")
-        out = target.add_stream(codec, rate=shape.rate, layout=shape.layout)
+        out = target.add_stream(codec, rate=parameters.rate, layout=parameters.layout)
         assert isinstance(out, AudioStream)
         if codec != "flac":
             out.bit_rate = 96_000 * max(out.layout.nb_channels, 1)
         self._source, self.target = source, out
         self._resampler: AudioResampler | None = None
-        self._came: object = None  # frame format that the resampler was made for
+        self._resampled: object = None  # frame format that the resampler was made for
 
     def take(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         """Yield the output packets for the next packet of the source."""
@@ -194,11 +198,11 @@ class Sound:
     def _encoded(self, frame: av.AudioFrame | None) -> Iterator[Packet[Stream]]:
         if frame is not None:
             came = frame.format.name, frame.layout.name, frame.sample_rate
-            if came != self._came:
+            if came != self._resampled:
                 if self._resampler is not None:
                     yield from self._encoded(None)
                 context = self.target.codec_context
-                self._came = came
+                self._resampled = came
                 self._resampler = AudioResampler(context.format, context.layout, context.rate)
         assert self._resampler is not None
         for part in self._resampler.resample(frame):
@@ -209,7 +213,7 @@ class Sound:
             yield from self.target.encode(part)
 
 
-class Text:
+class SubtitleTranscoder:
     """Converts subtitles to another format. mov_text shows one text at a time, so lines that
     overlap are written together while they do.
 
@@ -217,6 +221,9 @@ class Text:
         source: subtitles to convert.
         target: file to write.
         codec: FFmpeg's name of the encoder.
+
+    Attributes:
+        target: the new stream.
     """
 
     def __init__(self, source: SubtitleStream, target: OutputContainer, codec: str) -> None:
@@ -284,4 +291,4 @@ def _joined(lines: list[bytes]) -> SubtitleSet:
     return SubtitleSet.create(b",".join([*head, rb"\N".join([*ended, texts[-1]])]), 0, 0)
 
 
-Route = Copy | Sound | Text
+StreamOutput = StreamCopy | AudioTranscoder | SubtitleTranscoder

@@ -15,7 +15,7 @@ from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video import streams
 from unsmear.video.reader import VideoReader
-from unsmear.video.routes import Sound
+from unsmear.video.transcoding import AudioTranscoder
 from unsmear.video.writer import Origin
 
 MS = Fraction(1, 1000)
@@ -125,7 +125,7 @@ def sounds_from(path):
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
 @pytest.mark.parametrize(("begins", "silent"), [(24000, 0), (0, 24000 - 4800)])
 @pytest.mark.parametrize("start", [None, Fraction(1, 5)])
-def test_converted_sound_stays_with_the_picture(tmp_path, kind, begins, silent, start):
+def test_converted_sound_stays_with_the_video(tmp_path, kind, begins, silent, start):
     """Whether the track begins late or begins with silence; the cut result begins at zero."""
     source = clip(tmp_path / "in.mkv", sounding(begins, silent), frames=6)
     target, notes = tmp_path / f"out.{kind}", []
@@ -183,7 +183,7 @@ def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypa
     def refuses(self, frame):
         raise ValueError("no such layout")
 
-    monkeypatch.setattr(Sound, "_encoded", refuses)
+    monkeypatch.setattr(AudioTranscoder, "_encoded", refuses)
     source = clip(tmp_path / "in.mkv", tone("flac"))
     notes = []
     restore_file(source, tmp_path / "out.webm", mild(), 1, on_note=notes.append)
@@ -191,7 +191,7 @@ def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypa
 
 
 def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "shape_for", lambda *_: None)
+    monkeypatch.setattr(streams, "audio_parameters_for", lambda *_: None)
     source = clip(tmp_path / "in.mkv", tone("flac"))
     with VideoReader(source) as reader:
         notes = Origin.of(reader, ".webm").notes
