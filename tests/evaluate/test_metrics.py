@@ -44,6 +44,14 @@ def test_frames_smaller_than_the_window_are_refused():
         ssim(torch.rand(3, 10, 30), torch.rand(3, 10, 30))
 
 
+@pytest.mark.parametrize("metric", [psnr, ssim, volume_ssim, mirrored_ssim])
+def test_only_two_frames_of_one_size_are_compared(metric):
+    with pytest.raises(ValueError, match=r"one by one"):
+        metric(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16))
+    with pytest.raises(ValueError, match=r"\(3, 16, 16\) and \(3, 16, 1\)"):
+        metric(torch.rand(3, 16, 16), torch.rand(3, 16, 1))
+
+
 def direct_volume_ssim(x: np.ndarray, y: np.ndarray) -> float:
     """Computed from the definition, one voxel at a time: (3, H, W) each, float64, 0..1."""
     offset = np.arange(-5, 6)

@@ -191,6 +191,12 @@ def test_every_parameter_gets_a_gradient():
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_calling_the_module_describes_the_window_and_fuses_it():
+    module = FactorizedAttention(4, spatial_maps=2, temporal_maps=3)
+    x = torch.randn(2, 5, 4, 6, 7)
+    assert torch.equal(module(x, x[:, 2]), module.fuse(x[:, 2], module.describe(x)))
+
+
 def test_what_is_summed_stays_float32_under_autocast():
     # With 16384 pixels, a softmax or sums in bfloat16 would lose the last ones.
     module = FactorizedAttention(4, spatial_maps=2, temporal_maps=2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.conftest import ALIGNED, SMALL, TRAILS, awake
+from tests.conftest import ALIGNED, SMALL, TRAILS, awake, mild
 from unsmear.errors import ConfigError
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.flow import clip_motion
@@ -93,6 +94,16 @@ def test_wrong_size_and_wrong_number_of_neighbours_are_refused(network):
     encoded = network.encode(torch.rand(1, 3, 16, 16))
     with pytest.raises(ValueError, match="takes 2"):
         network.restore(encoded, network.mix(network.squeeze(encoded)), Neighbourhood())
+    with pytest.raises(ValueError, match=r"\(3, 3, 16, 16\): must be \(B, T, 3, H, W\)"):
+        network(torch.rand(3, 3, 16, 16))
+
+
+def test_a_network_in_half_precision_restores_as_in_full(either):
+    clip, network = torch.rand(1, 3, 3, 16, 24), mild(either.config)
+    with torch.no_grad():
+        full, half = network(clip), copy.deepcopy(network).bfloat16()(clip.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize(

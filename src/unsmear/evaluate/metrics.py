@@ -21,9 +21,21 @@ def psnr(restored: Tensor, sharp: Tensor) -> float:
 
     Returns:
         dB; infinite if the frames are equal.
+
+    Raises:
+        ValueError: the shapes are not (3, H, W), or differ.
     """
+    _check_frames(restored, sharp)
     error = (restored.double() - sharp.double()).square().mean()
     return float(-10 * torch.log10(error))
+
+
+def _check_frames(restored: Tensor, sharp: Tensor) -> None:
+    if restored.dim() != 3 or restored.shape != sharp.shape:
+        raise ValueError(
+            f"frames of shapes {tuple(restored.shape)} and {tuple(sharp.shape)}: must both be "
+            "(3, H, W); measure the frames of a batch one by one"
+        )
 
 
 def gain(after: float, before: float) -> float:
@@ -41,8 +53,9 @@ def ssim(restored: Tensor, sharp: Tensor) -> float:
         sharp: likewise.
 
     Raises:
-        ValueError: the frames are smaller than the window.
+        ValueError: the shapes are not (3, H, W), or differ, or are smaller than the window.
     """
+    _check_frames(restored, sharp)
     if min(restored.shape[-2:]) < WINDOW:
         raise ValueError(f"frames of {tuple(restored.shape[-2:])}: SSIM needs at least 11x11")
 
@@ -95,6 +108,7 @@ def _over_volume(
     """SSIM over the volume, with windows at every pixel and channel. `within` maps indices beyond
     the border to indices within.
     """
+    _check_frames(restored, sharp)
 
     def blur(volume: Tensor) -> Tensor:
         for dim, length in enumerate(volume.shape):

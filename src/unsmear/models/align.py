@@ -118,7 +118,10 @@ class TripletFusion(nn.Module):
         weight = self.enter.weight
         own = functional.conv2d(features, weight[:, :channels], self.enter.bias, padding=1)
         around = functional.conv2d(
-            triplet, on_pixels(weight[:, channels:], stride), stride=stride, padding=stride
+            triplet.to(weight.dtype),  # warped in float32, also for networks of half precision
+            on_pixels(weight[:, channels:], stride),
+            stride=stride,
+            padding=stride,
         )
         seen = self.blocks(own.add_(around))
         out: Tensor = self.leave(seen) + features

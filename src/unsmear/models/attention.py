@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def _softmax(logits: Tensor, dim: int) -> Tensor:
@@ -193,6 +194,18 @@ class FactorizedAttention(nn.Module):
         self.f_t = nn.Conv1d(channels, temporal_maps, kernel_size=1, bias=False)
         self.f_p = nn.Conv2d(channels, spatial_maps * temporal_maps, kernel_size=1)
 
+    def forward(self, features: Tensor, current: Tensor) -> Tensor:
+        """Eq. 1-6 at once: what the current frame takes from a window.
+
+        Args:
+            features: of the window, (B, T, C, H, W).
+            current: of the frame to restore, which the window usually holds, (B, C, H, W).
+
+        Returns:
+            y_R, (B, C, H, W).
+        """
+        return self.fuse(current, self.describe(features))
+
     def describe(self, features: Tensor) -> Descriptor:
         """Features (B, T, C, H, W) -> their `Descriptor`, each frame independently."""
         pooled = features.mean(dim=(-2, -1), dtype=_precise(features))  # (B, T, C)
@@ -204,10 +217,9 @@ class FactorizedAttention(nn.Module):
         return logits.unflatten(0, features.shape[:2])
 
     def temporal_logits(self, pooled: Tensor) -> Tensor:
-        """f_t of eq. 3: pooled (B, T, C) -> logits (B, N, T)."""
-        with no_autocast(pooled.device):
-            logits: Tensor = self.f_t(pooled.transpose(1, 2))
-        return logits
+        """f_t of eq. 3: pooled (B, T, C) -> logits (B, N, T), in the dtype of `pooled`."""
+        with no_autocast(pooled.device):  # `pooled` is float32 even in a network of half precision
+            return functional.conv1d(pooled.transpose(1, 2), self.f_t.weight.to(pooled.dtype))
 
     def mix(self, window: Descriptor) -> Tensor:
         """Eq. 3-4: descriptors of a window (B, T, ...) -> context G_st (B, K, C)."""

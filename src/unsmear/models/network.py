@@ -190,6 +190,7 @@ class DeblurNetwork(nn.Module):
             coarse = below[0]
             if self.config.outputs_trails(level + 1):
                 coarse, trails = coarse[:, :-TRAIL_CHANNELS], upsampled(coarse[:, -TRAIL_CHANNELS:])
+                coarse = coarse.to(features.dtype)  # trails are float32, so both were
             x = features + self.ups[level](coarse)
         elif self.local_fusion is not None:
             side = self.config.neighbours
@@ -386,8 +387,11 @@ class DeblurNetwork(nn.Module):
             h, w), one for each 8x8 pixels of the padded clip.
 
         Raises:
-            ValueError: the network has no trails, but `motion` or `with_trails` is given.
+            ValueError: `clip` is not of this shape, or the network has no trails, but `motion` or
+                `with_trails` is given.
         """
+        if clip.dim() != 5:
+            raise ValueError(f"clip of shape {tuple(clip.shape)}: must be (B, T, 3, H, W)")
         batch, frames, _, height, width = clip.shape
         padded = pad_to_multiple(clip, self.config.size_multiple)
         if seen is not None:

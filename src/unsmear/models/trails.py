@@ -77,6 +77,7 @@ class TrailHead(nn.Module):
         back, forth = motion[:, :2], motion[:, 2:]
         mean = doubled((forth - back) / 2)
         hints = torch.cat((doubled(back), doubled(forth), mean, back, forth), dim=1) / CELL
+        hints = hints.to(features.dtype)  # motion stays float32 in networks of half precision
         seen = self.blocks(torch.relu_(self.enter(torch.cat((features, hints), dim=1))))
         out: Tensor = _PRIOR * mean + CELL * self.leave(seen)
         return out
