@@ -47,11 +47,12 @@ from unsmear.deploy.records import (
 )
 from unsmear.evaluate.camera import CameraRecord, camera_lines
 from unsmear.evaluate.coded import CodedRecord, coded_lines
-from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
+from unsmear.evaluate.comparison import ComparisonRecord, comparison_lines
 from unsmear.evaluate.dense import DenseRecord, dense_lines
 from unsmear.evaluate.front import FrontRow, front_lines
 from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.records import record_from_json
 from unsmear.evaluate.report import NIQE_REMARK, markdown_table, measured_row, table_1
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.network import DeblurNetwork
@@ -90,7 +91,7 @@ def page(records: Path = RECORDS) -> str:
     of_gopro = [path for path in evaluations if path.name.startswith("eval-gopro-")]
     by_window = {path: WINDOWED.fullmatch(path.stem) for path in evaluations}
     benches = {
-        path: BenchRecord.from_json(json.loads(path.read_text()))
+        path: record_from_json(BenchRecord, path.read_text())
         for path in sorted(records.glob("bench-*.json"))
     }
     lines = [
@@ -120,7 +121,7 @@ def page(records: Path = RECORDS) -> str:
             name,
         )
     for path in in_order(records.glob("coded-*.json")):
-        coded = CodedRecord.from_json(json.loads(path.read_text()))
+        coded = record_from_json(CodedRecord, path.read_text())
         lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
         lines += [measured_by(coded.origin), "", *words_beside(path)]
     lines += ["## Table 1 of the paper: GOPRO", ""]
@@ -147,7 +148,7 @@ def page(records: Path = RECORDS) -> str:
         found = in_order(records.glob(f"{kind}-*.json"))
         lines += [f"## {heading}", ""] if found else []
         for path in found:
-            record = comparison_from_json(path.read_text())
+            record = record_from_json(ComparisonRecord, path.read_text())
             shown = comparison_lines(record, legend=path is found[0])
             lines += [f"### {record.title}", "", *shown, "", *words_beside(path)]
         uses = in_order(records.glob("attention-*.json")) if kind == "fusion" else []
@@ -160,20 +161,20 @@ def page(records: Path = RECORDS) -> str:
     synthesised = in_order(records.glob("synthesis-*.json"))
     lines += ["## What training is fed, against real cameras", ""] if synthesised else []
     for path in synthesised:
-        cameras = CameraRecord.from_json(json.loads(path.read_text()))
+        cameras = record_from_json(CameraRecord, path.read_text())
         lines += [f"### {cameras.title}", "", *camera_lines(cameras), ""]
         lines += [measured_by(cameras.origin), "", *words_beside(path)]
     lines += ["## Speed and memory", ""]
     for bench in benches.values():
         lines += [*bench_lines(bench), "", measured_by(bench.origin), ""]
     for path in sorted(records.glob("windows-*.json")):
-        windows = WindowRecord.from_json(json.loads(path.read_text()))
+        windows = record_from_json(WindowRecord, path.read_text())
         lines += [*window_lines(windows), "", measured_by(windows.origin), ""]
     for path in in_order(records.glob("dense-*.json")):
-        dense = DenseRecord.from_json(json.loads(path.read_text()))
+        dense = record_from_json(DenseRecord, path.read_text())
         lines += [*dense_lines(dense), "", measured_by(dense.origin), ""]
     for path in sorted(records.glob("memory-*.json")):
-        memory = MemoryRecord.from_json(json.loads(path.read_text()))
+        memory = record_from_json(MemoryRecord, path.read_text())
         lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
     return "\n".join(lines).rstrip() + "\n"
 

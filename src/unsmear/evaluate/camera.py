@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -237,20 +236,6 @@ class CameraRecord:
     pieces: dict[str, int]
     sides: dict[str, dict[str, Spread | None]]
     origin: Origin
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> CameraRecord:
-        """Inverse of `record_as_json`, after parsing."""
-        sides = {
-            side: {name: spread and _spread(spread) for name, spread in measures.items()}
-            for side, measures in record["sides"].items()
-        }
-        return cls(record["title"], record["pieces"], sides, Origin(**record["origin"]))
-
-
-def _spread(values: dict[str, Any]) -> Spread:
-    """Parse a `Spread`; values that are not finite are strings, see `finite`."""
-    return Spread(**{name: float(value) for name, value in values.items()})
 
 
 _SHARES = ("white", "black")
