@@ -17,7 +17,7 @@ from unsmear import __version__, command, deployment, info, research, training
 from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
 from unsmear.command import USAGE_ERROR
-from unsmear.display import Bar, JsonLines, err, out, resilient_streams, show_error
+from unsmear.display import Bar, JsonLines, err, out, resilient_streams, say, show_error
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error
 from unsmear.models import DEFAULT_MODEL
@@ -71,9 +71,7 @@ def models() -> None:
             entry.summary,
         )
     out.print(table)
-    out.print(
-        "GMAC: billions of multiply-accumulate operations for a 256x256 frame", highlight=False
-    )
+    say("GMAC: billions of multiply-accumulate operations for a 256x256 frame", wrap=True)
 
 
 @app.command
@@ -107,17 +105,17 @@ def demo(
         result = run_demo(output, loaded, clip, bar.progress)
     if result.psnr and result.ssim:
         (before, after), (ssim_before, ssim_after) = result.psnr, result.ssim
-        out.print(
+        say(
             f"PSNR {before:.2f} -> {after:.2f} dB ({after - before:+.2f}), "
             f"SSIM {ssim_before:.4f} -> {ssim_after:.4f}, mean of {result.frames} frames",
-            highlight=False,
+            wrap=True,
         )
     for label, path in (
         ("restored clip", result.restored),
         ("side by side", result.comparison),
         ("image", result.picture),
     ):
-        out.print(f"{label:>14}: {path}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{label:>14}: {path}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole, weights_named
 from unsmear.clip import MOST_PIXELS
-from unsmear.display import err, out
+from unsmear.display import err, say
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError
 from unsmear.models import DEFAULT_MODEL
@@ -67,17 +67,14 @@ def quantize(
         made = quantize_model(
             loaded.network, loaded.window, found, sequences, path, on_note=status.update
         )
-    out.print(f"quantized to 8 bits: {', '.join(made.eight_bit)}", highlight=False, markup=False)
+    say(f"quantized to 8 bits: {', '.join(made.eight_bit)}", wrap=True)
     for name, (full, eight) in made.origin.scores.items():
-        out.print(
-            f"{name}: {full:.2f} -> {eight:.2f} dB ({0.0 - psnr_loss(full, eight):+.3f})",
-            highlight=False,
-            markup=False,
+        say(
+            f"{name}: {full:.2f} -> {eight:.2f} dB ({0.0 - psnr_loss(full, eight):+.3f})", wrap=True
         )
-    out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+    say(f"written: {path}")
     if real_path(path) != real_path(place):
-        note = f"the engine openvino-int8 reads only '{place}': move this file there to use it"
-        out.print(note, highlight=False, markup=False, soft_wrap=True)
+        say(f"the engine openvino-int8 reads only '{place}': move this file there to use it")
 
 
 def export(
@@ -105,12 +102,7 @@ def export(
     check_target(output)
     with err.status(f"exporting {escape(model)}"):
         difference = write(load_model(model), format, output)
-    out.print(
-        f"written: {output}; largest difference from the model {difference:.1e} (values 0 to 1)",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"written: {output}; largest difference from the model {difference:.1e} (values 0 to 1)")
 
 
 def bench(
@@ -219,7 +211,7 @@ def bench(
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)
     )
-    out.print("\n".join(bench_lines(record)), highlight=False, markup=False, soft_wrap=True)
+    say("\n".join(bench_lines(record)))
     if json is not None:
         write_text(json, record_as_json(record))
-        out.print(f"written: {json}", highlight=False, markup=False, soft_wrap=True)
+        say(f"written: {json}")

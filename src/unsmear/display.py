@@ -181,6 +181,16 @@ class JsonLines:
         pass
 
 
+def say(text: str, *, wrap: bool = False) -> None:
+    """Print text on standard output as it is: brackets are no markup, numbers get no colour.
+
+    Args:
+        text: one line or several.
+        wrap: break lines at the width of the terminal. Not for paths, which users copy.
+    """
+    out.print(text, highlight=False, markup=False, soft_wrap=not wrap)
+
+
 def show_error(text: str) -> None:
     """Print an error as one line on standard error."""
     message = escape(" ".join(text.split()))

@@ -20,9 +20,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, weights_named
-from unsmear.display import err as _err
-from unsmear.display import out as _out
-from unsmear.display import show_error
+from unsmear.display import err, say, show_error
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError, MissingExtraError, Mistakes, UnsmearError
 from unsmear.models import DEFAULT_MODEL
@@ -337,13 +335,13 @@ def info(
         reports.append(report)
         if not json:
             text = "\n".join(report_lines(report))
-            _out.print(text, highlight=False, markup=False, soft_wrap=True)
+            say(text)
     if json and reports:
         sys.stdout.write(as_json(reports) + "\n")
     if plot is not None and reports:
         write_plot(plot, reports)
         if not json:
-            _out.print(f"written: {plot}", highlight=False, markup=False, soft_wrap=True)
+            say(f"written: {plot}")
     try:
         mistakes.tell()
     except UnsmearError as error:
@@ -358,7 +356,7 @@ def _watched(
 ) -> ClipReport:
     """Inspect a clip, and show the number of sampled frames meanwhile."""
     name, looked = escape(path.name), 0
-    with _err.status(f"inspecting {name}") as status:
+    with err.status(f"inspecting {name}") as status:
 
         def show() -> None:
             nonlocal looked

@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.device import usable_cores
-from unsmear.display import err as _err
+from unsmear.display import err, say
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import atomic_file, check_file
@@ -144,9 +144,9 @@ def train(
         threads=threads,
     )
     launched, here = launched_team(), launched_here()
-    _err.quiet = not here.leads  # all processes of a machine would report the same errors
+    err.quiet = not here.leads  # all processes of a machine would report the same errors
     plan = prepare(request, launched.size, cores)
-    _err.quiet = False
+    err.quiet = False
     if threads is not None:
         torch.set_num_threads(threads)
     with (
@@ -157,7 +157,7 @@ def train(
             _out.quiet = True
         drawers = workers_on(where, cores // here.size) if workers is None else workers
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
-        with _err.status("loading training data") if team.leads else nullcontext():
+        with err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
         if team.size > 1:
             held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
@@ -171,13 +171,9 @@ def train(
             start = "from random weights"
         else:
             start = f"from the weights of {initial.name}"
-        _out.print(
-            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}",
-            highlight=False,
-            markup=False,
-        )
+        say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
         if initial is not None and begins and needs_pruning(initial, plan.config):
-            with _err.status("ranking channels by importance") if team.leads else nullcontext():
+            with err.status("ranking channels by importance") if team.leads else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)
         with (
             TrainDisplay(_out, plan.config.steps) as display,
@@ -196,7 +192,7 @@ def train(
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
             )
-    _out.print(f"weights: {result}", highlight=False, markup=False, soft_wrap=True)
+    say(f"weights: {result}")
 
 
 def synth(
@@ -238,14 +234,9 @@ def synth(
     inputs = (*data, *(shake or []))
     check_file(output, inputs=inputs, suffixes=sorted(IMAGE_SUFFIXES), overwrite=overwrite)
     files = find_training_files(data)
-    with _err.status("loading training data"):
+    with err.status("loading training data"):
         cpu = torch.device("cpu")
         batches = Batches(config, files, shake or [], cpu, usable_cores())
     with atomic_file(output) as partial:
         write_image(partial, contact_sheet(*batches.draw(step).pair))
-    _out.print(
-        f"{batches.summary}; batch of step {step}: {output}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"{batches.summary}; batch of step {step}: {output}")
