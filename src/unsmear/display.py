@@ -29,8 +29,9 @@ _SECONDS_BETWEEN_LINES = 0.5
 _NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # EINVAL on Windows
 # Start of notes shown once per run, not once per clip: such notes recur, and report no loss.
 _OF_ANY_CLIP = "the video does not specify its colour matrix"
-out = Console()
-err = Console(stderr=True)
+# Without emoji: a file may be named `my:car:.mp4`.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 class Reporter(Protocol):
