@@ -23,10 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unsmear.arguments import weights_named
 from unsmear.data.sources import find_training_files
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, files_in, weights_among
+from unsmear.evaluate.programs import answer, at_least, files_in
 from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
@@ -243,7 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     at_least(1, batches=arguments.batches, threads=arguments.threads)
     if arguments.json:
-        read = (*arguments.data, *arguments.shake, *weights_among(arguments.released))
+        read = (*arguments.data, *arguments.shake, *map(weights_named, arguments.released))
         check_file(arguments.json, inputs=(arguments.kept, *read))
     paths = files_in(arguments.kept, "*.safetensors")
     torch.set_num_threads(arguments.threads)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
+from unsmear.arguments import weights_named
 from unsmear.data.coder import Coding
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs, weights_among
+from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs
 from unsmear.evaluate.records import record_as_json
 from unsmear.models.zoo import load_model
 from unsmear.outputs import check_file, write_text
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        read = weights_among((*arguments.models, *arguments.refined))
+        read = map(weights_named, (*arguments.models, *arguments.refined))
         check_file(arguments.json, inputs=(arguments.val, *read))
     record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
     print("\n".join(coded_lines(record)))

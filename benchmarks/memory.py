@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 import torch
 
+from unsmear.arguments import weights_named
 from unsmear.deploy.bench import write_panning_clip
 from unsmear.deploy.records import ClipRun, MemoryRecord, memory_lines
 from unsmear.errors import UnsmearError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, weights_among
+from unsmear.evaluate.programs import answer
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        check_file(arguments.json, inputs=weights_among([arguments.model]))
+        check_file(arguments.json, inputs=[weights_named(arguments.model)])
     options = ["-m", arguments.model, "--engine", arguments.engine]
     options += ["--ensemble", str(arguments.ensemble), "--refine", str(arguments.refine)]
     runs = []

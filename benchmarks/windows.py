@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from unsmear.allocator import return_freed_memory
+from unsmear.arguments import weights_named
 from unsmear.deploy.bench import panning_frames
 from unsmear.deploy.records import WindowRecord, WindowTime, window_lines
 from unsmear.engines import EngineName
@@ -24,7 +25,7 @@ from unsmear.engines.base import threads_for
 from unsmear.engines.choice import open_model
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, weights_among
+from unsmear.evaluate.programs import answer, at_least
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.store import open_store
@@ -75,7 +76,7 @@ def main() -> None:
     width, height = parse_size(arguments.size)
     at_least(1, frames=arguments.frames)
     if arguments.json:
-        check_file(arguments.json, inputs=weights_among([arguments.model]))
+        check_file(arguments.json, inputs=[weights_named(arguments.model)])
     return_freed_memory()
     frames = panning_frames(arguments.frames, width, height)
     rows = [measured(arguments.model, arguments.engine, frames, w) for w in windows]

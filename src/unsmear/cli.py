@@ -16,13 +16,17 @@ from cyclopts import App, CycloptsError, Parameter
 from unsmear import __version__, command, deployment, info, research, training
 from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
-from unsmear.command import USAGE_ERROR
 from unsmear.display import Bar, JsonLines, err, out, resilient_streams, say, show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error
+from unsmear.errors import (
+    INTERRUPTED,
+    USAGE_ERROR,
+    ConfigError,
+    OutputError,
+    UnsmearError,
+    as_user_error,
+)
 from unsmear.models import DEFAULT_MODEL
-
-INTERRUPTED = 130
 
 app = App(
     name="unsmear",
@@ -192,7 +196,3 @@ def _tell(error: Exception, arguments: Sequence[str]) -> None:
         JsonLines(None).error(" ".join(str(error).split()))
     else:
         show_error(str(error))
-
-
-if __name__ == "__main__":
-    main()

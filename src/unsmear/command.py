@@ -15,7 +15,14 @@ from cyclopts import Parameter
 from unsmear.arguments import Device, MaybeWhole, Whole
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error, writing
+from unsmear.errors import (
+    USAGE_ERROR,
+    ConfigError,
+    OutputError,
+    UnsmearError,
+    as_user_error,
+    writing,
+)
 from unsmear.models import DEFAULT_MODEL
 from unsmear.planning import Job, Plan, plan_jobs
 from unsmear.restoration import DEFAULT_BURST
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
     from unsmear.restoration.settings import Settings
     from unsmear.restoration.stream import Window
 
-USAGE_ERROR = 2
 _NAMED = 5  # maximum number of skipped files that a note names
 _SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # `Path` drops a trailing one
 

@@ -45,10 +45,10 @@ def quantize(
     from unsmear.data.pairs import find_pairs
     from unsmear.deploy.quantize import quantize_model, read_frames
     from unsmear.engines.eight_bit import eight_bit_path, psnr_loss
+    from unsmear.evaluate.programs import at_least
     from unsmear.models.zoo import load_model
 
-    if frames < 1:
-        raise ConfigError(f"frames is {frames}: must be at least 1")
+    at_least(1, frames=frames)
     loaded = load_model(model)
     assert loaded.weights is not None
     place = eight_bit_path(loaded.weights)
@@ -148,6 +148,7 @@ def bench(
     from unsmear.deploy.records import BenchRecord, bench_lines
     from unsmear.engines.choice import placed
     from unsmear.evaluate.origin import origin_of
+    from unsmear.evaluate.programs import at_least
     from unsmear.evaluate.records import record_as_json
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.effort import Effort
@@ -162,13 +163,8 @@ def bench(
         raise ConfigError(
             f"size is {size}: must be at most {MOST_PIXELS:,} pixels, such as 7680x4320"
         )
-    for name, value, least in (
-        ("rounds", rounds, 1),
-        ("threads", threads, 1),
-        ("frames", frames, 0),
-    ):
-        if value is not None and value < least:
-            raise ConfigError(f"{name} is {value}: must be at least {least}")
+    at_least(1, rounds=rounds, threads=threads)
+    at_least(0, frames=frames)
     effort = Effort(refine=refine, burst=burst)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])

@@ -21,6 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+# Exit codes. The second is what shells report of a program that SIGINT ended.
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
 _Result = TypeVar("_Result")
 _MOST_TOLD = 10
 

@@ -22,7 +22,14 @@ from rich.markup import escape
 from unsmear.arguments import Device, MaybeWhole, weights_named
 from unsmear.display import err, say, show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, InputError, MissingExtraError, Mistakes, UnsmearError
+from unsmear.errors import (
+    USAGE_ERROR,
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    Mistakes,
+    UnsmearError,
+)
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import PLOT_SUFFIXES, atomic_file, check_file
 
@@ -348,7 +355,7 @@ def info(
         if not (json and reports):
             raise
         show_error(str(error))  # standard output already has a complete JSON document
-        sys.exit(2)
+        sys.exit(USAGE_ERROR)
 
 
 def _watched(

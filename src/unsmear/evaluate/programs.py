@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from unsmear.data.pairs import PairedSequence, find_pairs
-from unsmear.errors import ConfigError, InputError, UnsmearError, as_user_error
-
-BAD_INPUT = 2
+from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
 
 
 def answer(main: Callable[[], int | None]) -> int:
@@ -24,7 +22,7 @@ def answer(main: Callable[[], int | None]) -> int:
     except OSError as error:
         told = as_user_error(error)
     print(" ".join(str(told).split()), file=sys.stderr)
-    return BAD_INPUT
+    return USAGE_ERROR
 
 
 def at_least(least: int, **values: int | None) -> None:
@@ -66,13 +64,6 @@ def some_pairs(folder: Path) -> list[PairedSequence]:
             f"no paired sequences found below '{folder}': expected folders blur and sharp"
         )
     return found
-
-
-def weights_among(models: Iterable[str]) -> list[Path]:
-    """Those of the given models that are weights files rather than names, as `load_model` of
-    `unsmear.models.zoo` tells them apart.
-    """
-    return [Path(model) for model in models if model.endswith(".safetensors")]
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
