@@ -51,6 +51,7 @@ app.command(deployment.bench)
 @app.command
 def models() -> None:
     """List the available models."""
+    import torch
     from rich.table import Table
 
     from unsmear.models.count import count_macs, count_parameters
@@ -60,8 +61,6 @@ def models() -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("model", "parameters", "GMAC", "window", "weights", "description"):
         table.add_column(column, justify="left" if column in ("model", "description") else "right")
-    import torch
-
     for entry in ZOO.values():
         with torch.device("meta"):
             parameters = count_parameters(DeblurNetwork(entry.config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,15 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import check_file, real_path, write_text
 from unsmear.restoration import DEFAULT_BURST
+
+_CPU_ENGINES: list[EngineName] = [
+    "torch",
+    "torch-half",
+    "openvino",
+    "openvino-int8",
+    "onnxruntime",
+]
+_GPU_ENGINES: list[EngineName] = ["torch", "torch-half", "torch-compile"]
 
 
 def quantize(
@@ -135,16 +145,10 @@ def bench(
         threads: Number of CPU threads. Default: all.
         json: Also write the results to this JSON file.
     """
-    import re
-
     import torch
 
     from unsmear.allocator import return_freed_memory
-    from unsmear.deploy.bench import (
-        convolution_peak,
-        time_end_to_end,
-        time_engines,
-    )
+    from unsmear.deploy.bench import convolution_peak, time_end_to_end, time_engines
     from unsmear.deploy.records import BenchRecord, bench_lines
     from unsmear.engines.choice import placed
     from unsmear.evaluate.origin import origin_of
@@ -153,16 +157,7 @@ def bench(
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.effort import Effort
 
-    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", size, re.ASCII)
-    if match is None or min(int(match[1]), int(match[2])) < 16:
-        raise ConfigError(
-            f"size is '{size}': must be WIDTHxHEIGHT, each at least 16, such as 1280x720"
-        )
-    width, height = int(match[1]), int(match[2])
-    if width * height > MOST_PIXELS:
-        raise ConfigError(
-            f"size is {size}: must be at most {MOST_PIXELS:,} pixels, such as 7680x4320"
-        )
+    width, height = _parse_size(size)
     at_least(1, rounds=rounds, threads=threads)
     at_least(0, frames=frames)
     effort = Effort(refine=refine, burst=burst)
@@ -176,27 +171,18 @@ def bench(
     loaded = placed(loaded, device)
     effort.check(loaded.network)
     where = next(loaded.network.parameters()).device
-    if where.type == "cpu":
-        usual: list[EngineName] = [
-            "torch",
-            "torch-half",
-            "openvino",
-            "openvino-int8",
-            "onnxruntime",
-        ]
-    else:
-        usual = ["torch", "torch-half", "torch-compile"]
+    names = engines or (_CPU_ENGINES if where.type == "cpu" else _GPU_ENGINES)
     with err.status("measuring peak throughput") as status:
         peak = convolution_peak(where)
         rows, opened = time_engines(
-            loaded, engines or usual, width, height, rounds=rounds, peak=peak,
+            loaded, names, width, height, rounds=rounds, peak=peak,
             on_round=lambda done: status.update(f"round {done} of {rounds}"),
         )  # fmt: skip
-        whole = None
         ran = [row for row in rows if row.seconds is not None]
         if not ran:
             reasons = "; ".join(f"{row.engine}: {row.why_not}" for row in rows)
             raise ConfigError(f"none of these engines runs here: {reasons}")
+        whole = None
         if frames:
             fastest = min(ran, key=lambda row: row.seconds or 0)
             status.update(f"restoring a video with {fastest.engine}")
@@ -211,3 +197,17 @@ def bench(
     if json is not None:
         write_text(json, record_as_json(record))
         say(f"written: {json}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text, re.ASCII)
+    if match is None or min(int(match[1]), int(match[2])) < 16:
+        raise ConfigError(
+            f"size is '{text}': must be WIDTHxHEIGHT, each at least 16, such as 1280x720"
+        )
+    width, height = int(match[1]), int(match[2])
+    if width * height > MOST_PIXELS:
+        raise ConfigError(
+            f"size is {text}: must be at most {MOST_PIXELS:,} pixels, such as 7680x4320"
+        )
+    return width, height
