@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import re
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +29,7 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import answer, parse_changes
 from unsmear.models.config import NetworkConfig, not_whole
 from unsmear.models.count import count_macs
 from unsmear.models.flow import clip_motion
@@ -161,13 +159,7 @@ def parse_variant(text: str, base: Variant) -> Variant:
     Raises:
         ConfigError: an unknown field, invalid JSON, or values that contradict each other.
     """
-    changes = {}
-    for part in re.split(r",(?=[a-z_]+=)", text):
-        key, _, value = part.partition("=")
-        try:
-            changes[key] = json.loads(value)
-        except ValueError:
-            raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
+    changes = parse_changes(text, text)
     window = changes.pop("window", base.window)
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from unsmear.errors import ConfigError, writing
 from unsmear.evaluate.comparison import Row, comparison_lines
-from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.programs import answer, at_least, parse_changes
 from unsmear.models.fusion import (
     FUSIONS,
     FusionConfig,
@@ -57,15 +57,9 @@ def parse_variant(text: str) -> FusionConfig:
         ConfigError: an unknown field, invalid JSON, or values that contradict each other.
     """
     name, _, rest = text.partition(":")
-    changes = {**USUAL.get(name, {})}
-    for part in filter(None, rest.split(",")):
-        key, _, value = part.partition("=")
-        try:
-            changes[key] = json.loads(value)
-        except ValueError:
-            raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
+    changes = parse_changes(text, rest) if rest else {}
     try:
-        return balanced(FusionConfig(**{"fusion": name, **changes}), BUDGET)  # type: ignore[arg-type]
+        return balanced(FusionConfig(**{"fusion": name, **USUAL.get(name, {}), **changes}), BUDGET)
     except TypeError as error:
         raise ConfigError(f"variant '{text}': {error}") from None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from unsmear.data.pairs import PairedSequence, find_pairs
 from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
@@ -49,6 +52,26 @@ def refuse_repeated(what: str, names: Iterable[str], remedy: str) -> None:
     """
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"more than one {what} is named '{twice[0]}': {remedy}")
+
+
+def parse_changes(variant: str, text: str) -> dict[str, Any]:
+    """`FIELD=JSON,FIELD=JSON` -> values by field.
+
+    Args:
+        variant: as given by the user, for the message.
+        text: the part of it that holds the changes.
+
+    Raises:
+        ConfigError: a value is not JSON.
+    """
+    changes = {}
+    for part in re.split(r",(?=[a-z_]+=)", text):
+        key, _, value = part.partition("=")
+        try:
+            changes[key] = json.loads(value)
+        except ValueError:
+            raise ConfigError(f"variant '{variant}': '{value}' is no JSON") from None
+    return changes
 
 
 def some_pairs(folder: Path) -> list[PairedSequence]:
