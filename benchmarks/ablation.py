@@ -17,7 +17,6 @@ See `unsmear.train.contest` for the rules.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
-from unsmear.evaluate.programs import answer, parse_changes
+from unsmear.evaluate.programs import parse_changes, parser_for, run_program
 from unsmear.models.config import NetworkConfig, not_whole
 from unsmear.models.count import count_macs
 from unsmear.models.flow import clip_motion
@@ -188,7 +187,7 @@ def balanced(config: NetworkConfig, budget: int) -> NetworkConfig:
 
 def main() -> None:
     """Train, measure, print tables, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("variants", nargs="+", help="FIELD=JSON,FIELD=JSON ...")
     parser.add_argument("--row", default="plain", help="of the zoo")
     parser.add_argument("--balance", action="store_true", help="even out multiply-accumulates")
@@ -224,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

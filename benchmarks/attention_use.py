@@ -8,7 +8,6 @@ released networks, on synthetic clips that the former were not trained on.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -27,7 +26,7 @@ from unsmear.arguments import weights_named
 from unsmear.data.sources import find_training_files
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, files_in
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
@@ -232,7 +231,7 @@ def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
 
 def main() -> None:
     """Measure, print the table, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("kept", type=Path, help="folder that benchmarks/fusion.py --keep wrote")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs, clips")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
@@ -285,4 +284,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

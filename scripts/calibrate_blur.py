@@ -36,7 +36,7 @@ from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
-from unsmear.evaluate.programs import answer, at_least, files_in, some_pairs
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program, some_pairs
 from unsmear.outputs import write_text
 from unsmear.restoration import sharpness
 from unsmear.restoration.sharpness import BLOCK, block_features, blocks, estimate_blur
@@ -391,7 +391,7 @@ def logs_of(arguments: argparse.Namespace) -> list[OrientationLog]:
 
 def main() -> None:
     """Run the command that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("what", choices=["fit", "check", "gain"])
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
@@ -406,4 +406,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

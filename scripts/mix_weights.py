@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from unsmear.errors import ConfigError
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import Provenance, load_weights, save_weights
 from unsmear.outputs import check_file
 
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from unsmear.errors import OutputError
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import load_weights, save_weights
 from unsmear.outputs import check_file
 
@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

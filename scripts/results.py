@@ -24,7 +24,6 @@ The comparison of released networks uses `eval-NAME.json` and the `bench-*.json`
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import re
@@ -52,6 +51,7 @@ from unsmear.evaluate.dense import DenseRecord, dense_lines
 from unsmear.evaluate.front import FrontRow, front_lines
 from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.programs import parser_for
 from unsmear.evaluate.records import record_from_json
 from unsmear.evaluate.report import NIQE_REMARK, markdown_table, measured_row, table_1
 from unsmear.models.count import count_macs, count_parameters
@@ -364,7 +364,7 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     if not parser.parse_args().check:
         PAGE.write_text(page(), encoding="utf-8")

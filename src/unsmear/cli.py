@@ -125,10 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Errors that a user can fix are one line, with exit code 2."""
     # Read by OpenCV when it is imported; without a limit it allocates what a damaged header asks.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
-    with _gone_at_once():
+    with _immediate_exit_under_torchrun():
         try:
             with resilient_streams():
-                code = _answer(sys.argv[1:] if arguments is None else arguments)
+                code = _run(sys.argv[1:] if arguments is None else arguments)
         except OutputError as error:
             show_error(str(error))
             code = USAGE_ERROR
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 @contextmanager
-def _gone_at_once() -> Iterator[None]:
+def _immediate_exit_under_torchrun() -> Iterator[None]:
     """If torchrun started several processes, exit at once when this one fails; torchrun then ends
     the others. On a normal exit NCCL would wait for the others, which wait for this process.
     """
@@ -154,7 +154,7 @@ def _gone_at_once() -> Iterator[None]:
         os._exit(code if isinstance(code, int) else 1)
 
 
-def _answer(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     """Run a command and return the exit code."""
     try:
         _check_arguments(arguments)
@@ -166,10 +166,10 @@ def _answer(arguments: list[str]) -> int:
             result_action="return_value",
         )
     except (UnsmearError, CycloptsError) as error:
-        _tell(error, arguments)
+        _report(error, arguments)
         return USAGE_ERROR
     except OSError as error:
-        _tell(as_user_error(error), arguments)
+        _report(as_user_error(error), arguments)
         return USAGE_ERROR
     except KeyboardInterrupt:
         err.print("unsmear: interrupted", highlight=False)
@@ -186,7 +186,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         )
 
 
-def _tell(error: Exception, arguments: Sequence[str]) -> None:
+def _report(error: Exception, arguments: Sequence[str]) -> None:
     """Report an error as one line on standard error, or as a JSON line on standard output with
     `--json`, for commands where that option is a flag (in others it names a file).
     """

@@ -148,9 +148,9 @@ def restore(
         lossless=lossless,
         overwrite=overwrite,
     )
-    with _made(plan.folder):
+    with _results_folder(plan.folder):
         done = _check_jobs(plan, settings, preview=preview)
-        for path, note in _passed_over(plan, done, settings):
+        for path, note in _skip_notes(plan, done, settings):
             reporter_of(path).note(note)
         jobs = [job for job in plan.jobs if job not in done]
         if not jobs:
@@ -173,7 +173,7 @@ def restore(
 
 
 @contextlib.contextmanager
-def _made(folder: Path | None) -> Iterator[None]:
+def _results_folder(folder: Path | None) -> Iterator[None]:
     """Create the folder for the results if it is missing; if it stays empty, remove it on exit."""
     if folder is None:
         yield
@@ -213,7 +213,7 @@ def _check_jobs(plan: Plan, settings: Settings, *, preview: bool) -> list[Job]:
     return done
 
 
-def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator[tuple[Path, str]]:
+def _skip_notes(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator[tuple[Path, str]]:
     """Notes for the user: which clips and files are skipped, and why."""
     from unsmear.restoration.paths import targets_of
 

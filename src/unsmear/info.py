@@ -328,7 +328,7 @@ def info(
     reports, mistakes = [], Mistakes()
     for path in (clip, *more):
         with threads_for(loaded.engine):
-            report = mistakes.attempt(lambda: _watched(path, loaded, every, half))  # noqa: B023
+            report = mistakes.attempt(lambda: _inspect_with_status(path, loaded, every, half))  # noqa: B023
         if report is None:  # the error is reported at the end, after the other clips
             continue
         reports.append(report)
@@ -350,7 +350,7 @@ def info(
         sys.exit(USAGE_ERROR)
 
 
-def _watched(
+def _inspect_with_status(
     path: Path, model: OpenedModel, every: int | None, half: OpenedModel | None
 ) -> ClipReport:
     """Inspect a clip, and show the number of sampled frames meanwhile."""

@@ -34,7 +34,7 @@ _GRID = 8  # side of the blocks of JPEG, MPEG-4 and H.264's larger transform, pi
 # Range of motion per frame, in pixels, in which duty is measured. Below it, the value that a sharp
 # frame measures is too large a part of the blur; above it, blur is underestimated. Pieces must not
 # be selected by blur: leaving out sharp ones would bias the duty upwards.
-_TELLING_STEPS = (6.0, 16.0)
+_DUTY_STEPS = (6.0, 16.0)
 _WHITE, _BLACK = 253.5 / 255, 2.5 / 255
 _TO_BLUE, _TO_RED = 0.564, 0.713  # ITU-R BT.601: factors of B - Y and R - Y for Cb and Cr
 # Second differences along both axes, with unit gain for white noise (Immerkaer, CVIU 1996). There
@@ -92,13 +92,13 @@ def measure_camera(frame: Tensor, following: Tensor) -> CameraMeasures:
         raise ValueError(f"frame is {tuple(frame.shape)}: sides must be at least {2 * _AREA}")
     luma = luma_of(frame)
     blur, step = estimate_blur(frame).length, _step(frame, following)
-    telling = _TELLING_STEPS[0] <= step <= _TELLING_STEPS[1]
+    measurable = _DUTY_STEPS[0] <= step <= _DUTY_STEPS[1]
     to_blue = noise_level(_TO_BLUE * (frame[2] - luma), luma)
     to_red = noise_level(_TO_RED * (frame[0] - luma), luma)
     return CameraMeasures(
         blur=blur,
         step=step,
-        duty=blur / step if blur is not None and telling else None,
+        duty=blur / step if blur is not None and measurable else None,
         noise=noise_level(luma, luma),
         color_noise=None if to_blue is None or to_red is None else (to_blue + to_red) / 2,
         blocking=blocking(luma),

@@ -1,7 +1,8 @@
-"""Input checks and error reporting of benchmarks and scripts."""
+"""Arguments, input checks and error reporting of benchmarks and scripts."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -14,7 +15,7 @@ from unsmear.data.pairs import PairedSequence, find_pairs
 from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
 
 
-def answer(main: Callable[[], int | None]) -> int:
+def run_program(main: Callable[[], int | None]) -> int:
     """Run a program and return its exit code. Errors that a user can fix become one line on
     standard error, with exit code 2.
     """
@@ -26,6 +27,11 @@ def answer(main: Callable[[], int | None]) -> int:
         told = as_user_error(error)
     print(" ".join(str(told).split()), file=sys.stderr)
     return USAGE_ERROR
+
+
+def parser_for(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose description is the first line of a program's docstring."""
+    return argparse.ArgumentParser(description=docstring.splitlines()[0] if docstring else None)
 
 
 def at_least(least: int, **values: int | None) -> None:
