@@ -220,6 +220,28 @@ def released_rows(model: LoadedModel, clips: Clips) -> Iterator[tuple[str, dict[
         yield label, row | pulls(network, attention, merge, clips)
 
 
+def rows_by_seed(
+    paths: Iterable[Path], released: Iterable[LoadedModel], clips: Clips
+) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """The columns of each network, a row for each seed, by its label and the state of its weights.
+
+    Args:
+        paths: files of `benchmarks/fusion.py --keep`.
+        released: released networks.
+        clips: to measure on.
+    """
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for path in paths:
+        kept = load(path)
+        if kept.network.config.fusion != "none":
+            when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
+            found.setdefault((kept.label, when), []).append(row_of(kept.network, clips))
+    for model in released:
+        for label, row in released_rows(model, clips):
+            found.setdefault((label, "released"), []).append(row)
+    return found
+
+
 def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
     """Markdown table."""
     body = [
@@ -253,15 +275,7 @@ def main() -> None:
     plan = dataclasses.replace(preset("plain"), stages=(stage,), shards=1, seed=10**6)
     drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
     clips = [drawn.draw(step).pair for step in range(arguments.batches)]
-    found: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for path in paths:
-        kept = load(path)
-        if kept.network.config.fusion != "none":
-            when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
-            found.setdefault((kept.label, when), []).append(row_of(kept.network, clips))
-    for model in released:
-        for label, row in released_rows(model, clips):
-            found.setdefault((label, "released"), []).append(row)
+    found = rows_by_seed(paths, released, clips)
     rows = [
         (label, when, {name: fmean(row[name] for row in seeds) for name in seeds[0]})
         for (label, when), seeds in found.items()

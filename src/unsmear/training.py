@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -16,6 +16,9 @@ from unsmear.display import err, say
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import atomic_file, check_file
+
+if TYPE_CHECKING:
+    from unsmear.train.preflight import Plan
 
 _GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
@@ -111,7 +114,6 @@ def train(
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import drawing, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
-    from unsmear.train.state import step_in
     from unsmear.train.team import join_team, launched_here, launched_team
 
     keep_freed_memory()
@@ -163,15 +165,9 @@ def train(
             held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
             team.check_same(held, "the training data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
-        initial, state = plan.initial, plan.out / STATE_FILE
-        begins = not state.exists()
-        if not begins:
-            start = f"{step_in(state):,} of them already done"
-        elif initial is None:
-            start = "from random weights"
-        else:
-            start = f"from the weights of {initial.name}"
+        start = _start_in_words(plan)
         say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
+        initial, begins = plan.initial, not (plan.out / STATE_FILE).exists()
         if initial is not None and begins and needs_pruning(initial, plan.config):
             with err.status("ranking channels by importance") if team.leads else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)
@@ -193,6 +189,18 @@ def train(
                 ahead=ahead or drawers > 0,
             )
     say(f"weights: {result}")
+
+
+def _start_in_words(plan: Plan) -> str:
+    from unsmear.train.loop import STATE_FILE
+    from unsmear.train.state import step_in
+
+    state = plan.out / STATE_FILE
+    if state.exists():
+        return f"{step_in(state):,} of them already done"
+    if plan.initial is None:
+        return "from random weights"
+    return f"from the weights of {plan.initial.name}"
 
 
 def synth(
