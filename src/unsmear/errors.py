@@ -1,4 +1,4 @@
-"""The exception tree.
+"""Exit codes, and the exception tree.
 
     UnsmearError                 anything that a user can fix: one line, exit code 2
     ├── InputError               the given clip, folder or data set cannot be used
