@@ -17,10 +17,7 @@ See `unsmear.train.contest` for the rules.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import re
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +28,7 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import parse_changes, parser_for, run_program
 from unsmear.models.config import NetworkConfig, not_whole
 from unsmear.models.count import count_macs
 from unsmear.models.flow import clip_motion
@@ -161,13 +158,7 @@ def parse_variant(text: str, base: Variant) -> Variant:
     Raises:
         ConfigError: an unknown field, invalid JSON, or values that contradict each other.
     """
-    changes = {}
-    for part in re.split(r",(?=[a-z_]+=)", text):
-        key, _, value = part.partition("=")
-        try:
-            changes[key] = json.loads(value)
-        except ValueError:
-            raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
+    changes = parse_changes(text, text)
     window = changes.pop("window", base.window)
     try:
         return Variant(dataclasses.replace(base.config, **changes), window)
@@ -196,7 +187,7 @@ def balanced(config: NetworkConfig, budget: int) -> NetworkConfig:
 
 def main() -> None:
     """Train, measure, print tables, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("variants", nargs="+", help="FIELD=JSON,FIELD=JSON ...")
     parser.add_argument("--row", default="plain", help="of the zoo")
     parser.add_argument("--balance", action="store_true", help="even out multiply-accumulates")
@@ -232,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -26,7 +26,7 @@ from unsmear.allocator import peak_memory_of
 from unsmear.errors import UnsmearError
 from unsmear.evaluate.dense import TARGET, Cost, DenseRecord, DenseRow, dense_lines
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.programs import at_least, parser_for, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.models.attention import FactorizedAttention
 from unsmear.outputs import check_file, write_text
@@ -136,7 +136,7 @@ def rows_of(channels: int) -> Iterator[DenseRow]:
 
 def main() -> None:
     """Measure all sizes, print a table, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("--channels", type=int, default=96)
     parser.add_argument("--json", type=Path, help="also write the record there")
     parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
@@ -163,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

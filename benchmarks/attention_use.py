@@ -8,7 +8,6 @@ released networks, on synthetic clips that the former were not trained on.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -23,10 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unsmear.arguments import weights_named
 from unsmear.data.sources import find_training_files
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, files_in, weights_among
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
@@ -220,6 +220,28 @@ def released_rows(model: LoadedModel, clips: Clips) -> Iterator[tuple[str, dict[
         yield label, row | pulls(network, attention, merge, clips)
 
 
+def rows_by_seed(
+    paths: Iterable[Path], released: Iterable[LoadedModel], clips: Clips
+) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """The columns of each network, a row for each seed, by its label and the state of its weights.
+
+    Args:
+        paths: files of `benchmarks/fusion.py --keep`.
+        released: released networks.
+        clips: to measure on.
+    """
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for path in paths:
+        kept = load(path)
+        if kept.network.config.fusion != "none":
+            when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
+            found.setdefault((kept.label, when), []).append(row_of(kept.network, clips))
+    for model in released:
+        for label, row in released_rows(model, clips):
+            found.setdefault((label, "released"), []).append(row)
+    return found
+
+
 def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
     """Markdown table."""
     body = [
@@ -231,7 +253,7 @@ def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> list[str]:
 
 def main() -> None:
     """Measure, print the table, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("kept", type=Path, help="folder that benchmarks/fusion.py --keep wrote")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs, clips")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
@@ -243,7 +265,7 @@ def main() -> None:
     arguments = parser.parse_args()
     at_least(1, batches=arguments.batches, threads=arguments.threads)
     if arguments.json:
-        read = (*arguments.data, *arguments.shake, *weights_among(arguments.released))
+        read = (*arguments.data, *arguments.shake, *map(weights_named, arguments.released))
         check_file(arguments.json, inputs=(arguments.kept, *read))
     paths = files_in(arguments.kept, "*.safetensors")
     torch.set_num_threads(arguments.threads)
@@ -253,15 +275,7 @@ def main() -> None:
     plan = dataclasses.replace(preset("plain"), stages=(stage,), shards=1, seed=10**6)
     drawn = Batches(plan, find_training_files(arguments.data), arguments.shake, CPU, 1)
     clips = [drawn.draw(step).pair for step in range(arguments.batches)]
-    found: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for path in paths:
-        kept = load(path)
-        if kept.network.config.fusion != "none":
-            when = f"after {kept.step} steps" if kept.when == "learned" else "fresh"
-            found.setdefault((kept.label, when), []).append(row_of(kept.network, clips))
-    for model in released:
-        for label, row in released_rows(model, clips):
-            found.setdefault((label, "released"), []).append(row)
+    found = rows_by_seed(paths, released, clips)
     rows = [
         (label, when, {name: fmean(row[name] for row in seeds) for name in seeds[0]})
         for (label, when), seeds in found.items()
@@ -284,4 +298,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

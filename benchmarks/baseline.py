@@ -12,7 +12,6 @@ preset `plain`: this compares networks, not the schedules of their papers.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_recurrent_macs
 from unsmear.models.count import count_macs
 from unsmear.models.network import DeblurNetwork
@@ -69,7 +68,7 @@ def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
 
 def main() -> None:
     """Train, measure, print tables, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("networks", nargs="*", default=[], help="default: paper plain recurrent")
     parser.add_argument("--title", default="Against a recurrent network of the ESTRNN kind")
     arguments = add_arguments(parser)
@@ -95,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -8,18 +8,18 @@ decoded frames, and compares them with the sharp ones.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from unsmear.arguments import weights_named
 from unsmear.data.coder import Coding
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, refuse_repeated, some_pairs, weights_among
+from unsmear.evaluate.programs import parser_for, refuse_repeated, run_program, some_pairs
 from unsmear.evaluate.records import record_as_json
 from unsmear.models.zoo import load_model
 from unsmear.outputs import check_file, write_text
@@ -66,7 +66,7 @@ def measured(
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("models", nargs="+", help="names from `unsmear models`, or files")
     parser.add_argument("--refined", nargs="*", default=[], help="of these also with --refine 1")
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        read = weights_among((*arguments.models, *arguments.refined))
+        read = map(weights_named, (*arguments.models, *arguments.refined))
         check_file(arguments.json, inputs=(arguments.val, *read))
     record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
     print("\n".join(coded_lines(record)))
@@ -83,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from unsmear.errors import ConfigError, writing
 from unsmear.evaluate.comparison import Row, comparison_lines
-from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.programs import at_least, parse_changes, parser_for, run_program
 from unsmear.models.fusion import (
     FUSIONS,
     FusionConfig,
@@ -57,15 +57,9 @@ def parse_variant(text: str) -> FusionConfig:
         ConfigError: an unknown field, invalid JSON, or values that contradict each other.
     """
     name, _, rest = text.partition(":")
-    changes = {**USUAL.get(name, {})}
-    for part in filter(None, rest.split(",")):
-        key, _, value = part.partition("=")
-        try:
-            changes[key] = json.loads(value)
-        except ValueError:
-            raise ConfigError(f"variant '{text}': '{value}' is no JSON") from None
+    changes = parse_changes(text, rest) if rest else {}
     try:
-        return balanced(FusionConfig(**{"fusion": name, **changes}), BUDGET)  # type: ignore[arg-type]
+        return balanced(FusionConfig(**{"fusion": name, **USUAL.get(name, {}), **changes}), BUDGET)
     except TypeError as error:
         raise ConfigError(f"variant '{text}': {error}") from None
 
@@ -142,7 +136,7 @@ def row_of(label: str, config: FusionConfig, peak: int, learners: list[Learner])
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("variants", nargs="*", default=[], help="default: all; or NAME:FIELD=JSON")
     parser.add_argument("--backbone-steps", type=int, default=0, help="alone, before all others")
     parser.add_argument("--title", default="Fusion techniques in one backbone, one budget")
@@ -182,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 import torch
 
+from unsmear.arguments import weights_named
 from unsmear.deploy.bench import write_panning_clip
 from unsmear.deploy.records import ClipRun, MemoryRecord, memory_lines
 from unsmear.errors import UnsmearError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, weights_among
+from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 
@@ -74,7 +75,7 @@ def restore(folder: Path, case: Case, options: Sequence[str]) -> ClipRun:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("cases", nargs="*", type=Case.parse, default=[Case.parse(c) for c in CASES])
     parser.add_argument("--model", default="lite")
     parser.add_argument("--engine", default="auto")
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        check_file(arguments.json, inputs=weights_among([arguments.model]))
+        check_file(arguments.json, inputs=[weights_named(arguments.model)])
     options = ["-m", arguments.model, "--engine", arguments.engine]
     options += ["--ensemble", str(arguments.ensemble), "--refine", str(arguments.refine)]
     runs = []
@@ -101,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -8,7 +8,6 @@ prints the percentiles of each measure side by side. See `unsmear.evaluate.camer
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from unsmear.evaluate.camera import (
     spreads,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, refuse_repeated
+from unsmear.evaluate.programs import parser_for, refuse_repeated, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
@@ -164,7 +163,7 @@ def open_batches(
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="of training")
     parser.add_argument("--clips", type=Path, nargs="+", required=True, help="blurred real videos")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
@@ -214,4 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -5,7 +5,6 @@ python benchmarks/windows.py                # 300 frames of 640x360, windows 1 5
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import time
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unsmear.allocator import return_freed_memory
+from unsmear.arguments import weights_named
 from unsmear.deploy.bench import panning_frames
 from unsmear.deploy.records import WindowRecord, WindowTime, window_lines
 from unsmear.engines import EngineName
@@ -24,7 +24,7 @@ from unsmear.engines.base import threads_for
 from unsmear.engines.choice import open_model
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, weights_among
+from unsmear.evaluate.programs import at_least, parser_for, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.store import open_store
@@ -63,7 +63,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("windows", nargs="*", default=["1", "5", "31", "301", "all"])
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", default="640x360")
@@ -75,7 +75,7 @@ def main() -> None:
     width, height = parse_size(arguments.size)
     at_least(1, frames=arguments.frames)
     if arguments.json:
-        check_file(arguments.json, inputs=weights_among([arguments.model]))
+        check_file(arguments.json, inputs=[weights_named(arguments.model)])
     return_freed_memory()
     frames = panning_frames(arguments.frames, width, height)
     rows = [measured(arguments.model, arguments.engine, frames, w) for w in windows]
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

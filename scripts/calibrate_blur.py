@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -36,12 +36,13 @@ from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
-from unsmear.evaluate.programs import answer, at_least, files_in, some_pairs
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program, some_pairs
 from unsmear.outputs import write_text
 from unsmear.restoration import sharpness
 from unsmear.restoration.sharpness import BLOCK, block_features, blocks, estimate_blur
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import unit_from_integer
+from unsmear.video.reader import VideoReader
 
 SIZE = 2 * BLOCK
 HELD_OUT = 3  # photographs out of ten
@@ -167,7 +168,7 @@ def camera(light: Tensor, random: Generators) -> tuple[Tensor, float, float]:
     return round_to_8_bit(encoded)[0], noise, quality
 
 
-def many(
+def samples(
     seeds: range, files: Sequence[Path], logs: Sequence[OrientationLog], workers: int, frames: int
 ) -> Iterator[Sample]:
     """The samples of these seeds, in order."""
@@ -183,7 +184,9 @@ def fit(arguments: argparse.Namespace) -> None:
     """Fit the regression and write its file."""
     files, _ = split_photographs(arguments.data)
     rows, wanted = [], []
-    for sample in many(range(arguments.samples), files, logs_of(arguments), arguments.workers, 1):
+    for sample in samples(
+        range(arguments.samples), files, logs_of(arguments), arguments.workers, 1
+    ):
         features, _, usable = block_features(blocks(sharpness.luma_of(sample.blurry[0])))
         rows.append(features[usable])
         wanted.append(torch.log2(1 + sample.lengths[usable]))
@@ -223,8 +226,26 @@ def check(arguments: argparse.Namespace) -> None:
     sequences = some_pairs(arguments.val) if arguments.val else []
     clips = files_in(arguments.clips, "*.mp4") if arguments.clips else []
     seeds = range(10**6, 10**6 + arguments.samples)
+    check_samples(samples(seeds, files, logs_of(arguments), arguments.workers, 1))
+    frame = torch.rand(3, 720, 1280)
+    estimate_blur(frame)
+    began = time.process_time()
+    for _ in range(10):
+        estimate_blur(frame)
+    seconds = (time.process_time() - began) / 10
+    print(f"a frame of 1280x720: {1e3 * seconds:.0f} ms of processor time")
+    for sequence in sequences:
+        for side, frames in zip(("blurry", "sharp"), sequence.read(), strict=True):
+            print(f"{sequence.name:10s} {side:6s} {summary(unit_from_integer(frames))}")
+    for clip in clips:
+        with VideoReader(clip) as reader:
+            print(f"{clip.name} {summary(frame.rgb for frame in islice(reader, 0, None, 8))}")
+
+
+def check_samples(made: Iterable[Sample]) -> None:
+    """Print how far estimates are from the true lengths and angles of samples."""
     found, truth, noisy, packed, angles, unknown = [], [], [], [], [], 0
-    for sample in many(seeds, files, logs_of(arguments), arguments.workers, 1):
+    for sample in made:
         estimate = estimate_blur(sample.blurry[0])
         if estimate.length is None:
             unknown += 1
@@ -237,48 +258,36 @@ def check(arguments: argparse.Namespace) -> None:
             off = abs(estimate.angle - sample.angle) % math.pi
             angles.append(math.degrees(min(off, math.pi - off)))
     print(f"held-out photographs: {len(found)} frames of {SIZE}x{SIZE}, {unknown} unknown")
+    f, t = torch.tensor(found), torch.tensor(truth)
+    night, coarse = torch.tensor(noisy, dtype=torch.bool), torch.tensor(packed, dtype=torch.bool)
     for name, chosen in (
-        ("all", [True] * len(found)),
-        ("noise of a night (>0.4)", noisy),
-        ("quality below 60", packed),
-        ("neither", [not (a or b) for a, b in zip(noisy, packed, strict=True)]),
+        ("all", torch.ones_like(night)),
+        ("noise of a night (>0.4)", night),
+        ("quality below 60", coarse),
+        ("neither", ~(night | coarse)),
     ):
-        pairs = [(f, t) for f, t, keep in zip(found, truth, chosen, strict=True) if keep]
-        if not pairs:
-            print(f"  {name:24s} n    0")
-            continue
-        f, t = (torch.tensor(side) for side in zip(*pairs, strict=True))
-        octaves = (torch.log2(1 + f) - torch.log2(1 + t)).abs()
-        print(
-            f"  {name:24s} n {len(f):4d}  rank correlation {rank_correlation(f, t):.3f}  "
-            f"AUC of >{BLURRED:g} px {auc(f, t > BLURRED):.3f}  error of log2(1+px): "
-            f"median {float(octaves.median()):.2f}, 90 % {float(octaves.quantile(0.9)):.2f}"
-        )
+        print(f"  {name:24s} {accuracy(f[chosen], t[chosen])}")
     if angles:
-        t = torch.tensor(angles)
-        print(f"  direction, motion of >6 px: off by {float(t.median()):.0f} degrees (median)")
+        off_by = float(torch.tensor(angles).median())
+        print(f"  direction, motion of >6 px: off by {off_by:.0f} degrees (median)")
     print("  true length: estimate at 10 %, median, 90 %")
-    t, f = torch.tensor(truth), torch.tensor(found)
     for low, high in pairwise(EDGES):
         inside = f[(t >= low) & (t < high)]
         if len(inside) > 4:
             q = ", ".join(f"{float(inside.quantile(p)):.1f}" for p in (0.1, 0.5, 0.9))
             print(f"  {low:4g}-{high:<4g} n {len(inside):4d}: {q}")
-    frame = torch.rand(3, 720, 1280)
-    estimate_blur(frame)
-    began = time.process_time()
-    for _ in range(10):
-        estimate_blur(frame)
-    seconds = (time.process_time() - began) / 10
-    print(f"a frame of 1280x720: {1e3 * seconds:.0f} ms of processor time")
-    for sequence in sequences:
-        for side, frames in zip(("blurry", "sharp"), sequence.read(), strict=True):
-            print(f"{sequence.name:10s} {side:6s} {summary(unit_from_integer(frames))}")
-    for clip in clips:
-        from unsmear.video.reader import VideoReader
 
-        with VideoReader(clip) as reader:
-            print(f"{clip.name} {summary(frame.rgb for frame in islice(reader, 0, None, 8))}")
+
+def accuracy(found: Tensor, truth: Tensor) -> str:
+    """Agreement of estimated and true lengths, (N,) each, as text."""
+    if not len(found):
+        return "n    0"
+    octaves = (torch.log2(1 + found) - torch.log2(1 + truth)).abs()
+    return (
+        f"n {len(found):4d}  rank correlation {rank_correlation(found, truth):.3f}  "
+        f"AUC of >{BLURRED:g} px {auc(found, truth > BLURRED):.3f}  error of log2(1+px): "
+        f"median {float(octaves.median()):.2f}, 90 % {float(octaves.quantile(0.9)):.2f}"
+    )
 
 
 @dataclass(frozen=True)
@@ -297,7 +306,7 @@ def gain(arguments: argparse.Namespace) -> None:
     sequences = some_pairs(arguments.val) if arguments.val else []
     seeds = range(2 * 10**6, 2 * 10**6 + arguments.samples)
     synthetic, val = [], []
-    for sample in many(seeds, files, logs_of(arguments), arguments.workers, 5):
+    for sample in samples(seeds, files, logs_of(arguments), arguments.workers, 5):
         synthetic.append(gains(loaded, sample.blurry, sample.sharp)[2])
     for sequence in sequences:
         blurry, sharp = (unit_from_integer(side) for side in sequence.read())
@@ -336,7 +345,7 @@ def gains(model: OpenedModel, blurry: Tensor, sharp: Tensor) -> list[Gain]:
     ]
 
 
-def summary(frames: Iterator[Tensor] | Tensor) -> str:
+def summary(frames: Iterable[Tensor]) -> str:
     """Estimates over a clip as text."""
     estimates = [estimate_blur(frame) for frame in frames]
     known = [e for e in estimates if e.length is not None]
@@ -382,7 +391,7 @@ def logs_of(arguments: argparse.Namespace) -> list[OrientationLog]:
 
 def main() -> None:
     """Run the command that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("what", choices=["fit", "check", "gain"])
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
@@ -397,4 +406,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

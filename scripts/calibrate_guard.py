@@ -23,7 +23,7 @@ from unsmear.demo import shaky_clip
 from unsmear.engines.choice import open_model
 from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
-from unsmear.evaluate.programs import answer, at_least, files_in, some_pairs
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program, some_pairs
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.guard import LIMITS, Change, is_plausible, measure_change
 from unsmear.restoration.stream import restore_stream
@@ -118,7 +118,7 @@ def damages_to(network: DeblurNetwork) -> list[tuple[str, Callable[[DeblurNetwor
 @torch.no_grad()
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
     parser.add_argument("--clips", type=Path, required=True, help="folder of real clips")
     parser.add_argument("--model", default="lite")
@@ -170,4 +170,4 @@ def report(name: str, before: Tensor, after: Tensor) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

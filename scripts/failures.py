@@ -9,7 +9,6 @@ and the ground truth.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from unsmear.data.coder import Coding, code_clip
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.demo import shaky_clip
 from unsmear.evaluate.metrics import psnr
-from unsmear.evaluate.programs import answer
+from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.models.zoo import ZOO, load_model
 from unsmear.outputs import atomic_file, check_file
 from unsmear.restoration.effort import Effort
@@ -102,7 +101,7 @@ def draw(model: str) -> Tensor:
 
 def main() -> None:
     """Draw the images and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument(
         "model", choices=[name for name, row in ZOO.items() if row.weights.is_file()]
     )
@@ -117,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

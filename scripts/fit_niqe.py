@@ -10,7 +10,6 @@ only the mean and covariance of 36 statistics, and no image data.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from unsmear.evaluate.niqe import (
     sharp_features,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, at_least, some_pairs
+from unsmear.evaluate.programs import at_least, parser_for, run_program, some_pairs
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.sharpness import luma_of
 from unsmear.video.images import unit_from_integer
@@ -162,7 +161,7 @@ def check(title: str, paths: Sequence[Path], model: PristineModel) -> None:
 
 def main() -> None:
     """Fit or check."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("work", choices=("fit", "check"))
     parser.add_argument("--data", type=Path, help="folder of photographs")
     parser.add_argument("--pairs", type=Path, help="folder of blurry and sharp sequences")
@@ -187,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

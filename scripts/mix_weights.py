@@ -13,8 +13,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from unsmear.errors import ConfigError, UnsmearError
-from unsmear.evaluate.programs import answer
+from unsmear.errors import ConfigError
+from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import Provenance, load_weights, save_weights
 from unsmear.outputs import check_file
 
@@ -39,7 +39,7 @@ def mix(start: Path, tuned: Path, target: Path, share: float) -> None:
     save_weights(target, first.config, mixed, dataclasses.replace(after, mixed=share))
 
 
-def main() -> int:
+def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,14 +50,9 @@ def main() -> int:
     parser.add_argument("--share", type=float, required=True, help="of the tuned ones")
     parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
     given = parser.parse_args()
-    try:
-        check_file(given.target, inputs=(given.start, given.tuned), overwrite=given.overwrite)
-        mix(given.start, given.tuned, given.target, given.share)
-    except UnsmearError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    check_file(given.target, inputs=(given.start, given.tuned), overwrite=given.overwrite)
+    mix(given.start, given.tuned, given.target, given.share)
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

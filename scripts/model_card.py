@@ -25,7 +25,7 @@ from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import answer, some_pairs
+from unsmear.evaluate.programs import parser_for, run_program, some_pairs
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
@@ -242,7 +242,7 @@ def eight_bit_lines(model: str) -> list[str]:
 
 def main() -> None:
     """Measure, and print or write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("model", choices=list(ZOO))
     parser.add_argument("--val", type=Path, help="paired sequences")
     parser.add_argument("--photographs", type=Path, help="table of credits, TSV")
@@ -346,4 +346,4 @@ def card(arguments: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from unsmear.errors import UnsmearError
-from unsmear.evaluate.programs import answer
+from unsmear.errors import OutputError
+from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import load_weights, save_weights
 from unsmear.outputs import check_file
 
@@ -37,7 +37,7 @@ def repack(source: Path, target: Path) -> float:
     )
 
 
-def main() -> int:
+def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,18 +46,12 @@ def main() -> int:
     parser.add_argument("target", type=Path)
     given = parser.parse_args()
     if given.target.exists():
-        print(f"'{given.target}' exists: name another file, or remove it first", file=sys.stderr)
-        return 2
-    try:
-        check_file(given.target, inputs=(given.source,))
-        change = repack(given.source, given.target)
-    except UnsmearError as error:
-        print(error, file=sys.stderr)
-        return 2
+        raise OutputError(f"'{given.target}' exists: name another file, or remove it first")
+    check_file(given.target, inputs=(given.source,))
+    change = repack(given.source, given.target)
     sizes = [path.stat().st_size / 1e6 for path in (given.source, given.target)]
     print(f"{sizes[0]:.1f} MB -> {sizes[1]:.1f} MB, weights change by up to {change:.2%}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -24,7 +24,6 @@ The comparison of released networks uses `eval-NAME.json` and the `bench-*.json`
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import re
@@ -47,11 +46,13 @@ from unsmear.deploy.records import (
 )
 from unsmear.evaluate.camera import CameraRecord, camera_lines
 from unsmear.evaluate.coded import CodedRecord, coded_lines
-from unsmear.evaluate.comparison import comparison_from_json, comparison_lines
+from unsmear.evaluate.comparison import ComparisonRecord, comparison_lines
 from unsmear.evaluate.dense import DenseRecord, dense_lines
 from unsmear.evaluate.front import FrontRow, front_lines
 from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.programs import parser_for
+from unsmear.evaluate.records import record_from_json
 from unsmear.evaluate.report import NIQE_REMARK, markdown_table, measured_row, table_1
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.network import DeblurNetwork
@@ -87,12 +88,14 @@ def page(records: Path = RECORDS) -> str:
     evaluations = {
         path: json.loads(path.read_text()) for path in sorted(records.glob("eval-*.json"))
     }
-    of_gopro = [path for path in evaluations if path.name.startswith("eval-gopro-")]
-    by_window = {path: WINDOWED.fullmatch(path.stem) for path in evaluations}
-    benches = {
-        path: BenchRecord.from_json(json.loads(path.read_text()))
-        for path in sorted(records.glob("bench-*.json"))
+    of_gopro = {
+        path: one for path, one in evaluations.items() if path.name.startswith("eval-gopro-")
     }
+    elsewhere = {path: one for path, one in evaluations.items() if path not in of_gopro}
+    benches = [
+        record_from_json(BenchRecord, path.read_text())
+        for path in sorted(records.glob("bench-*.json"))
+    ]
     lines = [
         "# Results",
         "",
@@ -103,27 +106,39 @@ def page(records: Path = RECORDS) -> str:
         "",
         "## Released weights",
         "",
-        *front_section({path.stem: one for path, one in evaluations.items()}, benches.values()),
+        *front_section({path.stem: one for path, one in evaluations.items()}, benches),
     ]
     if any(one["all"].get("niqe") is not None for one in evaluations.values()):
         lines += [NIQE_REMARK, ""]
-    for path, evaluation in evaluations.items():
-        if path not in of_gopro and not by_window[path]:
-            lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
-    for name in sorted({found["name"] for found in by_window.values() if found}):
-        lines += window_section(
-            {
-                int(found["window"]): evaluations[path]
-                for path, found in by_window.items()
-                if found and found["name"] == name
-            },
-            name,
-        )
+    lines += evaluation_sections(elsewhere)
     for path in in_order(records.glob("coded-*.json")):
-        coded = CodedRecord.from_json(json.loads(path.read_text()))
+        coded = record_from_json(CodedRecord, path.read_text())
         lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
         lines += [measured_by(coded.origin), "", *words_beside(path)]
-    lines += ["## Table 1 of the paper: GOPRO", ""]
+    lines += gopro_section(of_gopro.values())
+    for kind, heading in COMPARISONS.items():
+        lines += comparison_section(records, kind, heading)
+    lines += camera_section(records)
+    lines += cost_section(records, benches)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def evaluation_sections(evaluations: Mapping[Path, dict[str, Any]]) -> list[str]:
+    """Evaluations one by one, then those of one network with several windows together."""
+    lines: list[str] = []
+    by_window: dict[str, dict[int, dict[str, Any]]] = {}
+    for path, evaluation in evaluations.items():
+        if found := WINDOWED.fullmatch(path.stem):
+            by_window.setdefault(found["name"], {})[int(found["window"])] = evaluation
+        else:
+            lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
+    for name in sorted(by_window):
+        lines += window_section(by_window[name], name)
+    return lines
+
+
+def gopro_section(evaluations: Iterable[dict[str, Any]]) -> list[str]:
+    """Table 1 of the paper with the evaluations on GOPRO."""
     rows = [
         measured_row(
             record["title"],
@@ -132,10 +147,9 @@ def page(records: Path = RECORDS) -> str:
             record["protocol"]["name"],
             record["all"]["frames"],
         )
-        for path, record in evaluations.items()
-        if path in of_gopro
+        for record in evaluations
     ]
-    lines += [*table_1(rows), ""]
+    lines = ["## Table 1 of the paper: GOPRO", "", *table_1(rows), ""]
     if not rows:
         lines += [
             "There is no row of ours yet: GOPRO could not be had where this was written. To add "
@@ -143,39 +157,53 @@ def page(records: Path = RECORDS) -> str:
             "benchmarks/results/eval-gopro-lite.json` and then this script.",
             "",
         ]
-    for kind, heading in COMPARISONS.items():
-        found = in_order(records.glob(f"{kind}-*.json"))
-        lines += [f"## {heading}", ""] if found else []
-        for path in found:
-            record = comparison_from_json(path.read_text())
-            shown = comparison_lines(record, legend=path is found[0])
-            lines += [f"### {record.title}", "", *shown, "", *words_beside(path)]
-        uses = in_order(records.glob("attention-*.json")) if kind == "fusion" else []
-        for path in uses:
-            use = json.loads(path.read_text())
-            lines += [f"### {use['title']}", "", *use["table"], ""]
-            if path is uses[0]:
-                lines += [*run_path(str(ATTENTION_USE))["LEGEND"], ""]
-            lines += [measured_by(Origin(**use["origin"])), "", *words_beside(path)]
-    synthesised = in_order(records.glob("synthesis-*.json"))
-    lines += ["## What training is fed, against real cameras", ""] if synthesised else []
-    for path in synthesised:
-        cameras = CameraRecord.from_json(json.loads(path.read_text()))
+    return lines
+
+
+def comparison_section(records: Path, kind: str, heading: str) -> list[str]:
+    """Comparisons of one kind; those of fusions with what their attention takes."""
+    found = in_order(records.glob(f"{kind}-*.json"))
+    lines = [f"## {heading}", ""] if found else []
+    for path in found:
+        record = record_from_json(ComparisonRecord, path.read_text())
+        shown = comparison_lines(record, legend=path is found[0])
+        lines += [f"### {record.title}", "", *shown, "", *words_beside(path)]
+    uses = in_order(records.glob("attention-*.json")) if kind == "fusion" else []
+    for path in uses:
+        use = json.loads(path.read_text())
+        lines += [f"### {use['title']}", "", *use["table"], ""]
+        if path is uses[0]:
+            lines += [*run_path(str(ATTENTION_USE))["LEGEND"], ""]
+        lines += [measured_by(Origin(**use["origin"])), "", *words_beside(path)]
+    return lines
+
+
+def camera_section(records: Path) -> list[str]:
+    """Synthesised clips beside real video."""
+    found = in_order(records.glob("synthesis-*.json"))
+    lines = ["## What training is fed, against real cameras", ""] if found else []
+    for path in found:
+        cameras = record_from_json(CameraRecord, path.read_text())
         lines += [f"### {cameras.title}", "", *camera_lines(cameras), ""]
         lines += [measured_by(cameras.origin), "", *words_beside(path)]
-    lines += ["## Speed and memory", ""]
-    for bench in benches.values():
+    return lines
+
+
+def cost_section(records: Path, benches: Iterable[BenchRecord]) -> list[str]:
+    """Speed and memory."""
+    lines = ["## Speed and memory", ""]
+    for bench in benches:
         lines += [*bench_lines(bench), "", measured_by(bench.origin), ""]
     for path in sorted(records.glob("windows-*.json")):
-        windows = WindowRecord.from_json(json.loads(path.read_text()))
+        windows = record_from_json(WindowRecord, path.read_text())
         lines += [*window_lines(windows), "", measured_by(windows.origin), ""]
     for path in in_order(records.glob("dense-*.json")):
-        dense = DenseRecord.from_json(json.loads(path.read_text()))
+        dense = record_from_json(DenseRecord, path.read_text())
         lines += [*dense_lines(dense), "", measured_by(dense.origin), ""]
     for path in sorted(records.glob("memory-*.json")):
-        memory = MemoryRecord.from_json(json.loads(path.read_text()))
+        memory = record_from_json(MemoryRecord, path.read_text())
         lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
 
 def front_section(
@@ -336,7 +364,7 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     if not parser.parse_args().check:
         PAGE.write_text(page(), encoding="utf-8")

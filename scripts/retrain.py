@@ -32,7 +32,6 @@ The last two runs of `pro` took a GPU seven minutes each; on two cores each take
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import signal
 import subprocess
@@ -40,7 +39,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from unsmear.evaluate.programs import answer, at_least
+from unsmear.evaluate.programs import at_least, parser_for, run_program
 from unsmear.models.zoo import ZOO
 from unsmear.train.config import preset
 from unsmear.train.loop import WEIGHTS_FILE
@@ -157,7 +156,7 @@ def run(line: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the commands, or print them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("row", choices=list(ZOO))
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, help="paired sequences")
@@ -185,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main))
+    sys.exit(run_program(main))

@@ -82,16 +82,6 @@ def test_results_of_a_demo_are_replaced_and_no_other_files(tmp_path, model, monk
         demo.check_demo(out, own)
 
 
-def test_results_of_a_demo_before_it_kept_note_are_replaced(tmp_path):
-    demo.write_clip(tmp_path / "shaky.mp4", torch.zeros(30, 3, 384, 640))
-    for name in ("shaky.sharp.mp4", "shaky.compare.png"):
-        (tmp_path / name).write_text("earlier")
-    demo.check_demo(tmp_path, None)
-    (tmp_path / "mine.sharp.mp4").write_text("mine")
-    with pytest.raises(OutputError, match=r"mine\.sharp\.mp4' exists"):
-        demo.check_demo(tmp_path, write_video(tmp_path / "mine.mp4", frames=1))
-
-
 def test_interlaced_clips_are_refused_with_a_remedy_that_there_is(tmp_path, model):
     clip = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
     with pytest.raises(InputError, match=r"`unsmear /.*tape\.mkv --deinterlace`"):

@@ -101,7 +101,7 @@ def test_where_eight_bits_are_looked_for_is_told(
     origin = EightBitOrigin(digest="", calibrated_on={}, scores={}, versions={})
     monkeypatch.setattr(
         "unsmear.deploy.quantize.quantize_model",
-        lambda *given, on_note: Quantized(given[-1], origin, ("encode_0",)),
+        lambda *_, on_note: Quantized(origin, ("encode_0",)),
     )
     val, output = write_pairs(tmp_path / "val"), tmp_path / f"{place}.int8.safetensors"
     main(

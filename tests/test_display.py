@@ -54,6 +54,14 @@ def test_a_stream_that_ends_stops_nothing(monkeypatch, code):
     assert sys.stdout is stream
 
 
+def test_names_are_printed_as_they_are(capsys):
+    display.say("my:car:.mp4 [1]")
+    display.show_error("no such file: 'my:car:.mp4 [1]'")
+    shown = capsys.readouterr()
+    assert shown.out == "my:car:.mp4 [1]\n"
+    assert shown.err == "unsmear: no such file: 'my:car:.mp4 [1]'\n"
+
+
 def test_what_a_stream_cannot_show_is_escaped():
     held = io.BytesIO()
     stream = ResilientStream(io.TextIOWrapper(held, encoding="ascii"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL, awake, load_script
+from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import Provenance, load_weights, read_provenance, save_weights
 
 ORIGIN = Provenance(model="small", steps=3, seed=0, hours=0.0, device="cpu", version="0")
@@ -25,7 +26,7 @@ def files(tmp_path):
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["mix_weights.py", *map(str, arguments)])
-    return load_script("scripts/mix_weights.py").main()
+    return run_program(load_script("scripts/mix_weights.py").main)
 
 
 def test_a_quarter_of_the_way(files, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.conftest import load_script
+from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import load_weights, read_provenance
 
 
@@ -17,7 +18,7 @@ def script():
 
 def run(script, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["pack_weights.py", *map(str, arguments)])
-    return script.main()
+    return run_program(script.main)
 
 
 def test_origin_stays_and_weights_change_little(script, monkeypatch, weights_file, capsys):

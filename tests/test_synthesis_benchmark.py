@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ from tests.conftest import load_script, write_video
 from tests.restoration.test_sharpness import dead_leaves
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.camera import CROP, MEASURES, CameraRecord
+from unsmear.evaluate.records import record_from_json
 from unsmear.video.images import integer_from_unit, write_image
 
 
@@ -87,7 +87,7 @@ def test_a_run_prints_a_table_and_writes_a_record_without_folders(
     assert f"| measure | moving | synthesised | {coded} |" in table
     assert str(clip.parent) not in record.read_text()
     assert str(photographs.parent) not in record.read_text()
-    read = CameraRecord.from_json(json.loads(record.read_text()))
+    read = record_from_json(CameraRecord, record.read_text())
     assert read.pieces == {"moving": 6, "synthesised": 6, coded: 6}
     blocks = {side: measures["blocking"].middle for side, measures in read.sides.items()}
     assert blocks[coded] > 1.5 > blocks["synthesised"]
@@ -97,7 +97,7 @@ def test_a_run_prints_a_table_and_writes_a_record_without_folders(
         sys, "argv", ["synthesis.py", *arguments, "--pieces", "2", "--coarse-share", "0.5"]
     )
     bench.main()
-    read = CameraRecord.from_json(json.loads(record.read_text()))
+    read = record_from_json(CameraRecord, record.read_text())
     assert read.title == "Preset `lite`, coarse share 0.5 against real video"
     monkeypatch.setattr(sys, "argv", ["synthesis.py", *arguments, "--pieces", "0"])
     with pytest.raises(ConfigError, match="at least one a clip"):

@@ -32,10 +32,8 @@ def return_freed_pages() -> None:
     Called every few frames, this stops fragmentation from growing with the length of the video. It
     takes milliseconds.
     """
-    if sys.platform == "linux":
-        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl does not have it
-        if malloc_trim is not None:
-            malloc_trim(0)
+    if malloc_trim := _of_glibc("malloc_trim"):
+        malloc_trim(0)
 
 
 def keep_freed_memory() -> None:
@@ -70,12 +68,14 @@ def peak_memory_of(work: Callable[[], object]) -> int:
 
 def _tune(*, mmap_threshold: int, trim_threshold: int, most_heaps: int | None = None) -> None:
     """Set glibc's thresholds in bytes and its maximum number of heaps; no effect elsewhere."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl does not have it
-    if mallopt is not None:
+    if mallopt := _of_glibc("mallopt"):
         m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # malloc.h
         mallopt(m_mmap_threshold, mmap_threshold)
         mallopt(m_trim_threshold, trim_threshold)
         if most_heaps is not None:
             mallopt(m_arena_max, most_heaps)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None where the C library lacks it, such as musl, and beyond Linux."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

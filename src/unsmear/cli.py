@@ -16,13 +16,17 @@ from cyclopts import App, CycloptsError, Parameter
 from unsmear import __version__, command, deployment, info, research, training
 from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
-from unsmear.command import USAGE_ERROR
-from unsmear.display import Bar, JsonLines, err, out, resilient_streams, show_error
+from unsmear.display import Bar, JsonLines, err, out, resilient_streams, say, show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error
+from unsmear.errors import (
+    INTERRUPTED,
+    USAGE_ERROR,
+    ConfigError,
+    OutputError,
+    UnsmearError,
+    as_user_error,
+)
 from unsmear.models import DEFAULT_MODEL
-
-INTERRUPTED = 130
 
 app = App(
     name="unsmear",
@@ -47,6 +51,7 @@ app.command(deployment.bench)
 @app.command
 def models() -> None:
     """List the available models."""
+    import torch
     from rich.table import Table
 
     from unsmear.models.count import count_macs, count_parameters
@@ -56,8 +61,6 @@ def models() -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("model", "parameters", "GMAC", "window", "weights", "description"):
         table.add_column(column, justify="left" if column in ("model", "description") else "right")
-    import torch
-
     for entry in ZOO.values():
         with torch.device("meta"):
             parameters = count_parameters(DeblurNetwork(entry.config))
@@ -71,9 +74,7 @@ def models() -> None:
             entry.summary,
         )
     out.print(table)
-    out.print(
-        "GMAC: billions of multiply-accumulate operations for a 256x256 frame", highlight=False
-    )
+    say("GMAC: billions of multiply-accumulate operations for a 256x256 frame", wrap=True)
 
 
 @app.command
@@ -107,27 +108,27 @@ def demo(
         result = run_demo(output, loaded, clip, bar.progress)
     if result.psnr and result.ssim:
         (before, after), (ssim_before, ssim_after) = result.psnr, result.ssim
-        out.print(
+        say(
             f"PSNR {before:.2f} -> {after:.2f} dB ({after - before:+.2f}), "
             f"SSIM {ssim_before:.4f} -> {ssim_after:.4f}, mean of {result.frames} frames",
-            highlight=False,
+            wrap=True,
         )
     for label, path in (
         ("restored clip", result.restored),
         ("side by side", result.comparison),
         ("image", result.picture),
     ):
-        out.print(f"{label:>14}: {path}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{label:>14}: {path}")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Errors that a user can fix are one line, with exit code 2."""
     # Read by OpenCV when it is imported; without a limit it allocates what a damaged header asks.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
-    with _gone_at_once():
+    with _immediate_exit_under_torchrun():
         try:
             with resilient_streams():
-                code = _answer(sys.argv[1:] if arguments is None else arguments)
+                code = _run(sys.argv[1:] if arguments is None else arguments)
         except OutputError as error:
             show_error(str(error))
             code = USAGE_ERROR
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 @contextmanager
-def _gone_at_once() -> Iterator[None]:
+def _immediate_exit_under_torchrun() -> Iterator[None]:
     """If torchrun started several processes, exit at once when this one fails; torchrun then ends
     the others. On a normal exit NCCL would wait for the others, which wait for this process.
     """
@@ -153,7 +154,7 @@ def _gone_at_once() -> Iterator[None]:
         os._exit(code if isinstance(code, int) else 1)
 
 
-def _answer(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     """Run a command and return the exit code."""
     try:
         _check_arguments(arguments)
@@ -165,10 +166,10 @@ def _answer(arguments: list[str]) -> int:
             result_action="return_value",
         )
     except (UnsmearError, CycloptsError) as error:
-        _tell(error, arguments)
+        _report(error, arguments)
         return USAGE_ERROR
     except OSError as error:
-        _tell(as_user_error(error), arguments)
+        _report(as_user_error(error), arguments)
         return USAGE_ERROR
     except KeyboardInterrupt:
         err.print("unsmear: interrupted", highlight=False)
@@ -185,7 +186,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         )
 
 
-def _tell(error: Exception, arguments: Sequence[str]) -> None:
+def _report(error: Exception, arguments: Sequence[str]) -> None:
     """Report an error as one line on standard error, or as a JSON line on standard output with
     `--json`, for commands where that option is a flag (in others it names a file).
     """
@@ -194,7 +195,3 @@ def _tell(error: Exception, arguments: Sequence[str]) -> None:
         JsonLines(None).error(" ".join(str(error).split()))
     else:
         show_error(str(error))
-
-
-if __name__ == "__main__":
-    main()

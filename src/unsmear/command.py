@@ -15,7 +15,14 @@ from cyclopts import Parameter
 from unsmear.arguments import Device, MaybeWhole, Whole
 from unsmear.display import Bar, JsonLines, Reporter
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, OutputError, UnsmearError, as_user_error, writing
+from unsmear.errors import (
+    USAGE_ERROR,
+    ConfigError,
+    OutputError,
+    UnsmearError,
+    as_user_error,
+    writing,
+)
 from unsmear.models import DEFAULT_MODEL
 from unsmear.planning import Job, Plan, plan_jobs
 from unsmear.restoration import DEFAULT_BURST
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
     from unsmear.restoration.settings import Settings
     from unsmear.restoration.stream import Window
 
-USAGE_ERROR = 2
 _NAMED = 5  # maximum number of skipped files that a note names
 _SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # `Path` drops a trailing one
 
@@ -142,9 +148,9 @@ def restore(
         lossless=lossless,
         overwrite=overwrite,
     )
-    with _made(plan.folder):
+    with _results_folder(plan.folder):
         done = _check_jobs(plan, settings, preview=preview)
-        for path, note in _passed_over(plan, done, settings):
+        for path, note in _skip_notes(plan, done, settings):
             reporter_of(path).note(note)
         jobs = [job for job in plan.jobs if job not in done]
         if not jobs:
@@ -167,7 +173,7 @@ def restore(
 
 
 @contextlib.contextmanager
-def _made(folder: Path | None) -> Iterator[None]:
+def _results_folder(folder: Path | None) -> Iterator[None]:
     """Create the folder for the results if it is missing; if it stays empty, remove it on exit."""
     if folder is None:
         yield
@@ -207,7 +213,7 @@ def _check_jobs(plan: Plan, settings: Settings, *, preview: bool) -> list[Job]:
     return done
 
 
-def _passed_over(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator[tuple[Path, str]]:
+def _skip_notes(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator[tuple[Path, str]]:
     """Notes for the user: which clips and files are skipped, and why."""
     from unsmear.restoration.paths import targets_of
 

@@ -120,12 +120,12 @@ def shaky_clip(
     return torch.stack(blurry), torch.stack(sharp)
 
 
-def write_clip(path: Path, frames: Tensor, rate: int = RATE) -> None:
+def write_clip(path: Path, frames: Tensor) -> None:
     """Write (T, 3, H, W), sRGB 0..1, as a video file."""
     height, width = frames.shape[-2:]
-    tick = Fraction(1, rate)
+    tick = Fraction(1, RATE)
     info = ClipInfo(
-        width=width, height=height, frames=len(frames), rate=Fraction(rate), time_base=tick,
+        width=width, height=height, frames=len(frames), rate=Fraction(RATE), time_base=tick,
         tags=_TAGS,
     )  # fmt: skip
     with VideoWriter(path, info) as writer:
@@ -193,20 +193,11 @@ def check_demo(out: Path, clip: Path | None) -> None:
 
 
 def _made_in(out: Path) -> dict[str, int]:
-    """Names and sizes of the files that the demo wrote into a folder, from its record. Earlier
-    versions left no record; then a demo clip of the right size, length and rate vouches for them.
-    """
+    """Names and sizes of the files that the demo wrote into a folder, from its record."""
     with contextlib.suppress(OSError, ValueError):
         held = json.loads((out / _MADE).read_text(encoding="utf-8"))
-        return held if isinstance(held, dict) else {}
-    files = _Files.of(out, None)
-    with contextlib.suppress(InputError):
-        if not (out / _MADE).exists() and files.source.is_file():
-            with VideoReader(files.source) as reader:
-                info = reader.info
-            shape = (WIDTH, HEIGHT, FRAMES)
-            if (info.width, info.height, info.frames, info.rate) == (*shape, Fraction(RATE)):
-                return {path.name: _bytes(path) for path in (files.source, *files.results)}
+        if isinstance(held, dict):
+            return held
     return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,12 +11,21 @@ from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole, weights_named
 from unsmear.clip import MOST_PIXELS
-from unsmear.display import err, out
+from unsmear.display import err, say
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError, InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import check_file, real_path, write_text
 from unsmear.restoration import DEFAULT_BURST
+
+_CPU_ENGINES: list[EngineName] = [
+    "torch",
+    "torch-half",
+    "openvino",
+    "openvino-int8",
+    "onnxruntime",
+]
+_GPU_ENGINES: list[EngineName] = ["torch", "torch-half", "torch-compile"]
 
 
 def quantize(
@@ -45,10 +55,10 @@ def quantize(
     from unsmear.data.pairs import find_pairs
     from unsmear.deploy.quantize import quantize_model, read_frames
     from unsmear.engines.eight_bit import eight_bit_path, psnr_loss
+    from unsmear.evaluate.programs import at_least
     from unsmear.models.zoo import load_model
 
-    if frames < 1:
-        raise ConfigError(f"frames is {frames}: must be at least 1")
+    at_least(1, frames=frames)
     loaded = load_model(model)
     assert loaded.weights is not None
     place = eight_bit_path(loaded.weights)
@@ -67,17 +77,14 @@ def quantize(
         made = quantize_model(
             loaded.network, loaded.window, found, sequences, path, on_note=status.update
         )
-    out.print(f"quantized to 8 bits: {', '.join(made.eight_bit)}", highlight=False, markup=False)
+    say(f"quantized to 8 bits: {', '.join(made.eight_bit)}", wrap=True)
     for name, (full, eight) in made.origin.scores.items():
-        out.print(
-            f"{name}: {full:.2f} -> {eight:.2f} dB ({0.0 - psnr_loss(full, eight):+.3f})",
-            highlight=False,
-            markup=False,
+        say(
+            f"{name}: {full:.2f} -> {eight:.2f} dB ({0.0 - psnr_loss(full, eight):+.3f})", wrap=True
         )
-    out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+    say(f"written: {path}")
     if real_path(path) != real_path(place):
-        note = f"the engine openvino-int8 reads only '{place}': move this file there to use it"
-        out.print(note, highlight=False, markup=False, soft_wrap=True)
+        say(f"the engine openvino-int8 reads only '{place}': move this file there to use it")
 
 
 def export(
@@ -105,12 +112,7 @@ def export(
     check_target(output)
     with err.status(f"exporting {escape(model)}"):
         difference = write(load_model(model), format, output)
-    out.print(
-        f"written: {output}; largest difference from the model {difference:.1e} (values 0 to 1)",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"written: {output}; largest difference from the model {difference:.1e} (values 0 to 1)")
 
 
 def bench(
@@ -143,40 +145,21 @@ def bench(
         threads: Number of CPU threads. Default: all.
         json: Also write the results to this JSON file.
     """
-    import re
-
     import torch
 
     from unsmear.allocator import return_freed_memory
-    from unsmear.deploy.bench import (
-        convolution_peak,
-        time_end_to_end,
-        time_engines,
-    )
+    from unsmear.deploy.bench import convolution_peak, time_end_to_end, time_engines
     from unsmear.deploy.records import BenchRecord, bench_lines
     from unsmear.engines.choice import placed
     from unsmear.evaluate.origin import origin_of
+    from unsmear.evaluate.programs import at_least
     from unsmear.evaluate.records import record_as_json
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
     from unsmear.restoration.effort import Effort
 
-    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", size, re.ASCII)
-    if match is None or min(int(match[1]), int(match[2])) < 16:
-        raise ConfigError(
-            f"size is '{size}': must be WIDTHxHEIGHT, each at least 16, such as 1280x720"
-        )
-    width, height = int(match[1]), int(match[2])
-    if width * height > MOST_PIXELS:
-        raise ConfigError(
-            f"size is {size}: must be at most {MOST_PIXELS:,} pixels, such as 7680x4320"
-        )
-    for name, value, least in (
-        ("rounds", rounds, 1),
-        ("threads", threads, 1),
-        ("frames", frames, 0),
-    ):
-        if value is not None and value < least:
-            raise ConfigError(f"{name} is {value}: must be at least {least}")
+    width, height = _parse_size(size)
+    at_least(1, rounds=rounds, threads=threads)
+    at_least(0, frames=frames)
     effort = Effort(refine=refine, burst=burst)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])
@@ -188,27 +171,18 @@ def bench(
     loaded = placed(loaded, device)
     effort.check(loaded.network)
     where = next(loaded.network.parameters()).device
-    if where.type == "cpu":
-        usual: list[EngineName] = [
-            "torch",
-            "torch-half",
-            "openvino",
-            "openvino-int8",
-            "onnxruntime",
-        ]
-    else:
-        usual = ["torch", "torch-half", "torch-compile"]
+    names = engines or (_CPU_ENGINES if where.type == "cpu" else _GPU_ENGINES)
     with err.status("measuring peak throughput") as status:
         peak = convolution_peak(where)
         rows, opened = time_engines(
-            loaded, engines or usual, width, height, rounds=rounds, peak=peak,
+            loaded, names, width, height, rounds=rounds, peak=peak,
             on_round=lambda done: status.update(f"round {done} of {rounds}"),
         )  # fmt: skip
-        whole = None
         ran = [row for row in rows if row.seconds is not None]
         if not ran:
             reasons = "; ".join(f"{row.engine}: {row.why_not}" for row in rows)
             raise ConfigError(f"none of these engines runs here: {reasons}")
+        whole = None
         if frames:
             fastest = min(ran, key=lambda row: row.seconds or 0)
             status.update(f"restoring a video with {fastest.engine}")
@@ -219,7 +193,21 @@ def bench(
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)
     )
-    out.print("\n".join(bench_lines(record)), highlight=False, markup=False, soft_wrap=True)
+    say("\n".join(bench_lines(record)))
     if json is not None:
         write_text(json, record_as_json(record))
-        out.print(f"written: {json}", highlight=False, markup=False, soft_wrap=True)
+        say(f"written: {json}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text, re.ASCII)
+    if match is None or min(int(match[1]), int(match[2])) < 16:
+        raise ConfigError(
+            f"size is '{text}': must be WIDTHxHEIGHT, each at least 16, such as 1280x720"
+        )
+    width, height = int(match[1]), int(match[2])
+    if width * height > MOST_PIXELS:
+        raise ConfigError(
+            f"size is {text}: must be at most {MOST_PIXELS:,} pixels, such as 7680x4320"
+        )
+    return width, height

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 _FRAMES_BETWEEN_TRIMS = 16
 _SECONDS_BETWEEN_LINES = 0.5
-_NOBODY_READS = (errno.EPIPE, errno.EINVAL)  # EINVAL on Windows
+_READER_GONE = (errno.EPIPE, errno.EINVAL)  # EINVAL on Windows
 # Start of notes shown once per run, not once per clip: such notes recur, and report no loss.
-_OF_ANY_CLIP = "the video does not specify its colour matrix"
-out = Console()
-err = Console(stderr=True)
+_ONCE_PER_RUN = "the video does not specify its colour matrix"
+# Without emoji: a file may be named `my:car:.mp4`.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 class Reporter(Protocol):
@@ -105,7 +106,7 @@ class Bar:
         self._bar.update(self._task, completed=progress.done, total=total, speed=speed)
 
     def note(self, text: str) -> None:
-        said = self._said if text.startswith(_OF_ANY_CLIP) else self._said_here
+        said = self._said if text.startswith(_ONCE_PER_RUN) else self._said_here
         if text not in said:
             said.add(text)
             err.print(
@@ -179,6 +180,16 @@ class JsonLines:
 
     def __exit__(self, *exit_info: object) -> None:
         pass
+
+
+def say(text: str, *, wrap: bool = False) -> None:
+    """Print text on standard output as it is: brackets are no markup, numbers get no colour.
+
+    Args:
+        text: one line or several.
+        wrap: break lines at the width of the terminal. Not for paths, which users copy.
+    """
+    out.print(text, highlight=False, markup=False, soft_wrap=not wrap)
 
 
 def show_error(text: str) -> None:
@@ -256,7 +267,7 @@ def resilient_streams() -> Iterator[None]:
     try:
         yield
         shown.flush()
-        if shown.error is not None and shown.error.errno not in _NOBODY_READS:
+        if shown.error is not None and shown.error.errno not in _READER_GONE:
             raise OutputError(
                 f"cannot write to standard output: {shown.error.strerror or shown.error}"
             )

@@ -1,4 +1,4 @@
-"""The exception tree.
+"""Exit codes, and the exception tree.
 
     UnsmearError                 anything that a user can fix: one line, exit code 2
     ├── InputError               the given clip, folder or data set cannot be used
@@ -20,6 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+# Exit codes. The second is what shells report of a program that SIGINT ended.
+USAGE_ERROR = 2
+INTERRUPTED = 130
 
 _Result = TypeVar("_Result")
 _MOST_TOLD = 10

@@ -10,8 +10,7 @@ import json as json_format
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -20,13 +19,18 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, weights_named
-from unsmear.display import err as _err
-from unsmear.display import out as _out
-from unsmear.display import show_error
+from unsmear.display import err, say, show_error
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, InputError, MissingExtraError, Mistakes, UnsmearError
+from unsmear.errors import (
+    USAGE_ERROR,
+    ConfigError,
+    InputError,
+    Mistakes,
+    UnsmearError,
+)
+from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels
 from unsmear.models import DEFAULT_MODEL
-from unsmear.outputs import PLOT_SUFFIXES, atomic_file, check_file
+from unsmear.outputs import check_file
 
 if TYPE_CHECKING:
     from unsmear.engines.choice import OpenedModel
@@ -181,20 +185,21 @@ def sparkline(lengths: Sequence[float | None]) -> str:
 
 def report_lines(report: ClipReport) -> list[str]:
     """Format a report as text."""
-    lines = [f"{report.path}"]
-    count = "unknown number of" if report.frames is None else f"{report.frames:,}"
+    lines = [str(report.path)]
+    frames = "unknown number of" if report.frames is None else f"{report.frames:,}"
     if report.file is None:
-        lines.append(f"  folder of {count} images, {report.width}x{report.height}")
+        lines.append(f"  folder of {frames} images, {report.width}x{report.height}")
     else:
-        lines += _file_lines(report.file, count)
+        lines += _file_lines(report.file, frames)
     lengths = [frame.estimate.length for frame in report.blur]
     worst = [f.estimate.worst for f in report.blur if f.estimate.worst is not None]
     lines.append(f"  blur of {len(lengths)} frames, start to end: {sparkline(lengths)}")
-    top = max(count for _, count in histogram(lengths)) or 1
-    for name, count_ in histogram(lengths):
-        if count_:
-            bar = "█" * max(round(24 * count_ / top), 1)
-            lines.append(f"    {name:>15} {bar} {count_}")
+    ranges = histogram(lengths)
+    most = max(number for _, number in ranges)
+    for name, number in ranges:
+        if number:
+            bar = "█" * max(round(24 * number / most), 1)
+            lines.append(f"    {name:>15} {bar} {number}")
     if report.median_length is not None:
         lines.append(
             f"    median {report.median_length:.1f} px, {median(worst):.1f} px in the blurriest "
@@ -255,35 +260,28 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
         MissingExtraError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "eval", "the plot") from None
-    figure = Figure(figsize=(8, 0.6 + 2.2 * len(reports)), layout="constrained")
-    panels = figure.subplots(len(reports), 1, squeeze=False)[:, 0]
-    for panel, report in zip(panels, reports, strict=True):
-        known = [frame for frame in report.blur if frame.estimate.length is not None]
-        times = [frame.time for frame in known]
-        panel.fill_between(
-            times,
-            [frame.estimate.length for frame in known],
-            [frame.estimate.worst for frame in known],
-            color="#0072b2", alpha=0.2, linewidth=0, label="up to the blurriest tenth",
-        )  # fmt: skip
-        lengths = [frame.estimate.length for frame in known]
-        panel.plot(times, lengths, color="#0072b2", marker=".", label="whole frame")
-        unknown = [frame.time for frame in report.blur if frame.estimate.length is None]
-        panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
-        panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
-        panel.set_ylim(bottom=0)
-        # File names may contain dollar signs (mathtext), and bytes that are not valid text.
-        name = report.path.name.encode(errors="backslashreplace").decode()
-        panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
-        panel.set_ylabel("blur, pixels")
-        panel.set_xlabel("image" if report.file is None else "seconds")
-    panels[0].legend(loc="best", fontsize=8)
-    with atomic_file(path) as partial:
-        figure.savefig(partial)
+    with plotted_panels(path, len(reports)) as panels:
+        for panel, report in zip(panels, reports, strict=True):
+            known = [frame for frame in report.blur if frame.estimate.length is not None]
+            times = [frame.time for frame in known]
+            panel.fill_between(
+                times,
+                [frame.estimate.length for frame in known],
+                [frame.estimate.worst for frame in known],
+                color="#0072b2", alpha=0.2, linewidth=0, label="up to the blurriest tenth",
+            )  # fmt: skip
+            lengths = [frame.estimate.length for frame in known]
+            panel.plot(times, lengths, color="#0072b2", marker=".", label="whole frame")
+            unknown = [frame.time for frame in report.blur if frame.estimate.length is None]
+            panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
+            panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
+            panel.set_ylim(bottom=0)
+            # File names may contain dollar signs (mathtext), and bytes that are not valid text.
+            name = report.path.name.encode(errors="backslashreplace").decode()
+            panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
+            panel.set_ylabel("blur, pixels")
+            panel.set_xlabel("image" if report.file is None else "seconds")
+        panels[0].legend(loc="best", fontsize=8)
 
 
 def info(
@@ -320,8 +318,7 @@ def info(
     if plot is not None:
         inputs = (clip, *more, weights_named(model))
         check_file(plot, inputs=inputs, suffixes=PLOT_SUFFIXES, overwrite=overwrite)
-        if find_spec("matplotlib") is None:
-            raise MissingExtraError("matplotlib", "eval", "the plot")
+        check_matplotlib()
     if every is not None and every < 1:
         raise ConfigError(f"every is {every}: must be 1 (all frames) or more")
     for path in (clip, *more):
@@ -331,38 +328,38 @@ def info(
     reports, mistakes = [], Mistakes()
     for path in (clip, *more):
         with threads_for(loaded.engine):
-            report = mistakes.attempt(lambda: _watched(path, loaded, every, half))  # noqa: B023
+            report = mistakes.attempt(lambda: _inspect_with_status(path, loaded, every, half))  # noqa: B023
         if report is None:  # the error is reported at the end, after the other clips
             continue
         reports.append(report)
         if not json:
             text = "\n".join(report_lines(report))
-            _out.print(text, highlight=False, markup=False, soft_wrap=True)
+            say(text)
     if json and reports:
         sys.stdout.write(as_json(reports) + "\n")
     if plot is not None and reports:
         write_plot(plot, reports)
         if not json:
-            _out.print(f"written: {plot}", highlight=False, markup=False, soft_wrap=True)
+            say(f"written: {plot}")
     try:
         mistakes.tell()
     except UnsmearError as error:
         if not (json and reports):
             raise
         show_error(str(error))  # standard output already has a complete JSON document
-        sys.exit(2)
+        sys.exit(USAGE_ERROR)
 
 
-def _watched(
+def _inspect_with_status(
     path: Path, model: OpenedModel, every: int | None, half: OpenedModel | None
 ) -> ClipReport:
     """Inspect a clip, and show the number of sampled frames meanwhile."""
-    name, looked = escape(path.name), 0
-    with _err.status(f"inspecting {name}") as status:
-
-        def show() -> None:
-            nonlocal looked
-            looked += 1
-            status.update(f"inspecting {name}: {looked} frames")
-
-        return inspect_clip(path, model, every, show, half)
+    name, sampled = escape(path.name), count(1)
+    with err.status(f"inspecting {name}") as status:
+        return inspect_clip(
+            path,
+            model,
+            every,
+            lambda: status.update(f"inspecting {name}: {next(sampled)} frames"),
+            half,
+        )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from unsmear.errors import OutputError, writing
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 

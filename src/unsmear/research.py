@@ -10,8 +10,7 @@ from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Whole, weights_named
 from unsmear.device import usable_cores
-from unsmear.display import err as _err
-from unsmear.display import out as _out
+from unsmear.display import err, out, say
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
 from unsmear.models import DEFAULT_MODEL
@@ -121,16 +120,15 @@ def evaluate(
         pristine = load_pristine() if niqe else None
         result = work.run(Benchmark(rules, count, bar.advance, ffmpeg, pristine))
     headings, rows = table_rows(result)
-    _out.print(
+    say(
         f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
-        highlight=False,
-        markup=False,
+        wrap=True,
     )
-    _out.print(_table(headings, rows))
+    out.print(_table(headings, rows))
     for remark in remarks(result):
-        _out.print(remark, highlight=False, markup=False)
+        say(remark, wrap=True)
     if table1:
-        _out.print("\n".join(table_1_lines(result)), highlight=False, markup=False, soft_wrap=True)
+        say("\n".join(table_1_lines(result)))
     save_reports(
         result,
         markdown=markdown,
@@ -141,7 +139,7 @@ def evaluate(
     )
     for path in (markdown, json, plot):
         if path is not None:
-            _out.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+            say(f"written: {path}")
 
 
 def explain(
@@ -184,7 +182,7 @@ def explain(
     frames = None if window is None else parse_odd_window(window)
     place = None if pixel is None else parse_pixel(pixel)
     loaded = open_model(model, device, "torch")
-    with _err.status(f"explaining frame {frame} of {escape(clip.name)}"):
+    with err.status(f"explaining frame {frame} of {escape(clip.name)}"):
         maps = explain_clip(
             clip,
             output,
@@ -196,12 +194,7 @@ def explain(
             overwrite=overwrite,
         )
     x, y = maps.field.pixel
-    _out.print(
-        f"frame {frame} explained, pixel {x},{y}: {output / PAGE}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"frame {frame} explained, pixel {x},{y}: {output / PAGE}")
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> Table:
@@ -228,7 +221,7 @@ class _FrameBar:
         from rich.progress import Progress
 
         columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
-        self._bar = Progress(*columns, console=_err, disable=not _err.is_terminal)
+        self._bar = Progress(*columns, console=err, disable=not err.is_terminal)
         self._task = self._bar.add_task("measuring", total=frames)
 
     def advance(self, sequence: str) -> None:

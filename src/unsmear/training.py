@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.device import usable_cores
-from unsmear.display import err as _err
+from unsmear.display import err, say
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import atomic_file, check_file
+
+if TYPE_CHECKING:
+    from unsmear.train.preflight import Plan
 
 _GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
@@ -111,7 +114,6 @@ def train(
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import drawing, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
-    from unsmear.train.state import step_in
     from unsmear.train.team import join_team, launched_here, launched_team
 
     keep_freed_memory()
@@ -144,9 +146,9 @@ def train(
         threads=threads,
     )
     launched, here = launched_team(), launched_here()
-    _err.quiet = not here.leads  # all processes of a machine would report the same errors
+    err.quiet = not here.leads  # all processes of a machine would report the same errors
     plan = prepare(request, launched.size, cores)
-    _err.quiet = False
+    err.quiet = False
     if threads is not None:
         torch.set_num_threads(threads)
     with (
@@ -157,27 +159,17 @@ def train(
             _out.quiet = True
         drawers = workers_on(where, cores // here.size) if workers is None else workers
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
-        with _err.status("loading training data") if team.leads else nullcontext():
+        with err.status("loading training data") if team.leads else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
         if team.size > 1:
             held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
             team.check_same(held, "the training data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
-        initial, state = plan.initial, plan.out / STATE_FILE
-        begins = not state.exists()
-        if not begins:
-            start = f"{step_in(state):,} of them already done"
-        elif initial is None:
-            start = "from random weights"
-        else:
-            start = f"from the weights of {initial.name}"
-        _out.print(
-            f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}",
-            highlight=False,
-            markup=False,
-        )
+        start = _start_in_words(plan)
+        say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
+        initial, begins = plan.initial, not (plan.out / STATE_FILE).exists()
         if initial is not None and begins and needs_pruning(initial, plan.config):
-            with _err.status("ranking channels by importance") if team.leads else nullcontext():
+            with err.status("ranking channels by importance") if team.leads else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)
         with (
             TrainDisplay(_out, plan.config.steps) as display,
@@ -196,7 +188,19 @@ def train(
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
             )
-    _out.print(f"weights: {result}", highlight=False, markup=False, soft_wrap=True)
+    say(f"weights: {result}")
+
+
+def _start_in_words(plan: Plan) -> str:
+    from unsmear.train.loop import STATE_FILE
+    from unsmear.train.state import step_in
+
+    state = plan.out / STATE_FILE
+    if state.exists():
+        return f"{step_in(state):,} of them already done"
+    if plan.initial is None:
+        return "from random weights"
+    return f"from the weights of {plan.initial.name}"
 
 
 def synth(
@@ -238,14 +242,9 @@ def synth(
     inputs = (*data, *(shake or []))
     check_file(output, inputs=inputs, suffixes=sorted(IMAGE_SUFFIXES), overwrite=overwrite)
     files = find_training_files(data)
-    with _err.status("loading training data"):
+    with err.status("loading training data"):
         cpu = torch.device("cpu")
         batches = Batches(config, files, shake or [], cpu, usable_cores())
     with atomic_file(output) as partial:
         write_image(partial, contact_sheet(*batches.draw(step).pair))
-    _out.print(
-        f"{batches.summary}; batch of step {step}: {output}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"{batches.summary}; batch of step {step}: {output}")

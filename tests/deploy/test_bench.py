@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 
@@ -19,6 +16,7 @@ from unsmear.deploy.records import BenchRecord, EndToEnd, bench_lines
 from unsmear.engines.base import TorchEngine, as_engine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
+from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import load_model, random_model
 from unsmear.restoration.effort import Effort
@@ -107,12 +105,12 @@ def test_the_command_prints_a_table_and_writes_a_record(loaded, tmp_path, capsys
     command = f"bench --size 48x32 --rounds 1 --frames 3 --engines torch openvino --json {path}"
     main([*command.split(), "--model", str(loaded.weights)])
     shown = capsys.readouterr().out
-    record = BenchRecord.from_json(json.loads(path.read_text()))
+    record = record_from_json(BenchRecord, path.read_text())
     assert [row.engine for row in record.engines] == ["torch", "openvino"]
     for line in bench_lines(record):
         assert line in shown
     assert record.end_to_end is not None
-    assert BenchRecord.from_json(asdict(record)) == record
+    assert record_from_json(BenchRecord, record_as_json(record)) == record
 
 
 def test_a_row_without_weights_can_be_measured():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,7 +24,7 @@ from unsmear.evaluate.camera import (
     spreads,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.records import record_as_json
+from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.restoration.sharpness import luma_of
 
 EVEN = torch.full((3, CROP, CROP), 0.4)
@@ -196,7 +194,7 @@ def test_a_record_survives_json_and_becomes_a_table():
     record = CameraRecord(
         "title", {"phone": 2, "synthesised": 1}, sides, origin_of(torch.device("cpu"))
     )
-    assert CameraRecord.from_json(json.loads(record_as_json(record))) == record
+    assert record_from_json(CameraRecord, record_as_json(record)) == record
     table = camera_lines(record)
     assert "phone: 2, synthesised: 1" in table[0]
     assert table[2] == "| measure | phone | synthesised |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from unsmear.data.pairs import find_pairs
 from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.records import record_as_json
+from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.effort import NETWORK_ALONE
 from unsmear.video.images import write_image
@@ -76,7 +75,7 @@ def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging)
     assert second.count("+0.00") == 4
     text = record_as_json(record)
     assert "Infinity" not in text
-    assert CodedRecord.from_json(json.loads(text)) == record
+    assert record_from_json(CodedRecord, text) == record
 
 
 def test_the_benchmark_measures_by_name_and_wants_sequences(

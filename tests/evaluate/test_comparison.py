@@ -11,12 +11,11 @@ from unsmear.evaluate.comparison import (
     Row,
     Run,
     Score,
-    comparison_as_json,
-    comparison_from_json,
     comparison_lines,
     verdict_lines,
 )
 from unsmear.evaluate.origin import Origin, origin_of, portable_command
+from unsmear.evaluate.records import record_as_json, record_from_json
 
 
 def score(psnr, fresh):
@@ -50,22 +49,22 @@ RECORD = record(
 
 
 def test_json_and_back():
-    assert comparison_from_json(comparison_as_json(RECORD)) == RECORD
+    assert record_from_json(ComparisonRecord, record_as_json(RECORD)) == RECORD
 
 
 def test_seeds_that_are_not_finite_are_written_and_decide_nothing():
     """Validation frames may equal the truth, and a network may overflow."""
     inf, nan = float("inf"), float("nan")
     equal = record(row("none", [0.1, inf]), row("factorised", [0.2, inf]), row("flow", [inf, 0.1]))
-    text = comparison_as_json(equal)
+    text = record_as_json(equal)
     assert "Infinity" not in text
-    assert comparison_from_json(text) == equal
+    assert record_from_json(ComparisonRecord, text) == equal
     lines = "\n".join(comparison_lines(equal))
     assert "| factorised | inf" in lines
     assert "undecided against `none`, `flow`" in lines  # inf against inf is 0
     for spoilt in ([0.3, nan], [nan, 0.3]):
         lost = record(row("none", [0.1, 0.1]), row("factorised", spoilt))
-        read = comparison_from_json(comparison_as_json(lost))
+        read = record_from_json(ComparisonRecord, record_as_json(lost))
         assert [str(value) for value in read.rows[1].values("steps", "fresh")] == [
             str(value) for value in spoilt
         ]
@@ -75,8 +74,8 @@ def test_seeds_that_are_not_finite_are_written_and_decide_nothing():
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no", '{"rows": [1]}'])
 def test_other_files_are_refused(text):
-    with pytest.raises(InputError, match="not a comparison"):
-        comparison_from_json(text)
+    with pytest.raises(InputError, match="not a ComparisonRecord"):
+        record_from_json(ComparisonRecord, text)
 
 
 def test_verdicts_hold_for_every_seed_or_are_undecided():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pytest
 
 from tests.conftest import load_script
 from unsmear.evaluate.dense import Cost, DenseRecord, dense_lines, slope
+from unsmear.evaluate.records import record_from_json
 
 
 def test_a_run_tells_growth_and_its_record_makes_the_page(tmp_path, monkeypatch, capsys):
@@ -32,7 +32,7 @@ def test_a_run_tells_growth_and_its_record_makes_the_page(tmp_path, monkeypatch,
     assert "- dense: with pixels time ~ x^2.00, memory ~ x^2.00; with frames time ~ x^1.00" in shown
     assert "- factorised: with pixels time ~ x^1.00, memory ~ x^1.00; with" in shown
     assert "dense needs 61.8 GiB for its weights alone and, by extrapolation, 166 s" in shown
-    record = DenseRecord.from_json(json.loads(path.read_text()))
+    record = record_from_json(DenseRecord, path.read_text())
     assert record.channels == 96
     assert "\n".join(dense_lines(record)) in shown
     page = load_script("scripts/results.py").page(tmp_path)

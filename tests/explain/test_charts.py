@@ -13,7 +13,7 @@ from tests.conftest import SMALL, awake, one_scene
 from tests.explain.test_maps import window_of
 from unsmear.cli import main
 from unsmear.explain import charts, drawing
-from unsmear.explain.drawing import over, part_around, percent, spread
+from unsmear.explain.drawing import over, part_around, percent
 from unsmear.explain.maps import FrameMaps, explain_frame
 from unsmear.video.images import read_image
 
@@ -63,8 +63,8 @@ def test_small_helpers():
         "< 0.1 %",
         "0 %",
     ]
-    assert spread(5, 7) == [range(5)]
-    assert [list(run) for run in spread(9, 7)] == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
+    assert charts.frame_runs(5) == [range(5)]
+    assert charts.frame_runs(9) == [range(4), range(4, 9)]
 
 
 def test_strongest_elements_are_counted(maps):

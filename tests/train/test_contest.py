@@ -11,7 +11,8 @@ import torch
 
 from tests.conftest import SMALL, picture
 from unsmear.data.clips import unknown_clips
-from unsmear.evaluate.comparison import Score, Words, comparison_from_json, comparison_lines
+from unsmear.evaluate.comparison import ComparisonRecord, Score, Words, comparison_lines
+from unsmear.evaluate.records import record_from_json
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.models.network import DeblurNetwork
@@ -155,7 +156,7 @@ def test_a_contest_is_held_and_recorded(tmp_path, monkeypatch):
         label, all_, macs=5, own_macs=0, blocks=0, peak=peak
     )
     record = hold_contest(arguments, BUILDS, compete, row, {"of note": "nothing"}, words)
-    assert comparison_from_json((tmp_path / "record.json").read_text()) == record
+    assert record_from_json(ComparisonRecord, (tmp_path / "record.json").read_text()) == record
     assert [row.label for row in record.rows] == ["paper", "recurrent"]
     assert all(row.peak_bytes >= 0 and len(row.runs) == 4 for row in record.rows)
     assert [run.seed for run in record.rows[0].runs] == [0, 0, 1, 1]

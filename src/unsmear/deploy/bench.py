@@ -99,19 +99,6 @@ def seconds_each(
         return _seconds(work, engine.device) / len(frames)
 
 
-def open_engines(
-    model: LoadedModel, names: Sequence[EngineName]
-) -> tuple[dict[EngineName, Engine], dict[EngineName, str]]:
-    """The engines that run here, and the reasons why others do not."""
-    engines, reasons = {}, {}
-    for name in names:
-        try:
-            engines[name] = open_engine(model, name, side_by_side=True)
-        except UnsmearError as error:
-            reasons[name] = str(error)
-    return engines, reasons
-
-
 def time_engines(
     model: LoadedModel,
     names: Sequence[EngineName],
@@ -135,14 +122,17 @@ def time_engines(
         peak: see `convolution_peak`.
         on_round: called with the number of rounds done.
     """
-    engines, reasons = open_engines(model, names)
     frames = panning_frames(_RUN, width, height)
-    for name in (*engines,):
+    engines: dict[EngineName, Engine] = {}
+    reasons: dict[EngineName, str] = {}
+    for name in names:
         try:
-            seconds_each(engines[name], model.window, frames)
+            engine = open_engine(model, name, side_by_side=True)
+            seconds_each(engine, model.window, frames)
         except UnsmearError as error:
             reasons[name] = str(error)
-            del engines[name]
+        else:
+            engines[name] = engine
     on_round(0)
     taken: dict[EngineName, list[float]] = {name: [] for name in engines}
     for number in range(1, rounds + 1):

@@ -153,7 +153,7 @@ class ExportedModel:
         times = as_integer(refine)
         if times is None or not 0 <= times <= _MOST:
             raise ConfigError(f"refine is {refine!r}: must be a whole number from 0 to {_MOST}")
-        if refine and not self.about["network"].get("aligned_levels"):
+        if refine and not self.about["network"]["aligned_levels"]:
             raise ConfigError(
                 f"refine is {refine}, but needs graphs that align neighbours, which these do not: "
                 "use 0"
@@ -169,8 +169,8 @@ class ExportedModel:
         """Motion (T, 4, H' / 8, W' / 8) and triplets (T, 9, H', W'), if the network needs them,
         with the neighbours taken from `seen`.
         """
-        network = self.about["network"]  # older folders lack some entries
-        if not network.get("trail_levels"):
+        network = self.about["network"]
+        if not network["trail_levels"]:
             return {}
         import torch
 
@@ -180,7 +180,7 @@ class ExportedModel:
         clip, shown = (torch.from_numpy(np.concatenate(side)[None]) for side in (frames, seen))
         motion = clip_motion(shown)
         moving = {"motion": motion.numpy()}
-        if network.get("aligned_levels"):
+        if network["aligned_levels"]:
             moving["triplet"] = clip_triplets(clip, motion, shown).numpy()
         return moving
 

@@ -174,12 +174,10 @@ class Quantized:
     """Result of quantization.
 
     Attributes:
-        path: of the file.
         origin: the file's provenance.
         eight_bit: names of the graphs that compute in eight bits; the others stay in float32.
     """
 
-    path: Path
     origin: EightBitOrigin
     eight_bit: tuple[str, ...]
 
@@ -242,7 +240,7 @@ def quantize_model(
     )
     graphs = write_graphs({**full, **{name: quantized[name] for name in chosen}})
     save_eight_bit(path, graphs, origin)
-    return Quantized(path, origin, tuple(sorted(chosen)))
+    return Quantized(origin, tuple(sorted(chosen)))
 
 
 def largest_psnr_loss(before: Sequence[SequenceScore], after: Sequence[SequenceScore]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from unsmear.engines import EngineName
 from unsmear.evaluate.origin import Origin
@@ -82,19 +81,6 @@ class BenchRecord:
     end_to_end: EndToEnd | None
     origin: Origin
 
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> BenchRecord:
-        """The record from the result of `asdict`."""
-        whole = record["end_to_end"]
-        return cls(
-            **{
-                **record,
-                "engines": tuple(EngineTime(**row) for row in record["engines"]),
-                "end_to_end": None if whole is None else EndToEnd(**whole),
-                "origin": Origin(**record["origin"]),
-            }
-        )
-
 
 def bench_lines(record: BenchRecord) -> list[str]:
     """The record as Markdown."""
@@ -172,13 +158,6 @@ class MemoryRecord:
     ensemble: int = 1
     refine: int = 0
 
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> MemoryRecord:
-        """The record from the result of `asdict`."""
-        runs = tuple(ClipRun(**run) for run in record["runs"])
-        efforts = record.get("ensemble", 1), record.get("refine", 0)
-        return cls(record["model"], record["engine"], runs, Origin(**record["origin"]), *efforts)
-
 
 def _rate(frames: float) -> str:
     """Frames per second; below 0.1 with two significant digits."""
@@ -242,12 +221,6 @@ class WindowRecord:
     frames: int
     rows: tuple[WindowTime, ...]
     origin: Origin
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> WindowRecord:
-        """The record from the result of `asdict`."""
-        rows = tuple(WindowTime(**row) for row in record["rows"])
-        return cls(**{**record, "rows": rows, "origin": Origin(**record["origin"])})
 
 
 def window_lines(record: WindowRecord) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -144,6 +145,14 @@ of any floating dtype and on any device. It must read a blurry frame before it y
 """
 
 
+class _Triple(NamedTuple):
+    """One frame of a sequence: restored, its ground truth, and blurry; the last two if given."""
+
+    restored: Tensor
+    sharp: Tensor | None = None
+    blurry: Tensor | None = None
+
+
 class Benchmark:
     """Measures sequences frame by frame, with several threads, keeping only a few frames in memory.
 
@@ -179,8 +188,8 @@ class Benchmark:
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
         results = []
         for sequence in sequences:
-            triples = self._restored(sequence, restore)
-            result = self._compare(sequence.name, len(sequence.sharp), triples)
+            frames = self._restored(sequence, restore)
+            result = self._compare(sequence.name, len(sequence.sharp), frames)
             results.append(replace(result, layout=sequence.layout))
         return results
 
@@ -205,10 +214,8 @@ class Benchmark:
         except InputError as error:
             raise InputError(f"'{name}': {error}") from None
 
-    def _restored(
-        self, sequence: PairedSequence, restore: Restore
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield restored, sharp and blurry frames. A blurry frame is kept until it is restored."""
+    def _restored(self, sequence: PairedSequence, restore: Restore) -> Iterator[_Triple]:
+        """Restore a sequence. A blurry frame is kept until it is restored."""
         kept: deque[Tensor] = deque()
 
         def blurry() -> Iterator[Tensor]:
@@ -233,8 +240,8 @@ class Benchmark:
             if not kept:
                 raise _broken(sequence, f"yielded frame {index} before it had read the blurry one")
             _check_restored(sequence, index, frame)
-            sharp = self._eight_bit(read_image(path))
-            yield self.protocol.quantize(frame.detach().cpu().float()), sharp, kept.popleft()
+            restored = self.protocol.quantize(frame.detach().cpu().float())
+            yield _Triple(restored, self._eight_bit(read_image(path)), kept.popleft())
         if next(made, None) is not None:
             raise _broken(sequence, f"yielded more than the {len(sequence.sharp)} frames there are")
 
@@ -255,15 +262,15 @@ class Benchmark:
             self._compare(pair.name, len(pair.restored), self._given(pair)) for pair in comparisons
         ]
 
-    def _given(self, pair: Comparison) -> Iterator[tuple[Tensor, Tensor | None, None]]:
-        """Yield restored and sharp frames; the latter are None without ground truth."""
+    def _given(self, pair: Comparison) -> Iterator[_Triple]:
+        """Read restored frames, and sharp ones if there are any."""
         if pair.sharp is None:
-            yield from ((self._made(made), None, None) for made in pair.restored)
+            yield from (_Triple(self._read(image)) for image in pair.restored)
             return
-        for made, truth in zip(pair.restored, pair.sharp, strict=True):
-            yield self._made(made), self._eight_bit(truth), None
+        for image, truth in zip(pair.restored, pair.sharp, strict=True):
+            yield _Triple(self._read(image), self._eight_bit(truth))
 
-    def _made(self, image: Tensor) -> Tensor:
+    def _read(self, image: Tensor) -> Tensor:
         """A restored frame from a file, at the protocol's size and quantised by its rule. An 8-bit
         frame is quantised already: if it was downscaled, it is rounded as the ground truth is.
         """
@@ -279,36 +286,25 @@ class Benchmark:
         """A blurry or sharp frame at the protocol's size, in 8-bit steps as in published sets."""
         return round_to_8_bit(self._sized(image))
 
-    def _compare(
-        self, name: str, count: int, triples: Iterable[tuple[Tensor, Tensor | None, Tensor | None]]
-    ) -> SequenceResult:
+    def _compare(self, name: str, count: int, frames: Iterable[_Triple]) -> SequenceResult:
+        """Measure a sequence of `count` frames."""
         counted = self.protocol.counted(count)
         scores: list[FrameScore] = []
         waiting: deque[Future[FrameScore]] = deque()
-        before: tuple[Tensor, Tensor | None, Tensor | None] | None = None
+        before: _Triple | None = None
         meter: VmafMeter | None = None
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self._workers))
-            for index, (restored, sharp, blurry) in enumerate(triples):
-                if sharp is not None and restored.shape != sharp.shape:
-                    raise InputError(
-                        f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
-                        f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
-                    )
-                if before is not None and restored.shape != before[0].shape:
-                    raise InputError(
-                        f"'{name}', frame {index} is {restored.shape[-1]}x{restored.shape[-2]}, "
-                        f"the one before {before[0].shape[-1]}x{before[0].shape[-2]}: all frames "
-                        "of a sequence must have the same size"
-                    )
-                if self._ffmpeg is not None and sharp is not None:
+            for index, frame in enumerate(frames):
+                _check_sizes(name, index, frame, before)
+                if self._ffmpeg is not None and frame.sharp is not None:
                     if meter is None:
-                        meter = stack.enter_context(VmafMeter(self._ffmpeg, *sharp.shape[-2:]))
-                    meter.add(restored, sharp)
+                        size = frame.sharp.shape[-2:]
+                        meter = stack.enter_context(VmafMeter(self._ffmpeg, *size))
+                    meter.add(frame.restored, frame.sharp)
                 if index in counted:
-                    job = pool.submit(self._score, index, restored, sharp, blurry, before)
-                    waiting.append(job)
-                before = (restored, sharp, blurry)
+                    waiting.append(pool.submit(self._score, index, frame, before))
+                before = frame
                 if len(waiting) > 2 * self._workers:
                     scores.append(waiting.popleft().result())
                     self._on_frame(name)
@@ -320,34 +316,54 @@ class Benchmark:
                 scores = [replace(score, vmaf=vmaf[score.index]) for score in scores]
         return SequenceResult(name, tuple(scores))
 
-    def _score(
-        self,
-        index: int,
-        restored: Tensor,
-        sharp: Tensor | None,
-        blurry: Tensor | None,
-        before: tuple[Tensor, Tensor | None, Tensor | None] | None,
-    ) -> FrameScore:
-        model = self._pristine
+    def _score(self, index: int, frame: _Triple, before: _Triple | None) -> FrameScore:
+        """Measure one frame. `before`: the previous one, for flicker."""
+        restored, sharp, blurry = frame
         if sharp is None:
-            return FrameScore(index, niqe=None if model is None else niqe(restored, model))
+            return FrameScore(index, niqe=self._niqe(restored))
         psnr, ssim = self.protocol.scores(restored, sharp)
-        score = FrameScore(index, psnr, ssim)
+        psnr_before = ssim_before = flicker = flicker_before = None
         if blurry is not None:
-            psnr, ssim = self.protocol.scores(blurry, sharp)
-            score = replace(score, psnr_before=psnr, ssim_before=ssim)
-        last, true, seen = before or (None, None, None)
-        if last is not None and true is not None:
-            score = replace(score, flicker=temporal_error(restored, last, sharp, true))
-            if blurry is not None and seen is not None:
-                score = replace(score, flicker_before=temporal_error(blurry, seen, sharp, true))
-        if model is None:
-            return score
-        return replace(
-            score,
-            niqe=niqe(restored, model),
-            niqe_before=None if blurry is None else niqe(blurry, model),
-            niqe_sharp=niqe(sharp, model),
+            psnr_before, ssim_before = self.protocol.scores(blurry, sharp)
+        if before is not None and before.sharp is not None:
+            flicker = temporal_error(restored, before.restored, sharp, before.sharp)
+            if blurry is not None and before.blurry is not None:
+                flicker_before = temporal_error(blurry, before.blurry, sharp, before.sharp)
+        return FrameScore(
+            index,
+            psnr=psnr,
+            ssim=ssim,
+            flicker=flicker,
+            psnr_before=psnr_before,
+            ssim_before=ssim_before,
+            flicker_before=flicker_before,
+            niqe=self._niqe(restored),
+            niqe_before=self._niqe(blurry),
+            niqe_sharp=self._niqe(sharp),
+        )
+
+    def _niqe(self, frame: Tensor | None) -> float | None:
+        """NIQE of a frame; None if there is none, or if it is not requested."""
+        return None if frame is None or self._pristine is None else niqe(frame, self._pristine)
+
+
+def _check_sizes(name: str, index: int, frame: _Triple, before: _Triple | None) -> None:
+    """Check that a frame is as large as its ground truth and as the one before it.
+
+    Raises:
+        InputError: it is not.
+    """
+    restored, sharp, _ = frame
+    if sharp is not None and restored.shape != sharp.shape:
+        raise InputError(
+            f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
+            f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
+        )
+    if before is not None and restored.shape != before.restored.shape:
+        height, width = before.restored.shape[-2:]
+        raise InputError(
+            f"'{name}', frame {index} is {restored.shape[-1]}x{restored.shape[-2]}, "
+            f"the one before {width}x{height}: all frames of a sequence must have the same size"
         )
 
 

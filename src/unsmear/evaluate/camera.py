@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ _GRID = 8  # side of the blocks of JPEG, MPEG-4 and H.264's larger transform, pi
 # Range of motion per frame, in pixels, in which duty is measured. Below it, the value that a sharp
 # frame measures is too large a part of the blur; above it, blur is underestimated. Pieces must not
 # be selected by blur: leaving out sharp ones would bias the duty upwards.
-_TELLING_STEPS = (6.0, 16.0)
+_DUTY_STEPS = (6.0, 16.0)
 _WHITE, _BLACK = 253.5 / 255, 2.5 / 255
 _TO_BLUE, _TO_RED = 0.564, 0.713  # ITU-R BT.601: factors of B - Y and R - Y for Cb and Cr
 # Second differences along both axes, with unit gain for white noise (Immerkaer, CVIU 1996). There
@@ -93,13 +92,13 @@ def measure_camera(frame: Tensor, following: Tensor) -> CameraMeasures:
         raise ValueError(f"frame is {tuple(frame.shape)}: sides must be at least {2 * _AREA}")
     luma = luma_of(frame)
     blur, step = estimate_blur(frame).length, _step(frame, following)
-    telling = _TELLING_STEPS[0] <= step <= _TELLING_STEPS[1]
+    measurable = _DUTY_STEPS[0] <= step <= _DUTY_STEPS[1]
     to_blue = noise_level(_TO_BLUE * (frame[2] - luma), luma)
     to_red = noise_level(_TO_RED * (frame[0] - luma), luma)
     return CameraMeasures(
         blur=blur,
         step=step,
-        duty=blur / step if blur is not None and telling else None,
+        duty=blur / step if blur is not None and measurable else None,
         noise=noise_level(luma, luma),
         color_noise=None if to_blue is None or to_red is None else (to_blue + to_red) / 2,
         blocking=blocking(luma),
@@ -237,20 +236,6 @@ class CameraRecord:
     pieces: dict[str, int]
     sides: dict[str, dict[str, Spread | None]]
     origin: Origin
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> CameraRecord:
-        """Inverse of `record_as_json`, after parsing."""
-        sides = {
-            side: {name: spread and _spread(spread) for name, spread in measures.items()}
-            for side, measures in record["sides"].items()
-        }
-        return cls(record["title"], record["pieces"], sides, Origin(**record["origin"]))
-
-
-def _spread(values: dict[str, Any]) -> Spread:
-    """Parse a `Spread`; values that are not finite are strings, see `finite`."""
-    return Spread(**{name: float(value) for name, value in values.items()})
 
 
 _SHARES = ("white", "black")

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,20 +54,6 @@ class CodedRecord:
     title: str
     scores: tuple[CodedScore, ...]
     origin: Origin
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> CodedRecord:
-        """Inverse of `record_as_json`, after parsing; infinities are strings there."""
-        scores = tuple(
-            CodedScore(
-                score["sequence"],
-                score["coding"],
-                float(score["before"]),
-                {model: float(value) for model, value in score["after"].items()},
-            )
-            for score in record["scores"]
-        )
-        return cls(record["title"], scores, Origin(**record["origin"]))
 
 
 def name_of(coding: Coding | None) -> str:

@@ -1,5 +1,4 @@
-"""The record of a comparison of fusion techniques or networks: to and from JSON, and as Markdown
-tables.
+"""The record of a comparison of fusion techniques or networks, and its Markdown tables.
 
 Each technique is trained with several seeds and measured twice in each run: after a number of
 steps, and after a training time. The spread is over seeds. Differences are taken seed by seed,
@@ -8,17 +7,14 @@ since all techniques are trained on the same batches and start from the same bac
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
-from unsmear.errors import InputError
 from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
-from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 
 Limit = Literal["steps", "minutes"]
@@ -143,40 +139,6 @@ class ComparisonRecord:
     def limits(self) -> tuple[Limit, ...]:
         """Budgets at which the techniques were measured."""
         return tuple(limit for limit in LIMITS if self.rows[0].values(limit, "psnr"))
-
-
-def comparison_as_json(record: ComparisonRecord) -> str:
-    """The whole record as JSON."""
-    return record_as_json(record, indent=1)
-
-
-def comparison_from_json(text: str) -> ComparisonRecord:
-    """Inverse of `comparison_as_json`.
-
-    Raises:
-        InputError: the text is not such a record.
-    """
-    try:
-        values: dict[str, Any] = json.loads(text)
-        rows = tuple(
-            Row(**{**row, "runs": tuple(_run(run) for run in row["runs"])})
-            for row in values.pop("rows")
-        )
-        origin, blurry = Origin(**values.pop("origin")), _score(values.pop("blurry"))
-        words = Words(**values.pop("words")) if "words" in values else FUSION_WORDS
-        return ComparisonRecord(**values, origin=origin, blurry=blurry, rows=rows, words=words)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"not a comparison written by a benchmark: {error}") from None
-
-
-def _run(values: dict[str, Any]) -> Run:
-    return Run(**{**values, "score": _score(values["score"])})
-
-
-def _score(values: dict[str, Any]) -> Score:
-    """Parse a `Score`; values that are not finite are strings, see `finite`."""
-    sequences = {name: float(value) for name, value in values.pop("sequences").items()}
-    return Score(**{name: float(value) for name, value in values.items()}, sequences=sequences)
 
 
 def comparison_lines(record: ComparisonRecord, *, legend: bool = True) -> list[str]:

@@ -5,9 +5,8 @@ of `benchmarks/attention.py`, and its table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
@@ -66,23 +65,6 @@ class DenseRecord:
     rows: tuple[DenseRow, ...]
     target: Cost
     origin: Origin
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> DenseRecord:
-        """Inverse of `record_as_json`, after parsing."""
-        rows = tuple(
-            DenseRow(
-                **{
-                    **row,
-                    "factorised": Cost(**row["factorised"]),
-                    "dense": row["dense"] and Cost(**row["dense"]),
-                }
-            )
-            for row in record["rows"]
-        )
-        spatial, temporal = record["maps"]
-        target, origin = Cost(**record["target"]), Origin(**record["origin"])
-        return cls(record["channels"], (spatial, temporal), rows, target, origin)
 
 
 def dense_lines(record: DenseRecord) -> list[str]:

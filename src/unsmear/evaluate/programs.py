@@ -1,19 +1,21 @@
-"""Input checks and error reporting of benchmarks and scripts."""
+"""Arguments, input checks and error reporting of benchmarks and scripts."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from unsmear.data.pairs import PairedSequence, find_pairs
-from unsmear.errors import ConfigError, InputError, UnsmearError, as_user_error
-
-BAD_INPUT = 2
+from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
 
 
-def answer(main: Callable[[], int | None]) -> int:
+def run_program(main: Callable[[], int | None]) -> int:
     """Run a program and return its exit code. Errors that a user can fix become one line on
     standard error, with exit code 2.
     """
@@ -24,7 +26,12 @@ def answer(main: Callable[[], int | None]) -> int:
     except OSError as error:
         told = as_user_error(error)
     print(" ".join(str(told).split()), file=sys.stderr)
-    return BAD_INPUT
+    return USAGE_ERROR
+
+
+def parser_for(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose description is the first line of a program's docstring."""
+    return argparse.ArgumentParser(description=docstring.splitlines()[0] if docstring else None)
 
 
 def at_least(least: int, **values: int | None) -> None:
@@ -53,6 +60,26 @@ def refuse_repeated(what: str, names: Iterable[str], remedy: str) -> None:
         raise ConfigError(f"more than one {what} is named '{twice[0]}': {remedy}")
 
 
+def parse_changes(variant: str, text: str) -> dict[str, Any]:
+    """`FIELD=JSON,FIELD=JSON` -> values by field.
+
+    Args:
+        variant: as given by the user, for the message.
+        text: the part of it that holds the changes.
+
+    Raises:
+        ConfigError: a value is not JSON.
+    """
+    changes = {}
+    for part in re.split(r",(?=[a-z_]+=)", text):
+        key, _, value = part.partition("=")
+        try:
+            changes[key] = json.loads(value)
+        except ValueError:
+            raise ConfigError(f"variant '{variant}': '{value}' is no JSON") from None
+    return changes
+
+
 def some_pairs(folder: Path) -> list[PairedSequence]:
     """Paired sequences below a folder, at least one.
 
@@ -66,13 +93,6 @@ def some_pairs(folder: Path) -> list[PairedSequence]:
             f"no paired sequences found below '{folder}': expected folders blur and sharp"
         )
     return found
-
-
-def weights_among(models: Iterable[str]) -> list[Path]:
-    """Those of the given models that are weights files rather than names, as `load_model` of
-    `unsmear.models.zoo` tells them apart.
-    """
-    return [Path(model) for model in models if model.endswith(".safetensors")]
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:

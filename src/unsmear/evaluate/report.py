@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from unsmear.errors import MissingExtraError, OutputError
+from unsmear.errors import OutputError
 from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.evaluate.origin import Origin
+from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels
 from unsmear.evaluate.records import record_as_json
-from unsmear.outputs import PLOT_SUFFIXES, atomic_file, check_file, real_path, write_text
+from unsmear.outputs import check_file, real_path, write_text
 
 GOPRO_TEST_FRAMES = 1111
 # Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
@@ -174,8 +174,8 @@ def check_reports(
         if real_path(path) == real_path(other):
             also = "" if path == other else f" (as '{other}' too)"
             raise OutputError(f"'{path}' is given for two reports{also}: give each its own file")
-    if plot is not None and find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "eval", "the plot")
+    if plot is not None:
+        check_matplotlib()
 
 
 def save_reports(
@@ -217,23 +217,15 @@ def write_plot(path: Path, result: BenchmarkResult) -> None:
         OutputError: the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "eval", "the plot") from None
-    count = len(result.sequences)
-    figure = Figure(figsize=(8, 0.6 + 2.2 * count), layout="constrained")
-    panels = figure.subplots(count, 1, squeeze=False)[:, 0]
-    for panel, sequence in zip(panels, result.sequences, strict=True):
-        index = [frame.index for frame in sequence.frames]
-        if sequence.frames[0].psnr_before is not None:
-            before = [frame.psnr_before for frame in sequence.frames]
-            panel.plot(index, before, color="#999999", marker=".", label="blurry")
-        after = [frame.psnr for frame in sequence.frames]
-        panel.plot(index, after, color="#0072b2", marker=".", label="restored")
-        panel.set_title(sequence.name, fontsize=10)
-        panel.set_ylabel("PSNR, dB")
-        panel.legend(loc="best", fontsize=8)
-    panels[-1].set_xlabel("frame")
-    with atomic_file(path) as partial:
-        figure.savefig(partial)
+    with plotted_panels(path, len(result.sequences)) as panels:
+        for panel, sequence in zip(panels, result.sequences, strict=True):
+            index = [frame.index for frame in sequence.frames]
+            if sequence.frames[0].psnr_before is not None:
+                before = [frame.psnr_before for frame in sequence.frames]
+                panel.plot(index, before, color="#999999", marker=".", label="blurry")
+            after = [frame.psnr for frame in sequence.frames]
+            panel.plot(index, after, color="#0072b2", marker=".", label="restored")
+            panel.set_title(sequence.name, fontsize=10)
+            panel.set_ylabel("PSNR, dB")
+            panel.legend(loc="best", fontsize=8)
+        panels[-1].set_xlabel("frame")

@@ -128,14 +128,14 @@ def find_work(
         MissingExtraError: see `open_model`.
     """
     if data is None and restored is not None and (sharp is not None or no_reference):
-        said = (layout, model, window, device, engine)
-        if any(word is not None for word in said) or effort != Effort():
+        options = (layout, model, window, device, engine)
+        if any(option is not None for option in options) or effort != Effort():
             raise ConfigError(
                 "--layout, --model, --window, --device, --engine, --ensemble, --refine and --burst "
                 "apply to --data: leave them out with --restored"
             )
         pairs = find_alone(restored) if sharp is None else find_comparisons(restored, sharp)
-        return FolderWork(_told(restored), pairs)
+        return FolderWork(_short(restored), pairs)
     if data is None or restored is not None or sharp is not None:
         raise ConfigError(
             "give either --data, to evaluate a model on a data set, or both --restored and "
@@ -150,26 +150,30 @@ def find_work(
             f"no blurry and sharp frames found below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
-    loaded = open_model(model or DEFAULT_MODEL, device or "auto", engine or "torch")
+    model = model or DEFAULT_MODEL
+    loaded = open_model(model, device or "auto", engine or "torch")
     effort.check(loaded.engine)
-    spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
-    spent += [f"refined {effort.refine}x"] if effort.refine else []
-    spent += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
-    spent += [loaded.engine.name] if loaded.engine.name != "torch" else []
-    spent += [f"window {window}"] if window is not None else []
-    # Two parts of a path: all training runs use one file name for their weights, and many data sets
-    # have a folder `test` or `val`.
-    model = model or loaded.name
-    called = _told(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
-    name = called + (f" ({', '.join(spent)})" if spent else "")
-    title = f"{name} on {_told(data)}" + (f" ({layout})" if layout else "")
+    name = _in_words(model, loaded.engine.name, window, effort)
+    title = f"{name} on {_short(data)}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
     return DatasetWork(title, sequences, loaded, chosen, effort)
 
 
-def _told(path: Path) -> str:
-    """The last two parts of a path as given; only the last of an absolute one, so that records do
-    not reveal the folders of a user.
+def _in_words(model: str, engine: str, window: Window | None, effort: Effort) -> str:
+    """A model as asked for, with the options that differ from the defaults."""
+    options = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
+    options += [f"refined {effort.refine}x"] if effort.refine else []
+    options += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
+    options += [engine] if engine != "torch" else []
+    options += [f"window {window}"] if window is not None else []
+    name = _short(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
+    return name + (f" ({', '.join(options)})" if options else "")
+
+
+def _short(path: Path) -> str:
+    """The last two parts of a path as given: all training runs use one file name for their weights,
+    and many data sets have a folder `test` or `val`. Only the last of an absolute path, so that
+    records do not reveal the folders of a user.
     """
     parts = [part for part in path.parts if part != ".."]
     if not parts or path.is_absolute():

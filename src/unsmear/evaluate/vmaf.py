@@ -7,7 +7,6 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -120,12 +119,7 @@ class VmafMeter:
     def __enter__(self) -> VmafMeter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exit_info: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

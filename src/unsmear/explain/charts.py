@@ -15,7 +15,6 @@ from unsmear.explain.drawing import (
     Part,
     Sheet,
     colors_of,
-    grey,
     luma,
     over,
     part_around,
@@ -23,7 +22,6 @@ from unsmear.explain.drawing import (
     rgb,
     ring,
     shrunk,
-    spread,
     tops,
 )
 from unsmear.explain.maps import FrameMaps, LevelMaps, half_weight_share
@@ -46,8 +44,9 @@ _OTHERS = "#8c8c8c"
 
 
 def frame_runs(frames: int) -> list[range]:
-    """How the frames of a window are divided among images."""
-    return spread(frames, _MOST_COLUMNS)
+    """How the frames of a window are divided among images: runs of similar length."""
+    runs = -(-frames // _MOST_COLUMNS)
+    return [range(n * frames // runs, (n + 1) * frames // runs) for n in range(runs)]
 
 
 def draw_change(path: Path, maps: FrameMaps) -> None:
@@ -103,7 +102,8 @@ def draw_spatial(path: Path, maps: FrameMaps, level: LevelMaps, frames: Sequence
     norm, colors = LogNorm(1, _MOST_TIMES), colors_of("viridis", 0.35)
     for number, frame in enumerate(frames):
         index = maps.window.attended[frame]
-        behind = 0.05 + 0.35 * grey(maps.window.pictures[index])  # dim, so that the map stands out
+        # Dim, so that the map stands out.
+        behind = 0.05 + 0.35 * shrunk(luma(maps.window.pictures[index]))
         left = _MARGIN + label + number * (column + _GAP)
         for m in range(count):
             times = level.spatial[frame, m].numpy() * places

@@ -161,11 +161,6 @@ def luma(frame: Tensor) -> np.ndarray:
     return weighted
 
 
-def grey(frame: Tensor) -> np.ndarray:
-    """(3, H, W), 0..1 -> (H', W') as a background, downscaled if large."""
-    return shrunk(luma(frame))
-
-
 def shrunk(image: np.ndarray, width: int = _BEHIND) -> np.ndarray:
     """Downscale (H, W, ...) to a maximum width by averaging."""
     if image.shape[1] <= width:
@@ -180,12 +175,6 @@ def percent(share: float) -> str:
     if value == 0:
         return "0 %"
     return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %" if value >= 0.05 else "< 0.1 %"
-
-
-def spread(items: int, most: int) -> list[range]:
-    """Split 0..items - 1 into ranges of similar length, none longer than `most`."""
-    runs = -(-items // most)
-    return [range(n * items // runs, (n + 1) * items // runs) for n in range(runs)]
 
 
 def tops(heights: Sequence[float], first: float, gap: float) -> list[float]:

@@ -17,7 +17,7 @@ from unsmear.explain.window import FrameWindow
 from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
-from unsmear.models.network import DeblurNetwork, Encoded, join_frames
+from unsmear.models.network import DeblurNetwork, Descriptors, Encoded, join_frames
 from unsmear.restoration.tiles import Tiler, Tiling, prepared
 
 _SMOOTHING = 9  # pixels: find a changed patch rather than one noisy pixel
@@ -141,23 +141,29 @@ def explain_frame(
     restored = tiler.restore(current, network.mix(joined), around)[0]
     restored = restored.float().clamp(0, 1).cpu()
     after = restored[:, : before.shape[-2], : before.shape[-1]]
-    measured = []
-    for number in levels:
-        attention = network.attention(number)
-        pooled = joined[network.config.attention_levels.index(number)].pooled
-        taken = pixelwise_weights(attention.pixelwise_logits(current.features[number]))
-        measured.append(
-            LevelMaps(
-                number,
-                network.stride(number),
-                torch.cat(spatial[number], dim=1)[0].float().cpu(),
-                temporal_weights(attention.temporal_logits(pooled))[0].float().cpu(),
-                taken[0].unflatten(0, (network.config.spatial_maps, -1)).float().cpu(),
-            )
-        )
+    measured = [
+        _level_maps(network, number, torch.cat(spatial[number], dim=1), joined, current)
+        for number in levels
+    ]
     chosen = most_changed(before, after) if pixel is None else pixel
     field = receptive_field(tiler, window, current, joined, around, chosen)
     return FrameMaps(window, tuple(measured), before, after, field)
+
+
+def _level_maps(
+    network: DeblurNetwork, level: int, spatial: Tensor, descriptors: Descriptors, current: Encoded
+) -> LevelMaps:
+    """The attention of one level; `spatial` and `descriptors` of all frames in the window."""
+    attention = network.attention(level)
+    pooled = descriptors[network.config.attention_levels.index(level)].pooled
+    pixelwise = pixelwise_weights(attention.pixelwise_logits(current.features[level]))
+    return LevelMaps(
+        level,
+        network.stride(level),
+        spatial[0].float().cpu(),
+        temporal_weights(attention.temporal_logits(pooled))[0].float().cpu(),
+        pixelwise[0].unflatten(0, (network.config.spatial_maps, -1)).float().cpu(),
+    )
 
 
 def _motion(tiler: Tiler, window: FrameWindow) -> Tensor | None:

@@ -91,7 +91,7 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
         raise InputError(f"no such file or folder: '{source}'")
     with ExitStack() as stack:
         reader = open_reader(source, stack)
-        is_video = isinstance(reader, VideoReader)
+        video = reader if isinstance(reader, VideoReader) else None
         ahead = max(window // 2, side)
         held, frame, index, count = _frames_around(reader, number, ahead)
         if frame is None:
@@ -103,9 +103,9 @@ def read_window(source: Path, number: int, window: int, side: int) -> FrameWindo
             number - index,
             index,
             window,
-            frame.pts if is_video else None,
+            None if video is None else frame.pts,
             frame.name,
-            reader.rotation if isinstance(reader, VideoReader) else 0.0,
+            0.0 if video is None else video.rotation,
         )
 
 

@@ -37,10 +37,10 @@ from unsmear.evaluate.comparison import (
     Row,
     Run,
     Words,
-    comparison_as_json,
 )
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import at_least, refuse_repeated, some_pairs
+from unsmear.evaluate.records import record_as_json
 from unsmear.models.count import count_parameters
 from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
@@ -381,5 +381,5 @@ def hold_contest(
             words=words,
         )
         if arguments.json is not None:
-            write_text(arguments.json, comparison_as_json(record))
+            write_text(arguments.json, record_as_json(record, indent=1))
     return record

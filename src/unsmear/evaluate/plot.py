@@ -1,0 +1,42 @@
+"""Plots of panels one below the other, drawn by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unsmear.errors import MissingExtraError
+from unsmear.outputs import atomic_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def check_matplotlib() -> None:
+    """Raise MissingExtraError if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("matplotlib", "eval", "the plot") from None
+
+
+@contextmanager
+def plotted_panels(path: Path, count: int) -> Iterator[np.ndarray]:
+    """Yield empty panels (`Axes`, one below the other), then write the figure. The suffix decides
+    its format. The file appears only when it is complete.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.6 + 2.2 * count), layout="constrained")
+    yield figure.subplots(count, 1, squeeze=False)[:, 0]
+    with atomic_file(path) as partial:
+        figure.savefig(partial)
