@@ -158,7 +158,7 @@ def bench(
     from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.records import record_as_json
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
-    from unsmear.restoration.effort import Effort
+    from unsmear.restoration.quality import QualityOptions
 
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", size, re.ASCII)
     if match is None or min(int(match[1]), int(match[2])) < 16:
@@ -177,7 +177,7 @@ def bench(
     ):
         if value is not None and value < least:
             raise ConfigError(f"{name} is {value}: must be at least {least}")
-    effort = Effort(refine=refine, burst=burst)
+    quality = QualityOptions(refine=refine, burst=burst)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])
     if threads is not None:
@@ -186,7 +186,7 @@ def bench(
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
     loaded = placed(loaded, device)
-    effort.check(loaded.network)
+    quality.check(loaded.network)
     where = next(loaded.network.parameters()).device
     if where.type == "cpu":
         usual: list[EngineName] = [
@@ -214,7 +214,7 @@ def bench(
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
                 opened[fastest.engine], loaded.window, width, height, frames=frames,
-                rounds=max(rounds // 2, 1), effort=effort,
+                rounds=max(rounds // 2, 1), quality=quality,
             )  # fmt: skip
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)

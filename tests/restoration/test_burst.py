@@ -13,9 +13,9 @@ from tests.conftest import TRAILS, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
-from unsmear.restoration.burst import accumulate, accumulate_bursts, check_burst, fitted
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.burst import accumulate, accumulate_bursts, fitted
 from unsmear.restoration.overlap import Workers
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import (
     describe_scenes,
     frames_after,
@@ -192,9 +192,7 @@ def test_a_broken_frame_neither_lends_nor_spoils_others():
 @pytest.mark.parametrize("burst", [-1, 5, 1.5, None])
 def test_how_many_may_lend(burst):
     with pytest.raises(ConfigError, match=f"burst is {burst}: must be from 0"):
-        check_burst(burst)
-    with pytest.raises(ConfigError, match="burst"):
-        list(restore_stream(awake(), one_scene(3, 16, 16), 1, effort=Effort(burst=burst)))
+        QualityOptions(burst=burst)
 
 
 @settings(max_examples=8)
@@ -214,11 +212,11 @@ def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, fir
     parts = torch.stack(plain).split([scene.frames for scene in scenes])
     expected = [frame for part in parts for frame in accumulate_bursts(part, burst)]
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, Effort(burst=burst)))
+    lead = min(first, frames_before(network, window, QualityOptions(burst=burst)))
     found = list(
         restore_stream(
             network, clip[first - lead :], window,
-            scenes=known, effort=Effort(burst=burst), first=first - lead, lead=lead,
+            scenes=known, quality=QualityOptions(burst=burst), first=first - lead, lead=lead,
         )
     )  # fmt: skip
     assert len(found) == len(clip) - first
@@ -230,10 +228,12 @@ def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, fir
 def test_frames_after_decide_and_no_others(burst, window, last):
     network = awake(TRAILS)
     clip = one_scene(14, 16, 16)
-    whole = list(restore_stream(network, clip, window, effort=Effort(burst=burst)))
-    after = frames_after(network, window, Effort(burst=burst))
+    whole = list(restore_stream(network, clip, window, quality=QualityOptions(burst=burst)))
+    after = frames_after(network, window, QualityOptions(burst=burst))
     part = list(
-        restore_stream(network, clip[: last + 1 + after], window, effort=Effort(burst=burst))
+        restore_stream(
+            network, clip[: last + 1 + after], window, quality=QualityOptions(burst=burst)
+        )
     )
     assert torch.equal(part[last], whole[last])
 
@@ -241,7 +241,9 @@ def test_frames_after_decide_and_no_others(burst, window, last):
 def test_tiles_and_workers_change_nothing():
     network = awake(TRAILS)
     clip = one_scene(5, 70, 90)
-    whole = torch.stack(list(restore_stream(network, clip, 3, effort=Effort(), tiling="off")))
+    whole = torch.stack(
+        list(restore_stream(network, clip, 3, quality=QualityOptions(), tiling="off"))
+    )
     engine = TorchEngine(network, workers=3)
-    tiled = restore_stream(engine, clip, 3, effort=Effort(), tiling=TileSize(64, 64))
+    tiled = restore_stream(engine, clip, 3, quality=QualityOptions(), tiling=TileSize(64, 64))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=1e-3)

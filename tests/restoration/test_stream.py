@@ -19,7 +19,7 @@ from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
 from unsmear.restoration import scene, stream, tiles
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     check_memory,
@@ -219,18 +219,18 @@ def test_scenes_do_not_mix(either, window):
 
 
 @pytest.mark.parametrize(
-    ("config", "effort"),
-    [(SMALL, NETWORK_ALONE), (ALIGNED, Effort(refine=1, burst=1))],
-    ids=["alone", "effort"],
+    ("config", "quality"),
+    [(SMALL, NETWORK_ALONE), (ALIGNED, QualityOptions(refine=1, burst=1))],
+    ids=["alone", "quality"],
 )
-def test_scenes_are_the_same_wherever_a_stream_begins(config, effort):
+def test_scenes_are_the_same_wherever_a_stream_begins(config, quality):
     """Bit for bit, even if a cut depends on frames long before the start."""
     network, clip = awake(config), walk(FASTER)
-    whole = list(restore_stream(network, clip, 3, effort=effort))
+    whole = list(restore_stream(network, clip, 3, quality=quality))
     for first in (12, 13):
-        lead = min(first, frames_before(network, 3, effort))
+        lead = min(first, frames_before(network, 3, quality))
         part = restore_stream(
-            network, clip[first - lead :], 3, effort=effort, first=first - lead, lead=lead
+            network, clip[first - lead :], 3, quality=quality, first=first - lead, lead=lead
         )
         found = list(part)
         assert len(found) == len(clip) - first

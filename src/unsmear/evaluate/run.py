@@ -17,7 +17,7 @@ from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, MeasuredModel
 from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.checkpoint import digest_of
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_stream
 
 
@@ -29,7 +29,7 @@ class DatasetWork:
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
-    effort: Effort
+    quality: QualityOptions
 
     @property
     def frames(self) -> int:
@@ -49,8 +49,8 @@ class DatasetWork:
             scenes: Sequence[Scene] = ()
             if self.window == "all":
                 blurry = list(blurry)  # two passes; sequences of data sets are short
-                scenes = describe_scenes(engine, blurry, ensemble=self.effort.ensemble)
-            return restore_stream(engine, blurry, self.window, scenes=scenes, effort=self.effort)
+                scenes = describe_scenes(engine, blurry, ensemble=self.quality.ensemble)
+            return restore_stream(engine, blurry, self.window, scenes=scenes, quality=self.quality)
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results), self._measured())
@@ -62,9 +62,9 @@ class DatasetWork:
             window=self.window,
             engine=self.model.engine.name,
             device=str(self.device),
-            ensemble=self.effort.ensemble,
-            refine=self.effort.refine,
-            burst=self.effort.burst,
+            ensemble=self.quality.ensemble,
+            refine=self.quality.refine,
+            burst=self.quality.burst,
         )
 
 
@@ -100,7 +100,7 @@ def find_work(
     window: Window | None,
     device: str | None,
     engine: EngineName | None = None,
-    effort: Effort = Effort(),
+    quality: QualityOptions = QualityOptions(),
     *,
     no_reference: bool = False,
 ) -> DatasetWork | FolderWork:
@@ -116,20 +116,20 @@ def find_work(
         window: number of frames that contribute to each one; None: the model's default.
         device: see `open_model`; None: `auto`.
         engine: see `open_model`; None: `torch`.
-        effort: views, refinement and burst.
+        quality: views, refinement and burst.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
 
     Raises:
         ConfigError: neither or both of `data` and `restored` are given, or `restored` and `sharp`
             without each other; options of the model are given with `restored`; the layout is
-            unknown; the model does not support the effort; or see `open_model`.
+            unknown; the model does not support the quality options; or see `open_model`.
         InputError: no frames are found, or they cannot be paired.
         ModelError: see `open_model`.
         MissingExtraError: see `open_model`.
     """
     if data is None and restored is not None and (sharp is not None or no_reference):
         said = (layout, model, window, device, engine)
-        if any(word is not None for word in said) or effort != Effort():
+        if any(word is not None for word in said) or quality != QualityOptions():
             raise ConfigError(
                 "--layout, --model, --window, --device, --engine, --ensemble, --refine and --burst "
                 "apply to --data: leave them out with --restored"
@@ -151,10 +151,10 @@ def find_work(
             f"{', '.join(one.name for one in layouts)}"
         )
     loaded = open_model(model or DEFAULT_MODEL, device or "auto", engine or "torch")
-    effort.check(loaded.engine)
-    spent = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
-    spent += [f"refined {effort.refine}x"] if effort.refine else []
-    spent += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
+    quality.check(loaded.engine)
+    spent = [f"ensemble of {quality.ensemble}"] if quality.ensemble > 1 else []
+    spent += [f"refined {quality.refine}x"] if quality.refine else []
+    spent += [f"burst {quality.burst}"] if quality.burst != QualityOptions().burst else []
     spent += [loaded.engine.name] if loaded.engine.name != "torch" else []
     spent += [f"window {window}"] if window is not None else []
     # Two parts of a path: all training runs use one file name for their weights, and many data sets
@@ -164,7 +164,7 @@ def find_work(
     name = called + (f" ({', '.join(spent)})" if spent else "")
     title = f"{name} on {_told(data)}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
-    return DatasetWork(title, sequences, loaded, chosen, effort)
+    return DatasetWork(title, sequences, loaded, chosen, quality)
 
 
 def _told(path: Path) -> str:

@@ -18,10 +18,10 @@ from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
-from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, Progress, restore_file
 from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.paths import check_paths
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import (
     NOT_REITERABLE,
@@ -93,14 +93,14 @@ def restore(
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
-    effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
+    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
     tiling = check_tiling(tiling)
     loaded = _opened(model, device, engine)
     chosen = check_window(loaded.window if window is None else window)
-    effort.check(loaded.engine)
+    quality.check(loaded.engine)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(NOT_REITERABLE)
-    return _restored(frames, loaded, chosen, tiling, effort)
+    return _restored(frames, loaded, chosen, tiling, quality)
 
 
 def _opened(model: str | Path | OpenedModel, device: str, engine: EngineName) -> OpenedModel:
@@ -112,7 +112,7 @@ def _restored(
     loaded: OpenedModel,
     window: Window,
     tiling: Tiling,
-    effort: Effort,
+    quality: QualityOptions,
 ) -> Iterator[Picture]:
     # Frames in flight, each with its kind, so that its result has the same kind.
     waiting: deque[tuple[Tensor, _Kind | None]] = deque()
@@ -122,7 +122,7 @@ def _restored(
         for number, (tensor, kind) in enumerate(_tensors(frames)):
             if number == 0:
                 height, width = tensor.shape[1:]
-                check_memory(window, width, height, known, effort.ensemble)
+                check_memory(window, width, height, known, quality.ensemble)
             waiting.append((tensor, kind))
             yield tensor
 
@@ -132,7 +132,7 @@ def _restored(
             loaded.engine,
             (tensor for tensor, _ in _tensors(frames)),
             tiling=tiling,
-            ensemble=effort.ensemble,
+            ensemble=quality.ensemble,
         )
     stream = restore_stream(
         loaded.engine,
@@ -140,7 +140,7 @@ def _restored(
         window,
         scenes=scenes,
         tiling=tiling,
-        effort=effort,
+        quality=quality,
     )
     told = False
     for number, out in enumerate(stream):

@@ -31,7 +31,6 @@ from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.whole import check_count
 
 MOST_BURST = 4
 """Maximum number of frames on each side; those further away have moved too far to be aligned."""
@@ -48,16 +47,6 @@ _SHRINK = 4
 _DISAGREEMENT = 0.04  # of 0..1: low-pass difference at which a neighbour's weight falls to 1 / e
 _TORN = 1.0  # pixels: likewise, deviation of the motion from its smoothed field
 _BEYOND = 0.01  # of 0..1: how far a value may exceed the range of its inputs
-
-
-def check_burst(burst: int) -> int:
-    """Return `burst` as a Python int.
-
-    Raises:
-        ConfigError: it is not an integer from 0 to `MOST_BURST`.
-    """
-    none = "off"
-    return check_count("burst", burst, MOST_BURST, none=none, unit="restored frames on each side")
 
 
 class _Restored(NamedTuple):

@@ -138,7 +138,7 @@ def restore_file(
             out of memory.
     """
     window = check_window(window)
-    settings.effort.check(model)
+    settings.quality.check(model)
     check_paths(source, target, settings)
     run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)
     with ExitStack() as stack:
@@ -147,7 +147,7 @@ def restore_file(
             on_note(note)
         expected = frames_expected(reader.info, settings.span)
         width, height = reader.info.width, reader.info.height
-        check_memory(window, width, height, expected, settings.effort.ensemble)
+        check_memory(window, width, height, expected, settings.quality.ensemble)
         job, make_sinks = run.planned(reader)
         work = stack.enter_context(WorkFolder(target, job))
         if not (settings.overwrite or work.publishing):
@@ -229,7 +229,7 @@ class _Run:
                 dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
                 lost, pictures = lost_in_pictures(reader, target), []
             turn, job["dtype"] = orientation_of(info.display_matrix), str(dtype)
-            after = frames_after(self.engine, self.window, settings.effort)
+            after = frames_after(self.engine, self.window, settings.quality)
             for note in (*picture_notes(info), *lost):
                 self.on_note(note)
             return job, lambda folder: [
@@ -338,7 +338,7 @@ class _Run:
                     self.engine,
                     pictures,
                     tiling=self.settings.tiling,
-                    ensemble=self.settings.effort.ensemble,
+                    ensemble=self.settings.quality.ensemble,
                     store=store,
                 )
             with writing(self.target):
@@ -381,10 +381,12 @@ class _Run:
 
         expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(done, expected, info))
-        lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.effort)
+        lead, frames = frames_of(
+            reader, span, done, self.engine, self.window, self.settings.quality
+        )
         results = restore_frames(
             self.engine, frames, self.window, scenes=scenes, store=store,
-            tiling=self.settings.tiling, effort=self.settings.effort,
+            tiling=self.settings.tiling, quality=self.settings.quality,
             strength=self.settings.strength, first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip

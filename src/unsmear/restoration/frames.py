@@ -12,9 +12,9 @@ from torch import Tensor
 
 from unsmear.clip import Frame, YuvPlanes
 from unsmear.engines.base import Runnable
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.guard import is_plausible
 from unsmear.restoration.overlap import ahead
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import Scene, Window, restore_stream
 from unsmear.restoration.tiles import Tiling
@@ -47,7 +47,7 @@ def restore_frames(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
-    effort: Effort = NETWORK_ALONE,
+    quality: QualityOptions = NETWORK_ALONE,
     strength: float = 1.0,
     first: int = 0,
     lead: int = 0,
@@ -78,7 +78,7 @@ def restore_frames(
         decoded = stack.enter_context(closing(ahead(frames))) if overlap else frames
         stream = restore_stream(
             model, pictures(decoded), window, scenes=scenes, store=store, tiling=tiling,
-            effort=effort, first=first, lead=lead,
+            quality=quality, first=first, lead=lead,
         )  # fmt: skip
         for out in stack.enter_context(closing(ahead(stream) if overlap else stream)):
             frame, rgb = pending.popleft(), out.cpu()

@@ -78,7 +78,7 @@ def write_preview(
             is, or a GPU runs out of memory; see also `check_preview`.
         OutputError: see `check_preview`.
     """
-    settings.effort.check(model)
+    settings.quality.check(model)
     check_preview(source, target, settings)
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
@@ -140,7 +140,7 @@ def _restore_at(
 ) -> Restored:
     """Restore the first frame at or after a moment, or the last frame of the stretch."""
     # For speed, scene cuts are detected from these few frames only.
-    around = frames_after(model, window, settings.effort)
+    around = frames_after(model, window, settings.quality)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
         reader: VideoReader | FolderReader
@@ -161,7 +161,7 @@ def _restore_at(
         for note in reader.notes:
             on_note(note)
         info = reader.info
-        check_memory(window, info.width, info.height, info.frames, settings.effort.ensemble)
+        check_memory(window, info.width, info.height, info.frames, settings.quality.ensemble)
         span = in_presentation_time(settings.span, reader)
         frames = frames_from(reader, span)
         current: Frame | None = None
@@ -179,7 +179,7 @@ def _restore_at(
         after = list(islice(frames, around))
         stream = restore_frames(
             model, (*lead, current, *after), window, tiling=settings.tiling,
-            effort=settings.effort, strength=settings.strength, first=0, lead=len(lead),
+            quality=settings.quality, strength=settings.strength, first=0, lead=len(lead),
         )  # fmt: skip
         turn = orientation_of(reader.info.display_matrix)
         with closing(stream):

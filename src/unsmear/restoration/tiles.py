@@ -21,8 +21,8 @@ from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError, DeviceMemoryError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
+from unsmear.restoration.integers import as_integer
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.whole import as_integer
 
 SMALLEST_TILE = 64  # pixels; below it, most of the work is spent on the halo
 _CPU_TILE = 640

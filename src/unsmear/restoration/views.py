@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import ConfigError
-from unsmear.restoration.whole import as_integer
+from unsmear.restoration.integers import as_integer
 
 ENSEMBLES = (1, 2, 4, 8)
 """Allowed numbers of views."""
