@@ -278,9 +278,9 @@ def restore_stream(
                 yield from restored(runs, scene)
                 first += runs[0].taken
             return
-        start = 0
+        ends = 0
         for known in scenes:
-            start, ends = start + known.frames, start + known.frames
+            ends += known.frames
             if ends <= first:
                 continue
             stores = chain((store,), repeat(None))  # it holds features of the first view only

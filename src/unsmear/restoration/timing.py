@@ -47,8 +47,8 @@ def expected_time(
     Raises:
         InputError: the source cannot be read.
     """
-    # Latency in frames; after that, each input frame yields one result.
-    ahead = frames_after(model.engine, model.window, QualityOptions())
+    # In frames; after that, each input frame yields one result.
+    latency = frames_after(model.engine, model.window, QualityOptions())
     began = time.perf_counter()
     taken = 0
     stamps: list[tuple[int, float]] = []
@@ -57,7 +57,7 @@ def expected_time(
 
         def pictures() -> Iterator[Tensor]:
             nonlocal taken
-            for frame in islice(reader, ahead + 1 + _TIMED):
+            for frame in islice(reader, latency + 1 + _TIMED):
                 taken += 1
                 yield frame.rgb
 

@@ -46,8 +46,6 @@ class View(NamedTuple):
         return frame.flip(-1) if self.mirrored else frame
 
 
-AS_IT_IS = View(0, mirrored=False)
-
 # The rotation by 180 degrees comes second: it adds most to the original view, and keeps the shape.
 _VIEWS = tuple(View(quarters, mirrored) for mirrored in (False, True) for quarters in (0, 2, 1, 3))
 
