@@ -30,6 +30,7 @@ from unsmear.restoration.work import work_path
 from unsmear.video import writer
 from unsmear.video.encoding import ENCODERS, EncodeChoice
 from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.orientation import UPRIGHT
 from unsmear.video.reader import VideoReader
 
 FRAMES = 23
@@ -499,7 +500,10 @@ def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network
 
 def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):
     (tmp_path / "hidden").mkdir()
-    sink = sinks.FolderSink(tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None)
+    sink = sinks.FolderSink(
+        tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None, turn=UPRIGHT,
+        sources=(), after=0,
+    )  # fmt: skip
     rgb = torch.zeros(3, 8, 8)
 
     def full(path, data):

@@ -1,13 +1,64 @@
-"""Before and after in one image."""
+"""Before and after in one frame or image."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from unsmear.clip import ClipInfo, YuvPlanes
+from unsmear.restoration.settings import Comparison
+from unsmear.video.color import beside, wipe
 from unsmear.video.images import integer_from_unit
+from unsmear.video.orientation import left_as_shown, orientation_of
+
+_WIPE_SECONDS = 4  # each way: the dividing line moves from left to right, then back
+
+
+def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
+    """Info of a clip with the size of the frames that are written, which comparisons change."""
+    if compare != "side":
+        return info
+    if _is_below(info):
+        return replace(info, height=2 * (info.height // 2 * 2))
+    return replace(info, width=2 * (info.width // 2 * 2))
+
+
+def compared_planes(
+    before: YuvPlanes, after: YuvPlanes, info: ClipInfo, compare: Comparison, pts: float
+) -> YuvPlanes:
+    """Before and after in one frame, which keeps the display matrix of the clip: as displayed,
+    before is on the left and after on the right; the dividing line of a wipe moves left and right.
+
+    Args:
+        before: as decoded.
+        after: restored.
+        info: of the clip.
+        compare: kind of comparison.
+        pts: presentation time in the result, seconds.
+    """
+    below, way = _is_below(info), 1 - abs((pts / _WIPE_SECONDS) % 2 - 1)
+    if left_as_shown(orientation_of(info.display_matrix)) in ("right", "bottom"):
+        before, after, way = after, before, 1 - way
+    if compare == "side":
+        return beside(before, after, below=below)
+    return wipe(before, after, round(before.y.shape[0 if below else 1] * way), below=below)
+
+
+def compared_images(before: Tensor, after: Tensor, compare: Comparison) -> Tensor:
+    """Likewise for upright images (3, H, W); the dividing line of a wipe is in the middle."""
+    if compare == "side":
+        return torch.cat((before, after), -1)
+    half = after.shape[-1] // 2
+    return torch.cat((before[..., :half], after[..., half:]), -1)
+
+
+def _is_below(info: ClipInfo) -> bool:
+    """Whether the display matrix turns left and right as displayed into top and bottom as coded."""
+    return left_as_shown(orientation_of(info.display_matrix)) in ("top", "bottom")
 
 
 def before_after_picture(before: Tensor, after: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from unsmear.clip import Frame
 from unsmear.engines.base import Runnable
 from unsmear.errors import ConfigError, InputError
 from unsmear.outputs import atomic_file, check_file
+from unsmear.restoration.comparison import before_after_picture
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.paths import check_kind, check_source, encoding_asked
-from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, check_memory, frames_after
 from unsmear.restoration.stretch import frames_from, in_presentation_time
@@ -83,11 +83,11 @@ def write_preview(
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
     shown: set[Fraction] = set()
-    told: set[str] = set()  # the clip is opened once for each frame
+    noted: set[str] = set()  # the clip is opened once for each frame
 
     def note_once(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in noted:
+            noted.add(text)
             on_note(text)
 
     for moment in _moments(source, settings):
