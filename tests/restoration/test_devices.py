@@ -63,7 +63,7 @@ def test_auto_takes_a_gpu_that_computes_what_it_should(device, weights_file, mon
     monkeypatch.setattr(choice, "pick_device", lambda _: device)
     for module in (choice, trial):
         monkeypatch.setattr(
-            module, "laid_out", lambda network, where: sent(network, where) if where == device
+            module, "to_device", lambda network, where: sent(network, where) if where == device
             else network,
         )  # fmt: skip
     with pretending(device):
