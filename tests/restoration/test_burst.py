@@ -13,7 +13,7 @@ from tests.conftest import TRAILS, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
-from unsmear.restoration.burst import accumulate, accumulate_bursts, fitted
+from unsmear.restoration.burst import accumulate, accumulate_bursts, aligned
 from unsmear.restoration.overlap import Workers
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import (
@@ -117,7 +117,7 @@ def test_what_a_neighbour_does_not_show_is_not_taken_from_it():
     neighbour = smeared(own[0].expand(3, -1, -1), 0)[None, :1].clone()
     neighbour[..., 48:] = 1
     still = torch.zeros(1, 2, 8, 12)
-    found = fitted(own, neighbour, still)
+    found = aligned(own, neighbour, still)
     assert (found - own)[..., 60:].abs().max() < 1e-3
     shown = (neighbour - own)[..., :36]
     assert (found - own)[..., :36].abs().mean() > 0.8 * shown.abs().mean()
@@ -129,10 +129,10 @@ def test_where_the_motion_is_torn_nothing_is_taken():
     neighbour = own.clone()
     neighbour[..., 40] = 0.4
     motion = torch.zeros(1, 2, 8, 12)
-    line = (fitted(own, neighbour, motion) - own)[..., 40]
+    line = (aligned(own, neighbour, motion) - own)[..., 40]
     assert line.mean() < -0.08
     motion[:, 0, :, 5] = 6
-    assert (fitted(own, neighbour, motion) - own).abs().max() < 1e-3
+    assert (aligned(own, neighbour, motion) - own).abs().max() < 1e-3
 
 
 def test_no_value_lies_beyond_those_that_went_into_it():

@@ -97,7 +97,7 @@ def frames_of(
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
             after = 0 if window == "all" else frames_after(model, window, quality)
-            rest = _until(chain((frame,), frames), span.end, after, _usual(reader))
+            rest = _until(chain((frame,), frames), span.end, after, _mean_duration(reader))
             return len(held), chain(held, rest)
         inside = span.start is None or frame.pts >= span.start
         number += inside
@@ -111,7 +111,7 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
     presentation time) is moved to the start, for the rest of its duration. At a constant frame rate
     no frame is long enough.
     """
-    start, usual = span.start, _usual(reader)
+    start, usual = span.start, _mean_duration(reader)
     for frame in reader:
         if start is not None and frame.duration and frame.pts < start:
             rest = frame.pts + frame.duration - start
@@ -122,7 +122,7 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
         yield frame
 
 
-def _usual(reader: Reader) -> Fraction:
+def _mean_duration(reader: Reader) -> Fraction:
     """Duration of a frame at the mean rate, seconds."""
     return 1 / (reader.info.rate or Fraction(25))
 
