@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.conftest import TRAILS, awake, one_scene
+from tests.conftest import TRAILS, Counted, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
@@ -160,19 +160,13 @@ def test_one_after_the_other_is_all_at_once(count, burst, skipped, threads):
     workers.
     """
     clip = [smeared(texture(24, 40, 5) + 0.01 * n, n % 2) for n in range(count)]
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in clip:
-            taken += 1
-            yield frame
+    frames = Counted(clip)
 
     with Workers(threads) as workers:
         found = []
-        for frame in accumulate_bursts(frames(), burst, workers, skipped):
+        for frame in accumulate_bursts(frames, burst, workers, skipped):
             found.append(frame)
-            assert taken <= skipped + len(found) + burst + threads - 1
+            assert frames.taken <= skipped + len(found) + burst + threads - 1
     assert len(found) == max(count - skipped, 0)
     for number, frame in enumerate(found, start=skipped):
         around = clip[max(number - burst, 0) : number + burst + 1]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, Counted, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.models.flow import clip_motion
@@ -174,19 +174,12 @@ def test_a_broken_frame_does_not_spoil_its_neighbours():
 
 
 def test_memory_does_not_grow_with_the_length():
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in one_scene(24, 16, 16):
-            taken += 1
-            yield frame
-
+    frames = Counted(one_scene(24, 16, 16))
     engine = TorchEngine(awake(ALIGNED), workers=2)
     for done, _ in enumerate(
-        restore_stream(engine, frames(), 5, quality=QualityOptions(refine=2, burst=1)), 1
+        restore_stream(engine, frames, 5, quality=QualityOptions(refine=2, burst=1)), 1
     ):
-        assert taken <= done + 2 + 2 + 1 + 3 + 2
+        assert frames.taken <= done + 2 + 2 + 1 + 3 + 2
     assert done == 24
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, Counted, awake, one_scene
 from tests.restoration.test_scenes import FASTER, walk
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError, InputError
@@ -129,16 +129,9 @@ def test_look_ahead_is_bounded_and_long_windows_encode_again(
 
     monkeypatch.setattr(network, "encode_level", counted)
     clip = one_scene(20, 16, 16)
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in clip:
-            taken += 1
-            yield frame
-
-    for done, _ in enumerate(restore_stream(network, frames(), window), start=1):
-        assert taken <= done + max(window // 2, 1)
+    frames = Counted(clip)
+    for done, _ in enumerate(restore_stream(network, frames, window), start=1):
+        assert frames.taken <= done + max(window // 2, 1)
     assert done == 20
     assert encodings.count(0) == 20 * encodings_each
 
@@ -377,16 +370,9 @@ def test_workers_change_no_bit(either, monkeypatch, window, kept, tiling):
 
 
 def test_workers_look_ahead_no_further_than_there_are_of_them(network):
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in one_scene(20, 16, 16):
-            taken += 1
-            yield frame
-
-    for done, _ in enumerate(restore_stream(TorchEngine(network, workers=3), frames(), 5), 1):
-        assert taken <= done + 2 + 2 * 2
+    frames = Counted(one_scene(20, 16, 16))
+    for done, _ in enumerate(restore_stream(TorchEngine(network, workers=3), frames, 5), 1):
+        assert frames.taken <= done + 2 + 2 * 2
     assert done == 20
 
 

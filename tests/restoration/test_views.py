@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import TRAILS, awake, one_scene
+from tests.conftest import TRAILS, Counted, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.restoration.burst import accumulate_bursts
@@ -133,18 +133,11 @@ def test_tiles_workers_and_kept_features_change_nothing(either, tmp_path, window
 
 
 def test_views_go_side_by_side(network):
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in one_scene(12, 16, 16):
-            taken += 1
-            yield frame
-
+    frames = Counted(one_scene(12, 16, 16))
     for done, _ in enumerate(
-        restore_stream(network, frames(), 5, quality=QualityOptions(ensemble=8, burst=0)), start=1
+        restore_stream(network, frames, 5, quality=QualityOptions(ensemble=8, burst=0)), start=1
     ):
-        assert taken <= done + 2
+        assert frames.taken <= done + 2
     assert done == 12
 
 
