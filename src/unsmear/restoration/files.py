@@ -241,7 +241,7 @@ class _Run:
         frames = sum(done)
         if not done or done[-1] == part_frames:  # a shorter part is the last one
             with ExitStack() as stack:
-                scenes, store = self.scenes(stack, work) if self.window == "all" else ((), None)
+                scenes, store = self.first_pass(stack, work) if self.window == "all" else ((), None)
                 frames = self.restore_rest(reader, work, sinks, frames, scenes, store)
         if not frames:
             raise InputError(
@@ -271,9 +271,11 @@ class _Run:
             sink.publish()
         return Outcome(frames, sum(done), untouched)
 
-    def scenes(self, stack: ExitStack, work: WorkFolder) -> tuple[list[Scene], FeatureStore | None]:
-        """The first pass of the window `all`: its scenes, and a store of features that lives as
-        long as the stack. If an earlier run finished the pass, its scenes are loaded; there are no
+    def first_pass(
+        self, stack: ExitStack, work: WorkFolder
+    ) -> tuple[list[Scene], FeatureStore | None]:
+        """The first pass of the window `all`: scenes, and a store of features that lives as long as
+        the stack. If an earlier run finished the pass, its scenes are loaded; there are no
         stored features then.
         """
         path, store = work.path / "scenes.safetensors", None
@@ -281,10 +283,10 @@ class _Run:
             store = open_store(stack, work.path, self.engine.device)
             with ExitStack() as while_watching:
                 reader = self.open_reader(while_watching)
-                pictures = while_watching.enter_context(closing(self.watched(reader)))
+                watched = while_watching.enter_context(closing(self.frames_watched(reader)))
                 found = describe_scenes(
                     self.engine,
-                    pictures,
+                    watched,
                     tiling=self.settings.tiling,
                     ensemble=self.settings.quality.ensemble,
                     store=store,
@@ -293,7 +295,7 @@ class _Run:
                 save_scenes(path, found)
         return load_scenes(path, self.engine.device), store
 
-    def watched(self, reader: Reader) -> Generator[Tensor, None, None]:
+    def frames_watched(self, reader: Reader) -> Generator[Tensor, None, None]:
         """Frames of the first pass as RGB; progress is reported after each."""
         info, span = reader.info, in_presentation_time(self.settings.span, reader)
         expected = frames_expected(info, self.settings.span)
