@@ -22,10 +22,9 @@ from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.paths import check_kind, check_source, encoding_asked
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, check_memory, frames_after
-from unsmear.restoration.stretch import frames_from, in_presentation_time
+from unsmear.restoration.stretch import frames_from, in_presentation_time, open_reader
 from unsmear.video.damage import written_end
 from unsmear.video.describe import measured_length
-from unsmear.video.folder import FolderReader
 from unsmear.video.images import list_images, write_image
 from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
@@ -143,21 +142,14 @@ def _restore_at(
     around = frames_after(model, window, settings.quality)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
-        reader: VideoReader | FolderReader
-        if source.is_dir():
-            reader = FolderReader(source)
-            reader.skip(max(int(moment) - around, 0))
-            when = moment
-        else:
-            reader = stack.enter_context(
-                VideoReader(
-                    source,
-                    start=moment,
-                    deinterlace=settings.deinterlace,
-                    end=settings.span.end,
-                )
-            )
+        reader = open_reader(
+            source, stack, start=moment, deinterlace=settings.deinterlace, end=settings.span.end
+        )
+        if isinstance(reader, VideoReader):
             when = moment + reader.start
+        else:
+            when = moment
+            reader.skip(max(int(moment) - around, 0))
         for note in reader.notes:
             on_note(note)
         info = reader.info

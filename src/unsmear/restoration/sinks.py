@@ -78,14 +78,8 @@ def video_sinks(
     settings: Settings,
     on_note: Callable[[str], None],
 ) -> list[Sink]:
-    """Sinks of a video file and, if the settings ask for one, its comparison.
-
-    Args:
-        reader: of the source.
-        target: path of the result.
-        folder: the work folder.
-        settings: of the restoration.
-        on_note: called with notes for the user.
+    """Sinks of a video file and, if the settings ask for one, its comparison, in the work folder
+    `folder`. Notes for the user go to `on_note`.
 
     Raises:
         OutputError: no encoder fits all that was asked for, or the container does not accept its
@@ -135,18 +129,7 @@ def folder_sinks(
     part_frames: int,
     after: int,
 ) -> list[Sink]:
-    """Sinks of a folder of images and, if the settings ask for one, its comparison.
-
-    Args:
-        reader: of the source.
-        target: path of the result.
-        folder: the work folder.
-        settings: of the restoration.
-        on_note: called with notes for the user.
-        sources: fingerprints of the source.
-        part_frames: number of frames in a full part.
-        after: number of frames after a frame on which its result depends.
-    """
+    """Likewise of a folder of images; see `FolderSink` for the last arguments."""
     if isinstance(reader, FolderReader):
         dtype, lost = reader.dtype, []
     else:
