@@ -22,7 +22,7 @@ from unsmear.engines.base import Engine, TorchEngine, as_engine, threads_for
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
-from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.guard import implausibility
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
@@ -177,7 +177,7 @@ def test_the_default_dtype_of_callers_is_theirs(network):
     torch.set_default_dtype(torch.float64)
     try:
         found = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
-        assert is_plausible(clip[0], clip[0])
+        assert not implausibility(clip[0], clip[0])
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)

@@ -19,7 +19,7 @@ from unsmear.errors import InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.files import Outcome, Progress, restore_file
-from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.guard import implausibility
 from unsmear.restoration.paths import check_paths
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
@@ -177,11 +177,11 @@ def _restored(
     warned = False
     for number, out in enumerate(stream):
         before, kind = waiting.popleft()
-        if not (verdict := is_plausible(before.to(out).clamp(0, 1), out)):
+        if reason := implausibility(before.to(out).clamp(0, 1), out):
             if not warned:
                 warnings.warn(
                     f"frame {number} is returned unchanged, as is every further frame whose result "
-                    f"is implausible: {verdict.reason}",
+                    f"is implausible: {reason}",
                     stacklevel=2,
                 )
             warned, out = True, before

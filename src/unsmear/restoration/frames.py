@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unsmear.clip import Frame, YuvPlanes
 from unsmear.engines.base import Runnable
-from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.guard import implausibility
 from unsmear.restoration.overlap import prefetch
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.store import FeatureStore
@@ -82,7 +82,7 @@ def restore_frames(
         )  # fmt: skip
         for out in stack.enter_context(closing(prefetch(stream) if overlap else stream)):
             frame, rgb = pending.popleft(), out.cpu()
-            if not is_plausible(frame.rgb, rgb):
+            if implausibility(frame.rgb, rgb):
                 yield Restored(frame, frame.rgb, frame.planes, plausible=False)
                 continue
             if strength != 1:
