@@ -72,24 +72,18 @@ def parse_window(text: str) -> Window:
     return check_window(int(text))
 
 
-def waiting_bytes(window: int, width: int, height: int, frames: int | None = None) -> int:
-    """Bytes of the frames, in float32, that wait for the rest of their window: half a window, or
-    all frames of a shorter clip.
-
-    Args:
-        window: number of frames that contribute to each frame.
-        width, height: of a frame, pixels.
-        frames: number of frames in the clip; None if unknown.
-    """
-    waiting = window // 2 + 1
-    return (waiting if frames is None else min(waiting, frames)) * width * height * 12
-
-
 def check_memory(
     window: Window, width: int, height: int, frames: int | None = None, ensemble: int = 1
 ) -> None:
-    """Check that the machine has enough memory for the frames that wait for their window; see
-    `waiting_bytes`. Each view of an ensemble has its own.
+    """Check that the machine has enough memory for the frames, in float32, that wait for the rest
+    of their window: half a window, or all frames of a shorter clip. Each view of an ensemble has
+    its own.
+
+    Args:
+        window: number of frames that contribute to each frame; `all` buffers none.
+        width, height: of a frame, pixels.
+        frames: number of frames in the clip; None if unknown.
+        ensemble: number of views.
 
     Raises:
         ConfigError: it does not.
@@ -97,7 +91,8 @@ def check_memory(
     room = physical_memory()
     if window == "all" or room is None:
         return
-    if (need := ensemble * waiting_bytes(window, width, height, frames)) > room:
+    waiting = window // 2 + 1 if frames is None else min(window // 2 + 1, frames)
+    if (need := ensemble * waiting * width * height * 12) > room:
         raise ConfigError(
             f"window is {window}: buffering frames of {width}x{height} would take "
             f"{need / 2**30:,.1f} GiB of memory, but this machine has {room / 2**30:,.1f}: "

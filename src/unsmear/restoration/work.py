@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -106,12 +105,6 @@ class WorkFolder:
             return None
 
     @property
-    def any_done(self) -> bool:
-        """Whether there is something to resume from: a complete part, or a first pass."""
-        kinds = ("*.spool", "*.done", "*.safetensors")
-        return any(any(self.path.glob(kind)) for kind in kinds)
-
-    @property
     def publishing(self) -> bool:
         """Whether an earlier run of this job was interrupted while its results got their names."""
         return (self.path / _PUBLISHING).exists()
@@ -140,15 +133,13 @@ class WorkFolder:
         return sum(int(file.read_text()) for file in files if file.exists())
 
     def keep(self) -> None:
-        """Do not delete the folder on exit, if it holds anything to resume from."""
-        self.kept = self.any_done
+        """Keep the folder on exit, if it holds anything to resume from: a complete part, or
+        a first pass.
+        """
+        kinds = ("*.spool", "*.done", "*.safetensors")
+        self.kept = any(any(self.path.glob(kind)) for kind in kinds)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._leave()
 
     def _leave(self) -> None:
