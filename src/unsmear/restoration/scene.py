@@ -124,6 +124,10 @@ class _Draft(NamedTuple):
     luma: np.ndarray | None = None
     inputs: _Inputs | None = None
 
+    @property
+    def pixels(self) -> _Pixels:
+        return _Pixels(self.restored, self.luma)
+
 
 @dataclass
 class _FrameState:
@@ -209,20 +213,18 @@ class SceneStream:
         """
         pending: deque[Future[_Draft]] = deque()
         before: _Pixels | None = None
-        own: _Pixels | None = None
-        inputs: _Inputs | None = None
+        current: _Draft | None = None
         for draft in chain(drafts, (None,)):
-            after = None if draft is None else _Pixels(draft.restored, draft.luma)
-            if own is not None and inputs is not None:
-                if before is not None or inputs.number == self._start:
-                    triplet = (before, own, after)
+            if current is not None and current.inputs is not None:
+                if before is not None or current.number == self._start:
+                    triplet = (before, current.pixels, None if draft is None else draft.pixels)
                     pending.append(
                         self._workers.submit(
-                            self._run_pass, inputs, triplet, refines=True, further=further
+                            self._run_pass, current.inputs, triplet, refines=True, further=further
                         )
                     )
-                before = own
-            own, inputs = after, None if draft is None else draft.inputs
+                before = current.pixels
+            current = draft
             del draft
             if len(pending) > self._spare:
                 yield pending.popleft().result()
