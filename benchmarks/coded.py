@@ -23,7 +23,7 @@ from unsmear.evaluate.programs import parser_for, refuse_repeated, run_program, 
 from unsmear.evaluate.records import record_as_json
 from unsmear.models.zoo import load_model
 from unsmear.outputs import check_file, write_text
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 
 CODINGS = (
     None,
@@ -53,11 +53,11 @@ def measured(
         ConfigError: two models have the same name.
     """
     sequences = some_pairs(val)
-    found: list[tuple[str, tuple[Runnable, int, Effort]]] = []
+    found: list[tuple[str, tuple[Runnable, int, QualityOptions]]] = []
     for refine, asked in enumerate((names, refined)):
         for one in map(load_model, asked):
             label = f"{one.name}, refined" if refine else one.name
-            found.append((label, (one.network.eval(), one.window, Effort(refine=refine))))
+            found.append((label, (one.network.eval(), one.window, QualityOptions(refine=refine))))
     refuse_repeated("model", (label for label, _ in found), "give each file a name of its own")
     models = dict(found)
     scores = measure_coded(models, sequences, CODINGS)

@@ -24,7 +24,7 @@ from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.models.zoo import ZOO, load_model
 from unsmear.outputs import atomic_file, check_file
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import integer_from_unit, write_image
 
@@ -92,7 +92,9 @@ def draw(model: str) -> Tensor:
     loaded = load_model(model)
     rows = []
     for case, (blurry, sharp) in cases().items():
-        restored = list(restore_stream(loaded.network, blurry, loaded.window, effort=Effort()))
+        restored = list(
+            restore_stream(loaded.network, blurry, loaded.window, quality=QualityOptions())
+        )
         middle = FRAMES // 2
         rows.append(row(case, blurry[middle], restored[middle], sharp[middle]))
     sheet = np.concatenate(rows)

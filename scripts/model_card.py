@@ -31,7 +31,8 @@ from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
 from unsmear.outputs import check_file, write_text
-from unsmear.restoration.effort import Effort
+from unsmear.restoration import DEFAULT_BURST
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.views import ENSEMBLES
 
 RETRAIN = Path(__file__).with_name("retrain.py")
@@ -78,22 +79,22 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
     return lines
 
 
-def effort_table(efforts: Mapping[str, list[SequenceScore]]) -> list[str]:
+def option_table(scores_by_options: Mapping[str, list[SequenceScore]]) -> list[str]:
     """Markdown table of gains by command-line options.
 
     Args:
-        efforts: scores by these options.
+        scores_by_options: scores, by options as shown.
     """
-    names = [score.name for score in next(iter(efforts.values()))]
+    names = [score.name for score in next(iter(scores_by_options.values()))]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for options, scores in efforts.items():
+    for options, scores in scores_by_options.items():
         gains = (f"{score.gain:+.2f}" for score in scores)
         lines.append(f"| {options} | " + " | ".join(gains) + " |")
     return lines
 
 
-def effort_text(refines: bool) -> str:
-    """Description of the options in the table of `effort_table`.
+def option_text(refines: bool) -> str:
+    """Description of the options in the table of `option_table`.
 
     Args:
         refines: whether the network aligns neighbours, so that `--refine` works.
@@ -277,15 +278,23 @@ def card(arguments: argparse.Namespace) -> str:
     network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     began = time.monotonic()
     alone = measure(network, sequences, loaded.window, with_ssim=False)
-    scores = measure(network, sequences, loaded.window, with_ssim=True, effort=Effort())
-    efforts = {"default": scores}
+    scores = measure(network, sequences, loaded.window, with_ssim=True, quality=QualityOptions())
+    scores_by_options = {"default": scores}
     for refine in (1, 2) if entry.config.aligned_levels else ():
-        efforts[f"`--refine {refine}`"] = measure(
-            network, sequences, loaded.window, with_ssim=False, effort=Effort(refine=refine)
+        scores_by_options[f"`--refine {refine}`"] = measure(
+            network,
+            sequences,
+            loaded.window,
+            with_ssim=False,
+            quality=QualityOptions(refine=refine),
         )
     for views in ENSEMBLES[1:]:
-        efforts[f"`--ensemble {views}`"] = measure(
-            network, sequences, loaded.window, with_ssim=False, effort=Effort(ensemble=views)
+        scores_by_options[f"`--ensemble {views}`"] = measure(
+            network,
+            sequences,
+            loaded.window,
+            with_ssim=False,
+            quality=QualityOptions(ensemble=views),
         )
     lines = [
         f"# {arguments.model}",
@@ -304,13 +313,13 @@ def card(arguments: argparse.Namespace) -> str:
         *score_table(scores, alone),
         "",
         "- **restored**: by the default settings, with which each restored frame is fused with "
-        f"{Effort().burst} restored neighbours on each side (`--burst {Effort().burst}`)",
+        f"{DEFAULT_BURST} restored neighbours on each side (`--burst {DEFAULT_BURST}`)",
         "- **network alone**: without this fusion (`--burst 0`)",
         "- **worst frame**: the smallest gain of a single frame",
         "",
-        effort_text(refines=bool(entry.config.aligned_levels)),
+        option_text(refines=bool(entry.config.aligned_levels)),
         "",
-        *effort_table(efforts),
+        *option_table(scores_by_options),
         "",
         f"Measured by `scripts/model_card.py` on {where.date}, in "
         f"{time.monotonic() - began:.0f} s on {where.machine}, {where.versions}.",

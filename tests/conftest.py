@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -228,3 +228,15 @@ def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
             for packet in container.demux(audio=0)
             if packet.dts is not None
         ]
+
+
+class Counted:
+    """An iterable of frames that counts how many were taken."""
+
+    def __init__(self, frames: Iterable[torch.Tensor]) -> None:
+        self.frames, self.taken = frames, 0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for frame in self.frames:
+            self.taken += 1
+            yield frame

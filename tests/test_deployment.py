@@ -133,7 +133,7 @@ def test_another_engine_does_not_go_on_with_what_one_began(
     monkeypatch.setattr(files, "_PART_FRAMES", (2, 2))
     target = tmp_path / "sharp.mp4"
     shared = [str(clip), "-o", str(target), "-m", str(weights_file), "--device", "cpu", "--json"]
-    original = files._Run.make
+    original = files._Run.restore_rest
 
     def breaks(self, *arguments):
         original(self, *arguments)
@@ -142,7 +142,7 @@ def test_another_engine_does_not_go_on_with_what_one_began(
     for engine, resumed in (("openvino", 0), ("torch", 6)):
         target.unlink(missing_ok=True)
         with monkeypatch.context() as patched, pytest.raises(SystemExit):
-            patched.setattr(files._Run, "make", breaks)
+            patched.setattr(files._Run, "restore_rest", breaks)
             main([*shared, "--engine", "torch"])
         capsys.readouterr()
         main([*shared, "--engine", engine])

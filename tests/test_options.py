@@ -22,7 +22,7 @@ from unsmear.data.changes import SynthesisChanges
 from unsmear.engines import choice
 from unsmear.evaluate import benchmark, niqe, origin, report, run, vmaf
 from unsmear.restoration import api, files, preview
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.tiles import TileSize
 from unsmear.train import batches, loop, preflight, processes, pruning
@@ -56,9 +56,9 @@ RESTORE = {
     "engine": ("onnxruntime", {"engine": "onnxruntime"}),
     "window": ("all", {"window": "all"}),
     "tile": ("640x480", made(tiling=TileSize(480, 640))),
-    "ensemble": ("4", made(effort=Effort(ensemble=4))),
-    "refine": ("2", made(effort=Effort(refine=2))),
-    "burst": ("1", made(effort=Effort(burst=1))),
+    "ensemble": ("4", made(quality=QualityOptions(ensemble=4))),
+    "refine": ("2", made(quality=QualityOptions(refine=2))),
+    "burst": ("1", made(quality=QualityOptions(burst=1))),
     "strength": ("0.25", made(strength=0.25)),
     "start": ("1:30", made(span=Span(start=Fraction(90)))),
     "end": ("2.5", made(span=Span(end=Fraction(5, 2)))),
@@ -124,9 +124,9 @@ FRAMES = {
     "engine": ("openvino", {"engine": "openvino"}),
     "window": (9, {"window": 9}),
     "tiling": (TileSize(480, 640), {"tiling": TileSize(480, 640)}),
-    "ensemble": (4, {"effort": Effort(ensemble=4)}),
-    "refine": (2, {"effort": Effort(refine=2)}),
-    "burst": (1, {"effort": Effort(burst=1)}),
+    "ensemble": (4, {"quality": QualityOptions(ensemble=4)}),
+    "refine": (2, {"quality": QualityOptions(refine=2)}),
+    "burst": (1, {"quality": QualityOptions(burst=1)}),
 }
 
 
@@ -147,13 +147,13 @@ USUAL_MODEL = {"model": "core", "device": "auto", "engine": "auto", "window": 5}
 
 
 def test_each_argument_for_frames_arrives(monkeypatch, opened):
-    def stream(engine, frames, window, *, scenes, tiling, effort):
-        opened.update(window=window, tiling=tiling, effort=effort)
+    def stream(engine, frames, window, *, scenes, tiling, quality):
+        opened.update(window=window, tiling=tiling, quality=quality)
         return iter(frames)
 
     monkeypatch.setattr(api, "restore_stream", stream)
-    monkeypatch.setattr(Effort, "check", lambda effort, engine: None)
-    usual = USUAL_MODEL | {"tiling": "auto", "effort": Effort()}
+    monkeypatch.setattr(QualityOptions, "check", lambda quality, engine: None)
+    usual = USUAL_MODEL | {"tiling": "auto", "quality": QualityOptions()}
     assert set(FRAMES) == options_of(unsmear.restore)
     for option, (value, change) in FRAMES.items():
         list(unsmear.restore(one_scene(1, 16, 16), **{option: value}))
@@ -267,9 +267,9 @@ EVAL = {
     "layout": ("bsd", {"layout": "bsd"}),
     "model": ("pro", {"model": "pro"}),
     "window": ("all", {"window": "all"}),
-    "ensemble": ("4", {"effort": Effort(ensemble=4)}),
-    "refine": ("2", {"effort": Effort(refine=2)}),
-    "burst": ("1", {"effort": Effort(burst=1)}),
+    "ensemble": ("4", {"quality": QualityOptions(ensemble=4)}),
+    "refine": ("2", {"quality": QualityOptions(refine=2)}),
+    "burst": ("1", {"quality": QualityOptions(burst=1)}),
     "device": ("cuda:1", {"device": "cuda:1"}),
     "engine": ("openvino", {"engine": "openvino"}),
     "protocol": ("cdvd", {"protocol": "cdvd"}),
@@ -287,10 +287,10 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     got = {}
 
-    def find_work(data, restored, sharp, layout, model, window, device, engine, effort, **_):
+    def find_work(data, restored, sharp, layout, model, window, device, engine, quality, **_):
         got.update(
             data=data, restored=restored, sharp=sharp, layout=layout, model=model, window=window,
-            device=device, engine=engine, effort=effort,
+            device=device, engine=engine, quality=quality,
         )  # fmt: skip
         result = SimpleNamespace(title="", frames=[])
         return SimpleNamespace(frames=0, device="cpu", run=lambda asked: result)
@@ -313,7 +313,7 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
     monkeypatch.setattr(origin, "origin_of", lambda device: None)
     usual = {
         "data": None, "restored": None, "sharp": None, "layout": None, "model": None,
-        "window": None, "device": None, "engine": None, "effort": Effort(),
+        "window": None, "device": None, "engine": None, "quality": QualityOptions(),
         "protocol": "basicsr2d", "workers": 8, "ffmpeg": None, "pristine": None,
         "table_1": False, "markdown": None, "json_file": None, "plot": None,
     }  # fmt: skip

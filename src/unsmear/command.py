@@ -108,7 +108,7 @@ def restore(
     from unsmear.allocator import return_freed_memory
     from unsmear.engines.base import threads_for
     from unsmear.engines.choice import open_model
-    from unsmear.restoration.effort import Effort
+    from unsmear.restoration.quality import QualityOptions
     from unsmear.restoration.settings import Settings, Span, parse_time
     from unsmear.restoration.stream import parse_window
     from unsmear.restoration.tiles import parse_tiling
@@ -118,7 +118,7 @@ def restore(
     return_freed_memory()
     settings = Settings(
         tiling=parse_tiling(tile),
-        effort=Effort(ensemble=ensemble, refine=refine, burst=burst),
+        quality=QualityOptions(ensemble=ensemble, refine=refine, burst=burst),
         strength=strength,
         span=Span(
             start=None if start is None else parse_time(start),

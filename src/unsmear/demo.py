@@ -33,9 +33,9 @@ from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, MissingExtraError, OutputError, writing
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.outputs import atomic_file, write_text
+from unsmear.restoration.comparison import before_after_picture
 from unsmear.restoration.files import Progress, restore_file
 from unsmear.restoration.paths import check_source, compare_path
-from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.video.color import planes_from_rgb
 from unsmear.video.images import write_image

@@ -155,12 +155,12 @@ def bench(
     from unsmear.evaluate.programs import at_least
     from unsmear.evaluate.records import record_as_json
     from unsmear.models.zoo import ANCESTORS, ZOO, load_model, random_model
-    from unsmear.restoration.effort import Effort
+    from unsmear.restoration.quality import QualityOptions
 
     width, height = _parse_size(size)
     at_least(1, rounds=rounds, threads=threads)
     at_least(0, frames=frames)
-    effort = Effort(refine=refine, burst=burst)
+    quality = QualityOptions(refine=refine, burst=burst)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])
     if threads is not None:
@@ -169,7 +169,7 @@ def bench(
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)
     loaded = placed(loaded, device)
-    effort.check(loaded.network)
+    quality.check(loaded.network)
     where = next(loaded.network.parameters()).device
     names = engines or (_CPU_ENGINES if where.type == "cpu" else _GPU_ENGINES)
     with err.status("measuring peak throughput") as status:
@@ -188,7 +188,7 @@ def bench(
             status.update(f"restoring a video with {fastest.engine}")
             whole = time_end_to_end(
                 opened[fastest.engine], loaded.window, width, height, frames=frames,
-                rounds=max(rounds // 2, 1), effort=effort,
+                rounds=max(rounds // 2, 1), quality=quality,
             )  # fmt: skip
     record = BenchRecord(
         loaded.name, width, height, torch.get_num_threads(), peak, rows, whole, origin_of(where)

@@ -89,7 +89,7 @@ def evaluate(
     )
     from unsmear.evaluate.run import find_work
     from unsmear.evaluate.vmaf import find_vmaf
-    from unsmear.restoration.effort import Effort
+    from unsmear.restoration.quality import QualityOptions
     from unsmear.restoration.stream import parse_window
 
     keep_freed_memory()
@@ -102,7 +102,7 @@ def evaluate(
         raise ConfigError("--vmaf, --table1 and --plot need a ground truth: give --sharp too")
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
-    effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
+    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
     work = find_work(
         data,
         restored,
@@ -112,7 +112,7 @@ def evaluate(
         chosen,
         device,
         engine,
-        effort,
+        quality,
         no_reference=no_reference,
     )
     with _FrameBar(work.frames) as bar:

@@ -19,7 +19,7 @@ from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import load_model, random_model
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_convolution_has_a_speed():
 
 def test_end_to_end_restores_a_whole_clip(loaded):
     whole = time_end_to_end(
-        as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, effort=Effort(burst=1)
+        as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, quality=QualityOptions(burst=1)
     )
     assert whole.frames == 5
     assert whole.engine == "torch"

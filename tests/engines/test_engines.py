@@ -22,8 +22,8 @@ from unsmear.engines.base import Engine, TorchEngine, as_engine, threads_for
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
-from unsmear.restoration.effort import Effort
-from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.guard import implausibility
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
@@ -153,9 +153,9 @@ def test_half_precision_is_near_and_not_the_same():
 def test_the_precision_of_callers_is_theirs(network):
     """Autocast of the caller does not affect the results, nor other threads."""
     clip, engine = one_scene(3, 16, 24), TorchEngine(network)
-    wanted = list(restore_stream(engine, clip, 3, effort=Effort(burst=1)))
+    wanted = list(restore_stream(engine, clip, 3, quality=QualityOptions(burst=1)))
     with torch.autocast("cpu", torch.bfloat16):
-        found = list(restore_stream(engine, clip, 3, effort=Effort(burst=1)))
+        found = list(restore_stream(engine, clip, 3, quality=QualityOptions(burst=1)))
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     original = network.encode_level
 
@@ -173,11 +173,11 @@ def test_the_precision_of_callers_is_theirs(network):
 
 def test_the_default_dtype_of_callers_is_theirs(network):
     clip = one_scene(2, 16, 24)
-    wanted = list(restore_stream(network, clip, 1, effort=Effort(burst=2)))
+    wanted = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
     torch.set_default_dtype(torch.float64)
     try:
-        found = list(restore_stream(network, clip, 1, effort=Effort(burst=2)))
-        assert is_plausible(clip[0], clip[0])
+        found = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
+        assert not implausibility(clip[0], clip[0])
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)

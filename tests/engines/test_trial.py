@@ -9,9 +9,9 @@ import torch
 
 from tests.conftest import ALIGNED, SMALL, awake
 from unsmear.engines import choice, trial
-from unsmear.engines.base import TorchEngine
+from unsmear.engines.base import TorchEngine, to_device
 from unsmear.engines.choice import open_model
-from unsmear.engines.trial import fault_on, laid_out
+from unsmear.engines.trial import fault_on
 from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ZOO, load_model
@@ -21,7 +21,7 @@ NOWHERE = torch.device("meta")  # its tensors have no values
 
 
 def on_a_device(change):
-    """`laid_out` for a simulated device: the CPU computes, with changed weights."""
+    """`to_device` for a simulated device: the CPU computes, with changed weights."""
 
     def moved(network, device):
         network = copy.deepcopy(network)
@@ -56,14 +56,14 @@ def test_coarser_products_are_no_fault_and_half_an_upsampling_is_one(row, monkey
 
         return run
 
-    monkeypatch.setattr(trial, "laid_out", coarse)
+    monkeypatch.setattr(trial, "to_device", coarse)
     assert fault_on(CPU, network) is None
 
     def halve(network):
         for parameter in network.ups[0].parameters():
             parameter.mul_(0.5)
 
-    monkeypatch.setattr(trial, "laid_out", on_a_device(halve))
+    monkeypatch.setattr(trial, "to_device", on_a_device(halve))
     assert "other results than the CPU" in fault_on(CPU, network)
 
 
@@ -71,7 +71,7 @@ def test_numbers_that_are_none_are_a_fault(monkeypatch):
     def spoil(network):
         network.head.weight.fill_(float("nan"))
 
-    monkeypatch.setattr(trial, "laid_out", on_a_device(spoil))
+    monkeypatch.setattr(trial, "to_device", on_a_device(spoil))
     assert "other results than the CPU" in fault_on(CPU, awake())
 
 
@@ -85,7 +85,7 @@ def test_an_error_without_words_is_told_by_its_kind(monkeypatch):
     def fail(network, device):
         raise RuntimeError
 
-    monkeypatch.setattr(trial, "laid_out", fail)
+    monkeypatch.setattr(trial, "to_device", fail)
     assert fault_on(CPU, awake()) == "cannot run the network (RuntimeError)"
 
 
@@ -103,7 +103,7 @@ def test_a_device_that_was_asked_for_is_refused(weights_file, monkeypatch):
 
 
 def test_channels_lie_last_but_on_apples_gpus():
-    network = laid_out(awake(), CPU)
+    network = to_device(awake(), CPU)
     assert network.stem.weight.is_contiguous(memory_format=torch.channels_last)
     assert TorchEngine(network).memory_format == torch.channels_last
 
@@ -112,4 +112,4 @@ def test_channels_lie_last_but_on_apples_gpus():
             self.asked = (device.type, memory_format)
             return self
 
-    assert laid_out(Apples(SMALL), torch.device("mps")).asked == ("mps", torch.contiguous_format)
+    assert to_device(Apples(SMALL), torch.device("mps")).asked == ("mps", torch.contiguous_format)

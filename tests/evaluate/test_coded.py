@@ -18,7 +18,7 @@ from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.network import DeblurNetwork
-from unsmear.restoration.effort import NETWORK_ALONE
+from unsmear.restoration.quality import NETWORK_ALONE
 from unsmear.video.images import write_image
 
 

@@ -7,7 +7,7 @@ import torch
 import unsmear
 from tests.conftest import one_scene, picture, stamps_of, write_video
 from unsmear.errors import ConfigError, InputError, ModelError
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
 from unsmear.restoration.tiles import TileSize
@@ -61,7 +61,7 @@ def test_frames_are_made_again_where_that_is_asked_for(aligned_file, weights_fil
     frames = one_scene(4, 16, 24)
     once = torch.stack(list(unsmear.restore(frames, model=model, refine=0)))
     again = torch.stack(list(unsmear.restore(frames, model=model, refine=1)))
-    wanted = restore_stream(model.engine, frames, model.window, effort=Effort(refine=1))
+    wanted = restore_stream(model.engine, frames, model.window, quality=QualityOptions(refine=1))
     torch.testing.assert_close(again, torch.stack(list(wanted)))
     assert not torch.equal(again, once)
     with pytest.raises(ConfigError, match="needs a model that aligns neighbours"):
@@ -131,7 +131,7 @@ def test_files_from_python(tmp_path, weights_file):
         window=np.int64(3),
         settings=Settings(
             strength=np.float32(0.5),
-            effort=Effort(ensemble=np.int64(1), refine=np.int8(0), burst=np.uint8(1)),
+            quality=QualityOptions(ensemble=np.int64(1), refine=np.int8(0), burst=np.uint8(1)),
             tiling=TileSize(np.int64(64), np.int32(64)),
         ),
     )

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.conftest import TRAILS, awake, one_scene
+from tests.conftest import TRAILS, Counted, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
-from unsmear.restoration.burst import accumulate, accumulate_bursts, check_burst, fitted
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.burst import accumulate, accumulate_bursts, aligned
 from unsmear.restoration.overlap import Workers
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import (
     describe_scenes,
     frames_after,
@@ -117,7 +117,7 @@ def test_what_a_neighbour_does_not_show_is_not_taken_from_it():
     neighbour = smeared(own[0].expand(3, -1, -1), 0)[None, :1].clone()
     neighbour[..., 48:] = 1
     still = torch.zeros(1, 2, 8, 12)
-    found = fitted(own, neighbour, still)
+    found = aligned(own, neighbour, still)
     assert (found - own)[..., 60:].abs().max() < 1e-3
     shown = (neighbour - own)[..., :36]
     assert (found - own)[..., :36].abs().mean() > 0.8 * shown.abs().mean()
@@ -129,10 +129,10 @@ def test_where_the_motion_is_torn_nothing_is_taken():
     neighbour = own.clone()
     neighbour[..., 40] = 0.4
     motion = torch.zeros(1, 2, 8, 12)
-    line = (fitted(own, neighbour, motion) - own)[..., 40]
+    line = (aligned(own, neighbour, motion) - own)[..., 40]
     assert line.mean() < -0.08
     motion[:, 0, :, 5] = 6
-    assert (fitted(own, neighbour, motion) - own).abs().max() < 1e-3
+    assert (aligned(own, neighbour, motion) - own).abs().max() < 1e-3
 
 
 def test_no_value_lies_beyond_those_that_went_into_it():
@@ -160,19 +160,13 @@ def test_one_after_the_other_is_all_at_once(count, burst, skipped, threads):
     workers.
     """
     clip = [smeared(texture(24, 40, 5) + 0.01 * n, n % 2) for n in range(count)]
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in clip:
-            taken += 1
-            yield frame
+    frames = Counted(clip)
 
     with Workers(threads) as workers:
         found = []
-        for frame in accumulate_bursts(frames(), burst, workers, skipped):
+        for frame in accumulate_bursts(frames, burst, workers, skipped):
             found.append(frame)
-            assert taken <= skipped + len(found) + burst + threads - 1
+            assert frames.taken <= skipped + len(found) + burst + threads - 1
     assert len(found) == max(count - skipped, 0)
     for number, frame in enumerate(found, start=skipped):
         around = clip[max(number - burst, 0) : number + burst + 1]
@@ -192,9 +186,7 @@ def test_a_broken_frame_neither_lends_nor_spoils_others():
 @pytest.mark.parametrize("burst", [-1, 5, 1.5, None])
 def test_how_many_may_lend(burst):
     with pytest.raises(ConfigError, match=f"burst is {burst}: must be from 0"):
-        check_burst(burst)
-    with pytest.raises(ConfigError, match="burst"):
-        list(restore_stream(awake(), one_scene(3, 16, 16), 1, effort=Effort(burst=burst)))
+        QualityOptions(burst=burst)
 
 
 @settings(max_examples=8)
@@ -214,11 +206,11 @@ def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, fir
     parts = torch.stack(plain).split([scene.frames for scene in scenes])
     expected = [frame for part in parts for frame in accumulate_bursts(part, burst)]
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, Effort(burst=burst)))
+    lead = min(first, frames_before(network, window, QualityOptions(burst=burst)))
     found = list(
         restore_stream(
             network, clip[first - lead :], window,
-            scenes=known, effort=Effort(burst=burst), first=first - lead, lead=lead,
+            scenes=known, quality=QualityOptions(burst=burst), first=first - lead, lead=lead,
         )
     )  # fmt: skip
     assert len(found) == len(clip) - first
@@ -230,10 +222,12 @@ def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, fir
 def test_frames_after_decide_and_no_others(burst, window, last):
     network = awake(TRAILS)
     clip = one_scene(14, 16, 16)
-    whole = list(restore_stream(network, clip, window, effort=Effort(burst=burst)))
-    after = frames_after(network, window, Effort(burst=burst))
+    whole = list(restore_stream(network, clip, window, quality=QualityOptions(burst=burst)))
+    after = frames_after(network, window, QualityOptions(burst=burst))
     part = list(
-        restore_stream(network, clip[: last + 1 + after], window, effort=Effort(burst=burst))
+        restore_stream(
+            network, clip[: last + 1 + after], window, quality=QualityOptions(burst=burst)
+        )
     )
     assert torch.equal(part[last], whole[last])
 
@@ -241,7 +235,9 @@ def test_frames_after_decide_and_no_others(burst, window, last):
 def test_tiles_and_workers_change_nothing():
     network = awake(TRAILS)
     clip = one_scene(5, 70, 90)
-    whole = torch.stack(list(restore_stream(network, clip, 3, effort=Effort(), tiling="off")))
+    whole = torch.stack(
+        list(restore_stream(network, clip, 3, quality=QualityOptions(), tiling="off"))
+    )
     engine = TorchEngine(network, workers=3)
-    tiled = restore_stream(engine, clip, 3, effort=Effort(), tiling=TileSize(64, 64))
+    tiled = restore_stream(engine, clip, 3, quality=QualityOptions(), tiling=TileSize(64, 64))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=1e-3)

@@ -9,7 +9,7 @@ from tests.conftest import ALIGNED, SMALL, awake, one_scene
 from tests.elsewhere import Elsewhere, pretending, sent
 from unsmear.engines import choice, trial
 from unsmear.engines.base import TorchEngine
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import TileSize
 
@@ -34,21 +34,21 @@ def test_two_devices_do_not_mix_and_numpy_sees_neither(device):
 
 
 @pytest.mark.parametrize(
-    ("config", "window", "effort", "tiling"),
+    ("config", "window", "quality", "tiling"),
     [
         (SMALL, 3, NETWORK_ALONE, "auto"),
-        (ALIGNED, "all", Effort(refine=1, burst=1), TileSize(24, 32)),
+        (ALIGNED, "all", QualityOptions(refine=1, burst=1), TileSize(24, 32)),
     ],
 )
-def test_frames_are_those_of_the_cpu(device, config, window, effort, tiling):
+def test_frames_are_those_of_the_cpu(device, config, window, quality, tiling):
     network, clip = awake(config), list(one_scene(3, 35, 52))
 
     def restored(model):
         scenes = ()
         if window == "all":
-            scenes = describe_scenes(model, clip, tiling=tiling, ensemble=effort.ensemble)
+            scenes = describe_scenes(model, clip, tiling=tiling, ensemble=quality.ensemble)
         return list(restore_stream(model, clip, window, scenes=scenes, tiling=tiling,
-                                   effort=effort))  # fmt: skip
+                                   quality=quality))  # fmt: skip
 
     wanted = restored(network)
     with pretending(device):
@@ -63,7 +63,7 @@ def test_auto_takes_a_gpu_that_computes_what_it_should(device, weights_file, mon
     monkeypatch.setattr(choice, "pick_device", lambda _: device)
     for module in (choice, trial):
         monkeypatch.setattr(
-            module, "laid_out", lambda network, where: sent(network, where) if where == device
+            module, "to_device", lambda network, where: sent(network, where) if where == device
             else network,
         )  # fmt: skip
     with pretending(device):

@@ -11,12 +11,12 @@ import torch
 
 from unsmear.clip import Frame
 from unsmear.restoration import frames as restoration_frames
-from unsmear.restoration.overlap import ALONE, Workers, ahead
+from unsmear.restoration.overlap import ALONE, Workers, prefetch
 
 
 def test_the_same_items_in_order():
-    assert list(ahead(range(50))) == list(range(50))
-    assert list(ahead([])) == []
+    assert list(prefetch(range(50))) == list(range(50))
+    assert list(prefetch([])) == []
 
 
 def test_one_is_made_ahead_and_no_more():
@@ -29,7 +29,7 @@ def test_one_is_made_ahead_and_no_more():
             reached.release()
             yield number
 
-    items = ahead(source())
+    items = prefetch(source())
     assert next(items) == 0
     for _ in range(2):
         assert reached.acquire(timeout=5)
@@ -48,7 +48,7 @@ def test_items_are_made_while_others_are_worked_with():
         yield 1
 
     found = []
-    for item in ahead(source()):
+    for item in prefetch(source()):
         found.append(item)
         worked.set()
     assert found == [0, 1]
@@ -59,7 +59,7 @@ def test_an_error_comes_where_the_item_would_have_come():
         yield 1
         raise ValueError("broken")
 
-    items = ahead(source())
+    items = prefetch(source())
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -75,7 +75,7 @@ def test_closing_closes_the_source_and_ends_the_thread():
         finally:
             closed.append(threading.current_thread().name)
 
-    items = ahead(source())
+    items = prefetch(source())
     name = next(items)
     items.close()
     assert closed == [name]

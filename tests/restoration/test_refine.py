@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, Counted, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.restoration import scene
-from unsmear.restoration.effort import MOST_REFINE, Effort
+from unsmear.restoration.quality import MOST_REFINE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
@@ -28,9 +28,9 @@ from unsmear.restoration.tiles import TileSize
 ROUNDING = 2e-4  # random trails, from neighbours with rounding errors of their own
 
 
-def alone(refine: int) -> Effort:
+def alone(refine: int) -> QualityOptions:
     """Refinement without burst."""
-    return Effort(refine=refine, burst=0)
+    return QualityOptions(refine=refine, burst=0)
 
 
 def once_more(network: DeblurNetwork, clip: Tensor, seen: Tensor, window: int) -> Tensor:
@@ -71,7 +71,7 @@ def test_streamed_equals_all_at_once(frames, height, width, window, refine, work
     for _ in range(refine):
         expected = (expected + once_more(network, clip, expected, window)) / 2
     engine = TorchEngine(network, workers=workers)
-    found = torch.stack(list(restore_stream(engine, clip, window, effort=alone(refine))))
+    found = torch.stack(list(restore_stream(engine, clip, window, quality=alone(refine))))
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING)
 
 
@@ -81,7 +81,7 @@ def test_what_training_shows_is_what_is_shown():
     clip = one_scene(5, 16, 24)
     once = network(clip[None]).clamp(0, 1)  # the result is half first pass, half second
     again = network(clip[None], motion=clip_motion(once), seen=once)[0].clamp(0, 1)
-    found = torch.stack(list(restore_stream(network, clip, 9, effort=alone(1))))
+    found = torch.stack(list(restore_stream(network, clip, 9, quality=alone(1))))
     torch.testing.assert_close(found, (once[0] + again) / 2, rtol=0, atol=ROUNDING)
     assert (found - once[0]).abs().max() > 1e-3
 
@@ -96,15 +96,15 @@ def test_what_training_shows_is_what_is_shown():
 )
 def test_a_stream_is_the_same_wherever_it_begins(lengths, refine, burst, first, window):
     """Bit for bit, given the frames before it that `frames_before` asks for."""
-    network, effort = awake(ALIGNED), Effort(refine=refine, burst=burst)
+    network, quality = awake(ALIGNED), QualityOptions(refine=refine, burst=burst)
     clip = torch.cat([one_scene(length, 16, 24) for length in lengths])
     scenes = describe_scenes(network, clip) if window == "all" else ()
-    whole = list(restore_stream(network, clip, window, scenes=scenes, effort=effort))
+    whole = list(restore_stream(network, clip, window, scenes=scenes, quality=quality))
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, effort))
+    lead = min(first, frames_before(network, window, quality))
     part = restore_stream(
         network, clip[first - lead :], window,
-        scenes=scenes, effort=effort, first=first - lead, lead=lead,
+        scenes=scenes, quality=quality, first=first - lead, lead=lead,
     )  # fmt: skip
     found = list(part)
     assert len(found) == len(clip) - first
@@ -114,14 +114,14 @@ def test_a_stream_is_the_same_wherever_it_begins(lengths, refine, burst, first, 
 
 @pytest.mark.parametrize("window", [5, "all"])
 def test_scenes_never_mix(window):
-    network, effort = awake(ALIGNED), Effort(refine=2, burst=1)
+    network, quality = awake(ALIGNED), QualityOptions(refine=2, burst=1)
     first, *others = (one_scene(4, 16, 24) for _ in range(3))
 
     def restored(clip):
         scenes = describe_scenes(network, clip)
         assert scenes[0].frames == 4
         known = scenes if window == "all" else ()
-        return list(restore_stream(network, clip, window, scenes=known, effort=effort))[:4]
+        return list(restore_stream(network, clip, window, scenes=known, quality=quality))[:4]
 
     alone = restored(first)
     for other in others:
@@ -133,29 +133,29 @@ def test_scenes_never_mix(window):
 def test_frames_after_decide_and_no_others(refine, window, last):
     network = awake(ALIGNED)
     clip = one_scene(9, 16, 16)
-    whole = list(restore_stream(network, clip, window, effort=alone(refine)))
+    whole = list(restore_stream(network, clip, window, quality=alone(refine)))
     after = frames_after(network, window, alone(refine))
-    part = list(restore_stream(network, clip[: last + 1 + after], window, effort=alone(refine)))
+    part = list(restore_stream(network, clip[: last + 1 + after], window, quality=alone(refine)))
     assert torch.equal(part[last], whole[last])
 
 
 def test_tiles_and_features_that_are_made_again_change_nothing(monkeypatch, tmp_path):
     network = awake(ALIGNED)
     clip = one_scene(5, 70, 90)
-    whole = torch.stack(list(restore_stream(network, clip, 3, effort=alone(1), tiling="off")))
-    tiled = restore_stream(network, clip, 3, effort=alone(1), tiling=TileSize(64, 64))
+    whole = torch.stack(list(restore_stream(network, clip, 3, quality=alone(1), tiling="off")))
+    tiled = restore_stream(network, clip, 3, quality=alone(1), tiling=TileSize(64, 64))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=2e-3)
     with FeatureStore.opened(tmp_path, 1 << 30) as store:
         scenes = describe_scenes(network, clip, store=store, tiling="off")
         kept = restore_stream(
-            network, clip, "all", scenes=scenes, store=store, effort=alone(1), tiling="off"
+            network, clip, "all", scenes=scenes, store=store, quality=alone(1), tiling="off"
         )
-        wide = restore_stream(network, clip, 9, effort=alone(1), tiling="off")
+        wide = restore_stream(network, clip, 9, quality=alone(1), tiling="off")
         expected = torch.stack(list(wide))
         torch.testing.assert_close(torch.stack(list(kept)), expected, rtol=0, atol=ROUNDING)
     monkeypatch.setattr(scene, "MOST_KEPT", 0)
     monkeypatch.setattr(scene, "MOST_KEPT_WHOLE", 0)
-    dropped = torch.stack(list(restore_stream(network, clip, 3, effort=alone(1), tiling="off")))
+    dropped = torch.stack(list(restore_stream(network, clip, 3, quality=alone(1), tiling="off")))
     torch.testing.assert_close(dropped, whole, rtol=0, atol=ROUNDING)
 
 
@@ -169,31 +169,24 @@ def test_a_broken_frame_does_not_spoil_its_neighbours():
 
     clip = one_scene(5, 16, 16)
     clip[2] = 1.0
-    found = list(restore_stream(Broken(awake(ALIGNED)), clip, 3, effort=alone(2)))
+    found = list(restore_stream(Broken(awake(ALIGNED)), clip, 3, quality=alone(2)))
     assert [bool(frame.isfinite().all()) for frame in found] == [True, True, False, True, True]
 
 
 def test_memory_does_not_grow_with_the_length():
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in one_scene(24, 16, 16):
-            taken += 1
-            yield frame
-
+    frames = Counted(one_scene(24, 16, 16))
     engine = TorchEngine(awake(ALIGNED), workers=2)
     for done, _ in enumerate(
-        restore_stream(engine, frames(), 5, effort=Effort(refine=2, burst=1)), 1
+        restore_stream(engine, frames, 5, quality=QualityOptions(refine=2, burst=1)), 1
     ):
-        assert taken <= done + 2 + 2 + 1 + 3 + 2
+        assert frames.taken <= done + 2 + 2 + 1 + 3 + 2
     assert done == 24
 
 
 def test_what_cannot_be_asked_for():
     for refine in (-1, MOST_REFINE + 1, 1.0, "1", True):
         with pytest.raises(ConfigError, match=f"refine is {refine!r}: must be from 0"):
-            Effort(refine=refine)
+            QualityOptions(refine=refine)
     with pytest.raises(ConfigError, match="needs a model that aligns neighbours"):
-        list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, effort=alone(1)))
-    Effort(refine=1).check(awake(ALIGNED))
+        list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, quality=alone(1)))
+    QualityOptions(refine=1).check(awake(ALIGNED))

@@ -21,19 +21,20 @@ from tests.restoration.test_scenes import FASTER, walk
 from unsmear.clip import Frame
 from unsmear.errors import DeviceMemoryError, EncodeError, MidwayError, OutputError
 from unsmear.restoration import files, sinks
-from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.paths import compare_path
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span, parse_time
 from unsmear.restoration.work import work_path
 from unsmear.video import writer
 from unsmear.video.encoding import ENCODERS, EncodeChoice
 from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.orientation import UPRIGHT
 from unsmear.video.reader import VideoReader
 
 FRAMES = 23
-ALONE = Settings(effort=Effort(burst=0))
+ALONE = Settings(quality=QualityOptions(burst=0))
 
 
 @pytest.fixture(autouse=True)
@@ -86,14 +87,14 @@ def test_a_video_goes_on(tmp_path, network, window, container):
 
 
 @pytest.mark.parametrize(
-    ("effort", "window"),
-    [(Effort(ensemble=2), 3), (Effort(refine=1), "all")],
+    ("quality", "window"),
+    [(QualityOptions(ensemble=2), 3), (QualityOptions(refine=1), "all")],
     ids=["views", "again"],
 )
-def test_more_effort_goes_on(tmp_path, window, effort):
+def test_ensembles_and_refinement_go_on(tmp_path, window, quality):
     network = mild(ALIGNED)
     source = write_video(tmp_path / "in.mkv", frames=FRAMES)
-    settings, whole = Settings(effort=effort), tmp_path / "whole.mkv"
+    settings, whole = Settings(quality=quality), tmp_path / "whole.mkv"
     restore_file(source, whole, network, window, settings)
     target = tmp_path / "out.mkv"
     broken_off(source, target, network, window, settings, 9 + (FRAMES + 1) * (window == "all"))
@@ -499,7 +500,10 @@ def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network
 
 def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):
     (tmp_path / "hidden").mkdir()
-    sink = sinks.FolderSink(tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None)
+    sink = sinks.FolderSink(
+        tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None, turn=UPRIGHT,
+        sources=(), after=0,
+    )  # fmt: skip
     rgb = torch.zeros(3, 8, 8)
 
     def full(path, data):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import picture
+from tests.conftest import Counted, picture
 from unsmear.restoration.scenes import MEMORY, likeness, number_scenes, split_scenes, thumbnail
 
 # Likeness of each frame to the one before: a clear cut, then a camera that moves faster and faster.
@@ -78,18 +78,11 @@ def test_black_frames_are_a_scene_of_their_own():
 
 
 def test_scenes_are_handed_on_frame_by_frame():
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in [view(1), view(1), view(5), view(5)]:
-            taken += 1
-            yield frame
-
+    frames = Counted([view(1), view(1), view(5), view(5)])
     seen = []
-    for scene in split_scenes(frames()):
+    for scene in split_scenes(frames):
         for position, _ in enumerate(scene):
-            seen.append((taken, position))
+            seen.append((frames.taken, position))
     assert seen == [(1, 0), (2, 1), (3, 0), (4, 1)]
     assert list(split_scenes([])) == []
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, Counted, awake, one_scene
 from tests.restoration.test_scenes import FASTER, walk
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError, InputError
@@ -19,7 +19,7 @@ from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
 from unsmear.restoration import scene, stream, tiles
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     check_memory,
@@ -27,7 +27,6 @@ from unsmear.restoration.stream import (
     frames_before,
     parse_window,
     restore_stream,
-    waiting_bytes,
 )
 from unsmear.restoration.tiles import Tiler, TileSize
 
@@ -129,16 +128,9 @@ def test_look_ahead_is_bounded_and_long_windows_encode_again(
 
     monkeypatch.setattr(network, "encode_level", counted)
     clip = one_scene(20, 16, 16)
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in clip:
-            taken += 1
-            yield frame
-
-    for done, _ in enumerate(restore_stream(network, frames(), window), start=1):
-        assert taken <= done + max(window // 2, 1)
+    frames = Counted(clip)
+    for done, _ in enumerate(restore_stream(network, frames, window), start=1):
+        assert frames.taken <= done + max(window // 2, 1)
     assert done == 20
     assert encodings.count(0) == 20 * encodings_each
 
@@ -219,18 +211,18 @@ def test_scenes_do_not_mix(either, window):
 
 
 @pytest.mark.parametrize(
-    ("config", "effort"),
-    [(SMALL, NETWORK_ALONE), (ALIGNED, Effort(refine=1, burst=1))],
-    ids=["alone", "effort"],
+    ("config", "quality"),
+    [(SMALL, NETWORK_ALONE), (ALIGNED, QualityOptions(refine=1, burst=1))],
+    ids=["alone", "quality"],
 )
-def test_scenes_are_the_same_wherever_a_stream_begins(config, effort):
+def test_scenes_are_the_same_wherever_a_stream_begins(config, quality):
     """Bit for bit, even if a cut depends on frames long before the start."""
     network, clip = awake(config), walk(FASTER)
-    whole = list(restore_stream(network, clip, 3, effort=effort))
+    whole = list(restore_stream(network, clip, 3, quality=quality))
     for first in (12, 13):
-        lead = min(first, frames_before(network, 3, effort))
+        lead = min(first, frames_before(network, 3, quality))
         part = restore_stream(
-            network, clip[first - lead :], 3, effort=effort, first=first - lead, lead=lead
+            network, clip[first - lead :], 3, quality=quality, first=first - lead, lead=lead
         )
         found = list(part)
         assert len(found) == len(clip) - first
@@ -238,8 +230,6 @@ def test_scenes_are_the_same_wherever_a_stream_begins(config, effort):
 
 
 def test_frames_that_wait_must_fit_into_memory(network, monkeypatch):
-    assert waiting_bytes(7, 1280, 720) == 4 * 1280 * 720 * 12
-    assert waiting_bytes(7, 1280, 720, frames=2) == 2 * 1280 * 720 * 12
     monkeypatch.setattr(stream, "physical_memory", lambda: 4 << 30)
     message = (
         r"window is 99999: buffering frames of 1920x1080 .* 1,158\.7 GiB .*: use .*--window all"
@@ -377,16 +367,9 @@ def test_workers_change_no_bit(either, monkeypatch, window, kept, tiling):
 
 
 def test_workers_look_ahead_no_further_than_there_are_of_them(network):
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in one_scene(20, 16, 16):
-            taken += 1
-            yield frame
-
-    for done, _ in enumerate(restore_stream(TorchEngine(network, workers=3), frames(), 5), 1):
-        assert taken <= done + 2 + 2 * 2
+    frames = Counted(one_scene(20, 16, 16))
+    for done, _ in enumerate(restore_stream(TorchEngine(network, workers=3), frames, 5), 1):
+        assert frames.taken <= done + 2 + 2 * 2
     assert done == 20
 
 

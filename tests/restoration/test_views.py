@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import TRAILS, awake, one_scene
+from tests.conftest import TRAILS, Counted, awake, one_scene
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.restoration.burst import accumulate_bursts
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
@@ -24,7 +24,7 @@ from unsmear.restoration.stream import (
     save_scenes,
 )
 from unsmear.restoration.tiles import TileSize
-from unsmear.restoration.views import AS_IT_IS, ENSEMBLES, views_of
+from unsmear.restoration.views import ENSEMBLES, View, views_of
 
 
 def one_by_one(network, clip, ensemble, window):
@@ -46,7 +46,7 @@ def test_the_eight_views_are_all_there_are():
         assert torch.equal(view.back(one), frame)
     assert torch.equal(seen[0], frame)
     assert torch.equal(seen[1], frame.flip(-1, -2))
-    assert views_of(1) == (AS_IT_IS,)
+    assert views_of(1) == (View(0, mirrored=False),)
     for small, large in pairwise(ENSEMBLES):
         assert views_of(large)[:small] == views_of(small)
 
@@ -74,10 +74,10 @@ def test_streamed_equals_each_view_by_itself(lengths, ensemble, window, burst, f
         for frame in accumulate_bursts(one_by_one(network, part, ensemble, window), burst)
     ]
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, Effort(burst=burst)))
+    lead = min(first, frames_before(network, window, QualityOptions(burst=burst)))
     found = restore_stream(
         network, clip[first - lead :], window, scenes=scenes if window == "all" else (),
-        effort=Effort(ensemble=ensemble, burst=burst), first=first - lead, lead=lead,
+        quality=QualityOptions(ensemble=ensemble, burst=burst), first=first - lead, lead=lead,
     )  # fmt: skip
     exact = burst == 0 and len(parts) == 1
     torch.testing.assert_close(list(found), expected[first:], rtol=0, atol=0 if exact else 2e-6)
@@ -91,10 +91,14 @@ def test_what_is_turned_is_restored_alike(either, ensemble):
 
     def difference(views):
         upright = torch.stack(
-            list(restore_stream(either, clip, 3, effort=Effort(ensemble=views, burst=0)))
+            list(restore_stream(either, clip, 3, quality=QualityOptions(ensemble=views, burst=0)))
         )
         other = torch.stack(
-            list(restore_stream(either, turned.of(clip), 3, effort=Effort(ensemble=views, burst=0)))
+            list(
+                restore_stream(
+                    either, turned.of(clip), 3, quality=QualityOptions(ensemble=views, burst=0)
+                )
+            )
         )
         return float((turned.back(other) - upright).abs().max())
 
@@ -117,7 +121,7 @@ def test_tiles_workers_and_kept_features_change_nothing(either, tmp_path, window
             scenes=scenes,
             store=store,
             tiling=tiling,
-            effort=Effort(ensemble=4, burst=0),
+            quality=QualityOptions(ensemble=4, burst=0),
         )
         return torch.stack(list(stream))
 
@@ -129,18 +133,11 @@ def test_tiles_workers_and_kept_features_change_nothing(either, tmp_path, window
 
 
 def test_views_go_side_by_side(network):
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in one_scene(12, 16, 16):
-            taken += 1
-            yield frame
-
+    frames = Counted(one_scene(12, 16, 16))
     for done, _ in enumerate(
-        restore_stream(network, frames(), 5, effort=Effort(ensemble=8, burst=0)), start=1
+        restore_stream(network, frames, 5, quality=QualityOptions(ensemble=8, burst=0)), start=1
     ):
-        assert taken <= done + 2
+        assert frames.taken <= done + 2
     assert done == 12
 
 
@@ -155,7 +152,9 @@ def test_frames_are_let_go_of_as_soon_as_all_views_had_them(network, ensemble):
             yield frame
 
     most = 0
-    for _ in restore_stream(network, frames(), 5, effort=Effort(ensemble=ensemble, burst=1)):
+    for _ in restore_stream(
+        network, frames(), 5, quality=QualityOptions(ensemble=ensemble, burst=1)
+    ):
         most = max(most, sum(one() is not None for one in given))
     assert len(given) == 40
     assert most <= 7
@@ -171,7 +170,9 @@ def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
     )
     assert not torch.equal(loaded[0].contexts[0][0], loaded[0].contexts[1][0])
     with pytest.raises(ValueError, match="described for another ensemble than one of 2"):
-        list(restore_stream(network, clip, "all", scenes=loaded, effort=Effort(ensemble=2)))
+        list(
+            restore_stream(network, clip, "all", scenes=loaded, quality=QualityOptions(ensemble=2))
+        )
 
 
 @pytest.mark.parametrize("ensemble", [-1, 0, 3, 16, 2.0])
@@ -179,4 +180,8 @@ def test_there_are_one_two_four_or_eight(ensemble):
     with pytest.raises(ConfigError, match=f"ensemble is {ensemble}: must be 1"):
         views_of(ensemble)
     with pytest.raises(ConfigError, match="ensemble"):
-        list(restore_stream(awake(), one_scene(3, 16, 16), 1, effort=Effort(ensemble=ensemble)))
+        list(
+            restore_stream(
+                awake(), one_scene(3, 16, 16), 1, quality=QualityOptions(ensemble=ensemble)
+            )
+        )

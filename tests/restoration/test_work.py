@@ -17,8 +17,8 @@ from tests.conftest import mild, write_video
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import OutputError
 from unsmear.restoration import files
-from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import restore_file
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.work import WorkFolder
 from unsmear.video.encoding import ENCODERS, EncodeChoice
@@ -93,7 +93,7 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
     ask(window=5)
     for settings in (
         Settings(strength=0.5), Settings(compare="wipe"), Settings(span=Span(end=Fraction(1, 20))),
-        Settings(effort=Effort(burst=0)), Settings(encode=EncodeChoice(crf=30)),
+        Settings(quality=QualityOptions(burst=0)), Settings(encode=EncodeChoice(crf=30)),
     ):  # fmt: skip
         ask(settings=settings)
     engine = TorchEngine(network)

@@ -22,8 +22,8 @@ from unsmear.engines.choice import open_engine
 from unsmear.errors import UnsmearError
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import LoadedModel
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
 from unsmear.restoration.files import restore_file
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.color import planes_from_rgb
@@ -87,12 +87,12 @@ def _wait_for(device: torch.device) -> None:
 
 
 def seconds_each(
-    engine: Engine, window: int, frames: Sequence[Tensor], effort: Effort = NETWORK_ALONE
+    engine: Engine, window: int, frames: Sequence[Tensor], quality: QualityOptions = NETWORK_ALONE
 ) -> float:
     """Seconds per frame of a stream; see `restore_stream`."""
 
     def work() -> None:
-        for _ in restore_stream(engine, frames, window, effort=effort):
+        for _ in restore_stream(engine, frames, window, quality=quality):
             pass
 
     with threads_for(engine):
@@ -161,22 +161,24 @@ def time_end_to_end(
     *,
     frames: int,
     rounds: int,
-    effort: Effort,
+    quality: QualityOptions,
 ) -> EndToEnd:
     """Time restoration from file to file, alternately with restoration alone on as many frames: if
     two frames are worked on at a time, the last one has no other beside it in both.
     """
-    settings = Settings(effort=effort, overwrite=True)
+    settings = Settings(quality=quality, overwrite=True)
     pictures = panning_frames(frames, width, height)
     whole, alone = [], []
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "clip.mp4", Path(folder) / "sharp.mp4"
         write_panning_clip(source, frames, width, height)
         for _ in range(rounds):
-            alone.append(seconds_each(engine, window, pictures, effort))
+            alone.append(seconds_each(engine, window, pictures, quality))
             with threads_for(engine):
                 seconds = _seconds(
                     lambda: restore_file(source, target, engine, window, settings), engine.device
                 )
             whole.append(seconds / frames)
-    return EndToEnd(engine.name, frames, median(whole), median(alone), effort.burst, effort.refine)
+    return EndToEnd(
+        engine.name, frames, median(whole), median(alone), quality.burst, quality.refine
+    )

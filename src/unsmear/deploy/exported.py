@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from unsmear.errors import ConfigError, InputError, MissingExtraError
-from unsmear.restoration.whole import as_integer
+from unsmear.restoration.integers import as_integer
 
 Format = Literal["onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}

@@ -77,8 +77,7 @@ class TorchEngine(Engine):
 
     def __init__(self, network: DeblurNetwork, *, half: bool = False, workers: int = 1) -> None:
         super().__init__(network, workers)
-        if self.device.type != "mps":  # see `unsmear.engines.trial.laid_out`
-            self.memory_format = torch.channels_last
+        self.memory_format = fastest_format(self.device)
         self.name = "torch-half" if half else "torch"
         # float16 has 11 significant bits, bfloat16 8; but few CPUs compute in float16.
         self._dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
@@ -118,6 +117,21 @@ def threads_for(engine: Engine) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def fastest_format(device: torch.device) -> torch.memory_format:
+    """The fastest memory format of convolutions on a device."""
+    # On Apple's GPUs, convolutions of a slice of the channels of a channels-last tensor were wrong,
+    # see pytorch/pytorch#180984.
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def to_device(network: DeblurNetwork, device: torch.device) -> DeblurNetwork:
+    """Move a network to a device, in its fastest memory format there. In place."""
+    moved: DeblurNetwork = network.to(  # type: ignore[call-overload]
+        device, memory_format=fastest_format(device)
+    )
+    return moved
 
 
 Runnable = DeblurNetwork | Engine

@@ -15,10 +15,10 @@ import torch
 
 from unsmear.device import has_bfloat16, pick_device
 from unsmear.engines import EngineName
-from unsmear.engines.base import Engine, TorchEngine
+from unsmear.engines.base import Engine, TorchEngine, to_device
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.engines.eight_bit import SavedGraph, eight_bit_path, load_eight_bit
-from unsmear.engines.trial import fault_on, laid_out
+from unsmear.engines.trial import fault_on
 from unsmear.errors import ConfigError, ModelError
 from unsmear.models.checkpoint import Provenance, digest_of
 from unsmear.models.network import DeblurNetwork
@@ -112,7 +112,7 @@ def placed(model: LoadedModel, device: str) -> LoadedModel:
             )
         _LOG.warning("using the CPU, because device '%s' %s", where, fault)
         where = torch.device("cpu")
-    return dataclasses.replace(model, network=laid_out(model.network, where))
+    return dataclasses.replace(model, network=to_device(model.network, where))
 
 
 def open_engine(

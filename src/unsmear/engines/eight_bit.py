@@ -94,8 +94,6 @@ def load_eight_bit(path: Path) -> tuple[dict[str, SavedGraph], EightBitOrigin]:
                 parts = (file.get_tensor(f"{name}.{part}") for part in SavedGraph._fields)
                 graphs[name] = SavedGraph(*(part.numpy().tobytes() for part in parts))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
         raise ModelError(
             f"'{path}' is damaged: {error}; recreate it with `unsmear quantize`"
         ) from None

@@ -119,16 +119,6 @@ class Graph(NamedTuple):
     outputs: tuple[str, ...] | None = None
 
 
-def encode_name(level: int) -> str:
-    """Name of the graph of `encode_level`."""
-    return f"encode_{level}"
-
-
-def decode_name(level: int) -> str:
-    """Name of the graph of `decode_level`."""
-    return f"decode_{level}"
-
-
 class GraphEngine(Engine):
     """An engine that runs the `level_graphs` of a network."""
 
@@ -138,14 +128,14 @@ class GraphEngine(Engine):
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
         """Same as `DeblurNetwork.encode_level`."""
-        return self.run(encode_name(level), (x,))
+        return self.run(f"encode_{level}", (x,))
 
     def decode_level(
         self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
     ) -> Tensor:
         """Same as `DeblurNetwork.decode_level`, with `predict` at level 0."""
         inputs = (features, *below) if context is None else (features, *below, context)
-        return self.run(decode_name(level), inputs)
+        return self.run(f"decode_{level}", inputs)
 
 
 def _frame(config: NetworkConfig) -> Tensor:
@@ -177,7 +167,7 @@ def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
     last = len(config.widths) - 1
     for level in range(last + 1):
         entering = _features(config, level - 1) if level else _frame(config)
-        yield Graph(encode_name(level), EncodeLevel(network, level), (entering,))
+        yield Graph(f"encode_{level}", EncodeLevel(network, level), (entering,))
     for level in reversed(range(last + 1)):
         inputs = [_features(config, level)]
         coarser = min(level + 1, last)
@@ -186,7 +176,7 @@ def level_graphs(network: DeblurNetwork) -> Iterator[Graph]:
             inputs.append(_triplet(config))
         if level in config.attention_levels:
             inputs.append(_context(config, level))
-        yield Graph(decode_name(level), DecodeLevel(network, level), tuple(inputs))
+        yield Graph(f"decode_{level}", DecodeLevel(network, level), tuple(inputs))
 
 
 def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from unsmear.engines.base import to_device
 from unsmear.errors import first_line
 from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork
@@ -22,15 +23,6 @@ _STEP = 2  # motion of the trial clip, pixels per frame
 # it is some thousandths, with 8 (bfloat16) two or three hundredths.
 _MOST_OFF = 0.05
 _LEAST_CHANGE = 1e-3  # of 0..1; relative to a smaller residual, rounding errors would count
-
-
-def laid_out(network: DeblurNetwork, device: torch.device) -> DeblurNetwork:
-    """Move a network to a device, in its fastest memory format there. In place."""
-    # On Apple's GPUs, convolutions of a slice of the channels of a channels-last tensor were wrong,
-    # see pytorch/pytorch#180984.
-    last = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    moved: DeblurNetwork = network.to(device, memory_format=last)  # type: ignore[call-overload]
-    return moved
 
 
 def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
@@ -48,7 +40,7 @@ def fault_on(device: torch.device, network: DeblurNetwork) -> str | None:
     with torch.no_grad():
         expected = network(clip, motion=motion)
         try:
-            there = laid_out(copy.deepcopy(network), device)
+            there = to_device(copy.deepcopy(network), device)
             given = None if motion is None else motion.to(device)
             made = there(clip.to(device), motion=given).cpu()
         except (RuntimeError, TypeError) as error:  # TypeError: a dtype is not supported

@@ -20,7 +20,7 @@ from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
 from unsmear.evaluate.validation import read_frames
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import restore_stream
 
 
@@ -65,7 +65,7 @@ def name_of(coding: Coding | None) -> str:
 
 
 def measure_coded(
-    models: Mapping[str, tuple[Runnable, int, Effort]],
+    models: Mapping[str, tuple[Runnable, int, QualityOptions]],
     sequences: Sequence[PairedSequence],
     codings: Sequence[Coding | None],
 ) -> tuple[CodedScore, ...]:
@@ -73,7 +73,7 @@ def measure_coded(
     rounded to 8 bits, no crop.
 
     Args:
-        models: by name: an engine, or a network in evaluation mode; its window; its effort.
+        models: by name: an engine, or a network in evaluation mode; its window; its options.
         sequences: to measure on.
         codings: used for every sequence; None: not coded.
     """
@@ -83,8 +83,8 @@ def measure_coded(
         for coding in codings:
             seen = blurry if coding is None else code_clip(blurry, coding)
             after = {
-                name: _mean_psnr(restore_stream(model, seen, window, effort=effort), sequence)
-                for name, (model, window, effort) in models.items()
+                name: _mean_psnr(restore_stream(model, seen, window, quality=quality), sequence)
+                for name, (model, window, quality) in models.items()
             }
             before = _mean_psnr(seen, sequence)
             scores.append(CodedScore(sequence.name, name_of(coding), before, after))

@@ -17,7 +17,7 @@ from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, MeasuredModel
 from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.checkpoint import digest_of
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_stream
 
 
@@ -29,7 +29,7 @@ class DatasetWork:
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
-    effort: Effort
+    quality: QualityOptions
 
     @property
     def frames(self) -> int:
@@ -49,8 +49,8 @@ class DatasetWork:
             scenes: Sequence[Scene] = ()
             if self.window == "all":
                 blurry = list(blurry)  # two passes; sequences of data sets are short
-                scenes = describe_scenes(engine, blurry, ensemble=self.effort.ensemble)
-            return restore_stream(engine, blurry, self.window, scenes=scenes, effort=self.effort)
+                scenes = describe_scenes(engine, blurry, ensemble=self.quality.ensemble)
+            return restore_stream(engine, blurry, self.window, scenes=scenes, quality=self.quality)
 
         results = benchmark.run(self.sequences, restore)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results), self._measured())
@@ -62,9 +62,9 @@ class DatasetWork:
             window=self.window,
             engine=self.model.engine.name,
             device=str(self.device),
-            ensemble=self.effort.ensemble,
-            refine=self.effort.refine,
-            burst=self.effort.burst,
+            ensemble=self.quality.ensemble,
+            refine=self.quality.refine,
+            burst=self.quality.burst,
         )
 
 
@@ -100,7 +100,7 @@ def find_work(
     window: Window | None,
     device: str | None,
     engine: EngineName | None = None,
-    effort: Effort = Effort(),
+    quality: QualityOptions = QualityOptions(),
     *,
     no_reference: bool = False,
 ) -> DatasetWork | FolderWork:
@@ -116,20 +116,20 @@ def find_work(
         window: number of frames that contribute to each one; None: the model's default.
         device: see `open_model`; None: `auto`.
         engine: see `open_model`; None: `torch`.
-        effort: views, refinement and burst.
+        quality: views, refinement and burst.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
 
     Raises:
         ConfigError: neither or both of `data` and `restored` are given, or `restored` and `sharp`
             without each other; options of the model are given with `restored`; the layout is
-            unknown; the model does not support the effort; or see `open_model`.
+            unknown; the model does not support the quality; or see `open_model`.
         InputError: no frames are found, or they cannot be paired.
         ModelError: see `open_model`.
         MissingExtraError: see `open_model`.
     """
     if data is None and restored is not None and (sharp is not None or no_reference):
         options = (layout, model, window, device, engine)
-        if any(option is not None for option in options) or effort != Effort():
+        if any(option is not None for option in options) or quality != QualityOptions():
             raise ConfigError(
                 "--layout, --model, --window, --device, --engine, --ensemble, --refine and --burst "
                 "apply to --data: leave them out with --restored"
@@ -152,18 +152,18 @@ def find_work(
         )
     model = model or DEFAULT_MODEL
     loaded = open_model(model, device or "auto", engine or "torch")
-    effort.check(loaded.engine)
-    name = _in_words(model, loaded.engine.name, window, effort)
+    quality.check(loaded.engine)
+    name = _in_words(model, loaded.engine.name, window, quality)
     title = f"{name} on {_short(data)}" + (f" ({layout})" if layout else "")
     chosen = loaded.window if window is None else window
-    return DatasetWork(title, sequences, loaded, chosen, effort)
+    return DatasetWork(title, sequences, loaded, chosen, quality)
 
 
-def _in_words(model: str, engine: str, window: Window | None, effort: Effort) -> str:
+def _in_words(model: str, engine: str, window: Window | None, quality: QualityOptions) -> str:
     """A model as asked for, with the options that differ from the defaults."""
-    options = [f"ensemble of {effort.ensemble}"] if effort.ensemble > 1 else []
-    options += [f"refined {effort.refine}x"] if effort.refine else []
-    options += [f"burst {effort.burst}"] if effort.burst != Effort().burst else []
+    options = [f"ensemble of {quality.ensemble}"] if quality.ensemble > 1 else []
+    options += [f"refined {quality.refine}x"] if quality.refine else []
+    options += [f"burst {quality.burst}"] if quality.burst != QualityOptions().burst else []
     options += [engine] if engine != "torch" else []
     options += [f"window {window}"] if window is not None else []
     name = _short(Path(model).with_suffix("")) if model.endswith(".safetensors") else model

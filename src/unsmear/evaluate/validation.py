@@ -16,7 +16,7 @@ from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence, check_alike
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import gain, psnr, ssim
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import eight_bit, read_image, unit_from_integer
 
@@ -56,7 +56,7 @@ def measure(
     window: int,
     *,
     with_ssim: bool,
-    effort: Effort = NETWORK_ALONE,
+    quality: QualityOptions = NETWORK_ALONE,
 ) -> list[SequenceScore]:
     """Restore and measure: RGB, rounded to 8 bits, no crop, mean over all frames.
 
@@ -65,7 +65,7 @@ def measure(
         sequences: to measure on.
         window: number of frames that contribute to each one, odd.
         with_ssim: whether to compute SSIM, which takes about as long as `lite` itself.
-        effort: views, refinement and burst; by default the network alone.
+        quality: views, refinement and burst; by default the network alone.
 
     Raises:
         InputError: a file cannot be read, or sizes differ.
@@ -73,7 +73,7 @@ def measure(
     scores = []
     for sequence in sequences:
         # Measured frame by frame, because a whole sequence would take gigabytes.
-        restore = partial(restore_stream, model, window=window, effort=effort)
+        restore = partial(restore_stream, model, window=window, quality=quality)
         before, after, ssim_before, ssim_after = [], [], [], []
         for restored, blurry, sharp in restored_triples(sequence, restore):
             before.append(psnr(blurry, sharp))

@@ -18,10 +18,10 @@ from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
-from unsmear.restoration.effort import Effort
 from unsmear.restoration.files import Outcome, Progress, restore_file
-from unsmear.restoration.guard import is_plausible
+from unsmear.restoration.guard import implausibility
 from unsmear.restoration.paths import check_paths
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import (
     NOT_REITERABLE,
@@ -36,7 +36,7 @@ from unsmear.restoration.tiles import Tiling, check_tiling
 from unsmear.video.images import integer_from_unit, unit_from_integer
 
 Picture = TypeVar("Picture", np.ndarray, Tensor)
-_Kind = tuple[torch.device, torch.dtype]
+_Kind = tuple[torch.device, torch.dtype] | None  # of a tensor; None for an array
 # Limits of input values. Overshoot of filters stays within them.
 _SMALLEST = -0.5  # below: the range is probably -1..1
 _LARGEST = 2.0  # above: the range is probably 0..255
@@ -93,14 +93,46 @@ def restore(
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
-    effort = Effort(ensemble=ensemble, refine=refine, burst=burst)
+    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
     tiling = check_tiling(tiling)
     loaded = _opened(model, device, engine)
     chosen = check_window(loaded.window if window is None else window)
-    effort.check(loaded.engine)
+    quality.check(loaded.engine)
     if chosen == "all" and iter(frames) is frames:
         raise InputError(NOT_REITERABLE)
-    return _restored(frames, loaded, chosen, tiling, effort)
+    return _restored(frames, loaded, chosen, tiling, quality)
+
+
+def restore_video(
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | Path | OpenedModel = DEFAULT_MODEL,
+    device: str = "auto",
+    engine: EngineName = "auto",
+    window: Window | None = None,
+    settings: Settings = Settings(),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Restore a video file or a folder of images, as the command line does.
+
+    See `restore` for model, device, engine and window, and
+    `unsmear.restoration.files.restore_file` for all other arguments. Raises the errors of
+    `restore_file` and `open_model`.
+    """
+    source, target = Path(source), Path(target)
+    check_paths(source, target, settings)
+    loaded = _opened(model, device, engine)
+    return restore_file(
+        source,
+        target,
+        loaded.engine,
+        loaded.window if window is None else window,
+        settings,
+        on_progress=on_progress,
+        on_note=on_note,
+    )
 
 
 def _opened(model: str | Path | OpenedModel, device: str, engine: EngineName) -> OpenedModel:
@@ -112,17 +144,17 @@ def _restored(
     loaded: OpenedModel,
     window: Window,
     tiling: Tiling,
-    effort: Effort,
+    quality: QualityOptions,
 ) -> Iterator[Picture]:
     # Frames in flight, each with its kind, so that its result has the same kind.
-    waiting: deque[tuple[Tensor, _Kind | None]] = deque()
+    waiting: deque[tuple[Tensor, _Kind]] = deque()
 
     def remembered() -> Iterator[Tensor]:
         known = len(frames) if isinstance(frames, Sized) else None
         for number, (tensor, kind) in enumerate(_tensors(frames)):
             if number == 0:
                 height, width = tensor.shape[1:]
-                check_memory(window, width, height, known, effort.ensemble)
+                check_memory(window, width, height, known, quality.ensemble)
             waiting.append((tensor, kind))
             yield tensor
 
@@ -132,7 +164,7 @@ def _restored(
             loaded.engine,
             (tensor for tensor, _ in _tensors(frames)),
             tiling=tiling,
-            ensemble=effort.ensemble,
+            ensemble=quality.ensemble,
         )
     stream = restore_stream(
         loaded.engine,
@@ -140,36 +172,35 @@ def _restored(
         window,
         scenes=scenes,
         tiling=tiling,
-        effort=effort,
+        quality=quality,
     )
-    told = False
+    warned = False
     for number, out in enumerate(stream):
         before, kind = waiting.popleft()
-        if not (verdict := is_plausible(before.to(out).clamp(0, 1), out)):
-            if not told:
+        if reason := implausibility(before.to(out).clamp(0, 1), out):
+            if not warned:
                 warnings.warn(
                     f"frame {number} is returned unchanged, as is every further frame whose result "
-                    f"is implausible: {verdict.reason}",
+                    f"is implausible: {reason}",
                     stacklevel=2,
                 )
-            told, out = True, before
+            warned, out = True, before
         yield _given_back(out, kind)
         del before, out  # or they would stay alive while the next ones are computed
 
 
-def _kind_of(frame: np.ndarray | Tensor) -> _Kind | None:
-    """Device and dtype of a tensor; None for an array."""
+def _kind_of(frame: np.ndarray | Tensor) -> _Kind:
     return (frame.device, frame.dtype) if isinstance(frame, Tensor) else None
 
 
-def _given_back(frame: Tensor, kind: _Kind | None) -> Any:
+def _given_back(frame: Tensor, kind: _Kind) -> Any:
     # Contiguous, whatever memory layout the network worked in.
     if kind is not None:
         return frame.to(*kind).contiguous()
     return integer_from_unit(frame.cpu()).permute(1, 2, 0).contiguous().numpy()
 
 
-def _tensors(frames: Iterable[Picture]) -> Iterator[tuple[Tensor, _Kind | None]]:
+def _tensors(frames: Iterable[Picture]) -> Iterator[tuple[Tensor, _Kind]]:
     """Each frame as a tensor of our own (a copy), and its kind."""
     size: tuple[int, ...] | None = None
     for number, frame in enumerate(frames):
@@ -226,35 +257,3 @@ def _check_range(frame: Tensor, number: int) -> None:
             f"frame {number}'s smallest value is {least:g}: tensors must be 0..1; for -1..1, "
             "x / 2 + 0.5?"
         )
-
-
-def restore_video(
-    source: str | Path,
-    target: str | Path,
-    *,
-    model: str | Path | OpenedModel = DEFAULT_MODEL,
-    device: str = "auto",
-    engine: EngineName = "auto",
-    window: Window | None = None,
-    settings: Settings = Settings(),
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_note: Callable[[str], None] = lambda _: None,
-) -> Outcome:
-    """Restore a video file or a folder of images, as the command line does.
-
-    See `restore` for model, device, engine and window, and
-    `unsmear.restoration.files.restore_file` for all other arguments. Raises the errors of
-    `restore_file` and `open_model`.
-    """
-    source, target = Path(source), Path(target)
-    check_paths(source, target, settings)
-    loaded = _opened(model, device, engine)
-    return restore_file(
-        source,
-        target,
-        loaded.engine,
-        loaded.window if window is None else window,
-        settings,
-        on_progress=on_progress,
-        on_note=on_note,
-    )

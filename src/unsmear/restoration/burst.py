@@ -31,7 +31,6 @@ from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.whole import check_count
 
 MOST_BURST = 4
 """Maximum number of frames on each side; those further away have moved too far to be aligned."""
@@ -48,16 +47,6 @@ _SHRINK = 4
 _DISAGREEMENT = 0.04  # of 0..1: low-pass difference at which a neighbour's weight falls to 1 / e
 _TORN = 1.0  # pixels: likewise, deviation of the motion from its smoothed field
 _BEYOND = 0.01  # of 0..1: how far a value may exceed the range of its inputs
-
-
-def check_burst(burst: int) -> int:
-    """Return `burst` as a Python int.
-
-    Raises:
-        ConfigError: it is not an integer from 0 to `MOST_BURST`.
-    """
-    none = "off"
-    return check_count("burst", burst, MOST_BURST, none=none, unit="restored frames on each side")
 
 
 class _Restored(NamedTuple):
@@ -98,7 +87,7 @@ def accumulate_bursts(
         one more for each worker beyond the first.
     """
     held: deque[_Restored] = deque()
-    making: deque[Future[Tensor]] = deque()
+    pending: deque[Future[Tensor]] = deque()
     taken = current = 0
     for frame in chain(frames, repeat(None, burst)):  # None flushes the last frames
         if frame is not None:
@@ -108,14 +97,14 @@ def accumulate_bursts(
             continue
         place = len(held) - (taken - current)
         if current >= skipped:
-            making.append(workers.submit(_made, *_around(held, place, burst)))
+            pending.append(workers.submit(_fused, *_around(held, place, burst)))
         current += 1
         if place == burst:
             held.popleft()
-        if len(making) >= workers.count:
-            yield making.popleft().result()
-    while making:
-        yield making.popleft().result()
+        if len(pending) >= workers.count:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 _Pairs = list[tuple[_Restored | None, _Restored | None]]
@@ -131,31 +120,35 @@ def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restore
     return held[place], [(at(place - far), at(place + far)) for far in range(1, burst + 1)]
 
 
-def _made(current: _Restored, pairs: _Pairs) -> Tensor:
-    with no_autocast(current.frame.device):
-        return current.frame if current.small is None else _lent(current, current.small, pairs)
+def _fused(current: _Restored, pairs: _Pairs) -> Tensor:
+    """The frame, with detail that is sharper in its neighbours."""
+    own = current.luma[0, 0]
+    with no_autocast(own.device):
+        neighbours = list(_aligned_neighbours(current, pairs))
+        if not neighbours:
+            return current.frame
+        change = accumulate(own, torch.cat(neighbours)[:, 0]) - own
+        height, width = current.frame.shape[-2:]
+        return (current.frame + change[:height, :width]).clamp_(0, 1)
 
 
-def _lent(current: _Restored, small: np.ndarray, pairs: _Pairs) -> Tensor:
-    own = current.luma
-    neighbours = []
+def _aligned_neighbours(current: _Restored, pairs: _Pairs) -> Iterator[Tensor]:
+    """Luma of each neighbour, aligned to the frame: (1, 1, H', W')."""
+    if current.small is None:
+        return
     for before, after in pairs:
-        both = motion_between(
+        motions = motion_between(
             None if before is None else before.small,
-            small,
+            current.small,
             None if after is None else after.small,
         )
-        for one, motion in zip((before, after), both[None].to(own.device).split(2, 1), strict=True):
-            if one is not None:
-                neighbours.append(fitted(own, one.luma, motion))
-    if not neighbours:
-        return current.frame
-    change = accumulate(own[0, 0], torch.cat(neighbours)[:, 0]) - own[0, 0]
-    height, width = current.frame.shape[-2:]
-    return (current.frame + change[:height, :width]).clamp_(0, 1)
+        halves = motions[None].to(current.luma.device).split(2, 1)
+        for neighbour, motion in zip((before, after), halves, strict=True):
+            if neighbour is not None:
+                yield aligned(current.luma, neighbour.luma, motion)
 
 
-def fitted(own: Tensor, neighbour: Tensor, motion: Tensor) -> Tensor:
+def aligned(own: Tensor, neighbour: Tensor, motion: Tensor) -> Tensor:
     """Warp a neighbour to a frame. Where the two disagree (occlusion, objects that move on their
     own, wrong motion), it is blended towards the frame.
 
@@ -171,18 +164,18 @@ def fitted(own: Tensor, neighbour: Tensor, motion: Tensor) -> Tensor:
     difference = warp(neighbour, even) - own
     # Compared without fine detail, which may differ: it is what the frame is to gain. Thin objects,
     # such as flying hair, vanish in this comparison, but there the motion is discontinuous.
-    coarse = _averaged(functional.avg_pool2d(difference, _SHRINK))
-    doubt = _averaged(coarse.square()) / _DISAGREEMENT**2
-    torn = _averaged((motion - even).square().sum(dim=1, keepdim=True)) / _TORN**2
-    doubt = doubt + _enlarged(torn, CELL // _SHRINK)
-    return own + _enlarged(torch.exp(-doubt), _SHRINK) * difference
+    coarse = _tent_filtered(functional.avg_pool2d(difference, _SHRINK))
+    doubt = _tent_filtered(coarse.square()) / _DISAGREEMENT**2
+    torn = _tent_filtered((motion - even).square().sum(dim=1, keepdim=True)) / _TORN**2
+    doubt = doubt + _upsampled(torn, CELL // _SHRINK)
+    return own + _upsampled(torch.exp(-doubt), _SHRINK) * difference
 
 
-def _enlarged(x: Tensor, times: int) -> Tensor:
+def _upsampled(x: Tensor, times: int) -> Tensor:
     return functional.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
 
 
-def _averaged(x: Tensor) -> Tensor:
+def _tent_filtered(x: Tensor) -> Tensor:
     """Smooth (1, 1, h, w) with a 5x5 tent filter."""
     for _ in range(2):
         x = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -217,7 +210,7 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
         # `out` makes the result contiguous by window; the windows themselves overlap in memory.
         tapered = torch.mul(windows, taper, out=own.new_empty(windows.shape))
         spectra = torch.fft.rfft2(tapered, norm="ortho")
-        joined = torch.fft.irfft2(_joined(spectra), s=taper.shape, norm="ortho") * taper
+        joined = torch.fft.irfft2(_fuse_spectra(spectra), s=taper.shape, norm="ortho") * taper
         parts = joined.flatten(0, 1).flatten(1).t()[None]  # (1, pixels of a window, windows)
         strip = out[rows]
         strip += functional.fold(parts, strip.shape, _WINDOW, stride=_HOP)[0, 0]
@@ -226,11 +219,11 @@ def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:
     return joined.clamp(least - _BEYOND, most + _BEYOND)
 
 
-def _joined(spectra: Tensor) -> Tensor:
+def _fuse_spectra(spectra: Tensor) -> Tensor:
     """Fuse spectra: (1 + K, ..., h, w) complex, the frame's first -> (..., h, w)."""
     power = spectra.real.square() + spectra.imag.square()
     # Summed over 3x3 frequencies: the power of a single one is too noisy.
-    power = _with_next(_with_next(power, -1), -2).add_(9 * _FLOOR)
+    power = _sum_of_three(_sum_of_three(power, -1), -2).add_(9 * _FLOOR)
     total, weights = spectra[0] * _OWN, torch.full_like(power[0], _OWN)
     for one, much in zip(spectra[1:], power[1:], strict=True):
         ratio = (much / power[0]).clamp_max_(_MOST_RATIO)
@@ -240,7 +233,7 @@ def _joined(spectra: Tensor) -> Tensor:
     return total / weights
 
 
-def _with_next(x: Tensor, dim: int) -> Tensor:
+def _sum_of_three(x: Tensor, dim: int) -> Tensor:
     """Each value plus its predecessor and successor along `dim`."""
     inner = x.shape[dim] - 1
     out = x.clone()

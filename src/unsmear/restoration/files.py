@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unsmear import __version__
-from unsmear.clip import ClipInfo, HdrMetadata
+from unsmear.clip import ClipInfo
 from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import (
     ConfigError,
@@ -30,10 +30,10 @@ from unsmear.errors import (
 from unsmear.models.checkpoint import digest_of
 from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
-from unsmear.restoration.overlap import ahead
-from unsmear.restoration.paths import check_paths, compare_path, is_folder, targets_of
+from unsmear.restoration.overlap import prefetch
+from unsmear.restoration.paths import check_paths, is_folder, targets_of
 from unsmear.restoration.settings import Settings
-from unsmear.restoration.sinks import FolderSink, Sink, VideoSink, done_before, written_info
+from unsmear.restoration.sinks import Sink, done_before, folder_sinks, video_sinks
 from unsmear.restoration.store import FeatureStore, open_store
 from unsmear.restoration.stream import (
     Scene,
@@ -47,22 +47,15 @@ from unsmear.restoration.stream import (
 )
 from unsmear.restoration.stretch import (
     Reader,
-    beginning,
     frames_expected,
     frames_from,
     frames_of,
     in_presentation_time,
     open_reader,
 )
-from unsmear.restoration.work import WorkFolder, fingerprints
-from unsmear.video.container import check_container
-from unsmear.video.describe import clock
-from unsmear.video.encoding import choose_encoding, ticks_of
-from unsmear.video.folder import FolderReader
-from unsmear.video.orientation import orientation_of
+from unsmear.restoration.work import Fingerprint, WorkFolder, fingerprints, work_path
 from unsmear.video.reader import VideoReader
-from unsmear.video.stills import image_notes
-from unsmear.video.writer import Origin, finest_ticks
+from unsmear.video.writer import finest_ticks
 
 _PART_PIXELS = 128 * 1280 * 720  # of all frames of a part: a minute or two on a CPU
 _PART_FRAMES = (16, 128)
@@ -138,7 +131,7 @@ def restore_file(
             out of memory.
     """
     window = check_window(window)
-    settings.effort.check(model)
+    settings.quality.check(model)
     check_paths(source, target, settings)
     run = _Run(source, target, as_engine(model), window, settings, on_progress, on_note)
     with ExitStack() as stack:
@@ -147,33 +140,38 @@ def restore_file(
             on_note(note)
         expected = frames_expected(reader.info, settings.span)
         width, height = reader.info.width, reader.info.height
-        check_memory(window, width, height, expected, settings.effort.ensemble)
-        job, make_sinks = run.planned(reader)
+        check_memory(window, width, height, expected, settings.quality.ensemble)
+        sources = fingerprints(source)
+        sinks = run.open_sinks(reader, sources)
+        job = run.job(reader.info, sources, sinks)
         work = stack.enter_context(WorkFolder(target, job))
         if not (settings.overwrite or work.publishing):
             for path in targets_of(target, settings):
                 check_free(path)
-        sinks = make_sinks(work.path)
         try:
-            outcome = run.work(reader, work, sinks)
+            return run.restore(reader, work, sinks)
         except BaseException as error:
-            settled = isinstance(error, (InputError, ConfigError, EncodeError))
-            ends_alike = settled and not isinstance(error, DeviceMemoryError)
             # A video that fails midway can be resumed with an --end, if none was given and parts do
-            # not depend on it; a folder once the bad image is repaired or removed.
-            midway = isinstance(error, MidwayError)
-            wants_end = midway and job.get("end", "unheard of") is None
-            if ends_alike and not (wants_end or (midway and source.is_dir())):
-                raise  # the next run would fail in the same way
-            work.keep()
-            if work.kept:
-                other = " with that --end" if wants_end else ""
-                on_note(f"what is done so far is kept: run the same command{other} to resume")
+            # not depend on it.
+            wants_end = isinstance(error, MidwayError) and "end" in job and job["end"] is None
+            if wants_end or not _recurs(error, source):
+                work.keep()
+                if work.kept:
+                    other = " with that --end" if wants_end else ""
+                    on_note(f"what is done so far is kept: run the same command{other} to resume")
             raise
         finally:
             for sink in sinks:
                 sink.abandon()
-    return outcome
+
+
+def _recurs(error: BaseException, source: Path) -> bool:
+    """Whether the next run of the same command would fail in the same way."""
+    if isinstance(error, DeviceMemoryError):
+        return False
+    if isinstance(error, MidwayError) and source.is_dir():
+        return False  # once the bad image is repaired or removed
+    return isinstance(error, (InputError, ConfigError, EncodeError))
 
 
 @dataclass(frozen=True)
@@ -189,113 +187,62 @@ class _Run:
     on_note: Callable[[str], None]
 
     def open_reader(self, stack: ExitStack) -> Reader:
-        span, deinterlace = self.settings.span, self.settings.deinterlace
         return open_reader(
             self.source,
             stack,
-            start=span.start,
-            deinterlace=deinterlace,
+            start=self.settings.span.start,
+            deinterlace=self.settings.deinterlace,
             finest=finest_ticks(self.target.suffix.lower()),
-            end=span.end,
+            end=self.settings.span.end,
         )
 
-    def planned(self, reader: Reader) -> tuple[dict[str, object], Callable[[Path], list[Sink]]]:
-        """The job (all that determines the result), and a function from a folder to its sinks."""
-        info, settings, target = reader.info, self.settings, self.target
-        each = self.part_frames(info)
-        kinds = (None, settings.compare) if settings.compare else (None,)
-        told, made_of = {**asdict(settings), "overwrite": None}, fingerprints(self.source)
+    def open_sinks(self, reader: Reader, sources: Sequence[Fingerprint]) -> list[Sink]:
+        folder = work_path(self.target)
+        if isinstance(reader, VideoReader) and not is_folder(self.target):
+            return video_sinks(reader, self.target, folder, self.settings, self.on_note)
+        return folder_sinks(
+            reader, self.target, folder, self.settings, self.on_note,
+            sources=sources, part_frames=_part_frames(reader.info),
+            after=frames_after(self.engine, self.window, self.settings.quality),
+        )  # fmt: skip
+
+    def job(
+        self, info: ClipInfo, sources: Sequence[Fingerprint], sinks: Sequence[Sink]
+    ) -> dict[str, object]:
+        """All that determines the result."""
         # A result then depends on a limited range of images, which the sinks keep track of.
-        separable = isinstance(reader, FolderReader) and self.window != "all"
+        separable = self.source.is_dir() and self.window != "all"
+        settings = {**asdict(self.settings), "overwrite": None}
         job: dict[str, object] = {
             "source": str(self.source.resolve()),
-            "pictures" if separable else "of": made_of,
-            "settings": told,
+            "images" if separable else "files": sources,
+            "settings": settings,
             "window": self.window,
             "network": digest_of(self.engine.network),
             "engine": self.engine.identity,
-            "part": each,
+            "part": _part_frames(info),
             "threads": self.engine.threads,
             "device": str(self.engine.device),
             "versions": [__version__, str(torch.__version__), av.__version__],
+            "sinks": [sink.identity for sink in sinks],
         }
-        if self.window != "all" and not is_folder(target):
+        if self.window != "all" and not is_folder(self.target):
             # Frames before an end do not depend on it; see `WorkFolder`.
-            job["end"], job["settings"] = settings.span.end, {**told, "span": settings.span.start}
-        if is_folder(target):
-            if isinstance(reader, FolderReader):
-                dtype, lost, pictures = reader.dtype, [], made_of
-            else:
-                dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
-                lost, pictures = image_notes(reader, target), []
-            turn, job["dtype"] = orientation_of(info.display_matrix), str(dtype)
-            after = frames_after(self.engine, self.window, settings.effort)
-            for note in lost:
-                self.on_note(note)
-            return job, lambda folder: [
-                FolderSink(
-                    _target_of(target, kind), folder, dtype, each, compare=kind, turn=turn,
-                    made_of=pictures, ahead=after,
-                )
-                for kind in kinds
-            ]  # fmt: skip
-        assert isinstance(reader, VideoReader)  # check_paths saw to it
-        span, suffix = in_presentation_time(self.settings.span, reader), target.suffix.lower()
-        written = [written_info(info, kind) for kind in kinds]
-        encodings = [
-            choose_encoding(
-                settings.encode, reader.codec, reader.pixel_format, suffix, (one.width, one.height)
-            )
-            for one in written
-        ]
-        for kind, encoding, one in zip(kinds, encodings, written, strict=True):
-            check_container(_target_of(target, kind), encoding, one)
-        offset = beginning(span, reader)
-        # Rounded to whole ticks; otherwise two frames could get the same time stamp.
-        offset = offset // ticks_of(info) * ticks_of(info)
-        origin = Origin.of(reader, suffix, offset, span.end)
-        for note in (*encodings[0].notes, *origin.notes):
-            self.on_note(note)
-        families = {encoding.encoder.family for encoding in encodings}
-        if info.hdr != HdrMetadata() and not families <= {"hevc", "av1"}:
-            self.on_note("HDR10 metadata is not kept: it needs --codec hevc or av1")
-        if offset < 0:
-            self.on_note(
-                "the video starts before zero: all time stamps were shifted to start at zero"
-            )
-        elif offset > 0 and span.start is None:
-            self.on_note(
-                f"the video starts at {clock(float(offset))}: all time stamps were shifted to "
-                "start at zero"
-            )
-        job["encoding"] = [
-            [e.encoder.name, dict(e.encoder.options), e.crf, e.pixel_format.name] for e in encodings
-        ]
-        return job, lambda folder: [
-            VideoSink(
-                _target_of(target, kind), folder, encoding, info, None if kind else origin,
-                offset=offset, compare=kind,
-            )
-            for kind, encoding in zip(kinds, encodings, strict=True)
-        ]  # fmt: skip
+            job["end"] = self.settings.span.end
+            settings["span"] = self.settings.span.start
+        return job
 
-    @staticmethod
-    def part_frames(info: ClipInfo) -> int:
-        least, most = _PART_FRAMES
-        return min(max(_PART_PIXELS // (info.width * info.height), least), most)
-
-    def work(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
-        each = self.part_frames(reader.info)
+    def restore(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
         if (end := in_presentation_time(self.settings.span, reader).end) is not None:
             for sink in sinks:
                 sink.keep_before(end)
+        part_frames = _part_frames(reader.info)
         done = done_before(sinks)
         frames = sum(done)
-        if not done or done[-1] == each:  # a shorter part is the last one
+        if not done or done[-1] == part_frames:  # a shorter part is the last one
             with ExitStack() as stack:
-                scenes, store = self.scenes(stack, work) if self.window == "all" else ((), None)
-                frames = self.make(reader, work, sinks, frames, each, scenes, store)
-        parts = -(-frames // each)
+                scenes, store = self.first_pass(stack, work) if self.window == "all" else ((), None)
+                frames = self.restore_rest(reader, work, sinks, frames, scenes, store)
         if not frames:
             raise InputError(
                 f"'{self.source}' has no frames between --start and --end: choose others"
@@ -303,6 +250,7 @@ class _Run:
         if isinstance(reader, VideoReader):
             for note in reader.damage.notes():
                 self.on_note(note)
+        parts = -(-frames // part_frames)
         if untouched := work.untouched(parts):
             self.on_note(
                 f"{untouched} frames are left unchanged: the results of the network were "
@@ -323,9 +271,11 @@ class _Run:
             sink.publish()
         return Outcome(frames, sum(done), untouched)
 
-    def scenes(self, stack: ExitStack, work: WorkFolder) -> tuple[list[Scene], FeatureStore | None]:
-        """The first pass of the window `all`: its scenes, and a store of features that lives as
-        long as the stack. If an earlier run finished the pass, its scenes are loaded; there are no
+    def first_pass(
+        self, stack: ExitStack, work: WorkFolder
+    ) -> tuple[list[Scene], FeatureStore | None]:
+        """The first pass of the window `all`: scenes, and a store of features that lives as long as
+        the stack. If an earlier run finished the pass, its scenes are loaded; there are no
         stored features then.
         """
         path, store = work.path / "scenes.safetensors", None
@@ -333,25 +283,25 @@ class _Run:
             store = open_store(stack, work.path, self.engine.device)
             with ExitStack() as while_watching:
                 reader = self.open_reader(while_watching)
-                pictures = while_watching.enter_context(closing(self.watched(reader)))
+                watched = while_watching.enter_context(closing(self.frames_watched(reader)))
                 found = describe_scenes(
                     self.engine,
-                    pictures,
+                    watched,
                     tiling=self.settings.tiling,
-                    ensemble=self.settings.effort.ensemble,
+                    ensemble=self.settings.quality.ensemble,
                     store=store,
                 )
             with writing(self.target):
                 save_scenes(path, found)
         return load_scenes(path, self.engine.device), store
 
-    def watched(self, reader: Reader) -> Generator[Tensor, None, None]:
+    def frames_watched(self, reader: Reader) -> Generator[Tensor, None, None]:
         """Frames of the first pass as RGB; progress is reported after each."""
         info, span = reader.info, in_presentation_time(self.settings.span, reader)
         expected = frames_expected(info, self.settings.span)
         self.on_progress(Progress(0, expected, info, "watching"))
         done = 0
-        with closing(ahead(frames_from(reader, span))) as decoded:
+        with closing(prefetch(frames_from(reader, span))) as decoded:
             for frame in decoded:
                 if span.start is not None and frame.pts < span.start:
                     continue
@@ -361,31 +311,31 @@ class _Run:
                 done += 1
                 self.on_progress(Progress(done, expected, info, "watching"))
 
-    def make(
+    def restore_rest(
         self,
         reader: Reader,
         work: WorkFolder,
         sinks: Sequence[Sink],
         done: int,
-        each: int,
         scenes: Sequence[Scene],
         store: FeatureStore | None,
     ) -> int:
         """Restore all frames from number `done` on, and return the total number of frames."""
-        info, span, untouched = reader.info, in_presentation_time(self.settings.span, reader), 0
+        info, settings = reader.info, self.settings
+        span = in_presentation_time(settings.span, reader)
+        part_frames, untouched = _part_frames(info), 0
 
         def end_part() -> None:
-            work.note_untouched((done - 1) // each, untouched)
+            work.note_untouched((done - 1) // part_frames, untouched)
             for sink in sinks:
                 sink.end()
 
-        expected = frames_expected(info, self.settings.span)
+        expected = frames_expected(info, settings.span)
         self.on_progress(Progress(done, expected, info))
-        lead, frames = frames_of(reader, span, done, self.engine, self.window, self.settings.effort)
+        lead, frames = frames_of(reader, span, done, self.engine, self.window, settings.quality)
         results = restore_frames(
-            self.engine, frames, self.window, scenes=scenes, store=store,
-            tiling=self.settings.tiling, effort=self.settings.effort,
-            strength=self.settings.strength, first=done - lead, lead=lead,
+            self.engine, frames, self.window, scenes=scenes, store=store, tiling=settings.tiling,
+            quality=settings.quality, strength=settings.strength, first=done - lead, lead=lead,
             overlap=info.width * info.height <= _LARGEST_OVERLAP,
         )  # fmt: skip
         with closing(results):
@@ -393,20 +343,22 @@ class _Run:
                 if span.end is not None and restored.frame.pts >= span.end:
                     break
                 for sink in sinks:
-                    if done % each == 0:
-                        sink.begin(done // each)
+                    if done % part_frames == 0:
+                        sink.begin(done // part_frames)
                     sink.put(restored)
                 done += 1
                 untouched += not restored.plausible
-                if done % each == 0:
+                if done % part_frames == 0:
                     end_part()
                     untouched = 0
                 del restored  # or it would stay alive while the next one is computed
                 self.on_progress(Progress(done, expected, info))
-        if done % each:
+        if done % part_frames:
             end_part()
         return done
 
 
-def _target_of(target: Path, kind: object) -> Path:
-    return compare_path(target) if kind else target
+def _part_frames(info: ClipInfo) -> int:
+    """Number of frames in a full part."""
+    least, most = _PART_FRAMES
+    return min(max(_PART_PIXELS // (info.width * info.height), least), most)

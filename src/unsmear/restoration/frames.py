@@ -12,9 +12,9 @@ from torch import Tensor
 
 from unsmear.clip import Frame, YuvPlanes
 from unsmear.engines.base import Runnable
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
-from unsmear.restoration.guard import is_plausible
-from unsmear.restoration.overlap import ahead
+from unsmear.restoration.guard import implausibility
+from unsmear.restoration.overlap import prefetch
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import Scene, Window, restore_stream
 from unsmear.restoration.tiles import Tiling
@@ -47,7 +47,7 @@ def restore_frames(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
-    effort: Effort = NETWORK_ALONE,
+    quality: QualityOptions = NETWORK_ALONE,
     strength: float = 1.0,
     first: int = 0,
     lead: int = 0,
@@ -75,14 +75,14 @@ def restore_frames(
     with ExitStack() as stack:
         # Always stop the network first, then the decoder, then let the caller close the file. After
         # an error, the traceback would otherwise keep `pictures` alive and suspended.
-        decoded = stack.enter_context(closing(ahead(frames))) if overlap else frames
+        decoded = stack.enter_context(closing(prefetch(frames))) if overlap else frames
         stream = restore_stream(
             model, pictures(decoded), window, scenes=scenes, store=store, tiling=tiling,
-            effort=effort, first=first, lead=lead,
+            quality=quality, first=first, lead=lead,
         )  # fmt: skip
-        for out in stack.enter_context(closing(ahead(stream) if overlap else stream)):
+        for out in stack.enter_context(closing(prefetch(stream) if overlap else stream)):
             frame, rgb = pending.popleft(), out.cpu()
-            if not is_plausible(frame.rgb, rgb):
+            if implausibility(frame.rgb, rgb):
                 yield Restored(frame, frame.rgb, frame.planes, plausible=False)
                 continue
             if strength != 1:

@@ -74,29 +74,12 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True)
-class Plausibility:
-    """Whether a restored frame is plausible; its truth value is the answer.
-
-    Attributes:
-        reason: what is wrong, in words; None if nothing is.
-        change: what was measured; None if the frame has values that are not finite.
-    """
-
-    reason: str | None
-    change: Change | None
-
-    def __bool__(self) -> bool:
-        return self.reason is None
-
-
-def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plausibility:
-    """Compare a restored frame with its input.
+def implausibility(before: Tensor, after: Tensor) -> str | None:
+    """What makes a restored frame implausible, in words; None if it is plausible.
 
     Args:
         before: input, (3, H, W), float, 0..1.
         after: result, likewise, on the same device.
-        limits: largest plausible values.
 
     Raises:
         ValueError: the shapes differ.
@@ -105,12 +88,12 @@ def is_plausible(before: Tensor, after: Tensor, limits: Change = LIMITS) -> Plau
         raise ValueError(f"frames of {tuple(before.shape)} and {tuple(after.shape)} must agree")
     change = measure_change(before, after)
     if change is None:
-        return Plausibility("the frame has values that are not finite", None)
+        return "the frame has values that are not finite"
     for name, reason in _REASONS.items():
-        value, limit = getattr(change, name), getattr(limits, name)
+        value, limit = getattr(change, name), getattr(LIMITS, name)
         if value > limit:
-            return Plausibility(f"{reason} ({value:.3f}, at most {limit} is plausible)", change)
-    return Plausibility(None, change)
+            return f"{reason} ({value:.3f}, at most {limit} is plausible)"
+    return None
 
 
 def measure_change(before: Tensor, after: Tensor) -> Change | None:

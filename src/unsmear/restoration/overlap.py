@@ -1,4 +1,4 @@
-"""Concurrency: pipelining of stages (`ahead`), and tasks of one stage in parallel (`Workers`)."""
+"""Concurrency: pipelined stages (`prefetch`), and tasks of one stage in parallel (`Workers`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Given = ParamSpec("Given")
 One = TypeVar("One")
 
 
-def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """Prefetch: yield the same items, each computed in a background thread while the consumer works
+def prefetch(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """Yield the same items, each computed in a background thread while the consumer works
     on the one before.
 
     Only one item is computed ahead, so memory stays bounded. Exceptions are raised where the item
@@ -26,7 +26,7 @@ def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
         items: iterated in the background thread only, and closed there if it is a generator.
     """
     source, end = iter(items), object()
-    with ThreadPoolExecutor(1, thread_name_prefix="unsmear-ahead") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="unsmear-prefetch") as thread:
         coming = thread.submit(next, source, end)
         try:
             while (item := coming.result()) is not end:

@@ -18,11 +18,11 @@ from unsmear.video.images import IMAGE_SUFFIXES
 from unsmear.video.writer import check_target
 
 # Suffixes of videos that can be read but not written.
-OTHER_VIDEOS = (
+_OTHER_VIDEOS = (
     ".avi", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".mod", ".tod", ".ts", ".mts", ".m2ts", ".wmv",
     ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".dv", ".gif",
 )  # fmt: skip
-VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *OTHER_VIDEOS))
+VIDEO_SUFFIXES = frozenset((*VIDEO_CONTAINERS, *_OTHER_VIDEOS))
 RESULT_MARK = "sharp"  # in the default name of a result
 _RESULT = re.compile(rf"(?P<of>.+)\.{RESULT_MARK}(?:\.compare)?")
 _RESULT_FOLDER = re.compile(rf"(?P<of>.+)_{RESULT_MARK}(?:_compare)?")

@@ -16,16 +16,15 @@ from unsmear.clip import Frame
 from unsmear.engines.base import Runnable
 from unsmear.errors import ConfigError, InputError
 from unsmear.outputs import atomic_file, check_file
+from unsmear.restoration.comparison import before_after_picture
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.frames import Restored, restore_frames
 from unsmear.restoration.paths import check_kind, check_source, encoding_asked
-from unsmear.restoration.picture import before_after_picture
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, check_memory, frames_after
-from unsmear.restoration.stretch import frames_from, in_presentation_time
+from unsmear.restoration.stretch import frames_from, in_presentation_time, open_reader
 from unsmear.video.damage import written_end
 from unsmear.video.describe import measured_length
-from unsmear.video.folder import FolderReader
 from unsmear.video.images import list_images, write_image
 from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
@@ -78,16 +77,16 @@ def write_preview(
             is, or a GPU runs out of memory; see also `check_preview`.
         OutputError: see `check_preview`.
     """
-    settings.effort.check(model)
+    settings.quality.check(model)
     check_preview(source, target, settings)
     near = _DEFAULT_WINDOW if window == "all" else window
     rows, untouched = [], 0
     shown: set[Fraction] = set()
-    told: set[str] = set()  # the clip is opened once for each frame
+    noted: set[str] = set()  # the clip is opened once for each frame
 
     def note_once(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in noted:
+            noted.add(text)
             on_note(text)
 
     for moment in _moments(source, settings):
@@ -140,28 +139,21 @@ def _restore_at(
 ) -> Restored:
     """Restore the first frame at or after a moment, or the last frame of the stretch."""
     # For speed, scene cuts are detected from these few frames only.
-    around = frames_after(model, window, settings.effort)
+    around = frames_after(model, window, settings.quality)
     lead: deque[Frame] = deque(maxlen=around)
     with ExitStack() as stack:
-        reader: VideoReader | FolderReader
-        if source.is_dir():
-            reader = FolderReader(source)
-            reader.skip(max(int(moment) - around, 0))
-            when = moment
-        else:
-            reader = stack.enter_context(
-                VideoReader(
-                    source,
-                    start=moment,
-                    deinterlace=settings.deinterlace,
-                    end=settings.span.end,
-                )
-            )
+        reader = open_reader(
+            source, stack, start=moment, deinterlace=settings.deinterlace, end=settings.span.end
+        )
+        if isinstance(reader, VideoReader):
             when = moment + reader.start
+        else:
+            when = moment
+            reader.skip(max(int(moment) - around, 0))
         for note in reader.notes:
             on_note(note)
         info = reader.info
-        check_memory(window, info.width, info.height, info.frames, settings.effort.ensemble)
+        check_memory(window, info.width, info.height, info.frames, settings.quality.ensemble)
         span = in_presentation_time(settings.span, reader)
         frames = frames_from(reader, span)
         current: Frame | None = None
@@ -179,7 +171,7 @@ def _restore_at(
         after = list(islice(frames, around))
         stream = restore_frames(
             model, (*lead, current, *after), window, tiling=settings.tiling,
-            effort=settings.effort, strength=settings.strength, first=0, lead=len(lead),
+            quality=settings.quality, strength=settings.strength, first=0, lead=len(lead),
         )  # fmt: skip
         turn = orientation_of(reader.info.display_matrix)
         with closing(stream):

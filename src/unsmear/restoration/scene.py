@@ -36,7 +36,7 @@ ALWAYS_KEPT = 4  # frames: if a frame waits for no more than these, its features
 MOST_KEPT_WHOLE = 192 << 20  # bytes a frame
 
 
-class Seen(NamedTuple):
+class EncodedFrame(NamedTuple):
     """Result of `encode_frame`; None is what was not requested or what the network does not use."""
 
     encoded: Encoded
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 def encode_frame(
     tiler: Tiler, frame: Tensor, kept: tuple[Tensor, ...] | None = None, *, summed: bool = True
-) -> Seen:
+) -> EncodedFrame:
     """Encode a frame, and compute its contribution to other frames.
 
     Args:
@@ -61,10 +61,10 @@ def encode_frame(
         encoded = tiler.encode(ready) if kept is None else Encoded(ready, kept)
         sums = network.sum(network.squeeze(encoded)) if summed else None
         luma = shrunken_luma(ready)[0] if network.config.trail_levels else None
-    return Seen(encoded, sums, luma)
+    return EncodedFrame(encoded, sums, luma)
 
 
-def encode_frames(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
+def encode_frames(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[EncodedFrame]:
     """`encode_frame` for every frame, all of one size, several in parallel."""
     frames = iter(frames)
     first = next(frames, None)
@@ -73,7 +73,7 @@ def encode_frames(tiler: Tiler, frames: Iterable[Tensor]) -> Iterator[Seen]:
         yield from workers.map(lambda frame: encode_frame(tiler, frame), chain((first,), frames))
 
 
-class _Parts(NamedTuple):
+class _Inputs(NamedTuple):
     """Inputs to restore a frame that stay the same in every pass.
 
     Attributes:
@@ -93,7 +93,7 @@ class _Parts(NamedTuple):
     local: tuple[Tensor, ...]
 
 
-class _Shown(NamedTuple):
+class _Pixels(NamedTuple):
     """Pixels of a frame as its neighbours and itself see them: blurry, or restored before.
 
     Attributes:
@@ -105,7 +105,7 @@ class _Shown(NamedTuple):
     luma: np.ndarray | None
 
 
-_Around = tuple[_Shown | None, _Shown, _Shown | None]
+_Triplet = tuple[_Pixels | None, _Pixels, _Pixels | None]
 """Previous, current and next frame; None beyond the ends of the scene."""
 
 
@@ -116,21 +116,25 @@ class _Draft(NamedTuple):
         number: of the frame in the clip.
         restored: (3, H, W), 0..1.
         luma: `shrunken_luma` of the result; None after the last pass.
-        parts: inputs for the next pass; None after the last one.
+        inputs: inputs for the next pass; None after the last one.
     """
 
     number: int
     restored: Tensor
     luma: np.ndarray | None = None
-    parts: _Parts | None = None
+    inputs: _Inputs | None = None
+
+    @property
+    def pixels(self) -> _Pixels:
+        return _Pixels(self.restored, self.luma)
 
 
 @dataclass
-class _Held:
+class _FrameState:
     """State of a frame in flight; a field is None before it is computed and after it is dropped."""
 
     frame: Tensor | None
-    coming: Future[Seen] | None = None
+    coming: Future[EncodedFrame] | None = None
     encoded: Encoded | None = None
     coarser: tuple[Tensor, ...] = ()
     local: Tensor | None = None
@@ -167,9 +171,10 @@ class SceneStream:
         self._reach, self._contexts = reach, contexts
         self._side = self._network.config.neighbours
         self._ahead = max(reach, self._side)
-        self._held: deque[_Held] = deque()
-        # Start and end of the frames taken in, oldest frame held, first frame not settled.
-        self._start = self._end = self._first = self._unsettled = first
+        self._states: deque[_FrameState] = deque()
+        # Start and end of the frames taken in, oldest frame of `_states`, first frame not
+        # collected.
+        self._start = self._end = self._first = self._collected = first
         self._window = WindowSums(first)
 
     @property
@@ -179,62 +184,66 @@ class SceneStream:
 
     def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
         """Restore all frames of the scene from number `wanted` on."""
-        drafts = self._drafts(frames, wanted - self._refine)
+        drafts = self._first_pass(frames, wanted - self._refine)
         for further in reversed(range(self._refine)):
-            drafts = self._made_again(drafts, further)
+            drafts = self._refinement_pass(drafts, further)
         for draft in drafts:
             restored = draft.restored if draft.number >= wanted else None
             del draft
             if restored is not None:
                 yield restored
 
-    def _drafts(self, frames: Iterable[Tensor], wanted: int) -> Iterator[_Draft]:
+    def _first_pass(self, frames: Iterable[Tensor], wanted: int) -> Iterator[_Draft]:
         """First pass over all frames of the scene from number `wanted` on."""
         current = self._start
-        making: deque[Future[_Draft]] = deque()
+        pending: deque[Future[_Draft]] = deque()
         for frame in frames:
-            self._take(frame)
+            self._append(frame)
             if self.taken > self._ahead + self._spare:
-                yield from self._done(current, wanted, making)
+                yield from self._advance(current, wanted, pending)
                 current += 1
         for number in range(current, self._end):
-            yield from self._done(number, wanted, making)
-        while making:
-            yield making.popleft().result()
+            yield from self._advance(number, wanted, pending)
+        while pending:
+            yield pending.popleft().result()
 
-    def _made_again(self, drafts: Iterator[_Draft], further: int) -> Iterator[_Draft]:
+    def _refinement_pass(self, drafts: Iterator[_Draft], further: int) -> Iterator[_Draft]:
         """One refinement pass, with neighbours from `drafts`; `further` passes follow it. The first
         draft is dropped if its predecessor exists in the scene but not in `drafts`.
         """
-        making: deque[Future[_Draft]] = deque()
-        before: _Shown | None = None
-        own: _Shown | None = None
-        parts: _Parts | None = None
+        pending: deque[Future[_Draft]] = deque()
+        before: _Pixels | None = None
+        current: _Draft | None = None
         for draft in chain(drafts, (None,)):
-            after = None if draft is None else _Shown(draft.restored, draft.luma)
-            if own is not None and parts is not None:
-                if before is not None or parts.number == self._start:
-                    around = (before, own, after)
-                    making.append(self._workers.submit(self._refined, parts, around, further > 0))
-                before = own
-            own, parts = after, None if draft is None else draft.parts
+            if current is not None and current.inputs is not None:
+                if before is not None or current.number == self._start:
+                    triplet = (before, current.pixels, None if draft is None else draft.pixels)
+                    pending.append(
+                        self._workers.submit(
+                            self._run_pass, current.inputs, triplet, refines=True, further=further
+                        )
+                    )
+                before = current.pixels
+            current = draft
             del draft
-            if len(making) > self._spare:
-                yield making.popleft().result()
-        while making:
-            yield making.popleft().result()
+            if len(pending) > self._spare:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
-    def _done(self, current: int, wanted: int, making: deque[Future[_Draft]]) -> Iterator[_Draft]:
+    def _advance(
+        self, current: int, wanted: int, pending: deque[Future[_Draft]]
+    ) -> Iterator[_Draft]:
         """Submit a frame if it is wanted, and yield the oldest result if enough are in flight. What
         only this frame needed is dropped before the yield, as the consumer may hold results long.
         """
         if current >= wanted:
-            making.append(self._make(current))
-        self._let_go(current)
-        if len(making) > self._spare:
-            yield making.popleft().result()
+            pending.append(self._submit(current))
+        self._release(current)
+        if len(pending) > self._spare:
+            yield pending.popleft().result()
 
-    def _take(self, frame: Tensor) -> None:
+    def _append(self, frame: Tensor) -> None:
         if self.taken == 0:
             self._size = frame.shape[-2:]
             self._workers = self._tiler.workers_for(*self._size)
@@ -242,30 +251,32 @@ class SceneStream:
         kept = None if self._store is None else self._store.get(self._end)
         summed = self._contexts is None
         coming = self._workers.submit(encode_frame, self._tiler, frame, kept, summed=summed)
-        self._held.append(_Held(frame, coming))
+        self._states.append(_FrameState(frame, coming))
         self._end += 1
-        self._settle(self._end - self._spare)
+        self._collect(self._end - self._spare)
 
-    def _settle(self, end: int) -> None:
-        """Add frames before `end` to the sums, and keep as much of their features as fits."""
-        for number in range(self._unsettled, end):
-            held = self._at(number)
-            assert held.coming is not None
-            encoded, sums, held.luma = held.coming.result()
-            held.coming = None
+    def _collect(self, end: int) -> None:
+        """Wait for the encoding of frames before `end`, add them to the sums, and keep as much of
+        their features as fits.
+        """
+        for number in range(self._collected, end):
+            state = self._state(number)
+            assert state.coming is not None
+            encoded, sums, state.luma = state.coming.result()
+            state.coming = None
             waiting = self._ahead + self._spare
             size = sum(x.numel() * x.element_size() for x in encoded.features)
             if sums is None:
-                held.keep(encoded, whole=True)
+                state.keep(encoded, whole=True)
             else:
                 self._window.push(sums)
                 if self._ahead <= ALWAYS_KEPT or waiting * size <= MOST_KEPT:
-                    held.keep(encoded, whole=self._ahead == 0 or size <= MOST_KEPT_WHOLE)
-        self._unsettled = max(self._unsettled, end)
+                    state.keep(encoded, whole=self._ahead == 0 or size <= MOST_KEPT_WHOLE)
+        self._collected = max(self._collected, end)
 
-    def _make(self, current: int) -> Future[_Draft]:
+    def _submit(self, current: int) -> Future[_Draft]:
         """Submit the first pass of a frame; its whole window has been taken in."""
-        self._settle(min(current + self._ahead + 1, self._end))
+        self._collect(min(current + self._ahead + 1, self._end))
         contexts = self._contexts
         if contexts is None:
             start = max(current - self._reach, self._start)
@@ -273,58 +284,53 @@ class SceneStream:
             contexts = contexts_of(self._window.total(start, end))
         span = range(current - self._side, current + self._side + 1)
         places = [min(max(number, self._start), self._end - 1) for number in span]
-        for number in range(places[0], min(places[-1] + self._spare, self._unsettled - 1) + 1):
-            self._look_again(number)
+        for number in range(places[0], min(places[-1] + self._spare, self._collected - 1) + 1):
+            self._encode_again(number)
         local = [self._local(number) for number in places]
         neighbours = (*local[: self._side], *local[self._side + 1 :])
-        held = self._at(current)
-        assert held.frame is not None
-        parts = _Parts(current, held.frame, held.encoded, held.coarser, contexts, neighbours)
-        before = self._shown(current - 1) if current > self._start else None
-        after = self._shown(current + 1) if current + 1 < self._end else None
-        around = (before, self._shown(current), after)
-        return self._workers.submit(self._made, parts, around, self._refine > 0)
+        state = self._state(current)
+        assert state.frame is not None
+        inputs = _Inputs(current, state.frame, state.encoded, state.coarser, contexts, neighbours)
+        before = self._pixels(current - 1) if current > self._start else None
+        after = self._pixels(current + 1) if current + 1 < self._end else None
+        triplet = (before, self._pixels(current), after)
+        return self._workers.submit(self._run_pass, inputs, triplet, further=self._refine)
 
-    def _refined(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
-        """Refine a frame: the mean of the previous result and the one with restored neighbours. The
-        new one has more detail from the neighbours. The previous one has less noise, because noise
-        of restored neighbours is correlated. Their errors partly cancel.
+    def _pixels(self, number: int) -> _Pixels:
+        state = self._state(number)
+        return _Pixels(state.frame, state.luma)
+
+    def _run_pass(
+        self, inputs: _Inputs, triplet: _Triplet, *, refines: bool = False, further: int
+    ) -> _Draft:
+        """One pass of a frame; `further` refinement passes follow it.
+
+        A refinement pass takes the mean of the previous result and the one with restored
+        neighbours. The new one has more detail from the neighbours. The previous one has less
+        noise, because noise of restored neighbours is correlated. Their errors partly cancel.
         """
-        own = around[1].frame
-        assert own is not None
-        made = self._output(parts, around).add_(own).div_(2)
-        return self._draft(parts, made, again)
-
-    def _shown(self, number: int) -> _Shown:
-        held = self._at(number)
-        return _Shown(held.frame, held.luma)
-
-    def _made(self, parts: _Parts, around: _Around, again: bool) -> _Draft:
-        """First pass of a frame; `again`: a refinement pass follows."""
-        return self._draft(parts, self._output(parts, around), again)
-
-    def _draft(self, parts: _Parts, restored: Tensor, again: bool) -> _Draft:
-        if not again:
-            return _Draft(parts.number, restored)
-        engine = self._tiler.engine
-        if not restored.isfinite().all():
-            restored = parts.frame.to(restored)  # or NaNs would spread to the neighbours
-        return _Draft(parts.number, restored, shrunken_luma(prepared(restored, engine))[0], parts)
-
-    def _output(self, parts: _Parts, around: _Around) -> Tensor:
-        """Run the network on a frame and its neighbours: (3, H, W), 0..1."""
-        with no_autocast(self._tiler.engine.device):
-            out = self._whole_output(parts, around)
+        engine, own = self._tiler.engine, triplet[1].frame
+        with no_autocast(engine.device):
+            out = self._output(inputs, triplet)
         height, width = self._size
-        return out[0, :, :height, :width].clamp_(0, 1)
+        restored = out[0, :, :height, :width].clamp_(0, 1)
+        if refines:
+            assert own is not None
+            restored = restored.add_(own).div_(2)
+        if not further:
+            return _Draft(inputs.number, restored)
+        if not restored.isfinite().all():
+            restored = inputs.frame.to(restored)  # or NaNs would spread to the neighbours
+        return _Draft(inputs.number, restored, shrunken_luma(prepared(restored, engine))[0], inputs)
 
-    def _whole_output(self, parts: _Parts, around: _Around) -> Tensor:
-        before, own, after = around
+    def _output(self, inputs: _Inputs, triplet: _Triplet) -> Tensor:
+        """Run the network on a frame and its neighbours: (1, 3, H', W'), padded."""
+        before, own, after = triplet
         engine, config = self._tiler.engine, self._network.config
-        encoded = parts.encoded
+        encoded = inputs.encoded
         if encoded is None:
-            ready = prepared(parts.frame, engine)
-            encoded = Encoded(ready, (self._tiler.encode_finest(ready), *parts.coarser))
+            ready = prepared(inputs.frame, engine)
+            encoded = Encoded(ready, (self._tiler.encode_finest(ready), *inputs.coarser))
         motion, beside = None, [None if one is None else one.frame for one in (before, after)]
         if own.luma is not None:
             sides = [None if one is None else one.luma for one in (before, after)]
@@ -332,35 +338,37 @@ class SceneStream:
         if config.aligned_levels:
             beside = [None if one is None else prepared(one, engine) for one in beside]
         triple = (beside[0], encoded.frame, beside[1])
-        neighbourhood = Neighbourhood.gathered(config, triple, parts.local, motion)
-        return self._tiler.restore(encoded, parts.contexts, neighbourhood)
+        neighbourhood = Neighbourhood.gathered(config, triple, inputs.local, motion)
+        return self._tiler.restore(encoded, inputs.contexts, neighbourhood)
 
-    def _look_again(self, number: int) -> None:
-        """Submit the features of a settled frame again if they were dropped."""
-        held = self._at(number)
-        if held.local is None and held.coming is None:
-            assert held.frame is not None
-            held.coming = self._workers.submit(encode_frame, self._tiler, held.frame, summed=False)
+    def _encode_again(self, number: int) -> None:
+        """Submit the encoding of a collected frame again if they were dropped."""
+        state = self._state(number)
+        if state.local is None and state.coming is None:
+            assert state.frame is not None
+            state.coming = self._workers.submit(
+                encode_frame, self._tiler, state.frame, summed=False
+            )
 
     def _local(self, number: int) -> Tensor:
-        held = self._at(number)
-        if held.local is None:
-            assert held.coming is not None
-            held.keep(held.coming.result().encoded, whole=True)
-            held.coming = None
-        assert held.local is not None
-        return held.local
+        state = self._state(number)
+        if state.local is None:
+            assert state.coming is not None
+            state.keep(state.coming.result().encoded, whole=True)
+            state.coming = None
+        assert state.local is not None
+        return state.local
 
-    def _let_go(self, current: int) -> None:
+    def _release(self, current: int) -> None:
         """Drop what no later frame needs. Neighbours of the current frame still need `local`."""
-        held = self._at(current)
-        held.encoded, held.coarser = None, ()
-        if held.local is not None and not self._network.config.aligned_levels:
-            held.frame = None
+        state = self._state(current)
+        state.encoded, state.coarser = None, ()
+        if state.local is not None and not self._network.config.aligned_levels:
+            state.frame = None
         self._window.forget(current + 1 - self._reach)
         while self._first < current + 1 - self._side:
-            self._held.popleft()
+            self._states.popleft()
             self._first += 1
 
-    def _at(self, number: int) -> _Held:
-        return self._held[number - self._first]
+    def _state(self, number: int) -> _FrameState:
+        return self._states[number - self._first]

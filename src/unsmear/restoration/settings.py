@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Literal, get_args
 
 from unsmear.errors import ConfigError
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.tiles import Tiling, check_tiling
 from unsmear.video.encoding import EncodeChoice
 
@@ -78,7 +78,7 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        effort: views, refinement and burst.
+        quality: views, refinement and burst.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video.
         encode: how the video is encoded.
@@ -92,7 +92,7 @@ class Settings:
     """
 
     tiling: Tiling = "auto"
-    effort: Effort = Effort()
+    quality: QualityOptions = QualityOptions()
     strength: float = 1.0
     span: Span = Span()
     encode: EncodeChoice = EncodeChoice()

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from unsmear.clip import ClipInfo, YuvPlanes
+from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.errors import writing
 from unsmear.outputs import commit_file, commit_text, sync, telling_of
+from unsmear.restoration.comparison import compared_images, compared_planes, written_info
 from unsmear.restoration.frames import Restored
-from unsmear.restoration.settings import Comparison
+from unsmear.restoration.paths import targets_of
+from unsmear.restoration.settings import Comparison, Settings
+from unsmear.restoration.stretch import beginning, in_presentation_time
 from unsmear.restoration.work import WHOLE, Fingerprint
-from unsmear.video.color import beside, convert_planes, wipe
-from unsmear.video.encoding import Encoding, FrameEncoder, ticks_of
-from unsmear.video.folder import numbered, publish_images
+from unsmear.video.color import convert_planes
+from unsmear.video.container import check_container
+from unsmear.video.describe import clock
+from unsmear.video.encoding import Encoding, FrameEncoder, choose_encoding, ticks_of
+from unsmear.video.folder import FolderReader, numbered, publish_images
 from unsmear.video.images import integer_from_unit, write_image
-from unsmear.video.orientation import UPRIGHT, left_as_shown, orientation_of, upright
+from unsmear.video.orientation import orientation_of, upright
+from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter, read_spools
+from unsmear.video.stills import image_notes
 from unsmear.video.writer import Origin, assemble, assemble_what_can_be, publish
-
-_WIPE_SECONDS = 4  # each way: the dividing line moves from left to right, then back
 
 
 class Sink(Protocol):
@@ -35,6 +39,10 @@ class Sink(Protocol):
     @property
     def target(self) -> Path:
         """Path of the result."""
+
+    @property
+    def identity(self) -> object:
+        """All that determines the files besides the frames, as plain values (for JSON)."""
 
     def frames(self, part: int) -> int | None:
         """Number of frames of a complete part, from this run or an earlier one; otherwise None."""
@@ -63,47 +71,93 @@ class Sink(Protocol):
         """Move the result to its final name; does nothing if that is already done."""
 
 
+def video_sinks(
+    reader: VideoReader,
+    target: Path,
+    folder: Path,
+    settings: Settings,
+    on_note: Callable[[str], None],
+) -> list[Sink]:
+    """Sinks of a video file and, if the settings ask for one, its comparison, in the work folder
+    `folder`. Notes for the user go to `on_note`.
+
+    Raises:
+        OutputError: no encoder fits all that was asked for, or the container does not accept its
+            frames.
+    """
+    info, suffix = reader.info, target.suffix.lower()
+    span = in_presentation_time(settings.span, reader)
+    outputs, encodings = _outputs(target, settings), []
+    for path, compare in outputs:
+        written = written_info(info, compare)
+        size = written.width, written.height
+        encoding = choose_encoding(settings.encode, reader.codec, reader.pixel_format, suffix, size)
+        check_container(path, encoding, written)
+        encodings.append(encoding)
+    # Rounded to whole ticks; otherwise two frames could get the same time stamp.
+    offset = beginning(span, reader) // ticks_of(info) * ticks_of(info)
+    origin = Origin.of(reader, suffix, offset, span.end)
+    for note in (*encodings[0].notes, *origin.notes):
+        on_note(note)
+    families = {encoding.encoder.family for encoding in encodings}
+    if info.hdr != HdrMetadata() and not families <= {"hevc", "av1"}:
+        on_note("HDR10 metadata is not kept: it needs --codec hevc or av1")
+    if offset < 0:
+        on_note("the video starts before zero: all time stamps were shifted to start at zero")
+    elif offset > 0 and span.start is None:
+        on_note(
+            f"the video starts at {clock(float(offset))}: all time stamps were shifted to "
+            "start at zero"
+        )
+    return [
+        VideoSink(
+            path, folder, encoding, info, None if compare else origin, offset=offset,
+            compare=compare,
+        )
+        for (path, compare), encoding in zip(outputs, encodings, strict=True)
+    ]  # fmt: skip
+
+
+def folder_sinks(
+    reader: VideoReader | FolderReader,
+    target: Path,
+    folder: Path,
+    settings: Settings,
+    on_note: Callable[[str], None],
+    *,
+    sources: Sequence[Fingerprint],
+    part_frames: int,
+    after: int,
+) -> list[Sink]:
+    """Likewise of a folder of images; see `FolderSink` for the last arguments."""
+    if isinstance(reader, FolderReader):
+        dtype, lost = reader.dtype, []
+    else:
+        dtype = torch.uint16 if reader.pixel_format.depth > 8 else torch.uint8
+        lost, sources = image_notes(reader, target), ()
+    for note in lost:
+        on_note(note)
+    turn = orientation_of(reader.info.display_matrix)
+    return [
+        FolderSink(
+            path, folder, dtype, part_frames, compare=compare, turn=turn, sources=sources,
+            after=after,
+        )
+        for path, compare in _outputs(target, settings)
+    ]  # fmt: skip
+
+
+def _outputs(target: Path, settings: Settings) -> list[tuple[Path, Comparison | None]]:
+    """Path and kind of what is written: the result and, if asked for, the comparison."""
+    return list(zip(targets_of(target, settings), (None, settings.compare), strict=False))
+
+
 def done_before(sinks: Sequence[Sink]) -> list[int]:
     """Number of frames of each part, from the first on, as far as every sink has it complete."""
     done: list[int] = []
     while None not in (counts := [sink.frames(len(done)) for sink in sinks]):
         done.append(min(count for count in counts if count is not None))
     return done
-
-
-def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
-    """Info of a clip with the size of the frames that are written, which comparisons change."""
-    if compare != "side":
-        return info
-    if _is_below(info):
-        return replace(info, height=2 * (info.height // 2 * 2))
-    return replace(info, width=2 * (info.width // 2 * 2))
-
-
-def compared(
-    before: YuvPlanes, after: YuvPlanes, info: ClipInfo, compare: Comparison, pts: float
-) -> YuvPlanes:
-    """Before and after in one frame, which keeps the display matrix of the clip: as displayed,
-    before is on the left and after on the right; the dividing line of a wipe moves left and right.
-
-    Args:
-        before: as decoded.
-        after: restored.
-        info: of the clip.
-        compare: kind of comparison.
-        pts: presentation time in the result, seconds.
-    """
-    below, way = _is_below(info), 1 - abs((pts / _WIPE_SECONDS) % 2 - 1)
-    if left_as_shown(orientation_of(info.display_matrix)) in ("right", "bottom"):
-        before, after, way = after, before, 1 - way
-    if compare == "side":
-        return beside(before, after, below=below)
-    return wipe(before, after, round(before.y.shape[0 if below else 1] * way), below=below)
-
-
-def _is_below(info: ClipInfo) -> bool:
-    """Whether the display matrix turns left and right as displayed into top and bottom as coded."""
-    return left_as_shown(orientation_of(info.display_matrix)) in ("top", "bottom")
 
 
 class VideoSink:
@@ -130,6 +184,12 @@ class VideoSink:
         self._whole = folder / f"{WHOLE}{compare or 'sharp'}{target.suffix}"
         self._file: SpoolWriter | None = None
         self._encoder: FrameEncoder | None = None
+
+    @property
+    def identity(self) -> object:
+        encoder = self._encoding.encoder
+        pixel_format = self._encoding.pixel_format.name
+        return [encoder.name, dict(encoder.options), self._encoding.crf, pixel_format]
 
     def _spool(self, part: int) -> Path:
         return self._folder / f"{self._compare or 'sharp'}-{part:06d}.spool"
@@ -161,7 +221,7 @@ class VideoSink:
         frame = restored.frame
         if self._compare is not None:
             moment = float(frame.pts - self._offset)
-            after = compared(before, after, self._info, self._compare, moment)
+            after = compared_planes(before, after, self._info, self._compare, moment)
         picture = convert_planes(after, self._encoding.pixel_format)
         packets = self._encoder.encode(picture, frame.pts - self._offset, frame.duration)
         self._file.write(packets)
@@ -205,26 +265,30 @@ class FolderSink:
         target: path of the result.
         folder: the work folder.
         dtype: of the files, uint8 or uint16.
-        frames_a_part: number of frames in a full part.
+        part_frames: number of frames in a full part.
         compare: kind of comparison; None for the restored images.
         turn: orientation by which images are turned upright, see `orientation.py`.
-        made_of: fingerprints of the source's images, if it is a folder of images. If one that a
+        sources: fingerprints of the source's images, if it is a folder of images. If one that a
             part depends on has changed, the part does not count as complete.
-        ahead: number of images after a frame on which its result depends.
+        after: number of images after a frame on which its result depends.
     """
 
     def __init__(
-        self, target: Path, folder: Path, dtype: torch.dtype, frames_a_part: int,
-        *, compare: Comparison | None, turn: int | None = UPRIGHT,
-        made_of: Sequence[Fingerprint] = (), ahead: int = 0,
+        self, target: Path, folder: Path, dtype: torch.dtype, part_frames: int,
+        *, compare: Comparison | None, turn: int | None,
+        sources: Sequence[Fingerprint], after: int,
     ) -> None:  # fmt: skip
         self.target, self._turn = target, turn
         self._name = compare or "sharp"
         self._folder, self._pictures = folder, folder / f"{self._name}-pictures"
-        self._dtype, self._each, self._compare = dtype, frames_a_part, compare
-        self._made_of, self._ahead = made_of, ahead
+        self._dtype, self._part_frames, self._compare = dtype, part_frames, compare
+        self._sources, self._after = sources, after
         self._part = self._count = 0
         self._of_part: list[Path] = []
+
+    @property
+    def identity(self) -> object:
+        return str(self._dtype)
 
     def _mark(self, part: int) -> Path:
         return self._folder / f"{self._name}-{part:06d}.done"
@@ -240,8 +304,8 @@ class FolderSink:
         """Digest of the fingerprints of all source images up to the last one on which a part
         depends. It also changes with the number of images if these end before that.
         """
-        pictures = self._made_of[: (part + 1) * self._each + self._ahead]
-        return hashlib.sha256(json.dumps(pictures).encode()).hexdigest() if pictures else ""
+        images = self._sources[: (part + 1) * self._part_frames + self._after]
+        return hashlib.sha256(json.dumps(images).encode()).hexdigest() if images else ""
 
     def keep_before(self, end: Fraction) -> None:
         """Nothing to do: for folders, the end is part of the job, so all parts lie before it."""
@@ -249,17 +313,13 @@ class FolderSink:
     def begin(self, part: int) -> None:
         with writing(self.target):
             self._pictures.mkdir(exist_ok=True)
-        self._part, self._count, self._of_part = part, part * self._each, []
+        self._part, self._count, self._of_part = part, part * self._part_frames, []
 
     def put(self, restored: Restored) -> None:
         rgb = upright(restored.rgb, self._turn)
         if self._compare:
             before = upright(restored.frame.rgb, self._turn)
-            if self._compare == "side":
-                rgb = torch.cat((before, rgb), -1)
-            else:
-                half = rgb.shape[-1] // 2
-                rgb = torch.cat((before[..., :half], rgb[..., half:]), -1)
+            rgb = compared_images(before, rgb, self._compare)
         name = restored.frame.name
         path = self._pictures / (numbered(self._count) if name is None else f"{name}.png")
         with telling_of(self.target / path.name, path):
@@ -271,7 +331,7 @@ class FolderSink:
         with writing(self.target):
             for picture in self._of_part:
                 sync(picture)
-            count = self._count - self._part * self._each
+            count = self._count - self._part * self._part_frames
             commit_text(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
 
     def abandon(self) -> None:
@@ -279,8 +339,8 @@ class FolderSink:
 
     def finish(self, parts: int) -> list[str]:  # noqa: ARG002
         """All images are in place; delete those whose source was removed since."""
-        if self._made_of and self._pictures.exists():
-            wanted = {f"{Path(name).stem}.png" for name, *_ in self._made_of}
+        if self._sources and self._pictures.exists():
+            wanted = {f"{Path(name).stem}.png" for name, *_ in self._sources}
             with writing(self.target):
                 for picture in self._pictures.iterdir():
                     if picture.name not in wanted:

@@ -22,14 +22,14 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.models.network import Contexts, TemporalSums
 from unsmear.outputs import commit_file
 from unsmear.restoration.burst import accumulate_bursts
-from unsmear.restoration.effort import NETWORK_ALONE, Effort
+from unsmear.restoration.integers import as_integer
 from unsmear.restoration.overlap import Workers
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.scene import SceneStream, encode_frames
 from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, Tiling, convert_out_of_memory
 from unsmear.restoration.views import mean_of, seen_in, views_of
-from unsmear.restoration.whole import as_integer
 from unsmear.restoration.window import contexts_of, merge
 
 Window = int | Literal["all"]
@@ -72,24 +72,18 @@ def parse_window(text: str) -> Window:
     return check_window(int(text))
 
 
-def waiting_bytes(window: int, width: int, height: int, frames: int | None = None) -> int:
-    """Bytes of the frames, in float32, that wait for the rest of their window: half a window, or
-    all frames of a shorter clip.
-
-    Args:
-        window: number of frames that contribute to each frame.
-        width, height: of a frame, pixels.
-        frames: number of frames in the clip; None if unknown.
-    """
-    waiting = window // 2 + 1
-    return (waiting if frames is None else min(waiting, frames)) * width * height * 12
-
-
 def check_memory(
     window: Window, width: int, height: int, frames: int | None = None, ensemble: int = 1
 ) -> None:
-    """Check that the machine has enough memory for the frames that wait for their window; see
-    `waiting_bytes`. Each view of an ensemble has its own.
+    """Check that the machine has enough memory for the frames, in float32, that wait for the rest
+    of their window: half a window, or all frames of a shorter clip. Each view of an ensemble has
+    its own.
+
+    Args:
+        window: number of frames that contribute to each frame; `all` buffers none.
+        width, height: of a frame, pixels.
+        frames: number of frames in the clip; None if unknown.
+        ensemble: number of views.
 
     Raises:
         ConfigError: it does not.
@@ -97,7 +91,8 @@ def check_memory(
     room = physical_memory()
     if window == "all" or room is None:
         return
-    if (need := ensemble * waiting_bytes(window, width, height, frames)) > room:
+    waiting = window // 2 + 1 if frames is None else min(window // 2 + 1, frames)
+    if (need := ensemble * waiting * width * height * 12) > room:
         raise ConfigError(
             f"window is {window}: buffering frames of {width}x{height} would take "
             f"{need / 2**30:,.1f} GiB of memory, but this machine has {room / 2**30:,.1f}: "
@@ -134,7 +129,7 @@ def describe_scenes(
         model: an engine, or a network in evaluation mode, on the device to use.
         frames: each (3, H, W), float, 0..1, all of one size, any device.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        ensemble: as in the `Effort` of the second pass.
+        ensemble: as in the `QualityOptions` of the second pass.
         store: empty; for models on the CPU. It receives the features of the first view, the frames
             as they are.
 
@@ -212,7 +207,7 @@ def restore_stream(
     scenes: Sequence[Scene] = (),
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
-    effort: Effort = NETWORK_ALONE,
+    quality: QualityOptions = NETWORK_ALONE,
     first: int = 0,
     lead: int = 0,
 ) -> Generator[Tensor, None, None]:
@@ -229,14 +224,14 @@ def restore_stream(
         scenes: result of `describe_scenes` for the whole clip, if the window is `all`.
         store: the one passed to `describe_scenes`; its features are not computed again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        effort: views, refinement and burst.
+        quality: views, refinement and burst.
         first: number of the first of `frames` in the clip.
         lead: number of frames at the beginning that are encoded but not restored.
 
     Yields:
         Restored frames, (3, H, W), float32, 0..1, one for each input frame after the lead, on the
         model's device (on the CPU if that is `mps`). The delay is `frames_after`, plus up to
-        3 + `effort.refine` frames for each worker of the engine beyond the first.
+        3 + `quality.refine` frames for each worker of the engine beyond the first.
 
     Raises:
         ConfigError: the window is even or below 1, or the network does not support refinement.
@@ -245,8 +240,8 @@ def restore_stream(
         ValueError: the frames differ in size, or the scenes are of another ensemble.
     """
     window = check_window(window)
-    effort.check(model)
-    views, refine, burst = effort.views, effort.refine, effort.burst
+    quality.check(model)
+    views, refine, burst = quality.views, quality.refine, quality.burst
     if any(len(scene.contexts) != len(views) for scene in scenes):
         raise ValueError(f"scenes were described for another ensemble than one of {len(views)}")
     engine = as_engine(model)
@@ -278,9 +273,9 @@ def restore_stream(
                 yield from restored(runs, scene)
                 first += runs[0].taken
             return
-        start = 0
+        ends = 0
         for known in scenes:
-            start, ends = start + known.frames, start + known.frames
+            ends += known.frames
             if ends <= first:
                 continue
             stores = chain((store,), repeat(None))  # it holds features of the first view only
@@ -299,17 +294,17 @@ def restore_stream(
         raise InputError(f"more frames came than the first time: {NOT_REITERABLE}")
 
 
-def frames_before(model: Runnable, window: Window, effort: Effort) -> int:
+def frames_before(model: Runnable, window: Window, quality: QualityOptions) -> int:
     """Number of frames before a frame on which its result depends; see `restore_stream`."""
-    return frames_after(model, window, effort) + (0 if window == "all" else MEMORY)
+    return frames_after(model, window, quality) + (0 if window == "all" else MEMORY)
 
 
-def frames_after(model: Runnable, window: Window, effort: Effort) -> int:
+def frames_after(model: Runnable, window: Window, quality: QualityOptions) -> int:
     """Number of frames after a frame on which its result depends; for the window `all`, apart from
     the sums over the scene.
     """
     side = as_engine(model).network.config.neighbours
-    return effort.burst + effort.refine + (side if window == "all" else max(window // 2, side))
+    return quality.burst + quality.refine + (side if window == "all" else max(window // 2, side))
 
 
 def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.engines.base import Runnable
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Span
 from unsmear.restoration.stream import Window, frames_after, frames_before
 from unsmear.video.folder import FolderReader
@@ -79,7 +79,7 @@ def frames_expected(info: ClipInfo, span: Span) -> int | None:
 
 
 def frames_of(
-    reader: Reader, span: Span, done: int, model: Runnable, window: Window, effort: Effort
+    reader: Reader, span: Span, done: int, model: Runnable, window: Window, quality: QualityOptions
 ) -> tuple[int, Iterator[Frame]]:
     """Frames to restore a stretch (in presentation time) from its frame number `done` on.
 
@@ -87,7 +87,7 @@ def frames_of(
         The number of lead frames, on which the first results depend, and an iterator: lead frames,
         frames of the stretch, and the frames after it on which its last results depend.
     """
-    before = frames_before(model, window, effort)
+    before = frames_before(model, window, quality)
     number = 0
     if span.start is None:
         number = max(done - before, 0)
@@ -96,8 +96,8 @@ def frames_of(
     frames = frames_from(reader, span)
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
-            after = 0 if window == "all" else frames_after(model, window, effort)
-            rest = _until(chain((frame,), frames), span.end, after, _usual(reader))
+            after = 0 if window == "all" else frames_after(model, window, quality)
+            rest = _until(chain((frame,), frames), span.end, after, _mean_duration(reader))
             return len(held), chain(held, rest)
         inside = span.start is None or frame.pts >= span.start
         number += inside
@@ -111,7 +111,7 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
     presentation time) is moved to the start, for the rest of its duration. At a constant frame rate
     no frame is long enough.
     """
-    start, usual = span.start, _usual(reader)
+    start, usual = span.start, _mean_duration(reader)
     for frame in reader:
         if start is not None and frame.duration and frame.pts < start:
             rest = frame.pts + frame.duration - start
@@ -122,7 +122,7 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
         yield frame
 
 
-def _usual(reader: Reader) -> Fraction:
+def _mean_duration(reader: Reader) -> Fraction:
     """Duration of a frame at the mean rate, seconds."""
     return 1 / (reader.info.rate or Fraction(25))
 

@@ -21,8 +21,8 @@ from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError, DeviceMemoryError, first_line
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, DeblurNetwork, Encoded, pad_to_multiple
+from unsmear.restoration.integers import as_integer
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.whole import as_integer
 
 SMALLEST_TILE = 64  # pixels; below it, most of the work is spent on the halo
 _CPU_TILE = 640
@@ -249,29 +249,35 @@ class Tiler:
         around: Neighbourhood,
     ) -> Tensor:
         """Like `DeblurNetwork.restore`; raises like `encode`."""
-        network = self.network
-        around.check(network.config)
-        last = len(network.config.widths) - 1
+        around.check(self.network.config)
         coarser: Tensor | None = None
-        for level in reversed(range(last + 1)):
-            context = network.context_of(level, contexts)
-
-            def stage(
-                parts: list[Tensor], level: int = level, context: Tensor | None = context
-            ) -> Tensor:
-                return self.engine.decode_level(level, parts[0], parts[1:], context)
-
-            stride = network.stride(level)
-            inputs = [Layer(current.features[level], stride)]
-            for one in network.below(level, coarser, around):
-                inputs.append(
-                    Layer(one, 1 if one is around.triplet else network.stride(min(level + 1, last)))
-                )
-            out_stride = 1 if level == 0 else stride
-            reach = network.decode_reach(level)
-            coarser = self._run(stage, inputs, out_stride, level, reach)
+        for level in reversed(range(len(self.network.config.widths))):
+            coarser = self._decode_level(level, current.features[level], coarser, contexts, around)
         assert coarser is not None  # there is a level
         return coarser.add_(current.frame)  # in place: a frame of 8K takes 400 MB
+
+    def _decode_level(
+        self,
+        level: int,
+        features: Tensor,
+        coarser: Tensor | None,
+        contexts: Contexts,
+        around: Neighbourhood,
+    ) -> Tensor:
+        network = self.network
+        stride, last = network.stride(level), len(network.config.widths) - 1
+        inputs = [Layer(features, stride)]
+        for one in network.below(level, coarser, around):
+            stride_below = 1 if one is around.triplet else network.stride(min(level + 1, last))
+            inputs.append(Layer(one, stride_below))
+        context = network.context_of(level, contexts)
+        return self._run(
+            lambda parts: self.engine.decode_level(level, parts[0], parts[1:], context),
+            inputs,
+            1 if level == 0 else stride,
+            level,
+            network.decode_reach(level),
+        )
 
     def _choose(self, frames: Tensor) -> None:
         shape = tuple(frames.shape)

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from unsmear.engines.choice import OpenedModel
-from unsmear.restoration.effort import Effort
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import frames_after, restore_stream
 from unsmear.restoration.stretch import open_reader
 
@@ -36,7 +36,7 @@ class TimeEstimate:
 def expected_time(
     source: Path, model: OpenedModel, frames: int | None, *, deinterlace: bool = False
 ) -> TimeEstimate:
-    """Restore the first few frames of a clip at full size, with default effort, and time them.
+    """Restore the first few frames of a clip at full size, with default quality, and time them.
 
     Args:
         source: video file, or folder of images.
@@ -47,8 +47,8 @@ def expected_time(
     Raises:
         InputError: the source cannot be read.
     """
-    # Latency in frames; after that, each input frame yields one result.
-    ahead = frames_after(model.engine, model.window, Effort())
+    # In frames; after that, each input frame yields one result.
+    latency = frames_after(model.engine, model.window, QualityOptions())
     began = time.perf_counter()
     taken = 0
     stamps: list[tuple[int, float]] = []
@@ -57,11 +57,11 @@ def expected_time(
 
         def pictures() -> Iterator[Tensor]:
             nonlocal taken
-            for frame in islice(reader, ahead + 1 + _TIMED):
+            for frame in islice(reader, latency + 1 + _TIMED):
                 taken += 1
                 yield frame.rgb
 
-        stream = restore_stream(model.engine, pictures(), model.window, effort=Effort())
+        stream = restore_stream(model.engine, pictures(), model.window, quality=QualityOptions())
         for restored in stream:
             restored.cpu()  # waits for the GPU
             stamps.append((taken, time.perf_counter()))

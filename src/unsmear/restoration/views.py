@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsmear.errors import ConfigError
-from unsmear.restoration.whole import as_integer
+from unsmear.restoration.integers import as_integer
 
 ENSEMBLES = (1, 2, 4, 8)
 """Allowed numbers of views."""
@@ -45,8 +45,6 @@ class View(NamedTuple):
         frame = torch.rot90(seen, -self.quarters, (-2, -1)) if self.quarters else seen
         return frame.flip(-1) if self.mirrored else frame
 
-
-AS_IT_IS = View(0, mirrored=False)
 
 # The rotation by 180 degrees comes second: it adds most to the original view, and keeps the shape.
 _VIEWS = tuple(View(quarters, mirrored) for mirrored in (False, True) for quarters in (0, 2, 1, 3))

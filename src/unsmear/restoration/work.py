@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -40,11 +39,12 @@ class WorkFolder:
         target: path of the result.
         job: everything that determines the result, as plain values: input, model, settings. Parts
             of another job are deleted, with two exceptions. If only `end` differs and was None
-            before, `Sink.keep_before` selects from them. If only `pictures` differ, the sinks know
+            before, `Sink.keep_before` selects from them. If only `images` differ, the sinks know
             which parts are still valid.
 
     Attributes:
         path: of the folder.
+        kept: whether the folder will stay for the next run.
 
     Raises:
         OutputError: another run holds the lock, the file system has no locks, or the folder cannot
@@ -56,7 +56,7 @@ class WorkFolder:
         self._target = target
         self._job = json.dumps(job, sort_keys=True, default=_plain)
         self._lock = FileLock(target.with_name(hidden_name(target.name, ".lock")), timeout=0)
-        self._keep = False
+        self.kept = False
 
     def __enter__(self) -> WorkFolder:
         try:
@@ -85,10 +85,10 @@ class WorkFolder:
 
     def _begin(self) -> None:
         """Delete what belongs to another job; keep what belongs to this one."""
-        there = self._job_there()
+        there = self._stored_job()
         if there == self._job:
             return
-        if there is not None and not self.publishing and _goes_on(self._job, there):
+        if there is not None and not self.publishing and _can_continue(self._job, there):
             for whole in self.path.glob(f"{WHOLE}*"):
                 whole.unlink()
             commit_text(self.path / _JOB, self._job)
@@ -98,17 +98,11 @@ class WorkFolder:
         self.path.mkdir()
         commit_text(self.path / _JOB, self._job)
 
-    def _job_there(self) -> str | None:
+    def _stored_job(self) -> str | None:
         try:
             return (self.path / _JOB).read_text(encoding="utf-8")
         except OSError:
             return None
-
-    @property
-    def any_done(self) -> bool:
-        """Whether there is something to resume from: a complete part, or a first pass."""
-        kinds = ("*.spool", "*.done", "*.safetensors")
-        return any(any(self.path.glob(kind)) for kind in kinds)
 
     @property
     def publishing(self) -> bool:
@@ -139,24 +133,17 @@ class WorkFolder:
         return sum(int(file.read_text()) for file in files if file.exists())
 
     def keep(self) -> None:
-        """Do not delete the folder on exit, if it holds anything to resume from."""
-        self._keep = self.any_done
+        """Keep the folder on exit, if it holds anything to resume from: a complete part, or
+        a first pass.
+        """
+        kinds = ("*.spool", "*.done", "*.safetensors")
+        self.kept = any(any(self.path.glob(kind)) for kind in kinds)
 
-    @property
-    def kept(self) -> bool:
-        """Whether the folder will stay for the next run."""
-        return self._keep
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._leave()
 
     def _leave(self) -> None:
-        if not self._keep:
+        if not self.kept:
             shutil.rmtree(self.path, ignore_errors=True)
         # Delete the file before releasing the lock: otherwise the next run could lock a file that
         # is then deleted, and a third run would lock a new one.
@@ -168,13 +155,13 @@ class WorkFolder:
             Path(self._lock.lock_file).unlink()
 
 
-def _goes_on(job: str, other: str) -> bool:
+def _can_continue(job: str, other: str) -> bool:
     """Whether parts of the other job can be used: it has no `end` where this one has, or it differs
-    only in `pictures`.
+    only in `images`.
     """
     try:
         ours, theirs = json.loads(job), json.loads(other)
-        free = {"end"} if theirs.get("end", "") is None else {"pictures"}
+        free = {"end"} if theirs.get("end", "") is None else {"images"}
         free &= ours.keys() & theirs.keys()
         return ours == {**theirs, **{key: ours[key] for key in free}}
     except (ValueError, TypeError, AttributeError):  # of another version, or damaged
@@ -203,9 +190,9 @@ def fingerprints(source: Path) -> list[Fingerprint]:
     Raises:
         InputError: one of them cannot be read.
     """
-    told: list[Fingerprint] = []
+    found: list[Fingerprint] = []
     for file in list_images(source) if source.is_dir() else [source]:
         with reading(file):
             status = file.stat()
-        told.append((file.name, status.st_size, status.st_mtime_ns))
-    return told
+        found.append((file.name, status.st_size, status.st_mtime_ns))
+    return found

@@ -15,7 +15,7 @@ import torch
 
 from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
-from unsmear.engines.trial import laid_out
+from unsmear.engines.base import to_device
 from unsmear.errors import ConfigError, MissingExtraError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, read_provenance, save_weights
@@ -102,7 +102,7 @@ def train(
     whole = state.step >= last and _is_of(state, weights, measured=bool(validation))
     if not team.any(not whole):
         return weights
-    taught = None if teacher is None else laid_out(copy.deepcopy(teacher.network), device)
+    taught = None if teacher is None else to_device(copy.deepcopy(teacher.network), device)
     stepper = Stepper(config, state, device, team, teacher=taught, graphs=graphs)
     writer = _open_log(out, state.step) if team.leads else None
     meter = Meter(device, team)

@@ -7,7 +7,7 @@ import dataclasses
 
 import torch
 
-from unsmear.engines.trial import laid_out
+from unsmear.engines.base import to_device
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.pruning import Importance, prune_from
 from unsmear.models.zoo import LoadedModel, find_entry
@@ -39,7 +39,7 @@ def pruned(
     Raises:
         ConfigError: the two networks have nothing in common.
     """
-    large = laid_out(copy.deepcopy(initial.network), device)
+    large = to_device(copy.deepcopy(initial.network), device)
     large.requires_grad_(True)
     importance = Importance(large)
     loss, trail_weight = build_loss(config), trail_weight_of(large, config)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unsmear.data.synthesis import SynthesisConfig
-from unsmear.engines.trial import laid_out
+from unsmear.engines.base import to_device
 from unsmear.errors import ModelError
 from unsmear.models.checkpoint import Provenance, save_tensors
 from unsmear.models.config import NetworkConfig
@@ -61,7 +61,7 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = DeblurNetwork(network_config)
-        network = laid_out(network, device)
+        network = to_device(network, device)
         average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unsmear.restoration.whole import as_integer
+from unsmear.restoration.integers import as_integer
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])

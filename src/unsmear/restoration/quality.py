@@ -1,4 +1,4 @@
-"""Views, refinement and burst: the quality options beyond one run of the network, as one value."""
+"""Options that improve the result beyond one run of the network: views, refinement and burst."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ from dataclasses import dataclass
 from unsmear.engines.base import Runnable, as_engine
 from unsmear.errors import ConfigError
 from unsmear.restoration import DEFAULT_BURST
-from unsmear.restoration.burst import check_burst
+from unsmear.restoration.burst import MOST_BURST
+from unsmear.restoration.integers import as_integer
 from unsmear.restoration.views import View, views_of
-from unsmear.restoration.whole import check_count
 
 MOST_REFINE = 3
 """Maximum number of additional passes; already the second brings no further gain."""
 
 
-def check_refine(refine: int) -> int:
-    """Return `refine` as a Python int.
-
-    Raises:
-        ConfigError: it is not an integer from 0 to `MOST_REFINE`.
-    """
-    none = "a single pass"
-    return check_count("refine", refine, MOST_REFINE, none=none, unit="additional passes")
-
-
 @dataclass(frozen=True, kw_only=True)
-class Effort:
+class QualityOptions:
     """Quality options. Default: one run of the network, then the burst step.
 
     Attributes:
@@ -50,8 +40,10 @@ class Effort:
     def __post_init__(self) -> None:
         checked = {
             "ensemble": len(views_of(self.ensemble)),
-            "refine": check_refine(self.refine),
-            "burst": check_burst(self.burst),
+            "refine": _count(
+                "refine", self.refine, MOST_REFINE, "a single pass", "additional passes"
+            ),
+            "burst": _count("burst", self.burst, MOST_BURST, "off", "restored frames on each side"),
         }
         for name, number in checked.items():
             object.__setattr__(self, name, number)  # numpy integers become Python's
@@ -70,5 +62,24 @@ class Effort:
             )
 
 
-NETWORK_ALONE = Effort(burst=0)
+def _count(name: str, value: object, most: int, none: str, unit: str) -> int:
+    """Return a count as a Python int.
+
+    Args:
+        name: of the option.
+        value: of the option.
+        most: maximum; the minimum is 0.
+        none: meaning of 0, for the error message.
+        unit: what is counted, likewise.
+
+    Raises:
+        ConfigError: it is out of range or not an integer.
+    """
+    count = as_integer(value)
+    if count is None or not 0 <= count <= most:
+        raise ConfigError(f"{name} is {value!r}: must be from 0 ({none}) to {most} {unit}")
+    return count
+
+
+NETWORK_ALONE = QualityOptions(burst=0)
 """One run of the network, nothing else."""

@@ -1,0 +1,17 @@
+"""Integers of any type: Python's or numpy's."""
+
+from __future__ import annotations
+
+import operator
+
+
+def as_integer(value: object) -> int | None:
+    """An integer of any type as a Python int, which always serialises in the same way. None for
+    anything else: text, fractions, 2.0, and booleans.
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
