@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
-from unsmear.data.coder import check_coders
+from unsmear.data.codec import check_codecs
 from unsmear.data.pairs import PairedSequence, find_pairs, read_images, real_places
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files, load_all
@@ -173,7 +173,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
             mistakes.add(ConfigError(f"{name} is {value}: must be at least {least}"))
     mistakes.attempt(check_log)
     if config.synthesis.coder_share and (files is None or files.photographs or files.clips):
-        mistakes.attempt(check_coders)
+        mistakes.attempt(check_codecs)
     if device is not None:
         mistakes.attempt(lambda: check_compiler(config.compile, device))
     if named is not None:
