@@ -22,10 +22,10 @@ from unsmear.train import preflight
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.distillation import identity_of
 from unsmear.train.loop import STATE_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import TrainState
-from unsmear.train.teaching import identity_of
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
