@@ -12,7 +12,7 @@ aligned_levels), dense or residual blocks (block), width (widths), depth (encode
 decoder_blocks), the stem, and the window in training and measurement (window). The gate of GSTA is
 a fusion of its own: `benchmarks/fusion.py factorised gated`. With --balance, blocks are added or
 removed at the coarsest level until a variant has about as many multiply-accumulates as the row.
-See `unsmear.train.contest` for the rules.
+See `unsmear.train.comparison` for the rules.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from unsmear.models.network import (
     pad_to_multiple,
 )
 from unsmear.models.zoo import find_entry
-from unsmear.train.config import TrainConfig
-from unsmear.train.contest import (
+from unsmear.train.comparison import (
     Learner,
     add_arguments,
-    hold_contest,
+    compare,
     measured_row,
-    run_contest,
+    train_in_turn,
 )
-from unsmear.train.measures import Judge
-from unsmear.train.prefetch import Draws
+from unsmear.train.config import TrainConfig
+from unsmear.train.prefetch import BatchSource
+from unsmear.train.scoring import Scorer
 
 BASE = "base"
 WORDS = Words(kind="variant", base=BASE, base_is="the row as it is", ours=BASE)
@@ -203,11 +203,11 @@ def main() -> None:
         variants[text] = Variant(config, one.window)
     builds = {label: partial(WindowedNetwork, variant) for label, variant in variants.items()}
 
-    def compete(
-        plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
+    def train_from(
+        plan: TrainConfig, batches: BatchSource, scorer: Scorer, device: torch.device
     ) -> list[Learner]:
         learners = [Learner.start(label, build, plan, device) for label, build in builds.items()]
-        run_contest(learners, batches, judge, arguments.steps, arguments.seconds)
+        train_in_turn(learners, batches, scorer, arguments.steps, arguments.seconds)
         return learners
 
     def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
@@ -218,7 +218,7 @@ def main() -> None:
         "row": arguments.row,
         "multiply-accumulates": "evened out" if arguments.balance else "as they come",
     }
-    record = hold_contest(arguments, builds, compete, row_of, settings, WORDS)
+    record = compare(arguments, builds, train_from, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 
 

@@ -6,7 +6,7 @@ equal time.
     python benchmarks/baseline.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/baseline.py paper recurrent --precision bfloat16 ...
 
-See `unsmear.train.contest` for the rules. All are trained with the optimiser and the loss of the
+See `unsmear.train.comparison` for the rules. All are trained with the optimiser and the loss of the
 preset `plain`: this compares networks, not the schedules of their papers.
 """
 
@@ -25,16 +25,16 @@ from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_rec
 from unsmear.models.count import count_macs
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
-from unsmear.train.config import TrainConfig
-from unsmear.train.contest import (
+from unsmear.train.comparison import (
     Learner,
     add_arguments,
-    hold_contest,
+    compare,
     measured_row,
-    run_contest,
+    train_in_turn,
 )
-from unsmear.train.measures import Judge
-from unsmear.train.prefetch import Draws
+from unsmear.train.config import TrainConfig
+from unsmear.train.prefetch import BatchSource
+from unsmear.train.scoring import Scorer
 
 BASELINE = "recurrent"
 WORDS = Words(
@@ -79,17 +79,17 @@ def main() -> None:
     told = ", ".join(f"{label} {window} frames" for label, window in windows.items())
     settings = {"windows on val": told} if windows else {}
 
-    def compete(
-        plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
+    def train_from(
+        plan: TrainConfig, batches: BatchSource, scorer: Scorer, device: torch.device
     ) -> list[Learner]:
         learners = [
             Learner.start(label, build, plan, device, windows.get(label))
             for label, build in builds.items()
         ]
-        run_contest(learners, batches, judge, arguments.steps, arguments.seconds)
+        train_in_turn(learners, batches, scorer, arguments.steps, arguments.seconds)
         return learners
 
-    record = hold_contest(arguments, builds, compete, row_of, settings, WORDS)
+    record = compare(arguments, builds, train_from, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 
 

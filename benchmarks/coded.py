@@ -2,7 +2,7 @@
 
     python benchmarks/coded.py lite core --refined core --val DATA/val
 
-Encodes the blurry frames of paired sequences as in training (`unsmear.data.coder`), restores the
+Encodes the blurry frames of paired sequences as in training (`unsmear.data.codec`), restores the
 decoded frames, and compares them with the sharp ones.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from unsmear.arguments import weights_named
-from unsmear.data.coder import Coding
+from unsmear.data.codec import Coding
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of

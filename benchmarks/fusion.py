@@ -7,7 +7,7 @@ after equal time.
     python benchmarks/fusion.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/fusion.py factorised factorised:level=1 factorised:spatial_maps=32 ...
 
-See `unsmear.train.contest` for the rules. With little compute, --backbone-steps first trains the
+See `unsmear.train.comparison` for the rules. With little compute, --backbone-steps first trains the
 backbone alone, once for all techniques; the results then show what each fusion adds to it.
 """
 
@@ -34,16 +34,16 @@ from unsmear.models.fusion import (
     balanced,
     count_fusion_macs,
 )
-from unsmear.train.config import TrainConfig
-from unsmear.train.contest import (
+from unsmear.train.comparison import (
     Learner,
     add_arguments,
-    hold_contest,
+    compare,
     measured_row,
-    run_contest,
+    train_in_turn,
 )
-from unsmear.train.measures import Judge
-from unsmear.train.prefetch import Draws
+from unsmear.train.config import TrainConfig
+from unsmear.train.prefetch import BatchSource
+from unsmear.train.scoring import Scorer
 
 BUDGET = 185_000_000  # MACs of a fusion at 256x256: those of the costliest without extra blocks
 BACKBONE_RATE = 1e-3
@@ -84,8 +84,8 @@ def keep(folder: Path, learner: Learner, when: str) -> None:
 def train_all(
     configs: dict[str, FusionConfig],
     plan: TrainConfig,
-    batches: Draws,
-    judge: Judge,
+    batches: BatchSource,
+    scorer: Scorer,
     device: torch.device,
     steps: int | None,
     seconds: float | None,
@@ -114,7 +114,7 @@ def train_all(
     if kept is not None:
         for learner in learners:
             keep(kept, learner, "fresh")
-    run_contest(learners, batches, judge, steps, seconds, backbone_steps)
+    train_in_turn(learners, batches, scorer, steps, seconds, backbone_steps)
     if kept is not None:
         for learner in learners:
             keep(kept, learner, "learned")
@@ -154,18 +154,18 @@ def main() -> None:
         with writing(arguments.keep):
             arguments.keep.mkdir(parents=True, exist_ok=True)
 
-    def compete(
-        plan: TrainConfig, batches: Draws, judge: Judge, device: torch.device
+    def train_from(
+        plan: TrainConfig, batches: BatchSource, scorer: Scorer, device: torch.device
     ) -> list[Learner]:
         return train_all(
-            configs, plan, batches, judge, device, arguments.steps, arguments.seconds, alone,
+            configs, plan, batches, scorer, device, arguments.steps, arguments.seconds, alone,
             arguments.keep,
         )  # fmt: skip
 
-    record = hold_contest(
+    record = compare(
         arguments,
         {label: partial(FusionNetwork, config) for label, config in configs.items()},
-        compete,
+        train_from,
         lambda label, peak, learners: row_of(label, configs[label], peak, learners),
         {
             "backbone alone first": f"{alone} steps at {BACKBONE_RATE}",

@@ -28,8 +28,9 @@ from torch.nn import functional
 
 from unsmear.data.canvas import cut_canvas
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
+from unsmear.data.generators import Generators
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
-from unsmear.data.motion import Generators, draw_motion
+from unsmear.data.motion import draw_motion
 from unsmear.data.render import expose, render
 from unsmear.data.shake import OrientationLog, read_orientation_log, transform_points
 from unsmear.data.sources import find_training_files, load_photograph

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.data.coder import Coding, code_clip
+from unsmear.data.codec import Coding, code_clip
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.demo import shaky_clip
 from unsmear.evaluate.metrics import psnr

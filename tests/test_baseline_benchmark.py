@@ -16,7 +16,7 @@ from unsmear.evaluate.origin import origin_of
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
-from unsmear.train.contest import plan_of
+from unsmear.train.comparison import plan_of
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def bench():
     return load_script("benchmarks/baseline.py")
 
 
-class Judge:
+class Scorer:
     windows: ClassVar = []
 
     def score(self, network, window=None):
@@ -50,16 +50,16 @@ def test_each_learns_and_gets_a_row(bench, monkeypatch, capsys):
     small = {"recurrent": partial(RecurrentNetwork, RecurrentConfig(width=4, blocks=1))}
     monkeypatch.setattr(bench, "build_of", lambda x: small.get(x, partial(DeblurNetwork, SMALL)))
 
-    def hold(arguments, builds, compete, row, settings, words):
+    def hold(arguments, builds, train_from, row, settings, words):
         cpu = torch.device("cpu")
-        learners = compete(plan_of(arguments, 0), Batches(), Judge(), cpu)
+        learners = train_from(plan_of(arguments, 0), Batches(), Scorer(), cpu)
         rows = tuple(row(label, 1 << 20, learners) for label in builds)
         return ComparisonRecord(
             title=arguments.title, note="", origin=origin_of(cpu), settings=settings,
-            blurry=Judge().score(None), rows=rows, words=words,
+            blurry=Scorer().score(None), rows=rows, words=words,
         )  # fmt: skip
 
-    monkeypatch.setattr(bench, "hold_contest", hold)
+    monkeypatch.setattr(bench, "compare", hold)
     command = [
         "baseline.py",
         "lite",
@@ -78,5 +78,5 @@ def test_each_learns_and_gets_a_row(bench, monkeypatch, capsys):
     for label in ("lite", "paper", "recurrent"):
         assert f"| {label} | 30.000" in shown
     assert "against recurrent" in shown
-    assert Judge.windows[:3] == [7, 5, None]  # each row has its own window
+    assert Scorer.windows[:3] == [7, 5, None]  # each row has its own window
     assert "windows on val lite 7 frames, paper 5 frames" in shown

@@ -226,7 +226,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
             got.update(files=files, shake=shake)
 
     @contextmanager
-    def drawing(batches, steps, device, workers):
+    def with_workers(batches, steps, device, workers):
         got.update(drawers=workers)
         yield "draws"
 
@@ -239,7 +239,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(preflight, "prepare", lambda *_: plan)
     monkeypatch.setattr(batches, "Batches", Batches)
-    monkeypatch.setattr(processes, "drawing", drawing)
+    monkeypatch.setattr(processes, "with_workers", with_workers)
     monkeypatch.setattr(loop, "train", train)
     monkeypatch.setattr(pruning, "needs_pruning", lambda *_: False)
     torch.set_num_threads(2)

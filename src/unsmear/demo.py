@@ -19,8 +19,8 @@ from torch import Tensor
 
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.data.degrade import sensor_noise
+from unsmear.data.generators import Generators
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
-from unsmear.data.motion import Generators
 from unsmear.data.render import expose, render
 from unsmear.data.shake import (
     blur_length,

@@ -112,9 +112,9 @@ def train(
     from unsmear.train.loop import STATE_FILE
     from unsmear.train.loop import train as run
     from unsmear.train.preflight import Request, prepare
-    from unsmear.train.processes import drawing, workers_on
+    from unsmear.train.processes import with_workers, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
-    from unsmear.train.team import join_team, launched_here, launched_team
+    from unsmear.train.team import join_team, launched_team, local_team
 
     keep_freed_memory()
     cores = usable_cores()
@@ -145,21 +145,21 @@ def train(
         stop_after=stop_after,
         threads=threads,
     )
-    launched, here = launched_team(), launched_here()
-    err.quiet = not here.leads  # all processes of a machine would report the same errors
+    launched, here = launched_team(), local_team()
+    err.quiet = not here.is_main  # all processes of a machine would report the same errors
     plan = prepare(request, launched.size, cores)
     err.quiet = False
     if threads is not None:
         torch.set_num_threads(threads)
     with (
-        claimed(plan.out) if launched.leads else nullcontext(),
+        claimed(plan.out) if launched.is_main else nullcontext(),
         join_team(plan.device) as (team, where),
     ):
-        if not team.leads:
+        if not team.is_main:
             _out.quiet = True
         drawers = workers_on(where, cores // here.size) if workers is None else workers
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
-        with err.status("loading training data") if team.leads else nullcontext():
+        with err.status("loading training data") if team.is_main else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
         if team.size > 1:
             held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
@@ -169,11 +169,11 @@ def train(
         say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
         initial, begins = plan.initial, not (plan.out / STATE_FILE).exists()
         if initial is not None and begins and needs_pruning(initial, plan.config):
-            with err.status("ranking channels by importance") if team.leads else nullcontext():
+            with err.status("ranking channels by importance") if team.is_main else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)
         with (
             TrainDisplay(_out, plan.config.steps) as display,
-            drawing(batches, plan.config.steps, where, drawers) as draws,
+            with_workers(batches, plan.config.steps, where, drawers) as draws,
         ):
             result = run(
                 plan.config,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unsmear.data.cutouts import draw_outline, draw_paths
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.data.shake import blur_length, exposure_times, path_length, transform_points
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.data.test_synthesis import PLAIN, photographs
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.data.night import Lamps, add_lamps, draw_dimming, draw_lamps
 from unsmear.data.synthesis import Synthesizer
 

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from tests.data.test_synthesis import PLAIN, photographs
-from unsmear.data.motion import Generators, draw_motion
+from unsmear.data.generators import Generators
+from unsmear.data.motion import draw_motion
 from unsmear.data.relief import Relief, draw_relief
 from unsmear.data.render import cell_centres, frame_points, sample_canvas
 from unsmear.data.shake import exposure_times, path_length

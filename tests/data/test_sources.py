@@ -259,8 +259,8 @@ def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
     shots = load_shots(folder, short_side=64)
     assert [len(shot.frames) for shot in shots] == [9, 9]
     for shot in shots:
-        assert shot.forth.shape == shot.back.shape == (8, 2, 64, 96)
-        inner = shot.forth[:, 0, 16:-16, 24:-24].float()
+        assert shot.forward.shape == shot.backward.shape == (8, 2, 64, 96)
+        inner = shot.forward[:, 0, 16:-16, 24:-24].float()
         assert abs(float(inner.median()) + 3) < 0.6  # panning right moves the scene left
     assert load_shots(folder, short_side=32)[0].frames.shape[-2:] == (32, 48)
 

@@ -10,7 +10,8 @@ from tests.conftest import picture
 from unsmear.data import motion, synthesis
 from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import turn_clips, unknown_clips
-from unsmear.data.motion import Generators, draw_motion
+from unsmear.data.generators import Generators
+from unsmear.data.motion import draw_motion
 from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices, smooth_path
 from unsmear.data.sources import Shot
 from unsmear.data.synthesis import (
@@ -37,9 +38,9 @@ def shot(frames=9, pan=3):
     wide = picture(96, 200, seed=4)
     views = [wide[:, pan * i : pan * i + 144] for i in range(frames)]
     stack = torch.from_numpy(np.ascontiguousarray(np.stack(views).transpose(0, 3, 1, 2)))
-    forth = torch.zeros(frames - 1, 2, 96, 144, dtype=torch.float16)
-    forth[:, 0] = -pan
-    return Shot(stack, forth, -forth)
+    forward = torch.zeros(frames - 1, 2, 96, 144, dtype=torch.float16)
+    forward[:, 0] = -pan
+    return Shot(stack, forward, -forward)
 
 
 def hand(samples=400):

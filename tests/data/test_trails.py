@@ -11,7 +11,8 @@ import torch
 from tests.data.test_synthesis import PLAIN, photographs, shot
 from unsmear.data import synthesis
 from unsmear.data.clips import Turn, turn_clips, turn_frames, turn_trails, unknown_clips
-from unsmear.data.motion import Generators, Motion, draw_motion
+from unsmear.data.generators import Generators
+from unsmear.data.motion import Motion, draw_motion
 from unsmear.data.render import pixel_axes, render
 from unsmear.data.shake import exposure_times, shutter_times
 from unsmear.data.synthesis import SynthesisConfig, Synthesizer

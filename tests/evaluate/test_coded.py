@@ -1,4 +1,4 @@
-"""Gains on coded clips: measured against what the coder left."""
+"""Gains on coded clips: measured against what the codec left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.coded import measured
 from torch import nn
 
 from tests.conftest import SMALL, picture
-from unsmear.data.coder import Coding
+from unsmear.data.codec import Coding
 from unsmear.data.pairs import find_pairs
 from unsmear.errors import InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from unsmear.train.interrupts import held_back, noted
+from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
 
 
 def press():
@@ -29,7 +29,7 @@ def test_it_comes_when_all_is_done(listen):
     listen(signal.default_int_handler)
     done = []
     with pytest.raises(KeyboardInterrupt):
-        with held_back():
+        with interrupts_deferred():
             press()
             done.append("the rest")
         done.append("never")
@@ -40,7 +40,7 @@ def test_it_comes_when_all_is_done(listen):
 def test_handlers_of_others_hear_it_once_and_late(listen):
     heard = []
     listen(lambda number, _: heard.append(number))
-    with held_back():
+    with interrupts_deferred():
         press()
         press()
         assert heard == []
@@ -49,14 +49,14 @@ def test_handlers_of_others_hear_it_once_and_late(listen):
 
 def test_where_it_is_ignored_it_stays_so(listen):
     listen(signal.SIG_IGN)
-    with held_back():
+    with interrupts_deferred():
         press()
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_an_error_inside_puts_the_handler_back(listen):
     listen(signal.default_int_handler)
-    with pytest.raises(ValueError, match="inside"), held_back():
+    with pytest.raises(ValueError, match="inside"), interrupts_deferred():
         raise ValueError("inside")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -66,7 +66,7 @@ def test_other_threads_are_never_interrupted(listen):
     seen = []
 
     def work():
-        with held_back():
+        with interrupts_deferred():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -77,14 +77,14 @@ def test_other_threads_are_never_interrupted(listen):
 
 def test_it_can_be_noted_and_nothing_else(listen):
     listen(signal.default_int_handler)
-    with noted() as came:
+    with interrupts_noted() as came:
         assert not came()
-        with held_back():  # a step
+        with interrupts_deferred():  # a step
             press()
         press()
         assert came()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     listen(signal.SIG_IGN)
-    with noted() as came:
+    with interrupts_noted() as came:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         assert not came()

@@ -8,7 +8,7 @@ import torch
 from unsmear.data.clips import Clips
 from unsmear.data.trails import Trails
 from unsmear.errors import InputError
-from unsmear.train.prefetch import drawn
+from unsmear.train.prefetch import batch_iterator
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ class Numbers:
 @pytest.mark.parametrize("ahead", [False, True])
 def test_batches_come_in_order_each_once(ahead):
     batches = Numbers()
-    with drawn(batches, range(3, 8), [1], CPU, ahead=ahead) as draws:
+    with batch_iterator(batches, range(3, 8), [1], CPU, ahead=ahead) as draws:
         found = [tuple(int(tensor) for tensor in clips.tensors) for clips in draws]
     assert found == [(step, -step, 2 * step, 1) for step in range(3, 8)]
     assert batches.steps == [(step, (1,)) for step in range(3, 8)]
@@ -42,7 +42,7 @@ def test_batches_come_in_order_each_once(ahead):
 
 def test_the_next_is_drawn_while_one_is_learned_from_and_no_more_than_two_wait():
     batches = Numbers()
-    with drawn(batches, range(100), [0], CPU, ahead=True) as draws:
+    with batch_iterator(batches, range(100), [0], CPU, ahead=True) as draws:
         next(draws)
         for _ in range(3):  # one taken, one queued, one ready to be queued
             assert batches.drew.acquire(timeout=10)
@@ -52,13 +52,13 @@ def test_the_next_is_drawn_while_one_is_learned_from_and_no_more_than_two_wait()
 
 def test_without_drawing_ahead_nothing_is_drawn_before_it_is_wanted():
     batches = Numbers()
-    with drawn(batches, range(9), [0], CPU, ahead=False) as draws:
+    with batch_iterator(batches, range(9), [0], CPU, ahead=False) as draws:
         next(draws)
     assert len(batches.steps) == 1
 
 
 def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_is_wanted():
-    with drawn(Numbers(fails_at=2), range(9), [0], CPU, ahead=True) as draws:
+    with batch_iterator(Numbers(fails_at=2), range(9), [0], CPU, ahead=True) as draws:
         assert int(next(draws)[0]) == 0
         assert int(next(draws)[0]) == 1
         with pytest.raises(InputError, match="step 2 is damaged"):
@@ -67,7 +67,10 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_is_wanted():
 
 def test_an_interrupted_run_leaves_no_thread():
     batches = Numbers()
-    with pytest.raises(KeyboardInterrupt), drawn(batches, range(9), [0], CPU, ahead=True) as draws:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        batch_iterator(batches, range(9), [0], CPU, ahead=True) as draws,
+    ):
         next(draws)
         raise KeyboardInterrupt
     assert not any(thread.is_alive() for thread in batches.threads)

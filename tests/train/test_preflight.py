@@ -22,10 +22,10 @@ from unsmear.train import preflight
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.distillation import identity_of
 from unsmear.train.loop import STATE_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import TrainState
-from unsmear.train.teaching import identity_of
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -257,17 +257,17 @@ def test_neighbours_that_are_to_be_restored_must_be_looked_at(stills, tmp_path):
         prepare(request(stills, tmp_path, refine_share=0.5))
 
 
-def test_coders_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):
+def test_codecs_that_are_asked_for_must_be_there(stills, tmp_path, monkeypatch):
     def missing():
         raise ConfigError("no PyAV")
 
-    monkeypatch.setattr(preflight, "check_coders", missing)
+    monkeypatch.setattr(preflight, "check_codecs", missing)
     prepare(request(stills, tmp_path))
     with pytest.raises(ConfigError, match="no PyAV"):
         prepare(request(stills, tmp_path, synthesis=SynthesisChanges(coder_share=0.5)))
     with pytest.raises(ConfigError, match=r"coder_share is 1\.5"):
         prepare(request(stills, tmp_path, synthesis=SynthesisChanges(coder_share=1.5)))
-    sequence(tmp_path / "pairs", "s")  # without synthesis, coders are not needed
+    sequence(tmp_path / "pairs", "s")  # without synthesis, codecs are not needed
     prepare(request(tmp_path / "pairs", tmp_path, synthesis=SynthesisChanges(coder_share=0.5)))
 
 

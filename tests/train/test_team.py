@@ -254,7 +254,7 @@ def test_alone_there_is_nothing_to_share():
         assert (team, device) == (Team(), CPU)
         values = torch.rand(3)
         team.average([same := values.clone()])
-        team.follow([same])
+        team.broadcast([same])
         assert torch.equal(same, values)
         assert list(team.share([1, 2, 3])) == team.gather([1, 2, 3]) == [1, 2, 3]
         assert team.mean(torch.tensor([3.0])).item() == 3
@@ -282,7 +282,7 @@ def meet(rank: int, path: str, told: Queue) -> None:
     followed = torch.tensor([7.0 + rank])
     Team(rank, 2).average(values)
     Team(rank, 2).average([])
-    Team(rank, 2).follow([followed])
+    Team(rank, 2).broadcast([followed])
     Team(rank, 2).check_same("this", "it", "do not")
     try:
         Team(rank, 2).check_same(4 * rank, "the step", "share")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.data.trails import Trails, unknown_trails
 from unsmear.models.trails import CELL
 
@@ -84,11 +84,6 @@ class Turn(NamedTuple):
     reversed: bool
 
 
-def draw_turns(count: int, random: Generators) -> list[Turn]:
-    """Draw one turn for each clip, all equally likely."""
-    return [Turn(random.index(4), random.chance(0.5), random.chance(0.5)) for _ in range(count)]
-
-
 def turn_frames(clips: Tensor, turns: Sequence[Turn]) -> Tensor:
     """Turn each of B clips.
 
@@ -138,7 +133,10 @@ def turn_clips(clips: Clips, random: Generators) -> Clips:
             elsewhere, and the trails become unknown.
         random: its host generator is advanced.
     """
-    turns = draw_turns(len(clips.blurry), random)
+    turns = [
+        Turn(random.index(4), random.chance(0.5), random.chance(0.5))
+        for _ in range(len(clips.blurry))
+    ]
     blurry, sharp = turn_frames(clips.blurry, turns), turn_frames(clips.sharp, turns)
     if blurry.shape[-1] % CELL:
         return unknown_clips(blurry, sharp)

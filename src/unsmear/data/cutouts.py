@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.data.render import pixel_axes
 from unsmear.data.shake import path_length, smooth_path
 

@@ -23,8 +23,8 @@ def sensor_noise(linear: Tensor, shot: Tensor, read: Tensor, generator: torch.Ge
     Returns:
         (B, T, 3, H, W), not clipped.
     """
-    spread = (slice(None), None, None, None, None)
-    deviation = (shot[spread] * linear.clamp_min(0) + read[spread] ** 2).sqrt()
+    shot, read = (strength[:, None, None, None, None] for strength in (shot, read))
+    deviation = (shot * linear.clamp_min(0) + read**2).sqrt()
     noise = torch.randn(linear.shape, generator=generator, device=linear.device)
     return linear + deviation * noise
 

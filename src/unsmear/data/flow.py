@@ -14,6 +14,8 @@ from torch import Tensor
 
 from unsmear.data.render import sample_canvas, sample_light
 
+_TOLERANCE = 0.08  # mean absolute difference between frames after warping, of full scale
+
 
 def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Dense flow from first to second, both (H, W, 3) uint8 RGB -> (H, W, 2) float32 pixels.
@@ -41,31 +43,28 @@ def between(
         (B, C, S, K).
     """
     both = sample_canvas(torch.cat(flows, dim=1), points, outside="border")  # (B, 4, S, K)
-    forth, back = both[:, :2].movedim(1, -1), both[:, 2:].movedim(1, -1)  # (B, S, K, 2)
+    forward, backward = both.movedim(1, -1).split(2, dim=-1)  # (B, S, K, 2)
     t = moment[..., None, None]
-    to_first = -(1 - t) * t * forth + t * t * back
-    to_second = (1 - t) ** 2 * forth - t * (1 - t) * back
+    to_first = -(1 - t) * t * forward + t * t * backward
+    to_second = (1 - t) ** 2 * forward - t * (1 - t) * backward
     share = moment[:, None, :, None]
     return (1 - share) * sample_light(images[0], points + to_first) + share * sample_light(
         images[1], points + to_second
     )
 
 
-def is_continuous(
-    first: np.ndarray, second: np.ndarray, forth: np.ndarray, *, tolerance: float = 0.08
-) -> bool:
+def is_continuous(first: np.ndarray, second: np.ndarray, forward: np.ndarray) -> bool:
     """Whether two frames belong to one shot and the flow explains them.
 
     Args:
         first: (H, W, 3) uint8.
         second: (H, W, 3) uint8.
-        forth: flow from first to second, (H, W, 2).
-        tolerance: largest mean absolute difference after warping, of full scale.
+        forward: flow from first to second, (H, W, 2).
     """
-    height, width = forth.shape[:2]
+    height, width = forward.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     warped = cv2.remap(
-        second, columns + forth[..., 0], rows + forth[..., 1], cv2.INTER_LINEAR,
+        second, columns + forward[..., 0], rows + forward[..., 1], cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return float(cv2.absdiff(first, warped).mean()) / 255 < tolerance
+    return float(cv2.absdiff(first, warped).mean()) / 255 < _TOLERANCE

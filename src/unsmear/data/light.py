@@ -7,14 +7,13 @@ deeper shadows and softer highlights. `ResponseCurves` are of that kind.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 
 _GAMMAS = (1.8, 2.6)
 _GAINS = (0.45, 1.2)
@@ -23,7 +22,7 @@ _MOST_CONTRAST = 1.35  # exponent of the S-curve, which is its slope in the midd
 
 
 class ResponseCurves(NamedTuple):
-    """How the camera of each of B clips encodes light.
+    """How the camera of each of B clips encodes light. On the CPU.
 
     Attributes:
         other: whether the curve differs from sRGB, (B,) bool. If not, the rest is ignored.
@@ -42,12 +41,14 @@ class ResponseCurves(NamedTuple):
 
 def draw_curves(count: int, share: float, random: Generators) -> ResponseCurves:
     """Draw curves of `count` clips. A share of them are not sRGB, and half of these have an S-curve
-    too.
+    too. With a share of 0 no random number is drawn, so results for a given seed do not change.
     """
+    if not share:
+        return ResponseCurves(torch.zeros(count, dtype=torch.bool), *torch.ones(2, count))
     other = random.uniform(0, 1, count) < share
     gamma = random.uniform(*_GAMMAS, count)
     bent = random.uniform(0, 1, count) < 0.5
-    contrast = torch.exp(random.uniform(0, math.log(_MOST_CONTRAST), count))
+    contrast = random.log_uniform(1, _MOST_CONTRAST, count)
     return ResponseCurves(other, gamma, torch.where(bent, contrast, 1.0))
 
 
@@ -61,30 +62,25 @@ def draw_exposures(count: int, share: float, random: Generators) -> Tensor:
             change.
         random: its host generator is advanced.
     """
-    gain = _log_uniform(_GAINS, count, random)
+    gain = random.log_uniform(*_GAINS, count)
     if not share:
         return gain
     bright = random.uniform(0, 1, count) < share
-    return torch.where(bright, _log_uniform(_BRIGHT_GAINS, count, random), gain)
+    return torch.where(bright, random.log_uniform(*_BRIGHT_GAINS, count), gain)
 
 
-def _log_uniform(span: tuple[float, float], count: int, random: Generators) -> Tensor:
-    low, high = span
-    return torch.exp(random.uniform(math.log(low), math.log(high), count))
-
-
-def linear_light(encoded: Tensor, curves: ResponseCurves | None = None) -> Tensor:
+def linear_light(encoded: Tensor, curves: ResponseCurves) -> Tensor:
     """Decode what cameras encoded to linear light.
 
     Args:
         encoded: 0..1, (B, ...), float.
-        curves: of B clips; None: all are sRGB.
+        curves: of B clips.
 
     Returns:
         Linear light 0..1, same shape.
     """
     linear = linear_from_srgb(encoded)
-    if curves is None:
+    if not curves.other.any():
         return linear
     where, gamma, contrast = _others(curves, encoded)
     # An S-curve with the reciprocal exponent is the inverse.
@@ -92,18 +88,18 @@ def linear_light(encoded: Tensor, curves: ResponseCurves | None = None) -> Tenso
     return linear.index_copy(0, where, straight**gamma)
 
 
-def encode_light(linear: Tensor, curves: ResponseCurves | None = None) -> Tensor:
+def encode_light(linear: Tensor, curves: ResponseCurves) -> Tensor:
     """Encode linear light as cameras do, clipped to 0..1, as a sensor saturates.
 
     Args:
         linear: (B, ...), float.
-        curves: of B clips; None: all are sRGB.
+        curves: of B clips.
 
     Returns:
         0..1, same shape.
     """
     encoded = srgb_from_linear(linear)
-    if curves is None:
+    if not curves.other.any():
         return encoded
     where, gamma, contrast = _others(curves, linear)
     return encoded.index_copy(

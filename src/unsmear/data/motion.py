@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from unsmear.data.generators import Generators
 from unsmear.data.shake import (
     OrientationLog,
     blur_length,
@@ -21,43 +21,6 @@ from unsmear.data.shake import (
     smooth_path,
     transform_points,
 )
-
-
-@dataclass
-class Generators:
-    """Two explicit random generators: one for choices on the host, one for noise on the device."""
-
-    host: torch.Generator
-    device: torch.Generator
-
-    @classmethod
-    def seeded(cls, seed: int, device: torch.device) -> Generators:
-        """Both generators from one seed."""
-        return cls(
-            torch.Generator().manual_seed(seed),
-            torch.Generator(device=device).manual_seed(seed + 1),
-        )
-
-    @classmethod
-    def of_shard(cls, seed: int, step: int, shard: int, device: torch.device) -> Generators:
-        """The generators of one shard of one training step. Any process can make them any time."""
-        host, noise = np.random.SeedSequence((seed, step, shard)).generate_state(2, np.uint64)
-        return cls(
-            torch.Generator().manual_seed(int(host)),
-            torch.Generator(device=device).manual_seed(int(noise)),
-        )
-
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Uniform random numbers on the host."""
-        return low + (high - low) * torch.rand(shape, generator=self.host)
-
-    def chance(self, share: float) -> bool:
-        """True with the given probability."""
-        return bool(torch.rand((), generator=self.host) < share)
-
-    def index(self, count: int) -> int:
-        """A random integer from 0 to count - 1."""
-        return int(torch.randint(count, (), generator=self.host))
 
 
 @dataclass(frozen=True)
@@ -107,34 +70,24 @@ def draw_motion(
     normal = torch.cat((random.uniform(-0.6, 0.6, count, 2), torch.ones(count, 1)), dim=-1)
     weights = torch.tensor([1.0, 1.0, 1.0, 0.4, 0.4, 1.2]) * random.uniform(0, 1, count, 6)
     path = smooth_path(times, 6, random.host) * weights[:, None, None]  # radians, plane distances
-    recorded = [
-        _draw_recorded(logs, times[index], random)
-        if logs and random.chance(recorded_share)
-        else None
-        for index in range(count)
-    ]
-
-    for index, hand in enumerate(recorded):
-        if hand is not None:  # its rotation is recorded; a small translation is added at random
-            moved = path[index : index + 1, ..., 3:]
+    for index in range(count):
+        if logs and random.chance(recorded_share):
+            hand = _draw_recorded(logs, times[index], random)
+            moved = path[index : index + 1, ..., 3:]  # a small translation stays random
             moved *= 0.2 * path_length(hand[None]) / path_length(moved).clamp_min(1e-9)
+            path[index, ..., :3] = hand
 
     def homographies(scale: Tensor) -> Tensor:
-        spread = scale[:, None, None, None]
-        rotation = rotation_matrices(path[..., :3] * spread)
-        translation = path[..., 3:] * spread
-        for index, hand in enumerate(recorded):
-            if hand is not None:
-                rotation[index] = rotation_matrices(hand * scale[index])
-        return plane_homographies(rotation, translation, normal, focal, principal)
+        scaled = path * scale[:, None, None, None]
+        rotation = rotation_matrices(scaled[..., :3])
+        return plane_homographies(rotation, scaled[..., 3:], normal, focal, principal)
 
     # Displacement is proportional to the scale for small angles: two steps suffice.
     scale = torch.full((count,), 1e-3)
     for _ in range(2):
         found = blur_length(homographies(scale), size, size).mean(dim=1)
         scale = scale * lengths / found.clamp_min(1e-6)
-    centred = homographies(scale)
-    return Motion(_keep_centre(centred), times)
+    return Motion(_keep_centre(homographies(scale)), times)
 
 
 def _draw_recorded(logs: Sequence[OrientationLog], times: Tensor, random: Generators) -> Tensor:

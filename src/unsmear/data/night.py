@@ -7,13 +7,12 @@ lamps are clipped, would not give such streaks.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 
 _DIM = (0.03, 0.4)  # fraction of daylight
 _MOST_LAMPS = 8 / 176**2  # per pixel
@@ -41,10 +40,12 @@ class Lamps(NamedTuple):
 
 def draw_dimming(count: int, share: float, random: Generators) -> Tensor:
     """Factors by which the light of `count` clips is dimmed, (count,). A share of them are at
-    night; the others get 1.
+    night; the others get 1. With a share of 0 no random number is drawn, so results for a given
+    seed do not change.
     """
-    low, high = (math.log(end) for end in _DIM)
-    dim = torch.exp(random.uniform(low, high, count))
+    if not share:
+        return torch.ones(count)
+    dim = random.log_uniform(*_DIM, count)
     return torch.where(random.uniform(0, 1, count) < share, dim, torch.ones(()))
 
 
@@ -53,8 +54,8 @@ def draw_lamps(side: int, random: Generators) -> Lamps:
     most = _MOST_LAMPS * side**2
     count = round(float(random.uniform(0, 1)) ** 2 * most)
     places = random.uniform(0, side - 1, count, 2)
-    radii = torch.exp(random.uniform(math.log(_RADII[0]), math.log(_RADII[1]), count))
-    light = torch.exp(random.uniform(math.log(_LIGHT[0]), math.log(_LIGHT[1]), count, 1))
+    radii = random.log_uniform(*_RADII, count)
+    light = random.log_uniform(*_LIGHT, count, 1)
     # From the orange of sodium lamps over white to sky blue.
     warm = random.uniform(-0.5, 0.9, count, 1)
     colour = torch.exp(warm * torch.tensor([0.4, 0.0, -1.0]))

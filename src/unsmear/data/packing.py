@@ -46,17 +46,22 @@ class PackedShots(NamedTuple):
     """`Shot`s, field by field."""
 
     frames: Packed
-    forth: Packed
-    back: Packed
+    forward: Packed
+    backward: Packed
 
 
 def pack_shots(shots: Sequence[Shot]) -> PackedShots:
     """Copy all shots."""
     return PackedShots(
         pack([shot.frames for shot in shots]),
-        pack([shot.forth for shot in shots]),
-        pack([shot.back for shot in shots]),
+        pack([shot.forward for shot in shots]),
+        pack([shot.backward for shot in shots]),
     )
+
+
+def unpack_shots(packed: PackedShots) -> list[Shot]:
+    """The original shots, as views."""
+    return [Shot(*sides) for sides in zip(*(unpack(side) for side in packed), strict=True)]
 
 
 def share(packed: Sequence[Packed]) -> None:
@@ -85,8 +90,3 @@ def _too_small(wanted: int) -> UnsmearError:
         f"the training data need {wanted / 1e6:,.0f} MB of shared memory in each training process"
         f"{left}: enlarge it (docker run --shm-size), or use --workers 0"
     )
-
-
-def unpack_shots(packed: PackedShots) -> list[Shot]:
-    """The original shots, as views."""
-    return [Shot(*sides) for sides in zip(*(unpack(side) for side in packed), strict=True)]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -186,7 +187,7 @@ def pairs_among(
                 place = sequence.relative_to(root)
                 parts = list(_sequences(blurry, sharp, layout))
                 if layout.flat:
-                    mistakes.attempt(lambda parts=parts: _check_numbered(parts))  # type: ignore[misc]
+                    mistakes.attempt(partial(_check_numbered, parts))
                 found += (
                     PairedSequence(_name_of(root, place / name), *files, layout.name)
                     for name, files in parts

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.data.render import cell_centres, sample_canvas
 from unsmear.data.shake import path_length, smooth_path, transform_points
 from unsmear.models.trails import CELL

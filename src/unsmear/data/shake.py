@@ -18,6 +18,8 @@ from torch import Tensor
 
 from unsmear.errors import InputError
 
+_WAVES = 6  # sine waves of each coordinate of a random path
+
 
 def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
     """Moments at which the open shutter is sampled.
@@ -51,7 +53,6 @@ def smooth_path(
     dimensions: int,
     generator: torch.Generator,
     *,
-    waves: int = 6,
     slowest: float = 0.02,
     fastest: float = 0.45,
 ) -> Tensor:
@@ -64,7 +65,6 @@ def smooth_path(
         times: (B, ...) in frame intervals.
         dimensions: D independent coordinates.
         generator: on the CPU.
-        waves: number of waves for each coordinate.
         slowest: lowest frequency, cycles per frame interval.
         fastest: highest frequency, cycles per frame interval.
 
@@ -72,7 +72,7 @@ def smooth_path(
         (B, ..., D); the scale is arbitrary and left to callers.
     """
     batch = times.shape[0]
-    shape = (batch, waves, dimensions)
+    shape = (batch, _WAVES, dimensions)
     spread = math.log(fastest / slowest)
     frequency = slowest * torch.exp(spread * torch.rand(shape, generator=generator))
     phase = 2 * math.pi * torch.rand(shape, generator=generator)
@@ -124,15 +124,13 @@ def plane_homographies(
     Returns:
         (B, ..., 3, 3).
     """
-    inner = rotation.dim() - 3
+    spread = (slice(None),) + (None,) * (rotation.dim() - 3)  # (B, ...) -> (B, 1.., ...)
     camera = torch.zeros(len(focal), 3, 3, dtype=focal.dtype)
     camera[:, 0, 0] = camera[:, 1, 1] = focal
     camera[:, :2, 2] = principal
     camera[:, 2, 2] = 1
     inverse = torch.linalg.inv(camera)
-    plane = normal[(slice(None),) + (None,) * inner]  # (B, 1.., 3)
-    moved = rotation + translation[..., :, None] * plane[..., None, :]
-    spread = (slice(None),) + (None,) * inner
+    moved = rotation + translation[..., :, None] * normal[spread][..., None, :]
     return camera[spread] @ moved @ inverse[spread]
 
 

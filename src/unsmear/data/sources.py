@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -43,6 +43,8 @@ _NOT_SHARP = ("*_bicubic", "lq", "input_crops", "sharp/raw", "qualitative_datase
 # Photographs may lie in a folder `input`, unless a ground truth lies beside it.
 _INPUTS = frozenset({"input", "inputs"})
 _TRUTHS = frozenset({"gt", "groundtruth", "ground_truth", "sharp", "target", "targets"})
+_MOST_FRAMES = 128  # of a clip
+_FEWEST_FRAMES = 7  # of a shot
 
 
 @dataclass(frozen=True)
@@ -170,24 +172,24 @@ class Shot:
 
     Attributes:
         frames: (N, 3, H, W) uint8.
-        forth: flow from each frame to the next, (N - 1, 2, H, W) float16, pixels.
-        back: flow from each next frame back, same shape and dtype.
+        forward: flow from each frame to the next, (N - 1, 2, H, W) float16, pixels.
+        backward: flow from each next frame back, same shape and dtype.
     """
 
     frames: Tensor
-    forth: Tensor
-    back: Tensor
+    forward: Tensor
+    backward: Tensor
 
     def to(self, device: torch.device) -> Shot:
         """The same on another device."""
-        return Shot(self.frames.to(device), self.forth.to(device), self.back.to(device))
+        return Shot(self.frames.to(device), self.forward.to(device), self.backward.to(device))
 
 
 def _read_clip(path: Path) -> Iterator[Tensor]:
     if path.is_dir():
         size = None
         for image in list_images(path):
-            frame = load_photograph(image, 1 << 30)
+            frame = eight_bit(read_image(image))
             if frame.shape != (size := size or frame.shape):
                 (_, height, width), (_, first_height, first_width) = frame.shape, size
                 raise InputError(
@@ -202,52 +204,40 @@ def _read_clip(path: Path) -> Iterator[Tensor]:
         yield from read_rgb8(path)
 
 
-def load_shots(
-    path: Path, *, short_side: int = 384, most_frames: int = 128, fewest_frames: int = 7
-) -> list[Shot]:
-    """Read a clip, downscale it (which also hides its compression), split it where motion cannot
-    be followed, and compute the flow in both directions.
+def load_shots(path: Path, *, short_side: int = 384) -> list[Shot]:
+    """Read the start of a clip, downscale it (which also hides its compression), split it where
+    motion cannot be followed, and compute the flow in both directions. Very short shots are
+    dropped.
 
     Args:
         path: video file, or folder of frames.
         short_side: pixels after downscaling; smaller clips are not resized.
-        most_frames: number of frames to keep, from the start of the clip.
-        fewest_frames: shorter shots are dropped.
 
     Raises:
         InputError: the clip cannot be read, or its frames differ in size.
     """
     frames = []
-    for frame in _read_clip(path):
+    for frame in islice(_read_clip(path), _MOST_FRAMES):
         scale = short_side / min(frame.shape[-2:])
         frames.append(_shrink(frame, scale) if scale < 1 else frame)
-        if len(frames) == most_frames:
-            break
     pixels = [np.ascontiguousarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
     shots: list[Shot] = []
-    run: list[int] = []
-    flows: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def close() -> None:
-        if len(run) >= fewest_frames:
-            forth, back = (
+    start = 0  # of the current shot
+    flows: list[tuple[np.ndarray, np.ndarray]] = []  # between its frames
+    for end in range(1, len(frames) + 1):
+        if end < len(frames):
+            first, second = pixels[end - 1], pixels[end]
+            forward = optical_flow(first, second)
+            if is_continuous(first, second, forward):
+                flows.append((forward, optical_flow(second, first)))
+                continue
+        if end - start >= _FEWEST_FRAMES:
+            both = (
                 torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2).half()
-                for side in zip(*flows, strict=False)
+                for side in zip(*flows, strict=True)
             )
-            shots.append(Shot(torch.stack([frames[index] for index in run]), forth, back))
-        run.clear()
-        flows.clear()
-
-    for index in range(len(frames)):
-        if run:
-            first, second = pixels[index - 1], pixels[index]
-            forth = optical_flow(first, second)
-            if is_continuous(first, second, forth):
-                flows.append((forth, optical_flow(second, first)))
-            else:
-                close()
-        run.append(index)
-    close()
+            shots.append(Shot(torch.stack(frames[start:end]), *both))
+        start, flows = end, []
     return shots
 
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from unsmear.data.canvas import cut_canvas, cut_flow
 from unsmear.data.clips import Clips, join_clips, turn_clips, unknown_clips
-from unsmear.data.coder import check_coders, code_clips, draw_codings
+from unsmear.data.codec import check_codecs, code_clips, draw_codings
 from unsmear.data.cutouts import draw_outline, draw_paths
 from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.flow import between
+from unsmear.data.generators import Generators
 from unsmear.data.light import (
     ResponseCurves,
     draw_curves,
@@ -29,7 +30,7 @@ from unsmear.data.light import (
     linear_light,
     round_to_8_bit,
 )
-from unsmear.data.motion import Generators, Motion, draw_motion
+from unsmear.data.motion import Motion, draw_motion
 from unsmear.data.night import add_lamps, draw_dimming, draw_lamps
 from unsmear.data.relief import draw_relief
 from unsmear.data.render import composite, expose, frame_points, render
@@ -60,7 +61,7 @@ class SynthesisConfig:
             a log.
         half_share: clips rendered at half the size of the photograph (denser detail).
         compressed_share: clips with JPEG artefacts.
-        coder_share: clips encoded by a real video codec (`unsmear.data.coder`; needs PyAV), on
+        coder_share: clips encoded by a real video codec (`unsmear.data.codec`; needs PyAV), on
             the CPU.
         coarse_share: share of the encoded clips that are compressed more strongly than usual.
         noise_most: maximum standard deviation of the read noise, as a fraction of full scale, in
@@ -142,7 +143,7 @@ class Synthesizer:
         if not photographs and not shots:
             raise ConfigError("synthesis needs at least one photograph or video")
         if config.coder_share:
-            check_coders()
+            check_codecs()
         self.config = config
         self.photographs = [picture.to(device) for picture in photographs]
         self.shots = [shot.to(device) for shot in shots]
@@ -165,7 +166,7 @@ class Synthesizer:
         """
         lengths = draw_blur_lengths(self.config, clips, random)
         from_shot = torch.tensor([self._takes_shot(frames, random) for _ in range(clips)])
-        curves = self._curves(clips, random)
+        curves = draw_curves(clips, self.config.curve_share, random)
         parts: list[Clips] = []
         made = 0
         for make, share in ((self._from_photographs, ~from_shot), (self._from_shots, from_shot)):
@@ -173,8 +174,8 @@ class Synthesizer:
             ordered = lengths[share].sort().values
             groups = ordered.tensor_split(2) if len(ordered) > 1 else (ordered,)
             for group in filter(len, groups):
-                whose = None if curves is None else curves.of(range(made, made + len(group)))
-                parts.append(make(group, frames, size, whose, random))
+                own = curves.of(range(made, made + len(group)))
+                parts.append(make(group, frames, size, own, random))
                 made += len(group)
         light = join_clips(parts)
         taken = turn_clips(Clips(*self._camera(*light.pair, curves, random), light.trails), random)
@@ -197,14 +198,7 @@ class Synthesizer:
         share = self.config.recorded_share
         return draw_motion(lengths, frames, size, self.logs, share, random, further)
 
-    def _curves(self, count: int, random: Generators) -> ResponseCurves | None:
-        """Response curves of the clips; None: all are sRGB. Then no random number is drawn, so
-        results for a given seed do not change.
-        """
-        share = self.config.curve_share
-        return draw_curves(count, share, random) if share else None
-
-    def _light(self, canvas: Tensor, curves: ResponseCurves | None, random: Generators) -> Tensor:
+    def _light(self, canvas: Tensor, curves: ResponseCurves, random: Generators) -> Tensor:
         """Convert to linear light, with random exposure and white balance, and highlights beyond
         the display range, which blur into bright streaks. (B, ..., 3, P, P)
         """
@@ -230,7 +224,7 @@ class Synthesizer:
         lengths: Tensor,
         frames: int,
         size: int,
-        curves: ResponseCurves | None,
+        curves: ResponseCurves,
         random: Generators,
     ) -> Clips:
         """B clips in linear light, for B blur lengths."""
@@ -244,7 +238,7 @@ class Synthesizer:
         relief = draw_relief(motion.times, depths, side, random) if depths.any() else None
         canvas = torch.stack([self._photograph_canvas(side, random) for _ in range(count)])
         canvas = self._light(canvas, curves, random)
-        dimming = self._dimming(count, random)
+        dimming = draw_dimming(count, self.config.night_share, random)
         for index in (dimming < 1).nonzero()[:, 0].tolist():
             dim = canvas[index] * dimming[index]
             canvas[index] = add_lamps(dim, draw_lamps(side, random))
@@ -255,8 +249,7 @@ class Synthesizer:
         vectors = fit_trails(motion.homographies, size, size, relief).to(self.device)
         known = torch.ones_like(vectors[:, :, :1])
         if moving:
-            whose = None if curves is None else curves.of(moving)
-            layer, own = self._layer(motion, moving, own_lengths, size, whose, random)
+            layer, own = self._layer(motion, moving, own_lengths, size, curves.of(moving), random)
             layer[:, :3] *= dimming[moving].to(self.device)[:, None, None, None, None, None]
             subframes[moving] = composite(layer, subframes[moving])
             apart = fit_trails(own, size, size).to(self.device)
@@ -268,18 +261,13 @@ class Synthesizer:
         deep = random.uniform(0, 1, count) < self.config.relief_share
         return deep * draw_blur_lengths(self.config, count, random)
 
-    def _dimming(self, count: int, random: Generators) -> Tensor:
-        """Factor by which the light of each clip is dimmed, (count,)."""
-        share = self.config.night_share  # with 0 no random number is drawn: seeds keep their result
-        return draw_dimming(count, share, random) if share else torch.ones(count)
-
     def _layer(
         self,
         motion: Motion,
         moving: list[int],
         lengths: Tensor,
         size: int,
-        curves: ResponseCurves | None,
+        curves: ResponseCurves,
         random: Generators,
     ) -> tuple[Tensor, Tensor]:
         """Premultiplied cut-outs (n, 4, T, S, H, W) that blur by lengths (n,) in a motion of their
@@ -306,7 +294,7 @@ class Synthesizer:
         lengths: Tensor,
         frames: int,
         size: int,
-        curves: ResponseCurves | None,
+        curves: ResponseCurves,
         random: Generators,
     ) -> Clips:
         """As `_from_photographs`, for videos made continuous by their flow. The camera shakes less
@@ -316,7 +304,7 @@ class Synthesizer:
         motion = self._motion(0.6 * lengths, frames, size, random)
         side = _canvas_side(motion.homographies, size)
         usable = [shot for shot in self.shots if len(shot.frames) >= frames + 2]
-        pictures, forths, backs = [], [], []
+        pictures, forwards, backwards = [], [], []
         for _ in range(count):
             shot = usable[random.index(len(usable))]
             start = random.index(len(shot.frames) - frames - 1)
@@ -324,10 +312,10 @@ class Synthesizer:
             run = slice(start, start + frames + 2)
             pictures.append(cut_canvas(shot.frames[run], side, (y, x), False))
             gaps = slice(start, start + frames + 1)
-            forths.append(cut_flow(shot.forth[gaps], side, (y, x)))
-            backs.append(cut_flow(shot.back[gaps], side, (y, x)))
+            forwards.append(cut_flow(shot.forward[gaps], side, (y, x)))
+            backwards.append(cut_flow(shot.backward[gaps], side, (y, x)))
         linear = self._light(torch.stack(pictures), curves, random)  # (B, T+2, 3, P, P)
-        forth, back = torch.stack(forths), torch.stack(backs)  # (B, T+1, 2, P, P)
+        forward, backward = torch.stack(forwards), torch.stack(backwards)  # (B, T+1, 2, P, P)
         homographies, times = motion.homographies.to(self.device), motion.times.to(self.device)
         points = frame_points(homographies, size, size)  # (B, T, S, HW, 2)
         middle = times.shape[2] // 2
@@ -340,7 +328,7 @@ class Synthesizer:
             following = slice(gap + 1, gap + 1 + frames)
             values = between(
                 (linear[:, pick].flatten(0, 1), linear[:, following].flatten(0, 1)),
-                (forth[:, pick].flatten(0, 1), back[:, pick].flatten(0, 1)),
+                (forward[:, pick].flatten(0, 1), backward[:, pick].flatten(0, 1)),
                 points[:, :, samples].flatten(0, 1),
                 (since[:, :, samples] + offset).flatten(0, 1),
             )  # (B*T, 3, S', HW)
@@ -352,7 +340,7 @@ class Synthesizer:
         return unknown_clips(*expose(subframes))  # the video's own motion is known only roughly
 
     def _camera(
-        self, blurry: Tensor, sharp: Tensor, curves: ResponseCurves | None, random: Generators
+        self, blurry: Tensor, sharp: Tensor, curves: ResponseCurves, random: Generators
     ) -> tuple[Tensor, Tensor]:
         """Linear light -> what a file holds: noise, response curve, JPEG artefacts, 8 bits. The
         sharp frame gets only the curve.

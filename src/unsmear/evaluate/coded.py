@@ -12,7 +12,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from unsmear.data.coder import Coding, code_clip
+from unsmear.data.codec import Coding, code_clip
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
 from unsmear.engines.base import Runnable
@@ -60,8 +60,8 @@ def name_of(coding: Coding | None) -> str:
     """A coding in words; None: `not coded`."""
     if coding is None:
         return "not coded"
-    kind = "quantiser" if coding.coder == "mpeg4" else "crf"
-    return f"{coding.coder}, {kind} {coding.quality}"
+    kind = "quantiser" if coding.encoder == "mpeg4" else "crf"
+    return f"{coding.encoder}, {kind} {coding.quality}"
 
 
 def measure_coded(

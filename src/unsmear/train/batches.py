@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unsmear.data.clips import Clips, join_clips, shuffle_clips, turn_clips, unknown_clips
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.data.packing import (
     Packed,
     PackedShots,

@@ -66,7 +66,7 @@ class TrainConfig:
         trail_weight: of `unsmear.train.losses.trail_loss`, added to the loss of networks that
             follow trails.
         teacher: identity of the network whose results are learned from too, see
-            `unsmear.train.teaching`; empty: none.
+            `unsmear.train.distillation`; empty: none.
         teacher_weight: of the loss against the teacher's results, added to that against the truth.
         clip_norm: maximum norm of the gradient.
         ema_decay: of the moving average of the weights, which is validated and saved.
@@ -131,13 +131,10 @@ class TrainConfig:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
         if self.loss not in LOSS_NAMES:
             problems.append(f"loss is {self.loss!r}: must be one of {', '.join(LOSS_NAMES)}")
-        if not 0 <= self.frequency_weight < math.inf:
-            problems.append(f"frequency_weight is {self.frequency_weight}: must be 0 or more")
-        if not 0 <= self.trail_weight < math.inf:
-            problems.append(f"trail_weight is {self.trail_weight}: must be 0 or more")
-        if not 0 <= self.teacher_weight < math.inf:
-            problems.append(f"teacher_weight is {self.teacher_weight}: must be 0 or more")
-        elif bool(self.teacher) != bool(self.teacher_weight):
+        for name in ("frequency_weight", "trail_weight", "teacher_weight"):
+            if not 0 <= (weight := getattr(self, name)) < math.inf:
+                problems.append(f"{name} is {weight}: must be 0 or more")
+        if 0 <= self.teacher_weight < math.inf and bool(self.teacher) != bool(self.teacher_weight):
             problems.append(
                 f"teacher_weight is {self.teacher_weight}, teacher is {self.teacher!r}: each needs "
                 "the other"
@@ -146,11 +143,10 @@ class TrainConfig:
             problems.append(f"ema_decay is {self.ema_decay}: must be at least 0 and below 1")
         if self.shards < 1 or any(stage.clips % self.shards for stage in self.stages):
             problems.append(f"shards is {self.shards}: must divide the clips of every stage")
-        if not 0 <= self.pair_share <= 1:
-            problems.append(f"pair_share is {self.pair_share}: must be from 0 to 1")
-        if not 0 <= self.refine_share <= 1:
-            problems.append(f"refine_share is {self.refine_share}: must be from 0 to 1")
-        elif self.refine_share and self.stages:
+        for name in ("pair_share", "refine_share"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                problems.append(f"{name} is {share}: must be from 0 to 1")
+        if 0 < self.refine_share <= 1 and self.stages:
             fewest = min(stage.clips for stage in self.stages)
             if not round(self.refine_share * fewest):
                 problems.append(

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def noted() -> Iterator[Callable[[], bool]]:
+def interrupts_noted() -> Iterator[Callable[[], bool]]:
     """Only record Ctrl-C (SIGINT) instead of raising KeyboardInterrupt. Does nothing outside the
     main thread, or if SIGINT has no Python handler.
 
@@ -35,27 +35,15 @@ def noted() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Delay Ctrl-C (SIGINT) until the end of the block.
-
-    Only the main thread is ever interrupted; in other threads this does nothing.
+def interrupts_deferred() -> Iterator[None]:
+    """Delay Ctrl-C (SIGINT) until the end of the block. Does nothing where `interrupts_noted` does
+    nothing.
     """
     usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or usual is None:
-        yield
-        return
-    came = False
-
-    def remember(_number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-
-    signal.signal(signal.SIGINT, remember)
+    came: Callable[[], bool] | None = None
     try:
-        yield
+        with interrupts_noted() as came:
+            yield
     finally:
-        signal.signal(signal.SIGINT, usual)
-        if came and callable(usual):  # at once; a raised signal may be handled later
+        if came is not None and came() and callable(usual):  # at once, not raised as a signal
             usual(signal.SIGINT, None)
-        elif came:
-            signal.raise_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,12 +22,12 @@ from unsmear.models.checkpoint import Provenance, read_provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import TrainConfig, check_crops
-from unsmear.train.interrupts import noted
+from unsmear.train.distillation import check_teacher
+from unsmear.train.interrupts import interrupts_noted
 from unsmear.train.meter import Meter, Report
-from unsmear.train.prefetch import Draws, drawn
+from unsmear.train.prefetch import BatchSource, batch_iterator
 from unsmear.train.state import TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
-from unsmear.train.teaching import check_teacher
 from unsmear.train.team import Team
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 def train(
     config: TrainConfig,
-    batches: Draws,
+    batches: BatchSource,
     validation: Sequence[PairedSequence],
     out: Path,
     device: torch.device,
@@ -59,7 +59,7 @@ def train(
         validation: paired sequences to measure on, may be empty.
         out: folder for the state, the weights and the TensorBoard log.
         device: where to train.
-        report: called every `log_every` steps and after each validation, in the leading process.
+        report: called every `log_every` steps and after each validation, in the main process.
         team: the processes that train together; each calls this with the same arguments.
         initial: weights to start from rather than random ones.
         teacher: the one that the configuration names.
@@ -84,27 +84,16 @@ def train(
     check_drafts(config, entry.config)
     check_teacher(config, teacher)
     shards = team.share(range(config.shards))
-    out.mkdir(parents=True, exist_ok=True)
     graphs = wants_graphs(config.compile, device)
-    state = TrainState.start(entry.config, config, device, recorded=graphs)
-    if (out / STATE_FILE).exists():
-        state.load(out / STATE_FILE, config, initial)
-    elif initial is not None:
-        state.take_weights(initial)
-    team.check_same(
-        state.step,
-        f"the step to resume from in '{out}'",
-        "put --out on a disk that all processes share",
-    )
-    team.check_same(config.teacher, "the teacher", "give all of them the same weights")
+    state = _start_or_resume(config, entry.config, out, device, team, initial, recorded=graphs)
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
     whole = state.step >= last and _is_of(state, weights, measured=bool(validation))
     if not team.any(not whole):
         return weights
-    taught = None if teacher is None else to_device(copy.deepcopy(teacher.network), device)
-    stepper = Stepper(config, state, device, team, teacher=taught, graphs=graphs)
-    writer = _open_log(out, state.step) if team.leads else None
+    teaching = None if teacher is None else to_device(copy.deepcopy(teacher.network), device)
+    stepper = Stepper(config, state, device, team, teacher=teaching, graphs=graphs)
+    writer = _open_log(out, state.step) if team.is_main else None
     meter = Meter(device, team)
     looks = 1 if device.type == "cpu" else 16  # each look makes the host wait for the device
     began = time.monotonic() - state.seconds
@@ -114,10 +103,13 @@ def train(
         own = measure(state.average, team.share(validation), entry.window, with_ssim=done)
         return team.gather(own)
 
+    def save(scores: Sequence[SequenceScore] = ()) -> None:
+        _save_weights(weights, config, state, device, team, scores)
+
     try:
         with (
-            noted() if team.size > 1 else nullcontext(lambda: False) as interrupted,
-            drawn(batches, range(state.step, last), shards, device, ahead=ahead) as draws,
+            interrupts_noted() if team.size > 1 else nullcontext(lambda: False) as interrupted,
+            batch_iterator(batches, range(state.step, last), shards, device, ahead=ahead) as draws,
         ):
             while state.step < last:
                 meter.clock.mark()
@@ -131,10 +123,10 @@ def train(
                 done = step == last
                 # Saved before anything can fail: a validation frame may be unreadable.
                 with meter.paused():
-                    if team.leads and (step % config.checkpoint_every == 0 or done):
+                    if team.is_main and (step % config.checkpoint_every == 0 or done):
                         state.save(out / STATE_FILE, config)
                         if not done:  # so that another run can start from here if this one fails
-                            _save_weights(weights, config, state, device, team, ())
+                            save()
                     scores = []
                     if validation and (step % config.validate_every == 0 or done):
                         scores = validate(done=done)
@@ -149,16 +141,42 @@ def train(
         if validation and not scores:  # the run had stopped just before the last validation
             scores = validate(done=True)
     except KeyboardInterrupt:
-        if team.leads:
+        if team.is_main:
             state.save(out / STATE_FILE, config)
-            _save_weights(weights, config, state, device, team, ())
+            save()
         raise
     finally:
         if writer is not None:
             writer.close()
-    if team.leads:
-        _save_weights(weights, config, state, device, team, scores)
+    if team.is_main:
+        save(scores)
     return weights
+
+
+def _start_or_resume(
+    config: TrainConfig,
+    network: NetworkConfig,
+    out: Path,
+    device: torch.device,
+    team: Team,
+    initial: LoadedModel | None,
+    *,
+    recorded: bool,
+) -> TrainState:
+    """The state in the folder of the run, else a new one. All processes have the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = TrainState.start(network, config, device, recorded=recorded)
+    if (out / STATE_FILE).exists():
+        state.load(out / STATE_FILE, config, initial)
+    elif initial is not None:
+        state.take_weights(initial)
+    team.check_same(
+        state.step,
+        f"the step to resume from in '{out}'",
+        "put --out on a disk that all processes share",
+    )
+    team.check_same(config.teacher, "the teacher", "give all of them the same weights")
+    return state
 
 
 def _is_of(state: TrainState, weights: Path, *, measured: bool) -> bool:
@@ -230,10 +248,14 @@ def _save_weights(
     scores: Sequence[SequenceScore],
 ) -> None:
     """Save the moving average with its provenance."""
-    values: dict[str, dict[str, float]] = {}
-    for score in scores:
-        fields: dict[str, Any] = {k: v for k, v in vars(score).items() if k != "name"}
-        values[score.name] = {k: round(float(v), 4) for k, v in fields.items() if v is not None}
+    values = {
+        score.name: {
+            key: round(float(value), 4)
+            for key, value in vars(score).items()
+            if key != "name" and value is not None
+        }
+        for score in scores
+    }
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     origin = Provenance(
         model=config.model,

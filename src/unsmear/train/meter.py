@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,11 +61,16 @@ class LearningClock:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._marks: list[Mark] = []
+        self._marks: list[Any] = []  # CUDA events, or seconds
 
     def mark(self) -> None:
         """Set the first, second or third mark of a step, in turn."""
-        self._marks.append(EventMark(self._device) if self._device.type == "cuda" else TimeMark())
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
 
     def share(self) -> float:
         """Share of learning, 0..1, since the last call. Waits for a GPU's last mark.
@@ -77,39 +83,17 @@ class LearningClock:
         drawing = learning = 0.0
         for first in range(0, len(self._marks), 3):
             start, drawn, done = self._marks[first : first + 3]
-            drawing += start.until(drawn)
-            learning += drawn.until(done)
+            drawing += self._seconds(start, drawn)
+            learning += self._seconds(drawn, done)
         self._marks.clear()
         return learning / max(drawing + learning, 1e-9)
 
-
-class TimeMark:
-    """A moment on the host."""
-
-    def __init__(self) -> None:
-        self._time = time.perf_counter()
-
-    def until(self, later: Mark) -> float:
-        """Seconds until a later mark."""
-        assert isinstance(later, TimeMark)
-        return later._time - self._time
-
-
-class EventMark:
-    """A point in the current stream of a CUDA device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._event = torch.cuda.Event(enable_timing=True)
-        self._event.record(torch.cuda.current_stream(device))
-
-    def until(self, later: Mark) -> float:
-        """Seconds until a later mark; waits until the device has reached it."""
-        assert isinstance(later, EventMark)
-        later._event.synchronize()
-        return float(self._event.elapsed_time(later._event)) / 1e3
-
-
-Mark = TimeMark | EventMark
+    def _seconds(self, start: Any, end: Any) -> float:
+        """Seconds between two marks; waits until a GPU has reached the later one."""
+        if self._device.type != "cuda":
+            return float(end - start)
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
 
 
 class Meter:

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 _PATIENCE = 0.2  # seconds between checks whether batches are still wanted
 
 
-class Draws(Protocol):
+class BatchSource(Protocol):
     """A source of batches: `Batches`, or a stand-in."""
 
     def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
@@ -28,8 +28,8 @@ class Draws(Protocol):
 
 
 @contextmanager
-def drawn(
-    batches: Draws, steps: range, shards: Sequence[int], device: torch.device, *, ahead: bool
+def batch_iterator(
+    batches: BatchSource, steps: range, shards: Sequence[int], device: torch.device, *, ahead: bool
 ) -> Iterator[Iterator[Clips]]:
     """The batches of steps, in order. They are the same whether drawn ahead or not.
 
@@ -46,12 +46,12 @@ def drawn(
     if not ahead:
         yield (batches.draw(step, shards) for step in steps)
         return
-    worker = _Worker(batches, steps, shards, device)
-    worker.start()
+    prefetcher = _Prefetcher(batches, steps, shards, device)
+    prefetcher.start()
     try:
-        yield worker.taken()
+        yield prefetcher.taken()
     finally:
-        worker.stop()
+        prefetcher.stop()
 
 
 def hand_over(
@@ -69,11 +69,11 @@ def hand_over(
     return False
 
 
-class _Worker(threading.Thread):
+class _Prefetcher(threading.Thread):
     """Draws batches one ahead: one is queued while the next is made."""
 
     def __init__(
-        self, batches: Draws, steps: range, shards: Sequence[int], device: torch.device
+        self, batches: BatchSource, steps: range, shards: Sequence[int], device: torch.device
     ) -> None:
         super().__init__(name="unsmear-draw", daemon=True)
         self._batches, self._steps, self._shards = batches, steps, shards

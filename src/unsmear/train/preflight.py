@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
-from unsmear.data.coder import check_coders
+from unsmear.data.codec import check_codecs
 from unsmear.data.pairs import PairedSequence, find_pairs, read_images, real_places
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files, load_all
@@ -37,9 +38,9 @@ from unsmear.train.config import (
     check_crops,
     preset,
 )
+from unsmear.train.distillation import identity_of
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, check_drafts, check_log, check_shards
 from unsmear.train.state import check_resumable
-from unsmear.train.teaching import identity_of
 
 _USUAL_TEACHER_WEIGHT = 1.0  # the same as the truth
 _MOST_NAMED = 3
@@ -151,7 +152,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     out = request.out or Path("runs") / request.preset
     mistakes.attempt(lambda: _check_out(out))
     for log in request.shake:
-        mistakes.attempt(lambda log=log: read_orientation_log(log))  # type: ignore[misc]
+        mistakes.attempt(partial(read_orientation_log, log))
     validation: list[PairedSequence] = []
     if (val := request.val) is not None:
         validation = mistakes.attempt(lambda: _find_validation(val)) or []
@@ -163,7 +164,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         initial = mistakes.attempt(lambda: load_model(weights))
     begins = not (out / STATE_FILE).is_file()
     for option, model in (("--weights", initial if begins else None), ("--teacher", teacher)):
-        mistakes.attempt(lambda option=option, model=model: _check_kept(option, model, out))  # type: ignore[misc]
+        mistakes.attempt(partial(_check_kept, option, model, out))
     for name, value, least in (
         ("threads", request.threads, 1),
         ("stop_after", request.stop_after, 1),
@@ -173,7 +174,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
             mistakes.add(ConfigError(f"{name} is {value}: must be at least {least}"))
     mistakes.attempt(check_log)
     if config.synthesis.coder_share and (files is None or files.photographs or files.clips):
-        mistakes.attempt(check_coders)
+        mistakes.attempt(check_codecs)
     if device is not None:
         mistakes.attempt(lambda: check_compiler(config.compile, device))
     if named is not None:

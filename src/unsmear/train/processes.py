@@ -13,8 +13,7 @@ import pickle
 import queue
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import cv2
@@ -25,7 +24,7 @@ from torch.multiprocessing import get_context
 from unsmear.data.clips import Clips, clips_of
 from unsmear.errors import UnsmearError
 from unsmear.train.batches import Batches, PackedBatches
-from unsmear.train.prefetch import Draws, hand_over
+from unsmear.train.prefetch import BatchSource, hand_over
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -42,7 +41,9 @@ def workers_on(device: torch.device, cores: int) -> int:
 
 
 @contextmanager
-def drawing(batches: Batches, last: int, device: torch.device, count: int) -> Iterator[Draws]:
+def with_workers(
+    batches: Batches, last: int, device: torch.device, count: int
+) -> Iterator[BatchSource]:
     """The source of a run's batches.
 
     Args:
@@ -54,14 +55,13 @@ def drawing(batches: Batches, last: int, device: torch.device, count: int) -> It
     if count == 0:
         yield batches
         return
-    with DrawingProcesses(batches.packed(), last, device, count) as processes:
-        yield processes
+    with closing(BatchWorkers(batches.packed(), last, device, count)) as workers:
+        yield workers
 
 
-class DrawingProcesses(AbstractContextManager["DrawingProcesses"]):
-    """Draws the batches of consecutive steps. A context manager: on exit the processes end.
-
-    They start when the first batch is asked for.
+class BatchWorkers:
+    """Processes that draw the batches of consecutive steps. They start when the first batch is
+    asked for.
 
     Args:
         batches: to draw.
@@ -79,12 +79,8 @@ class DrawingProcesses(AbstractContextManager["DrawingProcesses"]):
         self._done: Event = self._context.Event()
         self._first = self._next = 0
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the processes."""
         self._done.set()
         for process in self._processes:
             process.join(4 * _PATIENCE)

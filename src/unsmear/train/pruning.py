@@ -13,7 +13,7 @@ from unsmear.models.pruning import Importance, prune_from
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
-from unsmear.train.prefetch import Draws
+from unsmear.train.prefetch import BatchSource
 from unsmear.train.stepper import half_precision
 
 _BATCHES = 16
@@ -25,7 +25,7 @@ def needs_pruning(initial: LoadedModel, config: TrainConfig) -> bool:
 
 
 def pruned(
-    initial: LoadedModel, config: TrainConfig, batches: Draws, device: torch.device
+    initial: LoadedModel, config: TrainConfig, batches: BatchSource, device: torch.device
 ) -> LoadedModel:
     """The part of trained weights that matters most to the loss, nowhere larger than the network to
     be trained, which can start from it.

@@ -131,7 +131,7 @@ class TrainState:
             metadata: Mapping[str, str] = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             step, seconds = int(metadata["step"]), float(metadata["seconds"])
-            parent = _parent_in(metadata, initial)
+            parent = json.loads(metadata["parent"])
         try:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))
@@ -179,8 +179,7 @@ def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None
     """
     with _resuming(path), safe_open(path, framework="pt") as file:
         metadata: Mapping[str, str] = file.metadata() or {}
-        saved = json.loads(metadata["config"])
-        parent = _parent_in(metadata, initial)
+        saved, parent = json.loads(metadata["config"]), json.loads(metadata["parent"])
     free = {"log_every", "validate_every", "checkpoint_every", "compile"}
     before = _plain_defaults() | saved
     before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
@@ -242,14 +241,6 @@ def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
     if parent is None:
         return False
     return Provenance(**parent).unmeasured == initial.provenance.unmeasured
-
-
-def _parent_in(metadata: Mapping[str, str], initial: LoadedModel | None) -> dict[str, Any] | None:
-    """Provenance of a run's initial weights. Older states lack it: there `initial` is trusted."""
-    if "parent" not in metadata:
-        return dataclasses.asdict(initial.provenance) if initial else None
-    parent: dict[str, Any] | None = json.loads(metadata["parent"])
-    return parent
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -24,11 +24,11 @@ from unsmear.data.clips import Clips
 from unsmear.errors import UnsmearError
 from unsmear.models.network import DeblurNetwork
 from unsmear.train.config import CompileChoice, TrainConfig
+from unsmear.train.distillation import teacher_results
 from unsmear.train.drafts import draft_indices, with_drafts
-from unsmear.train.interrupts import held_back
+from unsmear.train.interrupts import interrupts_deferred
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
 from unsmear.train.state import TrainState
-from unsmear.train.teaching import told
 from unsmear.train.team import Team
 
 _MOST_BAD_STEPS = 20
@@ -89,7 +89,7 @@ class Stepper:
             if teacher is not None:
                 teacher.compile(dynamic=False)
         for module in (state.network, state.average):
-            team.follow(list(module.state_dict().values()))
+            team.broadcast(list(module.state_dict().values()))
         self._loss = build_loss(config)
         self._trail_weight = trail_weight_of(state.network, config)
         self._autocast = half_precision(config, device)
@@ -136,7 +136,7 @@ class Stepper:
                 f"or start a run with a lower --learning-rate than {config.learning_rate} in "
                 "another --out, with the --weights that this one has saved"
             )
-        with held_back():
+        with interrupts_deferred():
             if finite:
                 move()
             state.step += 1
@@ -170,7 +170,7 @@ class Stepper:
         blurry, sharp = clips.pair
         with self._autocast:
             # First, while no activations are kept for the backward pass.
-            taught = None if self._teacher is None else told(self._teacher, clips)
+            taught = None if self._teacher is None else teacher_results(self._teacher, clips)
             restored, loss = restore_and_compare(network, clips, self._loss, self._trail_weight)
             if taught is not None:
                 loss = loss + self._config.teacher_weight * self._loss(restored, taught)
@@ -291,14 +291,11 @@ def half_precision(config: TrainConfig, device: torch.device) -> torch.autocast:
 def wants_half(config: TrainConfig, device: torch.device) -> bool:
     """Whether to train in bfloat16. `auto`: on a GPU that supports it."""
     if config.precision == "auto":
-        return device.type == "cuda" and _has_bfloat16(device)
+        if device.type != "cuda":
+            return False
+        with torch.cuda.device(device):  # older GPUs emulate it, slowly
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return config.precision == "bfloat16"
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU supports bfloat16 natively; older ones emulate it, slowly."""
-    with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def wants_graphs(choice: CompileChoice, device: torch.device) -> bool:

@@ -21,7 +21,7 @@ from unsmear.errors import ConfigError
 
 Item = TypeVar("Item")
 
-# Others wait while one process measures a longer sequence, or the leading one writes. If a process
+# Others wait while one process measures a longer sequence, or the main one writes. If a process
 # ends, torchrun ends the others at once.
 _PATIENCE = timedelta(hours=2)
 
@@ -31,7 +31,7 @@ class Team:
     """The processes that train together.
 
     Attributes:
-        rank: of this process. Process 0 leads: it reports and writes files.
+        rank: of this process. Process 0 is the main one: it reports and writes files.
         size: number of processes. With 1, every method is the identity.
     """
 
@@ -39,7 +39,7 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process reports and writes files."""
         return self.rank == 0
 
@@ -47,8 +47,8 @@ class Team:
         """The items that this process works on."""
         return items[self.rank :: self.size]
 
-    def follow(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite tensors, in place, with those of the leading process."""
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors, in place, with those of the main process."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
@@ -113,7 +113,7 @@ def launched_team() -> Team:
     return Team(int(rank or 0), int(size or 1))
 
 
-def launched_here() -> Team:
+def local_team() -> Team:
     """The processes of the team on this machine."""
     rank, size = (os.environ.get(name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     team = launched_team()

@@ -16,9 +16,9 @@ from unsmear.evaluate.records import record_from_json
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.models.network import DeblurNetwork
-from unsmear.train import contest
+from unsmear.train import comparison
+from unsmear.train.comparison import Learner, add_arguments, compare, measured_row, note_of
 from unsmear.train.config import Stage, preset
-from unsmear.train.contest import Learner, add_arguments, hold_contest, measured_row, note_of
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -92,7 +92,7 @@ def test_learning_is_in_the_precision_of_the_plan():
 def test_all_learn_from_the_same_batches_and_are_measured_once_at_each_limit():
     learners = [Learner.start(label, build, PLAN, CPU) for label, build in BUILDS.items()]
     batches = Batches()
-    contest.run_contest(learners, batches, Quick(), steps=4, seconds=0.2, first_step=7)
+    comparison.train_in_turn(learners, batches, Quick(), steps=4, seconds=0.2, first_step=7)
     assert batches.drawn == list(range(7, 7 + max(learner.step for learner in learners)))
     for learner in learners:
         by_limit = {run.limit: run for run in learner.runs}
@@ -125,14 +125,14 @@ class Inline:
         return work(*arguments)
 
 
-def test_a_contest_is_held_and_recorded(tmp_path, monkeypatch):
+def test_a_comparison_is_made_and_recorded(tmp_path, monkeypatch):
     for folder in ("photos", "val/a/blur", "val/a/sharp"):
         (tmp_path / folder).mkdir(parents=True)
         for index in range(2):
             image = torch.from_numpy(picture(48, 64, index).transpose(2, 0, 1).copy())
             write_image(tmp_path / folder / f"{index}.png", image // (1 + ("blur" in folder)))
     monkeypatch.setattr(
-        contest.multiprocessing, "get_context", lambda _: argparse.Namespace(Pool=Inline)
+        comparison.multiprocessing, "get_context", lambda _: argparse.Namespace(Pool=Inline)
     )
     monkeypatch.setattr("sys.argv", [
         "baseline.py", "--data", str(tmp_path / "photos"), "--val", str(tmp_path / "val"),
@@ -144,18 +144,18 @@ def test_a_contest_is_held_and_recorded(tmp_path, monkeypatch):
     parser.set_defaults(title="a title")
     arguments = add_arguments(parser)
 
-    def compete(plan, batches, judge, device):
+    def train_from(plan, batches, scorer, device):
         learners = [
             Learner.start(label, build, plan, device, window=3) for label, build in BUILDS.items()
         ]
-        contest.run_contest(learners, batches, judge, arguments.steps, arguments.seconds)
+        comparison.train_in_turn(learners, batches, scorer, arguments.steps, arguments.seconds)
         return learners
 
     words = Words(kind="network", base="recurrent", base_is="the recurrent one", ours="paper")
     row = lambda label, peak, all_: measured_row(  # noqa: E731
         label, all_, macs=5, own_macs=0, blocks=0, peak=peak
     )
-    record = hold_contest(arguments, BUILDS, compete, row, {"of note": "nothing"}, words)
+    record = compare(arguments, BUILDS, train_from, row, {"of note": "nothing"}, words)
     assert record_from_json(ComparisonRecord, (tmp_path / "record.json").read_text()) == record
     assert [row.label for row in record.rows] == ["paper", "recurrent"]
     assert all(row.peak_bytes >= 0 and len(row.runs) == 4 for row in record.rows)

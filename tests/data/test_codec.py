@@ -1,4 +1,4 @@
-"""Real video coders: their options, and deterministic results."""
+"""Real video codecs: their options, and deterministic results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.conftest import picture
-from unsmear.data.coder import Coding, check_coders, code_clip, code_clips, draw_codings
-from unsmear.data.motion import Generators
+from unsmear.data.codec import Coding, check_codecs, code_clip, code_clips, draw_codings
+from unsmear.data.generators import Generators
 from unsmear.data.synthesis import SynthesisConfig, Synthesizer
 from unsmear.errors import ConfigError
 
@@ -29,7 +29,7 @@ def psnr(one, two):
     return float(-10 * (one - two).square().flatten(1).mean(dim=1).log10().mean())
 
 
-@pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: coding.coder)
+@pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: coding.encoder)
 @pytest.mark.parametrize("size", [(64, 80), (33, 47)])
 def test_frames_come_back_in_order_and_nearly_as_they_were(coding, size):
     clip = panning(5, *size)
@@ -43,10 +43,10 @@ def test_frames_come_back_in_order_and_nearly_as_they_were(coding, size):
     assert torch.equal(coded, code_clip(clip, coding))
 
 
-@pytest.mark.parametrize("coder", [coding.coder for coding in CODINGS])
-def test_the_coarser_the_more_is_lost(coder):
+@pytest.mark.parametrize("encoder", [coding.encoder for coding in CODINGS])
+def test_the_coarser_the_more_is_lost(encoder):
     clip = panning()
-    fine, coarse = (psnr(code_clip(clip, Coding(coder, quality)), clip) for quality in (4, 26))
+    fine, coarse = (psnr(code_clip(clip, Coding(encoder, quality)), clip) for quality in (4, 26))
     assert fine > coarse + 3
 
 
@@ -77,23 +77,23 @@ def test_codings_are_drawn_in_their_shares():
     drawn = draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU))
     wanted = [coding for coding in drawn if coding is not None]
     assert 0.47 < len(wanted) / 4000 < 0.53
-    for coder, share in (("libx264", 0.75), ("mpeg4", 0.25)):
-        of_it = [coding.quality for coding in wanted if coding.coder == coder]
+    for encoder, share in (("libx264", 0.75), ("mpeg4", 0.25)):
+        of_it = [coding.quality for coding in wanted if coding.encoder == encoder]
         assert abs(len(of_it) / len(wanted) - share) < 0.04
-    qualities = {coding.quality for coding in wanted if coding.coder == "mpeg4"}
+    qualities = {coding.quality for coding in wanted if coding.encoder == "mpeg4"}
     assert qualities == set(range(2, 15))
     assert draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU), coarse=0.0) == drawn
     rough = draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU), coarse=0.3)
     coarsest = {"libx264": 34, "mpeg4": 14}
-    found = [coding.quality > coarsest[coding.coder] for coding in rough if coding is not None]
+    found = [coding.quality > coarsest[coding.encoder] for coding in rough if coding is not None]
     assert 0.26 < sum(found) / len(found) < 0.34
-    assert {coding.quality for coding in rough if coding and coding.coder == "mpeg4"} == {
+    assert {coding.quality for coding in rough if coding and coding.encoder == "mpeg4"} == {
         *range(2, 32)
     }
     assert draw_codings(50, 0.0, Generators.of_shard(0, 0, 0, CPU)) == [None] * 50
 
 
-def test_coded_clips_differ_from_their_twins_by_the_coder_alone():
+def test_coded_clips_differ_from_their_twins_by_the_codec_alone():
     photographs = [torch.from_numpy(picture(150, 150).transpose(2, 0, 1).copy())]
 
     def batch(share):
@@ -108,7 +108,7 @@ def test_coded_clips_differ_from_their_twins_by_the_coder_alone():
 
 
 def test_without_pyav_the_remedy_is_named(monkeypatch):
-    check_coders()
+    check_codecs()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="--coder-share 0"):
-        check_coders()
+        check_codecs()

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,9 +47,9 @@ from unsmear.outputs import check_file, write_text
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig, preset
 from unsmear.train.losses import build_loss, restore_and_compare, trail_weight_of
-from unsmear.train.measures import BLURRED, Judge, Measures, gains
 from unsmear.train.optimizers import build_optimizers
-from unsmear.train.prefetch import Draws
+from unsmear.train.prefetch import BatchSource
+from unsmear.train.scoring import BLURRED, Scorer, gains
 from unsmear.train.stepper import half_precision
 
 FULL_RUN = 100_000  # steps; with fewer, the record calls the run a reduced one
@@ -116,9 +117,9 @@ class Learner:
                 mean.lerp_(value, min(share, 1))
         self.seconds += self._clock() - began
 
-    def record(self, limit: Limit, judge: Judge) -> None:
+    def record(self, limit: Limit, scorer: Scorer) -> None:
         """Measure the moving average, and keep the result in `runs`."""
-        score = judge.score(self.average, self.window)
+        score = scorer.score(self.average, self.window)
         self.runs.append(
             Run(
                 seed=self.plan.seed,
@@ -143,10 +144,10 @@ class Learner:
         return time.perf_counter()
 
 
-def run_contest(
+def train_in_turn(
     learners: Sequence[Learner],
-    batches: Draws,
-    judge: Judge,
+    batches: BatchSource,
+    scorer: Scorer,
     steps: int | None,
     seconds: float | None,
     first_step: int = 0,
@@ -156,30 +157,26 @@ def run_contest(
     Args:
         learners: networks that take part.
         batches: training data.
-        judge: measures them.
+        scorer: measures them.
         steps: first limit; None: no such limit.
         seconds: second limit, of training time; None: no such limit.
         first_step: first step of the batches.
     """
-
-    def wanted(learner: Learner) -> list[Limit]:
-        have = {run.limit for run in learner.runs}
-        limits: list[Limit] = []
-        if steps is not None and "steps" not in have:
-            limits.append("steps")
-        if seconds is not None and "minutes" not in have:
-            limits.append("minutes")
-        return limits
-
+    reached: dict[Limit, Callable[[Learner], bool]] = {}
+    if steps is not None:
+        reached["steps"] = lambda learner: learner.step >= steps
+    if seconds is not None:
+        reached["minutes"] = lambda learner: learner.seconds >= seconds
     step = first_step
-    while busy := [learner for learner in learners if wanted(learner)]:
+    while busy := [learner for learner in learners if len(learner.runs) < len(reached)]:
         clips = batches.draw(step)
         step += 1
         for learner in busy:
             learner.learn(clips)
-            for limit in wanted(learner):
-                if (learner.step == steps) if limit == "steps" else learner.seconds >= seconds:  # type: ignore[operator]
-                    learner.record(limit, judge)
+            measured = {run.limit for run in learner.runs}
+            for limit, is_reached in reached.items():
+                if limit not in measured and is_reached(learner):
+                    learner.record(limit, scorer)
 
 
 def peak_bytes(build: Callable[[], nn.Module], plan: TrainConfig, device_name: str) -> int:
@@ -237,8 +234,8 @@ def measured_row(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Add the arguments that all contests share, and parse the command line. Returns the arguments,
-    with `seconds` beside `minutes`.
+    """Add the arguments that all comparisons share, and parse the command line. Returns the
+    arguments, with `seconds` beside `minutes`.
     """
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
@@ -280,7 +277,7 @@ def plan_of(arguments: argparse.Namespace, seed: int) -> TrainConfig:
     )
 
 
-def check_contest(
+def _check_arguments(
     arguments: argparse.Namespace,
 ) -> tuple[list[TrainConfig], TrainingFiles, list[PairedSequence]]:
     """The plan of each seed, the training files and the validation sequences.
@@ -290,7 +287,7 @@ def check_contest(
     """
     mistakes = Mistakes()
     for name in ("steps", "threads", "fresh", "ssim_every"):
-        mistakes.attempt(lambda name=name: at_least(1, **{name: getattr(arguments, name)}))  # type: ignore[misc]
+        mistakes.attempt(partial(at_least, 1, **{name: getattr(arguments, name)}))
     if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
         mistakes.add(ConfigError(f"minutes is {arguments.minutes}: above 0"))
     repeated = "one seed twice is no second one: give each once"
@@ -302,7 +299,7 @@ def check_contest(
     files = mistakes.attempt(lambda: find_training_files(arguments.data))
     pairs = mistakes.attempt(lambda: some_pairs(arguments.val))
     for log in arguments.shake:
-        mistakes.attempt(lambda log=log: read_orientation_log(log))  # type: ignore[misc]
+        mistakes.attempt(partial(read_orientation_log, log))
     mistakes.tell()
     assert plans is not None
     assert files is not None
@@ -311,27 +308,27 @@ def check_contest(
 
 
 def settings_of(
-    arguments: argparse.Namespace, plan: TrainConfig, batches: Batches, measures: Measures
+    arguments: argparse.Namespace, plan: TrainConfig, batches: Batches, scorer: Scorer
 ) -> dict[str, str | int | float]:
     """Settings of training and measurement, for readers of the record."""
-    frames = sum(len(sequence.sharp) for sequence in measures.sequences)
-    fresh = sum(len(gains(blurry, blurry, sharp)) for blurry, sharp in measures.fresh)
+    frames = sum(len(sequence.sharp) for sequence in scorer.sequences)
+    fresh = sum(len(gains(blurry, blurry, sharp)) for blurry, sharp in scorer.fresh)
     return {
         "batch": f"{arguments.clips} clips of {arguments.frames} frames, "
         f"{arguments.crop}x{arguments.crop}",
         "optimiser": f"{plan.optimizer}, rate {plan.learning_rate} after {plan.warmup} steps, "
         f"loss {plan.loss}, precision {plan.precision}",
         "training data": batches.summary,
-        "val": f"{len(measures.sequences)} sequences, {frames} frames, SSIM of one in "
+        "val": f"{len(scorer.sequences)} sequences, {frames} frames, SSIM of one in "
         f"{arguments.ssim_every}",
         "fresh": f"{fresh} frames below {BLURRED:.0f} dB",
     }
 
 
-def hold_contest(
+def compare(
     arguments: argparse.Namespace,
     builds: Mapping[str, Callable[[], nn.Module]],
-    compete: Callable[[TrainConfig, Draws, Judge, torch.device], list[Learner]],
+    train_from: Callable[[TrainConfig, BatchSource, Scorer, torch.device], list[Learner]],
     row: Callable[[str, int, list[Learner]], Row],
     settings: Mapping[str, str | int | float],
     words: Words = FUSION_WORDS,
@@ -342,7 +339,7 @@ def hold_contest(
         arguments: of `add_arguments`, and a title.
         builds: functions that build the networks, by label; picklable, since memory is measured in
             another process.
-        compete: trains all networks from the seed of a plan.
+        train_from: trains all networks from the seed of a plan.
         row: makes the row of a label from its peak memory and all learners.
         settings: to record beside those of `settings_of`.
         words: wording of the record's tables.
@@ -350,7 +347,7 @@ def hold_contest(
     Raises:
         UnsmearError: something is wrong. Arguments and files are checked before training starts.
     """
-    plans, files, pairs = check_contest(arguments)
+    plans, files, pairs = _check_arguments(arguments)
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     device = pick_device(arguments.device, trains=True)
@@ -362,11 +359,11 @@ def hold_contest(
     held_out = plan_of(arguments, seed=10**6)  # batches that no seed trains on
     batches = Batches(held_out, files, arguments.shake, device, usable_cores())
     fresh = [batches.draw(step).pair for step in range(arguments.fresh)]
-    measures = Measures(pairs, fresh, arguments.ssim_every, device)
-    blurry = measures.score(None)
+    scorer = Scorer(pairs, fresh, arguments.ssim_every, device)
+    blurry = scorer.score(None)
     learners: list[Learner] = []
     for done, plan in enumerate(plans, start=1):
-        learners += compete(plan, batches.reseeded(plan.seed), measures, device)
+        learners += train_from(plan, batches.reseeded(plan.seed), scorer, device)
         record = ComparisonRecord(
             title=arguments.title,
             note=note_of(learners, device),
@@ -374,7 +371,7 @@ def hold_contest(
             settings={
                 "seeds": " ".join(map(str, arguments.seeds[:done])),
                 **settings,
-                **settings_of(arguments, plan, batches, measures),
+                **settings_of(arguments, plan, batches, scorer),
             },
             blurry=blurry,
             rows=tuple(row(label, peaks[label], learners) for label in builds),

@@ -13,7 +13,7 @@ from unsmear.errors import ConfigError
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.restoration.stream import restore_stream
-from unsmear.train.measures import Measures, gains, restored_frames
+from unsmear.train.scoring import Scorer, gains, restored_frames
 from unsmear.video.images import integer_from_unit, write_image
 
 CPU = torch.device("cpu")
@@ -41,12 +41,12 @@ def test_scores_count_frames_and_gains(tmp_path):
         sides.append(tuple(sorted((tmp_path / name).iterdir())))
     sequences = [PairedSequence("a", *sides)]
     sharp = torch.rand(1, 3, 3, 16, 16)
-    measures = Measures(sequences, [(sharp * 0.7, sharp), (sharp * 0.999, sharp)], 2, CPU)
-    blurry = measures.score(None)
+    scorer = Scorer(sequences, [(sharp * 0.7, sharp), (sharp * 0.999, sharp)], 2, CPU)
+    blurry = scorer.score(None)
     assert blurry.fresh == 0
     assert blurry.psnr == pytest.approx(20.9, abs=0.5)
     # Untrained networks return their input.
-    untrained = measures.score(FusionNetwork(small("flow")))
+    untrained = scorer.score(FusionNetwork(small("flow")))
     assert untrained.psnr == pytest.approx(blurry.psnr, abs=1e-4)
     assert untrained.ssim == pytest.approx(blurry.ssim, abs=1e-6)
     assert untrained.fresh == pytest.approx(0, abs=1e-4)
@@ -54,7 +54,7 @@ def test_scores_count_frames_and_gains(tmp_path):
         network = FusionNetwork(small(name))
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
-        assert (abs(measures.score(network).neighbours) > 1e-3) == matter
+        assert (abs(scorer.score(network).neighbours) > 1e-3) == matter
 
 
 def test_nothing_to_take_a_mean_of_is_refused():
@@ -67,7 +67,7 @@ def test_nothing_to_take_a_mean_of_is_refused():
         ([pair], [blurred], 0, "ssim_every is 0"),
     ):
         with pytest.raises(ConfigError, match=told):
-            Measures(sequences, fresh, every, CPU)
+            Scorer(sequences, fresh, every, CPU)
 
 
 @pytest.mark.parametrize(

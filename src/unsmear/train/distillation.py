@@ -45,7 +45,7 @@ def check_teacher(config: TrainConfig, teacher: LoadedModel | None) -> None:
 
 
 @torch.no_grad()
-def told(teacher: DeblurNetwork, clips: Clips) -> Tensor:
+def teacher_results(teacher: DeblurNetwork, clips: Clips) -> Tensor:
     """Results of a teacher on clips.
 
     Args:

@@ -14,24 +14,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from unsmear.clip import ColorTags
-from unsmear.data.motion import Generators
+from unsmear.data.generators import Generators
 from unsmear.errors import ConfigError
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
-CoderName = Literal["libx264", "mpeg4"]
-_DECODERS: dict[CoderName, str] = {"libx264": "h264", "mpeg4": "mpeg4"}
+EncoderName = Literal["libx264", "mpeg4"]
+_DECODERS: dict[EncoderName, str] = {"libx264": "h264", "mpeg4": "mpeg4"}
 # Most clips are H.264; old phones made MPEG-4 Part 2. x265 is left out: with one thread it wrote
 # out of bounds for crops narrower than 64 pixels.
 _H264_SHARE = 0.75
 # Finest and coarsest: constant rate factor, for MPEG-4 the quantiser. The finest lose hardly
 # anything; the coarsest are those of clips sent through a messenger.
-_QUALITIES: dict[CoderName, tuple[int, int]] = {"libx264": (14, 34), "mpeg4": (2, 14)}
+_QUALITIES: dict[EncoderName, tuple[int, int]] = {"libx264": (14, 34), "mpeg4": (2, 14)}
 # Coarser still: videos of old phones at the low bit rates of their memory cards, and clips that
 # were sent on twice. Half of them by MPEG-4, which has no deblocking filter.
 _COARSE_H264_SHARE = 0.5
-_COARSE: dict[CoderName, tuple[int, int]] = {"libx264": (35, 42), "mpeg4": (15, 31)}
+_COARSE: dict[EncoderName, tuple[int, int]] = {"libx264": (35, 42), "mpeg4": (15, 31)}
 _TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
 # Frames encoded before the clip, in place of a first frame, which codecs encode better.
 _LEAD = 2
@@ -41,15 +41,15 @@ class Coding(NamedTuple):
     """How a clip is encoded.
 
     Attributes:
-        coder: FFmpeg's name of the encoder.
+        encoder: FFmpeg's name of it.
         quality: constant rate factor, or quantiser of MPEG-4. Higher is worse.
     """
 
-    coder: CoderName
+    encoder: EncoderName
     quality: int
 
 
-def check_coders() -> None:
+def check_codecs() -> None:
     """Raise ConfigError if PyAV, which brings the codecs, is missing."""
     if importlib.util.find_spec("av") is None:
         raise ConfigError(
@@ -75,10 +75,10 @@ def draw_codings(
         wanted, which, how = random.uniform(0, 1, 3).tolist()
         rough = coarse > 0 and random.chance(coarse)
         modern = which < (_COARSE_H264_SHARE if rough else _H264_SHARE)
-        coder: CoderName = "libx264" if modern else "mpeg4"
-        finest, coarsest = (_COARSE if rough else _QUALITIES)[coder]
+        encoder: EncoderName = "libx264" if modern else "mpeg4"
+        finest, coarsest = (_COARSE if rough else _QUALITIES)[encoder]
         quality = finest + int(how * (coarsest - finest + 1))
-        codings.append(Coding(coder, quality) if wanted < share else None)
+        codings.append(Coding(encoder, quality) if wanted < share else None)
     return codings
 
 
@@ -130,13 +130,13 @@ def _encoder(coding: Coding, height: int, width: int) -> VideoCodecContext:
 
     import av
 
-    context = av.CodecContext.create(coding.coder, "w")
+    context = av.CodecContext.create(coding.encoder, "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
     # One thread: a clip is too small for more, and several threads are not deterministic.
     context.thread_count = 1
-    if coding.coder == "mpeg4":
+    if coding.encoder == "mpeg4":
         context.qmin = context.qmax = coding.quality
     else:
         # No lookahead: it is for longer clips, and x264's mbtree, which uses it, is not
@@ -152,7 +152,7 @@ def _encoder(coding: Coding, height: int, width: int) -> VideoCodecContext:
 def _decoder(coding: Coding) -> VideoCodecContext:
     import av
 
-    context = av.CodecContext.create(_DECODERS[coding.coder], "r")
+    context = av.CodecContext.create(_DECODERS[coding.encoder], "r")
     assert isinstance(context, av.VideoCodecContext)
     context.thread_count = 1
     return context

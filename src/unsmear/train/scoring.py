@@ -22,15 +22,6 @@ from unsmear.restoration.stream import restore_stream
 BLURRED = 30.0  # dB; fresh frames above it are nearly sharp and would dominate the mean
 
 
-class Judge(Protocol):
-    """Anything that measures networks: `Measures`, or a stand-in."""
-
-    def score(self, network: nn.Module | None, window: int | None = None) -> Score:
-        """Score of a network; None: of the blurry frames. A `DeblurNetwork` needs its window over
-        whole clips; other networks have their own.
-        """
-
-
 class FrameByFrame(Protocol):
     """Interface of networks other than `DeblurNetwork`: `FusionNetwork`, `RecurrentNetwork`."""
 
@@ -42,8 +33,8 @@ class FrameByFrame(Protocol):
 
 
 @dataclass(frozen=True)
-class Measures:
-    """The data that networks are measured on.
+class Scorer:
+    """Measures networks on the same data.
 
     Attributes:
         sequences: paired, measured in full.

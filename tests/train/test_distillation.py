@@ -20,12 +20,12 @@ from unsmear.models.flow import clip_motion
 from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.distillation import identity_of, teacher_results
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
 from unsmear.train.losses import charbonnier
 from unsmear.train.preflight import Request, prepare
 from unsmear.train.state import TrainState
 from unsmear.train.stepper import Stepper
-from unsmear.train.teaching import identity_of, told
 from unsmear.train.team import Team
 from unsmear.video.images import write_image
 
@@ -88,7 +88,7 @@ def test_a_network_is_told_from_others_by_its_weights(teacher):
 @pytest.mark.parametrize("shape", [SMALL, ALIGNED])
 def test_a_teacher_tells_what_it_makes_of_the_clips(shape):
     network, clips = awake(shape).requires_grad_(True), some_clips()
-    results = told(network, clips)
+    results = teacher_results(network, clips)
     torch.testing.assert_close(results, network(clips.blurry), rtol=0, atol=1e-4)
     assert not results.requires_grad
 
@@ -96,11 +96,11 @@ def test_a_teacher_tells_what_it_makes_of_the_clips(shape):
 def test_a_teacher_takes_motion_that_was_measured(monkeypatch):
     """Steps recorded as CUDA graphs cannot wait for the host to measure it."""
     network, clips = awake(ALIGNED), some_clips()
-    usual = told(network, clips)
+    usual = teacher_results(network, clips)
     monkeypatch.setattr("unsmear.models.network.clip_motion", None)
-    assert torch.equal(told(network, clips), usual)
+    assert torch.equal(teacher_results(network, clips), usual)
     other = clips._replace(motion=clips.motion + 2)
-    assert (told(network, other) - usual).abs().max() > 1e-3
+    assert (teacher_results(network, other) - usual).abs().max() > 1e-3
 
 
 def test_batches_measure_the_motion_that_a_teacher_looks_at(stills, teacher):
@@ -157,8 +157,8 @@ def test_a_teacher_that_aligns_neighbours_sees_what_they_show():
     network, clips = awake(ALIGNED), some_clips()
     shown = clips._replace(seen=clips.sharp)
     wanted = network(clips.blurry, motion=clips.motion, seen=clips.sharp)
-    torch.testing.assert_close(told(network, shown), wanted, rtol=0, atol=1e-4)
-    assert (told(network, shown) - told(network, clips)).abs().max() > 1e-3
+    torch.testing.assert_close(teacher_results(network, shown), wanted, rtol=0, atol=1e-4)
+    assert (teacher_results(network, shown) - teacher_results(network, clips)).abs().max() > 1e-3
 
 
 def test_gradients_are_those_of_both_losses(teacher):
