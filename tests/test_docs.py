@@ -51,22 +51,28 @@ def test_commands_are_found():
 def test_python_for_researchers_runs(tmp_path, monkeypatch):
     """Each block on its own, as a reader would paste it."""
     from unsmear.models.fusion import FUSIONS
+    from unsmear.models.zoo import ZOO
 
     for side in ("blur", "sharp"):
         (tmp_path / "GOPRO" / "test" / "G1" / side).mkdir(parents=True)
         frame = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
         write_image(tmp_path / "GOPRO" / "test" / "G1" / side / "0.png", frame)
+    (tmp_path / "PHOTOS").mkdir()
+    write_image(tmp_path / "PHOTOS" / "0.png", torch.randint(256, (3, 160, 160), dtype=torch.uint8))
     monkeypatch.chdir(tmp_path)
 
     page = (ROOT / "docs/research.md").read_text(encoding="utf-8")
     blocks = [block for kind, block in FENCED.findall(page) if kind == "python"]
-    assert len(blocks) == 4
-    before = dict(FUSIONS)
+    assert len(blocks) == 8
+    tables = (FUSIONS, ZOO, PRESETS)
+    before = [set(table) for table in tables]
     try:
         for block in blocks:
             exec(compile(block, "docs/research.md", "exec"), {"__name__": "page"})
-        assert set(FUSIONS) - set(before) == {"max"}
+        added = [set(table) - names for table, names in zip(tables, before, strict=True)]
+        assert added == [{"max"}, {"wide"}, {"wide"}]
         assert json.loads((tmp_path / "mine.json").read_text())["all"]["frames"] == 1
     finally:
-        FUSIONS.clear()
-        FUSIONS.update(before)
+        for table, names in zip(tables, before, strict=True):
+            for name in set(table) - names:
+                del table[name]
