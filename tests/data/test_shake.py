@@ -149,10 +149,13 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
         torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
 
 
-def test_two_samples_are_a_log(tmp_path):
+def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):
     path = tmp_path / "log.txt"
-    path.write_text(log_text([0.0, 0.1]))
-    assert read_orientation_log(path).duration == 0.005
+    path.write_text(log_text([0.1, 0.2]).replace("1000, 0,", "1000, 1000000,"))
+    log = read_orientation_log(path)
+    assert log.seconds.tolist() == pytest.approx([0, 0.004])
+    outside = log.rotations_at(torch.tensor([-1.0, 9.0], dtype=torch.float64))
+    assert torch.equal(outside, log.rotations)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from tests.conftest import SMALL, TRAILS
 from unsmear.data.clips import Clips
 from unsmear.data.trails import Trails
+from unsmear.evaluate.metrics import psnr
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import doubled
 from unsmear.train.config import LOSS_NAMES, Stage, TrainConfig
@@ -53,6 +54,9 @@ def test_psnr_loss_weighs_frames_alike():
     restored[0, 0], restored[0, 1] = 0.1, 0.2
     each = [psnr_loss(restored[:, i : i + 1], sharp[:, i : i + 1]) for i in range(2)]
     assert psnr_loss(restored, sharp) == pytest.approx(float(sum(each)) / 2)
+    noisy = torch.rand(2, 3, 3, 4, 4)
+    decibels = [psnr(frame, torch.zeros(3, 4, 4)) for clip in noisy for frame in clip]
+    assert psnr_loss(noisy, torch.zeros_like(noisy)) == pytest.approx(-sum(decibels) / 60, abs=1e-3)
 
 
 def test_frequency_is_the_mean_modulus_of_the_spectrum():
