@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unsmear.data.shake import (
     blur_length,
     exposure_times,
+    path_length,
     plane_homographies,
     read_orientation_log,
     recorded_rotations,
@@ -65,6 +66,21 @@ def test_paths_start_at_rest_and_are_smooth():
     assert torch.equal(path, again)
 
 
+def test_waves_of_any_frequency_carry_the_same_energy():
+    """Amplitudes fall with the frequency, so each wave has a mean squared velocity of 1/2. The
+    frequencies are log-uniform: that of f**2 is (fastest**2 - slowest**2) / (2 * octaves * ln 2).
+    """
+    step = 1e-3
+    times = step * torch.arange(-1, 2, dtype=torch.float64).expand(10_000, 3)
+    path = smooth_path(times, 2, torch.Generator().manual_seed(0), waves=4)
+    velocity = (path[:, 2] - path[:, 0]) / (2 * step)
+    change = (path[:, 2] - 2 * path[:, 1] + path[:, 0]) / step**2
+    assert float(velocity.square().mean()) == pytest.approx(4 / 2, rel=0.05)
+    squared = (0.45**2 - 0.02**2) / (2 * math.log(0.45 / 0.02))
+    expected = 4 / 2 * (2 * math.pi) ** 2 * squared
+    assert float(change.square().mean()) == pytest.approx(expected, rel=0.05)
+
+
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
 def test_rotations_are_rotations(vector):
     matrix = rotation_matrices(torch.tensor(vector, dtype=torch.float64))
@@ -104,6 +120,12 @@ def test_blur_length_of_a_known_pan():
     torch.testing.assert_close(blur_length(shift, 64, 48), torch.tensor([[8.0]]))
 
 
+def test_length_of_a_straight_path_is_that_of_its_whole_exposure():
+    ways = torch.tensor([[2.0, 3.0, 6.0], [0.0, 0.0, 1.0]])  # 7 in the first frame, 1 in the second
+    path = ways[:, None] * shutter_times(5)[:, None]
+    torch.testing.assert_close(path_length(path[None]), torch.tensor([4.0]))
+
+
 def log_text(angles, interval_ns=5_000_000):
     lines = ["1428589782694", "3.97"]
     for index, angle in enumerate(angles):
@@ -118,13 +140,22 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
     path.write_text(log_text([0.002 * index for index in range(101)]))  # 0.4 rad/s about y
     log = read_orientation_log(path)
     assert log.duration == 0.5
-    times = torch.tensor([[-1.0, 0.0, 0.5, 1.0]])
+    times = torch.tensor([[-1.0, 0.0, 0.52, 1.0]])  # the third lies between two samples
     rotation = recorded_rotations(log, times, start=0.25, frame_interval=0.1)
     torch.testing.assert_close(rotation[0, 1], torch.eye(3), atol=1e-6, rtol=0)
-    for index, angle in ((0, -0.04), (2, 0.02), (3, 0.04)):
+    for index, angle in ((0, -0.04), (2, 0.0208), (3, 0.04)):
         # y points up in the device, down in the image: the rotation changes its sign.
         expected = rotation_matrices(torch.tensor([0.0, -angle, 0.0]))
         torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
+
+
+def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_text(log_text([0.1, 0.2]).replace("1000, 0,", "1000, 1000000,"))
+    log = read_orientation_log(path)
+    assert log.seconds.tolist() == pytest.approx([0, 0.004])
+    outside = log.rotations_at(torch.tensor([-1.0, 9.0], dtype=torch.float64))
+    assert torch.equal(outside, log.rotations)
 
 
 @pytest.mark.parametrize(

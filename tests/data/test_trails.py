@@ -35,8 +35,9 @@ def shaking(frames=3, size=48):
     return draw_motion(lengths, frames, size, [], 0.0, Generators.seeded(3, CPU)).homographies
 
 
-def test_a_translation_leaves_trails_of_its_length():
-    found = fit_trails(sliding(7.0, -2.5), 32, 48)
+@pytest.mark.parametrize("samples", [3, 7])
+def test_a_translation_leaves_trails_of_its_length(samples):
+    found = fit_trails(sliding(7.0, -2.5, samples=samples), 32, 48)
     assert found.shape == (1, 2, 2, 4, 6)
     expected = torch.tensor([7.0, -2.5])[:, None, None].expand_as(found)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -97,6 +98,7 @@ def test_under_a_layer_its_own_trails_count_where_it_stays():
     alpha[..., 8:, :4] = 1  # covers half a cell
     alpha[..., 8:, 16:] = 1
     trails = trails_under_layer(camera, layer, alpha)
+    assert trails.known.dtype == torch.float32
     assert trails.known[0, 0, 0].tolist() == [[1, 0, 1], [0, 1, 1]]
     assert trails.vectors[0, 0, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
     assert torch.equal(trails.vectors[:, :, 0], trails.vectors[:, :, 1])

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from unsmear.evaluate.metrics import mirrored_ssim, psnr, ssim, temporal_error, volume_ssim
+from unsmear.evaluate.metrics import (
+    gain,
+    mirrored_ssim,
+    psnr,
+    ssim,
+    temporal_error,
+    volume_ssim,
+)
 
 
 @given(st.integers(11, 40), st.integers(11, 40), st.floats(0.001, 0.5), st.integers(0, 1000))
@@ -37,6 +44,13 @@ def test_equal_frames():
 
 def test_known_psnr():
     assert psnr(torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.1)) == pytest.approx(20)
+
+
+def test_a_gain_is_a_difference_even_of_equal_frames():
+    assert gain(30.5, 28.0) == 2.5
+    assert gain(28.0, 30.5) == -2.5
+    assert gain(math.inf, 30.0) == math.inf
+    assert gain(math.inf, math.inf) == 0
 
 
 def test_frames_smaller_than_the_window_are_refused():

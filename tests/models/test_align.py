@@ -30,6 +30,15 @@ def test_warping_by_one_motion_everywhere_agrees_with_a_naive_loop(x, y):
             assert float(found[0, 0, row, column]) == pytest.approx(wanted, abs=1e-4)
 
 
+def test_motion_belongs_to_the_centres_of_cells():
+    """In between it is linear: a zoom, whose motion grows with the place, is a zoom of pixels."""
+    places = torch.arange(48) / 100
+    cells = 8 * torch.arange(6) + 3.5  # the centre of the first cell is between its pixels 3 and 4
+    motion = torch.stack((0.25 * cells.expand(3, 6), torch.zeros(3, 6)))[None]
+    found = warp(places.expand(1, 1, 24, 48), motion)
+    torch.testing.assert_close(found[0, 0, :, 4:36], 1.25 * places[4:36].expand(24, 32))
+
+
 def test_a_picture_that_moved_comes_back():
     """With smooth images, for which bilinear sampling is accurate."""
     picture = functional.interpolate(torch.rand(1, 3, 9, 12), scale_factor=16, mode="bicubic")

@@ -37,7 +37,9 @@ def test_rounding_is_off_by_half_a_step_of_its_channel(shape, size, seed):
 
 def test_zeros_stay_zeros_and_the_largest_weight_stays():
     value = torch.tensor([[0.0, 0.0], [-3.0, 1.5]])
-    restored = unpack(pack({"a": value}), ["a"])["a"]
+    packed = pack({"a": value})
+    assert packed["a" + SCALE].tolist() == pytest.approx([1.0, 3 / 127])
+    restored = unpack(packed, ["a"])["a"]
     assert torch.equal(restored[0], value[0])
     assert restored[1, 0] == pytest.approx(-3.0, rel=1e-6)
 

@@ -105,6 +105,18 @@ def test_the_last_blocks_are_kept():
         assert torch.equal(kept, getattr(trained, room)[level][block].second.weight)
 
 
+def test_each_block_keeps_the_inner_channels_that_matter_in_it():
+    trained = awake(dataclasses.replace(SMALL, encoder_blocks=(2, 1, 1)))
+    importance = {name: torch.zeros_like(value) for name, value in trained.named_parameters()}
+    kept = {"encoder.0.0.first.bias": [1, 6], "encoder.0.1.first.bias": [3, 4]}
+    for name, channels in kept.items():
+        importance[name][channels] = 1
+    small = DeblurNetwork(dataclasses.replace(trained.config, widths=(2, 12, 16)))
+    prune_from(small, trained, importance)
+    for name, channels in kept.items():
+        assert torch.equal(small.state_dict()[name], trained.state_dict()[name][channels])
+
+
 def test_importance_adds_up_over_batches():
     network = awake(SMALL)
     importance = importance_of(network)

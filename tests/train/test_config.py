@@ -45,9 +45,11 @@ def test_cosine_rises_falls_and_ends_at_one_per_cent():
 
 
 def test_stages_follow_each_other():
-    config = TrainConfig(model="lite", stages=(STAGE, dataclasses.replace(STAGE, steps=5, crop=64)))
-    assert config.steps == 15
-    assert [config.stage_at(step).crop for step in (0, 9, 10, 14, 99)] == [32, 32, 64, 64, 64]
+    later = (dataclasses.replace(STAGE, steps=5, crop=64), dataclasses.replace(STAGE, crop=96))
+    config = TrainConfig(model="lite", stages=(STAGE, *later))
+    assert config.steps == 25
+    found = [config.stage_at(step).crop for step in (0, 9, 10, 14, 15, 24, 99)]
+    assert found == [32, 32, 64, 64, 96, 96, 96]
 
 
 @pytest.mark.parametrize("steps", [2, 3, 100, 28_000, 1_000_000])
@@ -60,6 +62,15 @@ def test_scaling_keeps_proportions(steps):
         assert config.stages[0].steps / steps == pytest.approx(
             whole.stages[0].steps / whole.steps, abs=0.02
         )
+        assert config.warmup / steps == pytest.approx(whole.warmup / whole.steps, abs=0.01)
+
+
+def test_scaling_the_papers_schedule_keeps_when_it_halves():
+    paper = preset("paper")
+    short = paper.scaled_to(paper.steps // 10)
+    for tenth in range(10):
+        wanted = paper.learning_rate_at(paper.steps * tenth // 10 + paper.steps // 20)
+        assert short.learning_rate_at(short.steps * tenth // 10 + short.steps // 20) == wanted
 
 
 @pytest.mark.parametrize(

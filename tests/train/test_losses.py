@@ -3,7 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.conftest import SMALL, TRAILS
+from unsmear.data.clips import Clips
 from unsmear.data.trails import Trails
+from unsmear.evaluate.metrics import psnr
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import doubled
 from unsmear.train.config import LOSS_NAMES, Stage, TrainConfig
 from unsmear.train.losses import (
@@ -14,7 +18,9 @@ from unsmear.train.losses import (
     frequency,
     l1,
     psnr_loss,
+    restore_and_compare,
     trail_loss,
+    trail_weight_of,
 )
 
 
@@ -35,10 +41,11 @@ def test_losses_fall_towards_the_truth_and_stay_finite_there(loss):
 
 def test_known_values():
     zero, tenth = torch.zeros(1, 2, 3, 4, 4), torch.full((1, 2, 3, 4, 4), 0.1)
-    assert l1(tenth, zero) == pytest.approx(0.1)
+    assert l1(tenth, zero) == l1(zero, tenth) == pytest.approx(0.1)
     assert charbonnier(tenth, zero) == pytest.approx(0.1, abs=1e-5)
     assert charbonnier_mse(tenth, zero) == pytest.approx(0.1 + 10 * 0.01, abs=1e-5)
     assert psnr_loss(tenth, zero) == pytest.approx(-2.0, abs=1e-3)  # 20 dB
+    assert psnr_loss(zero, zero) == pytest.approx(-4.81308, abs=1e-4)  # that of a step of 8 bits
 
 
 def test_psnr_loss_weighs_frames_alike():
@@ -47,6 +54,9 @@ def test_psnr_loss_weighs_frames_alike():
     restored[0, 0], restored[0, 1] = 0.1, 0.2
     each = [psnr_loss(restored[:, i : i + 1], sharp[:, i : i + 1]) for i in range(2)]
     assert psnr_loss(restored, sharp) == pytest.approx(float(sum(each)) / 2)
+    noisy = torch.rand(2, 3, 3, 4, 4)
+    decibels = [psnr(frame, torch.zeros(3, 4, 4)) for clip in noisy for frame in clip]
+    assert psnr_loss(noisy, torch.zeros_like(noisy)) == pytest.approx(-sum(decibels) / 60, abs=1e-3)
 
 
 def test_frequency_is_the_mean_modulus_of_the_spectrum():
@@ -116,3 +126,33 @@ def test_the_configured_loss_is_the_named_one_and_the_weighted_spectrum():
     assert plain(restored, sharp) == l1(restored, sharp)
     expected = l1(restored, sharp) + 0.5 * frequency(restored, sharp)
     torch.testing.assert_close(both(restored, sharp), expected)
+
+
+def test_what_is_learned_of_trails_has_its_weight():
+    truth = true_trails()
+    blurry, sharp = torch.rand(2, 2, 3, 3, 32, 40)
+    motion, estimated = torch.rand(6, 4, 4, 5), torch.rand(2, 3, 2, 4, 5)
+    asked = []
+
+    def network(frames, with_trails=False, **known):
+        asked.append((with_trails, sorted(known)))
+        restored = frames.bfloat16()
+        return (restored, estimated) if with_trails else restored
+
+    clips = Clips(blurry, sharp, truth, motion)
+    restored, plain = restore_and_compare(network, clips, l1, 0.0)
+    assert plain == l1(restored, sharp)
+    seen = clips._replace(seen=sharp)
+    for weight, given in ((0.25, clips), (4.0, seen)):
+        restored, found = restore_and_compare(network, given, l1, weight)
+        torch.testing.assert_close(found, plain + weight * trail_loss(estimated, truth))
+        assert restored.dtype == torch.float32
+    assert asked == [(False, []), (True, ["motion"]), (True, ["motion", "seen"])]
+
+
+def test_only_networks_that_follow_trails_learn_them():
+    stages = (Stage(steps=1, clips=1, frames=1, crop=16),)
+    config = TrainConfig(model="lite", stages=stages, trail_weight=0.3)
+    for shape, weight in ((TRAILS, 0.3), (SMALL, 0.0)):
+        assert trail_weight_of(DeblurNetwork(shape), config) == weight
+    assert trail_weight_of(torch.nn.Identity(), config) == 0

@@ -49,6 +49,21 @@ def test_muon_step_has_a_size_in_learning_rates():
         assert (weight.detach() - before).square().mean().sqrt() == pytest.approx(0.006, rel=0.3)
 
 
+def test_momentum_is_a_running_mean_that_is_applied_ahead():
+    """By hand, for one row of two weights, whose direction an orthogonal update keeps."""
+    weight = torch.nn.Parameter(torch.zeros(1, 2, 1, 1))
+    optimizer = Muon([weight], momentum=0.95)
+    places = []
+    for gradient in ([1.0, 0.0], [0.0, 1.0]):
+        weight.grad = torch.tensor(gradient).view(1, 2, 1, 1)
+        optimizer.step()
+        places.append(weight.detach().flatten().clone())
+    assert places[0][0] < 0 == places[0][1]
+    # The mean of the gradients is 0.05 * (0.95, 1); ahead is 0.95 of it and 0.05 of the last one.
+    along, across = (places[1] - places[0]).tolist()
+    assert across / along == pytest.approx((0.95 * 0.05 + 0.05) / (0.95 * 0.0475), rel=1e-4)
+
+
 def test_muon_minimises():
     torch.manual_seed(0)
     target = torch.randn(6, 4, 3, 3)
