@@ -67,17 +67,18 @@ def test_paths_start_at_rest_and_are_smooth():
 
 
 def test_waves_of_any_frequency_carry_the_same_energy():
-    """Amplitudes fall with the frequency, so each wave has a mean squared velocity of 1/2. The
-    frequencies are log-uniform: that of f**2 is (fastest**2 - slowest**2) / (2 * octaves * ln 2).
+    """Amplitudes fall with the frequency, so each of six waves has a mean squared velocity of 1/2.
+    The frequencies are log-uniform: the mean of f**2 is (fastest**2 - slowest**2) / (2 * octaves *
+    ln 2).
     """
     step = 1e-3
     times = step * torch.arange(-1, 2, dtype=torch.float64).expand(10_000, 3)
-    path = smooth_path(times, 2, torch.Generator().manual_seed(0), waves=4)
+    path = smooth_path(times, 2, torch.Generator().manual_seed(0))
     velocity = (path[:, 2] - path[:, 0]) / (2 * step)
     change = (path[:, 2] - 2 * path[:, 1] + path[:, 0]) / step**2
-    assert float(velocity.square().mean()) == pytest.approx(4 / 2, rel=0.05)
+    assert float(velocity.square().mean()) == pytest.approx(6 / 2, rel=0.05)
     squared = (0.45**2 - 0.02**2) / (2 * math.log(0.45 / 0.02))
-    expected = 4 / 2 * (2 * math.pi) ** 2 * squared
+    expected = 6 / 2 * (2 * math.pi) ** 2 * squared
     assert float(change.square().mean()) == pytest.approx(expected, rel=0.05)
 
 
