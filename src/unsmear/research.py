@@ -61,7 +61,8 @@ def evaluate(
             model's own.
         ensemble: Number of averaged views, as in `unsmear CLIP`.
         refine: Number of additional passes, as in `unsmear CLIP`.
-        burst: Number of restored neighbours on each side, as in `unsmear CLIP`.
+        burst: Number of restored neighbours on each side that each restored frame is fused with, as
+            in `unsmear CLIP`. 0 measures the network alone.
         protocol: Evaluation protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or
             shiftnet. Published numbers follow different ones.
         table1: Also print Table 1 of the paper with the measured result added.

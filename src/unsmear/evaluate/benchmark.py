@@ -107,7 +107,7 @@ class BenchmarkResult:
     """Result of a benchmark.
 
     Attributes:
-        title: what was measured: model and data, or folder.
+        title: what was measured: model, what ran around it, and data; or folder.
         protocol: protocol of the measurement.
         sequences: results of each sequence.
         model: model that restored the frames; None if unknown.

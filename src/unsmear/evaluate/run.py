@@ -160,14 +160,11 @@ def find_work(
 
 
 def _in_words(model: str, engine: str, window: Window | None, quality: QualityOptions) -> str:
-    """A model as asked for, with the options that differ from the defaults."""
-    options = [f"ensemble of {quality.ensemble}"] if quality.ensemble > 1 else []
-    options += [f"refined {quality.refine}x"] if quality.refine else []
-    options += [f"burst {quality.burst}"] if quality.burst != QualityOptions().burst else []
-    options += [engine] if engine != "torch" else []
-    options += [f"window {window}"] if window is not None else []
+    """A model as asked for: what ran around the network, then engine and window unless default."""
     name = _short(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
-    return name + (f" ({', '.join(options)})" if options else "")
+    options = [engine] if engine != "torch" else []
+    options += [f"window {window}"] if window is not None else []
+    return f"{name}, {quality.in_words()}" + (f" ({', '.join(options)})" if options else "")
 
 
 def _short(path: Path) -> str:
