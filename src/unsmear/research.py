@@ -44,14 +44,16 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a data set, or compare restored frames with sharp ones.
 
-    Reports PSNR, SSIM and flicker, one row per sequence. Give --data to evaluate a model, or
-    --restored and --sharp to compare existing frames: folders of images, folders of such folders,
-    or video files. Existing report files are overwritten.
+    Reports PSNR, SSIM and flicker, one row per sequence. Give --data to evaluate a model, as
+    `unsmear CLIP` runs it (--burst 0: the network alone). Give --restored to measure existing
+    frames, with the --data that they restore, or with --sharp: folders of images, folders of such
+    folders, or video files. Existing report files are overwritten.
 
     Args:
         data: Data set of blurry and sharp frames: GOPRO, DVD, BSD, REDS, or a folder of `NAME/blur`
             and `NAME/sharp`.
-        restored: Restored frames.
+        restored: Restored frames. With --data: a folder that contains, for each sequence, a folder
+            of images with the names of the blurry ones, or a video.
         sharp: Ground truth: images with the same names, or a video with as many frames.
         layout: Layout of the data set: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd,
             bsd, reds or vrt (`train_GT_blurred` and `train_GT`). Default: any but gopro-gamma.
@@ -98,9 +100,11 @@ def evaluate(
         raise ConfigError(f"workers is {workers}: must be 1 or more")
     inputs = (data, restored, sharp, weights_named(model or DEFAULT_MODEL))
     check_reports(markdown, json, plot, inputs)
-    no_reference = restored is not None and sharp is None and niqe
+    no_reference = restored is not None and data is None and sharp is None and niqe
     if no_reference and (vmaf or table1 or plot is not None):
-        raise ConfigError("--vmaf, --table1 and --plot need a ground truth: give --sharp too")
+        raise ConfigError(
+            "--vmaf, --table1 and --plot need a ground truth: give --sharp or --data too"
+        )
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
     quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)

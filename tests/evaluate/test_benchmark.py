@@ -309,6 +309,10 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--restored", "x", "--niqe", "-m", "lite"], "leave them out with --restored"),
         (["--restored", "x"], "either --data"),
         (["--data", "x", "--sharp", "y"], "either --data"),
+        (["--data", "x", "--sharp", "y", "--restored", "z"], "either --data"),
+        (["--sharp", "y", "--restored", "z", "--layout", "dvd"], "leave it out with --sharp"),
+        (["--data", "x", "--restored", "z", "--window", "3"], "leave them out with --restored"),
+        (["--data", "nowhere", "--restored", "z"], "'nowhere' is not a folder"),
         (["--data", "nowhere"], "'nowhere' is not a folder"),
         (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),
         (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
@@ -366,7 +370,6 @@ def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
     folders = ["--restored", str(gopro / "GOPR0384" / "blur")]
     folders += ["--sharp", str(gopro / "GOPR0384" / "sharp")]
     for option in (
-        ["--layout", "dvd"],
         ["--window", "3"],
         ["--refine", "1"],
         ["--burst", "0"],

@@ -111,12 +111,14 @@ class BenchmarkResult:
         protocol: protocol of the measurement.
         sequences: results of each sequence.
         model: model that restored the frames; None if unknown.
+        notes: what a reader should know of the frames.
     """
 
     title: str
     protocol: Protocol
     sequences: tuple[SequenceResult, ...]
     model: MeasuredModel | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> list[FrameScore]:
@@ -258,17 +260,19 @@ class Benchmark:
             else (pair.name, len(pair.restored), None)
             for pair in comparisons
         )
-        return [
-            self._compare(pair.name, len(pair.restored), self._given(pair)) for pair in comparisons
-        ]
+        results = []
+        for pair in comparisons:
+            result = self._compare(pair.name, len(pair.restored), self._given(pair))
+            results.append(replace(result, layout=pair.layout))
+        return results
 
     def _given(self, pair: Comparison) -> Iterator[_Triple]:
-        """Read restored frames, and sharp ones if there are any."""
-        if pair.sharp is None:
-            yield from (_Triple(self._read(image)) for image in pair.restored)
-            return
-        for image, truth in zip(pair.restored, pair.sharp, strict=True):
-            yield _Triple(self._read(image), self._eight_bit(truth))
+        """Read restored frames, and those of the other sides that are there."""
+        none = [None] * len(pair.restored)
+        sides = pair.restored, pair.sharp or none, pair.blurry or none
+        for image, sharp, blurry in zip(*sides, strict=True):
+            others = (None if one is None else self._eight_bit(one) for one in (sharp, blurry))
+            yield _Triple(self._read(image), *others)
 
     def _read(self, image: Tensor) -> Tensor:
         """A restored frame from a file, at the protocol's size and quantised by its rule. An 8-bit
@@ -348,17 +352,18 @@ class Benchmark:
 
 
 def _check_sizes(name: str, index: int, frame: _Triple, before: _Triple | None) -> None:
-    """Check that a frame is as large as its ground truth and as the one before it.
+    """Check that a frame is as large as its ground truth, as the blurry one, and as the one before.
 
     Raises:
         InputError: it is not.
     """
-    restored, sharp, _ = frame
-    if sharp is not None and restored.shape != sharp.shape:
-        raise InputError(
-            f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
-            f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
-        )
+    restored = frame.restored
+    for side, other in (("sharp", frame.sharp), ("blurry", frame.blurry)):
+        if other is not None and restored.shape != other.shape:
+            raise InputError(
+                f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
+                f"{side} {tuple(other.shape[-2:])} differ in height or width"
+            )
     if before is not None and restored.shape != before.restored.shape:
         height, width = before.restored.shape[-2:]
         raise InputError(

@@ -75,7 +75,8 @@ def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
 
 def remarks(result: BenchmarkResult) -> list[str]:
     """Remarks that a reader needs to interpret the measures."""
-    return [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
+    niqe = [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
+    return [*result.notes, *niqe]
 
 
 def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
