@@ -36,6 +36,7 @@ def evaluate(
     markdown: Path | None = None,
     json: Path | None = None,
     plot: Path | None = None,
+    save: Path | None = None,
     device: Device | None = None,
     engine: EngineName | None = None,
     workers: MaybeWhole = None,
@@ -71,6 +72,8 @@ def evaluate(
         markdown: Write the tables to this Markdown file.
         json: Write all results, including those for each frame, to this JSON file.
         plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf).
+        save: Write the frames that the model restores, as the protocol rounds them, to
+            SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs.
         device: Where to run. Default: auto.
         engine: Inference engine. The others differ in rounding or precision. Default: torch.
         workers: Number of threads that compute the metrics. Default: one per CPU.
@@ -91,6 +94,7 @@ def evaluate(
         table_rows,
     )
     from unsmear.evaluate.run import find_work
+    from unsmear.evaluate.saving import check_save
     from unsmear.evaluate.vmaf import find_vmaf
     from unsmear.restoration.quality import QualityOptions
     from unsmear.restoration.stream import parse_window
@@ -100,6 +104,8 @@ def evaluate(
         raise ConfigError(f"workers is {workers}: must be 1 or more")
     inputs = (data, restored, sharp, weights_named(model or DEFAULT_MODEL))
     check_reports(markdown, json, plot, inputs)
+    if save is not None:
+        check_save(save, inputs, (markdown, json, plot))
     no_reference = restored is not None and data is None and sharp is None and niqe
     if no_reference and (vmaf or table1 or plot is not None):
         raise ConfigError(
@@ -119,6 +125,7 @@ def evaluate(
         engine,
         quality,
         no_reference=no_reference,
+        save=save,
     )
     with _FrameBar(work.frames) as bar:
         count = workers or usable_cores()
@@ -142,7 +149,7 @@ def evaluate(
         table_1=table1,
         origin=origin_of(work.device),
     )
-    for path in (markdown, json, plot):
+    for path in (save, markdown, json, plot):
         if path is not None:
             say(f"written: {path}")
 

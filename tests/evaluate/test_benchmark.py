@@ -312,6 +312,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", "x", "--sharp", "y", "--restored", "z"], "either --data"),
         (["--sharp", "y", "--restored", "z", "--layout", "dvd"], "leave it out with --sharp"),
         (["--data", "x", "--restored", "z", "--window", "3"], "leave them out with --restored"),
+        (["--data", "x", "--restored", "z", "--save", "o"], "leave out --restored"),
         (["--data", "nowhere", "--restored", "z"], "'nowhere' is not a folder"),
         (["--data", "nowhere"], "'nowhere' is not a folder"),
         (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),

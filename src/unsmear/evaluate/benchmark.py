@@ -22,6 +22,7 @@ from unsmear.evaluate.frames import Comparison, ImageFrames
 from unsmear.evaluate.metrics import temporal_error
 from unsmear.evaluate.niqe import PristineModel, check_size, niqe
 from unsmear.evaluate.protocol import Protocol
+from unsmear.evaluate.saving import Keep, keep_nothing
 from unsmear.evaluate.vmaf import VmafMeter
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer
@@ -177,8 +178,15 @@ class Benchmark:
         self.protocol, self._workers, self._on_frame = protocol, max(workers, 1), on_frame
         self._ffmpeg, self._pristine = ffmpeg, pristine
 
-    def run(self, sequences: Sequence[PairedSequence], restore: Restore) -> list[SequenceResult]:
+    def run(
+        self, sequences: Sequence[PairedSequence], restore: Restore, keep: Keep = keep_nothing
+    ) -> list[SequenceResult]:
         """Restore the blurry frames of a data set and compare them with the sharp ones.
+
+        Args:
+            sequences: of the data set.
+            restore: restores a sequence.
+            keep: called with each restored frame as it is measured, also those that do not count.
 
         Raises:
             InputError: a frame cannot be read, sizes differ, frames are too small, or the protocol
@@ -190,7 +198,7 @@ class Benchmark:
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
         results = []
         for sequence in sequences:
-            frames = self._restored(sequence, restore)
+            frames = self._restored(sequence, restore, keep)
             result = self._compare(sequence.name, len(sequence.sharp), frames)
             results.append(replace(result, layout=sequence.layout))
         return results
@@ -216,7 +224,9 @@ class Benchmark:
         except InputError as error:
             raise InputError(f"'{name}': {error}") from None
 
-    def _restored(self, sequence: PairedSequence, restore: Restore) -> Iterator[_Triple]:
+    def _restored(
+        self, sequence: PairedSequence, restore: Restore, keep: Keep
+    ) -> Iterator[_Triple]:
         """Restore a sequence. A blurry frame is kept until it is restored."""
         kept: deque[Tensor] = deque()
 
@@ -242,7 +252,10 @@ class Benchmark:
             if not kept:
                 raise _broken(sequence, f"yielded frame {index} before it had read the blurry one")
             _check_restored(sequence, index, frame)
-            restored = self.protocol.quantize(frame.detach().cpu().float())
+            # Sums over pixels in another order of memory would differ in their last digits.
+            ordered = frame.detach().cpu().float().contiguous()
+            restored = self.protocol.quantize(ordered)
+            keep(sequence, index, restored)
             yield _Triple(restored, self._eight_bit(read_image(path)), kept.popleft())
         if next(made, None) is not None:
             raise _broken(sequence, f"yielded more than the {len(sequence.sharp)} frames there are")

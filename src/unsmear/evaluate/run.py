@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError, UnsmearError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, MeasuredModel
 from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons, find_restored
+from unsmear.evaluate.saving import check_places, keep_nothing, saved_frames
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.checkpoint import digest_of
 from unsmear.restoration.quality import QualityOptions
@@ -24,13 +25,14 @@ from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_s
 
 @dataclass(frozen=True)
 class DatasetWork:
-    """Evaluation of a model on a data set."""
+    """Evaluation of a model on a data set. `save`: folder for the restored frames, if any."""
 
     title: str
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
     quality: QualityOptions
+    save: Path | None = None
 
     @property
     def frames(self) -> int:
@@ -43,7 +45,7 @@ class DatasetWork:
         return self.model.engine.device
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
-        """Restore and measure, see `Benchmark.run`."""
+        """Restore and measure, see `Benchmark.run`, and save the frames, see `saved_frames`."""
         engine = self.model.engine
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -53,7 +55,9 @@ class DatasetWork:
                 scenes = describe_scenes(engine, blurry, ensemble=self.quality.ensemble)
             return restore_stream(engine, blurry, self.window, scenes=scenes, quality=self.quality)
 
-        results = benchmark.run(self.sequences, restore)
+        saving = nullcontext(keep_nothing) if self.save is None else saved_frames(self.save)
+        with saving as keep:
+            results = benchmark.run(self.sequences, restore, keep)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results), self._measured())
 
     def _measured(self) -> MeasuredModel:
@@ -105,6 +109,7 @@ def find_work(
     quality: QualityOptions = QualityOptions(),
     *,
     no_reference: bool = False,
+    save: Path | None = None,
 ) -> DatasetWork | FolderWork:
     """Set up the evaluation of a model on a data set (`data`), or of existing frames (`restored`)
     against those of a data set (`data`) or others (`sharp`).
@@ -120,13 +125,15 @@ def find_work(
         engine: see `open_model`; None: `torch`.
         quality: views, refinement and burst.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
+        save: folder for the frames that the model restores, see `check_save`.
 
     Raises:
         ConfigError: neither `data` nor `restored` is given, `sharp` with `data`, or `restored` or
             `sharp` alone; options of the model are given with `restored`, or a layout without
-            `data`; the model does not support the quality; or see `open_model`.
+            `data`, or `save` without a model; the model does not support the quality; or see
+            `open_model`.
         InputError: no frames are found, or they cannot be paired (CombinedError: those of several
-            sequences); or the layout is unknown.
+            sequences); two would be saved under one name; or the layout is unknown.
         ModelError: see `open_model`.
         MissingExtraError: see `open_model`.
     """
@@ -136,6 +143,8 @@ def find_work(
             "give either --data, to evaluate a model on a data set, or --restored with --data or "
             "--sharp, to measure existing frames; --niqe does not need --sharp"
         )
+    if restored is not None and save is not None:
+        raise ConfigError("--save is for frames that a model restores: leave out --restored")
     if restored is not None:
         options = (model, window, device, engine)
         if any(option is not None for option in options) or quality != QualityOptions():
@@ -153,12 +162,14 @@ def find_work(
     where = f"on {_short(data)}" + (f" ({layout})" if layout else "")
     if restored is not None:
         return FolderWork(f"{_short(restored)} {where}", find_restored(restored, sequences))
+    if save is not None:
+        check_places(sequences)
     model = model or DEFAULT_MODEL
     loaded = open_model(model, device or "auto", engine or "torch")
     quality.check(loaded.engine)
     name = _in_words(model, loaded.engine.name, window, quality)
     chosen = loaded.window if window is None else window
-    return DatasetWork(f"{name} {where}", sequences, loaded, chosen, quality)
+    return DatasetWork(f"{name} {where}", sequences, loaded, chosen, quality, save)
 
 
 def _compared(restored: Path, sharp: Path) -> list[Comparison]:
