@@ -280,6 +280,7 @@ EVAL = {
     "markdown": ("m.md", {"markdown": Path("m.md")}),
     "json": ("j.json", {"json_file": Path("j.json")}),
     "plot": ("p.png", {"plot": Path("p.png")}),
+    "save": ("o", {"save": Path("o")}),
 }
 
 
@@ -287,10 +288,10 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     got = {}
 
-    def find_work(data, restored, sharp, layout, model, window, device, engine, quality, **_):
+    def find_work(data, restored, sharp, layout, model, window, device, engine, quality, **more):
         got.update(
             data=data, restored=restored, sharp=sharp, layout=layout, model=model, window=window,
-            device=device, engine=engine, quality=quality,
+            device=device, engine=engine, quality=quality, save=more["save"],
         )  # fmt: skip
         result = SimpleNamespace(title="", frames=[])
         return SimpleNamespace(frames=0, device="cpu", run=lambda asked: result)
@@ -315,7 +316,7 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
         "data": None, "restored": None, "sharp": None, "layout": None, "model": None,
         "window": None, "device": None, "engine": None, "quality": QualityOptions(),
         "protocol": "basicsr2d", "workers": 8, "ffmpeg": None, "pristine": None,
-        "table_1": False, "markdown": None, "json_file": None, "plot": None,
+        "table_1": False, "markdown": None, "json_file": None, "plot": None, "save": None,
     }  # fmt: skip
     assert set(EVAL) == options_of(research.evaluate)
     for option, (word, change) in EVAL.items():

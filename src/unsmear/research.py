@@ -36,6 +36,7 @@ def evaluate(
     markdown: Path | None = None,
     json: Path | None = None,
     plot: Path | None = None,
+    save: Path | None = None,
     device: Device | None = None,
     engine: EngineName | None = None,
     workers: MaybeWhole = None,
@@ -44,14 +45,16 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a data set, or compare restored frames with sharp ones.
 
-    Reports PSNR, SSIM and flicker, one row per sequence. Give --data to evaluate a model, or
-    --restored and --sharp to compare existing frames: folders of images, folders of such folders,
-    or video files. Existing report files are overwritten.
+    Reports PSNR, SSIM and flicker, one row per sequence. Give --data to evaluate a model, as
+    `unsmear CLIP` runs it (--burst 0: the network alone). Give --restored to measure existing
+    frames, with the --data that they restore, or with --sharp: folders of images, folders of such
+    folders, or video files. Existing report files are overwritten.
 
     Args:
         data: Data set of blurry and sharp frames: GOPRO, DVD, BSD, REDS, or a folder of `NAME/blur`
             and `NAME/sharp`.
-        restored: Restored frames.
+        restored: Restored frames. With --data: a folder that contains, for each sequence, a folder
+            of images with the names of the blurry ones, or a video.
         sharp: Ground truth: images with the same names, or a video with as many frames.
         layout: Layout of the data set: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd,
             bsd, reds or vrt (`train_GT_blurred` and `train_GT`). Default: any but gopro-gamma.
@@ -61,13 +64,16 @@ def evaluate(
             model's own.
         ensemble: Number of averaged views, as in `unsmear CLIP`.
         refine: Number of additional passes, as in `unsmear CLIP`.
-        burst: Number of restored neighbours on each side, as in `unsmear CLIP`.
+        burst: Number of restored neighbours on each side that each restored frame is fused with, as
+            in `unsmear CLIP`. 0 measures the network alone.
         protocol: Evaluation protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or
             shiftnet. Published numbers follow different ones.
         table1: Also print Table 1 of the paper with the measured result added.
         markdown: Write the tables to this Markdown file.
         json: Write all results, including those for each frame, to this JSON file.
         plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf).
+        save: Write the frames that the model restores, as the protocol rounds them, to
+            SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs.
         device: Where to run. Default: auto.
         engine: Inference engine. The others differ in rounding or precision. Default: torch.
         workers: Number of threads that compute the metrics. Default: one per CPU.
@@ -88,6 +94,7 @@ def evaluate(
         table_rows,
     )
     from unsmear.evaluate.run import find_work
+    from unsmear.evaluate.saving import check_save
     from unsmear.evaluate.vmaf import find_vmaf
     from unsmear.restoration.quality import QualityOptions
     from unsmear.restoration.stream import parse_window
@@ -97,9 +104,13 @@ def evaluate(
         raise ConfigError(f"workers is {workers}: must be 1 or more")
     inputs = (data, restored, sharp, weights_named(model or DEFAULT_MODEL))
     check_reports(markdown, json, plot, inputs)
-    no_reference = restored is not None and sharp is None and niqe
+    if save is not None:
+        check_save(save, inputs, (markdown, json, plot))
+    no_reference = restored is not None and data is None and sharp is None and niqe
     if no_reference and (vmaf or table1 or plot is not None):
-        raise ConfigError("--vmaf, --table1 and --plot need a ground truth: give --sharp too")
+        raise ConfigError(
+            "--vmaf, --table1 and --plot need a ground truth: give --sharp or --data too"
+        )
     rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
     chosen = None if window is None else parse_window(window)
     quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
@@ -114,6 +125,7 @@ def evaluate(
         engine,
         quality,
         no_reference=no_reference,
+        save=save,
     )
     with _FrameBar(work.frames) as bar:
         count = workers or usable_cores()
@@ -137,7 +149,7 @@ def evaluate(
         table_1=table1,
         origin=origin_of(work.device),
     )
-    for path in (markdown, json, plot):
+    for path in (save, markdown, json, plot):
         if path is not None:
             say(f"written: {path}")
 

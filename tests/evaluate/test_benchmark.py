@@ -19,6 +19,7 @@ from unsmear.evaluate import report
 from unsmear.evaluate.benchmark import (
     Benchmark,
     BenchmarkResult,
+    MeasuredModel,
     SequenceResult,
     mean_of,
     mean_of_sequences,
@@ -206,6 +207,19 @@ def test_table_1_is_the_papers_and_ours_says_what_it_counts(gopro):
     assert len(lines) == 2 + 8 + 1
     assert "arXiv 2201.00169" in lines[2]
     assert "8 frames, not GOPRO's 1111" in lines[-1]
+    alone = MeasuredModel(
+        name="lite", digest="", window=5, engine="torch", device="cpu",
+        ensemble=1, refine=0, burst=0,
+    )  # fmt: skip
+    for change, remark in (
+        ({}, None),
+        ({"burst": 1}, "(burst 1)"),
+        ({"ensemble": 2}, "(ensemble of 2, burst 0)"),
+        ({"refine": 1}, "(refined 1x, burst 0)"),
+    ):
+        measured = BenchmarkResult("x", BASE, results, replace(alone, **change))
+        rest = table_1_lines(measured)[11:]
+        assert rest == [] if remark is None else remark in rest[-1]
 
 
 def test_the_command_measures_a_model_and_writes_every_report(
@@ -217,12 +231,19 @@ def test_the_command_measures_a_model_and_writes_every_report(
     shown = capsys.readouterr().out
     assert "8 frames" in shown
     assert "31.61" in shown
+    title = "small, burst 2 on test"
+    assert shown.startswith(title)
+    assert f"| {title} |" in shown
+    assert "with what ran around it (burst 2)" in shown
     text = files[0].read_text(encoding="utf-8")
+    assert text.startswith(title)
+    assert "`--burst 0`, without --ensemble and --refine, measures the network alone" in text
     assert "| GOPR0384 | 5 |" in text
     assert "| all frames | 8 |" in text
     assert "| mean of sequences | 8 |" in text
     assert "`basicsr2d`" in text
     found = json.loads(files[1].read_text())
+    assert found["title"] == title
     assert [sequence["frames"] for sequence in found["sequences"]] == [5, 3]
     assert len(found["sequences"][0]["scores"]) == 5
     assert [sequence["layout"] for sequence in found["sequences"]] == ["gopro", "gopro"]
@@ -249,9 +270,9 @@ def test_refining_reaches_the_work(gopro, aligned_file, tmp_path, capsys):
         main([*base, "--burst", "0", "--json", str(path), *extra])
         shown.append(capsys.readouterr().out.splitlines()[0])
         scores.add(json.dumps(json.loads(path.read_text())["sequences"]))
-    assert "refined" not in shown[0]
-    assert "(refined 1x, burst 0)" in shown[1]
-    assert "(ensemble of 2, refined 1x, burst 0)" in shown[2]
+    assert ", network alone on test" in shown[0]
+    assert ", refined 1x, burst 0 on test" in shown[1]
+    assert ", ensemble of 2, refined 1x, burst 0 on test" in shown[2]
     assert len(scores) == 3
 
 
@@ -270,9 +291,9 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
     assert shown[0][-3:] == shown[1][-3:]  # sequences have at most five frames
     assert "(gopro-gamma)" in shown[2][0]
     assert shown[2][-1] != shown[3][-1] != shown[0][-1]
-    assert "(burst 0, window 5)" in shown[0][0]
+    assert ", network alone (window 5) on" in shown[0][0]
     assert "window" not in shown[3][0]
-    assert "(ensemble of 2, window all)" in shown[4][0]
+    assert ", ensemble of 2, burst 2 (window all) on" in shown[4][0]
     assert shown[4][-1] != shown[3][-1]
 
 
@@ -288,6 +309,11 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--restored", "x", "--niqe", "-m", "lite"], "leave them out with --restored"),
         (["--restored", "x"], "either --data"),
         (["--data", "x", "--sharp", "y"], "either --data"),
+        (["--data", "x", "--sharp", "y", "--restored", "z"], "either --data"),
+        (["--sharp", "y", "--restored", "z", "--layout", "dvd"], "leave it out with --sharp"),
+        (["--data", "x", "--restored", "z", "--window", "3"], "leave them out with --restored"),
+        (["--data", "x", "--restored", "z", "--save", "o"], "leave out --restored"),
+        (["--data", "nowhere", "--restored", "z"], "'nowhere' is not a folder"),
         (["--data", "nowhere"], "'nowhere' is not a folder"),
         (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),
         (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
@@ -345,7 +371,6 @@ def test_what_is_said_of_a_model_is_refused_where_there_is_none(gopro, capsys):
     folders = ["--restored", str(gopro / "GOPR0384" / "blur")]
     folders += ["--sharp", str(gopro / "GOPR0384" / "sharp")]
     for option in (
-        ["--layout", "dvd"],
         ["--window", "3"],
         ["--refine", "1"],
         ["--burst", "0"],
@@ -404,16 +429,16 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
     data = Path("GOPR0384")
     named = str(Path("runs", "one", "weights.safetensors"))
     assert find_work(data, None, None, None, named, None, "cpu").title == (
-        "one/weights on GOPR0384"
+        "one/weights, burst 2 on GOPR0384"
     )
     whole = find_work(data.resolve(), None, None, None, str(Path(named).resolve()), None, "cpu")
-    assert whole.title == "weights on GOPR0384"  # no paths of the user in titles
+    assert whole.title == "weights, burst 2 on GOPR0384"  # no paths of the user in titles
     monkeypatch.chdir(gopro / "GOPR0384")
     inside = find_work(Path(), None, None, None, str(Path("..", named)), None, "cpu")
-    assert inside.title == "one/weights on GOPR0384"
+    assert inside.title == "one/weights, burst 2 on GOPR0384"
     assert [sequence.name for sequence in inside.sequences] == ["GOPR0384"]
     above = find_work(Path(".."), None, None, None, str(Path("..", named)), None, "cpu")
-    assert above.title == f"one/weights on {gopro.name}"
+    assert above.title == f"one/weights, burst 2 on {gopro.name}"
 
 
 def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):

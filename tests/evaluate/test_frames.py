@@ -1,19 +1,29 @@
-"""Videos as restored and as sharp frames."""
+"""Existing frames: videos as restored and as sharp frames, and the sequences of a data set."""
 
 from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
 
 import av
 import pytest
 import torch
 
-from tests.conftest import write_video
+from tests.conftest import one_scene, write_video
 from unsmear.cli import main
-from unsmear.errors import InputError
+from unsmear.data.pairs import find_pairs
+from unsmear.errors import CombinedError, InputError
 from unsmear.evaluate.benchmark import Benchmark
-from unsmear.evaluate.frames import ImageFrames, find_comparisons, open_frames
+from unsmear.evaluate.frames import (
+    ImageFrames,
+    find_comparisons,
+    find_restored,
+    open_frames,
+)
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.protocol import find_protocol
-from unsmear.video.images import write_image
+from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.reader import count_frames, read_rgb8
 
 BASE = find_protocol("basicsr2d")
@@ -98,3 +108,89 @@ def test_open_frames_iterates_again_and_again(tmp_path):
     first, second = list(frames), list(frames)
     assert len(first) == 3
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
+
+
+@pytest.fixture
+def reds(tmp_path):
+    """A set whose sequences have nested names."""
+    for name in ("000", "001"):
+        sharp = one_scene(3, 24, 32)
+        for side, noise in (("sharp", 0.0), ("blur", 0.05)):
+            folder = tmp_path / "REDS" / f"val_{side}" / name
+            folder.mkdir(parents=True)
+            for index, frame in enumerate((sharp + noise * torch.rand_like(sharp)).clamp(0, 1)):
+                write_image(folder / f"{index:08d}.png", integer_from_unit(frame))
+    return tmp_path / "REDS"
+
+
+def test_frames_of_any_program_are_measured_against_a_set_as_it_lies(reds, tmp_path, capsys):
+    """As restored, the blurry frames themselves: so each measure equals that of its other side."""
+    blurry, report = reds / "val_blur", tmp_path / "r.json"
+    nested = tmp_path / "nested" / "val_blur"
+    shutil.copytree(blurry, nested)
+    for made in (blurry, nested.parent):
+        main(["eval", "--data", str(reds), "--restored", str(made), "--json", str(report)])
+        assert f"{made.name} on REDS; protocol" in capsys.readouterr().out
+        record = json.loads(report.read_text())
+        assert [row["name"] for row in record["sequences"]] == ["val_blur/000", "val_blur/001"]
+        assert {row["layout"] for row in record["sequences"]} == {"reds"}
+        assert record["all"]["psnr"] == record["all"]["psnr_before"] < 60
+        assert record["all"]["flicker"] == record["all"]["flicker_before"] > 0
+        assert record["remarks"] == []
+    for path in (nested / "000").iterdir():
+        path.rename(path.with_name(f"out{path.name}"))
+    main(["eval", "--data", str(reds), "--restored", str(nested), "--json", str(report)])
+    (note,) = json.loads(report.read_text())["remarks"]
+    assert note.startswith("val_blur/000: the names of the restored images are not")
+    assert "sorted order" in capsys.readouterr().out.replace("\n", " ")
+    assert json.loads(report.read_text())["all"] == record["all"]
+
+
+def test_videos_of_a_set_are_found_by_name_and_counted(reds, tmp_path):
+    sequences = find_pairs(reds)
+    (tmp_path / "made").mkdir()
+    for name in ("000", "001"):
+        write_video(tmp_path / "made" / f"{name}.mp4", frames=3)
+    found = find_restored(tmp_path / "made", sequences)
+    assert [(len(pair.restored), len(pair.blurry), pair.note) for pair in found] == [
+        (3, 3, None)
+    ] * 2
+    single = find_restored(tmp_path / "made" / "001.mp4", sequences[:1])
+    assert len(single[0].restored) == 3
+    write_video(tmp_path / "made" / "001.mp4", frames=2)
+    shutil.copytree(reds / "val_blur" / "000", tmp_path / "made" / "000")
+    with pytest.raises(CombinedError, match=r"000.mp4' are both .* 2 frames, .*val_blur/001' 3"):
+        find_restored(tmp_path / "made", sequences)
+
+
+def test_all_that_a_set_lacks_is_named_at_once(reds, tmp_path, capsys):
+    (tmp_path / "made").mkdir()
+    for made, message in (
+        (tmp_path / "made", "lacks 2 of 2 sequences: val_blur/000, val_blur/001; it must"),
+        (tmp_path / "nowhere", "no such file or folder"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["eval", "--data", str(reds), "--restored", str(made)])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+    shutil.copytree(reds / "val_blur", tmp_path / "half")
+    (tmp_path / "half" / "000" / "00000002.png").unlink()
+    shutil.rmtree(tmp_path / "half" / "001")
+    with pytest.raises(CombinedError, match=r"2 and 3; without .*000.00000002.png'.*lacks 1 of 2"):
+        find_restored(tmp_path / "half", find_pairs(reds))
+
+
+def test_a_set_given_as_the_truth_is_told_the_remedy(reds, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--restored", str(reds / "val_blur"), "--sharp", str(reds)])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert f"in the layout reds, not only a ground truth: give --data '{reds}'" in shown
+
+
+def test_restored_frames_of_another_size_than_the_blurry_are_refused(reds):
+    (one, *_) = find_restored(reds / "val_blur", find_pairs(reds))
+    write_image(one.blurry.paths[1], torch.zeros(3, 30, 32, dtype=torch.uint8))
+    small = [torch.zeros(3, 24, 32, dtype=torch.uint8)] * 3
+    with pytest.raises(InputError, match=r"blurry \(30, 32\) differ"):
+        Benchmark(BASE).compare([replace(one, restored=small)])

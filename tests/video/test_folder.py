@@ -180,6 +180,8 @@ def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
     (tmp_path / "out").symlink_to(there)
     for name in "ab":
         write_image(images / f"{name}.png", tensor())
+    (images / "c").mkdir()
+    write_image(images / "c" / "d.png", tensor())
 
     def on_one_disk(file, place):
         if file.parent != place.parent:
@@ -188,8 +190,9 @@ def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", on_one_disk)
     publish_images(images, tmp_path / "out")
-    assert sorted(file.name for file in there.iterdir()) == ["a.png", "b.png"]
-    assert torch.equal(read_image(there / "a.png"), tensor())
+    assert sorted(file.name for file in there.iterdir()) == ["a.png", "b.png", "c"]
+    for place in ("a.png", "c/d.png"):
+        assert torch.equal(read_image(there / place), tensor())
     assert list(images.iterdir()) == []
 
 

@@ -22,6 +22,7 @@ from unsmear.evaluate.frames import Comparison, ImageFrames
 from unsmear.evaluate.metrics import temporal_error
 from unsmear.evaluate.niqe import PristineModel, check_size, niqe
 from unsmear.evaluate.protocol import Protocol
+from unsmear.evaluate.saving import Keep, keep_nothing
 from unsmear.evaluate.vmaf import VmafMeter
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer
@@ -107,16 +108,18 @@ class BenchmarkResult:
     """Result of a benchmark.
 
     Attributes:
-        title: what was measured: model and data, or folder.
+        title: what was measured: model, what ran around it, and data; or folder.
         protocol: protocol of the measurement.
         sequences: results of each sequence.
         model: model that restored the frames; None if unknown.
+        notes: what a reader should know of the frames.
     """
 
     title: str
     protocol: Protocol
     sequences: tuple[SequenceResult, ...]
     model: MeasuredModel | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> list[FrameScore]:
@@ -175,8 +178,15 @@ class Benchmark:
         self.protocol, self._workers, self._on_frame = protocol, max(workers, 1), on_frame
         self._ffmpeg, self._pristine = ffmpeg, pristine
 
-    def run(self, sequences: Sequence[PairedSequence], restore: Restore) -> list[SequenceResult]:
+    def run(
+        self, sequences: Sequence[PairedSequence], restore: Restore, keep: Keep = keep_nothing
+    ) -> list[SequenceResult]:
         """Restore the blurry frames of a data set and compare them with the sharp ones.
+
+        Args:
+            sequences: of the data set.
+            restore: restores a sequence.
+            keep: called with each restored frame as it is measured, also those that do not count.
 
         Raises:
             InputError: a frame cannot be read, sizes differ, frames are too small, or the protocol
@@ -188,7 +198,7 @@ class Benchmark:
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
         results = []
         for sequence in sequences:
-            frames = self._restored(sequence, restore)
+            frames = self._restored(sequence, restore, keep)
             result = self._compare(sequence.name, len(sequence.sharp), frames)
             results.append(replace(result, layout=sequence.layout))
         return results
@@ -214,7 +224,9 @@ class Benchmark:
         except InputError as error:
             raise InputError(f"'{name}': {error}") from None
 
-    def _restored(self, sequence: PairedSequence, restore: Restore) -> Iterator[_Triple]:
+    def _restored(
+        self, sequence: PairedSequence, restore: Restore, keep: Keep
+    ) -> Iterator[_Triple]:
         """Restore a sequence. A blurry frame is kept until it is restored."""
         kept: deque[Tensor] = deque()
 
@@ -240,7 +252,10 @@ class Benchmark:
             if not kept:
                 raise _broken(sequence, f"yielded frame {index} before it had read the blurry one")
             _check_restored(sequence, index, frame)
-            restored = self.protocol.quantize(frame.detach().cpu().float())
+            # Sums over pixels in another order of memory would differ in their last digits.
+            ordered = frame.detach().cpu().float().contiguous()
+            restored = self.protocol.quantize(ordered)
+            keep(sequence, index, restored)
             yield _Triple(restored, self._eight_bit(read_image(path)), kept.popleft())
         if next(made, None) is not None:
             raise _broken(sequence, f"yielded more than the {len(sequence.sharp)} frames there are")
@@ -258,17 +273,19 @@ class Benchmark:
             else (pair.name, len(pair.restored), None)
             for pair in comparisons
         )
-        return [
-            self._compare(pair.name, len(pair.restored), self._given(pair)) for pair in comparisons
-        ]
+        results = []
+        for pair in comparisons:
+            result = self._compare(pair.name, len(pair.restored), self._given(pair))
+            results.append(replace(result, layout=pair.layout))
+        return results
 
     def _given(self, pair: Comparison) -> Iterator[_Triple]:
-        """Read restored frames, and sharp ones if there are any."""
-        if pair.sharp is None:
-            yield from (_Triple(self._read(image)) for image in pair.restored)
-            return
-        for image, truth in zip(pair.restored, pair.sharp, strict=True):
-            yield _Triple(self._read(image), self._eight_bit(truth))
+        """Read restored frames, and those of the other sides that are there."""
+        none = [None] * len(pair.restored)
+        sides = pair.restored, pair.sharp or none, pair.blurry or none
+        for image, sharp, blurry in zip(*sides, strict=True):
+            others = (None if one is None else self._eight_bit(one) for one in (sharp, blurry))
+            yield _Triple(self._read(image), *others)
 
     def _read(self, image: Tensor) -> Tensor:
         """A restored frame from a file, at the protocol's size and quantised by its rule. An 8-bit
@@ -348,17 +365,18 @@ class Benchmark:
 
 
 def _check_sizes(name: str, index: int, frame: _Triple, before: _Triple | None) -> None:
-    """Check that a frame is as large as its ground truth and as the one before it.
+    """Check that a frame is as large as its ground truth, as the blurry one, and as the one before.
 
     Raises:
         InputError: it is not.
     """
-    restored, sharp, _ = frame
-    if sharp is not None and restored.shape != sharp.shape:
-        raise InputError(
-            f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
-            f"sharp {tuple(sharp.shape[-2:])} differ in height or width"
-        )
+    restored = frame.restored
+    for side, other in (("sharp", frame.sharp), ("blurry", frame.blurry)):
+        if other is not None and restored.shape != other.shape:
+            raise InputError(
+                f"'{name}', frame {index}: restored {tuple(restored.shape[-2:])} and "
+                f"{side} {tuple(other.shape[-2:])} differ in height or width"
+            )
     if before is not None and restored.shape != before.restored.shape:
         height, width = before.restored.shape[-2:]
         raise InputError(

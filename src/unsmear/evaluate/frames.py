@@ -4,14 +4,16 @@ restored with sharp ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from unsmear.data.pairs import names_differ
-from unsmear.errors import InputError
+from unsmear.data.pairs import PairedSequence, names_differ
+from unsmear.data.sources import VIDEO_SUFFIXES
+from unsmear.errors import InputError, Mistakes
 from unsmear.video.images import list_images, paths_below, read_image
 
 
@@ -67,11 +69,24 @@ def open_frames(path: Path) -> Frames:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Restored frames and as many sharp ones, the ground truth; None if there is none."""
+    """Restored frames and as many sharp ones, the ground truth; None if there is none.
+
+    Attributes:
+        name: of the sequence.
+        restored: frames to measure.
+        sharp: ground truth.
+        blurry: what was restored, if it is known.
+        layout: layout of the data set, see `unsmear.data.pairs`; None if the frames are from
+            elsewhere.
+        note: what a reader should know of the pairing.
+    """
 
     name: str
     restored: Frames
     sharp: Frames | None
+    blurry: Frames | None = None
+    layout: str | None = None
+    note: str | None = None
 
 
 def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
@@ -83,13 +98,13 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
             restored frames has no sharp counterpart.
     """
     if restored.is_file() or sharp.is_file():
-        sides = [open_frames(path) for path in (restored, sharp)]
-        if len(sides[0]) != len(sides[1]):
+        given, target = (open_frames(path) for path in (restored, sharp))
+        if len(given) != len(target):
             raise InputError(
-                f"'{restored}' has {len(sides[0])} frames, '{sharp}' has {len(sides[1])}: they are "
+                f"'{restored}' has {len(given)} frames, '{sharp}' has {len(target)}: they are "
                 "compared one by one; cut the longer one to match the other"
             )
-        return [Comparison(restored.stem, *sides)]
+        return [Comparison(restored.stem, given, target)]
     for folder in (restored, sharp):
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder of images or a video file")
@@ -111,6 +126,90 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
         name = sharp.name if relative == Path() else relative.as_posix()
         found.append(Comparison(name, ImageFrames(made), ImageFrames(truth)))
     return found
+
+
+def find_restored(restored: Path, sequences: Sequence[PairedSequence]) -> list[Comparison]:
+    """Pair the sequences of a data set with frames that any program restored.
+
+    Args:
+        restored: holds for each sequence a folder of images, or a video, of its name or, if no
+            other sequence shares it, of the last part of its name. For a single sequence it may be
+            that folder or video itself.
+        sequences: of the data set.
+
+    Raises:
+        InputError: there is no such path, sequences are missing, or their frames differ in names or
+            number (CombinedError: several of these).
+    """
+    if not restored.exists():
+        raise InputError(f"no such file or folder: '{restored}'")
+    lasts = [sequence.name.rpartition("/")[-1] for sequence in sequences]
+    found: list[Comparison] = []
+    missing, mistakes = [], Mistakes()
+    for sequence, last in zip(sequences, lasts, strict=True):
+        names = [sequence.name, *([last] if lasts.count(last) == 1 else [])]
+        sources = [source for name in names for source in _sources_at(restored / name)]
+        if not sources and len(sequences) == 1 and (restored.is_file() or _has_images(restored)):
+            sources = [restored]
+        if not sources:
+            missing.append(sequence.name)
+        elif pair := mistakes.attempt(partial(_restored_pair, sources, sequence)):
+            found.append(pair)
+    if missing:
+        mistakes.add(
+            InputError(
+                f"'{restored}' lacks {len(missing)} of {len(sequences)} sequences: "
+                f"{', '.join(missing)}; it must contain a folder of images, or a video, of the "
+                f"name of each sequence, such as '{restored / missing[0]}'"
+            )
+        )
+    mistakes.tell()
+    return found
+
+
+def _has_images(path: Path) -> bool:
+    return path.is_dir() and bool(list_images(path))
+
+
+def _sources_at(place: Path) -> list[Path]:
+    """What there is of a sequence: a folder of images, videos of that name with a suffix."""
+    beside = sorted(place.parent.iterdir()) if place.parent.is_dir() else []
+    videos = [path for path in beside if path.suffix.lower() in VIDEO_SUFFIXES]
+    return [place] * _has_images(place) + [
+        path for path in videos if path.name == place.name + path.suffix and path.is_file()
+    ]
+
+
+def _restored_pair(sources: Sequence[Path], sequence: PairedSequence) -> Comparison:
+    """Pair a sequence with its one source, by the names of images or the order of frames.
+
+    Raises:
+        InputError: there are two sources; it is no video; or names or numbers differ.
+    """
+    source, *more = dict.fromkeys(sources)
+    if more:
+        raise InputError(
+            f"'{source}' and '{more[0]}' are both named like the sequence '{sequence.name}': "
+            "keep one"
+        )
+    frames, blurry, note = open_frames(source), sequence.blurry, None
+    if isinstance(frames, ImageFrames):
+        stems, others = ([path.stem for path in side] for side in (blurry, frames.paths))
+        if set(stems) & set(others) and stems != others:
+            held = (source, frames.paths), (blurry[0].parent, blurry)
+            raise names_differ(*held, lambda path: path.stem)
+        if stems != others:
+            note = (
+                f"{sequence.name}: the names of the restored images are not those of the blurry "
+                "ones, so they are paired in sorted order"
+            )
+    if len(frames) != len(blurry):
+        raise InputError(
+            f"'{source}' has {len(frames)} frames, the sequence '{sequence.name}' {len(blurry)}: "
+            "give a restored frame for each blurry one"
+        )
+    truth, before = ImageFrames(sequence.sharp), ImageFrames(blurry)
+    return Comparison(sequence.name, frames, truth, before, sequence.layout, note)
 
 
 def find_alone(restored: Path) -> list[Comparison]:

@@ -15,6 +15,7 @@ from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels
 from unsmear.evaluate.records import record_as_json
 from unsmear.outputs import check_file, real_path, write_text
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 
 GOPRO_TEST_FRAMES = 1111
 # Table 1 of arXiv 2201.00169: GOPRO test set, PSNR in dB and SSIM, as published there.
@@ -45,6 +46,10 @@ NIQE_REMARK = (
     "NIQE: lower is more natural. Its model is fitted on our own photographs: compare values only "
     "between frames of one size, and not with published ones."
 )
+TABLE_1_REMARK = (
+    "The measured row is of the network with what ran around it ({steps}): "
+    "`--burst 0`, without --ensemble and --refine, measures the network alone."
+)
 
 
 def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
@@ -70,7 +75,8 @@ def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
 
 def remarks(result: BenchmarkResult) -> list[str]:
     """Remarks that a reader needs to interpret the measures."""
-    return [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
+    niqe = [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
+    return [*result.notes, *niqe]
 
 
 def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
@@ -94,12 +100,20 @@ def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
 
 
 def table_1_lines(result: BenchmarkResult) -> list[str]:
-    """Table 1 of the paper with a row for the result, which must have PSNR and SSIM."""
+    """Table 1 of the paper with a row for the result, which must have PSNR and SSIM. A remark
+    follows unless the row is of a network alone, as the others are.
+    """
     psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
     assert psnr is not None
     assert ssim is not None
     row = measured_row(result.title, psnr, ssim, result.protocol.name, len(result.frames))
-    return table_1([row])
+    lines, model = table_1([row]), result.model
+    if model is None:
+        return lines
+    used = QualityOptions(ensemble=model.ensemble, refine=model.refine, burst=model.burst)
+    if used == NETWORK_ALONE:
+        return lines
+    return [*lines, "", TABLE_1_REMARK.format(steps=used.in_words())]
 
 
 def table_1(measured: Sequence[Sequence[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
-from unsmear.errors import ConfigError, InputError
+from unsmear.errors import ConfigError, InputError, UnsmearError
 from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, MeasuredModel
-from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons
+from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons, find_restored
+from unsmear.evaluate.saving import check_places, keep_nothing, saved_frames
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.checkpoint import digest_of
 from unsmear.restoration.quality import QualityOptions
@@ -23,13 +25,14 @@ from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_s
 
 @dataclass(frozen=True)
 class DatasetWork:
-    """Evaluation of a model on a data set."""
+    """Evaluation of a model on a data set. `save`: folder for the restored frames, if any."""
 
     title: str
     sequences: Sequence[PairedSequence]
     model: OpenedModel
     window: Window
     quality: QualityOptions
+    save: Path | None = None
 
     @property
     def frames(self) -> int:
@@ -42,7 +45,7 @@ class DatasetWork:
         return self.model.engine.device
 
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
-        """Restore and measure, see `Benchmark.run`."""
+        """Restore and measure, see `Benchmark.run`, and save the frames, see `saved_frames`."""
         engine = self.model.engine
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -52,7 +55,9 @@ class DatasetWork:
                 scenes = describe_scenes(engine, blurry, ensemble=self.quality.ensemble)
             return restore_stream(engine, blurry, self.window, scenes=scenes, quality=self.quality)
 
-        results = benchmark.run(self.sequences, restore)
+        saving = nullcontext(keep_nothing) if self.save is None else saved_frames(self.save)
+        with saving as keep:
+            results = benchmark.run(self.sequences, restore, keep)
         return BenchmarkResult(self.title, benchmark.protocol, tuple(results), self._measured())
 
     def _measured(self) -> MeasuredModel:
@@ -70,7 +75,7 @@ class DatasetWork:
 
 @dataclass(frozen=True)
 class FolderWork:
-    """Evaluation of restored frames, from folders or videos, with or without sharp ones."""
+    """Evaluation of restored frames, from folders or videos, with or without other sides."""
 
     title: str
     comparisons: Sequence[Comparison]
@@ -88,7 +93,8 @@ class FolderWork:
     def run(self, benchmark: Benchmark) -> BenchmarkResult:
         """Measure, see `Benchmark.compare`."""
         results = benchmark.compare(self.comparisons)
-        return BenchmarkResult(self.title, benchmark.protocol, tuple(results))
+        notes = tuple(pair.note for pair in self.comparisons if pair.note is not None)
+        return BenchmarkResult(self.title, benchmark.protocol, tuple(results), notes=notes)
 
 
 def find_work(
@@ -103,13 +109,14 @@ def find_work(
     quality: QualityOptions = QualityOptions(),
     *,
     no_reference: bool = False,
+    save: Path | None = None,
 ) -> DatasetWork | FolderWork:
-    """Set up the evaluation of a model on a data set (`data`), or of existing frames (`restored`
-    and `sharp`).
+    """Set up the evaluation of a model on a data set (`data`), or of existing frames (`restored`)
+    against those of a data set (`data`) or others (`sharp`).
 
     Args:
         data: folder of a data set.
-        restored: video, or folder of images, nested or not.
+        restored: video, or folder of images, nested or not; with `data` see `find_restored`.
         sharp: ground truth, likewise.
         layout: layout of the data set; None: detected among `DEFAULT_LAYOUTS`.
         model: name, or path of a weights file; None: `DEFAULT_MODEL`.
@@ -118,29 +125,75 @@ def find_work(
         engine: see `open_model`; None: `torch`.
         quality: views, refinement and burst.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
+        save: folder for the frames that the model restores, see `check_save`.
 
     Raises:
-        ConfigError: neither or both of `data` and `restored` are given, or `restored` and `sharp`
-            without each other; options of the model are given with `restored`; the layout is
-            unknown; the model does not support the quality; or see `open_model`.
-        InputError: no frames are found, or they cannot be paired.
+        ConfigError: neither `data` nor `restored` is given, `sharp` with `data`, or `restored` or
+            `sharp` alone; options of the model are given with `restored`, or a layout without
+            `data`, or `save` without a model; the model does not support the quality; or see
+            `open_model`.
+        InputError: no frames are found, or they cannot be paired (CombinedError: those of several
+            sequences); two would be saved under one name; or the layout is unknown.
         ModelError: see `open_model`.
         MissingExtraError: see `open_model`.
     """
-    if data is None and restored is not None and (sharp is not None or no_reference):
-        options = (layout, model, window, device, engine)
+    enough = data is not None or (restored is not None and (sharp is not None or no_reference))
+    if not enough or (data is not None and sharp is not None):
+        raise ConfigError(
+            "give either --data, to evaluate a model on a data set, or --restored with --data or "
+            "--sharp, to measure existing frames; --niqe does not need --sharp"
+        )
+    if restored is not None and save is not None:
+        raise ConfigError("--save is for frames that a model restores: leave out --restored")
+    if restored is not None:
+        options = (model, window, device, engine)
         if any(option is not None for option in options) or quality != QualityOptions():
             raise ConfigError(
-                "--layout, --model, --window, --device, --engine, --ensemble, --refine and --burst "
-                "apply to --data: leave them out with --restored"
+                "--model, --window, --device, --engine, --ensemble, --refine and --burst are of a "
+                "model that restores: leave them out with --restored"
             )
-        pairs = find_alone(restored) if sharp is None else find_comparisons(restored, sharp)
+        if data is None and layout is not None:
+            raise ConfigError("--layout applies to --data: leave it out with --sharp")
+    if data is None:
+        assert restored is not None
+        pairs = find_alone(restored) if sharp is None else _compared(restored, sharp)
         return FolderWork(_short(restored), pairs)
-    if data is None or restored is not None or sharp is not None:
-        raise ConfigError(
-            "give either --data, to evaluate a model on a data set, or both --restored and "
-            "--sharp, to compare existing frames; --niqe does not need --sharp"
-        )
+    sequences = _sequences_of(data, layout)
+    where = f"on {_short(data)}" + (f" ({layout})" if layout else "")
+    if restored is not None:
+        return FolderWork(f"{_short(restored)} {where}", find_restored(restored, sequences))
+    if save is not None:
+        check_places(sequences)
+    model = model or DEFAULT_MODEL
+    loaded = open_model(model, device or "auto", engine or "torch")
+    quality.check(loaded.engine)
+    name = _in_words(model, loaded.engine.name, window, quality)
+    chosen = loaded.window if window is None else window
+    return DatasetWork(f"{name} {where}", sequences, loaded, chosen, quality, save)
+
+
+def _compared(restored: Path, sharp: Path) -> list[Comparison]:
+    """`find_comparisons`, whose error is replaced by the remedy if `sharp` is a data set."""
+    try:
+        return find_comparisons(restored, sharp)
+    except InputError:
+        found: list[PairedSequence] = []
+        with suppress(UnsmearError):
+            found = find_pairs(sharp)
+        if not found:
+            raise
+        raise InputError(
+            f"'{sharp}' holds blurry and sharp frames in the layout {found[0].layout}, not only a "
+            f"ground truth: give --data '{sharp}' instead of --sharp"
+        ) from None
+
+
+def _sequences_of(data: Path, layout: str | None) -> list[PairedSequence]:
+    """The sequences of a data set.
+
+    Raises:
+        InputError: there are none, the layout is unknown, or see `find_pairs`.
+    """
     if not data.is_dir():
         raise InputError(f"'{data}' is not a folder")
     layouts = DEFAULT_LAYOUTS if layout is None else (find_layout(layout),)
@@ -150,24 +203,15 @@ def find_work(
             f"no blurry and sharp frames found below '{data}' in the layout of "
             f"{', '.join(one.name for one in layouts)}"
         )
-    model = model or DEFAULT_MODEL
-    loaded = open_model(model, device or "auto", engine or "torch")
-    quality.check(loaded.engine)
-    name = _in_words(model, loaded.engine.name, window, quality)
-    title = f"{name} on {_short(data)}" + (f" ({layout})" if layout else "")
-    chosen = loaded.window if window is None else window
-    return DatasetWork(title, sequences, loaded, chosen, quality)
+    return sequences
 
 
 def _in_words(model: str, engine: str, window: Window | None, quality: QualityOptions) -> str:
-    """A model as asked for, with the options that differ from the defaults."""
-    options = [f"ensemble of {quality.ensemble}"] if quality.ensemble > 1 else []
-    options += [f"refined {quality.refine}x"] if quality.refine else []
-    options += [f"burst {quality.burst}"] if quality.burst != QualityOptions().burst else []
-    options += [engine] if engine != "torch" else []
-    options += [f"window {window}"] if window is not None else []
+    """A model as asked for: what ran around the network, then engine and window unless default."""
     name = _short(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
-    return name + (f" ({', '.join(options)})" if options else "")
+    options = [engine] if engine != "torch" else []
+    options += [f"window {window}"] if window is not None else []
+    return f"{name}, {quality.in_words()}" + (f" ({', '.join(options)})" if options else "")
 
 
 def _short(path: Path) -> str:

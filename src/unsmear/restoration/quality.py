@@ -53,6 +53,16 @@ class QualityOptions:
         """The views of the ensemble."""
         return views_of(self.ensemble)
 
+    def in_words(self) -> str:
+        """What runs around the network, for titles. Burst is always named: it is on by default, and
+        gains something whatever the network is worth.
+        """
+        if self == NETWORK_ALONE:
+            return "network alone"
+        steps = [f"ensemble of {self.ensemble}"] if self.ensemble > 1 else []
+        steps += [f"refined {self.refine}x"] if self.refine else []
+        return ", ".join([*steps, f"burst {self.burst}"])
+
     def check(self, model: Runnable) -> None:
         """Raise ConfigError if the network does not support refinement and `refine` is not 0."""
         if self.refine and not as_engine(model).network.config.aligned_levels:

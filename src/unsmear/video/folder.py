@@ -181,14 +181,21 @@ def publish_images(images: Path, path: Path, last: str = "") -> None:
 
 
 def _move(file: Path, place: Path) -> None:
-    """Move a file to its place in another folder, which may be on another file system (through a
-    link or a mount point). In that case it is copied, and appears only when it is complete.
+    """Move a file or folder to its place in another folder, which may be on another file system
+    (through a link or a mount point). In that case each file is copied, and appears only when it is
+    complete.
     """
     try:
         os.replace(file, place)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        if file.is_dir():
+            place.mkdir()
+            for inner in sorted(file.iterdir()):
+                _move(inner, place / inner.name)
+            file.rmdir()
+            return
         with atomic_file(place) as partial:
             shutil.copyfile(file, partial)
         file.unlink()
