@@ -153,7 +153,7 @@ def gopro_section(evaluations: Iterable[dict[str, Any]]) -> list[str]:
     if not rows:
         lines += [
             "There is no row of ours yet: GOPRO could not be had where this was written. To add "
-            "one, run `unsmear eval --data GOPRO/test --json "
+            "one, run `unsmear eval --data GOPRO/test --burst 0 --json "
             "benchmarks/results/eval-gopro-lite.json` and then this script.",
             "",
         ]
