@@ -138,25 +138,27 @@ PROTOCOLS = (
     ),
     Protocol(
         name="matlab3d",
-        summary="the same with SSIM over the colour volume: NAFNet, DSTNet, MPRNet",
+        summary="all frames, rounded, no crop, SSIM over the colour volume: NAFNet, DSTNet, MPRNet",
         ssim="volume",
     ),
     Protocol(
         name="cdvd",
-        summary="without two frames at each end and four pixels at each border: CDVD-TSP",
+        summary="rounded, without two frames at each end and four pixels at each border, SSIM per "
+        "channel: CDVD-TSP",
         skip=2,
         crop=4,
     ),
     Protocol(
         name="estrnn",
-        summary="truncated to 8 bits, without two frames at each end: ESTRNN on BSD and REDS, "
-        "MMP-RNN",
+        summary="truncated to 8 bits, without two frames at each end, SSIM per channel: ESTRNN on "
+        "BSD and REDS, MMP-RNN",
         eight_bit="floor",
         skip=2,
     ),
     Protocol(
         name="estrnn-gopro-ds",
-        summary="the same on frames downscaled to 960x540 by area averaging: ESTRNN on GOPRO-DS",
+        summary="frames downscaled to 960x540 by area averaging, truncated to 8 bits, without two "
+        "at each end, SSIM per channel: ESTRNN on GOPRO-DS",
         eight_bit="floor",
         skip=2,
         size=(960, 540),
