@@ -19,6 +19,7 @@ from tests.conftest import one_scene
 from unsmear import command, research, training
 from unsmear.cli import main
 from unsmear.data.changes import SynthesisChanges
+from unsmear.data.sources import DataRecord
 from unsmear.engines import choice
 from unsmear.evaluate import benchmark, niqe, origin, report, run, vmaf
 from unsmear.restoration import api, files, preview
@@ -216,7 +217,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
     plan = SimpleNamespace(
         config=SimpleNamespace(steps=7), files="files", validation=["a pair"],
         initial=SimpleNamespace(name="first"), teacher="a teacher", device=torch.device("cpu"),
-        out=tmp_path,
+        out=tmp_path, data=DataRecord("2 clips", "f1"), validation_data="of a pair",
     )  # fmt: skip
     got = {}
 
@@ -245,6 +246,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
     torch.set_num_threads(2)
     usual = {
         "files": "files", "shake": [], "validation": ["a pair"], "initial": plan.initial,
+        "data": DataRecord("data", "f1"), "validation_data": "of a pair",
         "teacher": "a teacher", "drawers": 0, "ahead": False, "stop_after": None, "threads": 2,
     }  # fmt: skip
     for words, change in (

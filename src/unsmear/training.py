@@ -56,9 +56,10 @@ def train(
     """Train a model. To resume an interrupted run, repeat the command.
 
     --data takes photographs, videos, `clips/NAME/` folders of frames, and blurry and sharp frames
-    in the layouts of GOPRO, DVD, BSD and REDS. The training state, the weights and a TensorBoard
-    log are written to the folder of the run. To train on several GPUs, or with several processes
-    on a CPU: `torchrun --nproc-per-node 2 -m unsmear train ...`
+    in the layouts of GOPRO, DVD, BSD and REDS. The training state, the weights (with --val also
+    those that validated best), a TensorBoard log, and settings and log as JSON are written to the
+    folder of the run. A run does not resume with other data. To train on several GPUs, or with
+    several processes on a CPU: `torchrun --nproc-per-node 2 -m unsmear train ...`
 
     All errors in the command and its data are reported at once, before anything is loaded. In the
     progress line, `% learning` is the share of the time (on a GPU, of GPU time) spent in training
@@ -105,7 +106,6 @@ def train(
     import torch
 
     from unsmear.allocator import keep_freed_memory
-    from unsmear.data.sources import fingerprint
     from unsmear.train.batches import Batches
     from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
@@ -161,12 +161,14 @@ def train(
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
         with err.status("loading training data") if team.is_main else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
+        held = dataclasses.replace(plan.data, summary=batches.summary)
         if team.size > 1:
-            held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
-            team.check_same(held, "the training data", "give all of them the same files")
+            team.check_same(str(held), "the training data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         start = _start_in_words(plan)
         say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
+        if note := _other_validation(plan):
+            say(note, wrap=True)
         initial, begins = plan.initial, not (plan.out / STATE_FILE).exists()
         if initial is not None and begins and needs_pruning(initial, plan.config):
             with err.status("ranking channels by importance") if team.is_main else nullcontext():
@@ -187,20 +189,55 @@ def train(
                 teacher=plan.teacher,
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
+                data=held,
+                validation_data=plan.validation_data,
             )
     say(f"weights: {result}")
+    if told := _best_in_words(plan.out):
+        say(told)
 
 
 def _start_in_words(plan: Plan) -> str:
     from unsmear.train.loop import STATE_FILE
-    from unsmear.train.state import step_in
+    from unsmear.train.state import read_header
 
     state = plan.out / STATE_FILE
     if state.exists():
-        return f"{step_in(state):,} of them already done"
+        return f"{read_header(state).step:,} of them already done"
     if plan.initial is None:
         return "from random weights"
     return f"from the weights of {plan.initial.name}"
+
+
+def _other_validation(plan: Plan) -> str:
+    """A note if a run was measured on something else before; empty if not."""
+    from unsmear.train.loop import STATE_FILE
+    from unsmear.train.state import read_header
+
+    state, now = plan.out / STATE_FILE, plan.validation_data
+    was = read_header(state).validation if state.exists() else None
+    if was is None or (now is not None and now.fingerprint == was.fingerprint):
+        return ""
+    if now is None:
+        return f"note: without --val, this run is no longer validated (it was, on {was.summary})"
+    return (
+        f"note: the validation set is another (it was {was}, now {now}): earlier scores do not "
+        "compare, and the best weights are chosen anew"
+    )
+
+
+def _best_in_words(out: Path) -> str:
+    """Where the best weights of a run are; empty if they are the last, or not known."""
+    from unsmear.train.loop import BEST_FILE, STATE_FILE
+    from unsmear.train.state import read_header
+
+    if not (out / STATE_FILE).exists() or not (out / BEST_FILE).exists():
+        return ""
+    header = read_header(out / STATE_FILE)
+    if header.best is None or header.best.step == header.step:
+        return ""
+    best = header.best
+    return f"best in validation: {out / BEST_FILE}, of step {best.step:,} ({best.gain:+.2f} dB)"
 
 
 def synth(
