@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from unsmear.arguments import Device, MaybeWhole, Paths, Whole
+from unsmear.arguments import Device, MaybeWhole, Paths, Whole, strict
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.device import usable_cores
 from unsmear.display import err, say
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import atomic_file, check_file
+from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
 
 if TYPE_CHECKING:
     from unsmear.train.preflight import Plan
 
 _GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
+_SCHEDULE_GROUP = Group(
+    "Optimiser, schedule and reports",
+    help="Defaults are the preset's.",
+    default_parameter=Parameter(converter=strict),
+)
+Schedule = Annotated[ScheduleChanges, Parameter(name="*", group=_SCHEDULE_GROUP)]
 
 
 def train(
@@ -48,6 +55,7 @@ def train(
     pair_share: float | None = None,
     refine_share: float | None = None,
     synthesis: Synthesis = AS_PRESET,
+    schedule: Schedule = AS_SCHEDULED,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     workers: MaybeWhole = None,
     stop_after: MaybeWhole = None,
@@ -96,6 +104,7 @@ def train(
         refine_share: Share of clips whose neighbours are already restored, as in
             `unsmear CLIP --refine`; for networks that align neighbours. Default: the preset's.
         synthesis: What the virtual camera does.
+        schedule: Optimiser, schedule and reports.
         ahead: Prepare the next batch during each training step, in a separate thread (on a GPU, a
             separate stream). The results are the same.
         workers: Number of processes that prepare batches, 0 for none. Default: on a GPU, one for
@@ -138,6 +147,7 @@ def train(
         pair_share=pair_share,
         refine_share=refine_share,
         synthesis=synthesis,
+        schedule=schedule,
         weights=weights,
         teacher=teacher,
         teacher_weight=teacher_weight,

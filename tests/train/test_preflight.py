@@ -21,6 +21,7 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, load_model
 from unsmear.train import preflight
 from unsmear.train.batches import Batches
+from unsmear.train.changes import ScheduleChanges
 from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.distillation import identity_of
@@ -111,6 +112,10 @@ def test_each_setting_that_is_asked_for_is_that_of_the_run(
             SynthesisChanges(blur_mean=11),
             {"synthesis": dataclasses.replace(CONFIG.synthesis, blur_mean=11)},
         ),
+        "schedule": (
+            ScheduleChanges(schedule="halving", halve_every=7, clip_norm=0.5, shards=1),
+            {"schedule": "halving", "halve_every": 7, "clip_norm": 0.5, "shards": 1},
+        ),
         "teacher": (str(weights_file), {"teacher": name, "teacher_weight": 1.0}),
     }
     for name, (value, change) in wanted.items():
@@ -136,12 +141,14 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
         val=tmp_path / "nowhere", shake=[tmp_path / "log.txt", tmp_path / "no.txt"],
         device="cuda:77", steps=0, learning_rate=-1.0, frequency_weight=-1.0,
         weights=str(other_weights), threads=0, clips=0,
+        schedule=ScheduleChanges(ema_decay=1.0, log_every=0),
     )  # fmt: skip
     with pytest.raises(CombinedError) as caught:
         prepare(asked, processes=3)
     told = [str(error) for error in caught.value.errors]
     wanted = [
         "steps is 0", "clips=0",
+        "ema_decay is 1.0", "log_every is 0",
         "learning_rate is -1.0", "frequency_weight is -1.0", "'cuda:77'", "gone'",
         "lost'", "is a file; choose another --out", "log.txt' is not an orientation log",
         "cannot read", "nowhere' is not a folder", "threads is 0", "another network",
@@ -149,10 +156,10 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
     ]  # fmt: skip
     for text in wanted:
         assert sum(text in line for line in told) == 1, (text, told)
-    assert len(told) == len(wanted) - 1  # two mistakes of TrainConfig are in one message
+    assert len(told) == len(wanted) - 2  # mistakes of TrainConfig are in two messages
     shown = str(caught.value)
-    assert shown.startswith("13 mistakes: (1) ")
-    assert shown.endswith("and 3 more")
+    assert shown.startswith("14 mistakes: (1) ")
+    assert shown.endswith("and 4 more")
 
 
 def test_one_mistake_is_told_as_itself(stills, tmp_path):

@@ -37,6 +37,7 @@ from unsmear.errors import (
 )
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
+from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
 from unsmear.train.config import (
     CompileChoice,
     LossName,
@@ -78,6 +79,7 @@ class Request:
         pair_share: share of recorded pairs.
         refine_share: share of clips whose neighbours are restored first.
         synthesis: changes to the preset's synthesis.
+        schedule: changes to the preset's optimiser, schedule and reports.
         weights: to start from, a row of the zoo or a file.
         teacher: network whose results are learned from too, a row of the zoo or a file.
         teacher_weight: weight of the loss against these; None: 1, if there is a teacher.
@@ -105,6 +107,7 @@ class Request:
     pair_share: float | None = None
     refine_share: float | None = None
     synthesis: SynthesisChanges = AS_PRESET
+    schedule: ScheduleChanges = AS_SCHEDULED
     weights: str | None = None
     teacher: str | None = None
     teacher_weight: float | None = None
@@ -223,6 +226,7 @@ def _config(
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
     batch = (request.clips, request.frames, request.crop)
     start = mistakes.attempt(lambda: start.with_batches(*batch)) or start
+    start = mistakes.attempt(lambda: request.schedule.applied_to(start)) or start
     synthesis = mistakes.attempt(lambda: request.synthesis.applied_to(config.synthesis))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
