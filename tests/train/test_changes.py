@@ -8,7 +8,7 @@ import math
 import pytest
 
 from unsmear.cli import main
-from unsmear.errors import ConfigError
+from unsmear.errors import UnsmearError
 from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
 from unsmear.train.config import PRESETS, TrainConfig
 
@@ -39,6 +39,7 @@ def test_a_given_number_of_steps_is_not_scaled():
     [
         ({"schedule": "halving"}, "halve_every is 0: 'halving' needs at least 1"),
         ({"halve_every": 9}, "halve_every is 9, but the schedule is 'cosine': add --schedule"),
+        ({"halve_every": 9, "ema_decay": 1.0}, r"\(1\) halve_every is 9, .*\(2\) .*ema_decay is 1"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0: must be at least 0 and below 1"),
         ({"clip_norm": math.nan, "warmup": -1}, "clip_norm is nan: .*; warmup is -1: must be 0"),
         ({"shards": 3}, "shards is 3: must divide the clips"),
@@ -46,7 +47,7 @@ def test_a_given_number_of_steps_is_not_scaled():
     ],
 )
 def test_what_contradicts_the_preset_is_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UnsmearError, match=message):
         ScheduleChanges(**changes).applied_to(PRESETS["lite"])
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, Mistakes
 
 if TYPE_CHECKING:
     from unsmear.train.config import TrainConfig
@@ -49,15 +49,21 @@ class ScheduleChanges:
         """The configuration with every value that is not None replaced.
 
         Raises:
-            ConfigError: a value is out of its range, or contradicts another.
+            ConfigError: a value is out of its range, or contradicts another (CombinedError: both).
         """
-        wanted = {name: value for name, value in vars(self).items() if value is not None}
-        changed = dataclasses.replace(config, **wanted)
-        if self.halve_every is not None and changed.schedule != "halving":
-            raise ConfigError(
-                f"halve_every is {self.halve_every}, but the schedule is '{changed.schedule}': add "
-                "--schedule halving, or leave it out"
+        mistakes = Mistakes()
+        schedule = self.schedule or config.schedule
+        if self.halve_every is not None and schedule != "halving":
+            mistakes.add(
+                ConfigError(
+                    f"halve_every is {self.halve_every}, but the schedule is '{schedule}': add "
+                    "--schedule halving, or leave it out"
+                )
             )
+        wanted = {name: value for name, value in vars(self).items() if value is not None}
+        changed = mistakes.attempt(lambda: dataclasses.replace(config, **wanted))
+        mistakes.tell()
+        assert changed is not None
         return changed
 
 
