@@ -156,6 +156,7 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
         lines += [
             f"Run {number}: {run.steps:,} steps, seed {run.seed}, {run.hours:.2f} hours on "
             f"{run.device}, loss {loss}, learning rate {rate}, Unsmear {run.version}"
+            + _data(run)
             + _taught(run)
             + _mixture(run)
             + ":",
@@ -166,6 +167,11 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
             "",
         ]
     return lines
+
+
+def _data(run: Provenance) -> str:
+    """The data of a run, if it was recorded."""
+    return "" if run.data is None else f", on {run.data['summary']}"
 
 
 def _taught(run: Provenance) -> str:

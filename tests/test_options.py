@@ -19,6 +19,7 @@ from tests.conftest import one_scene
 from unsmear import command, research, training
 from unsmear.cli import main
 from unsmear.data.changes import SynthesisChanges
+from unsmear.data.sources import DataRecord
 from unsmear.engines import choice
 from unsmear.evaluate import benchmark, niqe, origin, report, run, vmaf
 from unsmear.restoration import api, files, preview
@@ -26,6 +27,7 @@ from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.tiles import TileSize
 from unsmear.train import batches, loop, preflight, processes, pruning
+from unsmear.train.changes import ScheduleChanges
 from unsmear.train.preflight import Request
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.formats import parse_pixel_format
@@ -184,6 +186,11 @@ TRAIN = {
     "precision": "bfloat16", "weights": "w", "teacher": "t", "teacher_weight": 0.18,
     "pair_share": 0.19, "refine_share": 0.2, "workers": 2, "stop_after": 21, "threads": 22,
 }  # fmt: skip
+SCHEDULE = {
+    "optimizer": "adam", "schedule": "halving", "halve_every": 61, "warmup": 62, "ema_decay": 0.63,
+    "clip_norm": 0.64, "trail_weight": 0.65, "shards": 66, "log_every": 67, "validate_every": 68,
+    "checkpoint_every": 69,
+}  # fmt: skip
 SYNTHESIS = {field.name: 30 + at for at, field in enumerate(dataclasses.fields(SynthesisChanges))}
 
 
@@ -199,16 +206,22 @@ def test_each_option_of_training_is_asked_for(monkeypatch):
         raise EnoughError
 
     monkeypatch.setattr(preflight, "prepare", prepare)
-    assert {"data", *TRAIN, "synthesis"} == {field.name for field in dataclasses.fields(Request)}
-    assert {"data", *TRAIN, "synthesis", "ahead"} == options_of(training.train)
+    assert set(SCHEDULE) == {field.name for field in dataclasses.fields(ScheduleChanges)}
+    groups = {"synthesis", "schedule"}
+    assert {"data", *TRAIN, *groups} == {field.name for field in dataclasses.fields(Request)}
+    assert {"data", *TRAIN, *groups, "ahead"} == options_of(training.train)
     words = []
-    for option, value in (TRAIN | SYNTHESIS).items():
+    for option, value in (TRAIN | SYNTHESIS | SCHEDULE).items():
         words += [spelled(option), str(value[0] if isinstance(value, list) else value)]
     for more in ([], words):
         with pytest.raises(EnoughError):
             main(["train", "--data", "d", "e", *more])
     usual = {"data": [Path("d"), Path("e")], "shake": []}
-    all_of_it = usual | TRAIN | {"synthesis": SynthesisChanges(**SYNTHESIS)}
+    changes = {
+        "synthesis": SynthesisChanges(**SYNTHESIS),
+        "schedule": ScheduleChanges(**SCHEDULE),
+    }
+    all_of_it = usual | TRAIN | changes
     assert asked == [Request(**usual), Request(**all_of_it)]
 
 
@@ -216,7 +229,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
     plan = SimpleNamespace(
         config=SimpleNamespace(steps=7), files="files", validation=["a pair"],
         initial=SimpleNamespace(name="first"), teacher="a teacher", device=torch.device("cpu"),
-        out=tmp_path,
+        out=tmp_path, data=DataRecord("2 clips", "f1"), validation_data="of a pair",
     )  # fmt: skip
     got = {}
 
@@ -245,6 +258,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
     torch.set_num_threads(2)
     usual = {
         "files": "files", "shake": [], "validation": ["a pair"], "initial": plan.initial,
+        "data": DataRecord("data", "f1"), "validation_data": "of a pair",
         "teacher": "a teacher", "drawers": 0, "ahead": False, "stop_after": None, "threads": 2,
     }  # fmt: skip
     for words, change in (

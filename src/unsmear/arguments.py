@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from cyclopts import Parameter, Token
+from cyclopts import Parameter, Token, convert
 
 
 def _whole_number(_: object, tokens: Sequence[Token]) -> int:
@@ -16,6 +16,14 @@ def _whole_number(_: object, tokens: Sequence[Token]) -> int:
     if re.fullmatch(r"[+-]?[0-9]+", text) is None:
         raise ValueError(f"'{text}' is not a whole number")
     return int(text)
+
+
+def strict(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Convert as Cyclopts does, but refuse 1.5 for a whole number. For the fields of a dataclass
+    whose module does without Cyclopts.
+    """
+    whole = int in (kind, *get_args(kind))
+    return _whole_number(kind, tokens) if whole else convert(kind, tokens)
 
 
 Whole = Annotated[int, Parameter(converter=_whole_number)]

@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from unsmear.arguments import Device, MaybeWhole, Paths, Whole
+from unsmear.arguments import Device, MaybeWhole, Paths, Whole, strict
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.device import usable_cores
 from unsmear.display import err, say
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
 from unsmear.outputs import atomic_file, check_file
+from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
 
 if TYPE_CHECKING:
     from unsmear.train.preflight import Plan
 
 _GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
+_SCHEDULE_GROUP = Group(
+    "Optimiser, schedule and reports",
+    help="Defaults are the preset's.",
+    default_parameter=Parameter(converter=strict),
+)
+Schedule = Annotated[ScheduleChanges, Parameter(name="*", group=_SCHEDULE_GROUP)]
 
 
 def train(
@@ -48,6 +55,7 @@ def train(
     pair_share: float | None = None,
     refine_share: float | None = None,
     synthesis: Synthesis = AS_PRESET,
+    schedule: Schedule = AS_SCHEDULED,
     ahead: Annotated[bool, Parameter(negative="")] = False,
     workers: MaybeWhole = None,
     stop_after: MaybeWhole = None,
@@ -56,9 +64,10 @@ def train(
     """Train a model. To resume an interrupted run, repeat the command.
 
     --data takes photographs, videos, `clips/NAME/` folders of frames, and blurry and sharp frames
-    in the layouts of GOPRO, DVD, BSD and REDS. The training state, the weights and a TensorBoard
-    log are written to the folder of the run. To train on several GPUs, or with several processes
-    on a CPU: `torchrun --nproc-per-node 2 -m unsmear train ...`
+    in the layouts of GOPRO, DVD, BSD and REDS. The training state, the weights (with --val also
+    those that validated best), a TensorBoard log, and settings and log as JSON are written to the
+    folder of the run. A run does not resume with other data. To train on several GPUs, or with
+    several processes on a CPU: `torchrun --nproc-per-node 2 -m unsmear train ...`
 
     All errors in the command and its data are reported at once, before anything is loaded. In the
     progress line, `% learning` is the share of the time (on a GPU, of GPU time) spent in training
@@ -95,6 +104,7 @@ def train(
         refine_share: Share of clips whose neighbours are already restored, as in
             `unsmear CLIP --refine`; for networks that align neighbours. Default: the preset's.
         synthesis: What the virtual camera does.
+        schedule: Optimiser, schedule and reports.
         ahead: Prepare the next batch during each training step, in a separate thread (on a GPU, a
             separate stream). The results are the same.
         workers: Number of processes that prepare batches, 0 for none. Default: on a GPU, one for
@@ -105,7 +115,6 @@ def train(
     import torch
 
     from unsmear.allocator import keep_freed_memory
-    from unsmear.data.sources import fingerprint
     from unsmear.train.batches import Batches
     from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
@@ -138,6 +147,7 @@ def train(
         pair_share=pair_share,
         refine_share=refine_share,
         synthesis=synthesis,
+        schedule=schedule,
         weights=weights,
         teacher=teacher,
         teacher_weight=teacher_weight,
@@ -161,12 +171,14 @@ def train(
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
         with err.status("loading training data") if team.is_main else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
+        held = dataclasses.replace(plan.data, summary=batches.summary)
         if team.size > 1:
-            held = f"{batches.summary} (names and sizes: {fingerprint(plan.files, data)})"
-            team.check_same(held, "the training data", "give all of them the same files")
+            team.check_same(str(held), "the training data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         start = _start_in_words(plan)
         say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
+        if note := _other_validation(plan):
+            say(note, wrap=True)
         initial, begins = plan.initial, not (plan.out / STATE_FILE).exists()
         if initial is not None and begins and needs_pruning(initial, plan.config):
             with err.status("ranking channels by importance") if team.is_main else nullcontext():
@@ -187,20 +199,55 @@ def train(
                 teacher=plan.teacher,
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
+                data=held,
+                validation_data=plan.validation_data,
             )
     say(f"weights: {result}")
+    if told := _best_in_words(plan.out):
+        say(told)
 
 
 def _start_in_words(plan: Plan) -> str:
     from unsmear.train.loop import STATE_FILE
-    from unsmear.train.state import step_in
+    from unsmear.train.state import read_header
 
     state = plan.out / STATE_FILE
     if state.exists():
-        return f"{step_in(state):,} of them already done"
+        return f"{read_header(state).step:,} of them already done"
     if plan.initial is None:
         return "from random weights"
     return f"from the weights of {plan.initial.name}"
+
+
+def _other_validation(plan: Plan) -> str:
+    """A note if a run was measured on something else before; empty if not."""
+    from unsmear.train.loop import STATE_FILE
+    from unsmear.train.state import read_header
+
+    state, now = plan.out / STATE_FILE, plan.validation_data
+    was = read_header(state).validation if state.exists() else None
+    if was is None or (now is not None and now.fingerprint == was.fingerprint):
+        return ""
+    if now is None:
+        return f"note: without --val, this run is no longer validated (it was, on {was.summary})"
+    return (
+        f"note: the validation set is another (it was {was}, now {now}): earlier scores do not "
+        "compare, and the best weights are chosen anew"
+    )
+
+
+def _best_in_words(out: Path) -> str:
+    """Where the best weights of a run are; empty if they are the last, or not known."""
+    from unsmear.train.loop import BEST_FILE, STATE_FILE
+    from unsmear.train.state import read_header
+
+    if not (out / STATE_FILE).exists() or not (out / BEST_FILE).exists():
+        return ""
+    header = read_header(out / STATE_FILE)
+    if header.best is None or header.best.step == header.step:
+        return ""
+    best = header.best
+    return f"best in validation: {out / BEST_FILE}, of step {best.step:,} ({best.gain:+.2f} dB)"
 
 
 def synth(

@@ -13,6 +13,8 @@ from unsmear.data.sources import (
     fingerprint,
     load_photograph,
     load_shots,
+    training_record,
+    validation_record,
 )
 from unsmear.errors import InputError
 from unsmear.video.images import write_image
@@ -67,6 +69,29 @@ def test_what_is_found_twice_counts_once(tmp_path):
     assert [len(kind) for kind in (once.photographs, once.clips, once.pairs)] == [1, 1, 1]
     (tmp_path / "a" / "linked").symlink_to(tmp_path / "a" / "seq")
     assert len(find_pairs(tmp_path)) == 1  # for `--val` and `unsmear eval`
+
+
+def test_a_record_counts_and_tells_logs_by_name_and_size(tmp_path):
+    root, log = tmp_path / "a", tmp_path / "log.txt"
+    save(root / "0.png")
+    pair_folder(root, "seq", frames=2)
+    log.write_text("log")
+    files = find_training_files([root])
+    plain = training_record(files, [root])
+    shaken = training_record(files, [root], [log])
+    assert plain.summary == "1 photographs, 0 clips, 0 shake logs, 1 paired sequences"
+    assert shaken.summary == "1 photographs, 0 clips, 1 shake logs, 1 paired sequences"
+    assert plain.fingerprint == fingerprint(files, [root])
+    moved = tmp_path / "elsewhere" / log.name
+    moved.parent.mkdir()
+    log.rename(moved)
+    assert training_record(files, [root], [moved]) == shaken
+    moved.write_text("longer log")
+    told = {fingerprint(files, [root], logs) for logs in ([], [moved])}
+    assert len(told | {shaken.fingerprint}) == 3
+    measured = validation_record(files.pairs, root)
+    assert measured.summary == "1 sequences of 2 frames"
+    assert measured.fingerprint not in (plain.fingerprint, shaken.fingerprint)
 
 
 def test_files_are_told_from_others_by_names_sizes_and_order(tmp_path):

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import SMALL, TRAILS, picture
 from unsmear.cli import main
 from unsmear.data.pairs import find_pairs
-from unsmear.data.sources import find_training_files
+from unsmear.data.sources import DataRecord, find_training_files
 from unsmear.data.trails import unknown_trails
 from unsmear.errors import ConfigError, InputError, ModelError, UnsmearError
+from unsmear.evaluate.validation import SequenceScore
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
@@ -27,10 +28,11 @@ from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train import loop, losses
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
-from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
+from unsmear.train.journal import CONFIG_FILE, LOG_FILE, Journal
+from unsmear.train.loop import BEST_FILE, STATE_FILE, WEIGHTS_FILE, train
 from unsmear.train.meter import Report
 from unsmear.train.optimizers import Muon
-from unsmear.train.state import TrainState, check_resumable
+from unsmear.train.state import Best, TrainState, check_resumable, read_header
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -80,7 +82,9 @@ def run(config, folder, out, val=(), **options) -> list[Report]:
 
 def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     out = tmp_path / "run"
-    reports = run(CONFIG, data, out, find_pairs(pairs))
+    made_of, measured_on = DataRecord("3 photographs", "f1"), DataRecord("1 sequences", "f2")
+    records = {"data": made_of, "validation_data": measured_on}
+    reports = run(CONFIG, data, out, find_pairs(pairs), **records)
     assert [report.step for report in reports] == [3, 6, 9]
     assert [len(report.scores) for report in reports] == [0, 1, 1]
     assert all(report.frames_per_second > 0 for report in reports)
@@ -90,7 +94,27 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     assert (origin.steps, origin.seed, origin.model) == (9, 0, "tiny")
     assert origin.scores["seq"]["frames"] == 4
     assert origin.scores["seq"]["ssim_after"] > 0
+    assert origin.data == {"summary": "3 photographs", "fingerprint": "f1"}
     assert list(out.glob("events.out.tfevents.*"))
+    told = json.loads((out / CONFIG_FILE).read_text())
+    assert told["data"] == origin.data
+    assert told["validation"]["fingerprint"] == "f2"
+    assert told["config"] == json.loads(json.dumps(CONFIG.to_json()))
+    lines = logged(out)
+    assert [(line["step"], "validation" in line) for line in lines] == [
+        (3, False), (6, False), (6, True), (9, False), (9, True),
+    ]  # fmt: skip
+    assert lines[0]["loss"] == reports[0].loss
+    assert lines[4]["sequences"]["seq"] == {
+        "psnr": reports[2].scores[0].psnr_after,
+        "gain": reports[2].scores[0].gain,
+        "ssim": reports[2].scores[0].ssim_after,
+    }
+    assert lines[4]["validation"].keys() == {"psnr", "gain", "ssim"}
+
+
+def logged(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / LOG_FILE).read_text().splitlines()]
 
 
 def test_drawing_ahead_changes_no_bit(data, pairs, tmp_path):
@@ -110,12 +134,14 @@ def test_the_command_of_a_finished_run_changes_nothing(data, pairs, tmp_path):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_tensorboard_can_read_the_log(data, tmp_path):
+def test_tensorboard_can_read_the_log(data, pairs, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run(CONFIG, data, tmp_path / "run")
+    run(CONFIG, data, tmp_path / "run", find_pairs(pairs))
     log = EventAccumulator(str(tmp_path / "run"))
     log.Reload()
+    for tag, steps in (("val/mean", [6, 9]), ("val_gain/mean", [6, 9]), ("val/ssim", [9])):
+        assert [event.step for event in log.Scalars(tag)] == steps
     speed = {"speed/frames_per_second", "speed/learning_share"}
     assert {"train/loss", "train/psnr"} | speed <= set(log.Tags()["scalars"])
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
@@ -136,6 +162,72 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
     log = EventAccumulator(str(tmp_path / "run"))
     log.Reload()
     assert [event.step for event in log.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [line["step"] for line in logged(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):
+    journal = Journal(tmp_path, 0)
+    for step in (1, 2, 3):
+        score = SequenceScore("s", 1, 20.0, math.inf, None, None, math.inf)
+        journal.add_scores(step, [score])
+    journal.close()
+    log = tmp_path / LOG_FILE
+    log.write_text(log.read_text() + '{"step": 2, "lo')
+    Journal(tmp_path, 2).close()
+    assert [line["step"] for line in logged(tmp_path)] == [1, 2]
+    assert logged(tmp_path)[0]["validation"] == {"psnr": "inf", "gain": "inf"}
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Validation with given gains; None: Ctrl-C."""
+
+    def script(*gains: float | None) -> None:
+        left = iter(gains)
+
+        def measure(*_, **__):
+            if (gain := next(left)) is None:
+                raise KeyboardInterrupt
+            return [SequenceScore("seq", 1, 20.0, 20.0 + gain, None, None, gain)]
+
+        monkeypatch.setattr(loop, "measure", measure)
+
+    return script
+
+
+def test_the_best_weights_are_kept_whenever_a_run_stops(data, pairs, tmp_path, scripted):
+    config = dataclasses.replace(CONFIG, validate_every=2)
+    val = find_pairs(pairs)
+    scripted(math.nan, 0.5, 0.5, -0.1, 0.25)
+    run(config, data, tmp_path / "whole", val)
+    header = read_header(tmp_path / "whole" / STATE_FILE)
+    assert (header.best, header.validated) == (Best(4, 0.5), 9)
+    whole = tmp_path / "whole" / BEST_FILE
+    assert load_weights(whole)[1].steps == 4
+    assert load_weights(whole)[1].scores["seq"]["psnr_after"] == 20.5
+    out = tmp_path / "run"
+    scripted(math.nan, None)  # interrupted in the validation of step 4, whose state is saved
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, out, val)
+    assert not (out / BEST_FILE).exists()
+    scripted(0.5, 0.5, None)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, out, val)
+    scripted(-0.1, 0.25)
+    run(config, data, out, val)
+    assert read_header(out / STATE_FILE).best == header.best
+    best, again = load_file(whole), load_file(out / BEST_FILE)
+    assert all(torch.equal(best[key], again[key]) for key in best)
+
+
+def test_a_best_score_on_other_data_does_not_count(data, pairs, tmp_path, scripted):
+    val, one, two = find_pairs(pairs), DataRecord("one", "1"), DataRecord("two", "2")
+    scripted(0.5, 0.25, 0.125)
+    run(CONFIG, data, tmp_path / "run", val, validation_data=one, stop_after=6)
+    assert read_header(tmp_path / "run" / STATE_FILE).best == Best(6, 0.5)
+    run(CONFIG, data, tmp_path / "run", val, validation_data=two)
+    header = read_header(tmp_path / "run" / STATE_FILE)
+    assert (header.best, header.validation) == (Best(6, 0.25), two)  # step 6 was measured again
 
 
 @pytest.mark.parametrize(
@@ -416,6 +508,8 @@ def test_a_state_older_than_a_setting_goes_on_with_its_default(data, tmp_path):
         metadata = file.metadata()
     settings = json.loads(metadata["config"])
     del settings["frequency_weight"], settings["synthesis"]["night_share"]
+    for name in ("data", "validation", "validated", "best"):
+        del metadata[name]
     metadata["config"] = json.dumps(settings)
     save_file(load_file(out / STATE_FILE), out / STATE_FILE, metadata)
     weighted = dataclasses.replace(CONFIG, frequency_weight=0.1)
@@ -524,6 +618,7 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
     assert "3 photographs, 0 sharp shots, 0 shake logs, 1 paired sequences" in shown
     assert "3 steps on cpu, from random weights" in " ".join(shown.split())
     assert "validation: seq" in shown
+    assert "; mean " in shown
     frames = pairs / "seq" / "blur"
     main([str(frames), "-o", str(tmp_path / "restored"), "-m", str(out / "weights.safetensors")])
     assert len(list((tmp_path / "restored").iterdir())) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 
 import pytest
 import torch
@@ -15,17 +16,18 @@ from unsmear.data.pairs import find_pairs
 from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import CombinedError, ConfigError, InputError, ModelError, OutputError
 from unsmear.models import zoo
-from unsmear.models.checkpoint import Provenance, save_weights
+from unsmear.models.checkpoint import Provenance, load_weights, save_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, load_model
 from unsmear.train import preflight
 from unsmear.train.batches import Batches
+from unsmear.train.changes import ScheduleChanges
 from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.distillation import identity_of
-from unsmear.train.loop import STATE_FILE
+from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
-from unsmear.train.state import TrainState
+from unsmear.train.state import TrainState, read_header
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -110,6 +112,10 @@ def test_each_setting_that_is_asked_for_is_that_of_the_run(
             SynthesisChanges(blur_mean=11),
             {"synthesis": dataclasses.replace(CONFIG.synthesis, blur_mean=11)},
         ),
+        "schedule": (
+            ScheduleChanges(schedule="halving", halve_every=7, clip_norm=0.5, shards=1),
+            {"schedule": "halving", "halve_every": 7, "clip_norm": 0.5, "shards": 1},
+        ),
         "teacher": (str(weights_file), {"teacher": name, "teacher_weight": 1.0}),
     }
     for name, (value, change) in wanted.items():
@@ -135,12 +141,14 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
         val=tmp_path / "nowhere", shake=[tmp_path / "log.txt", tmp_path / "no.txt"],
         device="cuda:77", steps=0, learning_rate=-1.0, frequency_weight=-1.0,
         weights=str(other_weights), threads=0, clips=0,
+        schedule=ScheduleChanges(ema_decay=1.0, log_every=0),
     )  # fmt: skip
     with pytest.raises(CombinedError) as caught:
         prepare(asked, processes=3)
     told = [str(error) for error in caught.value.errors]
     wanted = [
         "steps is 0", "clips=0",
+        "ema_decay is 1.0", "log_every is 0",
         "learning_rate is -1.0", "frequency_weight is -1.0", "'cuda:77'", "gone'",
         "lost'", "is a file; choose another --out", "log.txt' is not an orientation log",
         "cannot read", "nowhere' is not a folder", "threads is 0", "another network",
@@ -148,10 +156,10 @@ def test_everything_wrong_is_told_at_once(stills, tmp_path):
     ]  # fmt: skip
     for text in wanted:
         assert sum(text in line for line in told) == 1, (text, told)
-    assert len(told) == len(wanted) - 1  # two mistakes of TrainConfig are in one message
+    assert len(told) == len(wanted) - 2  # mistakes of TrainConfig are in two messages
     shown = str(caught.value)
-    assert shown.startswith("13 mistakes: (1) ")
-    assert shown.endswith("and 3 more")
+    assert shown.startswith("14 mistakes: (1) ")
+    assert shown.endswith("and 4 more")
 
 
 def test_one_mistake_is_told_as_itself(stills, tmp_path):
@@ -222,6 +230,45 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
         prepare(request(stills, tmp_path, steps=5))
     with pytest.raises(ConfigError, match="workers is -1: must be at least 0"):
         prepare(request(stills, tmp_path, workers=-1))
+
+
+def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
+    log, run = tmp_path / "log.txt", tmp_path / "run"
+    log.write_text("".join(f"{at}, {at}, [1, 0, 0, 0, 1, 0, 0, 0, 1]\n" for at in (1, 2)))
+    sequence(tmp_path / "val", "a", frames=1)
+    sequence(tmp_path / "new", "b", frames=1)
+    train_by_command([stills], run, "--val", str(tmp_path / "val"), "--stop-after", "1")
+    shutil.copytree(stills, tmp_path / "moved")
+    prepare(request(tmp_path / "moved", tmp_path))
+    save(tmp_path / "moved" / "2.png", seed=2)
+    was = r"was 2 photographs, 0 sharp shots, 0 shake logs, 0 paired sequences \(names and sizes: "
+    now = r"\w+\), now 3 photographs, 0 clips.*the same --data and --shake, or another --out with"
+    with pytest.raises(ModelError, match=f"{was}{now}"):
+        prepare(request(tmp_path / "moved", tmp_path))
+    with pytest.raises(CombinedError, match=r"\(seed was 0, now 5\).*\(2\).*from a run with other"):
+        prepare(request(tmp_path / "moved", tmp_path, seed=5))
+    with pytest.raises(CombinedError, match=r"steps is 0.*\(2\).*from a run with other data"):
+        prepare(request(tmp_path / "moved", tmp_path, steps=0))
+    with pytest.raises(ModelError, match="now 2 photographs, 0 clips, 1 shake logs"):
+        prepare(request(stills, tmp_path, shake=[log]))
+    assert "note:" not in capsys.readouterr().out
+    train_by_command([stills], run)
+    assert "without --val, this run is no longer" in " ".join(capsys.readouterr().out.split())
+    train_by_command([stills], run, "--val", str(tmp_path / "new"))  # finished: only measured
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the validation set is another (it was 1 sequences of 1 frames (names" in shown
+    assert load_weights(run / WEIGHTS_FILE)[1].scores.keys() == {"b"}
+    with pytest.raises(SystemExit) as stopped:
+        train_by_command([tmp_path / "moved"], run)  # finished, too
+    assert stopped.value.code == 2
+
+
+def test_a_state_that_records_no_data_goes_on_with_any(stills, tmp_path):
+    (tmp_path / "run").mkdir()
+    TrainState.start(SMALL, CONFIG, CPU).save(tmp_path / "run" / STATE_FILE, CONFIG)
+    header = read_header(tmp_path / "run" / STATE_FILE)
+    assert (header.data, header.validation, header.best) == (None, None, None)
+    prepare(request(stills, tmp_path))
 
 
 def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):

@@ -56,6 +56,22 @@ class TrainingFiles:
     pairs: tuple[PairedSequence, ...]
 
 
+@dataclass(frozen=True)
+class DataRecord:
+    """What was trained or measured on, without paths.
+
+    Attributes:
+        summary: counts of files, in words.
+        fingerprint: see `fingerprint`.
+    """
+
+    summary: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.summary} (names and sizes: {self.fingerprint})"
+
+
 def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     """Sort the files below the folders by kind. A file that is found in several folders counts
     once.
@@ -107,9 +123,40 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
     )
 
 
-def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
+def training_record(
+    files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path] = ()
+) -> DataRecord:
+    """What lies in training folders, before it is loaded.
+
+    Args:
+        files: found below the folders.
+        roots: the folders.
+        logs: orientation logs.
+
+    Raises:
+        InputError: a file no longer exists.
+    """
+    summary = (
+        f"{len(files.photographs)} photographs, {len(files.clips)} clips, {len(logs)} shake logs, "
+        f"{len(files.pairs)} paired sequences"
+    )
+    return DataRecord(summary, fingerprint(files, roots, logs))
+
+
+def validation_record(pairs: Sequence[PairedSequence], root: Path) -> DataRecord:
+    """What lies in a folder of paired sequences.
+
+    Raises:
+        InputError: a file no longer exists.
+    """
+    frames = sum(len(pair.blurry) for pair in pairs)
+    summary = f"{len(pairs)} sequences of {frames} frames"
+    return DataRecord(summary, fingerprint(TrainingFiles((), (), tuple(pairs)), [root]))
+
+
+def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path] = ()) -> str:
     """Twelve hexadecimal digits that identify the files by their names below the folders, sizes and
-    order, wherever the folders lie.
+    order, wherever the folders lie. Of orientation logs only the last part of the name counts.
 
     Raises:
         InputError: a file no longer exists.
@@ -124,6 +171,10 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path]) -> str:
             told.update(
                 f"{file.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape")
             )
+    for log in logs:
+        with reading(log):
+            size = log.stat().st_size
+        told.update(f"shake\0{log.name}\0{size}\0".encode(errors="surrogateescape"))
     return told.hexdigest()[:12]
 
 

@@ -50,6 +50,12 @@ class SequenceScore:
         return gain(self.psnr_after, self.psnr_before)
 
 
+def mean_gain(scores: Sequence[SequenceScore]) -> float:
+    """Mean gain over sequences, dB; NaN if there are none, or gains of both infinities."""
+    # Not `fmean`, which raises an error for both infinities.
+    return sum(score.gain for score in scores) / len(scores) if scores else math.nan
+
+
 def measure(
     model: Runnable,
     sequences: Sequence[PairedSequence],

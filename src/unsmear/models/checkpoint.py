@@ -47,6 +47,8 @@ class Provenance:
         parent: provenance of the weights that the run was initialised from; None if random.
         mixed: weight of this run's result where the weights are a mix of it and the initial ones;
             1: not mixed.
+        data: what the run was trained on, without paths: its `summary` in words and `fingerprint`
+            (`unsmear.data.sources.DataRecord`); None if it was not recorded.
     """
 
     model: str
@@ -59,6 +61,7 @@ class Provenance:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     parent: dict[str, Any] | None = None
     mixed: float = 1.0
+    data: dict[str, str] | None = None
 
     @property
     def total_steps(self) -> int:

@@ -153,8 +153,10 @@ class TrainConfig:
                     f"refine_share is {self.refine_share}: amounts to none of {fewest} clips; use "
                     f"0, or at least {1 / fewest:.3g}"
                 )
-        if self.clip_norm <= 0 or self.warmup < 0:
-            problems.append("clip_norm must be above 0, warmup 0 or more")
+        if not self.clip_norm > 0:  # nor NaN
+            problems.append(f"clip_norm is {self.clip_norm}: must be above 0")
+        if self.warmup < 0:
+            problems.append(f"warmup is {self.warmup}: must be 0 or more")
         if self.precision not in ("auto", "float32", "bfloat16"):
             problems.append(f"precision is {self.precision!r}: must be auto, float32 or bfloat16")
         if not 0 <= self.seed < 1 << 63:
@@ -162,8 +164,9 @@ class TrainConfig:
         if self.compile not in COMPILE_CHOICES:
             allowed = ", ".join(COMPILE_CHOICES)
             problems.append(f"compile is {self.compile!r}: must be one of {allowed}")
-        if min(self.log_every, self.validate_every, self.checkpoint_every) < 1:
-            problems.append("log_every, validate_every and checkpoint_every must be at least 1")
+        for name in ("log_every", "validate_every", "checkpoint_every"):
+            if (every := getattr(self, name)) < 1:
+                problems.append(f"{name} is {every}: must be at least 1")
         if problems:
             raise ConfigError("TrainConfig: " + "; ".join(problems))
 

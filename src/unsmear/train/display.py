@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 from torch.nn import functional
 
+from unsmear.evaluate.validation import mean_gain
 from unsmear.train.meter import Report
 from unsmear.video.images import integer_from_unit
 
@@ -46,7 +47,8 @@ class TrainDisplay:
             self._print(f"step {report.step}/{report.steps}  {text}")
         if report.scores:
             parts = (f"{s.name} {s.psnr_after:.2f} dB ({s.gain:+.2f})" for s in report.scores)
-            self._print(f"step {report.step}  validation: {', '.join(parts)}")
+            mean = f"mean {mean_gain(report.scores):+.2f} dB"
+            self._print(f"step {report.step}  validation: {', '.join(parts)}; {mean}")
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING
 
 import torch
 
 from unsmear import __version__
 from unsmear.data.pairs import PairedSequence
+from unsmear.data.sources import DataRecord
 from unsmear.engines.base import to_device
-from unsmear.errors import ConfigError, MissingExtraError
+from unsmear.errors import ConfigError
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance, read_provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import TrainConfig, check_crops
 from unsmear.train.distillation import check_teacher
-from unsmear.train.interrupts import interrupts_noted
+from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
+from unsmear.train.journal import Journal, describe_run
 from unsmear.train.meter import Meter, Report
 from unsmear.train.prefetch import BatchSource, batch_iterator
 from unsmear.train.state import TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 STATE_FILE = "state.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
+BEST_FILE = "best.safetensors"
 
 
 def train(
@@ -50,6 +48,8 @@ def train(
     teacher: LoadedModel | None = None,
     stop_after: int | None = None,
     ahead: bool = False,
+    data: DataRecord | None = None,
+    validation_data: DataRecord | None = None,
 ) -> Path:
     """Train a network, or resume the run in `out`.
 
@@ -57,7 +57,7 @@ def train(
         config: what to train, and how.
         batches: training data.
         validation: paired sequences to measure on, may be empty.
-        out: folder for the state, the weights and the TensorBoard log.
+        out: folder for the state, the weights, those that validated best, and the logs.
         device: where to train.
         report: called every `log_every` steps and after each validation, in the main process.
         team: the processes that train together; each calls this with the same arguments.
@@ -65,17 +65,19 @@ def train(
         teacher: the one that the configuration names.
         stop_after: stop at this step as if interrupted, for runs done in several parts.
         ahead: draw the next batch while the network learns from the current one.
+        data: what the batches are made of, for the record; a run does not resume with other data.
+        validation_data: what is measured on, for the record; it may change.
 
     Returns:
         The weights file: the moving average.
 
     Raises:
         UnsmearError: the gradient was not finite for 20 consecutive steps; `out` holds another run,
-            or one from other initial weights; the initial weights belong to another network; the
-            processes cannot share the shards, or found different states or teachers; the network
-            or the teacher follows trails and a crop is not a multiple of their cell; `refine_share`
-            is set for a network that does not align neighbours; the teacher is not the
-            configuration's.
+            or one from other initial weights or data; the initial weights belong to another
+            network; the processes cannot share the shards, or found different states or teachers;
+            the network or the teacher follows trails and a crop is not a multiple of their cell;
+            `refine_share` is set for a network that does not align neighbours; the teacher is not
+            the configuration's.
     """
     team = team or Team()
     entry = find_entry(config.model)
@@ -85,7 +87,10 @@ def train(
     check_teacher(config, teacher)
     shards = team.share(range(config.shards))
     graphs = wants_graphs(config.compile, device)
-    state = _start_or_resume(config, entry.config, out, device, team, initial, recorded=graphs)
+    state = _start_or_resume(
+        config, entry.config, out, device, team, initial, data, recorded=graphs
+    )
+    state.measure_on(validation_data)
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
     whole = state.step >= last and _is_of(state, weights, measured=bool(validation))
@@ -93,24 +98,42 @@ def train(
         return weights
     teaching = None if teacher is None else to_device(copy.deepcopy(teacher.network), device)
     stepper = Stepper(config, state, device, team, teacher=teaching, graphs=graphs)
-    writer = _open_log(out, state.step) if team.is_main else None
+    if team.is_main:
+        describe_run(out, config, device, team, data, validation_data)
+    journal = Journal(out, state.step) if team.is_main else None
     meter = Meter(device, team)
     looks = 1 if device.type == "cpu" else 16  # each look makes the host wait for the device
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
 
+    def save(scores: Sequence[SequenceScore] = (), path: Path = weights) -> None:
+        _save_weights(path, config, state, device, team, scores)
+
     def validate(*, done: bool) -> list[SequenceScore]:
         own = measure(state.average, team.share(validation), entry.window, with_ssim=done)
-        return team.gather(own)
+        scores = team.gather(own)
+        with interrupts_deferred():  # the best weights and their score belong together
+            best = state.judge(scores)
+            if team.is_main and best:
+                save(scores, out / BEST_FILE)
+            if team.is_main:
+                state.save(out / STATE_FILE, config)
+        return scores
 
-    def save(scores: Sequence[SequenceScore] = ()) -> None:
-        _save_weights(weights, config, state, device, team, scores)
+    def catch_up(*, done: bool) -> list[SequenceScore]:
+        with meter.paused():
+            scores = validate(done=done)
+        if journal is not None:
+            journal.add_scores(state.step, scores)
+        return scores
 
     try:
         with (
             interrupts_noted() if team.size > 1 else nullcontext(lambda: False) as interrupted,
             batch_iterator(batches, range(state.step, last), shards, device, ahead=ahead) as draws,
         ):
+            if validation and state.step < last and _was_cut_short(state, config):
+                catch_up(done=False)
             while state.step < last:
                 meter.clock.mark()
                 clips = next(draws)
@@ -132,22 +155,22 @@ def train(
                         scores = validate(done=done)
                 if step % config.log_every == 0 or scores or done:
                     line = meter.report(step, config.steps, tuple(scores))
-                    if writer is not None:
-                        _log(writer, line, config.learning_rate_at(step - 1))
+                    if journal is not None:
+                        journal.add(line, config.learning_rate_at(step - 1))
                         report(line)
                 # All processes stop at the same step, or one would wait for another's gradients.
                 if step % looks == 0 and team.any(interrupted()):
                     raise KeyboardInterrupt
         if validation and not scores:  # the run had stopped just before the last validation
-            scores = validate(done=True)
+            scores = catch_up(done=True)
     except KeyboardInterrupt:
         if team.is_main:
             state.save(out / STATE_FILE, config)
             save()
         raise
     finally:
-        if writer is not None:
-            writer.close()
+        if journal is not None:
+            journal.close()
     if team.is_main:
         save(scores)
     return weights
@@ -160,6 +183,7 @@ def _start_or_resume(
     device: torch.device,
     team: Team,
     initial: LoadedModel | None,
+    data: DataRecord | None,
     *,
     recorded: bool,
 ) -> TrainState:
@@ -167,9 +191,11 @@ def _start_or_resume(
     out.mkdir(parents=True, exist_ok=True)
     state = TrainState.start(network, config, device, recorded=recorded)
     if (out / STATE_FILE).exists():
-        state.load(out / STATE_FILE, config, initial)
-    elif initial is not None:
-        state.take_weights(initial)
+        state.load(out / STATE_FILE, config, initial, data)
+    else:
+        state.data = data
+        if initial is not None:
+            state.take_weights(initial)
     team.check_same(
         state.step,
         f"the step to resume from in '{out}'",
@@ -184,7 +210,14 @@ def _is_of(state: TrainState, weights: Path, *, measured: bool) -> bool:
     if not weights.exists():
         return False
     made = read_provenance(weights)
-    return made.steps == state.step and (bool(made.scores) or not measured)
+    scored = bool(made.scores) and state.validated == state.step
+    return made.steps == state.step and (scored or not measured)
+
+
+def _was_cut_short(state: TrainState, config: TrainConfig) -> bool:
+    """Whether a run was stopped after the step of a validation, but before its end."""
+    due = state.step > 0 and state.step % config.validate_every == 0
+    return due and state.validated != state.step
 
 
 def check_shards(config: TrainConfig, processes: int) -> None:
@@ -203,40 +236,6 @@ def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
             f"refine_share is {config.refine_share}: '{config.model}' does not align neighbours; "
             "use 0"
         )
-
-
-def check_log() -> None:
-    """Raise MissingExtraError if TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise MissingExtraError("tensorboard", "train", "the training log")
-
-
-def _open_log(out: Path, step: int) -> SummaryWriter:
-    """A log that continues from a step. Later entries, written by a killed run, are hidden."""
-    check_log()
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(out), purge_step=step + 1)
-
-
-def _log(writer: SummaryWriter, line: Report, learning_rate: float) -> None:
-    values = {
-        "train/loss": line.loss,
-        "train/psnr": line.psnr,
-        "train/gain": line.gain,
-        "train/learning_rate": learning_rate,
-        "speed/frames_per_second": line.frames_per_second,
-        "speed/learning_share": line.learning,
-        "train/skipped_steps": line.skipped,
-    }
-    for name, value in values.items():
-        writer.add_scalar(name, value, line.step)
-    for score in line.scores:
-        writer.add_scalar(f"val/{score.name}", score.psnr_after, line.step)
-        writer.add_scalar(f"val_gain/{score.name}", score.gain, line.step)
-    if line.scores:
-        mean = fmean(score.psnr_after for score in line.scores)
-        writer.add_scalar("val/mean", mean, line.step)
 
 
 def _save_weights(
@@ -267,5 +266,6 @@ def _save_weights(
         config=config.to_json(),
         scores=values,
         parent=state.parent,
+        data=None if state.data is None else dataclasses.asdict(state.data),
     )
     save_weights(path, state.average.config, state.average.state_dict(), origin)

@@ -18,7 +18,14 @@ from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.data.codec import check_codecs
 from unsmear.data.pairs import PairedSequence, find_pairs, read_images, real_places
 from unsmear.data.shake import read_orientation_log
-from unsmear.data.sources import TrainingFiles, find_training_files, load_all
+from unsmear.data.sources import (
+    DataRecord,
+    TrainingFiles,
+    find_training_files,
+    load_all,
+    training_record,
+    validation_record,
+)
 from unsmear.device import pick_device
 from unsmear.errors import (
     ConfigError,
@@ -30,6 +37,7 @@ from unsmear.errors import (
 )
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
+from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
 from unsmear.train.config import (
     CompileChoice,
     LossName,
@@ -39,7 +47,8 @@ from unsmear.train.config import (
     preset,
 )
 from unsmear.train.distillation import identity_of
-from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, check_drafts, check_log, check_shards
+from unsmear.train.journal import check_log
+from unsmear.train.loop import BEST_FILE, STATE_FILE, WEIGHTS_FILE, check_drafts, check_shards
 from unsmear.train.state import check_resumable
 
 _USUAL_TEACHER_WEIGHT = 1.0  # the same as the truth
@@ -70,6 +79,7 @@ class Request:
         pair_share: share of recorded pairs.
         refine_share: share of clips whose neighbours are restored first.
         synthesis: changes to the preset's synthesis.
+        schedule: changes to the preset's optimiser, schedule and reports.
         weights: to start from, a row of the zoo or a file.
         teacher: network whose results are learned from too, a row of the zoo or a file.
         teacher_weight: weight of the loss against these; None: 1, if there is a teacher.
@@ -97,6 +107,7 @@ class Request:
     pair_share: float | None = None
     refine_share: float | None = None
     synthesis: SynthesisChanges = AS_PRESET
+    schedule: ScheduleChanges = AS_SCHEDULED
     weights: str | None = None
     teacher: str | None = None
     teacher_weight: float | None = None
@@ -112,7 +123,9 @@ class Plan:
     Attributes:
         config: the preset with the wanted changes.
         files: of training data.
+        data: what these and the orientation logs are, for the record.
         validation: paired sequences.
+        validation_data: what these are; None: there are none.
         initial: weights to start from.
         teacher: network whose results are learned from too.
         device: where to train.
@@ -121,7 +134,9 @@ class Plan:
 
     config: TrainConfig
     files: TrainingFiles
+    data: DataRecord
     validation: Sequence[PairedSequence]
+    validation_data: DataRecord | None
     initial: LoadedModel | None
     teacher: LoadedModel | None
     device: torch.device
@@ -151,14 +166,17 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     files = mistakes.attempt(lambda: find_training_files(request.data))
     out = request.out or Path("runs") / request.preset
     mistakes.attempt(lambda: _check_out(out))
-    for log in request.shake:
-        mistakes.attempt(partial(read_orientation_log, log))
+    logs = [mistakes.attempt(partial(read_orientation_log, log)) for log in request.shake]
+    data = validation_data = None
+    if files is not None and None not in logs:
+        data = mistakes.attempt(lambda: training_record(files, request.data, request.shake))
     validation: list[PairedSequence] = []
     if (val := request.val) is not None:
         validation = mistakes.attempt(lambda: _find_validation(val)) or []
         mistakes.attempt(lambda: load_all(_check_first, validation, workers))
         if files is not None:
             mistakes.attempt(lambda: _check_apart(files, validation))
+        validation_data = mistakes.attempt(lambda: validation_record(validation, val))
     initial = None
     if (weights := request.weights) is not None:
         initial = mistakes.attempt(lambda: load_model(weights))
@@ -179,15 +197,19 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         mistakes.attempt(lambda: check_compiler(config.compile, device))
     if named is not None:
         _check_fit(config, files, initial, processes, workers, mistakes)
-        if as_asked and not begins:
-            mistakes.attempt(lambda: check_resumable(out / STATE_FILE, config, initial))
+    if named is not None and not begins:
+        asked = config if as_asked else None
+        mistakes.attempt(lambda: check_resumable(out / STATE_FILE, asked, initial, data))
     mistakes.tell()
     assert device is not None
     assert files is not None
+    assert data is not None
     return Plan(
         config=config,
         files=files,
+        data=data,
         validation=validation,
+        validation_data=validation_data,
         initial=initial,
         teacher=teacher,
         device=device,
@@ -204,6 +226,7 @@ def _config(
         start = mistakes.attempt(lambda: config.scaled_to(steps)) or config
     batch = (request.clips, request.frames, request.crop)
     start = mistakes.attempt(lambda: start.with_batches(*batch)) or start
+    start = mistakes.attempt(lambda: request.schedule.applied_to(start)) or start
     synthesis = mistakes.attempt(lambda: request.synthesis.applied_to(config.synthesis))
     start = dataclasses.replace(start, synthesis=synthesis or config.synthesis)
     changes = _wanted(
@@ -342,11 +365,13 @@ def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> 
 
 def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
     """Raise OutputError if a run would overwrite the weights that it starts or learns from."""
-    written = out / WEIGHTS_FILE
-    if model is None or model.weights is None or not written.exists():
+    if model is None or model.weights is None:
         return
-    if model.weights.samefile(written):
-        raise OutputError(f"the run would overwrite '{written}' of {option}: choose another --out")
+    for written in (out / WEIGHTS_FILE, out / BEST_FILE):
+        if written.exists() and model.weights.samefile(written):
+            raise OutputError(
+                f"the run would overwrite '{written}' of {option}: choose another --out"
+            )
 
 
 def _check_out(out: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unsmear.data.sources import DataRecord
 from unsmear.data.synthesis import SynthesisConfig
 from unsmear.engines.base import to_device
-from unsmear.errors import ModelError
+from unsmear.errors import Mistakes, ModelError
+from unsmear.evaluate.validation import SequenceScore, mean_gain
 from unsmear.models.checkpoint import Provenance, save_tensors
 from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import grow_from
@@ -26,6 +29,68 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation of a run so far.
+
+    Attributes:
+        step: at which it was measured.
+        gain: mean gain in PSNR over the sequences, dB.
+    """
+
+    step: int
+    gain: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateHeader:
+    """What a state file holds besides tensors. Older files lack the last four: None, and the step
+    for `validated`.
+
+    Attributes:
+        step: optimiser steps taken.
+        seconds: of training.
+        config: `TrainConfig` as plain values.
+        parent: provenance of the weights that the run started from, if any.
+        data: what the run is trained on.
+        validation: what it is measured on, if it is.
+        validated: step of the last validation, 0 if there was none.
+        best: the best validation so far.
+    """
+
+    step: int
+    seconds: float
+    config: dict[str, Any]
+    parent: dict[str, Any] | None
+    data: DataRecord | None
+    validation: DataRecord | None
+    validated: int
+    best: Best | None
+
+
+def read_header(path: Path) -> StateHeader:
+    """Read a state file's header, but not its tensors.
+
+    Raises:
+        ModelError: unreadable, or not a state file.
+    """
+    with _resuming(path), safe_open(path, framework="pt") as file:
+        metadata: Mapping[str, str] = file.metadata() or {}
+        data, validation, best = (
+            json.loads(metadata.get(name, "null")) for name in ("data", "validation", "best")
+        )
+        return StateHeader(
+            step=int(metadata["step"]),
+            seconds=float(metadata["seconds"]),
+            config=json.loads(metadata["config"]),
+            parent=json.loads(metadata["parent"]),
+            data=data and DataRecord(**data),
+            validation=validation and DataRecord(**validation),
+            validated=int(metadata.get("validated", metadata["step"])),
+            best=best and Best(**best),
+        )
 
 
 @dataclass
@@ -39,6 +104,10 @@ class TrainState:
         step: optimiser steps taken.
         seconds: of training so far, before interruptions too.
         parent: provenance of the weights that the run started from, if any.
+        data: what the run is trained on, if that is recorded.
+        validation: what it is measured on, likewise.
+        validated: step of the last validation, 0 if there was none.
+        best: the best validation so far.
     """
 
     network: DeblurNetwork
@@ -47,6 +116,10 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     parent: dict[str, Any] | None = None
+    data: DataRecord | None = None
+    validation: DataRecord | None = None
+    validated: int = 0
+    best: Best | None = None
 
     @classmethod
     def start(
@@ -81,6 +154,25 @@ class TrainState:
             grow_from(module, initial.network)
         self.parent = dataclasses.asdict(initial.provenance)
 
+    def measure_on(self, validation: DataRecord | None) -> None:
+        """Set what the run is measured on from now on; None: unchanged. Scores on other data do not
+        compare, so the best one is forgotten if it was.
+        """
+        if validation is None:
+            return
+        if self.validation is not None and validation.fingerprint != self.validation.fingerprint:
+            self.validated, self.best = 0, None
+        self.validation = validation
+
+    def judge(self, scores: Sequence[SequenceScore]) -> bool:
+        """Note a validation of the present step. Return whether it is the best so far."""
+        self.validated = self.step
+        gain = mean_gain(scores)
+        if math.isnan(gain) or (self.best is not None and gain <= self.best.gain):
+            return False
+        self.best = Best(self.step, gain)
+        return True
+
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
         """Update the moving average; faster at the start, when the weights change most."""
@@ -107,6 +199,10 @@ class TrainState:
             "seconds": repr(self.seconds),
             "config": json.dumps(config.to_json()),
             "parent": json.dumps(self.parent),
+            "data": json.dumps(_plain(self.data)),
+            "validation": json.dumps(_plain(self.validation)),
+            "validated": str(self.validated),
+            "best": json.dumps(_plain(self.best)),
         }
         # Tensors may be views of one storage or channels_last, which safetensors does not accept.
         plain = {
@@ -114,24 +210,29 @@ class TrainState:
         }
         save_tensors(path, plain, metadata)
 
-    def load(self, path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
+    def load(
+        self,
+        path: Path,
+        config: TrainConfig,
+        initial: LoadedModel | None = None,
+        data: DataRecord | None = None,
+    ) -> None:
         """Resume from a saved state.
 
         Args:
             path: of the state.
             config: of the run.
             initial: weights that the run is supposed to have started from.
+            data: that it is supposed to be trained on.
 
         Raises:
-            ModelError: unreadable, of another network, or of a run with other settings or other
-                initial weights.
+            UnsmearError: unreadable, of another network, or of a run with other settings, initial
+                weights or data.
         """
-        check_resumable(path, config, initial)
+        check_resumable(path, config, initial, data)
+        header = read_header(path)
         with _resuming(path), safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            step, seconds = int(metadata["step"]), float(metadata["seconds"])
-            parent = json.loads(metadata["parent"])
         try:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))
@@ -140,7 +241,9 @@ class TrainState:
             raise ModelError(
                 f"'{path}' is the training state of another network: {error}"
             ) from None
-        self.step, self.seconds, self.parent = step, seconds, parent
+        self.step, self.seconds, self.parent = header.step, header.seconds, header.parent
+        self.data, self.validation = header.data, header.validation
+        self.validated, self.best = header.validated, header.best
 
     def _load_moments(self, tensors: Mapping[str, Tensor]) -> None:
         parameters = dict(self.network.named_parameters())
@@ -163,49 +266,66 @@ class TrainState:
             owner.state[parameter][moment] = value
 
 
-def check_resumable(path: Path, config: TrainConfig, initial: LoadedModel | None = None) -> None:
-    """Check that a state is of a run with the same settings, without reading its tensors.
+def check_resumable(
+    path: Path,
+    config: TrainConfig | None,
+    initial: LoadedModel | None = None,
+    data: DataRecord | None = None,
+) -> None:
+    """Check that a state is of a run with the same settings and data, without reading its tensors.
 
     Settings that only affect reports, or how the same result is computed, may differ. A setting
-    that is newer than the file had its default.
+    that is newer than the file had its default. Data that the file does not record may be any.
 
     Args:
         path: of the state.
-        config: of the run.
+        config: of the run; None: any.
         initial: weights that the run is supposed to have started from; None: any.
+        data: that it is supposed to be trained on; None: any.
 
     Raises:
-        ModelError: unreadable, or of a run with other settings or other initial weights.
+        ModelError: unreadable, or of a run with other settings, initial weights or data
+            (CombinedError: several of these).
     """
-    with _resuming(path), safe_open(path, framework="pt") as file:
-        metadata: Mapping[str, str] = file.metadata() or {}
-        saved, parent = json.loads(metadata["config"]), json.loads(metadata["parent"])
+    header, mistakes = read_header(path), Mistakes()
+    if config is not None and (told := _other_settings(header.config, config)):
+        mistakes.add(
+            ModelError(
+                f"'{path}' is from a run with other settings ({'; '.join(told)}): use the same "
+                "settings, or another --out with --weights to start from what this run learned"
+            )
+        )
+    if initial is not None and not _is_of(initial, header.parent):
+        mistakes.add(
+            ModelError(
+                f"'{path}' did not start from the weights '{initial.name}': leave out --weights to "
+                "resume, or use another --out"
+            )
+        )
+    was = header.data
+    if data is not None and was is not None and data.fingerprint != was.fingerprint:
+        mistakes.add(
+            ModelError(
+                f"'{path}' is from a run with other data (it was {was}, now {data}): use the same "
+                "--data and --shake, or another --out with --weights to start from what this run "
+                "learned"
+            )
+        )
+    mistakes.tell()
+
+
+def _other_settings(saved: dict[str, Any], config: TrainConfig) -> list[str]:
+    """Differences between saved settings and those of a run, in the words of the command line."""
     free = {"log_every", "validate_every", "checkpoint_every", "compile"}
     before = _plain_defaults() | saved
     before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
     now = json.loads(json.dumps(config.to_json()))
     other = [key for key in now if key not in free and before.get(key) != now[key]]
-    if other:
-        told = "; ".join(line for key in other for line in _differences(key, before, now))
-        raise ModelError(
-            f"'{path}' is from a run with other settings ({told}): use the same settings, or "
-            "another --out with --weights to start from what this run learned"
-        )
-    if initial is not None and not _is_of(initial, parent):
-        raise ModelError(
-            f"'{path}' did not start from the weights '{initial.name}': leave out --weights to "
-            "resume, or use another --out"
-        )
+    return [line for key in other for line in _differences(key, before, now)]
 
 
-def step_in(path: Path) -> int:
-    """The step that a state file holds.
-
-    Raises:
-        ModelError: unreadable, or not a state file.
-    """
-    with _resuming(path), safe_open(path, framework="pt") as file:
-        return int((file.metadata() or {})["step"])
+def _plain(record: DataRecord | Best | None) -> dict[str, Any] | None:
+    return None if record is None else dataclasses.asdict(record)
 
 
 @contextmanager
@@ -213,7 +333,7 @@ def _resuming(path: Path) -> Iterator[None]:
     """Turn errors of reading a state file, or missing entries in it, into ModelError."""
     try:
         yield
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"cannot resume from '{path}': {error}") from None
 
 
