@@ -54,6 +54,14 @@ def test_a_run_that_a_teacher_helped_says_so(model_card):
     assert model_card.commands_of("\n".join(lines)) == commands
 
 
+def test_a_run_whose_data_is_recorded_says_so(model_card):
+    record = {"summary": "3 photographs", "fingerprint": "f1"}
+    lines = model_card.training_runs(
+        dataclasses.replace(SECOND, data=record), ["unsmear train a", "unsmear train b"]
+    )
+    assert [", on 3 photographs" in line for line in lines if "Run " in line] == [False, True]
+
+
 def test_every_run_needs_its_command(model_card):
     with pytest.raises(ConfigError, match="2 runs led to these weights"):
         model_card.training_runs(SECOND, ["unsmear train --preset a"])
