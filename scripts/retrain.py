@@ -5,14 +5,16 @@
 
 After an interruption (Ctrl-C waits until the run has saved its state), the same command resumes.
 `--print` only shows the commands. The weights are those of the last run,
-OUT/runN/weights.safetensors; for `core` and `lite` they are a mixture of the last two runs
-(`scripts/mix_weights.py`), OUT/weights.safetensors. Measure them with `scripts/model_card.py`.
+OUT/runN/weights.safetensors; for `lite` they are a mixture of its start and its result
+(`scripts/mix_weights.py`), OUT/weights.safetensors. The last run of `core` starts from such a
+mixture. Measure the weights with `scripts/model_card.py`.
 
 Where the runs start:
 
 - `pro`: from random weights. It has the most runs, since it grew from smaller networks.
 - `plus`: from the most important part of the released `pro`; `core`: from that of `plus`; `lite`:
-  from that of `core`. `plus` is the teacher of the last run of `lite`, `pro` that of `plus`.
+  from that of `core`. `plus` is the teacher of the last run of `lite`, `pro` that of `plus` and
+  `core`.
 - `paper`: from random weights. `unsmear train --preset paper` follows the schedule of the article.
 
 The released weights were trained differently where the code has changed since:
@@ -24,8 +26,8 @@ The released weights were trained differently where the code has changed since:
   coarser levels. `plus` started from that one.
 - `core` started from the first run of `plus`, `lite` from the first run of `core`.
 - The teacher of `lite` was `plus` after its second run.
-- `plus` (but for its last run), `core` and `lite` were trained in bfloat16, which until 2026-11-28
-  also rounded the motion of neighbours. It is slow on a CPU without instructions for it.
+- `lite`, and `plus` and `core` but for their last runs, were trained in bfloat16, which until
+  2026-11-28 also rounded the motion of neighbours. It is slow on a CPU without instructions for it.
 
 The last two runs of `pro` took a GPU seven minutes each; on two cores each takes weeks.
 """
@@ -57,6 +59,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "core": (
         ("core", "--weights", "plus", "--steps", "6600", "--seed", "16", *_BY_DAY, *_HALF),
         ("core", "--steps", "4400", "--learning-rate", "3e-4", "--seed", "23", *_HALF),
+        ("core", "--teacher", "pro", "--teacher-weight", "2", "--steps", "1300",
+         "--learning-rate", "2e-4", "--seed", "34", *_HALF),
     ),
     "lite": (
         ("lite", "--weights", "core", "--steps", "6000", "--stop-after", "793", "--seed", "17",
@@ -89,8 +93,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }  # fmt: skip
 
-# Position of the released weights between the results of the last two runs.
-SHARES = {"core": 0.33, "lite": 0.5}
+# Of some runs, by number, a mixture goes on: this share of their result, the rest of their start.
+SHARES = {"core": {2: 0.33}, "lite": {3: 0.5}}
 
 
 def commands(
@@ -115,20 +119,23 @@ def commands(
         options: further options of `unsmear train`, for all runs.
     """
     found: list[list[str]] = []
+    start: Path | None = None
     for number, (name, *changes) in enumerate(RECIPES[row], start=1):
         line = [sys.executable, *_team(name, processes), "-m", "unsmear", "train"]
         line += ["--preset", name, "--data", *map(str, data)]
         line += ["--val", str(val)] if val else []
         line += ["--shake", *map(str, shake)] if shake else []
         line += ["--out", str(out / f"run{number}"), *changes]
-        if number > 1:
-            line += ["--weights", str(out / f"run{number - 1}" / WEIGHTS_FILE)]
+        line += ["--weights", str(start)] if start else []
         found.append([*line, *options])
-    if row in SHARES:
-        ends = [out / f"run{number}" / WEIGHTS_FILE for number in (len(found) - 1, len(found))]
-        files = map(str, (*ends, out / WEIGHTS_FILE))
-        share = str(SHARES[row])
-        found.append([sys.executable, str(_MIXER), *files, "--share", share, "--overwrite"])
+        result = out / f"run{number}" / WEIGHTS_FILE
+        if share := SHARES.get(row, {}).get(number):
+            last = number == len(RECIPES[row])
+            mixed = out / WEIGHTS_FILE if last else out / f"mixed{number}.safetensors"
+            mixer = [sys.executable, str(_MIXER), str(start), str(result), str(mixed)]
+            found.append([*mixer, "--share", str(share), "--overwrite"])
+            result = mixed
+        start = result
     return found
 
 

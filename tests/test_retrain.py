@@ -32,21 +32,24 @@ def test_every_row_has_a_recipe(retrain):
     assert set(retrain.RECIPES) == set(ZOO)
     for row in ZOO:
         lines = retrain.commands(row, [Path("a"), Path("b")], Path("out"), processes=8)
-        if row in retrain.SHARES:
-            *lines, mixing = lines
-            assert mixing[1].endswith("mix_weights.py")
-            assert Path(mixing[1]).is_file()
-            last = len(retrain.RECIPES[row])
-            ends = [f"out/run{number}/weights.safetensors" for number in (last - 1, last)]
-            assert mixing[2:] == [
-                *ends,
-                "out/weights.safetensors",
-                "--share",
-                str(retrain.SHARES[row]),
-                "--overwrite",
-            ]
+        mixing = [line for line in lines if "--data" not in line]
+        assert [line[line.index("--share") + 1] for line in mixing] == [
+            str(share) for share in retrain.SHARES.get(row, {}).values()
+        ]
+        assert all(Path(line[1]).is_file() for line in mixing)
         for line in lines:
-            assert line[line.index("--data") + 1 :][:2] == ["a", "b"]
+            if line not in mixing:
+                assert line[line.index("--data") + 1 :][:2] == ["a", "b"]
+
+
+def test_a_run_starts_from_the_mixture_of_the_two_before(retrain):
+    lines = retrain.commands("core", [Path("a")], Path("out"))
+    mixing = [line[2:5] for line in lines if line[1].endswith("mix_weights.py")]
+    ends = [f"out/run{number}/weights.safetensors" for number in (1, 2)]
+    assert mixing == [[*ends, "out/mixed2.safetensors"]]
+    starts = [line[line.index("--weights") + 1] for line in lines if "--weights" in line]
+    assert starts == ["plus", ends[0], "out/mixed2.safetensors"]
+    assert retrain.commands("lite", [Path("a")], Path("out"))[-1][4] == "out/weights.safetensors"
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4, 5, 8])
