@@ -9,6 +9,7 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
         main(short[2:])  # without the interpreter's -m unsmear
         return subprocess.CompletedProcess(line, 0)
 
-    monkeypatch.setattr(retrain.subprocess, "run", run)
+    monkeypatch.setattr(retrain, "subprocess", SimpleNamespace(run=run))
     out = tmp_path / "runs"
     command = ["pro", "--data", str(tmp_path / "stills"), "--out", str(out), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["retrain.py", *command])
