@@ -285,23 +285,15 @@ def card(arguments: argparse.Namespace) -> str:
     began = time.monotonic()
     alone = measure(network, sequences, loaded.window, with_ssim=False)
     scores = measure(network, sequences, loaded.window, with_ssim=True, quality=QualityOptions())
-    scores_by_options = {"default": scores}
-    for refine in (1, 2) if entry.config.aligned_levels else ():
-        scores_by_options[f"`--refine {refine}`"] = measure(
-            network,
-            sequences,
-            loaded.window,
-            with_ssim=False,
-            quality=QualityOptions(refine=refine),
-        )
-    for views in ENSEMBLES[1:]:
-        scores_by_options[f"`--ensemble {views}`"] = measure(
-            network,
-            sequences,
-            loaded.window,
-            with_ssim=False,
-            quality=QualityOptions(ensemble=views),
-        )
+    slower = {
+        f"`--refine {refine}`": QualityOptions(refine=refine)
+        for refine in ((1, 2) if entry.config.aligned_levels else ())
+    }
+    slower |= {f"`--ensemble {views}`": QualityOptions(ensemble=views) for views in ENSEMBLES[1:]}
+    scores_by_options = {"default": scores} | {
+        options: measure(network, sequences, loaded.window, with_ssim=False, quality=quality)
+        for options, quality in slower.items()
+    }
     lines = [
         f"# {arguments.model}",
         "",

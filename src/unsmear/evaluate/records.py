@@ -19,17 +19,19 @@ def record_as_json(record: Any, *, indent: int = 2) -> str:
     `finite`.
 
     Args:
-        record: a dataclass of plain values, or plain values.
+        record: plain values, and dataclasses of them.
         indent: spaces of indentation.
     """
-    plain = dataclasses.asdict(record) if dataclasses.is_dataclass(record) else record  # type: ignore[arg-type]
-    return json.dumps(finite(plain), indent=indent, allow_nan=False) + "\n"
+    return json.dumps(finite(record), indent=indent, allow_nan=False) + "\n"
 
 
 def finite(value: Any) -> Any:
     """Replace floats that JSON lacks by the strings "inf", "-inf" and "nan", which `float` parses.
-    The PSNR of equal frames is infinite; a network that overflows may give all three.
+    The PSNR of equal frames is infinite; a network that overflows may give all three. Dataclasses
+    become dicts.
     """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -149,16 +149,16 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
     return record_as_json(
         {
             "title": result.title,
-            "origin": None if origin is None else dataclasses.asdict(origin),
-            "model": None if result.model is None else dataclasses.asdict(result.model),
-            "protocol": dataclasses.asdict(result.protocol),
+            "origin": origin,
+            "model": result.model,
+            "protocol": result.protocol,
             "remarks": remarks(result),
             "all": means(result.frames),
             "mean_of_sequences": {"sequences": len(sequences)} | mean,
             "sequences": [
                 {"name": sequence.name, "layout": sequence.layout}
                 | means(sequence.frames)
-                | {"scores": [dataclasses.asdict(frame) for frame in sequence.frames]}
+                | {"scores": sequence.frames}
                 for sequence in sequences
             ],
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import shlex
@@ -54,8 +53,8 @@ def describe_run(
         "command": f"{program} {shlex.join(sys.argv[1:])}".rstrip(),  # paths whole, to repeat it
         "folder": str(Path.cwd()),
         "date": origin.date,
-        "data": None if data is None else dataclasses.asdict(data),
-        "validation": None if validation_data is None else dataclasses.asdict(validation_data),
+        "data": data,
+        "validation": validation_data,
         "device": str(device),
         "processes": team.size,
         "machine": origin.machine,
