@@ -88,7 +88,7 @@ def test_compression_is_that_of_a_plain_loop():
     found = compress(clips, torch.tensor([float(quality) for quality in tables]))
     for clip, restored, table in zip(clips, found, tables.values(), strict=True):
         for frame, got in zip(clip.numpy(), restored.numpy(), strict=True):
-            red, green, blue = np.pad(frame, ((0, 0), (0, 11), (0, 13)), mode="edge") - 0.5
+            red, green, blue = np.pad(frame, ((0, 0), (0, 11), (0, 13)), mode="edge") - 128 / 255
             luma = 0.299 * red + 0.587 * green + 0.114 * blue
             luma, planes = (
                 blockwise(luma, table / 255),
@@ -99,8 +99,19 @@ def test_compression_is_that_of_a_plain_loop():
                 planes[index] = cv2.resize(small, (48, 32), interpolation=cv2.INTER_LINEAR)
             blue, red = luma + 1.772 * planes[0], luma + 1.402 * planes[1]
             green = (luma - 0.299 * red - 0.114 * blue) / 0.587
-            wanted = np.stack((red, green, blue))[:, :21, :35] + 0.5
+            wanted = np.stack((red, green, blue))[:, :21, :35] + 128 / 255
             np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_flat_grey_takes_the_levels_of_libjpeg():
+    quality = 5  # steps of 20 levels, counted from 128
+    for level in range(0, 256, 15):
+        packed = cv2.imencode(
+            ".jpg", np.full((16, 16), level, np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]
+        )[1]
+        theirs = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
+        ours = compress(torch.full((1, 1, 3, 16, 16), level / 255), torch.tensor([float(quality)]))
+        np.testing.assert_allclose((ours[0, 0, 0] * 255).clamp(0, 255), theirs, atol=0.01)
 
 
 def test_compression_takes_any_size_and_leaves_flat_colour():

@@ -50,6 +50,7 @@ _LUMINANCE = torch.tensor(
         [72, 92, 95, 98, 112, 100, 103, 99],
     ]
 )
+_LEVEL_SHIFT = 128 / 255  # ITU-T T.81, A.3.1
 # ITU-T T.871: full-range BT.601 YCbCr.
 _RGB_TO_YCC = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
@@ -80,7 +81,7 @@ def compress(encoded: Tensor, quality: Tensor) -> Tensor:
     flat = encoded.flatten(0, 1)
     flat = functional.pad(flat, (0, -width % 16, 0, -height % 16), mode="replicate")
     matrix = _RGB_TO_YCC.to(encoded)
-    ycc = torch.einsum("dc,nchw->ndhw", matrix, flat - 0.5)
+    ycc = torch.einsum("dc,nchw->ndhw", matrix, flat - _LEVEL_SHIFT)
     # libjpeg's rule from quality to the scale of the table.
     scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)
     step = (_LUMINANCE.to(encoded) * scale[:, None, None]).clamp_min(1) / 255
@@ -92,7 +93,7 @@ def compress(encoded: Tensor, quality: Tensor) -> Tensor:
         chroma.squeeze(2), scale_factor=2, mode="bilinear", align_corners=False
     )
     rgb = torch.einsum("cd,ndhw->nchw", torch.linalg.inv(matrix), torch.cat((luma, chroma), 1))
-    return (rgb + 0.5)[..., :height, :width].unflatten(0, (batch, frames))
+    return (rgb + _LEVEL_SHIFT)[..., :height, :width].unflatten(0, (batch, frames))
 
 
 def soften_noise(noisy: Tensor, clean: Tensor, strength: Tensor) -> Tensor:
