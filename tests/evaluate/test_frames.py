@@ -49,7 +49,7 @@ def test_video_against_video_is_measured_frame_by_frame(tmp_path):
     made = write_video(tmp_path / "made.mkv", frames=5, options=POOR)
     (pair,) = find_comparisons(made, sharp)
     assert (pair.name, len(pair.restored), len(pair.sharp)) == ("made", 5, 5)
-    (result,) = Benchmark(BASE, workers=2).compare([pair])
+    ((result,),) = Benchmark(BASE, workers=2).compare([pair])
     assert len(result.frames) == 5
     for score, one, other in zip(result.frames, read_rgb8(made), read_rgb8(sharp), strict=True):
         assert score.psnr == pytest.approx(psnr(one / 255, other / 255), abs=1e-6)
@@ -66,7 +66,7 @@ def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
         write_image(tmp_path / "pictures" / f"{index}.png", frame)
     (pair,) = find_comparisons(video, tmp_path / "pictures")
     assert isinstance(pair.sharp, ImageFrames)
-    (result,) = Benchmark(find_protocol(protocol)).compare([pair])
+    ((result,),) = Benchmark(find_protocol(protocol)).compare([pair])
     assert {score.psnr for score in result.frames} == {float("inf")}
 
 
