@@ -278,6 +278,7 @@ EVAL = {
     "data": ("d", {"data": Path("d")}),
     "restored": ("r", {"restored": Path("r")}),
     "sharp": ("s", {"sharp": Path("s")}),
+    "pair": ("order", {"pair": "order"}),
     "layout": ("bsd", {"layout": "bsd"}),
     "model": ("pro plus", {"models": ("pro", "plus")}),
     "window": ("all", {"window": "all"}),
@@ -306,6 +307,7 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
         got.update(
             data=data, restored=restored, sharp=sharp, layout=layout, models=tuple(models),
             window=window, device=device, engine=engine, quality=quality, save=more["save"],
+            pair=more["pair"],
         )  # fmt: skip
         return [SimpleNamespace(frames=0, device="cpu", run=lambda asked: ["result"])]
 
@@ -328,7 +330,7 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "save_reports", save_reports)
     monkeypatch.setattr(origin, "origin_of", lambda device: None)
     usual = {
-        "data": None, "restored": None, "sharp": None, "layout": None, "models": (),
+        "data": None, "restored": None, "sharp": None, "layout": None, "models": (), "pair": "name",
         "window": None, "device": None, "engine": None, "quality": QualityOptions(),
         "protocols": ["basicsr2d"], "workers": 8, "ffmpeg": None, "pristine": None,
         "table_1": False, "markdown": None, "json_file": None, "plot": None, "save": None,

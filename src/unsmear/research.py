@@ -13,6 +13,7 @@ from unsmear.device import usable_cores
 from unsmear.display import err, out, say
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
+from unsmear.evaluate import Pairing
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
 
@@ -25,6 +26,7 @@ def evaluate(
     data: Path | None = None,
     restored: Path | None = None,
     sharp: Path | None = None,
+    pair: Pairing = "name",
     layout: str | None = None,
     model: Annotated[
         list[str] | None, Parameter(alias="-m", consume_multiple=True, negative="")
@@ -59,6 +61,8 @@ def evaluate(
         restored: Restored frames. With --data: a folder that contains, for each sequence, a folder
             of images with the names of the blurry ones, or a video.
         sharp: Ground truth: images with the same names, or a video with as many frames.
+        pair: How restored images find their counterparts: by name, or in sorted order of both
+            folders. Videos are always compared in order.
         layout: Layout of the data set: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd,
             bsd, reds or vrt (`train_GT_blurred` and `train_GT`). Default: any but gopro-gamma.
         model: Name of a model (see `unsmear models`), or path of a .safetensors file; or several,
@@ -136,6 +140,7 @@ def evaluate(
         quality,
         no_reference=no_reference,
         save=save,
+        pair=pair,
     )
     with _FrameBar(len(rules) * sum(work.frames for work in works)) as bar:
         benchmark = Benchmark(

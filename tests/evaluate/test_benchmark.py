@@ -385,6 +385,8 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", "x", "-m", "lite", "core", "--plot", "p.png"], "--plot shows one result"),
         (["--data", "x", "-m", "lite", "core", "--save", "o"], "the frames of one model"),
         (["--data", "x", "-m", "lite", "lite"], "model 'lite' is given twice"),
+        (["--data", ".", "--pair", "order"], "--pair order pairs --restored with --data or"),
+        (["--restored", ".", "--niqe", "--pair", "order"], "give both sides"),
         (["--data", ".", "--window", "2"], "window is 2"),
         (["--data", ".", "--window", "3" * 5000], "must be an odd number"),
         (["--data", ".", "--burst", "9"], "burst is 9"),

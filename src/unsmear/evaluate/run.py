@@ -14,6 +14,7 @@ from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, fin
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError, UnsmearError
+from unsmear.evaluate import Pairing
 from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons, find_restored
 from unsmear.evaluate.protocol import Protocol
@@ -157,6 +158,7 @@ def find_work(
     *,
     no_reference: bool = False,
     save: Path | None = None,
+    pair: Pairing = "name",
 ) -> list[DatasetWork] | list[FolderWork]:
     """Set up the evaluation of models on a data set (`data`), one after the other, or of existing
     frames (`restored`) against those of a data set (`data`) or others (`sharp`).
@@ -173,12 +175,13 @@ def find_work(
         quality: views, refinement and burst.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
         save: folder for the frames that the model restores, see `check_save`.
+        pair: how restored images find their counterparts, see `find_comparisons`.
 
     Raises:
         ConfigError: neither `data` nor `restored` is given, `sharp` with `data`, or `restored` or
             `sharp` alone; options of the model are given with `restored`, or a layout without
-            `data`, or `save` without a model; a model does not support the quality; or see
-            `open_model`.
+            `data`, or `save` without a model, or pairing by order without both sides; a model does
+            not support the quality; or see `open_model`.
         InputError: no frames are found, or they cannot be paired (CombinedError: those of several
             sequences); two would be saved under one name; or the layout is unknown.
         ModelError: see `open_model`.
@@ -192,6 +195,8 @@ def find_work(
         )
     if restored is not None and save is not None:
         raise ConfigError("--save is for frames that a model restores: leave out --restored")
+    if pair == "order" and (restored is None or (data is None and sharp is None)):
+        raise ConfigError("--pair order pairs --restored with --data or --sharp: give both sides")
     if restored is not None:
         options = (window, device, engine)
         given = models or any(option is not None for option in options)
@@ -204,12 +209,12 @@ def find_work(
             raise ConfigError("--layout applies to --data: leave it out with --sharp")
     if data is None:
         assert restored is not None
-        pairs = find_alone(restored) if sharp is None else _compared(restored, sharp)
+        pairs = find_alone(restored) if sharp is None else _compared(restored, sharp, pair)
         return [FolderWork(_short(restored), pairs)]
     sequences = _sequences_of(data, layout)
     where = f"on {_short(data)}" + (f" ({layout})" if layout else "")
     if restored is not None:
-        found = find_restored(restored, sequences)
+        found = find_restored(restored, sequences, pair)
         return [FolderWork(f"{_short(restored)} {where}", found)]
     if save is not None:
         check_places(sequences)
@@ -223,10 +228,10 @@ def find_work(
     return works
 
 
-def _compared(restored: Path, sharp: Path) -> list[Comparison]:
+def _compared(restored: Path, sharp: Path, pair: Pairing) -> list[Comparison]:
     """`find_comparisons`, whose error is replaced by the remedy if `sharp` is a data set."""
     try:
-        return find_comparisons(restored, sharp)
+        return find_comparisons(restored, sharp, pair)
     except InputError:
         found: list[PairedSequence] = []
         with suppress(UnsmearError):
