@@ -278,15 +278,16 @@ EVAL = {
     "data": ("d", {"data": Path("d")}),
     "restored": ("r", {"restored": Path("r")}),
     "sharp": ("s", {"sharp": Path("s")}),
+    "pair": ("order", {"pair": "order"}),
     "layout": ("bsd", {"layout": "bsd"}),
-    "model": ("pro", {"model": "pro"}),
+    "model": ("pro plus", {"models": ("pro", "plus")}),
     "window": ("all", {"window": "all"}),
     "ensemble": ("4", {"quality": QualityOptions(ensemble=4)}),
     "refine": ("2", {"quality": QualityOptions(refine=2)}),
     "burst": ("1", {"quality": QualityOptions(burst=1)}),
     "device": ("cuda:1", {"device": "cuda:1"}),
     "engine": ("openvino", {"engine": "openvino"}),
-    "protocol": ("cdvd", {"protocol": "cdvd"}),
+    "protocol": ("cdvd estrnn", {"protocols": ["cdvd", "estrnn"]}),
     "workers": ("3", {"workers": 3}),
     "vmaf": (None, {"ffmpeg": "ffmpeg"}),
     "niqe": (None, {"pristine": "pristine"}),
@@ -302,16 +303,17 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     got = {}
 
-    def find_work(data, restored, sharp, layout, model, window, device, engine, quality, **more):
+    def find_work(data, restored, sharp, layout, models, window, device, engine, quality, **more):
         got.update(
-            data=data, restored=restored, sharp=sharp, layout=layout, model=model, window=window,
-            device=device, engine=engine, quality=quality, save=more["save"],
+            data=data, restored=restored, sharp=sharp, layout=layout, models=tuple(models),
+            window=window, device=device, engine=engine, quality=quality, save=more["save"],
+            pair=more["pair"],
         )  # fmt: skip
-        result = SimpleNamespace(title="", frames=[])
-        return SimpleNamespace(frames=0, device="cpu", run=lambda asked: result)
+        return [SimpleNamespace(frames=0, device="cpu", run=lambda asked: ["result"])]
 
-    def measuring(protocol, workers, on_frame, ffmpeg, pristine):
-        got.update(protocol=protocol.name, workers=workers, ffmpeg=ffmpeg, pristine=pristine)
+    def measuring(*protocols, workers, on_frame, ffmpeg, pristine):
+        got.update(protocols=[protocol.name for protocol in protocols], workers=workers)
+        got.update(ffmpeg=ffmpeg, pristine=pristine)
 
     def save_reports(result, *, origin, **reports):
         got.update(reports)
@@ -321,18 +323,19 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
     monkeypatch.setattr(vmaf, "find_vmaf", lambda: "ffmpeg")
     monkeypatch.setattr(niqe, "load_model", lambda: "pristine")
     monkeypatch.setattr(research, "usable_cores", lambda: 8)
-    monkeypatch.setattr(report, "table_rows", lambda result: (["PSNR"], []))
+    monkeypatch.setattr(report, "introduction", lambda result: ["what"])
+    monkeypatch.setattr(report, "table_rows", lambda result: (["frames"], []))
     monkeypatch.setattr(report, "remarks", lambda result: [])
     monkeypatch.setattr(report, "table_1_lines", lambda result: ["the paper's"])
     monkeypatch.setattr(report, "save_reports", save_reports)
     monkeypatch.setattr(origin, "origin_of", lambda device: None)
     usual = {
-        "data": None, "restored": None, "sharp": None, "layout": None, "model": None,
+        "data": None, "restored": None, "sharp": None, "layout": None, "models": (), "pair": "name",
         "window": None, "device": None, "engine": None, "quality": QualityOptions(),
-        "protocol": "basicsr2d", "workers": 8, "ffmpeg": None, "pristine": None,
+        "protocols": ["basicsr2d"], "workers": 8, "ffmpeg": None, "pristine": None,
         "table_1": False, "markdown": None, "json_file": None, "plot": None, "save": None,
     }  # fmt: skip
     assert set(EVAL) == options_of(research.evaluate)
     for option, (word, change) in EVAL.items():
-        main(["eval", spelled(option), *([word] if word else [])])
+        main(["eval", spelled(option), *(word.split() if word else [])])
         assert got == usual | change, option

@@ -13,6 +13,7 @@ from unsmear.device import usable_cores
 from unsmear.display import err, out, say
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
+from unsmear.evaluate import Pairing
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
 
@@ -25,13 +26,16 @@ def evaluate(
     data: Path | None = None,
     restored: Path | None = None,
     sharp: Path | None = None,
+    pair: Pairing = "name",
     layout: str | None = None,
-    model: Annotated[str | None, Parameter(alias="-m")] = None,
+    model: Annotated[
+        list[str] | None, Parameter(alias="-m", consume_multiple=True, negative="")
+    ] = None,
     window: str | None = None,
     ensemble: Whole = 1,
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
-    protocol: str = "basicsr2d",
+    protocol: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     table1: Annotated[bool, Parameter(negative="")] = False,
     markdown: Path | None = None,
     json: Path | None = None,
@@ -43,12 +47,13 @@ def evaluate(
     vmaf: Annotated[bool, Parameter(negative="")] = False,
     niqe: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Evaluate a model on a data set, or compare restored frames with sharp ones.
+    """Evaluate models on a data set, or compare restored frames with sharp ones.
 
-    Reports PSNR, SSIM and flicker, one row per sequence. Give --data to evaluate a model, as
-    `unsmear CLIP` runs it (--burst 0: the network alone). Give --restored to measure existing
-    frames, with the --data that they restore, or with --sharp: folders of images, folders of such
-    folders, or video files. Existing report files are overwritten.
+    Reports PSNR, SSIM and flicker, one row per sequence; with several models or protocols one for
+    each of them. Give --data to evaluate a model, as `unsmear CLIP` runs it (--burst 0: the network
+    alone). Give --restored to measure existing frames, with the --data that they restore, or with
+    --sharp: folders of images, folders of such folders, or video files. Existing report files are
+    overwritten.
 
     Args:
         data: Data set of blurry and sharp frames: GOPRO, DVD, BSD, REDS, or a folder of `NAME/blur`
@@ -56,10 +61,12 @@ def evaluate(
         restored: Restored frames. With --data: a folder that contains, for each sequence, a folder
             of images with the names of the blurry ones, or a video.
         sharp: Ground truth: images with the same names, or a video with as many frames.
+        pair: How restored images find their counterparts: by name, or in sorted order of both
+            folders. Videos are always compared in order.
         layout: Layout of the data set: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd,
             bsd, reds or vrt (`train_GT_blurred` and `train_GT`). Default: any but gopro-gamma.
-        model: Name of a model (see `unsmear models`), or path of a .safetensors file. Default:
-            core.
+        model: Name of a model (see `unsmear models`), or path of a .safetensors file; or several,
+            which are measured one after the other. Default: core.
         window: Number of frames that contribute to each frame, as in `unsmear CLIP`. Default: the
             model's own.
         ensemble: Number of averaged views, as in `unsmear CLIP`.
@@ -67,12 +74,15 @@ def evaluate(
         burst: Number of restored neighbours on each side that each restored frame is fused with, as
             in `unsmear CLIP`. 0 measures the network alone.
         protocol: Evaluation protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or
-            shiftnet. Published numbers follow different ones.
-        table1: Also print Table 1 of the paper with the measured result added.
+            shiftnet. Published numbers follow different ones. Several measure the same restored
+            frames; `all` is all but estrnn-gopro-ds, which measures at a size of its own. Default:
+            basicsr2d.
+        table1: Also print Table 1 of the paper with the measured results added.
         markdown: Write the tables to this Markdown file.
-        json: Write all results, including those for each frame, to this JSON file.
-        plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf).
-        save: Write the frames that the model restores, as the protocol rounds them, to
+        json: Write all results, including those for each frame, to this JSON file: a record; with
+            several models or protocols a list of records.
+        plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf), by one protocol.
+        save: Write the frames that one model restores, as the protocol rounds them, to
             SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs.
         device: Where to run. Default: auto.
         engine: Inference engine. The others differ in rounding or precision. Default: torch.
@@ -85,15 +95,16 @@ def evaluate(
     from unsmear.evaluate.benchmark import Benchmark
     from unsmear.evaluate.niqe import load_model as load_pristine
     from unsmear.evaluate.origin import origin_of
-    from unsmear.evaluate.protocol import find_protocol
+    from unsmear.evaluate.protocol import DEFAULT_PROTOCOL, find_protocols
     from unsmear.evaluate.report import (
         check_reports,
+        introduction,
         remarks,
         save_reports,
         table_1_lines,
         table_rows,
     )
-    from unsmear.evaluate.run import find_work
+    from unsmear.evaluate.run import check_several, find_work
     from unsmear.evaluate.saving import check_save
     from unsmear.evaluate.vmaf import find_vmaf
     from unsmear.restoration.quality import QualityOptions
@@ -102,7 +113,9 @@ def evaluate(
     keep_freed_memory()
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}: must be 1 or more")
-    inputs = (data, restored, sharp, weights_named(model or DEFAULT_MODEL))
+    if [] in (model, protocol):
+        raise ConfigError("--model and --protocol need a name: give one or more")
+    inputs = (data, restored, sharp, *map(weights_named, model or []))
     check_reports(markdown, json, plot, inputs)
     if save is not None:
         check_save(save, inputs, (markdown, json, plot))
@@ -111,43 +124,47 @@ def evaluate(
         raise ConfigError(
             "--vmaf, --table1 and --plot need a ground truth: give --sharp or --data too"
         )
-    rules, ffmpeg = find_protocol(protocol), find_vmaf() if vmaf else None
+    rules, ffmpeg = find_protocols(protocol or [DEFAULT_PROTOCOL]), find_vmaf() if vmaf else None
+    check_several(model or [], rules, save=save, plot=plot)
     chosen = None if window is None else parse_window(window)
     quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
-    work = find_work(
+    works = find_work(
         data,
         restored,
         sharp,
         layout,
-        model,
+        model or [],
         chosen,
         device,
         engine,
         quality,
         no_reference=no_reference,
         save=save,
+        pair=pair,
     )
-    with _FrameBar(work.frames) as bar:
-        count = workers or usable_cores()
-        pristine = load_pristine() if niqe else None
-        result = work.run(Benchmark(rules, count, bar.advance, ffmpeg, pristine))
-    headings, rows = table_rows(result)
-    say(
-        f"{result.title}; protocol {rules.name}: {rules.summary}; {len(result.frames)} frames",
-        wrap=True,
-    )
-    out.print(_table(headings, rows))
-    for remark in remarks(result):
+    with _FrameBar(len(rules) * sum(work.frames for work in works)) as bar:
+        benchmark = Benchmark(
+            *rules,
+            workers=workers or usable_cores(),
+            on_frame=bar.advance,
+            ffmpeg=ffmpeg,
+            pristine=load_pristine() if niqe else None,
+        )
+        results = [result for work in works for result in work.run(benchmark)]
+    for line in introduction(*results):
+        say(line, wrap=True)
+    out.print(_table(*table_rows(*results)))
+    for remark in remarks(*results):
         say(remark, wrap=True)
     if table1:
-        say("\n".join(table_1_lines(result)))
+        say("\n".join(table_1_lines(*results)))
     save_reports(
-        result,
+        *results,
         markdown=markdown,
         json_file=json,
         plot=plot,
         table_1=table1,
-        origin=origin_of(work.device),
+        origin=origin_of(works[0].device),
     )
     for path in (save, markdown, json, plot):
         if path is not None:
@@ -213,11 +230,13 @@ def _table(headings: list[str], rows: list[list[str]]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2 if len(headings) < 9 else 1, 0, 0))
+    numbers = headings.index("frames")  # the columns before it are names
     for index, heading in enumerate(headings):
-        words = [heading, *(row[index] for row in rows)] if index else heading.split()
+        long = heading in ("sequence", "model")
+        words = heading.split() if long else [heading, *(row[index] for row in rows)]
         table.add_column(
             heading.replace(" ", "\n"),
-            justify="right" if index else "left",
+            justify="right" if index >= numbers else "left",
             overflow="fold",
             min_width=max(len(word) for text in words for word in text.split()),
         )

@@ -15,21 +15,21 @@ from unsmear.cli import main
 from unsmear.data.pairs import find_pairs
 from unsmear.engines import choice
 from unsmear.errors import CombinedError, ConfigError, InputError
-from unsmear.evaluate import report
-from unsmear.evaluate.benchmark import (
-    Benchmark,
-    BenchmarkResult,
-    MeasuredModel,
-    SequenceResult,
-    mean_of,
-    mean_of_sequences,
-)
+from unsmear.evaluate import report, run
+from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import find_comparisons
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.evaluate.niqe import load_model as load_pristine
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, table_1_lines
 from unsmear.evaluate.run import find_work
+from unsmear.evaluate.scores import (
+    BenchmarkResult,
+    MeasuredModel,
+    SequenceResult,
+    mean_of,
+    mean_of_sequences,
+)
 from unsmear.models.checkpoint import digest_of
 from unsmear.models.zoo import load_model
 from unsmear.restoration import DEFAULT_BURST
@@ -65,7 +65,7 @@ def never(frames):
 def test_a_data_set_is_measured_frame_by_frame(gopro):
     counted = []
     benchmark = Benchmark(BASE, workers=2, on_frame=counted.append)
-    results = benchmark.run(find_pairs(gopro), lambda frames: (0.9 * frame for frame in frames))
+    (results,) = benchmark.run(find_pairs(gopro), lambda frames: (0.9 * frame for frame in frames))
     assert [(r.name, len(r.frames)) for r in results] == [("GOPR0384", 5), ("GOPR0385", 3)]
     assert counted == ["GOPR0384"] * 5 + ["GOPR0385"] * 3
     for result in results:
@@ -94,25 +94,49 @@ def test_a_data_set_is_measured_frame_by_frame(gopro):
 
 
 def test_what_changes_nothing_flickers_as_its_input(gopro):
-    for result in Benchmark(BASE).run(find_pairs(gopro), iter):
+    (results,) = Benchmark(BASE).run(find_pairs(gopro), iter)
+    for result in results:
         assert result.frames[0].flicker_before is None
         for score in result.frames[1:]:
             assert score.flicker_before == score.flicker > 0
-    halved = Benchmark(BASE).run(find_pairs(gopro), lambda frames: (0.5 * x for x in frames))
+    (halved,) = Benchmark(BASE).run(find_pairs(gopro), lambda frames: (0.5 * x for x in frames))
     assert all(s.flicker_before != s.flicker for result in halved for s in result.frames[1:])
 
 
 @pytest.mark.parametrize("workers", [1, 7])
 def test_workers_change_nothing(gopro, workers):
     one = Benchmark(BASE).run(find_pairs(gopro), iter)
-    assert Benchmark(BASE, workers).run(find_pairs(gopro), iter) == one
+    assert Benchmark(BASE, workers=workers).run(find_pairs(gopro), iter) == one
+
+
+def test_several_protocols_measure_frames_that_are_restored_once(gopro):
+    floor, exact = (
+        replace(find_protocol(name), skip=1, block=1) for name in ("estrnn", "shiftnet")
+    )
+    restored, kept = [], []
+
+    def restore(frames):
+        for frame in frames:
+            restored.append(0.9 * frame)
+            yield restored[-1]
+
+    def keep(sequence, index, frame):
+        kept.append(frame)
+
+    measured = Benchmark(BASE, floor, exact, workers=2).run(find_pairs(gopro), restore, keep)
+    assert len(restored) == 8
+    assert all(map(torch.equal, kept, map(BASE.quantize, restored)))
+    for protocol, results in zip((BASE, floor, exact), measured, strict=True):
+        assert [results] == Benchmark(protocol).run(
+            find_pairs(gopro), lambda frames: (0.9 * frame for frame in frames)
+        )
+    with pytest.raises(ConfigError, match=r"'estrnn-gopro-ds' restores .* size than 'basicsr2d'"):
+        Benchmark(BASE, find_protocol("estrnn-gopro-ds"))
 
 
 def test_skipping_protocols_compare_with_the_frame_before_all_the_same(gopro):
     sequences = [pair for pair in find_pairs(gopro) if pair.name == "GOPR0384"]
-    (result,) = Benchmark(
-        find_protocol("cdvd"),
-    ).run(sequences, iter)
+    ((result,),) = Benchmark(find_protocol("cdvd")).run(sequences, iter)
     (score,) = result.frames
     assert score.index == 2
     assert score.flicker is not None
@@ -164,8 +188,8 @@ def test_gradients_and_other_floating_types_may_come_with_a_frame(gopro):
 def test_folders_are_compared_by_name(gopro, tmp_path):
     sharp = gopro / "GOPR0384" / "sharp"
     (flat,) = find_comparisons(gopro / "GOPR0384" / "blur", sharp)
-    (result,) = Benchmark(BASE).compare([flat])
-    (direct, _) = Benchmark(BASE).run(find_pairs(gopro), iter)
+    ((result,),) = Benchmark(BASE).compare([flat])
+    ((direct, _),) = Benchmark(BASE).run(find_pairs(gopro), iter)
     assert [frame.psnr for frame in result.frames] == [frame.psnr for frame in direct.frames]
     assert result.frames[0].psnr_before is result.frames[1].flicker_before is None
     for name in ("a", "b"):
@@ -191,7 +215,7 @@ def test_sizes_that_differ_are_named(tmp_path):
 
 def test_equal_frames_are_infinite_and_json_says_so(gopro):
     sharp = gopro / "GOPR0384" / "sharp"
-    results = Benchmark(BASE).compare(find_comparisons(sharp, sharp))
+    (results,) = Benchmark(BASE).compare(find_comparisons(sharp, sharp))
     result = BenchmarkResult("itself", BASE, tuple(results))
     assert mean_of(result.frames, "psnr") == math.inf
     assert json.loads(as_json(result))["all"]["psnr"] == "inf"
@@ -202,7 +226,7 @@ def test_equal_frames_are_infinite_and_json_says_so(gopro):
 def test_table_1_is_the_papers_and_ours_says_what_it_counts(gopro):
     assert len(TABLE_1) == 8
     assert TABLE_1[-1] == ("the paper", 31.61, 0.91)
-    results = tuple(Benchmark(BASE).run(find_pairs(gopro), iter))
+    results = tuple(Benchmark(BASE).run(find_pairs(gopro), iter)[0])
     lines = table_1_lines(BenchmarkResult("lite on test", BASE, results))
     assert len(lines) == 2 + 8 + 1
     assert "arXiv 2201.00169" in lines[2]
@@ -263,6 +287,40 @@ def test_the_command_measures_a_model_and_writes_every_report(
     assert read_image(files[2]).shape[0] == 3
 
 
+def test_several_models_and_protocols_share_a_table(
+    gopro, weights_file, aligned_file, tmp_path, monkeypatch, capsys
+):
+    restore_stream, restored = run.restore_stream, []
+    monkeypatch.setattr(
+        run, "restore_stream", lambda *a, **b: restored.append(a) or restore_stream(*a, **b)
+    )
+    files = [tmp_path / name for name in ("r.md", "r.json", "one.json")]
+    base = ["eval", "--data", str(gopro), "--device", "cpu"]
+    models = ["-m", str(weights_file), str(aligned_file), "--protocol", "basicsr2d", "matlab3d"]
+    main([*base, *models, "--table1", "--markdown", str(files[0]), "--json", str(files[1])])
+    assert len(restored) == 2 * 2  # models, sequences
+    main([*base, "-m", str(aligned_file), "--protocol", "matlab3d", "--json", str(files[2])])
+    records, alone = (json.loads(path.read_text()) for path in files[1:])
+    assert {**records[-1], "origin": None} == {**alone, "origin": None}
+    names = [(record["model"]["name"], record["protocol"]["name"]) for record in records]
+    assert names == [
+        (model, protocol)
+        for model in ("small", "aligned")
+        for protocol in ("basicsr2d", "matlab3d")
+    ]
+    lines = files[0].read_text().splitlines()
+    means = [line.split(" | ") for line in lines if " | frames | 8 | " in line]
+    assert [(row[0], row[1]) for row in means] == [
+        (f"| {model}, burst 2 on test", protocol) for model, protocol in names
+    ]
+    assert [row[5] for row in means] == [f"{record['all']['psnr']:.2f}" for record in records]
+    assert sum(" | sequences | 8 | " in line for line in lines) == 4
+    assert sum("measured here" in line for line in lines) == 4
+    assert lines.count(f"- protocol matlab3d: {find_protocol('matlab3d').summary}") == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("small, burst 2 on test\naligned, burst 2 on test\nprotocol basic")
+
+
 def test_refining_reaches_the_work(gopro, aligned_file, tmp_path, capsys):
     path, shown, scores = tmp_path / "r.json", [], set()
     for extra in (["--refine", "0"], ["--refine", "1"], ["--refine", "1", "--ensemble", "2"]):
@@ -317,6 +375,18 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", "nowhere"], "'nowhere' is not a folder"),
         (["--data", ".", "--layout", "kitti"], "unknown layout 'kitti'"),
         (["--data", ".", "--protocol", "mine"], "unknown protocol 'mine'"),
+        (["--data", "x", "--protocol"], "--model and --protocol need a name"),
+        (["--data", "x", "-m"], "--model and --protocol need a name"),
+        (["--data", "x", "--protocol", "cdvd", "cdvd"], "protocol 'cdvd' is given twice"),
+        (["--data", "x", "--protocol", "all", "cdvd"], "'all' includes the others: give it alone"),
+        (["--data", "x", "--protocol", "cdvd", "estrnn-gopro-ds"], "of another size than 'cdvd'"),
+        (["--data", "x", "--protocol", "all", "--save", "o"], "estrnn floor, shiftnet none): give"),
+        (["--data", "x", "--protocol", "all", "--plot", "p.png"], "--plot shows one result"),
+        (["--data", "x", "-m", "lite", "core", "--plot", "p.png"], "--plot shows one result"),
+        (["--data", "x", "-m", "lite", "core", "--save", "o"], "the frames of one model"),
+        (["--data", "x", "-m", "lite", "lite"], "model 'lite' is given twice"),
+        (["--data", ".", "--pair", "order"], "--pair order pairs --restored with --data or"),
+        (["--restored", ".", "--niqe", "--pair", "order"], "give both sides"),
         (["--data", ".", "--window", "2"], "window is 2"),
         (["--data", ".", "--window", "3" * 5000], "must be an odd number"),
         (["--data", ".", "--burst", "9"], "burst is 9"),
@@ -343,7 +413,7 @@ def test_a_missing_extra_names_its_command(gopro, tmp_path, monkeypatch):
             raise ImportError(name)
         return original(name, *rest)
 
-    results = tuple(Benchmark(BASE).run(find_pairs(gopro), iter))
+    results = tuple(Benchmark(BASE).run(find_pairs(gopro), iter)[0])
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"unsmear\[eval\]"):
         report.write_plot(tmp_path / "x.png", BenchmarkResult("x", BASE, results))
@@ -351,7 +421,7 @@ def test_a_missing_extra_names_its_command(gopro, tmp_path, monkeypatch):
 
 def test_markdown_leaves_out_what_was_not_measured(gopro):
     sharp = gopro / "GOPR0384"
-    results = Benchmark(BASE).compare(find_comparisons(sharp / "blur", sharp / "sharp"))
+    (results,) = Benchmark(BASE).compare(find_comparisons(sharp / "blur", sharp / "sharp"))
     text = as_markdown(BenchmarkResult("x", BASE, tuple(results)))
     assert "blurry" not in text
     assert "| sharp | 5 |" in text
@@ -428,17 +498,19 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
     monkeypatch.chdir(gopro)
     data = Path("GOPR0384")
     named = str(Path("runs", "one", "weights.safetensors"))
-    assert find_work(data, None, None, None, named, None, "cpu").title == (
+    assert find_work(data, None, None, None, [named], None, "cpu")[0].title == (
         "one/weights, burst 2 on GOPR0384"
     )
-    whole = find_work(data.resolve(), None, None, None, str(Path(named).resolve()), None, "cpu")
+    whole_paths = [str(Path(named).resolve())]
+    (whole,) = find_work(data.resolve(), None, None, None, whole_paths, None, "cpu")
     assert whole.title == "weights, burst 2 on GOPR0384"  # no paths of the user in titles
     monkeypatch.chdir(gopro / "GOPR0384")
-    inside = find_work(Path(), None, None, None, str(Path("..", named)), None, "cpu")
+    above = [str(Path("..", named))]
+    (inside,) = find_work(Path(), None, None, None, above, None, "cpu")
     assert inside.title == "one/weights, burst 2 on GOPR0384"
     assert [sequence.name for sequence in inside.sequences] == ["GOPR0384"]
-    above = find_work(Path(".."), None, None, None, str(Path("..", named)), None, "cpu")
-    assert above.title == f"one/weights, burst 2 on {gopro.name}"
+    (outside,) = find_work(Path(".."), None, None, None, above, None, "cpu")
+    assert outside.title == f"one/weights, burst 2 on {gopro.name}"
 
 
 def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path):
@@ -446,12 +518,12 @@ def test_frames_that_are_shrunk_from_files_are_rounded_as_the_truth_is(tmp_path)
     protocol = replace(find_protocol("estrnn-gopro-ds"), size=(32, 24), skip=0)
     save(tmp_path / "sharp", one_scene(2, 48, 64))
     (pair,) = find_comparisons(tmp_path / "sharp", tmp_path / "sharp")
-    (result,) = Benchmark(protocol).compare([pair])
+    ((result,),) = Benchmark(protocol).compare([pair])
     assert [frame.psnr for frame in result.frames] == [math.inf] * 2
 
 
 def test_numbers_that_are_none_can_be_written(gopro):
-    (result, *_) = Benchmark(BASE).run(
+    ((result, *_),) = Benchmark(BASE).run(
         find_pairs(gopro), lambda frames: (f * math.nan for f in frames)
     )
     text = as_json(BenchmarkResult("t", BASE, (result,)))
@@ -461,5 +533,5 @@ def test_numbers_that_are_none_can_be_written(gopro):
 def test_the_engine_that_was_taken_is_named(gopro, weights_file, monkeypatch):
     """Not `auto`, which may be another engine on another machine."""
     monkeypatch.setattr(choice, "fastest", lambda model, device: "torch-half")
-    work = find_work(gopro, None, None, None, str(weights_file), None, "cpu", "auto")
+    (work,) = find_work(gopro, None, None, None, [str(weights_file)], None, "cpu", "auto")
     assert "(torch-half) on test" in work.title

@@ -49,7 +49,7 @@ def test_video_against_video_is_measured_frame_by_frame(tmp_path):
     made = write_video(tmp_path / "made.mkv", frames=5, options=POOR)
     (pair,) = find_comparisons(made, sharp)
     assert (pair.name, len(pair.restored), len(pair.sharp)) == ("made", 5, 5)
-    (result,) = Benchmark(BASE, workers=2).compare([pair])
+    ((result,),) = Benchmark(BASE, workers=2).compare([pair])
     assert len(result.frames) == 5
     for score, one, other in zip(result.frames, read_rgb8(made), read_rgb8(sharp), strict=True):
         assert score.psnr == pytest.approx(psnr(one / 255, other / 255), abs=1e-6)
@@ -66,7 +66,7 @@ def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
         write_image(tmp_path / "pictures" / f"{index}.png", frame)
     (pair,) = find_comparisons(video, tmp_path / "pictures")
     assert isinstance(pair.sharp, ImageFrames)
-    (result,) = Benchmark(find_protocol(protocol)).compare([pair])
+    ((result,),) = Benchmark(find_protocol(protocol)).compare([pair])
     assert {score.psnr for score in result.frames} == {float("inf")}
 
 
@@ -194,3 +194,29 @@ def test_restored_frames_of_another_size_than_the_blurry_are_refused(reds):
     small = [torch.zeros(3, 24, 32, dtype=torch.uint8)] * 3
     with pytest.raises(InputError, match=r"blurry \(30, 32\) differ"):
         Benchmark(BASE).compare([replace(one, restored=small)])
+
+
+def test_images_of_other_names_are_paired_in_order_only_if_asked(reds, tmp_path, capsys):
+    """Of a program that counts from 1: names agree, but not for the same frames."""
+    shutil.copytree(reds / "val_blur", tmp_path / "made" / "val_blur")
+    for path in sorted((tmp_path / "made").rglob("*.png"), reverse=True):
+        path.rename(path.with_name(f"{int(path.stem) + 1:08d}.png"))
+    report = tmp_path / "r.json"
+    base = ["eval", "--json", str(report), "--restored", str(tmp_path / "made" / "val_blur")]
+    for others, kind in (
+        (["--sharp", str(reds / "val_sharp")], "sharp"),
+        (["--data", str(reds)], "blurry"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*base, *others])
+        assert "or give --pair order" in capsys.readouterr().err
+        main([*base, *others, "--pair", "order"])
+        record = json.loads(report.read_text())
+        assert len(record["remarks"]) == 2
+        assert f"are not those of the {kind} ones, so they are paired" in record["remarks"][0]
+    assert record["all"]["psnr"] == record["all"]["psnr_before"]
+    (tmp_path / "made" / "val_blur" / "001" / "00000001.png").unlink()
+    with pytest.raises(InputError, match=r"001' contains 2 images, .*001' 3: --pair order"):
+        find_comparisons(tmp_path / "made" / "val_blur", reds / "val_sharp", "order")
+    with pytest.raises(InputError, match=r"3 and 3.*--pair order|2 and 3.*missing files$"):
+        find_comparisons(tmp_path / "made" / "val_blur", reds / "val_sharp")

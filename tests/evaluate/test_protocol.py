@@ -9,7 +9,7 @@ import torch
 
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.metrics import mirrored_ssim, psnr, ssim, volume_ssim
-from unsmear.evaluate.protocol import PROTOCOLS, find_protocol
+from unsmear.evaluate.protocol import PROTOCOLS, find_protocol, find_protocols
 
 BASE = find_protocol("basicsr2d")
 
@@ -24,6 +24,8 @@ def test_every_protocol_has_a_name_of_its_own():
     assert [protocol.name for protocol in PROTOCOLS] == names
     with pytest.raises(ConfigError, match=", ".join(names)):
         find_protocol("mine")
+    assert [protocol.name for protocol in find_protocols(["all"])] == [*names[:4], "shiftnet"]
+    assert find_protocols(["cdvd", "basicsr2d"]) == (find_protocol("cdvd"), BASE)
 
 
 def test_default_rounds_and_counts_everything():

@@ -12,9 +12,10 @@ import torch
 from tests.conftest import one_scene, picture
 from unsmear.cli import main
 from unsmear.errors import ConfigError, MissingExtraError, UnsmearError
-from unsmear.evaluate.benchmark import Benchmark, mean_of
+from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import find_comparisons
 from unsmear.evaluate.protocol import find_protocol
+from unsmear.evaluate.scores import mean_of
 from unsmear.evaluate.vmaf import VmafMeter, find_vmaf
 from unsmear.video.images import integer_from_unit, write_image
 
@@ -82,7 +83,7 @@ def test_each_frame_that_counts_gets_its_own_number(tmp_path, protocol, counted)
             write_image(tmp_path / name / f"{index}.png", integer_from_unit(brighter))
     stand_in = program(tmp_path, STAND_IN.format(python=sys.executable))
     benchmark = Benchmark(find_protocol(protocol), workers=2, ffmpeg=stand_in)
-    (result,) = benchmark.compare(find_comparisons(tmp_path / "made", tmp_path / "truth"))
+    ((result,),) = benchmark.compare(find_comparisons(tmp_path / "made", tmp_path / "truth"))
     assert len(result.frames) == counted
     for score in result.frames:  # what the stand-in saw: restored first, frames in order
         assert score.vmaf == pytest.approx(255 * 0.1 * (score.index + 1), abs=0.6)
@@ -114,7 +115,7 @@ def test_the_real_one_knows_equal_frames_from_spoilt_ones(tmp_path, capsys):
     means = {}
     for name in ("same", "poor"):
         benchmark = Benchmark(find_protocol("basicsr2d"), ffmpeg=find_vmaf())
-        (result,) = benchmark.compare(find_comparisons(tmp_path / name, tmp_path / "truth"))
+        ((result,),) = benchmark.compare(find_comparisons(tmp_path / name, tmp_path / "truth"))
         means[name] = mean_of(result.frames, "vmaf")
     assert means["same"] > 90
     assert means["poor"] < means["same"] - 20

@@ -14,6 +14,7 @@ from torch import Tensor
 from unsmear.data.pairs import PairedSequence, names_differ
 from unsmear.data.sources import VIDEO_SUFFIXES
 from unsmear.errors import InputError, Mistakes
+from unsmear.evaluate import Pairing
 from unsmear.video.images import list_images, paths_below, read_image
 
 
@@ -89,9 +90,15 @@ class Comparison:
     note: str | None = None
 
 
-def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
+def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> list[Comparison]:
     """Pair restored with sharp frames: folders of images, nested or not, by the names of folders
     and files; a video and another video (or a folder of images) by frame order.
+
+    Args:
+        restored: frames to measure.
+        sharp: ground truth.
+        pair: `order` pairs the images of folders in sorted order, whatever their names. Folders
+            still have the same names.
 
     Raises:
         InputError: something is missing or empty, names or numbers of frames differ, or a folder of
@@ -120,22 +127,54 @@ def find_comparisons(restored: Path, sharp: Path) -> list[Comparison]:
     for relative, truth in truths.items():
         folder = sharp / relative
         made = results.get(relative, ())
-        if [path.stem for path in made] != [path.stem for path in truth]:
-            held = (restored / relative, made), (folder, truth)
-            raise names_differ(*held, lambda path: path.stem)
-        name = sharp.name if relative == Path() else relative.as_posix()
-        found.append(Comparison(name, ImageFrames(made), ImageFrames(truth)))
+        name, note = sharp.name if relative == Path() else relative.as_posix(), None
+        if _stems(made) != _stems(truth):
+            if pair == "name":
+                raise _unpaired((restored / relative, made), (folder, truth))
+            if len(made) != len(truth):
+                raise InputError(
+                    f"'{restored / relative}' contains {len(made)} images, '{folder}' "
+                    f"{len(truth)}: --pair order needs as many in both"
+                )
+            note = _ordered(name, "sharp")
+        found.append(Comparison(name, ImageFrames(made), ImageFrames(truth), note=note))
     return found
 
 
-def find_restored(restored: Path, sequences: Sequence[PairedSequence]) -> list[Comparison]:
-    """Pair the sequences of a data set with frames that any program restored.
+def _stems(paths: Sequence[Path]) -> list[str]:
+    return [path.stem for path in paths]
+
+
+def _ordered(name: str, others: str) -> str:
+    """The note on a sequence whose images are paired in sorted order with others."""
+    return (
+        f"{name}: the names of the restored images are not those of the {others} ones, so they "
+        "are paired in sorted order"
+    )
+
+
+def _unpaired(
+    restored: tuple[Path, Sequence[Path]], other: tuple[Path, Sequence[Path]]
+) -> InputError:
+    """The error for two folders whose images cannot be paired by name."""
+    error = names_differ(restored, other, lambda path: path.stem)
+    alike = len(restored[1]) == len(other[1])
+    remedy = "; or give --pair order, which pairs them in sorted order" if alike else ""
+    return InputError(f"{error}{remedy}")
+
+
+def find_restored(
+    restored: Path, sequences: Sequence[PairedSequence], pair: Pairing = "name"
+) -> list[Comparison]:
+    """Pair the sequences of a data set with frames that any program restored. Images have the names
+    of the blurry ones; if no name agrees, they are paired in sorted order.
 
     Args:
         restored: holds for each sequence a folder of images, or a video, of its name or, if no
             other sequence shares it, of the last part of its name. For a single sequence it may be
             that folder or video itself.
         sequences: of the data set.
+        pair: `order` pairs images in sorted order even if some names agree.
 
     Raises:
         InputError: there is no such path, sequences are missing, or their frames differ in names or
@@ -153,8 +192,8 @@ def find_restored(restored: Path, sequences: Sequence[PairedSequence]) -> list[C
             sources = [restored]
         if not sources:
             missing.append(sequence.name)
-        elif pair := mistakes.attempt(partial(_restored_pair, sources, sequence)):
-            found.append(pair)
+        elif comparison := mistakes.attempt(partial(_restored_pair, sources, sequence, pair)):
+            found.append(comparison)
     if missing:
         mistakes.add(
             InputError(
@@ -180,7 +219,7 @@ def _sources_at(place: Path) -> list[Path]:
     ]
 
 
-def _restored_pair(sources: Sequence[Path], sequence: PairedSequence) -> Comparison:
+def _restored_pair(sources: Sequence[Path], sequence: PairedSequence, pair: Pairing) -> Comparison:
     """Pair a sequence with its one source, by the names of images or the order of frames.
 
     Raises:
@@ -194,15 +233,11 @@ def _restored_pair(sources: Sequence[Path], sequence: PairedSequence) -> Compari
         )
     frames, blurry, note = open_frames(source), sequence.blurry, None
     if isinstance(frames, ImageFrames):
-        stems, others = ([path.stem for path in side] for side in (blurry, frames.paths))
-        if set(stems) & set(others) and stems != others:
-            held = (source, frames.paths), (blurry[0].parent, blurry)
-            raise names_differ(*held, lambda path: path.stem)
+        stems, others = _stems(blurry), _stems(frames.paths)
+        if pair == "name" and set(stems) & set(others) and stems != others:
+            raise _unpaired((source, frames.paths), (blurry[0].parent, blurry))
         if stems != others:
-            note = (
-                f"{sequence.name}: the names of the restored images are not those of the blurry "
-                "ones, so they are paired in sorted order"
-            )
+            note = _ordered(sequence.name, "blurry")
     if len(frames) != len(blurry):
         raise InputError(
             f"'{source}' has {len(frames)} frames, the sequence '{sequence.name}' {len(blurry)}: "

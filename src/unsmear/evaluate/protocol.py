@@ -4,8 +4,9 @@ with its protocol and number of frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import cv2
@@ -22,6 +23,9 @@ _SIMILARITIES: dict[str, Callable[[Tensor, Tensor], float]] = {
     "volume": volume_ssim,
     "mirrored": mirrored_ssim,
 }
+
+DEFAULT_PROTOCOL = "basicsr2d"
+ALL_PROTOCOLS = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,7 @@ class Protocol:
             blocks = f" and counts in blocks of {self.block}" if self.block > 1 else ""
             raise InputError(
                 f"protocol '{self.name}' skips {self.skip} frames at each end{blocks}: a sequence "
-                f"of {frames} frames has none left"
+                f"of {frames} frames has none left: choose another protocol"
             )
         return range(self.skip, self.skip + whole)
 
@@ -203,3 +207,36 @@ def find_protocol(name: str) -> Protocol:
             return protocol
     known = ", ".join(protocol.name for protocol in PROTOCOLS)
     raise ConfigError(f"unknown protocol '{name}': must be one of {known}")
+
+
+def find_protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
+    """Return the protocols with the given names, in this order; for `all` alone, all that measure
+    frames at their own size.
+
+    Raises:
+        ConfigError: there is none of a name, `all` is not alone, or see `check_together`.
+    """
+    if ALL_PROTOCOLS not in names:
+        found = tuple(find_protocol(name) for name in names)
+        check_together(found)
+        return found
+    if len(names) > 1:
+        raise ConfigError(f"protocol '{ALL_PROTOCOLS}' includes the others: give it alone")
+    return tuple(protocol for protocol in PROTOCOLS if protocol.size is None)
+
+
+def check_together(protocols: Sequence[Protocol]) -> None:
+    """Check that the same restored frames can be measured by all of these protocols.
+
+    Raises:
+        ConfigError: one is given twice, or they measure frames of different sizes.
+    """
+    for one, other in combinations(protocols, 2):
+        if one == other:
+            raise ConfigError(f"protocol '{one.name}' is given twice: give each once")
+        if one.size != other.size:
+            sized = one if other.size is None else other
+            raise ConfigError(
+                f"protocol '{sized.name}' restores and measures frames of another size than "
+                f"'{(other if sized is one else one).name}': measure by it in a run of its own"
+            )

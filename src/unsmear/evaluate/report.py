@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from unsmear.errors import OutputError
-from unsmear.evaluate.benchmark import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels
 from unsmear.evaluate.records import record_as_json
+from unsmear.evaluate.scores import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.outputs import check_file, real_path, write_text
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 
@@ -52,62 +52,106 @@ TABLE_1_REMARK = (
 )
 
 
-def table_rows(result: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: one per sequence, then all frames, then, for several sequences, their
-    mean. Columns without any values are left out.
+def table_rows(*results: BenchmarkResult) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows. Columns without any values are left out.
+
+    Of one result: one row per sequence, then all frames, then, for several sequences, their mean.
+    Of several results, by several protocols or of several models on the same sequences: the mean
+    over frames of each, then, for several sequences, that over sequences.
     """
-    columns = [column for column in _COLUMNS if mean_of(result.frames, column[1]) is not None]
-    headings = ["sequence", "frames", *(heading for heading, _, _ in columns)]
-
-    def row(name: str, frames: int, mean: Callable[[str], float | None]) -> list[str]:
-        values = [(mean(measure), form) for _, measure, form in columns]
-        cells = ("-" if value is None else form.format(value) for value, form in values)
-        return [name, str(frames), *cells]
-
-    sequences, frames = result.sequences, result.frames
-    rows = [row(one.name, len(one.frames), partial(mean_of, one.frames)) for one in sequences]
-    rows.append(row("all frames", len(frames), partial(mean_of, frames)))
-    if len(sequences) > 1:
-        mean = partial(mean_of_sequences, sequences)
-        rows.append(row("mean of sequences", len(frames), mean))
-    return headings, rows
-
-
-def remarks(result: BenchmarkResult) -> list[str]:
-    """Remarks that a reader needs to interpret the measures."""
-    niqe = [NIQE_REMARK] if mean_of(result.frames, "niqe") is not None else []
-    return [*result.notes, *niqe]
-
-
-def as_markdown(result: BenchmarkResult, *, table_1: bool = False) -> str:
-    """The result as Markdown, with its protocol spelt out. `table_1` appends Table 1 of the paper
-    with the measured row.
-    """
-    protocol = result.protocol
-    headings, rows = table_rows(result)
-    lines = [
-        f"{result.title}; protocol `{protocol.name}` ({protocol.summary}); "
-        f"{len(result.frames)} frames. PSNR in dB; flicker is the mean error of the change from "
-        "frame to frame, on a scale of 0 to 255.",
-        "",
-        *markdown_table(headings, rows),
+    columns = [
+        column
+        for column in _COLUMNS
+        if any(mean_of(result.frames, column[1]) is not None for result in results)
     ]
-    for remark in remarks(result):
+
+    def cells(frames: int, mean: Callable[[str], float | None]) -> list[str]:
+        values = [(mean(measure), form) for _, measure, form in columns]
+        return [str(frames), *("-" if one is None else form.format(one) for one, form in values)]
+
+    def of_frames(frames: Sequence[FrameScore]) -> list[str]:
+        return cells(len(frames), partial(mean_of, frames))
+
+    def of_sequences(result: BenchmarkResult) -> list[str]:
+        return cells(len(result.frames), partial(mean_of_sequences, result.sequences))
+
+    first = results[0]
+    if len(results) == 1:
+        rows = [[one.name, *of_frames(one.frames)] for one in first.sequences]
+        rows += [["all frames", *of_frames(first.frames)]]
+        rows += [["mean of sequences", *of_sequences(first)]] if len(first.sequences) > 1 else []
+        named = ["sequence"]
+    else:
+        told = {
+            "model": [result.title for result in results],
+            "protocol": [result.protocol.name for result in results],
+        }
+        told = {heading: names for heading, names in told.items() if len(set(names)) > 1}
+        keys = [list(names) for names in zip(*told.values(), strict=True)]
+        both = list(zip(keys, results, strict=True))
+        rows = [[*key, "frames", *of_frames(result.frames)] for key, result in both]
+        if len(first.sequences) > 1:
+            rows += [[*key, "sequences", *of_sequences(result)] for key, result in both]
+        named = [*told, "mean over"]
+    return [*named, "frames", *(heading for heading, _, _ in columns)], rows
+
+
+def introduction(*results: BenchmarkResult) -> list[str]:
+    """What was measured and how, above the table: a line, or one for each model and protocol."""
+    protocols = dict.fromkeys(result.protocol for result in results)
+    told = [f"protocol {protocol.name}: {protocol.summary}" for protocol in protocols]
+    titles = dict.fromkeys(result.title for result in results)
+    if len(results) == 1:
+        return [f"{'; '.join([*titles, *told])}; {len(results[0].frames)} frames"]
+    return [*titles, *told]
+
+
+def remarks(*results: BenchmarkResult) -> list[str]:
+    """Remarks that a reader needs to interpret the measures."""
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    niqe = any(mean_of(result.frames, "niqe") is not None for result in results)
+    return [*notes, *([NIQE_REMARK] if niqe else [])]
+
+
+def as_markdown(*results: BenchmarkResult, table_1: bool = False) -> str:
+    """Results of the same sequences as Markdown, with their protocols spelt out. `table_1` appends
+    Table 1 of the paper with the measured rows.
+    """
+    explained = (
+        "PSNR in dB; flicker is the mean error of the change from frame to frame, on a scale of 0 "
+        "to 255."
+    )
+    if len(results) == 1:
+        (result,) = results
+        protocol = result.protocol
+        lines = [
+            f"{result.title}; protocol `{protocol.name}` ({protocol.summary}); "
+            f"{len(result.frames)} frames. {explained}"
+        ]
+    else:
+        lines = [*(f"- {line}" for line in introduction(*results)), "", explained]
+    headings, rows = table_rows(*results)
+    lines += ["", *markdown_table(headings, rows)]
+    for remark in remarks(*results):
         lines += ["", remark]
     if table_1:
-        lines += ["", *table_1_lines(result)]
+        lines += ["", *table_1_lines(*results)]
     return "\n".join(lines) + "\n"
 
 
-def table_1_lines(result: BenchmarkResult) -> list[str]:
-    """Table 1 of the paper with a row for the result, which must have PSNR and SSIM. A remark
-    follows unless the row is of a network alone, as the others are.
+def table_1_lines(*results: BenchmarkResult) -> list[str]:
+    """Table 1 of the paper with a row for each result, which must have PSNR and SSIM. All were
+    restored with the same options. A remark follows unless the rows are of a network alone, as the
+    others are.
     """
-    psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
-    assert psnr is not None
-    assert ssim is not None
-    row = measured_row(result.title, psnr, ssim, result.protocol.name, len(result.frames))
-    lines, model = table_1([row]), result.model
+    rows = []
+    for result in results:
+        psnr, ssim = (mean_of(result.frames, measure) for measure in ("psnr", "ssim"))
+        assert psnr is not None
+        assert ssim is not None
+        name, frames = result.protocol.name, len(result.frames)
+        rows.append(measured_row(result.title, psnr, ssim, name, frames))
+    lines, model = table_1(rows), results[0].model
     if model is None:
         return lines
     used = QualityOptions(ensemble=model.ensemble, refine=model.refine, burst=model.burst)
@@ -136,8 +180,15 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
-    """All scores, including those of each frame, and their origin. Missing scores are null."""
+def as_json(*results: BenchmarkResult, origin: Origin | None = None) -> str:
+    """All scores, including those of each frame, and their origin: the record of a result, or a
+    list of the records of several. Missing scores are null.
+    """
+    records = [_record(result, origin) for result in results]
+    return record_as_json(records[0] if len(records) == 1 else records)
+
+
+def _record(result: BenchmarkResult, origin: Origin | None) -> dict[str, Any]:
     measures = [field.name for field in dataclasses.fields(FrameScore) if field.name != "index"]
 
     def means(frames: Sequence[FrameScore]) -> dict[str, Any]:
@@ -145,24 +196,21 @@ def as_json(result: BenchmarkResult, origin: Origin | None = None) -> str:
 
     sequences = result.sequences
     mean = {name: mean_of_sequences(sequences, name) for name in measures}
-
-    return record_as_json(
-        {
-            "title": result.title,
-            "origin": origin,
-            "model": result.model,
-            "protocol": result.protocol,
-            "remarks": remarks(result),
-            "all": means(result.frames),
-            "mean_of_sequences": {"sequences": len(sequences)} | mean,
-            "sequences": [
-                {"name": sequence.name, "layout": sequence.layout}
-                | means(sequence.frames)
-                | {"scores": sequence.frames}
-                for sequence in sequences
-            ],
-        }
-    )
+    return {
+        "title": result.title,
+        "origin": origin,
+        "model": result.model,
+        "protocol": result.protocol,
+        "remarks": remarks(result),
+        "all": means(result.frames),
+        "mean_of_sequences": {"sequences": len(sequences)} | mean,
+        "sequences": [
+            {"name": sequence.name, "layout": sequence.layout}
+            | means(sequence.frames)
+            | {"scores": sequence.frames}
+            for sequence in sequences
+        ],
+    }
 
 
 def check_reports(
@@ -193,8 +241,7 @@ def check_reports(
 
 
 def save_reports(
-    result: BenchmarkResult,
-    *,
+    *results: BenchmarkResult,
     markdown: Path | None,
     json_file: Path | None,
     plot: Path | None,
@@ -204,10 +251,10 @@ def save_reports(
     """Write the reports whose paths are given. Each file appears only when it is complete.
 
     Args:
-        result: what is reported.
+        results: what is reported.
         markdown: file for the tables.
         json_file: file for all scores.
-        plot: image file.
+        plot: image file, for one result.
         table_1: whether Table 1 of the paper follows the tables.
         origin: origin of the result, for the JSON.
 
@@ -216,10 +263,11 @@ def save_reports(
         MissingExtraError: matplotlib is needed but not installed.
     """
     if markdown is not None:
-        write_text(markdown, as_markdown(result, table_1=table_1))
+        write_text(markdown, as_markdown(*results, table_1=table_1))
     if json_file is not None:
-        write_text(json_file, as_json(result, origin))
+        write_text(json_file, as_json(*results, origin=origin))
     if plot is not None:
+        (result,) = results
         write_plot(plot, result)
 
 

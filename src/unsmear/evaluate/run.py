@@ -14,9 +14,12 @@ from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, fin
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError, UnsmearError
-from unsmear.evaluate.benchmark import Benchmark, BenchmarkResult, MeasuredModel
+from unsmear.evaluate import Pairing
+from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import Comparison, find_alone, find_comparisons, find_restored
+from unsmear.evaluate.protocol import Protocol
 from unsmear.evaluate.saving import check_places, keep_nothing, saved_frames
+from unsmear.evaluate.scores import BenchmarkResult, MeasuredModel, SequenceResult
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.checkpoint import digest_of
 from unsmear.restoration.quality import QualityOptions
@@ -44,8 +47,10 @@ class DatasetWork:
         """Device of the model."""
         return self.model.engine.device
 
-    def run(self, benchmark: Benchmark) -> BenchmarkResult:
-        """Restore and measure, see `Benchmark.run`, and save the frames, see `saved_frames`."""
+    def run(self, benchmark: Benchmark) -> list[BenchmarkResult]:
+        """Restore and measure by each protocol, see `Benchmark.run`, and save the frames, see
+        `saved_frames`.
+        """
         engine = self.model.engine
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -57,8 +62,8 @@ class DatasetWork:
 
         saving = nullcontext(keep_nothing) if self.save is None else saved_frames(self.save)
         with saving as keep:
-            results = benchmark.run(self.sequences, restore, keep)
-        return BenchmarkResult(self.title, benchmark.protocol, tuple(results), self._measured())
+            measured = benchmark.run(self.sequences, restore, keep)
+        return _results(self.title, benchmark, measured, self._measured())
 
     def _measured(self) -> MeasuredModel:
         return MeasuredModel(
@@ -90,11 +95,54 @@ class FolderWork:
         """Device that computes the measures."""
         return torch.device("cpu")
 
-    def run(self, benchmark: Benchmark) -> BenchmarkResult:
-        """Measure, see `Benchmark.compare`."""
-        results = benchmark.compare(self.comparisons)
+    def run(self, benchmark: Benchmark) -> list[BenchmarkResult]:
+        """Measure by each protocol, see `Benchmark.compare`."""
         notes = tuple(pair.note for pair in self.comparisons if pair.note is not None)
-        return BenchmarkResult(self.title, benchmark.protocol, tuple(results), notes=notes)
+        return _results(self.title, benchmark, benchmark.compare(self.comparisons), notes=notes)
+
+
+def _results(
+    title: str,
+    benchmark: Benchmark,
+    measured: Sequence[Sequence[SequenceResult]],
+    model: MeasuredModel | None = None,
+    notes: tuple[str, ...] = (),
+) -> list[BenchmarkResult]:
+    return [
+        BenchmarkResult(title, protocol, tuple(sequences), model, notes)
+        for protocol, sequences in zip(benchmark.protocols, measured, strict=True)
+    ]
+
+
+def check_several(
+    models: Sequence[str], protocols: Sequence[Protocol], *, save: Path | None, plot: Path | None
+) -> None:
+    """Check what several models or protocols contradict.
+
+    Args:
+        models: names or paths, as given.
+        protocols: by which they are measured.
+        save: folder for the restored frames, if any.
+        plot: image file for the plot, if any.
+
+    Raises:
+        ConfigError: a model is given twice; or with several of them there is a plot, or frames are
+            saved, of several models or rounded in several ways.
+    """
+    if twice := [model for model in models if models.count(model) > 1]:
+        raise ConfigError(f"model '{twice[0]}' is given twice: give each once")
+    if plot is not None and (len(models) > 1 or len(protocols) > 1):
+        raise ConfigError("--plot shows one result: give a single --model and --protocol")
+    if save is None:
+        return
+    if len(models) > 1:
+        raise ConfigError("--save is for the frames of one model: give a single --model")
+    if len({protocol.eight_bit for protocol in protocols}) > 1:
+        told = ", ".join(f"{protocol.name} {protocol.eight_bit}" for protocol in protocols)
+        raise ConfigError(
+            f"--save writes frames as the protocol rounds them, and these differ ({told}): give "
+            "protocols that round alike"
+        )
 
 
 def find_work(
@@ -102,7 +150,7 @@ def find_work(
     restored: Path | None,
     sharp: Path | None,
     layout: str | None,
-    model: str | None,
+    models: Sequence[str],
     window: Window | None,
     device: str | None,
     engine: EngineName | None = None,
@@ -110,28 +158,30 @@ def find_work(
     *,
     no_reference: bool = False,
     save: Path | None = None,
-) -> DatasetWork | FolderWork:
-    """Set up the evaluation of a model on a data set (`data`), or of existing frames (`restored`)
-    against those of a data set (`data`) or others (`sharp`).
+    pair: Pairing = "name",
+) -> list[DatasetWork] | list[FolderWork]:
+    """Set up the evaluation of models on a data set (`data`), one after the other, or of existing
+    frames (`restored`) against those of a data set (`data`) or others (`sharp`).
 
     Args:
         data: folder of a data set.
         restored: video, or folder of images, nested or not; with `data` see `find_restored`.
         sharp: ground truth, likewise.
         layout: layout of the data set; None: detected among `DEFAULT_LAYOUTS`.
-        model: name, or path of a weights file; None: `DEFAULT_MODEL`.
+        models: names, or paths of weights files; empty: `DEFAULT_MODEL`.
         window: number of frames that contribute to each one; None: the model's default.
         device: see `open_model`; None: `auto`.
         engine: see `open_model`; None: `torch`.
         quality: views, refinement and burst.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
         save: folder for the frames that the model restores, see `check_save`.
+        pair: how restored images find their counterparts, see `find_comparisons`.
 
     Raises:
         ConfigError: neither `data` nor `restored` is given, `sharp` with `data`, or `restored` or
             `sharp` alone; options of the model are given with `restored`, or a layout without
-            `data`, or `save` without a model; the model does not support the quality; or see
-            `open_model`.
+            `data`, or `save` without a model, or pairing by order without both sides; a model does
+            not support the quality; or see `open_model`.
         InputError: no frames are found, or they cannot be paired (CombinedError: those of several
             sequences); two would be saved under one name; or the layout is unknown.
         ModelError: see `open_model`.
@@ -145,9 +195,12 @@ def find_work(
         )
     if restored is not None and save is not None:
         raise ConfigError("--save is for frames that a model restores: leave out --restored")
+    if pair == "order" and (restored is None or (data is None and sharp is None)):
+        raise ConfigError("--pair order pairs --restored with --data or --sharp: give both sides")
     if restored is not None:
-        options = (model, window, device, engine)
-        if any(option is not None for option in options) or quality != QualityOptions():
+        options = (window, device, engine)
+        given = models or any(option is not None for option in options)
+        if given or quality != QualityOptions():
             raise ConfigError(
                 "--model, --window, --device, --engine, --ensemble, --refine and --burst are of a "
                 "model that restores: leave them out with --restored"
@@ -156,26 +209,29 @@ def find_work(
             raise ConfigError("--layout applies to --data: leave it out with --sharp")
     if data is None:
         assert restored is not None
-        pairs = find_alone(restored) if sharp is None else _compared(restored, sharp)
-        return FolderWork(_short(restored), pairs)
+        pairs = find_alone(restored) if sharp is None else _compared(restored, sharp, pair)
+        return [FolderWork(_short(restored), pairs)]
     sequences = _sequences_of(data, layout)
     where = f"on {_short(data)}" + (f" ({layout})" if layout else "")
     if restored is not None:
-        return FolderWork(f"{_short(restored)} {where}", find_restored(restored, sequences))
+        found = find_restored(restored, sequences, pair)
+        return [FolderWork(f"{_short(restored)} {where}", found)]
     if save is not None:
         check_places(sequences)
-    model = model or DEFAULT_MODEL
-    loaded = open_model(model, device or "auto", engine or "torch")
-    quality.check(loaded.engine)
-    name = _in_words(model, loaded.engine.name, window, quality)
-    chosen = loaded.window if window is None else window
-    return DatasetWork(f"{name} {where}", sequences, loaded, chosen, quality, save)
+    works = []
+    for model in models or [DEFAULT_MODEL]:
+        loaded = open_model(model, device or "auto", engine or "torch")
+        quality.check(loaded.engine)
+        name = _in_words(model, loaded.engine.name, window, quality)
+        chosen = loaded.window if window is None else window
+        works.append(DatasetWork(f"{name} {where}", sequences, loaded, chosen, quality, save))
+    return works
 
 
-def _compared(restored: Path, sharp: Path) -> list[Comparison]:
+def _compared(restored: Path, sharp: Path, pair: Pairing) -> list[Comparison]:
     """`find_comparisons`, whose error is replaced by the remedy if `sharp` is a data set."""
     try:
-        return find_comparisons(restored, sharp)
+        return find_comparisons(restored, sharp, pair)
     except InputError:
         found: list[PairedSequence] = []
         with suppress(UnsmearError):
