@@ -106,8 +106,8 @@ def option_text(refines: bool) -> str:
     return (
         "Gain in dB over the blurry frames where restoration may take longer. "
         + (refine if refines else "")
-        + "`--ensemble N` averages the results for N views of each frame (as it is, flipped, "
-        "transposed) and takes N times as long."
+        + "`--ensemble N` averages the results for N views of each frame (as it is, rotated, "
+        "mirrored) and takes N times as long."
     )
 
 

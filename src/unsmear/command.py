@@ -78,7 +78,7 @@ def restore(
             whole scene (reads the video twice). Larger numbers need more memory. Default: the
             model's own.
         tile: Tile size for large frames: WIDTHxHEIGHT, `auto` or `off`. Smaller tiles need less
-            memory; the result is the same.
+            memory; the result is the same, up to rounding.
         ensemble: Average over this many rotated or mirrored views of each frame: 1, 2, 4 or 8.
             Slightly sharper; the time grows in proportion.
         refine: Number of additional passes, 0 to 3, that restore each frame again with its restored

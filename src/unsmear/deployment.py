@@ -136,7 +136,8 @@ def bench(
         model: Name of a model (see `unsmear models`), or path of a .safetensors file. A model
             without weights is measured with random ones.
         size: Frame size, WIDTHxHEIGHT.
-        engines: Engines to measure. Default: all that are available for the device.
+        engines: Engines to measure. Default: all that are available for the device; torch-compile
+            only on a GPU.
         device: Where to run.
         rounds: Number of measurements of each engine; the median is reported.
         frames: Number of frames of the clip that is restored from file to file; 0 skips it.

@@ -76,3 +76,23 @@ def test_a_codec_that_nobody_writes_becomes_one_that_is_played_widely(depth, fam
     assert choose_encoding(EncodeChoice(), "dnxhd", source, ".mov", size).encoder.family == family
     kept = choose_encoding(EncodeChoice(), "h264", PixelFormat(10, 1, 1), ".mp4", size)
     assert kept.encoder.family == "h264"
+
+
+@pytest.mark.parametrize(
+    ("source", "depth", "suffix", "size", "family"),
+    [
+        ("vp8", 8, ".webm", (64, 48), "vp9"),
+        ("huffyuv", 8, ".mkv", (64, 48), "ffv1"),
+        ("ffvhuff", 8, ".mkv", (64, 48), "ffv1"),
+        ("utvideo", 8, ".mkv", (64, 48), "ffv1"),
+        ("vp9", 10, ".webm", (64, 48), "av1"),
+        ("vp9", 10, ".mkv", (64, 48), "hevc"),
+        ("h264", 8, ".mp4", (63, 47), "vp9"),
+        ("h264", 10, ".mkv", (63, 47), "av1"),
+        ("ffv1", 8, ".mp4", (64, 48), "h264"),
+        ("ffv1", 10, ".mp4", (64, 48), "hevc"),
+    ],
+)
+def test_what_does_not_fit_becomes_what_the_documents_say(source, depth, suffix, size, family):
+    encoding = choose_encoding(EncodeChoice(), source, PixelFormat(depth, 1, 1), suffix, size)
+    assert encoding.encoder.family == family

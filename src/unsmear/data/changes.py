@@ -25,7 +25,7 @@ class SynthesisChanges:
             white streaks.
         curve_share: Share of clips whose camera has a response curve other than that of sRGB.
         bright_share: Share of clips exposed for the shadows, with highlights clipped to white.
-        object_share: Share of clips with a layer that moves on its own.
+        object_share: Share of clips from photographs with a layer that moves on its own.
         video_share: Share of clips from videos, when there are also photographs.
         recorded_share: Share of clips shaken by a log of --shake, when there is one, rather than
             along a random path.

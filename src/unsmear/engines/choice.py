@@ -94,7 +94,7 @@ def half_of(model: OpenedModel) -> OpenedModel | None:
 
 def placed(model: LoadedModel, device: str) -> LoadedModel:
     """Move a model to a device, in its fastest memory layout. A device other than the CPU is
-    checked first: it must give the same results as the CPU.
+    checked first: it must give the same results as the CPU, up to rounding.
 
     Args:
         model: on the CPU; its network is moved in place.

@@ -80,7 +80,7 @@ def _by_name(*entries: Entry) -> dict[str, Entry]:
 ZOO = _by_name(
     Entry(
         name="lite",
-        summary="half the channels of core, for speed",
+        summary="core with fewer channels, for speed",
         config=replace(_CORE, widths=(16, 32, 48)),
         window=7,
     ),

@@ -82,9 +82,9 @@ def restore(
         first time, a `UserWarning` reports it.
 
     Raises:
-        InputError: a frame has the wrong type, shape, dtype or range, or values that are not
-            finite (raised when that frame is reached); the window is `all` and `frames` is an
-            iterator.
+        InputError: a frame has the wrong type, shape or dtype, or values that are not finite, below
+            -0.5 or above 2 (raised when that frame is reached); the window is `all` and `frames` is
+            an iterator.
         ModelError, ConfigError, MissingExtraError: see `open_model`. ConfigError also if the
             window is even, below 1 or needs more memory than there is (raised at the first frame),
             the tiling is invalid, ensemble, refine or burst is out of range, the model does not

@@ -29,10 +29,11 @@ from unsmear.restoration.window import WindowSums, contexts_of
 
 # Features of waiting frames are kept if all of them fit into this. Otherwise they are dropped and
 # computed again, which adds half of the work.
-# A window of 31 frames of 360p keeps 150 MB, one of 301 frames of 720p would keep 6 GB.
+# With `core` a window of 31 frames of 360p keeps 166 MB, one of 301 of 720p would keep 6.6 GB.
 MOST_KEPT = 256 << 20  # bytes
 ALWAYS_KEPT = 4  # frames: if a frame waits for no more than these, its features are always kept
-# Of larger features (4K: 349 MB), the finest level, more than half of the bytes, is computed again.
+# Of larger features (4K with `core`: 398 MB), the finest level, more than half of the bytes, is
+# computed again.
 MOST_KEPT_WHOLE = 192 << 20  # bytes a frame
 
 

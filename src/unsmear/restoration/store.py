@@ -21,7 +21,8 @@ _SHARE_OF_DISK = 0.25  # of the free space, which the result needs too
 # Frames behind the write or read position that may stay in the page cache. Gigabytes would evict
 # everything else, and fresh pages are slow on a virtual machine: 28 ms for 10 MB instead of 3.
 _CACHED = 3
-# Bytes of a frame up to which it is read ahead. One more frame of 4K, 349 MB, would matter.
+# Bytes of a frame up to which it is read ahead. One more frame of 4K (398 MB with `core`) would
+# matter.
 _LARGEST_AHEAD = 128 << 20
 
 
