@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.attention import no_autocast
 from unsmear.models.layers import ResidualBlock, conv3x3
+from unsmear.models.precision import no_autocast
 from unsmear.models.sampling import sample_at
 from unsmear.models.trails import CELL
 

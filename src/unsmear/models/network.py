@@ -199,7 +199,7 @@ class DeblurNetwork(nn.Module):
         else:
             x = features
         if context is not None:
-            x = x + self.merges[str(level)](self.attention(level).take(features, context))
+            x = x + self.merges[str(level)](self.attention(level).distribute(features, context))
         if level in self.config.trail_levels:
             assert trails is not None
             x = self.trails[str(level)](x, trails, self.stride(level))

@@ -8,12 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.attention import (
-    FactorizedAttention,
-    distribute,
-    spatial_squeeze,
-    temporal_squeeze,
-)
+from unsmear.models.attention import FactorizedAttention, spatial_squeeze, temporal_squeeze
 from unsmear.models.fusion.base import Fusion, quiet
 from unsmear.models.layers import conv3x3
 
@@ -172,5 +167,5 @@ class GatedFusion(Fusion):
         temporal = self.attention.temporal_logits(features.mean(dim=(-2, -1)))  # (B, N, T)
         temporal = temporal + frame_gate.unflatten(0, features.shape[:2]).unsqueeze(1)
         context = temporal_squeeze(squeezed, temporal).flatten(1, 2)
-        taken: Tensor = self.merge(distribute(context, self.attention.f_p(here)))
+        taken: Tensor = self.merge(self.attention.distribute(here, context))
         return here + taken
