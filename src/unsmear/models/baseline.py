@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
-from unsmear.models.layers import DenseBlock, conv3x3
+from unsmear.models.layers import DenseBlock, conv3x3, start_at_zero
 from unsmear.models.network import pad_to_multiple
 
 _STRIDE = 4  # pixels of the frame for one pixel of the cell's features
@@ -153,10 +153,7 @@ class RecurrentNetwork(nn.Module):
         self.up = nn.Sequential(
             _transposed(frames * config.channels, 2 * width), _transposed(2 * width, width)
         )
-        self.head = _conv5x5(width, 3)
-        nn.init.zeros_(self.head.weight)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
+        self.head = start_at_zero(_conv5x5(width, 3))
 
     def encode(self, clip: Tensor) -> Tensor:
         """Clip (B, L, 3, H, W), any size -> features (B, L, C, h, w), which depend on the frame

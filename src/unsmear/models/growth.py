@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsmear.models.config import NetworkConfig
+from unsmear.models.layers import start_at_zero
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import PLACES
 
@@ -52,10 +53,10 @@ def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
     for sequence in ("encoder", "decoder"):
         for level, blocks in enumerate(getattr(network, sequence)):
             for block in blocks[len(getattr(trained, sequence)[level]) :]:
-                _silence(block.second)
+                start_at_zero(block.second)
     for level in large.attention_levels:
         if level not in small.attention_levels:
-            _silence(network.merges[str(level)])
+            start_at_zero(network.merges[str(level)])
 
 
 def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfig) -> Parts:
@@ -80,9 +81,3 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
             seen = [(theirs, ours, weight.shape[1] - theirs)]
         return [(0, 0, theirs), *seen]
     return [(0, 0, weight.shape[1])]
-
-
-def _silence(layer: nn.Module) -> None:
-    """Set the parameters of a layer to zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

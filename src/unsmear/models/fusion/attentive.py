@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unsmear.models.attention import FactorizedAttention, spatial_squeeze, temporal_squeeze
-from unsmear.models.fusion.base import Fusion, quiet
-from unsmear.models.layers import conv3x3
+from unsmear.models.fusion.base import Fusion
+from unsmear.models.layers import conv3x3, start_near_zero
 
 
 def split_windows(x: Tensor, side: int) -> Tensor:
@@ -57,7 +57,7 @@ class NonLocalFusion(Fusion):
         self.query = nn.Conv2d(channels, hidden, kernel_size=1)
         self.key = nn.Conv2d(channels, hidden, kernel_size=1)
         self.value = nn.Conv2d(channels, hidden, kernel_size=1)
-        self.out = quiet(nn.Conv2d(hidden, channels, kernel_size=1))
+        self.out = start_near_zero(nn.Conv2d(hidden, channels, kernel_size=1))
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W)."""
