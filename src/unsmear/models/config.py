@@ -154,9 +154,14 @@ class NetworkConfig:
             raise ConfigError("NetworkConfig: " + "; ".join(problems))
 
     @property
+    def coarsest(self) -> int:
+        """Number of the coarsest level."""
+        return len(self.widths) - 1
+
+    @property
     def size_multiple(self) -> int:
         """Height and width of the input of `encode` must be multiples of this."""
-        return int(self.stem * 2 ** (len(self.widths) - 1))
+        return int(self.stem * 2**self.coarsest)
 
     def can_start_from(self, trained: NetworkConfig) -> bool:
         """Whether a network of this shape can be initialised from weights of the trained one.
@@ -247,7 +252,7 @@ class NetworkConfig:
 
     def channels_below(self, level: int) -> tuple[int, ...]:
         """Channels of each tensor in `below` of `decode_level`, except the triplet."""
-        if level == len(self.widths) - 1:
+        if level == self.coarsest:
             motion = (MOTION_CHANNELS,) if self.trail_levels else ()
             return (self.widths[-1],) * 2 * self.neighbours + motion
         return (self.widths[level + 1] + TRAIL_CHANNELS * self.outputs_trails(level + 1),)
