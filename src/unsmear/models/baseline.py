@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
+from unsmear.models.count import macs_of
+from unsmear.models.fusion.base import pair_with_current
 from unsmear.models.layers import DenseBlock, conv3x3, start_at_zero
 from unsmear.models.network import pad_to_multiple
 
@@ -127,14 +129,11 @@ class WeighedFusion(nn.Module):
 
     def forward(self, window: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, T * C, H, W)."""
-        beside = torch.cat((window[:, :current], window[:, current + 1 :]), dim=1)
-        batch, neighbours = beside.shape[:2]
-        here = window[:, current]
-        pairs = torch.cat((beside, here.unsqueeze(1).expand_as(beside)), dim=2).flatten(0, 1)
+        _, pairs = pair_with_current(window, current, itself=False)  # (B * (T - 1), 2C, H, W)
         weights = self.weigh(pairs.mean(dim=(-2, -1)))  # (B * (T - 1), 2C)
         taken = self.condense(self.relate(pairs) * weights[..., None, None])
-        taken = taken.unflatten(0, (batch, neighbours)).flatten(1, 2)  # (B, (T - 1) * C, H, W)
-        joined: Tensor = self.join(torch.cat((taken, here), dim=1))
+        taken = taken.unflatten(0, (len(window), -1)).flatten(1, 2)  # (B, (T - 1) * C, H, W)
+        joined: Tensor = self.join(torch.cat((taken, window[:, current]), dim=1))
         return joined
 
 
@@ -195,13 +194,7 @@ def count_recurrent_macs(config: RecurrentConfig, height: int = 256, width: int 
     """Multiply-accumulates per frame of a stream: the cell once, and the whole fusion, since
     nothing of it is reused from window to window.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        network = RecurrentNetwork(config)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 1, 3, height, width))
-    return int(counter.get_total_flops()) // 2
+    return macs_of(lambda: RecurrentNetwork(config)(torch.empty(1, 1, 3, height, width)))
 
 
 def _conv5x5(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
