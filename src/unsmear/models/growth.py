@@ -61,8 +61,8 @@ def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
 
 def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfig) -> Parts:
     """Where the input channels of a trained convolution are in the larger one of the same name."""
-    room, *rest, _ = name.split(".")  # "trails", "1", "mix"
-    if room == "local_fusion":  # one run of channels per frame, in temporal order
+    module, *rest, _ = name.split(".")  # "trails", "1", "mix"
+    if module == "local_fusion":  # one run of channels per frame, in temporal order
         ours, theirs = large.widths[-1], small.widths[-1]
         earlier = large.neighbours - small.neighbours
         return [
@@ -70,10 +70,10 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
             for number in range(2 * small.neighbours + 1)
         ]
     beside = {"trail_head": "enter", "trails": "mix", "aligned": "enter"}
-    if rest and rest[-1] == beside.get(room):  # first the features, then the other inputs
+    if rest and rest[-1] == beside.get(module):  # first the features, then the other inputs
         level = int(rest[0]) if len(rest) > 1 else -1
         ours, theirs = large.widths[level], small.widths[level]
-        if room == "trails":  # one run per sampling position
+        if module == "trails":  # one run per sampling position
             more, less = large.trail_channels, small.trail_channels
             places = range(len(PLACES))
             seen = [(theirs + n * less, ours + n * more, less) for n in places]

@@ -23,7 +23,11 @@ see `PLACES`.
 """
 
 MOTION_CHANNELS = 4
+"""Of `unsmear.models.flow.motion_between`: x and y to the previous and to the next frame."""
+
 TRAIL_CHANNELS = 2
+"""Of a `doubled` trail: x and y."""
+
 # Sampling positions, as fractions of the trail's length, on both sides. A box blur is inverted by
 # the values at its ends (1/2) and at odd multiples of them; those in between tell how far to trust
 # these.
