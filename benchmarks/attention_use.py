@@ -159,7 +159,7 @@ def attention_uses(attention: FactorizedAttention, window: Tensor, place: int) -
     """For the paper's attention: how flat its maps are, and how similar what it mixes."""
     here, described = window[:, place], attention.describe(window)
     context = attention.mix(described)  # (1, K, C)
-    each = attention.take(here, context)  # (1, C, h, w)
+    each = attention.distribute(here, context)  # (1, C, h, w)
     own = described.squeezed[:, place]  # (1, M, C)
     others = [t for t in range(window.shape[1]) if t != place]
     logits = attention.spatial_logits(window)  # (1, T, M, h, w)

@@ -85,7 +85,7 @@ def test_maps_put_together_again_give_the_output_of_the_network(choosy):
             context = torch.einsum("nt,tmc->mnc", level.temporal, squeezed)  # eq. 4
             contexts.append(context.flatten(0, 1)[None])
             taken = torch.einsum("mnc,mnhw->chw", context, level.pixelwise)  # eq. 6
-            own = network.attention(level.level).take(features[2:3], contexts[-1])[0]
+            own = network.attention(level.level).distribute(features[2:3], contexts[-1])[0]
             torch.testing.assert_close(taken, own, rtol=0, atol=1e-5)
         out = network.restore(current, tuple(contexts), around)
         return out[0, :, :22, :30].clamp(0, 1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.attention import no_autocast
-from unsmear.models.layers import ResidualBlock, conv3x3
+from unsmear.models.layers import ResidualBlock, conv3x3, start_at_zero
+from unsmear.models.precision import no_autocast
 from unsmear.models.sampling import sample_at
 from unsmear.models.trails import CELL
 
@@ -102,10 +102,7 @@ class TripletFusion(nn.Module):
         # No activation after `enter`: with a ReLU, units that die in an early step stay dead.
         self.enter = conv3x3(channels + TRIPLET_CHANNELS * stride**2, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(3)))
-        self.leave = conv3x3(hidden, channels)
-        nn.init.zeros_(self.leave.weight)
-        assert self.leave.bias is not None
-        nn.init.zeros_(self.leave.bias)
+        self.leave = start_at_zero(conv3x3(hidden, channels))
 
     def forward(self, features: Tensor, triplet: Tensor) -> Tensor:
         """Features (B, C, H / stride, W / stride), `aligned_triplet` (B, 9, H, W) -> (B, C, H /

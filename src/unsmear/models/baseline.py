@@ -23,7 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
-from unsmear.models.layers import DenseBlock, conv3x3
+from unsmear.models.count import macs_of
+from unsmear.models.fusion.base import pair_with_current
+from unsmear.models.layers import DenseBlock, conv3x3, start_at_zero
 from unsmear.models.network import pad_to_multiple
 
 _STRIDE = 4  # pixels of the frame for one pixel of the cell's features
@@ -127,14 +129,11 @@ class WeighedFusion(nn.Module):
 
     def forward(self, window: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, T * C, H, W)."""
-        beside = torch.cat((window[:, :current], window[:, current + 1 :]), dim=1)
-        batch, neighbours = beside.shape[:2]
-        here = window[:, current]
-        pairs = torch.cat((beside, here.unsqueeze(1).expand_as(beside)), dim=2).flatten(0, 1)
+        _, pairs = pair_with_current(window, current, itself=False)  # (B * (T - 1), 2C, H, W)
         weights = self.weigh(pairs.mean(dim=(-2, -1)))  # (B * (T - 1), 2C)
         taken = self.condense(self.relate(pairs) * weights[..., None, None])
-        taken = taken.unflatten(0, (batch, neighbours)).flatten(1, 2)  # (B, (T - 1) * C, H, W)
-        joined: Tensor = self.join(torch.cat((taken, here), dim=1))
+        taken = taken.unflatten(0, (len(window), -1)).flatten(1, 2)  # (B, (T - 1) * C, H, W)
+        joined: Tensor = self.join(torch.cat((taken, window[:, current]), dim=1))
         return joined
 
 
@@ -153,10 +152,7 @@ class RecurrentNetwork(nn.Module):
         self.up = nn.Sequential(
             _transposed(frames * config.channels, 2 * width), _transposed(2 * width, width)
         )
-        self.head = _conv5x5(width, 3)
-        nn.init.zeros_(self.head.weight)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
+        self.head = start_at_zero(_conv5x5(width, 3))
 
     def encode(self, clip: Tensor) -> Tensor:
         """Clip (B, L, 3, H, W), any size -> features (B, L, C, h, w), which depend on the frame
@@ -198,13 +194,7 @@ def count_recurrent_macs(config: RecurrentConfig, height: int = 256, width: int 
     """Multiply-accumulates per frame of a stream: the cell once, and the whole fusion, since
     nothing of it is reused from window to window.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        network = RecurrentNetwork(config)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 1, 3, height, width))
-    return int(counter.get_total_flops()) // 2
+    return macs_of(lambda: RecurrentNetwork(config)(torch.empty(1, 1, 3, height, width)))
 
 
 def _conv5x5(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:

@@ -58,6 +58,11 @@ def not_whole(config: object, single: Iterable[str], several: Iterable[str] = ()
     return problems
 
 
+def _rising(numbers: tuple[int, ...], *, below: int) -> bool:
+    """Whether these are rising level numbers, from 0 to less than `below`."""
+    return list(numbers) == sorted(set(numbers).intersection(range(below)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """Shape of a `DeblurNetwork`. Levels are numbered from the finest (0) to the coarsest.
@@ -122,9 +127,7 @@ class NetworkConfig:
             problems.append(f"dense_layers is {self.dense_layers}: at least 1")
         if self.stem not in (1, 2, 4):
             problems.append(f"stem is {self.stem}: allowed are 1, 2 and 4")
-        if sorted(set(self.attention_levels)) != list(self.attention_levels) or any(
-            not 0 <= level < levels for level in self.attention_levels
-        ):
+        if not _rising(self.attention_levels, below=levels):
             problems.append(
                 f"attention_levels is {self.attention_levels}: "
                 f"needs rising level numbers from 0 to {levels - 1}"
@@ -135,7 +138,7 @@ class NetworkConfig:
             problems.append(f"neighbours is {self.neighbours}: 0 or more")
         for name in ("trail_levels", "aligned_levels"):
             value = getattr(self, name)
-            if sorted(set(value)) != list(value) or any(not 0 <= n < levels - 1 for n in value):
+            if not _rising(value, below=levels - 1):
                 problems.append(
                     f"{name} is {value}: needs rising level numbers below that of the coarsest, "
                     f"{levels - 1}"
@@ -154,9 +157,14 @@ class NetworkConfig:
             raise ConfigError("NetworkConfig: " + "; ".join(problems))
 
     @property
+    def coarsest(self) -> int:
+        """Number of the coarsest level."""
+        return len(self.widths) - 1
+
+    @property
     def size_multiple(self) -> int:
         """Height and width of the input of `encode` must be multiples of this."""
-        return int(self.stem * 2 ** (len(self.widths) - 1))
+        return int(self.stem * 2**self.coarsest)
 
     def can_start_from(self, trained: NetworkConfig) -> bool:
         """Whether a network of this shape can be initialised from weights of the trained one.
@@ -247,7 +255,7 @@ class NetworkConfig:
 
     def channels_below(self, level: int) -> tuple[int, ...]:
         """Channels of each tensor in `below` of `decode_level`, except the triplet."""
-        if level == len(self.widths) - 1:
+        if level == self.coarsest:
             motion = (MOTION_CHANNELS,) if self.trail_levels else ()
             return (self.widths[-1],) * 2 * self.neighbours + motion
         return (self.widths[level + 1] + TRAIL_CHANNELS * self.outputs_trails(level + 1),)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsmear.models.config import NetworkConfig
+from unsmear.models.layers import start_at_zero
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import PLACES
 
@@ -52,16 +53,16 @@ def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
     for sequence in ("encoder", "decoder"):
         for level, blocks in enumerate(getattr(network, sequence)):
             for block in blocks[len(getattr(trained, sequence)[level]) :]:
-                _silence(block.second)
+                start_at_zero(block.second)
     for level in large.attention_levels:
         if level not in small.attention_levels:
-            _silence(network.merges[str(level)])
+            start_at_zero(network.merges[str(level)])
 
 
 def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfig) -> Parts:
     """Where the input channels of a trained convolution are in the larger one of the same name."""
-    room, *rest, _ = name.split(".")  # "trails", "1", "mix"
-    if room == "local_fusion":  # one run of channels per frame, in temporal order
+    module, *rest, _ = name.split(".")  # "trails", "1", "mix"
+    if module == "local_fusion":  # one run of channels per frame, in temporal order
         ours, theirs = large.widths[-1], small.widths[-1]
         earlier = large.neighbours - small.neighbours
         return [
@@ -69,10 +70,10 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
             for number in range(2 * small.neighbours + 1)
         ]
     beside = {"trail_head": "enter", "trails": "mix", "aligned": "enter"}
-    if rest and rest[-1] == beside.get(room):  # first the features, then the other inputs
+    if rest and rest[-1] == beside.get(module):  # first the features, then the other inputs
         level = int(rest[0]) if len(rest) > 1 else -1
         ours, theirs = large.widths[level], small.widths[level]
-        if room == "trails":  # one run per sampling position
+        if module == "trails":  # one run per sampling position
             more, less = large.trail_channels, small.trail_channels
             places = range(len(PLACES))
             seen = [(theirs + n * less, ours + n * more, less) for n in places]
@@ -80,9 +81,3 @@ def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfi
             seen = [(theirs, ours, weight.shape[1] - theirs)]
         return [(0, 0, theirs), *seen]
     return [(0, 0, weight.shape[1])]
-
-
-def _silence(layer: nn.Module) -> None:
-    """Set the parameters of a layer to zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

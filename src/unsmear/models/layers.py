@@ -4,13 +4,36 @@ field. No normalisation over a frame and no global pooling: only the attention m
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
+Conv = TypeVar("Conv", nn.Conv2d, nn.Conv3d)
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
     """3x3 convolution that keeps the size (stride 1), or halves an even size (stride 2)."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
+
+
+def start_at_zero(layer: Layer) -> Layer:
+    """Set all parameters of a layer to zero, in place: where its output is added, the sum starts as
+    the identity.
+    """
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def start_near_zero(conv: Conv) -> Conv:
+    """Scale the initial weights to a tenth, in place: small initial residuals keep deep stacks
+    stable without normalisation.
+    """
+    with torch.no_grad():
+        conv.weight.mul_(0.1)
+    return conv
 
 
 class ResidualBlock(nn.Module):
@@ -19,10 +42,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = conv3x3(channels, channels)
-        self.second = conv3x3(channels, channels)
-        # Small initial residuals keep deep stacks stable without normalisation.
-        with torch.no_grad():
-            self.second.weight.mul_(0.1)
+        self.second = start_near_zero(conv3x3(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         # In place: on a CPU these layers are as much memory-bound as compute-bound.
@@ -45,9 +65,9 @@ class DenseBlock(nn.Module):
         self.layers = nn.ModuleList(
             conv3x3(channels + index * growth, growth) for index in range(layers)
         )
-        self.fusion = nn.Conv2d(channels + layers * growth, channels, kernel_size=1)
-        with torch.no_grad():
-            self.fusion.weight.mul_(0.1)
+        self.fusion = start_near_zero(
+            nn.Conv2d(channels + layers * growth, channels, kernel_size=1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         seen = x

@@ -1,38 +1,44 @@
 """The deblurring network: encoder, factorised attention, decoder.
 
-The encoder sees one frame and is purely convolutional. A neighbour reaches the current frame only
+As in the paper's Fig. 1: a hierarchical encoder and decoder (of densely connected modules in the
+row `paper` of the zoo), and attention that fuses the current frame with its neighbours. Four steps
+restore a frame:
+
+1. `encode`: the frame alone, by convolutions -> features of each level.
+2. `squeeze` (eq. 1-2): features -> a descriptor for each attention level.
+3. `mix` (eq. 3-4): descriptors of the frame's window -> a context for each attention level. Or
+   `sum` those of some frames, and merge such sums into the context of any window.
+4. `restore` (eq. 5-6): the decoder, from the coarsest level to the finest, distributes the
+   contexts to the pixels of the current frame.
+
+Steps 1 and 2 are done once for each frame, whatever windows it is in. `forward` does all four for
+every frame of a clip.
+
+A neighbour reaches the current frame only
 
 - through its descriptors (the attention),
 - through its coarsest features (the local path), if `neighbours` > 0,
 - through the optical flow to it, if the network has trails,
 - through the neighbour itself, warped by that flow, if the network aligns neighbours.
 
-Nothing else crosses frames, and nothing but the attention is global.
+Nothing else crosses frames, and nothing but the attention is global. The last three are not in the
+paper, and `paper` has none of them.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from unsmear.models.align import TripletFusion
-from unsmear.models.attention import Descriptor, FactorizedAttention, TemporalSum
-from unsmear.models.config import NetworkConfig
+from unsmear.models.attention import Descriptor, TemporalSum
 from unsmear.models.flow import clip_motion
-from unsmear.models.layers import (
-    DenseBlock,
-    ResidualBlock,
-    Upsample,
-    conv3x3,
-    receptive_radius,
-)
+from unsmear.models.levels import Levels
 from unsmear.models.neighbourhood import Neighbourhood
-from unsmear.models.trails import TRAIL_CHANNELS, AlongTrail, TrailHead, upsampled
+from unsmear.models.trails import TRAIL_CHANNELS
 
 
 class Encoded(NamedTuple):
@@ -73,6 +79,18 @@ def join_frames(parts: Sequence[Descriptors]) -> Descriptors:
     )
 
 
+def _windows_of_clips(descriptors: Descriptors, frames: int) -> Descriptors:
+    """Descriptors of every frame of clips, (B * T, 1, ...) -> those of its window, the whole clip,
+    (B * T, T, ...).
+    """
+
+    def repeated(part: Tensor) -> Tensor:
+        clips = part.unflatten(0, (-1, frames)).squeeze(2)  # (B, T, ...)
+        return clips.repeat_interleave(frames, dim=0)
+
+    return tuple(Descriptor(repeated(squeezed), repeated(x)) for squeezed, x in descriptors)
+
+
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     """Pad frames (..., C, H, W) to multiples of H and W by repeating the last row and column."""
     height, width = frames.shape[-2:]
@@ -84,166 +102,12 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     return padded.unflatten(0, frames.shape[:-3])
 
 
-class DeblurNetwork(nn.Module):
+class DeblurNetwork(Levels):
     """Restores each frame from itself and the descriptors of its window.
 
     Frames are RGB, float, 0..1, display-referred (as decoded, not linear light).
     An untrained network returns its input, because its head starts at zero.
     """
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.config = config
-        widths, last = config.widths, len(config.widths) - 1
-        self.stem = conv3x3(3 * config.stem**2, widths[0])
-        self.downs = nn.ModuleList(
-            conv3x3(fine, coarse, stride=2) for fine, coarse in itertools.pairwise(widths)
-        )
-        self.ups = nn.ModuleList(
-            Upsample(coarse, fine) for fine, coarse in itertools.pairwise(widths)
-        )
-        self.encoder = nn.ModuleList(
-            self._blocks(width, count)
-            for width, count in zip(widths, config.encoder_blocks, strict=True)
-        )
-        self.decoder = nn.ModuleList(
-            self._blocks(width, count)
-            for width, count in zip(widths, config.decoder_blocks, strict=True)
-        )
-        self.attentions = nn.ModuleDict(
-            {
-                str(level): FactorizedAttention(
-                    widths[level], config.spatial_maps, config.temporal_maps
-                )
-                for level in config.attention_levels
-            }
-        )
-        self.merges = nn.ModuleDict(
-            {
-                str(level): nn.Conv2d(widths[level], widths[level], kernel_size=1)
-                for level in config.attention_levels
-            }
-        )
-        self.local_fusion = (
-            conv3x3((2 * config.neighbours + 1) * widths[last], widths[last])
-            if config.neighbours
-            else None
-        )
-        self.trail_head = TrailHead(widths[last]) if config.trail_levels else None
-        self.trails = nn.ModuleDict(
-            {
-                str(level): AlongTrail(widths[level], config.trail_channels)
-                for level in config.trail_levels
-            }
-        )
-        self.aligned = nn.ModuleDict(
-            {
-                str(level): TripletFusion(
-                    widths[level], config.aligned_channels, self.stride(level)
-                )
-                for level in config.aligned_levels
-            }
-        )
-        self.head = conv3x3(widths[0], 3 * config.stem**2)
-        nn.init.zeros_(self.head.weight)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-
-    def _blocks(self, width: int, count: int) -> nn.Sequential:
-        if self.config.block == "dense":
-            return nn.Sequential(
-                *(DenseBlock(width, width // 2, self.config.dense_layers) for _ in range(count))
-            )
-        return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
-
-    def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """One level of the encoder: frames (B, 3, H, W), or features of the next finer level ->
-        features of this level (B, widths[level], H_l, W_l). The radius of its receptive field is
-        `encode_reach(level)`.
-        """
-        if level == 0:
-            x = self.stem(functional.pixel_unshuffle(x, self.config.stem))
-        else:
-            x = self.downs[level - 1](x)
-        features: Tensor = self.encoder[level](x)
-        return features
-
-    def decode_level(
-        self, level: int, features: Tensor, below: Sequence[Tensor], context: Tensor | None
-    ) -> Tensor:
-        """One level of the decoder. The radius of its receptive field is `decode_reach(level)`.
-
-        Args:
-            level: levels run from the coarsest to 0.
-            features: encoder features of the current frame at this level.
-            below: the output of the coarser level, one tensor; at the coarsest level the
-                `Encoded.local` of the neighbours and, if the network has trails, the motion. At
-                levels that align neighbours, the triplet comes last. See `Neighbourhood`.
-            context: G_st of this level, (B, K, C); None if it has no attention.
-
-        Returns:
-            (B, widths[level], H_l, W_l), with two more channels, the `doubled` trails, if a finer
-            level needs them, see `NetworkConfig.outputs_trails`.
-        """
-        trails: Tensor | None = None
-        if level < len(self.ups):
-            coarse = below[0]
-            if self.config.outputs_trails(level + 1):
-                coarse, trails = coarse[:, :-TRAIL_CHANNELS], upsampled(coarse[:, -TRAIL_CHANNELS:])
-                coarse = coarse.to(features.dtype)  # trails are float32, so both were
-            x = features + self.ups[level](coarse)
-        elif self.local_fusion is not None:
-            side = self.config.neighbours
-            around = (*below[:side], features, *below[side : 2 * side])
-            x = features + self.local_fusion(torch.cat(around, 1))
-        else:
-            x = features
-        if context is not None:
-            x = x + self.merges[str(level)](self.attention(level).take(features, context))
-        if level in self.config.trail_levels:
-            assert trails is not None
-            x = self.trails[str(level)](x, trails, self.stride(level))
-        if level in self.config.aligned_levels:
-            x = self.aligned[str(level)](x, below[-1])
-        decoded: Tensor = self.decoder[level](x)
-        if level == len(self.ups) and self.trail_head is not None:
-            trails = self.trail_head(decoded, below[-1])
-        if self.config.outputs_trails(level):
-            assert trails is not None
-            decoded = torch.cat((decoded, trails), dim=1)
-        return decoded
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Decoder output of level 0 -> residual to add to the frame, (B, 3, H, W)."""
-        return functional.pixel_shuffle(self.head(x), self.config.stem)
-
-    def encode_reach(self, level: int) -> int:
-        """Radius of the receptive field of `encode_level`, in pixels of the frame."""
-        stride = self.stride(level)
-        first = self.stride(max(level - 1, 0))  # one pixel of what the stem or `downs` takes
-        return first + stride * receptive_radius(self.encoder[level])
-
-    def decode_reach(self, level: int) -> int:
-        """Radius of the receptive field of `decode_level` (at level 0 with `predict`), in pixels
-        of the frame.
-        """
-        last = level == len(self.config.widths) - 1
-        stride = self.stride(level)
-        radius = receptive_radius(self.decoder[level])
-        radius += int(level == 0) + int(last and self.local_fusion is not None)
-        if last and self.trail_head is not None:
-            radius += receptive_radius(self.trail_head)
-        if level in self.config.trail_levels:
-            radius += AlongTrail.reach(stride)
-        if level in self.config.aligned_levels:
-            radius += receptive_radius(self.aligned[str(level)])
-        if not last and self.config.outputs_trails(level + 1):
-            radius += 2  # one pixel of the coarser trails, for their upsampling
-        return stride * radius
-
-    def stride(self, level: int) -> int:
-        """Pixels of the frame for one pixel of a level's features, along each axis."""
-        return int(self.config.stem * 2**level)
 
     def encode(self, frames: Tensor) -> Encoded:
         """Frames (B, 3, H, W) -> features of every level, each frame independently.
@@ -285,7 +149,7 @@ class DeblurNetwork(nn.Module):
         )
 
     def restore(self, current: Encoded, contexts: Contexts, around: Neighbourhood) -> Tensor:
-        """Restore B current frames.
+        """Eq. 5-6 and the decoder: restore B current frames.
 
         Args:
             current: `encode` of the frames to restore.
@@ -324,25 +188,6 @@ class DeblurNetwork(nn.Module):
             context = self.context_of(level, contexts)
             decoded.append(self.decode_level(level, current.features[level], below, context))
         return current.frame + self.predict(decoded[-1]), decoded[0]
-
-    def below(
-        self, level: int, coarser: Tensor | None, around: Neighbourhood
-    ) -> tuple[Tensor, ...]:
-        """`below` for `decode_level`.
-
-        Args:
-            level: that will be decoded.
-            coarser: output of the coarser level; None at the coarsest.
-            around: neighbourhood of the frames.
-        """
-        if coarser is not None:
-            found: tuple[Tensor, ...] = (coarser,)
-        else:
-            found = around.local if around.motion is None else (*around.local, around.motion)
-        if level in self.config.aligned_levels:
-            assert around.triplet is not None  # see Neighbourhood.check
-            found = (*found, around.triplet)
-        return found
 
     def context_of(self, level: int, contexts: Contexts) -> Tensor | None:
         """The context of a level; None if it has no attention."""
@@ -399,17 +244,8 @@ class DeblurNetwork(nn.Module):
         if motion is None and self.config.trail_levels:
             motion = clip_motion(padded)  # first, because it breaks the graph of torch.compile
         encoded = self.encode(padded.flatten(0, 1))  # B*T frames
-        window = tuple(  # (B*T, 1, ...) -> (B, T, ...) -> (B*T, T, ...)
-            Descriptor(
-                *(
-                    part.unflatten(0, (batch, frames)).squeeze(2).repeat_interleave(frames, dim=0)
-                    for part in level
-                )
-            )
-            for level in self.squeeze(encoded)
-        )
+        contexts = self.mix(_windows_of_clips(self.squeeze(encoded), frames))
         around = Neighbourhood.of_clips(self.config, padded, encoded.local, motion, seen)
-        contexts = self.mix(window)
         trails: Tensor | None = None
         if with_trails:
             restored, trails = self.restore_with_trails(encoded, contexts, around)
@@ -417,9 +253,3 @@ class DeblurNetwork(nn.Module):
             restored = self.restore(encoded, contexts, around)
         restored = restored.unflatten(0, (batch, frames))[..., :height, :width]
         return restored if trails is None else (restored, trails.unflatten(0, (batch, frames)))
-
-    def attention(self, level: int) -> FactorizedAttention:
-        """The attention of a level that has one."""
-        attention = self.attentions[str(level)]
-        assert isinstance(attention, FactorizedAttention)
-        return attention

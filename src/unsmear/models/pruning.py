@@ -91,7 +91,7 @@ def prune_from(
         value: Tensor = theirs[sources[name]]
         for axis, runs in enumerate(layouts[name]):
             picked = [
-                start + _places(run, length, kept)
+                start + _kept_indices(run, length, kept)
                 for run, start, length in _spans(runs, value.shape[axis], sizes)
             ]
             value = value.index_select(axis, torch.cat(picked).to(value.device))
@@ -100,54 +100,54 @@ def prune_from(
 
 def _source(name: str, small: NetworkConfig, large: NetworkConfig) -> str:
     """Name of the trained parameter from which a parameter is copied."""
-    room, *rest = name.split(".")
-    if room not in ("encoder", "decoder"):
+    module, *rest = name.split(".")
+    if module not in ("encoder", "decoder"):
         return name
     level, block, *rest = rest
-    counts = [getattr(shape, f"{room}_blocks")[int(level)] for shape in (small, large)]
-    return ".".join((room, level, str(int(block) + counts[1] - counts[0]), *rest))
+    counts = [getattr(shape, f"{module}_blocks")[int(level)] for shape in (small, large)]
+    return ".".join((module, level, str(int(block) + counts[1] - counts[0]), *rest))
 
 
 def _layout(name: str, config: NetworkConfig) -> tuple[tuple[Run, ...], ...]:
     """Runs of channels along the output axis and, for weights, the input axis of a parameter."""
-    room, *rest, kind = name.split(".")
+    module, *rest, kind = name.split(".")
     levels = [Run(f"level {number}") for number in range(len(config.widths))]
     number = int(rest[0]) if rest and rest[0].isdigit() else 0
     own, coarser = levels[number], levels[min(number + 1, len(levels) - 1)]
-    between = Run(".".join((room, *rest[:-1])))
-    nobody = Run(None)
+    between = Run(".".join((module, *rest[:-1])))
+    ungrouped = Run(None)
     # Modules of several convolutions, by name of the convolution.
     block: Ends = {"first": (between, (own,)), "second": (own, (between,))}
-    hidden, sampled = Run(f"{room} {number}"), Run(f"{room} {number} sampled")
+    hidden, sampled = Run(f"{module} {number}"), Run(f"{module} {number} sampled")
     tables: dict[str, Ends] = {
         "encoder": block,
         "decoder": block,
-        "trail_head": {"enter": (nobody, (levels[-1], nobody))},
+        "trail_head": {"enter": (ungrouped, (levels[-1], ungrouped))},
         "trails": {
             "enter": (sampled, (own,)),
             "mix": (hidden, (own, *[sampled] * len(PLACES))),
             "leave": (own, (hidden,)),
         },
         "aligned": {
-            "enter": (hidden, (own, nobody)),
+            "enter": (hidden, (own, ungrouped)),
             "first": (between, (hidden,)),
             "second": (hidden, (between,)),
             "leave": (own, (hidden,)),
         },
     }
     alone: Ends = {
-        "stem": (levels[0], (nobody,)),
+        "stem": (levels[0], (ungrouped,)),
         "downs": (coarser, (own,)),
         "ups": (own._replace(repeats=4), (coarser,)),  # pixel shuffle: four for one channel
-        "attentions": (nobody, (own,)),
+        "attentions": (ungrouped, (own,)),
         "merges": (own, (own,)),
         "local_fusion": (levels[-1], (levels[-1],) * (2 * config.neighbours + 1)),
-        "head": (nobody, (levels[0],)),
+        "head": (ungrouped, (levels[0],)),
     }
-    if room in tables:
-        outputs, inputs = tables[room].get(rest[-1], (nobody, (nobody,)))
+    if module in tables:
+        outputs, inputs = tables[module].get(rest[-1], (ungrouped, (ungrouped,)))
     else:
-        outputs, inputs = alone[room]
+        outputs, inputs = alone[module]
     return ((outputs,), inputs) if kind == "weight" else ((outputs,),)
 
 
@@ -189,7 +189,7 @@ def _spans(
     return zip(runs, starts, lengths, strict=False)
 
 
-def _places(run: Run, length: int, kept: Mapping[str, Tensor]) -> Tensor:
+def _kept_indices(run: Run, length: int, kept: Mapping[str, Tensor]) -> Tensor:
     """Indices of the channels that are kept, relative to the start of the run."""
     if run.group is None:
         return torch.arange(length)

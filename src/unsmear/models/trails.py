@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.layers import ResidualBlock, conv3x3
+from unsmear.models.layers import ResidualBlock, conv3x3, start_at_zero, start_near_zero
 from unsmear.models.sampling import by_pixel, sum_at
 
 CELL = 8
@@ -23,7 +23,11 @@ see `PLACES`.
 """
 
 MOTION_CHANNELS = 4
+"""Of `unsmear.models.flow.motion_between`: x and y to the previous and to the next frame."""
+
 TRAIL_CHANNELS = 2
+"""Of a `doubled` trail: x and y."""
+
 # Sampling positions, as fractions of the trail's length, on both sides. A box blur is inverted by
 # the values at its ends (1/2) and at odd multiples of them; those in between tell how far to trust
 # these.
@@ -66,9 +70,7 @@ class TrailHead(nn.Module):
         # Both motions and their mean, doubled (without a sign), and both motions as they are.
         self.enter = conv3x3(channels + 5 * 2, _HIDDEN)
         self.blocks = nn.Sequential(*(ResidualBlock(_HIDDEN) for _ in range(3)))
-        self.leave = conv3x3(_HIDDEN, TRAIL_CHANNELS)
-        with torch.no_grad():
-            self.leave.weight.mul_(0.1)
+        self.leave = start_near_zero(conv3x3(_HIDDEN, TRAIL_CHANNELS))
 
     def forward(self, features: Tensor, motion: Tensor) -> Tensor:
         """Features (B, C, h, w) and `motion_between` (B, 4, h, w), in pixels -> `doubled` trails,
@@ -99,10 +101,7 @@ class AlongTrail(nn.Module):
         self._split = (channels, *(sampled for _ in PLACES))
         self.enter = nn.Conv2d(channels, sampled, kernel_size=1)
         self.mix = nn.Conv2d(sum(self._split), 2 * channels, kernel_size=1)
-        self.leave = conv3x3(2 * channels, channels)
-        nn.init.zeros_(self.leave.weight)
-        assert self.leave.bias is not None
-        nn.init.zeros_(self.leave.bias)
+        self.leave = start_at_zero(conv3x3(2 * channels, channels))
 
     def forward(self, features: Tensor, trails: Tensor, stride: int) -> Tensor:
         """Sample and fuse.

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from unsmear.models.align import smoothed, warp
-from unsmear.models.attention import no_autocast
 from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
+from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
 

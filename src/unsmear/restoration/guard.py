@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unsmear.models.attention import no_autocast
+from unsmear.models.precision import no_autocast
 
 # Only every third row is measured. Not every second or fourth: a pixel-shuffle head computes each
 # of those from its own channels, and only some of these may be broken.

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from unsmear.models.attention import no_autocast
 from unsmear.models.flow import motion_between, shrunken_luma
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import Contexts, Encoded, TemporalSums
+from unsmear.models.precision import no_autocast
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, prepared
 from unsmear.restoration.window import WindowSums, contexts_of

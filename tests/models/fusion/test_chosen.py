@@ -157,7 +157,7 @@ def test_soft_weights_multiply_those_over_time():
     temporal = torch.softmax(attention.temporal_logits(window.pooled), dim=-1) * weights[:, None]
     temporal = temporal / temporal.sum(dim=-1, keepdim=True)
     context = torch.einsum("btmc,bnt->bmnc", window.squeezed, temporal).flatten(1, 2)
-    taken = chosen.merge(attention.take(features[:, 2], context))
+    taken = chosen.merge(attention.distribute(features[:, 2], context))
     close(chosen.fuse(features, 2), features[:, 2] + taken)
 
 

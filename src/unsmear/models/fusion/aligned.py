@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.fusion.base import Fusion, pair_with_current, quiet
-from unsmear.models.layers import conv3x3
+from unsmear.models.fusion.base import Fusion, pair_with_current
+from unsmear.models.layers import conv3x3, start_at_zero, start_near_zero
 
 TAPS = 9  # of a 3x3 kernel, row by row
 
@@ -116,8 +116,8 @@ class FlowFusion(Fusion):
         self.trunk = nn.Sequential(
             conv3x3(2 * channels, hidden), nn.ReLU(), conv3x3(hidden, hidden), nn.ReLU()
         )
-        self.flow = _start_at_zero(conv3x3(hidden, 2))
-        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+        self.flow = start_at_zero(conv3x3(hidden, 2))
+        self.merge = start_near_zero(nn.Conv2d(frames * channels, channels, kernel_size=1))
 
     def estimate(self, pairs: Tensor) -> Tensor:
         """Pairs of features (B, 2C, H, W) -> flow in pixels (B, 2, H, W)."""
@@ -149,9 +149,9 @@ class DeformableFusion(Fusion):
         super().__init__()
         self.groups = groups
         self.trunk = nn.Sequential(conv3x3(2 * channels, hidden), nn.ReLU())
-        self.moves = _start_at_zero(conv3x3(hidden, groups * TAPS * 3))
+        self.moves = start_at_zero(conv3x3(hidden, groups * TAPS * 3))
         self.align = conv3x3(channels, channels)
-        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+        self.merge = start_near_zero(nn.Conv2d(frames * channels, channels, kernel_size=1))
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W)."""
@@ -188,11 +188,11 @@ class FilterAdaptiveFusion(Fusion):
     def __init__(self, channels: int, frames: int, hidden: int) -> None:
         super().__init__()
         self.trunk = nn.Sequential(conv3x3(2 * channels, hidden), nn.ReLU())
-        self.filters = _start_at_zero(nn.Conv2d(hidden, channels * TAPS, kernel_size=1))
+        self.filters = start_at_zero(nn.Conv2d(hidden, channels * TAPS, kernel_size=1))
         assert self.filters.bias is not None
         with torch.no_grad():
             self.filters.bias.view(channels, TAPS)[:, TAPS // 2] = 1
-        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+        self.merge = start_near_zero(nn.Conv2d(frames * channels, channels, kernel_size=1))
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W)."""
@@ -201,14 +201,6 @@ class FilterAdaptiveFusion(Fusion):
         filtered = adaptive_filter(frames, filters).unflatten(0, features.shape[:2])
         mixed: Tensor = self.merge(filtered.flatten(1, 2))
         return features[:, current] + mixed
-
-
-def _start_at_zero(conv: nn.Conv2d) -> nn.Conv2d:
-    """Set weights and bias to zero, so that alignment starts as the identity."""
-    assert conv.bias is not None
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
-    return conv
 
 
 def _merge_aligned(features: Tensor, current: int, aligned: Tensor, merge: nn.Module) -> Tensor:

@@ -8,14 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.attention import (
-    FactorizedAttention,
-    distribute,
-    spatial_squeeze,
-    temporal_squeeze,
-)
-from unsmear.models.fusion.base import Fusion, quiet
-from unsmear.models.layers import conv3x3
+from unsmear.models.attention import FactorizedAttention, spatial_squeeze, temporal_squeeze
+from unsmear.models.fusion.base import Fusion
+from unsmear.models.layers import conv3x3, start_near_zero
 
 
 def split_windows(x: Tensor, side: int) -> Tensor:
@@ -62,7 +57,7 @@ class NonLocalFusion(Fusion):
         self.query = nn.Conv2d(channels, hidden, kernel_size=1)
         self.key = nn.Conv2d(channels, hidden, kernel_size=1)
         self.value = nn.Conv2d(channels, hidden, kernel_size=1)
-        self.out = quiet(nn.Conv2d(hidden, channels, kernel_size=1))
+        self.out = start_near_zero(nn.Conv2d(hidden, channels, kernel_size=1))
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W)."""
@@ -172,5 +167,5 @@ class GatedFusion(Fusion):
         temporal = self.attention.temporal_logits(features.mean(dim=(-2, -1)))  # (B, N, T)
         temporal = temporal + frame_gate.unflatten(0, features.shape[:2]).unsqueeze(1)
         context = temporal_squeeze(squeezed, temporal).flatten(1, 2)
-        taken: Tensor = self.merge(distribute(context, self.attention.f_p(here)))
+        taken: Tensor = self.merge(self.attention.distribute(here, context))
         return here + taken

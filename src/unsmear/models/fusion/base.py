@@ -11,6 +11,9 @@ from torch import Tensor, nn
 class Fusion(nn.Module, ABC):
     """Fuses the features of a window of frames into those of its current frame.
 
+    What a convolution adds to the current frame starts near zero, as in residual blocks: see
+    `start_near_zero`.
+
     Dimensions in shapes: B batch, T frames of the window, C channels, H and W rows and columns.
     """
 
@@ -33,15 +36,6 @@ def check_length(features: Tensor, frames: int) -> None:
     """
     if features.shape[1] != frames:
         raise ValueError(f"{features.shape[1]} frames given: this fusion takes {frames}")
-
-
-def quiet(conv: nn.Conv2d | nn.Conv3d) -> nn.Conv2d | nn.Conv3d:
-    """Scale initial weights to a tenth, in place: like the residual blocks, every fusion starts
-    close to the identity on the current frame, and to the same degree.
-    """
-    with torch.no_grad():
-        conv.weight.mul_(0.1)
-    return conv
 
 
 def pair_with_current(features: Tensor, current: int, *, itself: bool) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from unsmear.errors import ConfigError
 from unsmear.models.attention import FactorizedAttention, temporal_squeeze
 from unsmear.models.fusion.attentive import focused
 from unsmear.models.fusion.base import Fusion
+from unsmear.models.precision import at_least_float32
 
 TEMPERATURE = 0.02  # initial scores differ by about 0.005: at first every frame gets some weight
 _FLAT = 1e-8  # added to variances, which are 0 for a uniform frame
@@ -67,7 +68,7 @@ def relaxed_choice(scores: Tensor, count: int, temperature: float = TEMPERATURE)
         Logarithms of the weights, to be added to the logits of a softmax; (..., T), float32 or
         better.
     """
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = scores.to(at_least_float32(scores))
     if not 0 < count < scores.shape[-1]:
         return torch.full_like(scores, -math.inf if count <= 0 else 0.0)
     return functional.logsigmoid((scores - threshold(scores, count, temperature)) / temperature)
@@ -84,9 +85,7 @@ def hard_choice(scores: Tensor, count: int) -> Tensor:
     Returns:
         Logarithms of the weights: 0 if chosen, else minus infinity; (..., T), float32 or better.
     """
-    none = torch.full_like(
-        scores, -math.inf, dtype=torch.promote_types(scores.dtype, torch.float32)
-    )
+    none = torch.full_like(scores, -math.inf, dtype=at_least_float32(scores))
     chosen = scores.topk(min(max(count, 0), scores.shape[-1]), dim=-1).indices
     return none.scatter(-1, chosen, 0.0)
 
@@ -106,7 +105,7 @@ def likeness(features: Tensor, current: int) -> Tensor:
     Returns:
         (B, T, 2C), float32 or better; zeros for the current frame.
     """
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    features = features.to(at_least_float32(features))
     mean = features.mean(dim=(-2, -1))  # (B, T, C)
     spread = (features.var(dim=(-2, -1), correction=0) + _FLAT).sqrt()
     mean_here, spread_here = (x[:, current : current + 1] for x in (mean, spread))
@@ -209,5 +208,5 @@ class ChosenFusion(Fusion):
         temporal = self.attention.temporal_logits(window.pooled)  # (B, N, T)
         temporal = temporal + self.log_weights(features, current).unsqueeze(1)
         context = temporal_squeeze(window.squeezed, temporal).flatten(1, 2)
-        taken: Tensor = self.merge(self.attention.take(here, context))
+        taken: Tensor = self.merge(self.attention.distribute(here, context))
         return here + taken

@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from unsmear.models.fusion.base import Fusion, check_length, quiet
-from unsmear.models.layers import conv3x3
+from unsmear.models.fusion.base import Fusion, check_length
+from unsmear.models.layers import conv3x3, start_near_zero
 
 
 class NoFusion(Fusion):
@@ -34,7 +34,7 @@ class ConcatFusion(Fusion):
     def __init__(self, channels: int, frames: int) -> None:
         super().__init__()
         self.frames = frames
-        self.mix = quiet(conv3x3(frames * channels, channels))
+        self.mix = start_near_zero(conv3x3(frames * channels, channels))
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W).
@@ -69,7 +69,7 @@ class Conv3dFusion(Fusion):
         )
         last = self.layers[-1]
         assert isinstance(last, nn.Conv3d)
-        quiet(last)
+        start_near_zero(last)
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W).
@@ -104,7 +104,7 @@ class RecurrentFusion(Fusion):
         self.hidden, self.iterations = hidden, iterations
         self.read = conv3x3(channels + hidden, hidden)
         self.update = conv3x3(hidden, hidden)
-        self.out = quiet(conv3x3(hidden, channels))
+        self.out = start_near_zero(conv3x3(hidden, channels))
 
     def start(self, frame: Tensor) -> Tensor:
         """The state before the first frame: zeros, (B, S, H, W)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig, not_whole
+from unsmear.models.count import macs_of
 from unsmear.models.fusion.aligned import DeformableFusion, FilterAdaptiveFusion, FlowFusion
 from unsmear.models.fusion.attentive import FactorizedFusion, GatedFusion, NonLocalFusion
 from unsmear.models.fusion.base import Fusion
@@ -221,22 +222,13 @@ def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256)
     window to window. Convolutions and matrix products are counted; sampling, warping and per-pixel
     filters are not, so compare times too.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def counted(work: Callable[[FusionNetwork], object]) -> int:
-        with torch.device("meta"):
-            network = FusionNetwork(config)
-            with FlopCounterMode(display=False) as counter:
-                work(network)
-        return int(counter.get_total_flops()) // 2
-
     stride = config.backbone.stem * 2**config.level
-    window = torch.empty(
-        1, config.window, config.channels, height // stride, width // stride, device="meta"
-    )
-    clip = torch.empty(1, 1, 3, height, width, device="meta")
-    # A clip of one frame: it is encoded once, and its window is that frame repeated.
-    return counted(lambda network: network(clip)), counted(lambda network: network.fuse(window))
+    with torch.device("meta"):
+        network = FusionNetwork(config)
+        # A clip of one frame: it is encoded once, and its window is that frame repeated.
+        clip = torch.empty(1, 1, 3, height, width)
+        window = torch.empty(1, config.window, config.channels, height // stride, width // stride)
+    return macs_of(lambda: network(clip)), macs_of(lambda: network.fuse(window))
 
 
 def balanced(config: FusionConfig, budget: int) -> FusionConfig:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unsmear.models.fusion.base import Fusion, check_length, quiet
-from unsmear.models.layers import ResidualBlock
+from unsmear.models.fusion.base import Fusion, check_length
+from unsmear.models.layers import ResidualBlock, start_near_zero
 
 _ASIDE = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))  # down, right
 SHIFTS = ((0, 0), *((far * y, far * x) for far in (1, 2) for y, x in _ASIDE))
@@ -68,7 +68,7 @@ class ShiftFusion(Fusion):
         # One layer from the neighbours to the current frame, as in the other techniques. With a
         # narrow layer in between, the neighbours contributed a tenth as much after 180 steps
         # (fusion-chosen.md).
-        self.merge = quiet(nn.Conv2d(frames * channels, channels, kernel_size=1))
+        self.merge = start_near_zero(nn.Conv2d(frames * channels, channels, kernel_size=1))
         self.mix = ResidualBlock(channels)
 
     def fuse(self, features: Tensor, current: int) -> Tensor:
