@@ -9,35 +9,13 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
+from tests.video.conftest import lasting, length_of, rewrite
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.errors import InputError
-from unsmear.video.color import convert_planes, planes_from_rgb
+from unsmear.video.color import planes_from_rgb
 from unsmear.video.describe import measured_length
-from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.reader import VideoReader, read_rgb8
-from unsmear.video.spool import SpoolWriter
-from unsmear.video.writer import Origin, VideoWriter, assemble
-
-
-def rewrite(source, target, choice=EncodeChoice()):
-    """Read and write a file without changing its frames, with all other streams."""
-    spool = target.with_name(f"{target.name}.spool")
-    with VideoReader(source) as reader:
-        info, suffix = reader.info, target.suffix.lower()
-        size = (info.width, info.height)
-        encoding = choose_encoding(choice, reader.codec, reader.pixel_format, suffix, size)
-        encoder, file, frames = FrameEncoder(encoding, info), SpoolWriter(spool), []
-        for frame in reader:
-            frames.append(frame)
-            picture = convert_planes(frame.planes, encoding.pixel_format)
-            file.write(encoder.encode(picture, frame.pts, frame.duration))
-        file.write(encoder.finish())
-        file.finish()
-        origin = Origin.of(reader, suffix)
-        assemble(target, [spool], encoding, info, origin=origin, result=target)
-    spool.unlink()
-    return frames
-
+from unsmear.video.writer import Origin, VideoWriter
 
 VARIABLE = [0, 1001, 1500, 4000, 4040, 9000, 9999, 20000]
 
@@ -50,27 +28,6 @@ def test_every_time_stamp_is_kept(tmp_path, container, pts):
     assert len(frames) == 8
     assert [frame.pts for frame in frames] == stamps_of(source)
     assert stamps_of(tmp_path / f"out.{container}") == stamps_of(source)
-
-
-def lasting(path, durations):
-    """A clip with the given frame durations in milliseconds."""
-    pts = [sum(durations[:number]) for number in range(len(durations))]
-    plain = write_video(
-        path.with_name("plain.mp4"), pts=pts, codec="mpeg4", time_base=Fraction(1, 1000)
-    )
-    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        for packet, milliseconds in zip(packets, durations, strict=True):
-            packet.duration = round(Fraction(milliseconds, 1000) / packet.time_base)
-            packet.stream = stream
-            target.mux(packet)
-    return path
-
-
-def length_of(path):
-    with av.open(str(path)) as container:
-        return Fraction(container.duration, av.time_base)
 
 
 DURATIONS = [40, 40, 320, 40, 1500]
@@ -115,7 +72,7 @@ def test_sound_is_copied_packet_by_packet(tmp_path):
     assert abs(sound - Fraction(1024, 44100)) < Fraction(1, 500)
 
 
-def test_webm_without_sound(tmp_path):
+def test_a_clip_without_sound_becomes_webm(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=4)
     rewrite(source, tmp_path / "out.webm")
     assert len(stamps_of(tmp_path / "out.webm")) == 4
@@ -205,21 +162,6 @@ def test_deep_colour_of_odd_size_finds_a_codec(tmp_path):
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (reader.codec, reader.pixel_format.name) == ("av1", "yuv420p10le")
         assert (reader.info.width, reader.info.height) == (65, 48)
-
-
-def test_pixel_aspect_is_kept(tmp_path):
-    source = write_video(tmp_path / "plain.mp4", frames=3)
-    with VideoReader(source) as reader:
-        info = reader.info
-        frames = list(reader)
-    wide = ClipInfo(**{**vars(info), "pixel_aspect": Fraction(16, 15)})
-    with VideoWriter(tmp_path / "in.mp4", wide) as writer:
-        for frame in frames:
-            writer.write(frame.planes, frame.pts)
-        writer.commit()
-    rewrite(tmp_path / "in.mp4", tmp_path / "out.mp4")
-    with VideoReader(tmp_path / "out.mp4") as reader:
-        assert reader.info.pixel_aspect == Fraction(16, 15)
 
 
 def test_nothing_is_left_when_writing_breaks_off(tmp_path):
