@@ -122,6 +122,7 @@ def test_interlaced_clips_are_told_apart(tmp_path, small_model):
     report = inspect_clip(clip, small_model)
     assert report.file is not None
     assert report.file.interlaced
+    assert any("interlaced" in words for words in report.file.streams[0].details)
     assert "restore it with --deinterlace" in "\n".join(report_lines(report))
 
 

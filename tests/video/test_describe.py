@@ -56,13 +56,6 @@ def test_colour_is_told_in_words(tmp_path, transfer, hdr):
     assert "yuv420p10le" in found.streams[0].details
 
 
-def test_interlacing_is_told(tmp_path):
-    path = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
-    found = describe_streams(path)
-    assert found.interlaced
-    assert any("interlaced" in words for words in found.streams[0].details)
-
-
 def test_a_stream_that_cannot_be_sought_in_is_described(tmp_path):
     path = write_video(tmp_path / "plain.h264", frames=50)
     found = describe_streams(path)

@@ -78,26 +78,6 @@ def test_a_clip_without_sound_becomes_webm(tmp_path):
     assert len(stamps_of(tmp_path / "out.webm")) == 4
 
 
-@pytest.mark.parametrize("rotation", [90, -90, 180])
-def test_rotation_is_kept(tmp_path, rotation):
-    source = write_video(tmp_path / "in.mp4", rotation=rotation)
-    rewrite(source, tmp_path / "out.mp4")
-    with VideoReader(source) as one, VideoReader(tmp_path / "out.mp4") as two:
-        assert one.info.display_matrix == two.info.display_matrix
-        assert one.info.display_matrix is not None
-        assert (one.info.width, one.info.height) == (two.info.width, two.info.height)
-
-
-@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 5, 6, 5), (1, 9, 14, 9)])
-def test_colour_tags_are_kept(tmp_path, tags):
-    source = write_video(tmp_path / "in.mp4", tags=tags)
-    rewrite(source, tmp_path / "out.mp4")
-    with VideoReader(source) as one, VideoReader(tmp_path / "out.mp4") as two:
-        assert one.info.tags == two.info.tags
-        assert one.info.tags.matrix == tags[1]
-        assert one.info.tags.full_range == (tags[0] == 2)
-
-
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 6, 6, 6)])
 def test_colour_comes_out_as_it_went_in(tmp_path, tags):
     """A known RGB colour is written and read again: range and matrix cause no shift."""
@@ -116,27 +96,13 @@ def test_colour_comes_out_as_it_went_in(tmp_path, tags):
             torch.testing.assert_close(frame.rgb, rgb.contiguous(), rtol=0, atol=2.5 / 255)
 
 
-@pytest.mark.parametrize(
-    ("codec", "pixel_format", "depth"),
-    [
-        ("libx264", "yuv420p", 8),
-        ("libx264", "yuv422p", 8),
-        ("libx264", "yuv444p", 8),
-        ("libx264", "yuv420p10le", 10),
-        ("libx265", "yuv422p10le", 10),
-        ("mpeg4", "yuv420p", 8),
-        ("ffv1", "bgr0", 8),
-        ("ffv1", "gray", 8),
-    ],
-)
-def test_depth_and_subsampling_are_kept(tmp_path, codec, pixel_format, depth):
-    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    source = write_video(tmp_path / "in.mkv", codec=codec, pixel_format=pixel_format, options=quiet)
+@pytest.mark.parametrize("pixel_format", ["bgr0", "gray"])
+def test_what_rgb_and_gray_become_keeps_its_depth_and_colours(tmp_path, pixel_format):
+    source = write_video(tmp_path / "in.mkv", codec="ffv1", pixel_format=pixel_format)
     frames = rewrite(source, tmp_path / "out.mkv")
-    assert {frame.planes.depth for frame in frames} == {depth}
     with VideoReader(tmp_path / "out.mkv") as reader:
         for frame, again in zip(frames, reader, strict=True):
-            assert again.planes.depth == depth
+            assert again.planes.depth == frame.planes.depth == 8
             assert again.planes.u.shape == frame.planes.u.shape
             assert (again.rgb - frame.rgb).abs().mean() < 0.02
 
@@ -198,11 +164,3 @@ def test_cover_images_are_not_video(tmp_path):
     for read in (VideoReader, measured_length):
         with pytest.raises(InputError, match="no video stream"):
             read(path)
-
-
-def test_a_damaged_file_is_an_error_not_a_crash(tmp_path):
-    source = write_video(tmp_path / "in.mp4", frames=30)
-    contents = source.read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(contents[: len(contents) // 2])
-    with pytest.raises(InputError, match=r"cut\.mp4"):
-        VideoReader(tmp_path / "cut.mp4")
