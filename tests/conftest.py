@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import errno
 import importlib.util
+import itertools
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -20,9 +23,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, register_random, settings
 
+from unsmear.cli import main
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
+from unsmear.video.images import integer_from_unit, write_image
 
 os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
 if sys.platform == "linux":  # whatever the host name resolves to
@@ -71,9 +76,15 @@ SMALL = NetworkConfig(
     neighbours=1,
 )
 
-
 TRAILS = dataclasses.replace(SMALL, trail_levels=(0, 1), trail_channels=4)
 ALIGNED = dataclasses.replace(TRAILS, aligned_levels=(0, 1), aligned_channels=6)
+TWO_LEVELS = dataclasses.replace(  # for tests that convert each level, which takes seconds
+    SMALL, widths=(8, 12), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
+)
+TWO_ALIGNED = dataclasses.replace(
+    TWO_LEVELS, stem=4,
+    trail_levels=(0,), trail_channels=4, aligned_levels=(0,), aligned_channels=6,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +108,34 @@ def load_script(path: str) -> ModuleType:
     return module
 
 
+def disk_full(*_: object, **__: object) -> NoReturn:
+    """In place of a function that writes: what it raises on a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def failing_after(
+    calls: int, error: BaseException, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The function, with an error in place of each call after the given number."""
+    count = itertools.count(1)
+
+    def called(*arguments: object, **named: object) -> Any:
+        if next(count) > calls:
+            raise error
+        return function(*arguments, **named)
+
+    return called
+
+
 def one_scene(frames: int, height: int, width: int) -> torch.Tensor:
     """A random clip (T, 3, H, W) whose frames are similar, as those of one scene are."""
     return 0.8 * torch.rand(3, height, width) + 0.2 * torch.rand(frames, 3, height, width)
+
+
+def assert_same_frames(found: Iterable[torch.Tensor], wanted: Iterable[torch.Tensor]) -> None:
+    """As many frames, equal bit for bit."""
+    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert torch.equal(one, other), f"frame {number} differs"
 
 
 def awake(config: NetworkConfig = SMALL) -> DeblurNetwork:
@@ -136,19 +172,44 @@ def either(request: pytest.FixtureRequest) -> DeblurNetwork:
 @pytest.fixture
 def weights_file(tmp_path: Path) -> Path:
     """A file of small random weights."""
-    return _weights_of(SMALL, tmp_path / "small.safetensors")
+    return weights_of(SMALL, tmp_path / "small.safetensors")
+
+
+@pytest.fixture
+def two_level_file(tmp_path: Path) -> Path:
+    """The same for a network of two levels."""
+    return weights_of(TWO_LEVELS, tmp_path / "two.safetensors")
 
 
 @pytest.fixture
 def aligned_file(tmp_path: Path) -> Path:
     """The same for a network with aligned neighbours."""
-    return _weights_of(ALIGNED, tmp_path / "aligned.safetensors")
+    return weights_of(ALIGNED, tmp_path / "aligned.safetensors")
 
 
-def _weights_of(config: NetworkConfig, path: Path) -> Path:
+def weights_of(config: NetworkConfig, path: Path) -> Path:
+    """Write a file of small random weights."""
     origin = Provenance(model=path.stem, steps=0, seed=0, hours=0, device="cpu", version="test")
     save_weights(path, config, mild(config).state_dict(), origin)
     return path
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs `unsmear` with arguments that it must refuse, with exit code 2 and one line on standard
+    error, which is returned.
+    """
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        assert (stop.value.code, shown.out) == (2, "")
+        (line,) = shown.err.splitlines()
+        return line
+
+    return run
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -157,6 +218,21 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     coarse = torch.rand(1, 3, max(height // 8, 2), max(width // 8, 2), generator=generator)
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     return (fine[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy().copy()
+
+
+def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """The same as a tensor, (3, H, W) uint8."""
+    return torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy())
+
+
+def write_frames(
+    folder: Path, frames: Iterable[torch.Tensor], dtype: torch.dtype = torch.uint8
+) -> Path:
+    """A new folder with the images 00.png, 01.png, ... of frames (3, H, W), 0..1."""
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        write_image(folder / f"{number:02}.png", integer_from_unit(frame, dtype))
+    return folder
 
 
 def write_video(

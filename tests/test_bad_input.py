@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import load_script, picture, write_video
+from tests.conftest import image, load_script, write_video
 from unsmear.errors import ConfigError, UnsmearError
 from unsmear.models.zoo import load_model
 from unsmear.video.images import write_image
@@ -28,8 +28,7 @@ def folder(tmp_path_factory):
     for name in ("photos", "val/a/blur", "val/a/sharp"):
         (made / name).mkdir(parents=True)
         for index in range(2):
-            image = torch.from_numpy(picture(48, 64, index).transpose(2, 0, 1).copy())
-            write_image(made / name / f"{index}.png", image)
+            write_image(made / name / f"{index}.png", image(48, 64, index))
     (made / "credits.tsv").write_text("licence\tcredit\tsource_repo\n")
     for name in ("one", "two"):
         (made / name).mkdir()

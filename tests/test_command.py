@@ -18,24 +18,25 @@ from unsmear.video.images import read_image, write_image
 from unsmear.video.reader import VideoReader
 
 
-def run(*arguments, weights):
-    main([str(argument) for argument in (*arguments, "-m", weights, "--device", "cpu")])
+@pytest.fixture
+def run(weights_file):
+    """Restores with small random weights."""
+
+    def restore(*arguments):
+        main([str(argument) for argument in (*arguments, "-m", weights_file, "--device", "cpu")])
+
+    return restore
 
 
-def refused(capsys, *arguments, weights):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments, weights=weights)
-    assert stop.value.code == 2
-    shown = capsys.readouterr().err.strip()
-    assert len(shown.splitlines()) == 1
-    assert "Traceback" not in shown
-    return shown
+@pytest.fixture
+def refused(refused, weights_file):
+    return lambda *arguments: refused(*arguments, "-m", weights_file, "--device", "cpu")
 
 
-def test_a_stretch_begins_at_zero_with_its_sound(tmp_path, weights_file):
+def test_a_stretch_begins_at_zero_with_its_sound(tmp_path, run):
     source = write_video(tmp_path / "in.mp4", frames=90, audio=True)  # 3 s
     target = tmp_path / "out.mp4"
-    run(source, "-o", target, "--start", "0:01", "--end", "2.0", weights=weights_file)
+    run(source, "-o", target, "--start", "0:01", "--end", "2.0")
     inside = [pts - 1 for pts in stamps_of(source) if 1 <= pts < 2]
     after = stamps_of(target)
     assert len(after) == len(inside)
@@ -45,13 +46,13 @@ def test_a_stretch_begins_at_zero_with_its_sound(tmp_path, weights_file):
     assert Fraction(95, 100) < sound[-1][0] < Fraction(102, 100)
 
 
-def test_a_stretch_is_what_the_whole_would_be(tmp_path, weights_file):
+def test_a_stretch_is_what_the_whole_would_be(tmp_path, run):
     """Frames around the part contribute, so nothing jumps at its ends."""
-    source = write_video(tmp_path / "in.mkv", frames=60, codec="ffv1")
-    run(source, "-o", tmp_path / "whole.mkv", weights=weights_file)
-    run(source, "-o", tmp_path / "part.mkv", "--start", "1", "--end", "1.5", weights=weights_file)
+    source = write_video(tmp_path / "in.mkv", frames=30, codec="ffv1")
+    run(source, "-o", tmp_path / "whole.mkv")
+    run(source, "-o", tmp_path / "part.mkv", "--start", "0.5", "--end", "0.75")
     with VideoReader(tmp_path / "whole.mkv") as reader:
-        whole = [frame for frame in reader if 1 <= frame.pts < Fraction(3, 2)]
+        whole = [frame for frame in reader if Fraction(1, 2) <= frame.pts < Fraction(3, 4)]
     with VideoReader(tmp_path / "part.mkv") as reader:
         part = list(reader)
     # Its frames have other numbers, so sums are rounded differently. The motion between restored
@@ -62,14 +63,14 @@ def test_a_stretch_is_what_the_whole_would_be(tmp_path, weights_file):
         assert (apart > 0).float().mean() < 1e-3
 
 
-def test_strength_goes_from_the_input_to_the_network(tmp_path, weights_file):
+def test_strength_goes_from_the_input_to_the_network(tmp_path, run):
     source = write_video(tmp_path / "in.mkv", frames=3, codec="ffv1", pixel_format="yuv444p16le")
     changes = []
     with VideoReader(source) as reader:
         before = list(reader)
     for strength in ("0", "0.5", "1"):
         target = tmp_path / f"{strength}.mkv"
-        run(source, "-o", target, "--strength", strength, weights=weights_file)
+        run(source, "-o", target, "--strength", strength)
         with VideoReader(target) as reader:
             changes.append([a.rgb - b.rgb for a, b in zip(reader, before, strict=True)])
     for none, half, full in zip(*changes, strict=True):
@@ -89,9 +90,9 @@ def test_strength_goes_from_the_input_to_the_network(tmp_path, weights_file):
         ([], ".webm", "vp9", "yuv420p"),
     ],
 )
-def test_codec_and_format_can_be_chosen(tmp_path, weights_file, options, suffix, codec, form):
+def test_codec_and_format_can_be_chosen(tmp_path, run, options, suffix, codec, form):
     source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / f"out{suffix}"
-    run(source, "-o", target, *options, weights=weights_file)
+    run(source, "-o", target, *options)
     with VideoReader(target) as reader:
         assert (reader.codec, reader.pixel_format.name) == (codec, form)
         with VideoReader(source) as original:
@@ -99,25 +100,25 @@ def test_codec_and_format_can_be_chosen(tmp_path, weights_file, options, suffix,
                 assert (one.rgb - other.rgb).abs().mean() < 0.06
 
 
-def test_crf_trades_size_for_quality(tmp_path, weights_file):
-    source = write_video(tmp_path / "in.mp4", frames=20, size=(128, 96))
+def test_crf_trades_size_for_quality(tmp_path, run):
+    source = write_video(tmp_path / "in.mp4", frames=8, size=(128, 96))
     for crf in ("5", "45"):
-        run(source, "-o", tmp_path / f"{crf}.mp4", "--crf", crf, weights=weights_file)
+        run(source, "-o", tmp_path / f"{crf}.mp4", "--crf", crf)
     assert (tmp_path / "5.mp4").stat().st_size > 3 * (tmp_path / "45.mp4").stat().st_size
 
 
-def test_several_clips_and_folders_of_clips(tmp_path, capsys, weights_file):
+def test_several_clips_and_folders_of_clips(tmp_path, run):
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in ("a.mp4", "b.avi"):
         write_video(folder / name, frames=2, codec="mpeg4", pts=[0, 1], time_base=Fraction(1, 25))
     other = write_video(tmp_path / "c.mkv", frames=2)
-    run(folder, other, "-o", tmp_path / "out", weights=weights_file)
+    run(folder, other, "-o", tmp_path / "out")
     names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
     assert names == ["a.mp4", "b.mkv", "c.mkv"]
-    run(other, "-o", f"{tmp_path / 'one'}/", weights=weights_file)
+    run(other, "-o", f"{tmp_path / 'one'}/")
     assert [entry.name for entry in (tmp_path / "one").iterdir()] == ["c.mkv"]
-    run(folder, weights=weights_file)
+    run(folder)
     assert sorted(entry.name for entry in folder.iterdir()) == [
         "a.mp4", "a.sharp.mp4", "b.avi", "b.sharp.mkv",
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def times(folder):
 
 
 @pytest.mark.parametrize("way", ["folder", "names", "out", "compare", "preview"])
-def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
+def test_many_clips_go_on_where_they_were(tmp_path, run, capsys, way):
     """As if the run had been interrupted after the first clip: the same command restores the rest,
     and a third run nothing.
     """
@@ -142,14 +143,14 @@ def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
 
     def again(*more):
         clips = sorted(folder.glob("*.mp4")) if way == "names" else [folder]
-        run(*clips, *options, *more, weights=weights_file)
+        run(*clips, *options, *more)
         shown = capsys.readouterr()
         return shown.out.splitlines(), shown.err.splitlines()
 
     if way == "out":
         out.mkdir()
     first = ["-o", out / "a.mp4"] if way == "out" else options
-    run(folder / "a.mp4", *first, weights=weights_file)
+    run(folder / "a.mp4", *first)
     where = out if way == "out" else folder
     (made,) = {*times(where)} - {"a.mp4", "b.mp4", "a.sharp.compare.mp4"} or {"a.mp4"}
     before = times(where)
@@ -174,33 +175,31 @@ def test_many_clips_go_on_where_they_were(tmp_path, capsys, weights_file, way):
 
 
 def test_one_clip_is_never_passed_over_nor_is_a_result_without_its_comparison(
-    tmp_path, capsys, weights_file
+    tmp_path, run, refused, capsys
 ):
     folder = tmp_path / "many"
     folder.mkdir()
     for name in "ab":
         write_video(folder / f"{name}.mp4", frames=1)
-    run(folder, weights=weights_file)
+    run(folder)
     before = times(folder)
     capsys.readouterr()
-    assert "exists: choose another output" in refused(
-        capsys, folder / "a.mp4", weights=weights_file
-    )
-    shown = refused(capsys, folder, "--compare", "side", weights=weights_file)
+    assert "exists: choose another output" in refused(folder / "a.mp4")
+    shown = refused(folder, "--compare", "side")
     assert "a.sharp.mp4' already exists: choose another output, or add --overwrite" in shown
-    shown = refused(capsys, folder, "-o", folder, weights=weights_file)
+    shown = refused(folder, "-o", folder)
     assert "is the input" in shown
     assert times(folder) == before
 
 
-def test_results_of_other_settings_are_no_clips(tmp_path, capsys, weights_file):
+def test_results_of_other_settings_are_no_clips(tmp_path, run, capsys):
     folder = tmp_path / "many"
     folder.mkdir()
     write_video(folder / "a.mp4", frames=1)
-    run(folder, "--lossless", weights=weights_file)
-    run(folder / "a.mp4", "--preview", weights=weights_file)
+    run(folder, "--lossless")
+    run(folder / "a.mp4", "--preview")
     capsys.readouterr()
-    run(folder, "--json", weights=weights_file)
+    run(folder, "--json")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     told = [event for event in events if event["event"] != "progress"]
     assert [event["event"] for event in told] == ["note", "result"]
@@ -209,19 +208,19 @@ def test_results_of_other_settings_are_no_clips(tmp_path, capsys, weights_file):
     assert {*times(folder)} == {"a.mp4", "a.sharp.mkv", "a.sharp.mp4", "a.preview.png"}
 
 
-def test_one_bad_clip_does_not_stop_the_others(tmp_path, capsys, weights_file):
+def test_one_bad_clip_does_not_stop_the_others(tmp_path, run, capsys):
     good = write_video(tmp_path / "good.mp4", frames=2)
     (tmp_path / "bad.mp4").write_text("not a video")
     with pytest.raises(SystemExit) as stop:
-        run(tmp_path / "bad.mp4", good, weights=weights_file)
+        run(tmp_path / "bad.mp4", good)
     assert stop.value.code == 2
     assert (tmp_path / "good.sharp.mp4").is_file()
     assert "bad.mp4" in capsys.readouterr().err
 
 
-def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
+def test_preview_is_a_picture_before_and_after(tmp_path, run):
     source = write_video(tmp_path / "in.mp4", frames=90, size=(96, 64))
-    run(source, "--preview", weights=weights_file)
+    run(source, "--preview")
     assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".png", ".safetensors"]
     image = read_image(tmp_path / "in.preview.png")
     assert image.shape[2] == 2 * 96 + 6
@@ -232,14 +231,14 @@ def test_preview_is_a_picture_before_and_after(tmp_path, weights_file):
     assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
 
 
-def test_preview_of_a_stream_that_says_nothing_of_its_length(tmp_path, weights_file):
+def test_preview_of_a_stream_that_says_nothing_of_its_length(tmp_path, run):
     source = write_video(tmp_path / "in.h264", frames=30)
-    run(source, "--preview", weights=weights_file)
+    run(source, "--preview")
     shown = read_image(tmp_path / "in.preview.png")
     assert shown.shape[1] == 3 * 2 * 48 + 2 * 6
 
 
-def test_preview_of_a_folder(tmp_path, weights_file, monkeypatch):
+def test_a_preview_of_a_folder_is_spread_over_its_images(tmp_path, run, monkeypatch):
     folder = tmp_path / "frames"
     folder.mkdir()
     leads = []
@@ -252,16 +251,16 @@ def test_preview_of_a_folder(tmp_path, weights_file, monkeypatch):
     for number in range(12):
         image = torch.full((3, 32, 48), 20 * number, dtype=torch.uint8)
         write_image(folder / f"{number:02d}.png", image)
-    run(folder, "--preview", "-o", tmp_path / "p.png", weights=weights_file)
+    run(folder, "--preview", "-o", tmp_path / "p.png")
     shown = read_image(tmp_path / "p.png")
     assert [int(shown[0, row, 0]) for row in (0, 70, 140)] == [40, 120, 200]  # 2, 6 and 10
     assert leads == [2, 4, 4]  # all there are, then the reach of window and burst
 
 
-def test_wipe_moves_a_line_over_the_picture(tmp_path, weights_file):
+def test_wipe_moves_a_line_over_the_picture(tmp_path, run):
     source = write_video(tmp_path / "in.mkv", frames=60, codec="ffv1", pixel_format="yuv444p")
     target = tmp_path / "out.mkv"
-    run(source, "-o", target, "--compare", "wipe", weights=weights_file)
+    run(source, "-o", target, "--compare", "wipe", "--burst", "0")
     with (
         VideoReader(source) as before,
         VideoReader(target) as after,
@@ -277,9 +276,9 @@ def test_wipe_moves_a_line_over_the_picture(tmp_path, weights_file):
     assert max(places) > 25
 
 
-def test_json_lines_say_everything(tmp_path, capsys, weights_file):
+def test_json_lines_say_everything(tmp_path, run, capsys):
     source = write_video(tmp_path / "in.mp4", frames=3, tags=(1, 2, 2, 2))
-    run(source, "--json", weights=weights_file)
+    run(source, "--json")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["event"] for event in events if event["event"] != "progress"] == [
         "note", "result",
@@ -292,7 +291,7 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
     assert events[-1]["output"].endswith("in.sharp.mp4")
     (tmp_path / "bad.mp4").write_text("no")
     with pytest.raises(SystemExit):
-        run(tmp_path / "bad.mp4", "--json", weights=weights_file)
+        run(tmp_path / "bad.mp4", "--json")
     (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert event["event"] == "error"
 
@@ -332,32 +331,30 @@ def test_json_lines_say_everything(tmp_path, capsys, weights_file):
         (["-o", "pics", "--pixel-format", "yuv444p"], "'pics' is a folder of PNG images"),
     ],
 )
-def test_contradictions_are_refused_in_one_line(
-    tmp_path, capsys, weights_file, monkeypatch, arguments, message
-):
+def test_contradictions_are_refused_in_one_line(tmp_path, refused, monkeypatch, arguments, message):
     source = write_video(tmp_path / "in.mp4", frames=2)
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    assert message in refused(capsys, source, *arguments, weights=weights_file)
+    assert message in refused(source, *arguments)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_pipes_nothing_and_mixed_folders_are_refused(tmp_path, capsys, weights_file):
-    assert "pipe" in refused(capsys, "-", weights=weights_file)
-    assert "no clip given" in refused(capsys, weights=weights_file)
+def test_pipes_nothing_and_mixed_folders_are_refused(tmp_path, refused):
+    assert "pipe" in refused("-")
+    assert "no clip given" in refused()
     write_video(tmp_path / "in.mp4", frames=1)
     write_image(tmp_path / "a.png", torch.zeros(3, 16, 16, dtype=torch.uint8))
-    assert "videos and images" in refused(capsys, tmp_path, weights=weights_file)
+    assert "videos and images" in refused(tmp_path)
     (tmp_path / "one").mkdir()
     write_video(tmp_path / "one" / "a.mp4", frames=1)
-    shown = refused(capsys, tmp_path / "one", "-o", tmp_path / "o.mp4", weights=weights_file)
+    shown = refused(tmp_path / "one", "-o", tmp_path / "o.mp4")
     assert "a file name, but a folder of clips is given: name a folder" in shown
     two = [write_video(tmp_path / f"{name}.mp4", frames=1) for name in "xy"]
-    assert "name a folder" in refused(capsys, *two, "-o", tmp_path / "o.mp4", weights=weights_file)
+    assert "name a folder" in refused(*two, "-o", tmp_path / "o.mp4")
 
 
 @pytest.mark.parametrize("more", [[], ["--preview"]])
-def test_what_pictures_do_not_have_is_refused(tmp_path, capsys, weights_file, more):
+def test_what_pictures_do_not_have_is_refused(tmp_path, refused, more):
     folder = tmp_path / "frames"
     folder.mkdir()
     write_image(folder / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
@@ -366,25 +363,25 @@ def test_what_pictures_do_not_have_is_refused(tmp_path, capsys, weights_file, mo
         (["--deinterlace"], "leave out --deinterlace"),
         (["--lossless"], "leave out --lossless"),
     ):
-        assert message in refused(capsys, folder, *options, *more, weights=weights_file)
+        assert message in refused(folder, *options, *more)
 
 
-def test_a_preview_shows_the_last_frame_before_the_end(tmp_path, weights_file):
+def test_a_preview_shows_the_last_frame_before_the_end(tmp_path, run):
     source = write_video(tmp_path / "in.mp4", pts=[0, 30_000, 60_000])
-    run(source, "--preview", "--end", "0.9", weights=weights_file)
+    run(source, "--preview", "--end", "0.9")
     assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
 
 
-def test_a_missing_right_to_write_is_said(tmp_path, capsys, weights_file, monkeypatch):
+def test_a_missing_right_to_write_is_said(tmp_path, refused, monkeypatch):
     source = write_video(tmp_path / "in.mp4", frames=1)
     from unsmear.video import writer
 
     monkeypatch.setattr(writer.os, "access", lambda path, mode: False)
-    shown = refused(capsys, source, "-o", tmp_path / "out.mp4", weights=weights_file)
+    shown = refused(source, "-o", tmp_path / "out.mp4")
     assert "no permission to write" in shown
 
 
-def test_an_interrupt_is_one_line_and_exit_130(tmp_path, capsys, weights_file, monkeypatch):
+def test_an_interrupt_is_one_line_and_exit_130(tmp_path, run, capsys, monkeypatch):
     source = write_video(tmp_path / "in.mp4", frames=3)
     from unsmear.restoration import files
 
@@ -393,13 +390,13 @@ def test_an_interrupt_is_one_line_and_exit_130(tmp_path, capsys, weights_file, m
 
     monkeypatch.setattr(files, "restore_frames", interrupted)
     with pytest.raises(SystemExit) as stop:
-        run(source, weights=weights_file)
+        run(source)
     assert stop.value.code == 130
     assert capsys.readouterr().err.strip() == "unsmear: interrupted"
     assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".safetensors"]
 
 
-def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, capsys, weights_file):
+def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, refused):
     clips = [write_video(tmp_path / name, frames=2) for name in ("a.mp4", "a.sharp.mp4", "b.mp4")]
     contents = [clip.read_bytes() for clip in clips]
     before = sorted(tmp_path.iterdir())
@@ -408,9 +405,9 @@ def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, capsys
         ((*clips, "--overwrite"), "a.sharp.mp4', which is also an input"),
         ((*clips, "-o", tmp_path, "--overwrite"), "is the input"),
     ):
-        assert message in refused(capsys, *arguments, weights=weights_file)
+        assert message in refused(*arguments)
     other = write_video(tmp_path / "a.compare.mp4", frames=2)
-    shown = refused(capsys, clips[0], other, "-o", out, "--compare", "side", weights=weights_file)
+    shown = refused(clips[0], other, "-o", out, "--compare", "side")
     assert "would both become" in shown
     other.unlink()
     assert [clip.read_bytes() for clip in clips] == contents
@@ -418,7 +415,7 @@ def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, capsys
 
 
 def test_a_preview_goes_over_no_input_and_leaves_nothing_on_a_full_disk(
-    tmp_path, capsys, weights_file, monkeypatch
+    tmp_path, refused, monkeypatch
 ):
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -433,7 +430,7 @@ def test_a_preview_goes_over_no_input_and_leaves_nothing_on_a_full_disk(
         (tmp_path / "no" / "p.png", "no folder"),
     ):
         arguments = (folder, "--preview", "-o", target, "--overwrite")
-        assert message in refused(capsys, *arguments, weights=weights_file)
+        assert message in refused(*arguments)
 
     def full(path, image):
         path.write_bytes(b"half")
@@ -441,35 +438,33 @@ def test_a_preview_goes_over_no_input_and_leaves_nothing_on_a_full_disk(
 
     monkeypatch.setattr(preview, "write_image", full)
     arguments = (folder, "--preview", "-o", tmp_path / "p.png")
-    assert f"'{tmp_path / 'p.png'}': No space left" in refused(
-        capsys, *arguments, weights=weights_file
-    )
+    assert f"'{tmp_path / 'p.png'}': No space left" in refused(*arguments)
     assert sorted(tmp_path.rglob("*")) == before
     assert (folder / "0.png").read_bytes() == contents
 
 
-def test_a_preview_shows_a_frame_once(tmp_path, capsys, weights_file):
+def test_a_preview_shows_a_frame_once(tmp_path, run, capsys):
     source = write_video(tmp_path / "in.mp4", frames=1)
-    run(source, "--preview", weights=weights_file)
+    run(source, "--preview")
     assert "1 frame restored" in capsys.readouterr().out
     assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
 
 
-def test_names_may_look_like_lists_and_numbers(tmp_path, monkeypatch, weights_file):
+def test_names_may_look_like_lists_and_numbers(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "[Group] Show - 01.mp4", frames=1)
-    run("[Group] Show - 01.mp4", "-o", "[1].mp4", weights=weights_file)
+    run("[Group] Show - 01.mp4", "-o", "[1].mp4")
     assert (tmp_path / "[1].mp4").is_file()
     (tmp_path / "v1.0").mkdir()
     write_image(tmp_path / "v1.0" / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
     (tmp_path / "link").symlink_to("nowhere")  # a broken link that is not an image
     (tmp_path / "v1.0" / "notes.txt").symlink_to("nowhere")
-    run("v1.0", weights=weights_file)
-    run("v1.0", "[1].mp4", "-o", "both.d", weights=weights_file)
+    run("v1.0")
+    run("v1.0", "[1].mp4", "-o", "both.d")
     assert [file.name for file in (tmp_path / "v1.0_sharp").iterdir()] == ["0.png"]
     assert sorted(file.name for file in (tmp_path / "both.d").iterdir()) == ["[1].mp4", "v1.0"]
     long = "x" * 245 + ".mp4"  # its work folder would have a longer name
-    run("[1].mp4", "-o", long, weights=weights_file)
+    run("[1].mp4", "-o", long)
     assert (tmp_path / long).is_file()
 
 
@@ -522,7 +517,7 @@ def test_slips_are_one_line_or_one_event(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_the_system_refuses_is_one_line(tmp_path, capsys, weights_file, monkeypatch):
+def test_what_the_system_refuses_is_one_line(tmp_path, refused, monkeypatch):
     """The error of the system is simulated, since root may do everything."""
     folder = tmp_path / "locked"
     folder.mkdir()
@@ -533,16 +528,16 @@ def test_what_the_system_refuses_is_one_line(tmp_path, capsys, weights_file, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "iterdir", denied)
-        assert "cannot read" in refused(capsys, folder, weights=weights_file)
+        assert "cannot read" in refused(folder)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "mkdir", lambda path, **options: denied(path))
         several = (source, source.with_name("b.mp4"), "-o", tmp_path / "out")
-        assert "cannot write" in refused(capsys, *several, weights=weights_file)
+        assert "cannot write" in refused(*several)
     with monkeypatch.context() as patched:
         patched.setattr(
             "unsmear.restoration.files.fingerprints", denied
         )  # where no error is expected
-        assert "Permission denied" in refused(capsys, source, weights=weights_file)
+        assert "Permission denied" in refused(source)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "in.mp4", "locked", "small.safetensors",
     ]  # fmt: skip

@@ -30,35 +30,30 @@ def write_pairs(folder):
     return folder
 
 
-def fails(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    return capsys.readouterr().err
-
-
-def test_quantize_then_restore_takes_the_eight_bits(clip, weights_file, tmp_path, capsys):
+def test_quantize_then_restore_takes_the_eight_bits(
+    clip, two_level_file, tmp_path, refused, capsys
+):
     val = write_pairs(tmp_path / "val")
-    arguments = ["quantize", str(weights_file), "--clips", str(clip), "--val", str(val)]
+    arguments = ["quantize", str(two_level_file), "--clips", str(clip), "--val", str(val)]
     main(arguments)
     shown = capsys.readouterr().out
     assert "quantized to 8 bits" in shown
-    made = weights_file.with_suffix(".int8.safetensors")
+    made = two_level_file.with_suffix(".int8.safetensors")
     assert made.is_file()
-    assert "exists" in fails(capsys, *arguments)
+    assert "exists" in refused(*arguments)
     target = tmp_path / "sharp.mp4"
-    named = ["-m", str(weights_file), "--device", "cpu", "--engine", "openvino-int8"]
+    named = ["-m", str(two_level_file), "--device", "cpu", "--engine", "openvino-int8"]
     main([str(clip), "-o", str(target), *named])
     with av.open(str(target)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 6
 
 
-def test_export_writes_a_folder(weights_file, tmp_path, capsys):
+def test_export_writes_a_folder(two_level_file, tmp_path, refused, capsys):
     folder = tmp_path / "graphs"
-    main(["export", str(weights_file), "-o", str(folder), "--format", "openvino"])
+    main(["export", str(two_level_file), "-o", str(folder), "--format", "openvino"])
     assert "largest difference" in capsys.readouterr().out
     assert json.loads((folder / "model.json").read_text())["format"] == "openvino"
-    assert "exists" in fails(capsys, "export", weights_file, "-o", folder)
+    assert "exists" in refused("export", two_level_file, "-o", folder)
 
 
 @pytest.mark.parametrize("name", ["out[x264]", "b[/x]"])
@@ -69,13 +64,13 @@ def test_names_with_brackets_are_told_as_they_are(name, weights_file, monkeypatc
     assert f"written: {name};" in capsys.readouterr().out
 
 
-def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
+def test_mistakes_are_one_line(clip, weights_file, tmp_path, refused):
     val = write_pairs(tmp_path / "val")
-    assert "frames is 0" in fails(
-        capsys, "quantize", weights_file, "--clips", clip, "--val", val, "--frames", 0
+    assert "frames is 0" in refused(
+        "quantize", weights_file, "--clips", clip, "--val", val, "--frames", 0
     )
-    assert "no blurry and sharp frames" in fails(
-        capsys, "quantize", weights_file, "--clips", clip, "--val", tmp_path / "nowhere"
+    assert "no blurry and sharp frames" in refused(
+        "quantize", weights_file, "--clips", clip, "--val", tmp_path / "nowhere"
     )
     arguments = ["quantize", weights_file, "--clips", clip, "--val", val, "-o"]
     for output, message in (
@@ -83,15 +78,15 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, capsys):
         (tmp_path / "a.bin", "the suffix must be one of .safetensors"),
         (weights_file, "is the input"),
     ):
-        assert message in fails(capsys, *arguments, output, "--overwrite")
-    assert "unknown model" in fails(capsys, "export", "heavy", "-o", tmp_path / "x")
+        assert message in refused(*arguments, output, "--overwrite")
+    assert "unknown model" in refused("export", "heavy", "-o", tmp_path / "x")
     # These errors come before the model is loaded.
     for output, message in (
         ("nowhere/x", "there is no folder"),
         ("..", "is a folder"),
         ("val", "exists"),
     ):
-        assert message in fails(capsys, "export", "heavy", "-o", tmp_path / output)
+        assert message in refused("export", "heavy", "-o", tmp_path / output)
 
 
 @pytest.mark.parametrize("place", ["small", "other"])
@@ -111,11 +106,13 @@ def test_where_eight_bits_are_looked_for_is_told(
     assert told == (place == "other")
 
 
-def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, monkeypatch):
+def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, refused, monkeypatch):
     monkeypatch.setattr("unsmear.deploy.bench.convolution_peak", None)  # nothing is measured
     for arguments, message in (
         (["--json", tmp_path / "no" / "b.json"], "there is no folder"),
         (["--json", weights_file], "is the input"),
+        (["--size", "big"], "WIDTHxHEIGHT, each at least 16"),
+        (["--size", "8x8"], "WIDTHxHEIGHT, each at least 16"),
         (["--size", "99999999x99999999"], "at most 67,108,864 pixels"),
         (["--size", f"{'9' * 5000}x9"], "WIDTHxHEIGHT, each at least 16"),
         (["--rounds", "0"], "rounds is 0: must be at least 1"),
@@ -123,7 +120,7 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, capsys, mo
         (["--frames", "-2"], "frames is -2: must be at least 0"),
         (["--rounds", "1.5"], "not a whole number"),
     ):
-        assert message in fails(capsys, "bench", "-m", weights_file, *arguments)
+        assert message in refused("bench", "-m", weights_file, *arguments)
 
 
 def test_another_engine_does_not_go_on_with_what_one_began(

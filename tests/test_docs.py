@@ -42,7 +42,7 @@ def test_commands_on_a_page_are_understood(page):
             assert bound.arguments["preset"] in PRESETS
 
 
-def test_commands_are_found():
+def test_the_search_for_commands_finds_some():
     assert len(commands(ROOT / "README.md")) > 25
     assert ["models"] in commands(ROOT / "README.md")
     assert any("--clips" in words for words in commands(ROOT / "docs" / "research.md"))

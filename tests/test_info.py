@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import picture, write_video
+from tests.conftest import picture, write_frames, write_video
 from unsmear.cli import main
-from unsmear.clip import ClipInfo
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.info import (
     HEAVY_ABOVE,
@@ -123,15 +122,13 @@ def test_interlaced_clips_are_told_apart(tmp_path, small_model):
     report = inspect_clip(clip, small_model)
     assert report.file is not None
     assert report.file.interlaced
+    assert any("interlaced" in words for words in report.file.streams[0].details)
     assert "restore it with --deinterlace" in "\n".join(report_lines(report))
 
 
-def test_folders_work_too(tmp_path, small_model):
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    for index in range(4):
-        image = torch.from_numpy(textured(150, 160).transpose(2, 0, 1).copy())
-        write_image(folder / f"{index}.png", image)
+def test_folders_of_images_are_described_too(tmp_path, small_model):
+    frame = torch.from_numpy(textured(150, 160)).permute(2, 0, 1) / 255
+    folder = write_frames(tmp_path / "frames", [frame] * 4)
     report = inspect_clip(folder, small_model)
     assert report.file is None
     assert (report.width, report.height, report.frames) == (160, 150, 4)
@@ -170,7 +167,7 @@ def test_more_pixels_take_longer(tmp_path, small_model):
         ([None, 1.0], "sharp"),
     ],
 )
-def test_verdict(lengths, kind):
+def test_the_verdict_follows_the_lengths_of_blur(lengths, kind):
     assert verdict(lengths).kind == kind
 
 
@@ -306,7 +303,7 @@ def test_a_clip_that_fails_does_not_take_the_others_along(tmp_path, weights_file
         (["clip.mp4", ""], "an argument is empty"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys, weights_file):
+def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, refused, weights_file):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "clip.mp4", frames=3)
     (tmp_path / "plot.png").write_text("precious")
@@ -317,13 +314,8 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys
     pixels = (tmp_path / "pictures" / "0.png").read_bytes()
     monkeypatch.setattr("unsmear.restoration.sampling.sample_blur", never_if(arguments, "--plot"))
     before = sorted(tmp_path.iterdir())
-    weights = [] if "-m" in arguments else ["-m", str(weights_file)]
-    with pytest.raises(SystemExit) as stop:
-        main(["info", *arguments, *weights])
-    assert stop.value.code == 2
-    shown = capsys.readouterr().err.strip()
-    assert message in shown
-    assert len(shown.splitlines()) == 1
+    weights = [] if "-m" in arguments else ["-m", weights_file]
+    assert message in refused("info", *arguments, *weights)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "plot.png").read_text() == "precious"
     assert (tmp_path / "pictures" / "0.png").read_bytes() == pixels
@@ -332,12 +324,3 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys
 def never_if(arguments, option):
     """A function that must not be called if the option is wrong."""
     return None if option in arguments else sample_blur
-
-
-def test_clip_info_and_file_agree_on_names():
-    """`inspect_clip` reads size and number of frames from either."""
-    from unsmear.video.describe import FileDescription
-
-    shared = {"width", "height", "frames"}
-    for kind in (ClipInfo, FileDescription):
-        assert shared <= {field.name for field in dataclasses.fields(kind)}

@@ -36,30 +36,23 @@ def test_commands_come_back_from_the_card_that_was_written(model_card):
     )
 
 
-def test_weights_between_two_runs_say_so(model_card):
-    mixed = dataclasses.replace(SECOND, mixed=0.25)
+@pytest.mark.parametrize(
+    ("said", "change"),
+    [
+        ("25% of the way", {"mixed": 0.25}),
+        (
+            "taught by plus-0123 with a weight of 2",
+            {"config": {"teacher": "plus-0123", "teacher_weight": 2.0}},
+        ),
+        (", on 3 photographs", {"data": {"summary": "3 photographs", "fingerprint": "f1"}}),
+    ],
+    ids=["mixed", "taught", "data"],
+)
+def test_a_run_says_what_is_special_about_it(model_card, said, change):
     commands = ["unsmear train --preset a", "unsmear train --preset b --weights a"]
-    lines = model_card.training_runs(mixed, commands)
-    (told,) = [line for line in lines if "25% of the way" in line]
-    assert told.startswith("Run 2:")
+    lines = model_card.training_runs(dataclasses.replace(SECOND, **change), commands)
+    assert [said in line for line in lines if line.startswith("Run ")] == [False, True]
     assert model_card.commands_of("\n".join(lines)) == commands
-
-
-def test_a_run_that_a_teacher_helped_says_so(model_card):
-    taught = dataclasses.replace(SECOND, config={"teacher": "plus-0123", "teacher_weight": 2.0})
-    commands = ["unsmear train --preset a", "unsmear train --preset b --weights a --teacher plus"]
-    lines = model_card.training_runs(taught, commands)
-    (told,) = [line for line in lines if "taught by plus-0123 with a weight of 2" in line]
-    assert told.startswith("Run 2:")
-    assert model_card.commands_of("\n".join(lines)) == commands
-
-
-def test_a_run_whose_data_is_recorded_says_so(model_card):
-    record = {"summary": "3 photographs", "fingerprint": "f1"}
-    lines = model_card.training_runs(
-        dataclasses.replace(SECOND, data=record), ["unsmear train a", "unsmear train b"]
-    )
-    assert [", on 3 photographs" in line for line in lines if "Run " in line] == [False, True]
 
 
 def test_every_run_needs_its_command(model_card):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 import pytest
 
+from tests.conftest import disk_full
 from unsmear.errors import OutputError
 from unsmear.outputs import atomic_file, check_file, commit_text, hidden_name, write_text
 
@@ -14,9 +14,6 @@ from unsmear.outputs import atomic_file, check_file, commit_text, hidden_name, w
 def test_a_file_is_whole_or_not_there(tmp_path):
     target = tmp_path / "r.json"
     write_text(target, "first")
-
-    def disk_full():
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match=r"cannot write '.*r\.json': No space left"):  # noqa: SIM117
         with atomic_file(target) as partial:

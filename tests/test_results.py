@@ -140,13 +140,18 @@ def test_windows_of_a_network_make_one_table_in_order(results, tmp_path):
 
 
 def test_check_fails_for_a_page_that_was_touched(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
-    results.main()
-    touched = tmp_path / "results.md"
-    touched.write_text(results.page() + "by hand", encoding="utf-8")
-    monkeypatch.setattr(results, "PAGE", touched)
-    with pytest.raises(SystemExit, match=r"run scripts/results\.py"):
+    page = tmp_path / "results.md"
+    monkeypatch.setattr(results, "PAGE", page)
+    monkeypatch.setattr(results, "page", lambda: "what the records say")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["results.py", *arguments])
         results.main()
-    monkeypatch.setattr(sys, "argv", ["results.py"])
-    results.main()
-    assert touched.read_text(encoding="utf-8") == results.page()
+
+    run()
+    assert page.read_text(encoding="utf-8") == "what the records say"
+    run("--check")
+    page.write_text("touched by hand", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"run scripts/results\.py"):
+        run("--check")
+    assert page.read_text(encoding="utf-8") == "touched by hand"

@@ -12,16 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from tests.conftest import SMALL, load_script, picture
+from tests.conftest import SMALL, image, load_script, write_frames
 from unsmear.cli import main
 from unsmear.models import zoo
 from unsmear.models.checkpoint import read_provenance
 from unsmear.models.zoo import ANCESTORS, ZOO, Entry
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.loop import check_shards
-from unsmear.video.images import write_image
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +71,7 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
         for name in names:
             monkeypatch.setitem(table, name, Entry(name=name, summary="", config=SMALL, window=3))
             monkeypatch.setitem(PRESETS, name, TrainConfig(model=name, stages=stages))
-    (tmp_path / "stills").mkdir()
-    image = torch.from_numpy(picture(48, 64).transpose(2, 0, 1).copy())
-    write_image(tmp_path / "stills" / "0.png", image)
+    write_frames(tmp_path / "stills", [image(48, 64) / 255])
     ran = []
 
     def run(line, check):

@@ -19,11 +19,9 @@ from unsmear.models import DEFAULT_MODEL
 PROJECT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("code", ["import unsmear", "import unsmear.cli"])
-def test_start_imports_nothing_heavy(code):
-    check = (
-        f"{code}; import sys; print(sorted({{'torch', 'av', 'cv2', 'numpy'}} & set(sys.modules)))"
-    )
+def test_start_imports_nothing_heavy():
+    heavy = "{'torch', 'av', 'cv2', 'numpy'}"
+    check = f"import sys, unsmear.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -91,18 +89,37 @@ def empty_folder(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("make", [text_file, empty_file, missing_file, sound_only, empty_folder])
-def test_bad_input_is_one_line_exit_2_and_no_output(make, tmp_path, capsys, weights_file):
+def huge_picture(folder: Path) -> Path:
+    """It is told by the header, before 10 GB are allocated."""
+
+    def chunk(kind, data):
+        tail = data + struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + tail
+
+    path = folder / "huge"
+    path.mkdir()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    (path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (text_file, "text.mp4"),
+        (empty_file, "empty.mp4"),
+        (missing_file, "missing.mp4"),
+        (sound_only, "sound.mp4"),
+        (empty_folder, "empty"),
+        (huge_picture, "huge/0.png"),
+    ],
+)
+def test_bad_input_is_one_line_exit_2_and_no_output(make, named, tmp_path, refused, weights_file):
     source = make(tmp_path)
     before = sorted(tmp_path.iterdir())
     target = tmp_path / ("out" if source.is_dir() else "out.mp4")
-    with pytest.raises(SystemExit) as stop:
-        main([str(source), "-o", str(target), "-m", str(weights_file)])
-    assert stop.value.code == 2
-    shown = capsys.readouterr().err.strip()
-    assert len(shown.splitlines()) == 1
-    assert source.name in shown
-    assert "Traceback" not in shown
+    assert named in refused(source, "-o", target, "-m", weights_file)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -124,43 +141,34 @@ def test_bad_input_is_one_line_exit_2_and_no_output(make, tmp_path, capsys, weig
     ],
 )
 def test_bad_options_are_one_line_exit_2(
-    arguments, message, tmp_path, capsys, weights_file, monkeypatch
+    arguments, message, tmp_path, refused, weights_file, monkeypatch
 ):
     clip = write_video(tmp_path / "clip.mp4", frames=2)
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    defaults = [] if "-m" in arguments else ["-m", str(weights_file)]
-    with pytest.raises(SystemExit) as stop:
-        main([str(clip), *arguments, *defaults])
-    assert stop.value.code == 2
-    shown = capsys.readouterr().err.strip()
-    assert message in shown
-    assert len(shown.splitlines()) == 1
+    weights = [] if "-m" in arguments else ["-m", weights_file]
+    assert message in refused(clip, *arguments, *weights)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_existing_output_is_kept_unless_asked(tmp_path, capsys, weights_file):
+def test_existing_output_is_kept_unless_asked(tmp_path, refused, weights_file):
     clip = write_video(tmp_path / "clip.mp4", frames=2)
     target = tmp_path / "out.mp4"
     target.write_text("precious")
-    with pytest.raises(SystemExit):
-        main([str(clip), "-o", str(target), "-m", str(weights_file)])
-    assert "--overwrite" in capsys.readouterr().err
+    assert "--overwrite" in refused(clip, "-o", target, "-m", weights_file)
     assert target.read_text() == "precious"
     main([str(clip), "-o", str(target), "-m", str(weights_file), "--overwrite"])
     assert target.stat().st_size > 100
 
 
 @pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
-def test_the_input_is_never_overwritten(tmp_path, capsys, weights_file, link):
+def test_the_input_is_never_overwritten(tmp_path, refused, weights_file, link):
     clip = write_video(tmp_path / "clip.mp4", frames=2)
     contents = clip.read_bytes()
     target = tmp_path / "link.mp4" if link else clip
     if link:
         getattr(target, link)(clip)
-    with pytest.raises(SystemExit) as stop:
-        main([str(clip), "-o", str(target), "-m", str(weights_file), "--overwrite"])
-    assert stop.value.code == 2
+    assert "is the input" in refused(clip, "-o", target, "-m", weights_file, "--overwrite")
     assert clip.read_bytes() == contents
 
 
@@ -176,27 +184,6 @@ def test_every_verb_has_help(capsys):
         if not name.startswith("-"):
             main([name, "--help"])
             assert "Usage" in capsys.readouterr().out
-
-
-def test_a_picture_larger_than_can_be_is_refused_before_it_is_allocated(tmp_path, weights_file):
-    frames = tmp_path / "frames"
-    frames.mkdir()
-
-    def chunk(kind, data):
-        tail = data + struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + tail
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(1000))
-    contents = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    (frames / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + contents)
-    done = subprocess.run(
-        [sys.executable, "-m", "unsmear", str(frames), "-o", str(tmp_path / "out")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "0.png" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_ctrl_c_is_answered_from_the_first_import_on(tmp_path):

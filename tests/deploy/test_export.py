@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import one_scene
+from tests.conftest import TWO_ALIGNED, one_scene, weights_of
 from unsmear.deploy import export as exporting
 from unsmear.deploy.export import export
 from unsmear.deploy.exported import ExportedModel
@@ -19,8 +19,8 @@ from unsmear.models.zoo import load_model
 
 
 @pytest.fixture
-def loaded(weights_file):
-    return load_model(str(weights_file))
+def loaded(two_level_file):
+    return load_model(str(two_level_file))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
@@ -55,9 +55,9 @@ def test_a_folder_that_holds_no_graphs_is_told(tmp_path):
             ExportedModel(folder)
 
 
-def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(aligned_file, tmp_path):
+def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(tmp_path):
     """In OpenVINO, which converts in seconds; tests/engines also runs ONNX."""
-    loaded = load_model(str(aligned_file))
+    loaded = load_model(str(weights_of(TWO_ALIGNED, tmp_path / "aligned.safetensors")))
     assert export(loaded, "openvino", tmp_path / "graphs") < 1e-4
     exported = ExportedModel(tmp_path / "graphs")
     assert exported.about["graphs"]["restore"]["inputs"][-2:] == ["motion", "triplet"]

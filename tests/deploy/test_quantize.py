@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import SMALL, mild, one_scene, write_video
+from tests.conftest import TWO_LEVELS, mild, one_scene, write_video
 from unsmear.data.pairs import find_pairs
 from unsmear.deploy.quantize import (
     Recorder,
@@ -27,8 +27,8 @@ from unsmear.errors import ModelError
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.restoration.stream import restore_stream
 
-TWO_LEVELS = dataclasses.replace(
-    SMALL, widths=(8, 12), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
+ONE_LEVEL = dataclasses.replace(
+    TWO_LEVELS, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,), attention_levels=(0,)
 )
 
 
@@ -77,7 +77,7 @@ def test_nothing_is_written_where_every_part_costs_too_much(pairs, tmp_path):
     path = tmp_path / "small.int8.safetensors"
     clips = {"clip.mp4": list(one_scene(2, 48, 64))}
     with pytest.raises(ModelError, match="no part of this network"):
-        quantize_model(mild(TWO_LEVELS), 3, clips, pairs, path, largest_loss=-100.0)
+        quantize_model(mild(ONE_LEVEL), 3, clips, pairs, path, largest_loss=-100.0)
     assert not path.exists()
 
 

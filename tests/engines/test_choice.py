@@ -108,7 +108,7 @@ def test_graphs_that_openvino_cannot_read_are_named(loaded):
         open_engine(loaded, "openvino-int8")
 
 
-def test_impossible_choices(loaded):
+def test_engines_that_there_are_not_or_not_for_a_device_are_refused(loaded):
     with pytest.raises(ConfigError, match="unknown engine 'warp'"):
         open_engine(loaded, "warp")
     with torch.device("meta"):

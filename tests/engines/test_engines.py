@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, TWO_ALIGNED, TWO_LEVELS, awake, one_scene
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, as_engine, threads_for
 from unsmear.engines.compiled import CompiledEngine
@@ -28,7 +28,7 @@ from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
 # SMALL has everything but trails and aligned neighbours, ALIGNING has these too, DENSE has neither
-# neighbours nor attention at the coarsest level.
+# neighbours nor attention at the coarsest level. TWO_ALIGNED has one level less.
 ALIGNING = dataclasses.replace(ALIGNED, trail_levels=(1,), aligned_levels=(1,))
 DENSE = dataclasses.replace(
     SMALL, neighbours=0, stem=1, block="dense", dense_layers=2, attention_levels=(1,)
@@ -48,14 +48,14 @@ def told() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture(
     scope="module",
-    # Conversion to ONNX is slow, so it is tested only with the most complex network.
-    params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime-aligned"],
+    # Conversion to ONNX is slow, so it is tested only with one network, of all kinds of layers.
+    params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime-brief"],
 )
 def engine(request, told) -> Engine:
     torch.manual_seed(0)
     kind, _, shape = request.param.partition("-")
-    network = awake({"": SMALL, "dense": DENSE, "aligned": ALIGNING}[shape])
-    workers = 2 if shape == "aligned" else 1
+    network = awake({"": SMALL, "dense": DENSE, "aligned": ALIGNING, "brief": TWO_ALIGNED}[shape])
+    workers = 2 if shape in ("aligned", "brief") else 1
     if kind == "onnxruntime":
         return onnx.OnnxEngine(network, onnx.convert_levels(network), workers)
     return openvino.OpenVinoEngine(network, openvino.convert_levels(network), workers=workers)
@@ -88,7 +88,7 @@ def test_tiles_and_the_whole_scene_too(engine):
 
 def test_compiled_graphs_have_the_networks_numbers():
     """Only dynamo's tracing; code generation by inductor would take half a minute."""
-    network = awake()
+    network = awake(TWO_LEVELS)
     engine = CompiledEngine(network, backend="eager")
     for height, width in ((20, 30), (40, 24)):
         clip = one_scene(2, height, width)

@@ -129,7 +129,7 @@ def test_tiles_change_nothing(network):
         torch.testing.assert_close(one.pixelwise, other.pixelwise, rtol=0, atol=1e-5)
 
 
-def test_one_level_alone(network):
+def test_one_level_alone_is_explained_as_beside_others(network):
     window = window_of(one_scene(3, 16, 16), 1, 3, 1)
     both, one = explain_frame(network, window), explain_frame(network, window, level=2)
     assert [level.level for level in one.levels] == [2]
@@ -166,7 +166,7 @@ def test_strongest_and_effective_against_known_choices():
     assert level.frame_shares[:, 0, 0].tolist() == [0, 0, 1]
 
 
-def test_half_the_weight():
+def test_half_the_weight_lies_on_as_few_places_as_possible():
     assert half_weight_share(torch.full((10, 10), 0.01)) == pytest.approx(0.5, abs=0.011)
     spot = torch.full((10, 10), 0.4 / 99)
     spot[3, 4] = 0.6

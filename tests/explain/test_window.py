@@ -5,15 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import picture, write_video
+from tests.conftest import image, write_video
 from unsmear.errors import ConfigError, InputError
 from unsmear.explain.window import read_window
 from unsmear.video.images import write_image
 from unsmear.video.reader import read_rgb8
-
-
-def as_image(height: int, width: int, seed: int) -> torch.Tensor:
-    return torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy())
 
 
 @pytest.fixture
@@ -22,8 +18,8 @@ def two_scenes(tmp_path):
     folder = tmp_path / "two scenes"
     folder.mkdir()
     for index in range(7):
-        image = as_image(48, 64, 0 if index < 4 else 9)
-        write_image(folder / f"f{index}.png", image.roll(index, dims=-1))
+        frame = image(48, 64, 0 if index < 4 else 9)
+        write_image(folder / f"f{index}.png", frame.roll(index, dims=-1))
     return folder
 
 
@@ -45,7 +41,7 @@ def test_window_holds_what_the_scene_has(two_scenes, number, window, side, first
     assert found.name == f"f{number}"
     assert found.pts is None
     seed = 0 if number < 4 else 9
-    expected = as_image(48, 64, seed).roll(number, dims=-1).float() / 255
+    expected = image(48, 64, seed).roll(number, dims=-1).float() / 255
     assert torch.equal(found.pictures[found.current], expected)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import unsmear
-from tests.conftest import one_scene, picture, stamps_of, write_video
+from tests.conftest import assert_same_frames, one_scene, picture, stamps_of, write_video
 from unsmear.errors import ConfigError, InputError, ModelError
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
@@ -120,7 +120,7 @@ def test_mistakes_in_options_show_at_once(weights_file):
         unsmear.restore([], model=str(weights_file), window=2)
 
 
-def test_files_from_python(tmp_path, weights_file):
+def test_python_restores_a_video_file(tmp_path, weights_file):
     """With numpy's numbers too, which cannot be stored in a job as they are."""
     source = write_video(tmp_path / "in.mp4", frames=3)
     outcome = unsmear.restore_video(
@@ -158,8 +158,7 @@ def test_tensors_may_all_lie_in_one_buffer(weights_file):
             yield buffer.copy_(frame)
 
     wanted = list(unsmear.restore(list(frames), model=model, window=3))
-    for one, other in zip(unsmear.restore(reused(), model=model, window=3), wanted, strict=True):
-        assert torch.equal(one, other)
+    assert_same_frames(unsmear.restore(reused(), model=model, window=3), wanted)
 
 
 @pytest.mark.parametrize("tiling", ["auto", TileSize(16, 16)])

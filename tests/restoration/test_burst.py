@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.conftest import TRAILS, Counted, awake, one_scene
+from tests.conftest import TRAILS, Counted, assert_same_frames, awake, one_scene
+from tests.restoration.conftest import restored_from
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
@@ -18,8 +19,6 @@ from unsmear.restoration.overlap import Workers
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import (
     describe_scenes,
-    frames_after,
-    frames_before,
     restore_stream,
 )
 from unsmear.restoration.tiles import TileSize
@@ -50,7 +49,7 @@ def smeared(picture: torch.Tensor, along: int) -> torch.Tensor:
 
 
 @given(
-    height=st.integers(1, 5), width=st.integers(1, 5), neighbours=st.integers(1, 4),
+    height=st.integers(1, 3), width=st.integers(1, 3), neighbours=st.integers(1, 4),
     seed=st.integers(0, 99),
 )  # fmt: skip
 def test_windows_equal_a_plain_loop(height, width, neighbours, seed):
@@ -206,38 +205,14 @@ def test_a_stream_is_each_scene_by_itself_wherever_it_begins(lengths, burst, fir
     parts = torch.stack(plain).split([scene.frames for scene in scenes])
     expected = [frame for part in parts for frame in accumulate_bursts(part, burst)]
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, QualityOptions(burst=burst)))
-    found = list(
-        restore_stream(
-            network, clip[first - lead :], window,
-            scenes=known, quality=QualityOptions(burst=burst), first=first - lead, lead=lead,
-        )
-    )  # fmt: skip
-    assert len(found) == len(clip) - first
-    for one, other in zip(found, expected[first:], strict=True):
-        assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize(("burst", "window", "last"), [(0, 5, 3), (1, 1, 0), (2, 5, 2), (3, 1, 4)])
-def test_frames_after_decide_and_no_others(burst, window, last):
-    network = awake(TRAILS)
-    clip = one_scene(14, 16, 16)
-    whole = list(restore_stream(network, clip, window, quality=QualityOptions(burst=burst)))
-    after = frames_after(network, window, QualityOptions(burst=burst))
-    part = list(
-        restore_stream(
-            network, clip[: last + 1 + after], window, quality=QualityOptions(burst=burst)
-        )
-    )
-    assert torch.equal(part[last], whole[last])
+    found = restored_from(first, network, clip, window, QualityOptions(burst=burst), scenes=known)
+    assert_same_frames(found, expected[first:])
 
 
 def test_tiles_and_workers_change_nothing():
     network = awake(TRAILS)
-    clip = one_scene(5, 70, 90)
-    whole = torch.stack(
-        list(restore_stream(network, clip, 3, quality=QualityOptions(), tiling="off"))
-    )
+    clip, quality = one_scene(5, 40, 56), QualityOptions()
+    whole = torch.stack(list(restore_stream(network, clip, 3, quality=quality, tiling="off")))
     engine = TorchEngine(network, workers=3)
-    tiled = restore_stream(engine, clip, 3, quality=QualityOptions(), tiling=TileSize(64, 64))
+    tiled = restore_stream(engine, clip, 3, quality=quality, tiling=TileSize(24, 32))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=1e-3)

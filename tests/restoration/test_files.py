@@ -7,7 +7,17 @@ import importlib.metadata
 import pytest
 import torch
 
-from tests.conftest import SMALL, audio_packets, awake, mild, one_scene, stamps_of, write_video
+from tests.conftest import (
+    SMALL,
+    audio_packets,
+    awake,
+    failing_after,
+    mild,
+    one_scene,
+    stamps_of,
+    write_frames,
+    write_video,
+)
 from unsmear.errors import ConfigError, InputError, OutputError
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import frames, store, stream
@@ -15,8 +25,10 @@ from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.preview import write_preview
+from unsmear.restoration.quality import NETWORK_ALONE
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.tiles import Tiler, TileSize
+from unsmear.video.color import rgb_from_planes
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.folder import FolderReader
 from unsmear.video.images import integer_from_unit, read_image, write_image
@@ -89,15 +101,12 @@ def test_features_of_the_first_pass_serve_the_second(tmp_path, network, monkeypa
 
 @pytest.mark.parametrize("window", [5, "all"])
 def test_tiles_change_nothing_in_a_folder(tmp_path, network, window):
-    source = tmp_path / "frames"
-    source.mkdir()
-    for number, frame in enumerate(one_scene(4, 70, 90)):
-        write_image(source / f"{number}.png", integer_from_unit(frame, torch.uint16))
+    source = write_frames(tmp_path / "frames", one_scene(4, 70, 90), torch.uint16)
     for name, tiling in (("whole", "off"), ("tiled", TileSize(24, 32))):
         restore_file(source, tmp_path / name, network, window, Settings(tiling=tiling))
     for number in range(4):
         whole, tiled = (
-            read_image(tmp_path / name / f"{number}.png").int() for name in ("whole", "tiled")
+            read_image(tmp_path / name / f"{number:02}.png").int() for name in ("whole", "tiled")
         )
         assert (whole - tiled).abs().max() <= 1  # of 65535
 
@@ -107,8 +116,6 @@ def test_restored_planes_are_the_network_output(tmp_path, network):
     source = write_video(tmp_path / "in.mkv", codec="ffv1", pixel_format="yuv444p")
     with VideoReader(source) as reader:
         for restored in restore_frames(network, reader, 3):
-            from unsmear.video.color import rgb_from_planes
-
             # At the ends of the range YUV and RGB clip differently.
             both = torch.cat((restored.rgb, restored.frame.rgb))
             inside = ((both > 0.02) & (both < 0.98)).all(dim=0)
@@ -138,14 +145,12 @@ def test_folder_keeps_names_and_sizes(tmp_path, network):
 
 
 def test_folder_of_16_bit_pictures_stays_16_bit(tmp_path, network):
-    source = tmp_path / "frames"
-    source.mkdir()
-    write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8), torch.uint16))
+    source = write_frames(tmp_path / "frames", [torch.rand(3, 8, 8)], torch.uint16)
     restore_file(source, tmp_path / "out", network, 1)
-    assert read_image(tmp_path / "out" / "0.png").dtype == torch.uint16
+    assert read_image(tmp_path / "out" / "00.png").dtype == torch.uint16
 
 
-def test_video_into_a_folder(tmp_path, network):
+def test_a_video_becomes_numbered_images_in_a_folder(tmp_path, network):
     source = write_video(tmp_path / "in.mp4", frames=3)
     restore_file(source, tmp_path / "out", network, 1)
     names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
@@ -187,9 +192,7 @@ def test_comparison_shows_both(tmp_path, network, size):
 
 
 def test_folder_to_video_is_refused_with_a_remedy(tmp_path, network):
-    source = tmp_path / "frames"
-    source.mkdir()
-    write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8)))
+    source = write_frames(tmp_path / "frames", [torch.rand(3, 8, 8)])
     with pytest.raises(OutputError, match=r"no frame rate.*'.*out'"):
         restore_file(source, tmp_path / "out.mp4", network, 1)
 
@@ -203,9 +206,7 @@ def test_a_window_larger_than_memory_is_told_before_the_work(tmp_path, network, 
 
 
 def test_output_inside_the_input_folder_is_refused(tmp_path, network):
-    source = tmp_path / "frames"
-    source.mkdir()
-    write_image(source / "0.png", integer_from_unit(torch.rand(3, 8, 8)))
+    source = write_frames(tmp_path / "frames", [torch.rand(3, 8, 8)])
     (source / "out").mkdir()
     for target in (source, source / "out", source / "new"):
         with pytest.raises(OutputError, match="choose another output"):
@@ -214,15 +215,7 @@ def test_output_inside_the_input_folder_is_refused(tmp_path, network):
 
 def test_an_error_midway_leaves_nothing(tmp_path, network, monkeypatch):
     source = write_video(tmp_path / "in.mp4")
-    original = frames.add_change
-    calls = []
-
-    def breaks(planes, change):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return original(planes, change)
-
+    breaks = failing_after(4, KeyboardInterrupt(), frames.add_change)
     monkeypatch.setattr(frames, "add_change", breaks)
     with pytest.raises(KeyboardInterrupt):
         restore_file(source, tmp_path / "out.mp4", network, 3, Settings(compare="side"))
@@ -236,25 +229,6 @@ def test_a_clip_that_breaks_off_leaves_nothing(tmp_path, network):
     with pytest.raises(InputError, match=r"cut\.mkv"):
         restore_file(tmp_path / "cut.mkv", tmp_path / "out.mkv", network, 3)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.mkv", "in.mkv"]
-
-
-def test_size_change_midway_is_an_error(tmp_path, network, monkeypatch):
-    source = write_video(tmp_path / "in.mp4")
-    original = VideoReader._concealed
-
-    def changing(self):
-        for index, frame in enumerate(original(self)):
-            yield frame.reformat(width=32, height=32) if index == 4 else frame
-
-    monkeypatch.setattr(VideoReader, "_concealed", changing)
-    with pytest.raises(InputError, match="changes size from 64x48 to 32x32"):
-        restore_file(source, tmp_path / "out.mp4", network, 1)
-    assert not (tmp_path / "out.mp4").exists()
-
-
-def test_network_may_have_no_attention_over_neighbours(tmp_path):
-    source = write_video(tmp_path / "in.mp4", frames=1)
-    assert restore_file(source, tmp_path / "out.mp4", mild(), 5) == Outcome(1)
 
 
 def test_frames_that_cannot_be_right_are_given_as_they_came(tmp_path):
@@ -294,9 +268,10 @@ def test_a_comparison_of_a_turned_video_reads_from_left_to_right(
     """In what players show, before is on the left and after on the right, on both sides of a wipe
     too.
     """
-    source = write_video(tmp_path / "in.mp4", rotation=rotation, size=(66, 50), frames=40)
-    target = tmp_path / "out.mkv"
-    settings = Settings(compare=compare, encode=EncodeChoice(lossless=True))
+    frames = 40 if compare == "wipe" else 3
+    source = write_video(tmp_path / "in.mp4", rotation=rotation, size=(66, 50), frames=frames)
+    target, choice = tmp_path / "out.mkv", EncodeChoice(lossless=True)
+    settings = Settings(compare=compare, encode=choice, quality=NETWORK_ALONE)
     restore_file(source, target, network, 1, settings)
     shown = [luma_as_shown(path) for path in (source, target, compare_path(target))]
     lines = []

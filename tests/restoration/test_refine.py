@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, Counted, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, Counted, assert_same_frames, awake, one_scene
+from tests.restoration.conftest import restored_from
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.models.flow import clip_motion
@@ -19,8 +20,6 @@ from unsmear.restoration.quality import MOST_REFINE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
-    frames_after,
-    frames_before,
     restore_stream,
 )
 from unsmear.restoration.tiles import TileSize
@@ -101,15 +100,8 @@ def test_a_stream_is_the_same_wherever_it_begins(lengths, refine, burst, first, 
     scenes = describe_scenes(network, clip) if window == "all" else ()
     whole = list(restore_stream(network, clip, window, scenes=scenes, quality=quality))
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, quality))
-    part = restore_stream(
-        network, clip[first - lead :], window,
-        scenes=scenes, quality=quality, first=first - lead, lead=lead,
-    )  # fmt: skip
-    found = list(part)
-    assert len(found) == len(clip) - first
-    for one, other in zip(found, whole[first:], strict=True):
-        assert torch.equal(one, other)
+    found = restored_from(first, network, clip, window, quality, scenes=scenes)
+    assert_same_frames(found, whole[first:])
 
 
 @pytest.mark.parametrize("window", [5, "all"])
@@ -125,25 +117,14 @@ def test_scenes_never_mix(window):
 
     alone = restored(first)
     for other in others:
-        for one, same in zip(restored(torch.cat((first, other))), alone, strict=True):
-            assert torch.equal(one, same)
-
-
-@pytest.mark.parametrize(("refine", "window", "last"), [(1, 5, 0), (2, 1, 3), (2, 5, 1)])
-def test_frames_after_decide_and_no_others(refine, window, last):
-    network = awake(ALIGNED)
-    clip = one_scene(9, 16, 16)
-    whole = list(restore_stream(network, clip, window, quality=alone(refine)))
-    after = frames_after(network, window, alone(refine))
-    part = list(restore_stream(network, clip[: last + 1 + after], window, quality=alone(refine)))
-    assert torch.equal(part[last], whole[last])
+        assert_same_frames(restored(torch.cat((first, other))), alone)
 
 
 def test_tiles_and_features_that_are_made_again_change_nothing(monkeypatch, tmp_path):
     network = awake(ALIGNED)
-    clip = one_scene(5, 70, 90)
+    clip = one_scene(4, 40, 56)
     whole = torch.stack(list(restore_stream(network, clip, 3, quality=alone(1), tiling="off")))
-    tiled = restore_stream(network, clip, 3, quality=alone(1), tiling=TileSize(64, 64))
+    tiled = restore_stream(network, clip, 3, quality=alone(1), tiling=TileSize(24, 32))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=2e-3)
     with FeatureStore.opened(tmp_path, 1 << 30) as store:
         scenes = describe_scenes(network, clip, store=store, tiling="off")
@@ -174,13 +155,13 @@ def test_a_broken_frame_does_not_spoil_its_neighbours():
 
 
 def test_memory_does_not_grow_with_the_length():
-    frames = Counted(one_scene(24, 16, 16))
+    frames = Counted(one_scene(16, 16, 16))
     engine = TorchEngine(awake(ALIGNED), workers=2)
     for done, _ in enumerate(
         restore_stream(engine, frames, 5, quality=QualityOptions(refine=2, burst=1)), 1
     ):
         assert frames.taken <= done + 2 + 2 + 1 + 3 + 2
-    assert done == 24
+    assert done == 16
 
 
 def test_what_cannot_be_asked_for():

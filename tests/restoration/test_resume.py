@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
 import subprocess
@@ -16,7 +15,18 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from tests.conftest import ALIGNED, SMALL, awake, mild, one_scene, stamps_of, write_video
+from tests.conftest import (
+    ALIGNED,
+    SMALL,
+    awake,
+    disk_full,
+    failing_after,
+    mild,
+    one_scene,
+    stamps_of,
+    write_frames,
+    write_video,
+)
 from tests.restoration.test_scenes import FASTER, walk
 from unsmear.clip import Frame
 from unsmear.errors import DeviceMemoryError, EncodeError, MidwayError, OutputError
@@ -29,11 +39,10 @@ from unsmear.restoration.settings import Settings, Span, parse_time
 from unsmear.restoration.work import work_path
 from unsmear.video import writer
 from unsmear.video.encoding import ENCODERS, EncodeChoice
-from unsmear.video.images import integer_from_unit, write_image
 from unsmear.video.orientation import UPRIGHT
 from unsmear.video.reader import VideoReader
 
-FRAMES = 23
+FRAMES = 14
 ALONE = Settings(quality=QualityOptions(burst=0))
 
 
@@ -76,7 +85,7 @@ def test_a_video_goes_on(tmp_path, network, window, container):
     source = write_video(tmp_path / f"in.{container}", frames=FRAMES, audio=True)
     whole = tmp_path / f"whole.{container}"
     assert restore_file(source, whole, network, window) == Outcome(FRAMES)
-    for after in (1, 4, 9, 23):
+    for after in (1, 4, 9, FRAMES):
         target = tmp_path / f"out-{after}.{container}"
         begun = after + (FRAMES + 1 if window == "all" else 0)
         broken_off(source, target, network, window, Settings(), begun)
@@ -127,20 +136,17 @@ def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
 
 
 def test_a_stretch_goes_on(tmp_path, network):
-    source = write_video(tmp_path / "in.mp4", frames=60, audio=True)
-    settings = Settings(span=Span(start=Fraction(1, 2), end=Fraction(3, 2)))
+    source = write_video(tmp_path / "in.mp4", frames=30, audio=True)
+    settings = Settings(span=Span(start=Fraction(1, 2), end=Fraction(5, 6)))
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore_file(source, whole, network, 5, settings)
-    broken_off(source, target, network, 5, settings, 17)
-    assert restore_file(source, target, network, 5, settings).resumed == 16
+    broken_off(source, target, network, 5, settings, 9)
+    assert restore_file(source, target, network, 5, settings).resumed == 8
     assert contents(target) == contents(whole)
 
 
 def test_a_folder_goes_on(tmp_path, network):
-    source = tmp_path / "frames"
-    source.mkdir()
-    for number, frame in enumerate(one_scene(11, 24, 32)):
-        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    source = write_frames(tmp_path / "frames", one_scene(11, 24, 32))
     restore_file(source, tmp_path / "whole", network, 5)
     broken_off(source, tmp_path / "out", network, 5, Settings(), 6)
     assert restore_file(source, tmp_path / "out", network, 5) == Outcome(11, resumed=4)
@@ -160,9 +166,7 @@ def damaged(path):
 def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then, frames, resumed):
     """Parts have four frames; each depends on the next image too."""
     source, target, notes = tmp_path / "frames", tmp_path / "out", []
-    source.mkdir()
-    for number, frame in enumerate(one_scene(11, 24, 32)):
-        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    write_frames(source, one_scene(11, 24, 32))
     whole = (source / "09.png").read_bytes()
     damaged(source / "09.png")
     with pytest.raises(
@@ -184,9 +188,7 @@ def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then
 
 def test_pictures_may_come_and_go_between_two_runs(tmp_path, network):
     source, target = tmp_path / "frames", tmp_path / "out"
-    source.mkdir()
-    for number, frame in enumerate(one_scene(13, 24, 32)):
-        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    write_frames(source, one_scene(13, 24, 32))
     for number in range(8, 13):
         (source / f"{number:02}.png").rename(tmp_path / f"{number:02}.png")
     broken_off(source, target, network, 1, ALONE, 8)  # frame 7 was the last one then
@@ -201,10 +203,7 @@ def test_pictures_may_come_and_go_between_two_runs(tmp_path, network):
 
 def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
     """Even if a cut depends on frames long before the first one that is restored again."""
-    source = tmp_path / "frames"
-    source.mkdir()
-    for number, frame in enumerate(walk(FASTER)):
-        write_image(source / f"{number:02}.png", integer_from_unit(frame))
+    source = write_frames(tmp_path / "frames", walk(FASTER))
     restore_file(source, tmp_path / "whole", network, 5)
     for after in (4, 13):  # after the clear cut, and at the one that is hard to detect
         target = tmp_path / f"out-{after}"
@@ -220,14 +219,7 @@ def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatc
     settings = Settings(compare="side")
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore_file(source, whole, network, 3, settings)
-    original, calls = getattr(sinks, step), []
-
-    def breaks(*arguments, **named):
-        calls.append(1)
-        if len(calls) == (1 if step == "assemble" else 2):
-            raise PowerCut
-        return original(*arguments, **named)
-
+    breaks = failing_after(0 if step == "assemble" else 1, PowerCut(), getattr(sinks, step))
     with monkeypatch.context() as patched:
         patched.setattr(sinks, step, breaks)
         with pytest.raises(PowerCut):
@@ -251,26 +243,11 @@ def test_another_job_starts_over(tmp_path, network, what):
     assert outcome == Outcome(10 if what == "source" else 9)
 
 
-def test_a_result_that_was_finished_is_not_replaced_unasked(tmp_path, network):
-    source, target = write_video(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4"
-    restore_file(source, target, network, 3)
-    with pytest.raises(OutputError, match="--overwrite"):
-        restore_file(source, target, network, 3)
-    restore_file(source, target, network, 3, Settings(overwrite=True))
-
-
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatch):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
-    original = sinks.SpoolWriter.write
-    calls, notes = [], []
-
-    def full(self, packets):
-        calls.append(1)
-        if len(calls) > 7:
-            raise OutputError(f"cannot write '{target}': No space left on device")
-        original(self, packets)
-
+    error, notes = OutputError(f"cannot write '{target}': No space left on device"), []
     with monkeypatch.context() as patched:
+        full = failing_after(7, error, sinks.SpoolWriter.write)
         patched.setattr(sinks.SpoolWriter, "write", full)
         with pytest.raises(OutputError, match="No space left"):
             restore_file(source, target, network, 3, on_note=notes.append)
@@ -280,14 +257,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatc
 
 def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
-    original, calls = sinks.FrameEncoder.encode, []
-
-    def refuses(self, *arguments):
-        calls.append(1)
-        if len(calls) > 7:
-            raise EncodeError("encoding failed")
-        return original(self, *arguments)
-
+    refuses = failing_after(7, EncodeError("encoding failed"), sinks.FrameEncoder.encode)
     monkeypatch.setattr(sinks.FrameEncoder, "encode", refuses)
     with pytest.raises(EncodeError):
         restore_file(source, target, network, "all")
@@ -296,12 +266,9 @@ def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
 
 def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, monkeypatch):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
-
-    def refuses(*arguments):
-        raise av.error.ArgumentError(22, "Invalid argument")
-
+    error = av.error.ArgumentError(22, "Invalid argument")
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "add_video_stream", refuses)
+        patched.setattr(writer, "add_video_stream", failing_after(0, error, None))
         with pytest.raises(EncodeError) as told:
             restore_file(source, target, network, 3)
     assert str(told.value).startswith(f"cannot write '{target}': Invalid argument; ")
@@ -325,7 +292,7 @@ def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, mon
 
 def test_another_process_goes_on(tmp_path, weights_file):
     """After a kill, the second process shares no state with the first, not even its hash seed."""
-    source = write_video(tmp_path / "in.mp4", frames=14)
+    source = write_video(tmp_path / "in.mp4", frames=10)
     target, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
 
     def restored(*targets, killed, hashes):
@@ -340,7 +307,7 @@ def test_another_process_goes_on(tmp_path, weights_file):
     done = restored(target, whole, killed="", hashes="2")
     assert done.returncode == 0, done.stderr
     ends = [told for line in done.stdout.splitlines() if "resumed" in (told := json.loads(line))]
-    assert [(end["frames"], end["resumed"]) for end in ends] == [(14, 8), (14, 0)]
+    assert [(end["frames"], end["resumed"]) for end in ends] == [(10, 8), (10, 0)]
     assert contents(target) == contents(whole)
 
 
@@ -373,7 +340,7 @@ def test_a_disk_too_full_to_begin_leaves_what_there_was(tmp_path, network, monke
 
     def full(path, *arguments, **named):
         path.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
+        disk_full()
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_text", full)
@@ -388,28 +355,24 @@ def test_a_disk_too_full_to_begin_leaves_what_there_was(tmp_path, network, monke
 
 @pytest.mark.parametrize("step", ["begin", "end", "scenes", "publishing"])
 def test_a_disk_that_fills_up_at_any_step_is_one_error(tmp_path, network, monkeypatch, step):
-    source = tmp_path / "frames"
-    source.mkdir()
-    for number, frame in enumerate(one_scene(3, 24, 32)):
-        write_image(source / f"{number}.png", integer_from_unit(frame))
+    source = write_frames(tmp_path / "frames", one_scene(3, 24, 32))
     mark = {"begin": "sharp-pictures", "end": ".part", "scenes": "", "publishing": "publishing"}
     original = {name: getattr(Path, name) for name in ("mkdir", "write_text", "touch")}
 
     def fills(name):
         def write(path, *arguments, **named):
             if step != "scenes" and path.name.endswith(mark[step]) and "job" not in path.name:
-                raise OSError(errno.ENOSPC, "No space left on device")
+                disk_full()
             return original[name](path, *arguments, **named)
 
         return write
 
-    def refuses(*arguments):
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
-
+    error = SafetensorError("I/O error: No space left on device (os error 28)")
     with monkeypatch.context() as patched:
         for name in original:
             patched.setattr(Path, name, fills(name))
         if step == "scenes":
+            refuses = failing_after(0, error, None)
             patched.setattr("unsmear.restoration.stream.save_file", refuses)
         with pytest.raises(OutputError, match=r"out': .*No space left"):
             restore_file(source, tmp_path / "out", network, "all")
@@ -425,8 +388,10 @@ def test_what_comes_before_a_change_of_size_is_not_made_twice(tmp_path, network,
             yield frame.reformat(width=32, height=32) if index >= 12 else frame
 
     monkeypatch.setattr(VideoReader, "_concealed", changing)
-    with pytest.raises(MidwayError, match=r"size .* at 0\.400 s: .* with --end 0\.400") as error:
+    message = r"changes size from 64x48 to 32x32 at 0\.400 s: .* with --end 0\.400"
+    with pytest.raises(MidwayError, match=message) as error:
         restore_file(source, target, network, 3, on_note=notes.append)
+    assert not target.exists()
     assert notes == ["what is done so far is kept: run the same command with that --end to resume"]
     ended = Settings(span=Span(end=parse_time(str(error.value).split()[-1])))
     outcome = restore_file(source, target, network, 3, ended)
@@ -438,17 +403,8 @@ def test_what_comes_before_a_change_of_size_is_not_made_twice(tmp_path, network,
 def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monkeypatch):
     """Out of memory outside the levels, which would be retried in smaller tiles."""
     source, target, notes = tmp_path / "in", tmp_path / "out", []
-    source.mkdir()
-    for number, frame in enumerate(one_scene(6, 16, 24)):
-        write_image(source / f"{number}.png", integer_from_unit(frame))
-    original, seen = network.squeeze, []
-
-    def tight(encoded):
-        seen.append(encoded)
-        if len(seen) > 5:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(encoded)
-
+    write_frames(source, one_scene(6, 16, 24))
+    tight = failing_after(5, torch.OutOfMemoryError("CUDA out of memory"), network.squeeze)
     with monkeypatch.context() as patched:
         patched.setattr(network, "squeeze", tight)
         with pytest.raises(DeviceMemoryError, match=r"use --device cpu, --burst 0, .*out of mem"):
@@ -471,13 +427,10 @@ def test_an_end_that_comes_later_replaces_a_file_that_was_put_together(
 ):
     """At the interruption, one of two files had been assembled."""
     source, target = write_video(tmp_path / "in.mkv", frames=9), tmp_path / "out.mkv"
-
-    def breaks(*arguments, **named):
-        raise PowerCut
-
     settings = Settings(compare="side")
     with monkeypatch.context() as patched:
-        patched.setattr(sinks, "assemble", breaks)  # assembles the comparison, the second file
+        # It assembles the comparison, the second file.
+        patched.setattr(sinks, "assemble", failing_after(0, PowerCut(), None))
         with pytest.raises(PowerCut):
             restore_file(source, target, network, 3, settings)
     assert list(work_path(target).glob("whole-sharp.*"))
@@ -505,11 +458,7 @@ def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatc
         sources=(), after=0,
     )  # fmt: skip
     rgb = torch.zeros(3, 8, 8)
-
-    def full(path, data):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
     sink.begin(0)
     with pytest.raises(OutputError, match=r"/out/a\.png': No space left"):
         sink.put(Restored(Frame(rgb, Fraction(0), name="a"), rgb, None))

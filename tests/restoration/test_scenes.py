@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import Counted, picture
+from tests.conftest import Counted, image
 from unsmear.restoration.scenes import MEMORY, likeness, number_scenes, split_scenes, thumbnail
 
 # Likeness of each frame to the one before: a clear cut, then a camera that moves faster and faster.
@@ -15,8 +15,8 @@ SCENES_OF_FASTER = [0] * 3 + [1] * 9 + [2] * 3
 
 def view(index: int, shift: int = 0, gain: float = 1.0) -> torch.Tensor:
     """Part of an image, (3, 72, 128), 0..1, as seen by a camera shifted by `shift`."""
-    image = torch.from_numpy(picture(100, 256, index).transpose(2, 0, 1).copy()).float() / 255
-    return (image[:, 10:82, shift : shift + 128] * gain).clamp(0, 1)
+    whole = image(100, 256, index) / 255
+    return (whole[:, 10:82, shift : shift + 128] * gain).clamp(0, 1)
 
 
 def walk(likenesses) -> torch.Tensor:

@@ -1,4 +1,7 @@
-import errno
+"""Features of a first pass, kept on disk for the second."""
+
+from __future__ import annotations
+
 import io
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -8,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import disk_full
 from unsmear.restoration import store as store_module
 from unsmear.restoration.store import FeatureStore, open_store
 
@@ -71,8 +75,7 @@ def thread():
 
 def test_a_full_disk_ends_the_keeping_and_nothing_else(tmp_path, thread):
     class FullDisk(io.FileIO):
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "no space left on device")
+        write = disk_full
 
     with FullDisk(tmp_path / "features", "w+") as file:
         store = FeatureStore(file, 1 << 20, thread)

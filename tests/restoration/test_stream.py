@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, Counted, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, TRAILS, Counted, assert_same_frames, awake, one_scene
+from tests.restoration.conftest import restored_from
 from tests.restoration.test_scenes import FASTER, walk
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError, InputError
@@ -24,7 +25,7 @@ from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     check_memory,
     describe_scenes,
-    frames_before,
+    frames_after,
     parse_window,
     restore_stream,
 )
@@ -163,22 +164,15 @@ def test_kept_features_change_no_bit(lengths, room, neighbours, first, tmp_path_
     network = awake(dataclasses.replace(SMALL, neighbours=neighbours))
     clip = torch.cat([one_scene(length, 13, 22) for length in lengths])
     first = min(first, len(clip))
-    lead = min(first, frames_before(network, "all", NETWORK_ALONE))
     a_frame = sum(4 * x.numel() for x in network.encode(torch.zeros(1, 3, 16, 24)).features)
     with FeatureStore.opened(tmp_path_factory.mktemp("store"), room * a_frame) as store:
         scenes = describe_scenes(network, clip, store=store)
         assert len(store) == min(room, len(clip))
         wanted, found = (
-            list(
-                restore_stream(
-                    network, clip[first - lead :], "all",
-                    scenes=scenes, store=where, first=first - lead, lead=lead,
-                )
-            )
+            restored_from(first, network, clip, "all", scenes=scenes, store=where)
             for where in (None, store)
-        )  # fmt: skip
-    assert len(found) == len(clip) - first
-    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+        )
+    assert_same_frames(found, wanted)
 
 
 def test_frames_whose_features_are_kept_are_not_encoded_again(network, tmp_path, monkeypatch):
@@ -220,13 +214,29 @@ def test_scenes_are_the_same_wherever_a_stream_begins(config, quality):
     network, clip = awake(config), walk(FASTER)
     whole = list(restore_stream(network, clip, 3, quality=quality))
     for first in (12, 13):
-        lead = min(first, frames_before(network, 3, quality))
-        part = restore_stream(
-            network, clip[first - lead :], 3, quality=quality, first=first - lead, lead=lead
-        )
-        found = list(part)
-        assert len(found) == len(clip) - first
-        assert all(torch.equal(one, two) for one, two in zip(found, whole[first:], strict=True))
+        assert_same_frames(restored_from(first, network, clip, 3, quality), whole[first:])
+
+
+@pytest.mark.parametrize(
+    ("config", "quality", "window", "last"),
+    [
+        (TRAILS, QualityOptions(burst=0), 5, 3),
+        (TRAILS, QualityOptions(burst=1), 1, 0),
+        (TRAILS, QualityOptions(burst=2), 5, 2),
+        (TRAILS, QualityOptions(burst=3), 1, 4),
+        (ALIGNED, QualityOptions(burst=0, refine=1), 5, 0),
+        (ALIGNED, QualityOptions(burst=0, refine=2), 1, 3),
+        (ALIGNED, QualityOptions(burst=0, refine=2), 5, 1),
+    ],
+)
+def test_frames_after_decide_and_no_others(config, quality, window, last):
+    network = awake(config)
+    clip = one_scene(12, 16, 16)
+    whole = list(restore_stream(network, clip, window, quality=quality))
+    after = frames_after(network, window, quality)
+    assert last + after < len(clip) - 1
+    part = list(restore_stream(network, clip[: last + 1 + after], window, quality=quality))
+    assert torch.equal(part[last], whole[last])
 
 
 def test_frames_that_wait_must_fit_into_memory(network, monkeypatch):
@@ -348,16 +358,18 @@ def one_thread():
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("tiling", ["auto", TileSize(24, 16)])
 @pytest.mark.parametrize(("window", "kept"), [(1, True), (5, True), (5, False), ("all", True)])
-def test_workers_change_no_bit(either, monkeypatch, window, kept, tiling):
+@pytest.mark.parametrize("config", [SMALL, ALIGNED], ids=["plain", "aligned"])
+def test_workers_change_no_bit(config, monkeypatch, window, kept, tiling):
     """Scenes of one frame and of several, features kept or dropped, large and small frames."""
+    network = awake(config)
     if not kept:
         monkeypatch.setattr(scene, "ALWAYS_KEPT", 0)
         monkeypatch.setattr(scene, "MOST_KEPT", 0)
     monkeypatch.setattr(tiles, "_LARGE", 0 if tiling == "auto" else 1 << 30)
-    clip = torch.cat([one_scene(length, 40, 56) for length in (4, 1, 2)])
+    clip = torch.cat([one_scene(length, 40, 40) for length in (3, 1, 2)])
 
     def restored(workers: int) -> Tensor:
-        engine = TorchEngine(either, workers=workers)
+        engine = TorchEngine(network, workers=workers)
         known = describe_scenes(engine, clip, tiling=tiling) if window == "all" else ()
         return torch.stack(list(restore_stream(engine, clip, window, scenes=known, tiling=tiling)))
 

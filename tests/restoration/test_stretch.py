@@ -8,7 +8,8 @@ import av
 import pytest
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
-from tests.video.test_files import DURATIONS, lasting, length_of
+from tests.video.conftest import lasting, length_of, remuxed
+from tests.video.test_files import DURATIONS
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.preview import write_preview
 from unsmear.restoration.settings import Settings, Span
@@ -28,15 +29,7 @@ def stretch(source, target, start=None, end=None, overwrite=False, window=1, **n
 def late(path, seconds, frames=9, **named):
     """A clip with audio whose times begin `seconds` late."""
     plain = write_video(path.with_name("plain.mp4"), frames=frames, audio=True, **named)
-    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
-        copies = [target.add_stream_from_template(stream) for stream in source.streams]
-        for packet in source.demux():
-            if packet.size:
-                shift = round(seconds / packet.time_base)
-                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                packet.stream = copies[packet.stream.index]
-                target.mux(packet)
-    return path
+    return remuxed(plain, path, later=seconds)
 
 
 def test_what_begins_late_begins_near_zero(tmp_path):

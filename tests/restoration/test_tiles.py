@@ -92,7 +92,7 @@ def test_declared_reach_is_the_true_one(stem):
         (nn.Sequential(), 0),
     ],
 )
-def test_receptive_radius(module, radius):
+def test_the_receptive_radius_counts_all_convolutions_in_a_row(module, radius):
     assert receptive_radius(module) == radius
     if any(True for _ in module.parameters()):
         assert reach_of(module) <= radius

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import TRAILS, Counted, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, TRAILS, Counted, awake, one_scene
+from tests.restoration.conftest import restored_from
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError
 from unsmear.restoration.burst import accumulate_bursts
@@ -18,7 +19,6 @@ from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
-    frames_before,
     load_scenes,
     restore_stream,
     save_scenes,
@@ -74,31 +74,25 @@ def test_streamed_equals_each_view_by_itself(lengths, ensemble, window, burst, f
         for frame in accumulate_bursts(one_by_one(network, part, ensemble, window), burst)
     ]
     first = min(first, len(clip) - 1)
-    lead = min(first, frames_before(network, window, QualityOptions(burst=burst)))
-    found = restore_stream(
-        network, clip[first - lead :], window, scenes=scenes if window == "all" else (),
-        quality=QualityOptions(ensemble=ensemble, burst=burst), first=first - lead, lead=lead,
-    )  # fmt: skip
+    quality, known = QualityOptions(ensemble=ensemble, burst=burst), ()
+    if window == "all":
+        known = scenes
+    found = restored_from(first, network, clip, window, quality, scenes=known)
     exact = burst == 0 and len(parts) == 1
-    torch.testing.assert_close(list(found), expected[first:], rtol=0, atol=0 if exact else 2e-6)
+    torch.testing.assert_close(found, expected[first:], rtol=0, atol=0 if exact else 2e-6)
 
 
 @pytest.mark.parametrize("ensemble", [4, 8])
 def test_what_is_turned_is_restored_alike(either, ensemble):
     """A network alone is not equivariant to rotation."""
-    clip = one_scene(4, 16, 24)
+    clip = one_scene(2, 16, 24)
     turned = views_of(4)[2]
 
     def difference(views):
-        upright = torch.stack(
-            list(restore_stream(either, clip, 3, quality=QualityOptions(ensemble=views, burst=0)))
-        )
-        other = torch.stack(
-            list(
-                restore_stream(
-                    either, turned.of(clip), 3, quality=QualityOptions(ensemble=views, burst=0)
-                )
-            )
+        quality = QualityOptions(ensemble=views, burst=0)
+        upright, other = (
+            torch.stack(list(restore_stream(either, seen, 3, quality=quality)))
+            for seen in (clip, turned.of(clip))
         )
         return float((turned.back(other) - upright).abs().max())
 
@@ -107,28 +101,24 @@ def test_what_is_turned_is_restored_alike(either, ensemble):
 
 
 @pytest.mark.parametrize("window", [3, "all"])
-def test_tiles_workers_and_kept_features_change_nothing(either, tmp_path, window):
-    clip = one_scene(5, 70, 90)
+@pytest.mark.parametrize("config", [SMALL, ALIGNED], ids=["plain", "aligned"])
+def test_tiles_workers_and_kept_features_change_nothing(config, tmp_path, window):
+    network = awake(config)
+    clip, quality = one_scene(3, 40, 56), QualityOptions(ensemble=4, burst=0)
 
     def restored(model, tiling, store=None):
         scenes = ()
         if window == "all":
             scenes = describe_scenes(model, clip, tiling=tiling, ensemble=4, store=store)
         stream = restore_stream(
-            model,
-            clip,
-            window,
-            scenes=scenes,
-            store=store,
-            tiling=tiling,
-            quality=QualityOptions(ensemble=4, burst=0),
+            model, clip, window, scenes=scenes, store=store, tiling=tiling, quality=quality
         )
         return torch.stack(list(stream))
 
-    whole = restored(either, "off")
+    whole = restored(network, "off")
     with FeatureStore.opened(tmp_path) as store:
-        tiled = restored(TorchEngine(either, workers=3), TileSize(64, 64), store)
-        assert len(store) == (5 if window == "all" else 0)
+        tiled = restored(TorchEngine(network, workers=3), TileSize(24, 32), store)
+        assert len(store) == (3 if window == "all" else 0)
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-4)
 
 

@@ -18,9 +18,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import torch
-
-from tests.conftest import SMALL, mild, picture, write_video
+from tests.conftest import SMALL, image, mild, write_video
 from tests.torture.sandbox import run
 from unsmear.errors import InputError
 from unsmear.models.checkpoint import Provenance, save_weights
@@ -51,9 +49,8 @@ def make_corpus(folder: Path) -> list[Path]:
                         time_base=base, sound=(sound, "stereo") if sound else None,
                         options=options)
         )  # fmt: skip
-    image = torch.from_numpy(picture(48, 64).transpose(2, 0, 1).copy())
     for suffix in (".png", ".jpg", ".webp", ".tif"):
-        write_image(folder / f"m{suffix}", image)
+        write_image(folder / f"m{suffix}", image(48, 64))
         files.append(folder / f"m{suffix}")
     weights = folder / "w.safetensors"
     origin = Provenance(model="s", steps=0, seed=0, hours=0.0, device="cpu", version="t")

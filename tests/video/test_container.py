@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tests.conftest import write_video
-from tests.video.test_files import rewrite
+from tests.video.conftest import remuxed, rewrite
 from unsmear.clip import ClipInfo
 from unsmear.errors import EncodeError, OutputError
 from unsmear.video.container import check_container
@@ -60,13 +60,15 @@ def test_sizes_that_no_codec_of_mov_takes_are_refused_with_a_remedy():
         choose_encoding(EncodeChoice(), "mjpeg", PixelFormat(8, 1, 1), ".mov", (65, 49))
 
 
-def test_sound_of_all_kinds_goes_into_m4v(tmp_path):
-    for name, codec in (("flac", "flac"), ("libmp3lame", "mp3float"), ("libopus", "opus")):
-        source = write_video(tmp_path / f"{codec}.mkv", frames=6, sound=(name, "stereo"))
-        rewrite(source, tmp_path / f"{codec}.m4v")
-        with av.open(str(tmp_path / f"{codec}.m4v")) as container:
-            assert container.streams.audio[0].codec_context.codec.name == codec
-            assert sum(frame.samples for frame in container.decode(audio=0)) > 8000
+@pytest.mark.parametrize(
+    ("name", "codec"), [("flac", "flac"), ("libmp3lame", "mp3float"), ("libopus", "opus")]
+)
+def test_sound_of_all_kinds_goes_into_m4v(tmp_path, name, codec):
+    source = write_video(tmp_path / "in.mkv", frames=6, sound=(name, "stereo"))
+    rewrite(source, tmp_path / "out.m4v")
+    with av.open(str(tmp_path / "out.m4v")) as container:
+        assert container.streams.audio[0].codec_context.codec.name == codec
+        assert sum(frame.samples for frame in container.decode(audio=0)) > 8000
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".MOV"])
@@ -74,18 +76,8 @@ def test_what_phones_say_is_kept_whatever_the_case_of_the_suffix(tmp_path, suffi
     made = {"com.apple.quicktime.make": "Apple"}
     plain = write_video(tmp_path / "plain.mov", codec="libx265",
                         options={"x265-params": "log-level=none"})  # fmt: skip
-    with (
-        av.open(str(plain)) as source,
-        av.open(
-            str(tmp_path / "in.mov"), "w", container_options={"movflags": "use_metadata_tags"}
-        ) as target,
-    ):
-        target.metadata.update(made)
-        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    options = {"movflags": "use_metadata_tags"}
+    remuxed(plain, tmp_path / "in.mov", options=options, metadata=made)
     os.replace(tmp_path / "in.mov", tmp_path / f"in{suffix}")
     rewrite(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
     with av.open(str(tmp_path / f"out{suffix}")) as container:

@@ -7,18 +7,14 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.conftest import mild, picture
-from tests.video.test_transcoding import clip, lines, shown
-from unsmear.restoration.files import restore_file
-from unsmear.restoration.settings import Settings, Span
+from tests.conftest import picture
+from tests.video.conftest import clip, lines, restored, shown
+from unsmear.restoration.settings import Span
 
 
 def stretch(source, target, start, end):
-    """Restore part of a clip; return the messages."""
-    notes = []
-    settings = Settings(span=Span(start=start, end=end))
-    restore_file(source, target, mild(), 1, settings, on_note=notes.append)
-    return notes
+    """Restore part of a clip; return the notes."""
+    return restored(source, target, span=Span(start=start, end=end))[1]
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])

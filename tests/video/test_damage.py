@@ -7,9 +7,9 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.conftest import mild, write_video
-from unsmear.restoration.files import restore_file
-from unsmear.restoration.settings import Settings, Span
+from tests.conftest import write_video
+from tests.video.conftest import remuxed, restored
+from unsmear.restoration.settings import Span
 from unsmear.video.damage import Damage, Extent, shortfall
 from unsmear.video.describe import describe_streams
 from unsmear.video.reader import VideoReader
@@ -19,13 +19,7 @@ def faststart(path, **named):
     """A clip whose index comes before its frames."""
     plain = write_video(path.with_name(f"plain{path.suffix}"), **named)
     options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
-    with av.open(str(plain)) as source, av.open(str(path), "w", container_options=options) as out:
-        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = copies[packet.stream.index]
-                out.mux(packet)
-    return path
+    return remuxed(plain, path, options=options)
 
 
 def cut(path, share):
@@ -57,17 +51,14 @@ def test_a_file_that_breaks_off_is_named(tmp_path, kind, words):
     whole = faststart(tmp_path / f"in.{kind}", **INTRA)
     assert notes_of(whole) == (30, [])
     broken = cut(whole, 2 / 3)
-    notes = []
-    outcome = restore_file(broken, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
+    outcome, notes = restored(broken, tmp_path / "out.mkv")
     assert 10 < outcome.frames < 25
     (told,) = (note for note in notes if "is truncated" in note)
     assert words.format(outcome.frames) in told
     assert told in describe_streams(broken).streams[0].details
     assert 10 < describe_streams(broken).frames < 25
     # Nothing is missing if the part to restore ends before the truncation.
-    settings = Settings(span=Span(end=Fraction(1, 5)))
-    notes.clear()
-    restore_file(broken, tmp_path / "end.mkv", mild(), 1, settings, on_note=notes.append)
+    _, notes = restored(broken, tmp_path / "end.mkv", span=Span(end=Fraction(1, 5)))
     assert not any("is truncated" in note for note in notes)
 
 

@@ -14,7 +14,7 @@ from unsmear.video.describe import clock, describe_rate, describe_streams, measu
 from unsmear.video.reader import VideoReader
 
 
-def test_plain_clip(tmp_path):
+def test_a_plain_clip_is_described_with_all_it_holds(tmp_path):
     path = write_video(tmp_path / "clip.mp4", frames=12, audio=True)
     found = describe_streams(path)
     assert "MP4" in found.container or "MOV" in found.container
@@ -54,13 +54,6 @@ def test_colour_is_told_in_words(tmp_path, transfer, hdr):
     assert found.hdr == hdr
     assert any("BT.2020" in words for words in found.streams[0].details)
     assert "yuv420p10le" in found.streams[0].details
-
-
-def test_interlacing_is_told(tmp_path):
-    path = write_video(tmp_path / "tape.mkv", options={"x264-params": "interlaced=1:tff=1"})
-    found = describe_streams(path)
-    assert found.interlaced
-    assert any("interlaced" in words for words in found.streams[0].details)
 
 
 def test_a_stream_that_cannot_be_sought_in_is_described(tmp_path):
@@ -117,7 +110,7 @@ def test_what_is_no_video_is_an_input_error(tmp_path, kind):
         describe_streams(path)
 
 
-def test_rate_of_odd_stamps():
+def test_rounded_or_unordered_stamps_are_no_variable_rate():
     assert describe_rate([], None).slowest is None
     even = [Fraction(i, 25) for i in range(10)]
     assert not describe_rate(even[::-1], Fraction(25)).variable
@@ -126,7 +119,7 @@ def test_rate_of_odd_stamps():
     assert not describe_rate(rounded, Fraction(30000, 1001)).variable
 
 
-def test_clock():
+def test_lengths_are_told_as_on_a_clock():
     assert [clock(s) for s in (4.24, 65, 3665)] == ["4.2 s", "1:05", "1:01:05"]
 
 

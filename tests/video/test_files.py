@@ -9,35 +9,13 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
+from tests.video.conftest import lasting, length_of, rewrite
 from unsmear.clip import ClipInfo, ColorTags
 from unsmear.errors import InputError
-from unsmear.video.color import convert_planes, planes_from_rgb
+from unsmear.video.color import planes_from_rgb
 from unsmear.video.describe import measured_length
-from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.reader import VideoReader, read_rgb8
-from unsmear.video.spool import SpoolWriter
-from unsmear.video.writer import Origin, VideoWriter, assemble
-
-
-def rewrite(source, target, choice=EncodeChoice()):
-    """Read and write a file without changing its frames, with all other streams."""
-    spool = target.with_name(f"{target.name}.spool")
-    with VideoReader(source) as reader:
-        info, suffix = reader.info, target.suffix.lower()
-        size = (info.width, info.height)
-        encoding = choose_encoding(choice, reader.codec, reader.pixel_format, suffix, size)
-        encoder, file, frames = FrameEncoder(encoding, info), SpoolWriter(spool), []
-        for frame in reader:
-            frames.append(frame)
-            picture = convert_planes(frame.planes, encoding.pixel_format)
-            file.write(encoder.encode(picture, frame.pts, frame.duration))
-        file.write(encoder.finish())
-        file.finish()
-        origin = Origin.of(reader, suffix)
-        assemble(target, [spool], encoding, info, origin=origin, result=target)
-    spool.unlink()
-    return frames
-
+from unsmear.video.writer import Origin, VideoWriter
 
 VARIABLE = [0, 1001, 1500, 4000, 4040, 9000, 9999, 20000]
 
@@ -50,27 +28,6 @@ def test_every_time_stamp_is_kept(tmp_path, container, pts):
     assert len(frames) == 8
     assert [frame.pts for frame in frames] == stamps_of(source)
     assert stamps_of(tmp_path / f"out.{container}") == stamps_of(source)
-
-
-def lasting(path, durations):
-    """A clip with the given frame durations in milliseconds."""
-    pts = [sum(durations[:number]) for number in range(len(durations))]
-    plain = write_video(
-        path.with_name("plain.mp4"), pts=pts, codec="mpeg4", time_base=Fraction(1, 1000)
-    )
-    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        for packet, milliseconds in zip(packets, durations, strict=True):
-            packet.duration = round(Fraction(milliseconds, 1000) / packet.time_base)
-            packet.stream = stream
-            target.mux(packet)
-    return path
-
-
-def length_of(path):
-    with av.open(str(path)) as container:
-        return Fraction(container.duration, av.time_base)
 
 
 DURATIONS = [40, 40, 320, 40, 1500]
@@ -115,30 +72,10 @@ def test_sound_is_copied_packet_by_packet(tmp_path):
     assert abs(sound - Fraction(1024, 44100)) < Fraction(1, 500)
 
 
-def test_webm_without_sound(tmp_path):
+def test_a_clip_without_sound_becomes_webm(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=4)
     rewrite(source, tmp_path / "out.webm")
     assert len(stamps_of(tmp_path / "out.webm")) == 4
-
-
-@pytest.mark.parametrize("rotation", [90, -90, 180])
-def test_rotation_is_kept(tmp_path, rotation):
-    source = write_video(tmp_path / "in.mp4", rotation=rotation)
-    rewrite(source, tmp_path / "out.mp4")
-    with VideoReader(source) as one, VideoReader(tmp_path / "out.mp4") as two:
-        assert one.info.display_matrix == two.info.display_matrix
-        assert one.info.display_matrix is not None
-        assert (one.info.width, one.info.height) == (two.info.width, two.info.height)
-
-
-@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 5, 6, 5), (1, 9, 14, 9)])
-def test_colour_tags_are_kept(tmp_path, tags):
-    source = write_video(tmp_path / "in.mp4", tags=tags)
-    rewrite(source, tmp_path / "out.mp4")
-    with VideoReader(source) as one, VideoReader(tmp_path / "out.mp4") as two:
-        assert one.info.tags == two.info.tags
-        assert one.info.tags.matrix == tags[1]
-        assert one.info.tags.full_range == (tags[0] == 2)
 
 
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 6, 6, 6)])
@@ -159,27 +96,13 @@ def test_colour_comes_out_as_it_went_in(tmp_path, tags):
             torch.testing.assert_close(frame.rgb, rgb.contiguous(), rtol=0, atol=2.5 / 255)
 
 
-@pytest.mark.parametrize(
-    ("codec", "pixel_format", "depth"),
-    [
-        ("libx264", "yuv420p", 8),
-        ("libx264", "yuv422p", 8),
-        ("libx264", "yuv444p", 8),
-        ("libx264", "yuv420p10le", 10),
-        ("libx265", "yuv422p10le", 10),
-        ("mpeg4", "yuv420p", 8),
-        ("ffv1", "bgr0", 8),
-        ("ffv1", "gray", 8),
-    ],
-)
-def test_depth_and_subsampling_are_kept(tmp_path, codec, pixel_format, depth):
-    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    source = write_video(tmp_path / "in.mkv", codec=codec, pixel_format=pixel_format, options=quiet)
+@pytest.mark.parametrize("pixel_format", ["bgr0", "gray"])
+def test_what_rgb_and_gray_become_keeps_its_depth_and_colours(tmp_path, pixel_format):
+    source = write_video(tmp_path / "in.mkv", codec="ffv1", pixel_format=pixel_format)
     frames = rewrite(source, tmp_path / "out.mkv")
-    assert {frame.planes.depth for frame in frames} == {depth}
     with VideoReader(tmp_path / "out.mkv") as reader:
         for frame, again in zip(frames, reader, strict=True):
-            assert again.planes.depth == depth
+            assert again.planes.depth == frame.planes.depth == 8
             assert again.planes.u.shape == frame.planes.u.shape
             assert (again.rgb - frame.rgb).abs().mean() < 0.02
 
@@ -205,21 +128,6 @@ def test_deep_colour_of_odd_size_finds_a_codec(tmp_path):
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (reader.codec, reader.pixel_format.name) == ("av1", "yuv420p10le")
         assert (reader.info.width, reader.info.height) == (65, 48)
-
-
-def test_pixel_aspect_is_kept(tmp_path):
-    source = write_video(tmp_path / "plain.mp4", frames=3)
-    with VideoReader(source) as reader:
-        info = reader.info
-        frames = list(reader)
-    wide = ClipInfo(**{**vars(info), "pixel_aspect": Fraction(16, 15)})
-    with VideoWriter(tmp_path / "in.mp4", wide) as writer:
-        for frame in frames:
-            writer.write(frame.planes, frame.pts)
-        writer.commit()
-    rewrite(tmp_path / "in.mp4", tmp_path / "out.mp4")
-    with VideoReader(tmp_path / "out.mp4") as reader:
-        assert reader.info.pixel_aspect == Fraction(16, 15)
 
 
 def test_nothing_is_left_when_writing_breaks_off(tmp_path):
@@ -256,11 +164,3 @@ def test_cover_images_are_not_video(tmp_path):
     for read in (VideoReader, measured_length):
         with pytest.raises(InputError, match="no video stream"):
             read(path)
-
-
-def test_a_damaged_file_is_an_error_not_a_crash(tmp_path):
-    source = write_video(tmp_path / "in.mp4", frames=30)
-    contents = source.read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(contents[: len(contents) // 2])
-    with pytest.raises(InputError, match=r"cut\.mp4"):
-        VideoReader(tmp_path / "cut.mp4")

@@ -9,24 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import picture
+from tests.conftest import image, picture
 from unsmear.errors import CombinedError, InputError, OutputError
 from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
 
 
-def tensor(height=12, width=16, seed=0):
-    return torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy())
+@pytest.fixture
+def images(tmp_path):
+    """A folder of new images, to be published."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 def test_png_round_trip_is_exact(tmp_path, dtype):
-    image = integer_from_unit(torch.rand(3, 7, 9), dtype)
-    write_image(tmp_path / "ünïcode name.png", image)
+    pixels = integer_from_unit(torch.rand(3, 7, 9), dtype)
+    write_image(tmp_path / "ünïcode name.png", pixels)
     again = read_image(tmp_path / "ünïcode name.png")
     assert again.dtype == dtype
-    assert torch.equal(again.int(), image.int())
+    assert torch.equal(again.int(), pixels.int())
 
 
 def test_every_code_value_survives_the_float_detour():
@@ -50,9 +54,9 @@ def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
 
 def test_frames_come_in_order_of_their_names_and_numbers_count(tmp_path):
     names = ["b", "a", "10", "9", "shot2-10", "shot2-9", "shot10-1", "\u06630"]  # Arabic digit 3
-    images = {name: tensor(seed=i) for i, name in enumerate(names)}
-    for name, image in images.items():
-        write_image(tmp_path / f"{name}.png", image)
+    images = {name: image(12, 16, i) for i, name in enumerate(names)}
+    for name, pixels in images.items():
+        write_image(tmp_path / f"{name}.png", pixels)
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / ".hidden.png").write_text("not a picture")
     reader = FolderReader(tmp_path)
@@ -66,8 +70,8 @@ def test_frames_come_in_order_of_their_names_and_numbers_count(tmp_path):
 
 
 def test_sizes_must_agree(tmp_path):
-    write_image(tmp_path / "1.png", tensor())
-    write_image(tmp_path / "2.png", tensor(width=18))
+    write_image(tmp_path / "1.png", image(12, 16))
+    write_image(tmp_path / "2.png", image(12, 18))
     with pytest.raises(InputError, match=r"2\.png.*18x12.*16x12"):
         FolderReader(tmp_path)  # before the first frame is restored
     with (tmp_path / "2.png").open("r+b") as file:  # a wrong header
@@ -91,7 +95,7 @@ def test_images_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kind)
 
 
 def test_what_only_seems_cut_off_is_read(tmp_path):
-    write_image(tmp_path / "a.bmp", tensor())
+    write_image(tmp_path / "a.bmp", image(12, 16))
     with (tmp_path / "a.bmp").open("r+b") as file:  # a wrong file size
         file.seek(2)
         file.write((10**6).to_bytes(4, "little"))
@@ -114,8 +118,8 @@ def test_files_say_their_size(tmp_path, kind, orientation):
 
 
 def test_two_images_of_one_name_are_refused(tmp_path):
-    write_image(tmp_path / "1.png", tensor())
-    write_image(tmp_path / "1.bmp", tensor())
+    write_image(tmp_path / "1.png", image(12, 16))
+    write_image(tmp_path / "1.bmp", image(12, 16))
     with pytest.raises(InputError, match="two images named '1'"):
         FolderReader(tmp_path)
 
@@ -127,43 +131,38 @@ def test_files_that_are_no_images_are_named(tmp_path, contents):
         FolderReader(tmp_path)
 
 
-def test_images_get_their_name_at_once(tmp_path):
-    images = tmp_path / "work"
-    images.mkdir()
-    write_image(images / "0.png", tensor())
+def test_images_get_their_name_at_once(tmp_path, images):
+    write_image(images / "0.png", image(12, 16))
     publish_images(images, tmp_path / "out")
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["0.png"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_existing_folder_keeps_everything_else(tmp_path):
-    target, images = tmp_path / "out", tmp_path / "work"
+def test_an_existing_folder_keeps_everything_else(tmp_path, images):
+    target = tmp_path / "out"
     target.mkdir()
-    images.mkdir()
     (target / "0.png").write_text("old")
     (target / "precious.txt").write_text("precious")
-    write_image(images / "0.png", tensor())
+    write_image(images / "0.png", image(12, 16))
     publish_images(images, target)
     assert (target / "precious.txt").read_text() == "precious"
     assert read_image(target / "0.png").shape == (3, 12, 16)
 
 
-def test_nothing_is_replaced_where_something_stands_in_the_way(tmp_path):
-    target, images = tmp_path / "out", tmp_path / "work"
-    images.mkdir()
+def test_nothing_is_replaced_where_something_stands_in_the_way(tmp_path, images):
+    target = tmp_path / "out"
     (target / "b.png").mkdir(parents=True)
     for name in "ab":
-        write_image(images / f"{name}.png", tensor())
+        write_image(images / f"{name}.png", image(12, 16))
     (target / "a.png").write_text("old")
     with pytest.raises(OutputError, match=r"out/b\.png' is a folder"):
         publish_images(images, target)
     assert (target / "a.png").read_text() == "old"
 
 
-def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
-    target, images = tmp_path / "out", tmp_path / "work"
-    for folder in (target, images):
-        folder.mkdir()
+def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, images, monkeypatch):
+    target = tmp_path / "out"
+    target.mkdir()
     for name in ("a.html", "b.png"):
         (images / name).write_text("new")
     moved = []
@@ -172,16 +171,15 @@ def test_the_file_that_speaks_for_the_others_comes_last(tmp_path, monkeypatch):
     assert moved == ["b.png", "a.html"]
 
 
-def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
+def test_a_folder_on_another_file_system_is_filled_too(tmp_path, images, monkeypatch):
     """The output is a link to it, so files made beside the link cannot be renamed into it."""
-    there, images, replace = tmp_path / "disk", tmp_path / "work", os.replace
-    for folder in (there, images):
-        folder.mkdir()
+    there, replace = tmp_path / "disk", os.replace
+    there.mkdir()
     (tmp_path / "out").symlink_to(there)
     for name in "ab":
-        write_image(images / f"{name}.png", tensor())
+        write_image(images / f"{name}.png", image(12, 16))
     (images / "c").mkdir()
-    write_image(images / "c" / "d.png", tensor())
+    write_image(images / "c" / "d.png", image(12, 16))
 
     def on_one_disk(file, place):
         if file.parent != place.parent:
@@ -192,13 +190,13 @@ def test_a_folder_on_another_file_system_is_filled_too(tmp_path, monkeypatch):
     publish_images(images, tmp_path / "out")
     assert sorted(file.name for file in there.iterdir()) == ["a.png", "b.png", "c"]
     for place in ("a.png", "c/d.png"):
-        assert torch.equal(read_image(there / place), tensor())
+        assert torch.equal(read_image(there / place), image(12, 16))
     assert list(images.iterdir()) == []
 
 
 def test_skipping_passes_over_images(tmp_path):
     for name in "abc":
-        write_image(tmp_path / f"{name}.png", tensor())
+        write_image(tmp_path / f"{name}.png", image(12, 16))
     reader = FolderReader(tmp_path)
     reader.skip(2)
     assert [(frame.name, frame.pts) for frame in reader] == [("c", 2)]

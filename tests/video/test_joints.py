@@ -8,9 +8,9 @@ from itertools import pairwise
 import av
 import pytest
 
-from tests.conftest import audio_packets, mild, stamps_of, write_video
-from unsmear.restoration.files import restore_file
-from unsmear.restoration.settings import Settings, Span
+from tests.conftest import audio_packets, stamps_of, write_video
+from tests.video.conftest import remuxed, restored
+from unsmear.restoration.settings import Span
 from unsmear.video.describe import describe_streams
 from unsmear.video.joints import Joint, Jump, _Watch, joined
 from unsmear.video.reader import VideoReader
@@ -25,18 +25,7 @@ def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
                         sound=(sound, "mono"), **times)  # fmt: skip
     options = {"avoid_negative_ts": "disabled"} if path.suffix == ".ts" else {}
     form = None if path.suffix == ".ts" else "vob"
-    with (
-        av.open(str(plain)) as source,
-        av.open(str(path), "w", format=form, container_options=options) as out,
-    ):
-        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
-        for packet in source.demux():
-            if packet.size:
-                shift = round((2 + later) / packet.time_base)
-                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                packet.stream = copies[packet.stream.index]
-                out.mux(packet)
-    return path
+    return remuxed(plain, path, later=2 + later, form=form, options=options)
 
 
 def joints_of(path):
@@ -56,8 +45,8 @@ def test_joined_recordings_follow_each_other(tmp_path, first, second):
     both = join(tmp_path / "both.ts", one, two)
     (joint,) = joints_of(both)
     assert joint.position > one.stat().st_size - 1
-    notes = []
-    assert restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append).frames == 80
+    outcome, notes = restored(both, tmp_path / "out.mp4")
+    assert outcome.frames == 80
     assert any("2 recordings are joined" in note for note in notes)
     assert not any("not increase" in note for note in notes)
     stamps, sound = stamps_of(tmp_path / "out.mp4"), audio_packets(tmp_path / "out.mp4")
@@ -82,8 +71,7 @@ def test_program_streams_are_joined_too(tmp_path):
     one = recording(tmp_path / "one.mpg", codec="mpeg2video", sound="mp2", frames=60)
     both = join(tmp_path / "both.mpg", one, one)
     assert len(joints_of(both)) == 1
-    notes = []
-    restore_file(both, tmp_path / "out.mp4", mild(), 1, on_note=notes.append)
+    _, notes = restored(both, tmp_path / "out.mp4")
     assert not any("not increase" in note for note in notes)
     stamps = stamps_of(tmp_path / "out.mp4")
     assert len(stamps) == 120
@@ -103,7 +91,7 @@ def test_a_stretch_of_joined_recordings(tmp_path):
         assert describe_streams(both).duration == pytest.approx(20, abs=0.3)
         start, whole = reader.start, [frame.pts for frame in reader]
     span = Span(start=Fraction(12), end=Fraction(13))
-    restore_file(both, tmp_path / "out.mp4", mild(), 1, Settings(span=span))
+    restored(both, tmp_path / "out.mp4", span=span)
     inside = [pts for pts in whole if start + 12 <= pts < start + 13]
     assert 29 <= len(inside) <= 31
     assert len(stamps_of(tmp_path / "out.mp4")) == len(inside)
@@ -148,8 +136,7 @@ def test_sound_that_must_be_left_out_is_counted(tmp_path):
     piece = contents[places[5] // 188 * 188 : places[11] // 188 * 188]
     at = places[11] // 188 * 188
     source.write_bytes(contents[:at] + piece + contents[at:])
-    notes = []
-    restore_file(source, tmp_path / "out.mp4", mild(), 1, on_note=notes.append)
+    _, notes = restored(source, tmp_path / "out.mp4")
     (note,) = (note for note in notes if "left out" in note)
     assert note.startswith("audio stream 1: ")
     assert "packets (0." in note

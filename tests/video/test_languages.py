@@ -7,8 +7,7 @@ import io
 import av
 import pytest
 
-from tests.video.test_files import rewrite
-from tests.video.test_streams import held, rich_video
+from tests.video.conftest import held, rewrite, rich_video
 from unsmear.video.languages import _KNOWN, macintosh_language
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
@@ -34,7 +33,7 @@ def test_every_spelling_is_the_muxers():
     ("said", "written"),
     [("deu", "ger"), ("ger", "ger"), ("fre", "fra"), ("zho", "chi"), ("swe", "sve"), ("tlh", None)],
 )
-def test_spellings(said, written):
+def test_a_language_has_the_spelling_of_mov_or_none(said, written):
     assert macintosh_language(said) == written
 
 

@@ -7,12 +7,9 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.conftest import mild, write_video
-from tests.video.test_files import rewrite
-from tests.video.test_streams import held, packets, rich_video
+from tests.conftest import write_video
+from tests.video.conftest import held, packets, restored, rewrite, rich_video
 from unsmear.clip import ClipInfo
-from unsmear.restoration.files import restore_file
-from unsmear.restoration.settings import Settings
 from unsmear.video import writer
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.formats import parse_pixel_format
@@ -33,12 +30,19 @@ def shaped(path, aspect, **named):
     return path
 
 
-@pytest.mark.parametrize("aspect", [Fraction(16, 15), Fraction(8, 9), Fraction(3, 2)])
 @pytest.mark.parametrize(
-    ("codec", "kind"),
+    ("codec", "kind", "aspect"),
     [
-        *((codec, "mkv") for codec in ("vp9", "av1", "prores", "ffv1", "h264", "hevc")),
-        *((codec, "webm") for codec in ("vp9", "av1")),
+        ("ffv1", "mkv", Fraction(16, 15)),
+        ("ffv1", "mkv", Fraction(8, 9)),
+        ("vp9", "mkv", Fraction(3, 2)),
+        ("av1", "mkv", Fraction(16, 15)),
+        ("prores", "mkv", Fraction(8, 9)),
+        ("h264", "mkv", Fraction(3, 2)),
+        ("hevc", "mkv", Fraction(16, 15)),
+        ("vp9", "webm", Fraction(8, 9)),
+        ("av1", "webm", Fraction(3, 2)),
+        ("h264", "mp4", Fraction(16, 15)),
     ],
 )
 def test_pixel_aspect_is_kept_whatever_the_codec(tmp_path, codec, kind, aspect):
@@ -85,7 +89,5 @@ def test_other_files_are_left_as_they_are(tmp_path, contents):
 def test_what_cannot_be_said_is_told(tmp_path, monkeypatch):
     source = shaped(tmp_path / "in.mp4", Fraction(4, 3), frames=2)
     monkeypatch.setattr(writer, "set_pixel_aspect", lambda *_: False)
-    notes = []
-    settings = Settings(encode=EncodeChoice(lossless=True))
-    restore_file(source, tmp_path / "out.mkv", mild(), 1, settings, on_note=notes.append)
+    _, notes = restored(source, tmp_path / "out.mkv", encode=EncodeChoice(lossless=True))
     assert notes == ["the pixel aspect ratio, 4/3, is not kept"]

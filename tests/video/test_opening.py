@@ -9,11 +9,11 @@ import av
 import cv2
 import pytest
 
-from tests.conftest import mild, picture, stamps_of, write_video
-from tests.video.test_streams import _is_cover, rich_video
+from tests.conftest import picture, stamps_of, write_video
+from tests.video.conftest import is_cover, restored, rich_video
 from unsmear.errors import InputError
-from unsmear.restoration.files import Outcome, restore_file
-from unsmear.restoration.settings import Settings, Span
+from unsmear.restoration.files import Outcome
+from unsmear.restoration.settings import Span
 from unsmear.video.describe import describe_streams
 from unsmear.video.opening import ffmpeg_name
 from unsmear.video.reader import VideoReader
@@ -27,7 +27,7 @@ def test_names_with_a_colon_are_files_and_no_protocols(tmp_path, monkeypatch, na
     monkeypatch.chdir(tmp_path)
     target = Path(f"to-{Path(name).name}")
     assert describe_streams(Path(name)).frames == 3
-    assert restore_file(Path(name), target, mild(), 1) == Outcome(3)
+    assert restored(Path(name), target)[0] == Outcome(3)
     assert stamps_of(tmp_path / target) == stamps_of(tmp_path / name)
     assert ffmpeg_name(Path(name)) == f"file:{Path(name)}"
 
@@ -35,9 +35,9 @@ def test_names_with_a_colon_are_files_and_no_protocols(tmp_path, monkeypatch, na
 def test_a_cover_of_a_file_with_a_colon_is_kept(tmp_path, monkeypatch):
     rich_video(tmp_path / "in.mkv", cover=True).rename(tmp_path / "1:2.mkv")
     monkeypatch.chdir(tmp_path)
-    restore_file(Path("1:2.mkv"), Path("3:4.mkv"), mild(), 1)
+    restored(Path("1:2.mkv"), Path("3:4.mkv"))
     with av.open(str(tmp_path / "3:4.mkv")) as container:
-        assert sum(_is_cover(stream) for stream in container.streams.video) == 1
+        assert sum(is_cover(stream) for stream in container.streams.video) == 1
 
 
 @pytest.mark.parametrize("name", ["a%03d.png", "b*.png", "c[1].png"])
@@ -60,9 +60,9 @@ def test_text_is_no_video(tmp_path, name):
 
 def test_a_start_beyond_all_numbers_is_a_stretch_without_frames(tmp_path):
     source = write_video(tmp_path / "in.mp4", frames=3)
-    settings = Settings(span=Span(start=Fraction(99999999999999999999)))
+    span = Span(start=Fraction(99999999999999999999))
     with pytest.raises(InputError, match="no frames between --start and --end"):
-        restore_file(source, tmp_path / "out.mp4", mild(), 1, settings)
+        restored(source, tmp_path / "out.mp4", span=span)
 
 
 def test_pages_that_would_be_lost_are_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import mild, picture, write_video
+from tests.conftest import picture, write_video
+from tests.video.conftest import restored
 from unsmear.clip import ClipInfo
 from unsmear.errors import InputError, OutputError
-from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.files import Outcome
 from unsmear.video.folder import FolderReader
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer, write_image
@@ -128,9 +128,8 @@ def test_a_folder_says_what_it_turns_and_drops(tmp_path):
         file.write_bytes(b"\xff\xd8" + part + file.read_bytes()[2:])
     notes = FolderReader(tmp_path).notes
     assert "the colour profiles (ICC) of 3 of 3 images are not kept" in notes
-    assert restore_file(tmp_path, tmp_path.with_name(f"{tmp_path.name}-out"), mild(), 1) == Outcome(
-        3
-    )
+    target = tmp_path.with_name(f"{tmp_path.name}-out")
+    assert restored(tmp_path, target)[0] == Outcome(3)
 
 
 @pytest.mark.parametrize("ending", ["png", "webp"])
@@ -152,7 +151,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     assert reader.dtype == torch.uint16
     assert reader.notes[0] == "1 of 2 images have 16 bits: all are written with 16"
     out = tmp_path.with_name(f"{tmp_path.name}-out")
-    restore_file(tmp_path, out, mild(), 1)
+    restored(tmp_path, out)
     one = read_image(out / ("0.png" if first else "1.png"))
     assert one.dtype == torch.uint16
     assert unit_from_integer(one).unique().numel() > 256
@@ -220,15 +219,6 @@ def test_the_left_is_where_it_is_shown(orientation):
     shown = {*upright(marks, orientation)[:, 0].tolist()}
     assert shown == {*sides[left_as_shown(orientation)].tolist()}
     assert left_as_shown(None) == "left"
-
-
-def test_what_a_full_disk_says_is_told(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(OutputError, match=r"a\.png': No space left on device"):
-        write_image(tmp_path / "a.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")

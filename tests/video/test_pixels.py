@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import mild, picture, write_video
-from tests.video.test_files import rewrite
+from tests.conftest import picture, write_video
+from tests.video.conftest import restored, rewrite
 from unsmear.errors import InputError
-from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.files import Outcome
 from unsmear.video.color import rgb_from_planes
 from unsmear.video.describe import describe_streams
 from unsmear.video.encoding import EncodeChoice
@@ -74,13 +74,15 @@ def test_rgb_comes_out_in_its_own_colours(tmp_path, form, codec, depth, width):
             assert torch.equal(again.rgb, frame.rgb)
 
 
-def test_depth_of_deep_rgb_is_kept_or_told(tmp_path):
-    for form, depth, told in (("gbrp10le", 10, False), ("gbrp12le", 12, False),
-                              ("gbrp16le", 12, True)):  # fmt: skip
-        source, _ = rgb_video(tmp_path / f"{form}.mkv", form)
-        with VideoReader(source) as reader:
-            assert reader.pixel_format.depth == depth
-            assert any("of 12 bits" in note for note in reader.notes) == told
+@pytest.mark.parametrize(
+    ("form", "depth", "told"),
+    [("gbrp10le", 10, False), ("gbrp12le", 12, False), ("gbrp16le", 12, True)],
+)
+def test_depth_of_deep_rgb_is_kept_or_told(tmp_path, form, depth, told):
+    source, _ = rgb_video(tmp_path / "in.mkv", form)
+    with VideoReader(source) as reader:
+        assert reader.pixel_format.depth == depth
+        assert any("of 12 bits" in note for note in reader.notes) == told
 
 
 def test_rgb_that_says_its_colours_keeps_them(tmp_path):
@@ -148,7 +150,7 @@ def test_transparency_is_refused_and_opaque_alpha_is_not(tmp_path, form, codec, 
 def test_gifs_are_taken_unless_something_shows_through(tmp_path):
     path = write_video(tmp_path / "in.gif", codec="gif", pixel_format="rgb8", frames=3,
                        pts=[0, 4000, 8000])  # fmt: skip
-    assert restore_file(path, tmp_path / "out.mp4", mild(), 1) == Outcome(3)
+    assert restored(path, tmp_path / "out.mp4")[0] == Outcome(3)
     with VideoReader(path) as reader, av.open(str(path)) as container:
         for frame, raw in zip(reader, container.decode(video=0), strict=True):
             truth = torch.from_numpy(raw.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
@@ -200,7 +202,7 @@ def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientatio
             assert (matrix[0], matrix[4]) == (-65_536, 65_536)
         else:
             assert reader.rotation == turned
-    assert restore_file(path, tmp_path / "out.mkv", mild(), 1) == Outcome(1)
+    assert restored(path, tmp_path / "out.mkv")[0] == Outcome(1)
 
 
 def test_display_matrix_without_strange_company(tmp_path):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import disk_full
 from unsmear.errors import OutputError
 from unsmear.video.spool import EncodedPacket, SpoolWriter, read_spools
 
@@ -55,12 +54,11 @@ def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
     class Full:
         closed = False
 
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
+        write = disk_full
 
         def close(self):
             self.closed = True
-            raise OSError(errno.ENOSPC, "No space left on device")
+            disk_full()
 
     writer._file.close()
     writer._file = Full()

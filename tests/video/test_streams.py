@@ -9,131 +9,26 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from tests.conftest import mild, write_video
-from tests.video.test_files import rewrite
-from unsmear.restoration.files import restore_file
-from unsmear.restoration.settings import Settings, Span
+from tests.conftest import write_video
+from tests.video.conftest import (
+    CHAPTERS,
+    SUBTITLES,
+    held,
+    is_cover,
+    packet_of,
+    packets,
+    restored,
+    rewrite,
+    rich_video,
+    small_jpeg,
+)
+from unsmear.restoration.settings import Span
 from unsmear.video import writer
 from unsmear.video.describe import describe_streams
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
 
-MS = Fraction(1, 1000)
-CHAPTERS = [
-    {"id": 1, "start": 0, "end": 400, "time_base": MS, "metadata": {"title": "Début"}},
-    {"id": 2, "start": 400, "end": 900, "time_base": MS, "metadata": {"title": "Two"}},
-]
-SUBTITLES = {"mkv": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
 SOUND = {"mkv": "flac", "mp4": "aac", "mov": "pcm_s16le", "webm": "libopus"}
-
-
-def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):
-    """A second of video with audio in two languages, subtitles, chapters and attachments."""
-    kind = path.suffix[1:]
-    plain = write_video(path.with_name(f"plain.{kind}"), frames=30, codec=_codec(kind))
-    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
-        video = target.add_stream_from_template(source.streams.video[0], opaque=True)
-        video.metadata.update({"title": "Main view"})
-        tracks = [target.add_stream(name, rate=48000, layout="stereo") for name in sound]
-        for track, language in zip(tracks, languages, strict=False):
-            track.metadata["language"] = language
-        text = target.add_stream(SUBTITLES[kind])
-        text.codec_context.subtitle_header = _header()
-        text.metadata["language"], text.time_base = "spa", MS
-        target.metadata.update({"title": "Kite", "comment": "windy"})
-        target.set_chapters(CHAPTERS)
-        if kind == "mkv":
-            target.add_attachment("font.ttf", "application/x-truetype-font", b"not really")
-            if cover:
-                target.add_attachment("cover.jpg", "image/jpeg", _jpeg())
-        for packet in source.demux(video=0):
-            if packet.pts is not None:
-                packet.stream = video
-                target.mux(packet)
-        for track in tracks:
-            _tone(target, track)
-        for number in range(2):
-            target.mux(_line(text, f"line {number}", 400 * number + 50))
-    return path
-
-
-def _codec(kind):
-    return "libvpx-vp9" if kind == "webm" else "libx264"
-
-
-def _header():
-    return av.CodecContext.create("subrip", "r").subtitle_header or (
-        b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n\n"
-        b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, "
-        b"Text\n"
-    )
-
-
-def _line(stream, text, at):
-    data = text.encode()
-    if stream.codec_context.codec.canonical_name == "mov_text":
-        data = len(data).to_bytes(2, "big") + data
-    packet = av.Packet(data)
-    packet.pts = packet.dts = at
-    packet.duration, packet.time_base, packet.stream = 300, MS, stream
-    return packet
-
-
-def _tone(container, stream):
-    context = stream.codec_context
-    resampler = av.AudioResampler(context.format, context.layout, 48000, context.frame_size or 1024)
-    samples = (np.sin(np.arange(48000) / 20) * 9000).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(np.repeat(samples, 2)[None], "s16", "stereo")
-    frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
-    for part in [*resampler.resample(frame), *resampler.resample(None)]:
-        container.mux(stream.encode(part))
-    container.mux(stream.encode(None))
-
-
-def _jpeg():
-    context = av.CodecContext.create("mjpeg", "w")
-    context.width, context.height, context.pix_fmt = 32, 32, "yuvj420p"
-    context.time_base = Fraction(1, 25)
-    frame = av.VideoFrame(32, 32, "yuvj420p")
-    for plane in frame.planes:
-        plane.update(bytes([128]) * plane.buffer_size)
-    return bytes((context.encode(frame) + context.encode(None))[0])
-
-
-def held(path):
-    """Streams with codec and language, chapters, attachments, title and comment."""
-    with av.open(str(path)) as container:
-        streams = [
-            (
-                stream.type,
-                stream.codec_context.codec.canonical_name if stream.codec_context else "",
-                stream.metadata.get("language"),
-            )
-            for stream in container.streams
-            if stream.type not in ("data",) and not _is_cover(stream)
-        ]
-        chapters = [
-            (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"])
-            for c in container.chapters()
-        ]
-        files = [(a.metadata["filename"], a.data) for a in container.streams.attachments]
-        named = {key.lower(): value for key, value in container.metadata.items()}
-        tags = {key: named.get(key) for key in ("title", "comment")}
-        return streams, chapters, files, tags
-
-
-def _is_cover(stream):
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
-def packets(path, kind):
-    with av.open(str(path)) as container:
-        streams = [stream for stream in container.streams if stream.type == kind]
-        return [
-            (packet.stream.metadata.get("language"), packet.pts * packet.time_base, bytes(packet))
-            for packet in container.demux(streams)
-            if packet.dts is not None and packet.size > 2
-        ]
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "mov", "webm"])
@@ -187,9 +82,9 @@ def test_a_cover_is_kept(tmp_path):
     rewrite(source, tmp_path / "out.mkv")
     for path in (source, tmp_path / "out.mkv"):
         with av.open(str(path)) as container:
-            covers = [s for s in container.streams.video if _is_cover(s)]
+            covers = [s for s in container.streams.video if is_cover(s)]
             assert len(covers) == 1
-            assert bytes(next(iter(container.demux(covers[0])))) == _jpeg()
+            assert bytes(next(iter(container.demux(covers[0])))) == small_jpeg()
 
 
 @pytest.mark.parametrize("start", [None, Fraction(1, 10)])
@@ -201,19 +96,17 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start):
         cover = target.add_stream("mjpeg")
         cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
         cover.disposition = Disposition.attached_pic
-        image = av.Packet(_jpeg())
-        image.pts = image.dts = 0
-        image.time_base, image.is_keyframe, image.stream = MS, True, cover
+        image = packet_of(cover, small_jpeg())
+        image.is_keyframe = True
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
         target.mux(image)
-    settings = Settings(span=Span(start=start))
-    restore_file(path, tmp_path / "out.mp4", mild(), 1, settings)
+    restored(path, tmp_path / "out.mp4", span=Span(start=start))
     with av.open(str(tmp_path / "out.mp4")) as container:
-        (stream,) = [stream for stream in container.streams.video if _is_cover(stream)]
-        assert bytes(next(iter(container.demux(stream)))) == _jpeg()
+        (stream,) = [stream for stream in container.streams.video if is_cover(stream)]
+        assert bytes(next(iter(container.demux(stream)))) == small_jpeg()
 
 
 def test_a_second_video_stream_is_passed_on(tmp_path):
@@ -260,10 +153,7 @@ def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-        packet = av.Packet(b"telemetry")
-        packet.pts = packet.dts = 0
-        packet.time_base, packet.stream = MS, data
-        target.mux(packet)
+        target.mux(packet_of(data, b"telemetry"))
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mp4").notes
     assert any(note.startswith("data stream") and ".mp4" in note for note in notes)
@@ -281,10 +171,7 @@ def test_chapters_hide_no_other_data(tmp_path):
             if packet.size:
                 packet.stream = video
                 target.mux(packet)
-        packet = av.Packet(b"here")
-        packet.pts = packet.dts = 0
-        packet.time_base, packet.stream = MS, data
-        target.mux(packet)
+        target.mux(packet_of(data, b"here"))
     with av.open(str(path)) as container:
         kinds = [stream.type for stream in container.streams]
     assert kinds == ["video", "data", "data"]
@@ -303,8 +190,7 @@ def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
         return original(*arguments, origin=origin, **named)
 
     monkeypatch.setattr(writer, "assemble", picky)
-    notes = []
-    restore_file(source, tmp_path / "out.mp4", mild(), 3, on_note=notes.append)
+    _, notes = restored(source, tmp_path / "out.mp4", 3)
     assert notes == ["stream 2 is damaged and was left out"]
     kinds = [(kind, language) for kind, _, language in held(tmp_path / "out.mp4")[0]]
     assert kinds == [("video", "und"), ("audio", "deu"), ("subtitle", "spa")]

@@ -16,24 +16,30 @@ NTSC, FILM = Fraction(30000, 1001), Fraction(24000, 1001)
 
 
 def counted(each, dropped, hours):
-    """All time codes of some hours, each split before its frame number, without separator."""
-    for hour, minute, second, frame in product(hours, range(60), range(60), range(each)):
+    """All time codes of some hours: hour, minute, second, frame."""
+    for code in product(hours, range(60), range(60), range(each)):
+        _, minute, second, frame = code
         if not (minute % 10 and second == 0 and frame < dropped):
-            yield f"{hour:02}:{minute:02}:{second:02}", f"{frame:02}"
+            yield code
+
+
+def written(code, sign):
+    hour, minute, second, frame = code
+    return f"{hour:02}:{minute:02}:{second:02}{sign}{frame:02}"
 
 
 @pytest.mark.parametrize(("rate", "sign", "dropped"), [(NTSC, ";", 2), (Fraction(10), ":", 0)])
 def test_time_codes_are_those_of_counting(rate, sign, dropped):
     first, number = f"00:00:00{sign}00", 0
-    for number, (time, frame) in enumerate(counted(round(rate), dropped, range(2))):
+    for number, code in enumerate(counted(round(rate), dropped, range(2))):
         if number % 1009 == 0 or 1790 < number < 1810 or 17970 < number < 17990:
-            assert later(first, number, rate) == f"{time}{sign}{frame}"
-            assert later(f"{time}{sign}{frame}", 0, rate) == f"{time}{sign}{frame}"
+            assert later(first, number, rate) == written(code, sign)
+            assert later(written(code, sign), 0, rate) == written(code, sign)
     day = 12 * (number + 1)
     assert later(first, day, rate) == first
+    last_hour = list(counted(round(rate), dropped, [23]))
     for before in (1, 2 * round(rate), 600 * round(rate)):
-        last = list(counted(round(rate), dropped, [23]))[-before]
-        assert later(first, day - before, rate) == sign.join(last)
+        assert later(first, day - before, rate) == written(last_hour[-before], sign)
 
 
 def test_time_codes_go_on_from_any():
@@ -75,10 +81,10 @@ def code_of(path):
 @pytest.mark.parametrize("kind", ["mov", "mkv"])
 def test_a_stretch_has_the_time_code_of_its_first_frame(tmp_path, kind):
     source, target = coded(tmp_path / "in.mov", NTSC, "01:00:59;28"), tmp_path / f"out.{kind}"
-    stretch(source, target, None, Fraction(1))
+    stretch(source, target, None, Fraction(1, 10))
     assert code_of(target) == "01:00:59;28"
     target.unlink()
-    stretch(source, target, Fraction(1, 2), Fraction(1))  # from frame 15 on
+    stretch(source, target, Fraction(1, 2), Fraction(6, 10))  # from frame 15 on
     assert code_of(target) == "01:01:00;15"
 
 

@@ -8,43 +8,12 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import _write_tone, mild, picture
-from tests.video.test_files import rewrite
-from tests.video.test_streams import _header
-from unsmear.restoration.files import restore_file
-from unsmear.restoration.settings import Settings, Span
+from tests.video.conftest import MS, clip, lines, restored, rewrite, shown, tone
+from unsmear.restoration.settings import Span
 from unsmear.video import streams
 from unsmear.video.reader import VideoReader
 from unsmear.video.transcoding import AudioTranscoder
 from unsmear.video.writer import Origin
-
-MS = Fraction(1, 1000)
-
-
-def clip(path, *more, frames=10, codec="libx264", pixel_format="yuv420p"):
-    """A clip of 10 frames per second. Each function of `more` adds streams to the container, and
-    returns a function that writes them.
-    """
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
-        writers = [add(container) for add in more]
-        for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(48, 64, index), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 10)
-            container.mux(stream.encode(frame.reformat(format=pixel_format)))
-        container.mux(stream.encode(None))
-        for write in writers:
-            write()
-    return path
-
-
-def tone(codec, rate=48000, layout="stereo", seconds=0.5):
-    def add(container):
-        track = container.add_stream(codec, rate=rate, layout=layout)
-        return lambda: _write_tone(container, track, seconds)
-
-    return add
 
 
 def heard(path):
@@ -128,9 +97,8 @@ def sounds_from(path):
 def test_converted_sound_stays_with_the_video(tmp_path, kind, begins, silent, start):
     """Whether the track begins late or begins with silence; the cut result begins at zero."""
     source = clip(tmp_path / "in.mkv", sounding(begins, silent), frames=6)
-    target, notes = tmp_path / f"out.{kind}", []
-    settings = Settings(span=Span(start=start))
-    restore_file(source, target, mild(), 1, settings, on_note=notes.append)
+    target = tmp_path / f"out.{kind}"
+    _, notes = restored(source, target, span=Span(start=start))
     assert any("becomes" in note for note in notes)
     late = sounds_from(source)
     assert late == pytest.approx((begins + silent) / 48000, abs=2e-3)
@@ -164,8 +132,7 @@ def changing(container):
 def test_sound_may_change_its_shape_on_the_way(tmp_path, kind):
     codec = "mpeg4" if kind == "ts" else "libx264"
     source = clip(tmp_path / f"in.{kind}", changing, codec=codec)
-    notes = []
-    restore_file(source, tmp_path / "out.webm", mild(), 1, on_note=notes.append)
+    _, notes = restored(source, tmp_path / "out.webm")
     assert not any("left out" in note for note in notes)
     with av.open(str(tmp_path / "out.webm")) as container:
         frames = list(container.decode(audio=0))
@@ -185,8 +152,7 @@ def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypa
 
     monkeypatch.setattr(AudioTranscoder, "_encoded", refuses)
     source = clip(tmp_path / "in.mkv", tone("flac"))
-    notes = []
-    restore_file(source, tmp_path / "out.webm", mild(), 1, on_note=notes.append)
+    _, notes = restored(source, tmp_path / "out.webm")
     assert "stream 1 could not be converted to opus and was left out" in notes
 
 
@@ -213,8 +179,8 @@ def short_packets(container):
 
 @pytest.mark.parametrize("kind", ["mkv", "mov"])
 def test_packets_of_sound_shorter_than_a_tick_are_kept(tmp_path, kind):
-    source, notes = clip(tmp_path / "in.mkv", short_packets), []
-    restore_file(source, tmp_path / f"out.{kind}", mild(), 1, on_note=notes.append)
+    source = clip(tmp_path / "in.mkv", short_packets)
+    _, notes = restored(source, tmp_path / f"out.{kind}")
     assert not any("left out" in note for note in notes)
     sounds = []
     for path in (source, tmp_path / f"out.{kind}"):
@@ -226,50 +192,12 @@ def test_packets_of_sound_shorter_than_a_tick_are_kept(tmp_path, kind):
     assert np.array_equal(*sounds)
 
 
-def lines(*events, codec="ass"):
-    """Adds subtitles: begin and duration of each line, in ms, and its text."""
-
-    def add(container):
-        track = container.add_stream(codec)
-        track.codec_context.subtitle_header, track.time_base = _header(), MS
-
-        def write():
-            for number, (at, duration, text) in enumerate(events):
-                said = f"{number},0,Default,,0,0,0,,{text}" if codec == "ass" else text
-                packet = av.Packet(said.encode())
-                packet.pts = packet.dts = at
-                packet.duration, packet.time_base, packet.stream = duration, MS, track
-                container.mux(packet)
-
-        return write
-
-    return add
-
-
-def shown(path):
-    """Begin and end of each subtitle line, in ms, and its text."""
-    with av.open(str(path)) as container:
-        found, track = [], container.streams.subtitles[0]
-        codec = track.codec_context.codec.canonical_name
-        for packet in container.demux(track):
-            said = bytes(packet)
-            if codec == "mov_text":  # the text follows its length
-                text = said[2 : 2 + int.from_bytes(said[:2], "big")].decode()
-            else:
-                text = said.decode().rpartition(",")[2]
-            if packet.dts is not None and text:
-                begin = packet.pts * packet.time_base
-                end = begin + packet.duration * packet.time_base
-                found.append((round(begin * 1000), round(end * 1000), text))
-        return found
-
-
 TOGETHER = ((100, 300, "top"), (100, 300, "bottom"), (600, 300, "x"), (600, 200, "y"))
 
 
 def test_lines_that_begin_together_are_kept(tmp_path):
-    source, notes = clip(tmp_path / "in.mkv", lines(*TOGETHER)), []
-    restore_file(source, tmp_path / "out.mkv", mild(), 1, on_note=notes.append)
+    source = clip(tmp_path / "in.mkv", lines(*TOGETHER))
+    _, notes = restored(source, tmp_path / "out.mkv")
     assert shown(tmp_path / "out.mkv") == shown(source)
     assert [text for _, _, text in shown(source)] == ["top", "bottom", "x", "y"]
     assert not any("left out" in note for note in notes)
