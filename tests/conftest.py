@@ -20,6 +20,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, register_random, settings
 
+from tests.windows import refuse_files_in_use
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
@@ -74,6 +75,12 @@ SMALL = NetworkConfig(
 
 TRAILS = dataclasses.replace(SMALL, trail_levels=(0, 1), trail_channels=4)
 ALIGNED = dataclasses.replace(TRAILS, aligned_levels=(0, 1), aligned_channels=6)
+
+
+@pytest.fixture
+def files_stay_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, open and mapped files can be neither removed nor renamed nor replaced."""
+    refuse_files_in_use(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -278,6 +278,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatc
     assert restore_file(source, target, network, 3) == Outcome(9, resumed=4)
 
 
+@pytest.mark.usefixtures("files_stay_in_use")
 def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
     original, calls = sinks.FrameEncoder.encode, []
@@ -457,6 +458,7 @@ def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monke
     assert restore_file(source, target, network, 1, ALONE) == Outcome(6, resumed=4)
 
 
+@pytest.mark.usefixtures("files_stay_in_use")
 def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, network):
     source, target = write_video(tmp_path / "in.mkv", frames=14), tmp_path / "out.mkv"
     broken_off(source, target, network, 3, Settings(), 13)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -201,11 +202,11 @@ class VideoSink:
     def keep_before(self, end: Fraction) -> None:
         last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
         while (spool := self._spool(part)).exists():
-            packets = read_spools([spool], data=False)
-            beyond = beyond or any(packet.pts >= last for packet in packets)
+            with closing(read_spools([spool], data=False)) as packets:
+                beyond = beyond or any(packet.pts >= last for packet in packets)
             if beyond:
                 with writing(self.target):
-                    spool.unlink()
+                    spool.unlink()  # closed above: Windows does not delete an open file
             part += 1
 
     def begin(self, part: int) -> None:
