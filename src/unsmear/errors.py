@@ -107,7 +107,8 @@ class MissingExtraError(UnsmearError, ImportError):
     """An optional dependency is not installed; the message holds the command that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'unsmear[{extra}]'")
+        install = f'pip install "unsmear[{extra}]"'  # Windows' cmd takes no single quotes
+        super().__init__(f"{purpose} needs the package '{package}': {install}")
 
 
 class CombinedError(UnsmearError):

@@ -137,5 +137,5 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
         main(["explain", "clip.mp4", "--frame", "0", "-o", str(tmp_path / "out")])
     assert stop.value.code == 2
     shown = capsys.readouterr().err.strip()
-    assert "pip install 'unsmear[explain]'" in shown
+    assert 'pip install "unsmear[explain]"' in shown
     assert len(shown.splitlines()) == 1
