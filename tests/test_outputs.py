@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 import pytest
 
+from unsmear import outputs
 from unsmear.errors import OutputError
-from unsmear.outputs import atomic_file, check_file, commit_text, hidden_name, write_text
+from unsmear.outputs import (
+    atomic_file,
+    check_file,
+    commit_text,
+    hidden_folder,
+    hidden_name,
+    lies_in,
+    spelling_key,
+    write_text,
+)
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -77,6 +88,22 @@ def test_hidden_names_are_legal_and_each_its_own(tmp_path, name):
     assert hidden_name(name, ".unsmear") == hidden != hidden_name("y" + name[1:], ".unsmear")
     assert hidden_name(name[:-5] + "z.mp4", ".unsmear") != hidden
     write_text(tmp_path / name, "fits")
+    (tmp_path / "usual").mkdir()
+    assert hidden_folder(tmp_path / name).stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_names_that_differ_in_capitals_are_one_where_these_do_not_count(tmp_path, monkeypatch):
+    """On macOS, whose real paths have the capitals that were given; a link stands for such a
+    name.
+    """
+    (tmp_path / "Frames").mkdir()
+    (tmp_path / "frames").symlink_to("Frames")
+    monkeypatch.setattr(outputs, "real_path", lambda path: path)
+    assert lies_in(tmp_path / "frames" / "new.png", tmp_path / "Frames")
+    assert not lies_in(tmp_path / "new.png", tmp_path / "Frames")
+    assert spelling_key("É.png") != spelling_key("e\u0301.png")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert spelling_key("É.png") == spelling_key("e\u0301.png")
 
 
 def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import sys
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -24,6 +27,26 @@ def hidden_name(name: str, ending: str) -> str:
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
     room = _LONGEST_NAME - len(os.fsencode(f".-{digest}{ending}"))
     return f".{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}{ending}"
+
+
+def hidden_folder(path: Path) -> Path:
+    """Create an empty hidden folder beside `path`, under a name of its own. Unlike that of
+    `tempfile.mkdtemp` it has the usual permissions, which on Windows files keep when they leave it.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    folder = path.with_name(hidden_name(path.name, f".{secrets.token_hex(4)}"))
+    folder.mkdir()
+    return folder
+
+
+def spelling_key(name: str) -> str:
+    """A key that two names or paths share if they may stand for one file: on macOS and Windows,
+    where `A.png` is `a.png`. An é may be one character or two on disks of macOS.
+    """
+    capitals_count = sys.platform not in ("darwin", "win32")
+    return name if capitals_count else unicodedata.normalize("NFC", name).casefold()
 
 
 def commit_file(partial: Path, path: Path) -> None:
@@ -169,11 +192,17 @@ def is_free(path: Path) -> bool:
 
 
 def lies_in(path: Path, source: Path) -> bool:
-    """Whether a path is an input, also by another name (a link), or lies inside it."""
-    if path.exists() and source.exists() and path.samefile(source):
-        return True
-    place = real_path(source)
-    return place in (real := real_path(path), *real.parents)
+    """Whether a path is an input, also by another name (a link, other capitals where these do not
+    count), or lies inside it.
+    """
+    place, real = real_path(source), real_path(path)
+    return any(above == place or _same(above, source) for above in (real, *real.parents))
+
+
+def _same(path: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):  # one of them does not exist
+        return path.samefile(other)
+    return False
 
 
 def real_path(path: Path) -> Path:

@@ -295,6 +295,20 @@ def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_results_whose_names_the_disk_spells_in_its_own_way_are_kept(tmp_path, monkeypatch):
+    """As disks of macOS do, with an é of two characters."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    sink = sinks.FolderSink(
+        tmp_path / "out", tmp_path, torch.uint8, 16, compare=None, turn=None,
+        sources=[("\u00e9.jpg", 1, 1)], after=0,
+    )  # fmt: skip
+    (tmp_path / "sharp-pictures").mkdir()
+    for name in ("e\u0301.png", "gone.png"):
+        (tmp_path / "sharp-pictures" / name).touch()
+    sink.finish(1)
+    assert [file.name for file in (tmp_path / "sharp-pictures").iterdir()] == ["e\u0301.png"]
+
+
 def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, monkeypatch):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
 

@@ -14,7 +14,7 @@ import torch
 
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.errors import writing
-from unsmear.outputs import commit_file, commit_text, sync, telling_of
+from unsmear.outputs import commit_file, commit_text, spelling_key, sync, telling_of
 from unsmear.restoration.comparison import compared_images, compared_planes, written_info
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.paths import targets_of
@@ -341,10 +341,10 @@ class FolderSink:
     def finish(self, parts: int) -> list[str]:  # noqa: ARG002
         """All images are in place; delete those whose source was removed since."""
         if self._sources and self._pictures.exists():
-            wanted = {f"{Path(name).stem}.png" for name, *_ in self._sources}
+            wanted = {spelling_key(f"{Path(name).stem}.png") for name, *_ in self._sources}
             with writing(self.target):
                 for picture in self._pictures.iterdir():
-                    if picture.name not in wanted:
+                    if spelling_key(picture.name) not in wanted:
                         picture.unlink()
         return []
 
