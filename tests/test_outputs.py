@@ -97,7 +97,7 @@ def test_names_that_differ_in_capitals_are_one_where_these_do_not_count(tmp_path
     name.
     """
     (tmp_path / "Frames").mkdir()
-    (tmp_path / "frames").symlink_to("Frames")
+    (tmp_path / "frames").symlink_to("Frames", target_is_directory=True)
     monkeypatch.setattr(outputs, "real_path", lambda path: path)
     assert lies_in(tmp_path / "frames" / "new.png", tmp_path / "Frames")
     assert not lies_in(tmp_path / "new.png", tmp_path / "Frames")

@@ -15,6 +15,7 @@ import unsmear
 from tests.conftest import write_video
 from unsmear import cli
 from unsmear.cli import app, main
+from unsmear.errors import quoted
 from unsmear.models import DEFAULT_MODEL
 
 PROJECT = Path(__file__).parent.parent
@@ -47,6 +48,12 @@ def test_wildcards_are_expanded_where_the_shell_leaves_them(tmp_path, monkeypatc
     monkeypatch.setattr(sys, "platform", "win32")
     main()
     assert seen == [*sys.argv[1:], "info", "a [1].mp4", "b [1].mp4", "*.mov"]
+
+
+def test_commands_in_messages_are_quoted_for_the_shell(monkeypatch):
+    assert quoted(Path("my clip.mp4")) == "'my clip.mp4'"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert quoted(Path("my clip.mp4")) == '"my clip.mp4"'
 
 
 def test_version_agrees_with_the_package(capsys):

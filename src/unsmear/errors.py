@@ -16,6 +16,8 @@ Each message names the value, what is allowed and the remedy.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +82,13 @@ def as_user_error(error: OSError) -> UnsmearError:
         raise error
     where = "" if error.filename is None else f"'{error.filename}': "
     return UnsmearError(f"{where}{error.strerror or error}")
+
+
+def quoted(path: Path) -> str:
+    """A path as an argument of a command that a message names, for the shells of the system. Those
+    of Windows take double quotes, which names do not contain there.
+    """
+    return f'"{path}"' if sys.platform == "win32" else shlex.quote(str(path))
 
 
 def first_line(error: Exception) -> str:
