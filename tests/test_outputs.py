@@ -68,6 +68,25 @@ def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_windows_is_asked_again_while_a_file_is_in_use(tmp_path, monkeypatch):
+    """By a virus scanner, for one. Elsewhere a refusal is for good."""
+    usual, waited = os.replace, []
+
+    def used(path, place):
+        if len(waited) < 2:
+            raise PermissionError(errno.EACCES, "in use")
+        usual(path, place)
+
+    monkeypatch.setattr(os, "replace", used)
+    monkeypatch.setattr(outputs.time, "sleep", waited.append)
+    with pytest.raises(OutputError, match="in use"):
+        write_text(tmp_path / "a", "text")
+    monkeypatch.setattr(sys, "platform", "win32")
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+    assert len(waited) == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import sys
+import time
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from unsmear.errors import OutputError, writing
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
+_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds
 
 
 def hidden_name(name: str, ending: str) -> str:
@@ -49,6 +51,21 @@ def spelling_key(name: str) -> str:
     return name if capitals_count else unicodedata.normalize("NFC", name).casefold()
 
 
+def rename_over(path: Path, place: Path) -> None:
+    """Like `os.replace`. On Windows, where it is refused while another program, such as a virus
+    scanner, has one of the files open, try again for some seconds.
+
+    Raises:
+        OSError: it is refused.
+    """
+    for seconds in _PAUSES if sys.platform == "win32" else ():
+        with contextlib.suppress(PermissionError):
+            os.replace(path, place)
+            return
+        time.sleep(seconds)
+    os.replace(path, place)
+
+
 def commit_file(partial: Path, path: Path) -> None:
     """Sync a complete file to disk, then rename it. After a power cut, the name stands for either
     the complete file or what was there before.
@@ -57,7 +74,7 @@ def commit_file(partial: Path, path: Path) -> None:
         OSError: the disk is full, or permission is missing.
     """
     sync(partial)
-    os.replace(partial, path)
+    rename_over(partial, path)
 
 
 def commit_text(path: Path, text: str) -> None:

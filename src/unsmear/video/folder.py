@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, writing
-from unsmear.outputs import atomic_file, hidden_folder, spelling_key
+from unsmear.outputs import atomic_file, hidden_folder, rename_over, spelling_key
 from unsmear.video.headers import ImageHeader, read_header
 from unsmear.video.images import list_images, read_image, unit_from_integer
 from unsmear.video.orientation import UPRIGHT
@@ -165,7 +165,7 @@ def publish_images(images: Path, path: Path, last: str = "") -> None:
     """
     with writing(path):
         if not path.exists():
-            os.replace(images, path)
+            rename_over(images, path)
             return
         files = sorted(images.iterdir(), key=lambda file: (file.name == last, file.name))
         if not os.access(path, os.W_OK | os.X_OK):
@@ -186,7 +186,7 @@ def _move(file: Path, place: Path) -> None:
     complete.
     """
     try:
-        os.replace(file, place)
+        rename_over(file, place)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

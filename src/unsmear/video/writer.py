@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import heapq
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from av.container import InputContainer
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, writing
-from unsmear.outputs import check_folder_of, hidden_folder
+from unsmear.outputs import check_folder_of, hidden_folder, rename_over
 from unsmear.video.color import convert_planes
 from unsmear.video.container import add_video_stream, open_target
 from unsmear.video.encoding import (
@@ -325,7 +324,7 @@ def publish(whole: Path, path: Path) -> None:
         OutputError: the file cannot be renamed.
     """
     with writing(path):
-        os.replace(whole, path)
+        rename_over(whole, path)
 
 
 def check_target(path: Path) -> None:
