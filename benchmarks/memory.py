@@ -24,7 +24,7 @@ import torch
 from unsmear.arguments import weights_named
 from unsmear.deploy.bench import write_panning_clip
 from unsmear.deploy.records import ClipRun, MemoryRecord, memory_lines
-from unsmear.errors import UnsmearError
+from unsmear.errors import ConfigError, UnsmearError
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.evaluate.records import record_as_json
@@ -65,6 +65,8 @@ def restore(folder: Path, case: Case, options: Sequence[str]) -> ClipRun:
     write_panning_clip(source, case.frames, case.width, case.height)
     command = [sys.executable, "-m", "unsmear", str(source), "-o", str(target), "--overwrite"]
     command += ["--device", "cpu", *options]
+    if not hasattr(os, "wait4"):
+        raise ConfigError("peak memory cannot be measured on Windows, which has no wait4")
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

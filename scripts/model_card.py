@@ -117,7 +117,7 @@ def photograph_credits(table: Path) -> list[str]:
     Raises:
         InputError: the table lacks a column.
     """
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     for column in ("licence", "credit", "source_repo"):
         if any(row.get(column) is None for row in rows):
@@ -273,12 +273,12 @@ def card(arguments: argparse.Namespace) -> str:
     """Measure and return the card. Mistakes are reported before anything is measured."""
     if arguments.out:
         check_file(arguments.out, inputs=(arguments.val, arguments.photographs, arguments.notes))
-    commands = commands_of(arguments.after.read_text()) if arguments.after else []
+    commands = commands_of(arguments.after.read_text(encoding="utf-8")) if arguments.after else []
     commands += arguments.command
     where = origin_of(torch.device("cpu"))
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
     runs = training_runs(loaded.provenance, commands)
-    notes = arguments.notes.read_text().splitlines() if arguments.notes else []
+    notes = arguments.notes.read_text(encoding="utf-8").splitlines() if arguments.notes else []
     credited = photograph_credits(arguments.photographs)
     sequences = some_pairs(arguments.val)
     network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -86,14 +86,15 @@ COLUMNS = (
 def page(records: Path = RECORDS) -> str:
     """The whole page, in Markdown."""
     evaluations = {
-        path: json.loads(path.read_text()) for path in sorted(records.glob("eval-*.json"))
+        path: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(records.glob("eval-*.json"))
     }
     of_gopro = {
         path: one for path, one in evaluations.items() if path.name.startswith("eval-gopro-")
     }
     elsewhere = {path: one for path, one in evaluations.items() if path not in of_gopro}
     benches = [
-        record_from_json(BenchRecord, path.read_text())
+        record_from_json(BenchRecord, path.read_text(encoding="utf-8"))
         for path in sorted(records.glob("bench-*.json"))
     ]
     lines = [
@@ -112,7 +113,7 @@ def page(records: Path = RECORDS) -> str:
         lines += [NIQE_REMARK, ""]
     lines += evaluation_sections(elsewhere)
     for path in in_order(records.glob("coded-*.json")):
-        coded = record_from_json(CodedRecord, path.read_text())
+        coded = record_from_json(CodedRecord, path.read_text(encoding="utf-8"))
         lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
         lines += [measured_by(coded.origin), "", *words_beside(path)]
     lines += gopro_section(of_gopro.values())
@@ -165,12 +166,12 @@ def comparison_section(records: Path, kind: str, heading: str) -> list[str]:
     found = in_order(records.glob(f"{kind}-*.json"))
     lines = [f"## {heading}", ""] if found else []
     for path in found:
-        record = record_from_json(ComparisonRecord, path.read_text())
+        record = record_from_json(ComparisonRecord, path.read_text(encoding="utf-8"))
         shown = comparison_lines(record, legend=path is found[0])
         lines += [f"### {record.title}", "", *shown, "", *words_beside(path)]
     uses = in_order(records.glob("attention-*.json")) if kind == "fusion" else []
     for path in uses:
-        use = json.loads(path.read_text())
+        use = json.loads(path.read_text(encoding="utf-8"))
         lines += [f"### {use['title']}", "", *use["table"], ""]
         if path is uses[0]:
             lines += [*run_path(str(ATTENTION_USE))["LEGEND"], ""]
@@ -183,7 +184,7 @@ def camera_section(records: Path) -> list[str]:
     found = in_order(records.glob("synthesis-*.json"))
     lines = ["## What training is fed, against real cameras", ""] if found else []
     for path in found:
-        cameras = record_from_json(CameraRecord, path.read_text())
+        cameras = record_from_json(CameraRecord, path.read_text(encoding="utf-8"))
         lines += [f"### {cameras.title}", "", *camera_lines(cameras), ""]
         lines += [measured_by(cameras.origin), "", *words_beside(path)]
     return lines
@@ -195,13 +196,13 @@ def cost_section(records: Path, benches: Iterable[BenchRecord]) -> list[str]:
     for bench in benches:
         lines += [*bench_lines(bench), "", measured_by(bench.origin), ""]
     for path in sorted(records.glob("windows-*.json")):
-        windows = record_from_json(WindowRecord, path.read_text())
+        windows = record_from_json(WindowRecord, path.read_text(encoding="utf-8"))
         lines += [*window_lines(windows), "", measured_by(windows.origin), ""]
     for path in in_order(records.glob("dense-*.json")):
-        dense = record_from_json(DenseRecord, path.read_text())
+        dense = record_from_json(DenseRecord, path.read_text(encoding="utf-8"))
         lines += [*dense_lines(dense), "", measured_by(dense.origin), ""]
     for path in sorted(records.glob("memory-*.json")):
-        memory = record_from_json(MemoryRecord, path.read_text())
+        memory = record_from_json(MemoryRecord, path.read_text(encoding="utf-8"))
         lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
     return lines
 

@@ -23,6 +23,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, register_random, settings
 
+from tests.windows import refuse_files_in_use
 from unsmear.cli import main
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
@@ -85,6 +86,12 @@ TWO_ALIGNED = dataclasses.replace(
     TWO_LEVELS, stem=4,
     trail_levels=(0,), trail_channels=4, aligned_levels=(0,), aligned_channels=6,
 )  # fmt: skip
+
+
+@pytest.fixture
+def files_stay_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, open and mapped files can be neither removed nor renamed nor replaced."""
+    refuse_files_in_use(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

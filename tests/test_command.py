@@ -374,9 +374,7 @@ def test_a_preview_shows_the_last_frame_before_the_end(tmp_path, run):
 
 def test_a_missing_right_to_write_is_said(tmp_path, refused, monkeypatch):
     source = write_video(tmp_path / "in.mp4", frames=1)
-    from unsmear.video import writer
-
-    monkeypatch.setattr(writer.os, "access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
     shown = refused(source, "-o", tmp_path / "out.mp4")
     assert "no permission to write" in shown
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 
 import pytest
 
 from tests.conftest import disk_full
+from unsmear import outputs
 from unsmear.errors import OutputError
-from unsmear.outputs import atomic_file, check_file, commit_text, hidden_name, write_text
+from unsmear.outputs import (
+    atomic_file,
+    check_file,
+    commit_text,
+    hidden_folder,
+    hidden_name,
+    lies_in,
+    spelling_key,
+    write_text,
+)
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -54,6 +66,25 @@ def test_a_file_gets_its_name_once_the_disk_has_it(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_windows_is_asked_again_while_a_file_is_in_use(tmp_path, monkeypatch):
+    """By a virus scanner, for one. Elsewhere a refusal is for good."""
+    usual, waited = os.replace, []
+
+    def used(path, place):
+        if len(waited) < 2:
+            raise PermissionError(errno.EACCES, "in use")
+        usual(path, place)
+
+    monkeypatch.setattr(os, "replace", used)
+    monkeypatch.setattr(outputs.time, "sleep", waited.append)
+    with pytest.raises(OutputError, match="in use"):
+        write_text(tmp_path / "a", "text")
+    monkeypatch.setattr(sys, "platform", "win32")
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+    assert len(waited) == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
@@ -74,6 +105,22 @@ def test_hidden_names_are_legal_and_each_its_own(tmp_path, name):
     assert hidden_name(name, ".unsmear") == hidden != hidden_name("y" + name[1:], ".unsmear")
     assert hidden_name(name[:-5] + "z.mp4", ".unsmear") != hidden
     write_text(tmp_path / name, "fits")
+    (tmp_path / "usual").mkdir()
+    assert hidden_folder(tmp_path / name).stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_names_that_differ_in_capitals_are_one_where_these_do_not_count(tmp_path, monkeypatch):
+    """On macOS, whose real paths have the capitals that were given; a link stands for such a
+    name.
+    """
+    (tmp_path / "Frames").mkdir()
+    (tmp_path / "frames").symlink_to("Frames", target_is_directory=True)
+    monkeypatch.setattr(outputs, "real_path", lambda path: path)
+    assert lies_in(tmp_path / "frames" / "new.png", tmp_path / "Frames")
+    assert not lies_in(tmp_path / "new.png", tmp_path / "Frames")
+    assert spelling_key("É.png") != spelling_key("e\u0301.png")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert spelling_key("É.png") == spelling_key("e\u0301.png")
 
 
 def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):

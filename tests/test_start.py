@@ -13,7 +13,9 @@ import pytest
 
 import unsmear
 from tests.conftest import write_video
+from unsmear import cli
 from unsmear.cli import app, main
+from unsmear.errors import quoted
 from unsmear.models import DEFAULT_MODEL
 
 PROJECT = Path(__file__).parent.parent
@@ -30,6 +32,26 @@ def test_training_rooms_need_neither_pyav_nor_cyclopts():
     blocked = "import sys\nfor name in ('av', 'cyclopts', 'skimage'): sys.modules[name] = None\n"
     rooms = "import unsmear.models.zoo, unsmear.data.synthesis, unsmear.train.loop\n"
     subprocess.run([sys.executable, "-c", blocked + rooms], check=True)
+
+
+def test_wildcards_are_expanded_where_the_shell_leaves_them(tmp_path, monkeypatch):
+    """As on Windows. Brackets occur in names, and what matches nothing is reported as it is."""
+    for name in ("b [1].mp4", "a [1].mp4", ".c [1].mp4", "a1.mp4"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(cli, "_run", seen.extend)
+    monkeypatch.setattr(sys, "argv", ["unsmear", "info", "? [1].mp4", "*.mov"])
+    main()
+    monkeypatch.setattr(sys, "platform", "win32")
+    main()
+    assert seen == [*sys.argv[1:], "info", "a [1].mp4", "b [1].mp4", "*.mov"]
+
+
+def test_commands_in_messages_are_quoted_for_the_shell(monkeypatch):
+    assert quoted(Path("my clip.mp4")) == "'my clip.mp4'"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert quoted(Path("my clip.mp4")) == '"my clip.mp4"'
 
 
 def test_version_agrees_with_the_package(capsys):

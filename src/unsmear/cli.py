@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sys
@@ -125,10 +126,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Errors that a user can fix are one line, with exit code 2."""
     # Read by OpenCV when it is imported; without a limit it allocates what a damaged header asks.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
+    if arguments is None:
+        given = sys.argv[1:]
+        # As Windows has it: its shells leave wildcards to the program.
+        arguments = _with_matches(given) if sys.platform == "win32" else given
     with _immediate_exit_under_torchrun():
         try:
             with resilient_streams():
-                code = _run(sys.argv[1:] if arguments is None else arguments)
+                code = _run(arguments)
         except OutputError as error:
             show_error(str(error))
             code = USAGE_ERROR
@@ -152,6 +157,18 @@ def _immediate_exit_under_torchrun() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
+
+
+def _with_matches(arguments: Sequence[str]) -> list[str]:
+    """Arguments with the files that match in place of each wildcard (* and ?), as a shell would
+    have it; one that matches nothing stays. Brackets, which occur in names, stand for themselves.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        wild = "*" in argument or "?" in argument
+        matches = sorted(glob.glob(argument.replace("[", "[[]"))) if wild else []  # noqa: PTH207
+        found += matches or [argument]
+    return found
 
 
 def _run(arguments: list[str]) -> int:

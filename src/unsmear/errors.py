@@ -16,6 +16,8 @@ Each message names the value, what is allowed and the remedy.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +84,13 @@ def as_user_error(error: OSError) -> UnsmearError:
     return UnsmearError(f"{where}{error.strerror or error}")
 
 
+def quoted(path: Path) -> str:
+    """A path as an argument of a command that a message names, for the shells of the system. Those
+    of Windows take double quotes, which names do not contain there.
+    """
+    return f'"{path}"' if sys.platform == "win32" else shlex.quote(str(path))
+
+
 def first_line(error: Exception) -> str:
     """First line of another library's error message; the type of the error if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -107,7 +116,8 @@ class MissingExtraError(UnsmearError, ImportError):
     """An optional dependency is not installed; the message holds the command that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'unsmear[{extra}]'")
+        install = f'pip install "unsmear[{extra}]"'  # Windows' cmd takes no single quotes
+        super().__init__(f"{purpose} needs the package '{package}': {install}")
 
 
 class CombinedError(UnsmearError):

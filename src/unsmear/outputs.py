@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import sys
+import time
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from unsmear.errors import OutputError, writing
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
+_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds
 
 
 def hidden_name(name: str, ending: str) -> str:
@@ -26,6 +31,41 @@ def hidden_name(name: str, ending: str) -> str:
     return f".{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}{ending}"
 
 
+def hidden_folder(path: Path) -> Path:
+    """Create an empty hidden folder beside `path`, under a name of its own. Unlike that of
+    `tempfile.mkdtemp` it has the usual permissions, which on Windows files keep when they leave it.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    folder = path.with_name(hidden_name(path.name, f".{secrets.token_hex(4)}"))
+    folder.mkdir()
+    return folder
+
+
+def spelling_key(name: str) -> str:
+    """A key that two names or paths share if they may stand for one file: on macOS and Windows,
+    where `A.png` is `a.png`. An é may be one character or two on disks of macOS.
+    """
+    capitals_count = sys.platform not in ("darwin", "win32")
+    return name if capitals_count else unicodedata.normalize("NFC", name).casefold()
+
+
+def rename_over(path: Path, place: Path) -> None:
+    """Like `os.replace`. On Windows, where it is refused while another program, such as a virus
+    scanner, has one of the files open, try again for some seconds.
+
+    Raises:
+        OSError: it is refused.
+    """
+    for seconds in _PAUSES if sys.platform == "win32" else ():
+        with contextlib.suppress(PermissionError):
+            os.replace(path, place)
+            return
+        time.sleep(seconds)
+    os.replace(path, place)
+
+
 def commit_file(partial: Path, path: Path) -> None:
     """Sync a complete file to disk, then rename it. After a power cut, the name stands for either
     the complete file or what was there before.
@@ -34,7 +74,7 @@ def commit_file(partial: Path, path: Path) -> None:
         OSError: the disk is full, or permission is missing.
     """
     sync(partial)
-    os.replace(partial, path)
+    rename_over(partial, path)
 
 
 def commit_text(path: Path, text: str) -> None:
@@ -169,11 +209,17 @@ def is_free(path: Path) -> bool:
 
 
 def lies_in(path: Path, source: Path) -> bool:
-    """Whether a path is an input, also by another name (a link), or lies inside it."""
-    if path.exists() and source.exists() and path.samefile(source):
-        return True
-    place = real_path(source)
-    return place in (real := real_path(path), *real.parents)
+    """Whether a path is an input, also by another name (a link, other capitals where these do not
+    count), or lies inside it.
+    """
+    place, real = real_path(source), real_path(path)
+    return any(above == place or _same(above, source) for above in (real, *real.parents))
+
+
+def _same(path: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):  # one of them does not exist
+        return path.samefile(other)
+    return False
 
 
 def real_path(path: Path) -> Path:

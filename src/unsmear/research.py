@@ -87,7 +87,7 @@ def evaluate(
         device: Where to run. Default: auto.
         engine: Inference engine. The others differ in rounding or precision. Default: torch.
         workers: Number of threads that compute the metrics. Default: one per CPU.
-        vmaf: Also measure VMAF. Needs `pip install 'unsmear[vmaf]'`.
+        vmaf: Also measure VMAF. Needs `pip install "unsmear[vmaf]"`.
         niqe: Also measure NIQE, which needs no ground truth: --sharp may be left out. Our NIQE
             model is fitted on our own photographs, so values do not compare with published ones.
     """

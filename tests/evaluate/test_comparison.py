@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PureWindowsPath
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_tables_show_spread_best_first_and_where_they_come_from():
     assert [line for line in comparison_lines(timed) if "Equal time" in line]
 
 
-def test_commands_tell_no_folders():
+def test_commands_tell_no_folders(monkeypatch):
     command = [
         "/home/x/.venv/bin/unsmear",
         "eval",
@@ -119,6 +120,9 @@ def test_commands_tell_no_folders():
     assert portable_command(command) == "unsmear eval --data test --json a.json"
     assert portable_command(["unsmear", "--json=/home/x/a.json"]) == "unsmear --json=a.json"
     assert portable_command(["unsmear", "--size=1x1", "a=/b"]) == "unsmear --size=1x1 a=/b"
+    monkeypatch.setattr("unsmear.evaluate.origin.Path", PureWindowsPath)
+    command = [r"C:\site-packages\unsmear\__main__.py", "eval", "--data", r"D:\me\test"]
+    assert portable_command(command) == "unsmear eval --data test"
     module = ["/home/x/src/unsmear/__main__.py", "eval"]
     assert portable_command(module) == "unsmear eval"
     assert portable_command(["benchmarks/fusion.py", "a b"]) == "benchmarks/fusion.py 'a b'"

@@ -53,7 +53,7 @@ def offer(monkeypatch, path):
 
 def test_without_the_extra_its_command_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'unsmear\[vmaf\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "unsmear\[vmaf\]"'):
         find_vmaf()
 
 

@@ -133,4 +133,4 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, refused):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
     shown = refused("explain", "clip.mp4", "--frame", "0", "-o", tmp_path / "out")
-    assert "pip install 'unsmear[explain]'" in shown
+    assert 'pip install "unsmear[explain]"' in shown

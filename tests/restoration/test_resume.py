@@ -255,6 +255,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatc
     assert restore_file(source, target, network, 3) == Outcome(9, resumed=4)
 
 
+@pytest.mark.usefixtures("files_stay_in_use")
 def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
     refuses = failing_after(7, EncodeError("encoding failed"), sinks.FrameEncoder.encode)
@@ -262,6 +263,20 @@ def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     with pytest.raises(EncodeError):
         restore_file(source, target, network, "all")
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_results_whose_names_the_disk_spells_in_its_own_way_are_kept(tmp_path, monkeypatch):
+    """As disks of macOS do, with an é of two characters."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    sink = sinks.FolderSink(
+        tmp_path / "out", tmp_path, torch.uint8, 16, compare=None, turn=None,
+        sources=[("\u00e9.jpg", 1, 1)], after=0,
+    )  # fmt: skip
+    (tmp_path / "sharp-pictures").mkdir()
+    for name in ("e\u0301.png", "gone.png"):
+        (tmp_path / "sharp-pictures" / name).touch()
+    sink.finish(1)
+    assert [file.name for file in (tmp_path / "sharp-pictures").iterdir()] == ["e\u0301.png"]
 
 
 def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, monkeypatch):
@@ -413,6 +428,7 @@ def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monke
     assert restore_file(source, target, network, 1, ALONE) == Outcome(6, resumed=4)
 
 
+@pytest.mark.usefixtures("files_stay_in_use")
 def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, network):
     source, target = write_video(tmp_path / "in.mkv", frames=14), tmp_path / "out.mkv"
     broken_off(source, target, network, 3, Settings(), 13)

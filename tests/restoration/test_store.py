@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -112,7 +113,8 @@ def test_large_frames_are_not_read_ahead(tmp_path, monkeypatch, largest, asked):
 def test_nothing_is_seen_of_it(tmp_path):
     with FeatureStore.opened(tmp_path) as store:
         store.put([torch.ones(1, 3, 4, 4)])
-        assert list(tmp_path.iterdir()) == []
+        assert os.name == "nt" or list(tmp_path.iterdir()) == []  # has a name there until the end
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_store_where_it_would_not_pay_or_cannot_be(tmp_path, exit_stack):

@@ -147,6 +147,7 @@ def test_tensorboard_can_read_the_log(data, pairs, tmp_path):
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
 
 
+@pytest.mark.usefixtures("files_stay_in_use")
 def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -117,10 +118,16 @@ def test_files_say_their_size(tmp_path, kind, orientation):
     assert turned.upright_size == ((12, 17) if orientation == 6 else (17, 12))
 
 
-def test_two_images_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_refused(tmp_path, monkeypatch):
     write_image(tmp_path / "1.png", image(12, 16))
     write_image(tmp_path / "1.bmp", image(12, 16))
     with pytest.raises(InputError, match="two images named '1'"):
+        FolderReader(tmp_path)
+    (tmp_path / "1.png").rename(tmp_path / "A.png")
+    (tmp_path / "1.bmp").rename(tmp_path / "a.bmp")
+    assert FolderReader(tmp_path).info.frames == 2
+    monkeypatch.setattr(sys, "platform", "darwin")  # A.png would be a.png
+    with pytest.raises(InputError, match=r"two images named '[aA]'"):
         FolderReader(tmp_path)
 
 

@@ -58,7 +58,7 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
         for graph in frame_graphs(model.network):
             write_graph(graph, kind, partial)
         text = json.dumps(specification(model, kind), indent=2)
-        (partial / SPECIFICATION).write_text(text + "\n")
+        (partial / SPECIFICATION).write_text(text + "\n", encoding="utf-8")
         difference = largest_difference(model.network, ExportedModel(partial))
         if not difference < LARGEST_DIFFERENCE:
             raise ModelError(

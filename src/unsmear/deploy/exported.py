@@ -97,7 +97,7 @@ class ExportedModel:
             raise InputError(
                 f"no {SPECIFICATION} in '{folder}': give a folder written by `unsmear export`"
             )
-        self.about = json.loads((folder / SPECIFICATION).read_text())
+        self.about = json.loads((folder / SPECIFICATION).read_text(encoding="utf-8"))
         suffix = SUFFIXES[self.about["format"]]
         self._encode = open_graph(folder / f"encode{suffix}")
         self._restore = open_graph(folder / f"restore{suffix}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from unsmear.engines.base import Engine, TorchEngine, to_device
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.engines.eight_bit import SavedGraph, eight_bit_path, load_eight_bit
 from unsmear.engines.trial import fault_on
-from unsmear.errors import ConfigError, ModelError
+from unsmear.errors import ConfigError, ModelError, quoted
 from unsmear.models.checkpoint import Provenance, digest_of
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ANCESTORS, ZOO, LoadedModel, load_model
@@ -192,5 +191,6 @@ def _eight_bit(model: LoadedModel) -> Mapping[str, SavedGraph]:
 def _as_given(model: LoadedModel) -> str:
     """The model as an argument of the command line: name of its row, or path of its weights."""
     row = (ZOO | ANCESTORS).get(model.name)
-    own = model.weights is None or (row is not None and row.weights == model.weights)
-    return model.name if own else shlex.quote(str(model.weights))
+    if model.weights is None or (row is not None and row.weights == model.weights):
+        return model.name
+    return quoted(model.weights)

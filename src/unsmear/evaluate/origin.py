@@ -60,7 +60,7 @@ def portable_command(command: Sequence[str]) -> str:
     parts = list(command)
     if parts and Path(parts[0]).is_absolute() and Path(parts[0]).suffix != ".py":
         parts[0] = Path(parts[0]).name
-    if parts and parts[0].endswith("unsmear/__main__.py"):
+    if parts and Path(parts[0]).parts[-2:] == ("unsmear", "__main__.py"):
         parts[0] = "unsmear"
     return shlex.join(_without_folders(part) for part in parts)
 

@@ -42,8 +42,9 @@ def find_vmaf() -> str:
     try:
         program = str(imageio_ffmpeg.get_ffmpeg_exe())
         asked = subprocess.run(
-            [program, "-hide_banner", "-filters"], capture_output=True, text=True, check=True
-        )
+            [program, "-hide_banner", "-filters"], capture_output=True, encoding="utf-8",
+            errors="replace", check=True,
+        )  # fmt: skip
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(f"VMAF needs an ffmpeg with libvmaf ({error}): {remedy}") from None
     if not any(line.split()[1:2] == ["libvmaf"] for line in asked.stdout.splitlines()):
@@ -66,7 +67,8 @@ class VmafMeter:
 
     def __init__(self, ffmpeg: str, height: int, width: int) -> None:
         self._folder = TemporaryDirectory(prefix="unsmear-vmaf-")
-        self._errors = (Path(self._folder.name) / "errors").open("w+")
+        errors = Path(self._folder.name) / "errors"
+        self._errors = errors.open("w+", encoding="utf-8", errors="replace")  # as ffmpeg writes
         command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"]
         command += ["-f", "rawvideo", "-pixel_format", "rgb24", "-framerate", "25"]
         command += ["-video_size", f"{width}x{2 * height}", "-i", "pipe:0"]
@@ -105,7 +107,8 @@ class VmafMeter:
             raise self._failure() from None
         if self._process.wait():
             raise self._failure()
-        log: dict[str, Any] = json.loads((Path(self._folder.name) / _LOG).read_text())
+        text = (Path(self._folder.name) / _LOG).read_text(encoding="utf-8")
+        log: dict[str, Any] = json.loads(text)
         return [float(frame["metrics"]["vmaf"]) for frame in log["frames"]]
 
     def _failure(self) -> UnsmearError:

@@ -211,7 +211,8 @@ def load_weights(
         raise ModelError(f"'{path}': tensor '{odd[0]}' must be one of {', '.join(_DTYPES)}")
     try:
         with safe_open(path, framework="pt") as file:
-            state = unpack({key: file.get_tensor(key) for key in wanted}, list(shapes))
+            # Copied: Windows does not replace a file that is mapped, as a training run would.
+            state = unpack({key: file.get_tensor(key).clone() for key in wanted}, list(shapes))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' is damaged: {error}") from None
     if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:

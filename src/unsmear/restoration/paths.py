@@ -8,7 +8,15 @@ from dataclasses import fields
 from pathlib import Path
 
 from unsmear.errors import ConfigError, InputError, OutputError, reading, writing
-from unsmear.outputs import check_folder_of, check_free, check_named, is_free, lies_in, real_path
+from unsmear.outputs import (
+    check_folder_of,
+    check_free,
+    check_named,
+    is_free,
+    lies_in,
+    real_path,
+    spelling_key,
+)
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.work import is_publishing
 from unsmear.video.encoding import EncodeChoice
@@ -184,7 +192,7 @@ def _identity(path: Path) -> object:
         status = path.stat()
         if status.st_ino:  # 0 on file systems without inode numbers
             return status.st_dev, status.st_ino
-    return real_path(path)
+    return spelling_key(str(real_path(path)))
 
 
 def check_output(source: Path, path: Path, *, folder: bool, overwrite: bool) -> None:

@@ -214,7 +214,7 @@ def _spectral_bins() -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=1)
 def fitted() -> Regression:
     """Load the regression that `scripts/calibrate_blur.py` fitted."""
-    held = json.loads(_FITTED.read_text())
+    held = json.loads(_FITTED.read_text(encoding="utf-8"))
 
     def numbers(name: str) -> Tensor:
         return torch.tensor(held[name], dtype=torch.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ import torch
 
 from unsmear.clip import ClipInfo, HdrMetadata
 from unsmear.errors import writing
-from unsmear.outputs import commit_file, commit_text, sync, telling_of
+from unsmear.outputs import commit_file, commit_text, spelling_key, sync, telling_of
 from unsmear.restoration.comparison import compared_images, compared_planes, written_info
 from unsmear.restoration.frames import Restored
 from unsmear.restoration.paths import targets_of
@@ -201,11 +202,11 @@ class VideoSink:
     def keep_before(self, end: Fraction) -> None:
         last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
         while (spool := self._spool(part)).exists():
-            packets = read_spools([spool], data=False)
-            beyond = beyond or any(packet.pts >= last for packet in packets)
+            with closing(read_spools([spool], data=False)) as packets:
+                beyond = beyond or any(packet.pts >= last for packet in packets)
             if beyond:
                 with writing(self.target):
-                    spool.unlink()
+                    spool.unlink()  # closed above: Windows does not delete an open file
             part += 1
 
     def begin(self, part: int) -> None:
@@ -340,10 +341,10 @@ class FolderSink:
     def finish(self, parts: int) -> list[str]:  # noqa: ARG002
         """All images are in place; delete those whose source was removed since."""
         if self._sources and self._pictures.exists():
-            wanted = {f"{Path(name).stem}.png" for name, *_ in self._sources}
+            wanted = {spelling_key(f"{Path(name).stem}.png") for name, *_ in self._sources}
             with writing(self.target):
                 for picture in self._pictures.iterdir():
-                    if picture.name not in wanted:
+                    if spelling_key(picture.name) not in wanted:
                         picture.unlink()
         return []
 

@@ -183,14 +183,15 @@ def save_scenes(path: Path, scenes: Sequence[Scene]) -> None:
 
 
 def load_scenes(path: Path, device: torch.device) -> list[Scene]:
-    """Read what `save_scenes` wrote, onto a device."""
+    """Read what `save_scenes` wrote, onto a device. The file is no longer in use then."""
     with safe_open(path, framework="pt", device=str(device)) as file:
         metadata = file.metadata()
         counts, views = json.loads(metadata["frames"]), int(metadata["views"])
         levels = len(file.keys()) // max(views * len(counts), 1)
 
         def contexts(number: int, view: int) -> Contexts:
-            return tuple(file.get_tensor(f"{number}.{view}.{level}") for level in range(levels))
+            found = (file.get_tensor(f"{number}.{view}.{level}") for level in range(levels))
+            return tuple(x.clone() for x in found)  # a mapped file cannot be deleted on Windows
 
         return [
             Scene(count, tuple(contexts(number, view) for view in range(views)))

@@ -232,7 +232,8 @@ class TrainState:
         check_resumable(path, config, initial, data)
         header = read_header(path)
         with _resuming(path), safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Copied: Windows does not replace a file, as the next `save` does, while it is mapped.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         try:
             for prefix, module in (("network.", self.network), ("average.", self.average)):
                 module.load_state_dict(_below(tensors, prefix))

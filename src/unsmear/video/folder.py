@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from fractions import Fraction
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from unsmear.clip import ClipInfo, Frame
 from unsmear.errors import InputError, MidwayError, Mistakes, OutputError, writing
-from unsmear.outputs import atomic_file
+from unsmear.outputs import atomic_file, hidden_folder, rename_over, spelling_key
 from unsmear.video.headers import ImageHeader, read_header
 from unsmear.video.images import list_images, read_image, unit_from_integer
 from unsmear.video.orientation import UPRIGHT
@@ -53,8 +52,10 @@ class FolderReader:
         self._files = list_images(path)
         if not self._files:
             raise InputError(f"'{path}' contains no images: expected .png, .jpg, .tif, .bmp, .webp")
-        (stem, times), *_ = Counter(file.stem for file in self._files).most_common(1)
+        keys = [spelling_key(file.stem) for file in self._files]
+        (key, times), *_ = Counter(keys).most_common(1)
         if times > 1:
+            stem = self._files[keys.index(key)].stem
             raise InputError(f"'{path}' contains two images named '{stem}': keep one")
         headers = {file: read_header(file) for file in self._files}
         for file, header in headers.items():
@@ -141,9 +142,8 @@ def growing_folder(path: Path, last: str) -> Iterator[Path]:
         OutputError: the folder cannot be written.
     """
     with writing(path):
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = hidden_folder(path)
     try:
-        folder.chmod(0o755)
         yield folder
         publish_images(folder, path, last)
     finally:
@@ -165,7 +165,7 @@ def publish_images(images: Path, path: Path, last: str = "") -> None:
     """
     with writing(path):
         if not path.exists():
-            os.replace(images, path)
+            rename_over(images, path)
             return
         files = sorted(images.iterdir(), key=lambda file: (file.name == last, file.name))
         if not os.access(path, os.W_OK | os.X_OK):
@@ -186,7 +186,7 @@ def _move(file: Path, place: Path) -> None:
     complete.
     """
     try:
-        os.replace(file, place)
+        rename_over(file, place)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -5,7 +5,6 @@ not depend on the length of the file. Damage is concealed and counted.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -17,7 +16,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
-from unsmear.errors import InputError, MidwayError
+from unsmear.errors import InputError, MidwayError, quoted
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
 from unsmear.video.damage import Damage, Extent, LeadingPackets, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
@@ -280,7 +279,7 @@ class VideoReader:
         if self._interlaced and not self._deinterlace:
             raise InputError(
                 f"'{self.path}' is interlaced: add --deinterlace, as in "
-                f"`unsmear {shlex.quote(str(self.path))} --deinterlace`"
+                f"`unsmear {quoted(self.path)} --deinterlace`"
             )
 
     def _describe(self, first: VideoFrame) -> ClipInfo:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,11 @@ class SpoolWriter:
             self._file.close()
 
 
-def read_spools(paths: Iterable[Path], *, data: bool = True) -> Iterator[EncodedPacket]:
-    """Yield the packets of finished spools, one spool after the other.
+def read_spools(
+    paths: Iterable[Path], *, data: bool = True
+) -> Generator[EncodedPacket, None, None]:
+    """Yield the packets of finished spools, one spool after the other. The generator keeps a spool
+    open until all its packets are read, or it is closed.
 
     Args:
         paths: the spools.

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import heapq
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,7 +21,7 @@ from av.container import InputContainer
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, writing
-from unsmear.outputs import check_folder_of
+from unsmear.outputs import check_folder_of, hidden_folder, rename_over
 from unsmear.video.color import convert_planes
 from unsmear.video.container import add_video_stream, open_target
 from unsmear.video.encoding import (
@@ -271,7 +269,7 @@ class VideoWriter:
         check_target(path)
         self.path, self._info = path, info
         with writing(path):
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            self._folder = hidden_folder(path)
         self._spool = self._folder / "spool"
         self._file = SpoolWriter(self._spool)
         self._encoder: FrameEncoder | None = None
@@ -326,7 +324,7 @@ def publish(whole: Path, path: Path) -> None:
         OutputError: the file cannot be renamed.
     """
     with writing(path):
-        os.replace(whole, path)
+        rename_over(whole, path)
 
 
 def check_target(path: Path) -> None:
