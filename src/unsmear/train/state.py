@@ -360,7 +360,7 @@ def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
     """Whether weights are those that a run started from, with or without scores."""
     if parent is None:
         return False
-    return Provenance(**parent).unmeasured == initial.provenance.unmeasured
+    return Provenance.from_record(parent).unmeasured == initial.provenance.unmeasured
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
