@@ -478,17 +478,20 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
     """Settings that only affect reports, or how the same is computed, are not."""
     config = dataclasses.replace(CONFIG, teacher="one", teacher_weight=1.0, halve_every=1)
     state = tmp_path / STATE_FILE
-    TrainState.start(SMALL, config, CPU).save(state, config)
+    taken = TrainState.start(SMALL, config, CPU)
+    taken.step = config.steps
+    taken.save(state, config)
     (first, last) = config.stages
     changes = {
         "model": "tracer", "optimizer": "muon", "learning_rate": 1e-3, "schedule": "halving",
-        "warmup": 1, "halve_every": 2, "loss": "l1", "frequency_weight": 0.1,
+        "warmup": 1, "loss": "l1", "frequency_weight": 0.1,
         "trail_weight": 0.1, "teacher": "other", "teacher_weight": 0.5, "clip_norm": 0.5,
         "ema_decay": 0.9, "pair_share": 0.25, "refine_share": 1.0, "precision": "bfloat16",
         "seed": 1, "synthesis": dataclasses.replace(config.synthesis, sharp_share=0.3),
         "stages": (first, dataclasses.replace(last, crop=64)),
     }  # fmt: skip
-    free = {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "compile": "off"}
+    free = {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "compile": "off",
+            "halve_every": 2}  # of a cosine  # fmt: skip
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     assert {*changes, *free, "shards"} == fields
     for name, value in changes.items():
@@ -499,6 +502,43 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
     TrainState.start(SMALL, wide, CPU).save(state, wide)
     with pytest.raises(ModelError, match=r"other settings \(shards was 1, now 2\)"):
         check_resumable(state, dataclasses.replace(wide, shards=2))
+
+
+def test_a_longer_run_goes_on_where_its_steps_so_far_stay_the_same(data, tmp_path):
+    """As if it had been planned so. A cosine depends on its length from the end of the warm-up."""
+    (stage, _) = CONFIG.stages
+    constant = dataclasses.replace(CONFIG, schedule="constant", warmup=2, stages=(stage,))
+    more = (stage, dataclasses.replace(stage, steps=3))
+    longer = dataclasses.replace(constant, stages=more)
+    run(constant, data, tmp_path / "run")
+    run(longer, data, tmp_path / "run")
+    run(longer, data, tmp_path / "whole")
+    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("run", "whole"))
+    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].config["stages"][1]["steps"] == 3
+
+    state = tmp_path / STATE_FILE
+    halving = dataclasses.replace(constant, schedule="halving", halve_every=4)
+    cosine = dataclasses.replace(constant, schedule="cosine")
+    for config, step, others, allowed in (
+        (halving, 6, {"stages": more}, True),
+        (halving, 6, {"halve_every": 5}, False),
+        (halving, 4, {"halve_every": 5}, True),
+        (constant, 6, {"warmup": 1}, False),
+        (constant, 3, {"stages": (dataclasses.replace(stage, steps=2),)}, False),
+        (constant, 6, {"stages": more, "seed": 1}, False),
+        (cosine, 3, {"stages": more}, True),
+        (cosine, 4, {"stages": more}, False),
+    ):
+        start = TrainState.start(SMALL, config, CPU)
+        start.step = step
+        start.save(state, config)
+        changed = dataclasses.replace(config, **others)
+        if allowed:
+            check_resumable(state, changed)
+            continue
+        with pytest.raises(ModelError, match=rf"{step} steps would have been others"):
+            check_resumable(state, changed)
 
 
 def test_a_state_older_than_a_setting_goes_on_with_its_default(data, tmp_path):

@@ -26,12 +26,11 @@ from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
 from unsmear.train.journal import Journal, describe_run
 from unsmear.train.meter import Meter, Report
 from unsmear.train.prefetch import BatchSource, batch_iterator
-from unsmear.train.state import TrainState
+from unsmear.train.state import WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
 
 STATE_FILE = "state.safetensors"
-WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "best.safetensors"
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unsmear.data.sources import DataRecord
-from unsmear.data.synthesis import SynthesisConfig
 from unsmear.engines.base import to_device
 from unsmear.errors import Mistakes, ModelError
 from unsmear.evaluate.validation import SequenceScore, mean_gain
@@ -29,6 +28,9 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
+from unsmear.train.resuming import other_settings
+
+WEIGHTS_FILE = "weights.safetensors"  # beside the state in the folder of a run
 
 
 @dataclass(frozen=True)
@@ -274,8 +276,8 @@ def check_resumable(
 ) -> None:
     """Check that a state is of a run with the same settings and data, without reading its tensors.
 
-    Settings that only affect reports, or how the same result is computed, may differ. A setting
-    that is newer than the file had its default. Data that the file does not record may be any.
+    For settings that may differ see `unsmear.train.resuming`. Data that the file does not record
+    may be any.
 
     Args:
         path: of the state.
@@ -288,11 +290,13 @@ def check_resumable(
             (CombinedError: several of these).
     """
     header, mistakes = read_header(path), Mistakes()
-    if config is not None and (told := _other_settings(header.config, config)):
+    if config is not None and (told := other_settings(header.config, config, header.step)):
         mistakes.add(
             ModelError(
-                f"'{path}' is from a run with other settings ({'; '.join(told)}): use the same "
-                "settings, or another --out with --weights to start from what this run learned"
+                f"'{path}' is from a run with other settings ({'; '.join(told)}), with which its "
+                f"{header.step:,} steps would have been others: use the same settings, or another "
+                f"--out with --weights '{path.with_name(WEIGHTS_FILE)}' to start from what this "
+                "run learned"
             )
         )
     if initial is not None and not _is_of(initial, header.parent):
@@ -314,16 +318,6 @@ def check_resumable(
     mistakes.tell()
 
 
-def _other_settings(saved: dict[str, Any], config: TrainConfig) -> list[str]:
-    """Differences between saved settings and those of a run, in the words of the command line."""
-    free = {"log_every", "validate_every", "checkpoint_every", "compile"}
-    before = _plain_defaults() | saved
-    before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
-    now = json.loads(json.dumps(config.to_json()))
-    other = [key for key in now if key not in free and before.get(key) != now[key]]
-    return [line for key in other for line in _differences(key, before, now)]
-
-
 def _plain(record: DataRecord | Best | None) -> dict[str, Any] | None:
     return None if record is None else dataclasses.asdict(record)
 
@@ -337,25 +331,6 @@ def _resuming(path: Path) -> Iterator[None]:
         raise ModelError(f"cannot resume from '{path}': {error}") from None
 
 
-def _differences(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Differences in a setting, in the words of the command line."""
-    was: Any = before.get(key)
-    given: Any = now[key]
-    if key == "stages":
-        told = (" + ".join(_in_words(stage) for stage in stages) for stages in (was, given))
-        return ["schedule was {}, now {}".format(*told)]
-    if key == "synthesis":
-        parts = {name: (was.get(name), value) for name, value in given.items()}
-        return [f"{name} was {a}, now {b}" for name, (a, b) in parts.items() if a != b]
-    if key == "teacher":
-        return [f"teacher was {was or 'none'}, now {given or 'none'}"]
-    return [f"{key} was {was}, now {given}"]
-
-
-def _in_words(stage: Mapping[str, int]) -> str:
-    return "{steps} steps of {clips} clips, {frames} frames, crop {crop}".format(**stage)
-
-
 def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
     """Whether weights are those that a run started from, with or without scores."""
     if parent is None:
@@ -366,13 +341,4 @@ def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-    }
-
-
-def _plain_defaults() -> dict[str, Any]:
-    """Defaults of the settings that have plain values."""
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(TrainConfig)
-        if field.default is not dataclasses.MISSING
     }
