@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from unsmear.train.distillation import identity_of
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import TrainState, read_header
+from unsmear.train.stepper import Stepper
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -234,6 +236,20 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
         prepare(request(stills, tmp_path, workers=-1))
 
 
+def test_sigterm_saves_a_run_and_tells_how_it_goes_on(stills, tmp_path, capsys, monkeypatch):
+    def terminated(*_):
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)  # a real one may reach pytest
+
+    monkeypatch.setattr(Stepper, "step", terminated)
+    with pytest.raises(SystemExit) as stopped:
+        train_by_command([stills], tmp_path / "run")
+    assert stopped.value.code == 130
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "saved at step 0 in" in shown
+    assert "the same command goes on from there" in shown
+    assert read_header(tmp_path / "run" / STATE_FILE).step == 0
+
+
 def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
     log, run = tmp_path / "log.txt", tmp_path / "run"
     log.write_text("".join(f"{at}, {at}, [1, 0, 0, 0, 1, 0, 0, 0, 1]\n" for at in (1, 2)))
@@ -267,7 +283,9 @@ def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
 
 def test_a_state_that_records_no_data_goes_on_with_any(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    TrainState.start(SMALL, CONFIG, CPU).save(tmp_path / "run" / STATE_FILE, CONFIG)
+    TrainState.start(SMALL, CONFIG, CPU).save(
+        tmp_path / "run" / STATE_FILE, CONFIG
+    )
     header = read_header(tmp_path / "run" / STATE_FILE)
     assert (header.data, header.validation, header.best) == (None, None, None)
     prepare(request(stills, tmp_path))

@@ -42,6 +42,7 @@ from unsmear.models import zoo
 from unsmear.models.config import NetworkConfig
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.interrupts import termination_as_interrupt
 from unsmear.train.loop import train
 from unsmear.train.state import TrainState
 from unsmear.train.team import join_team
@@ -71,7 +72,7 @@ if halts:
 sys.stdout.write("process " + str(os.getpid()) + "\\n")  # at once: two processes share the pipe
 sys.stdout.flush()
 torch.set_num_threads(1)
-with join_team(torch.device("cpu")) as (team, device):
+with termination_as_interrupt(), join_team(torch.device("cpu")) as (team, device):
     batches = Batches(config, find_training_files([data / "stills"]), [], device, 1)
     pairs = find_pairs(data / "val")
 
@@ -151,7 +152,9 @@ def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
 
 
 def interrupt(process: subprocess.Popen[str], after: str) -> None:
-    """Ctrl-C: it reaches all processes, and torchrun, which passes it on again."""
+    """End the job as a scheduler does: SIGTERM reaches all processes, and torchrun, which passes it
+    on again.
+    """
     workers: list[int] = []
     assert process.stdout is not None
     for line in process.stdout:
@@ -160,7 +163,7 @@ def interrupt(process: subprocess.Popen[str], after: str) -> None:
         elif line.startswith(after):
             break
     for one in {process.pid, *workers}:
-        os.kill(one, signal.SIGINT)
+        os.kill(one, signal.SIGTERM)
     process.communicate(timeout=60)
 
 
