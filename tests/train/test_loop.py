@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, LoadedModel
-from unsmear.train import loop, losses
+from unsmear.train import loop, losses, trainee
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.journal import CONFIG_FILE, LOG_FILE, Journal
@@ -190,7 +191,7 @@ def scripted(monkeypatch):
                 raise KeyboardInterrupt
             return [SequenceScore("seq", 1, 20.0, 20.0 + gain, None, None, gain)]
 
-        monkeypatch.setattr(loop, "measure", measure)
+        monkeypatch.setattr(trainee, "measure", measure)
 
     return script
 
@@ -360,7 +361,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner,
 def test_what_was_not_measured_at_the_end_is_measured_by_the_same_command(data, pairs, tmp_path):
     out, val = tmp_path / "run", find_pairs(pairs)
     with pytest.MonkeyPatch.context() as patch:
-        interrupted_at(patch, loop, "measure", 2)  # the last one
+        interrupted_at(patch, trainee, "measure", 2)  # the last one
         with pytest.raises(KeyboardInterrupt):
             run(CONFIG, data, out, val)
     origin = load_weights(out / WEIGHTS_FILE)[1]
@@ -380,7 +381,7 @@ def test_weights_of_an_earlier_step_do_not_pass_for_the_last(data, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_weights", full)
+        patch.setattr(trainee, "save_weights", full)
         with pytest.raises(OSError, match="No space"):
             run(CONFIG, data, out)
     assert load_weights(out / WEIGHTS_FILE)[1].steps == 2
@@ -478,7 +479,7 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
     """Settings that only affect reports, or how the same is computed, are not."""
     config = dataclasses.replace(CONFIG, teacher="one", teacher_weight=1.0, halve_every=1)
     state = tmp_path / STATE_FILE
-    taken = TrainState.start(SMALL, config, CPU)
+    taken = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
     taken.step = config.steps
     taken.save(state, config)
     (first, last) = config.stages
@@ -499,7 +500,7 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
             check_resumable(state, dataclasses.replace(config, **{name: value}))
     check_resumable(state, dataclasses.replace(config, **free))
     wide = dataclasses.replace(config, stages=(dataclasses.replace(first, clips=4),))
-    TrainState.start(SMALL, wide, CPU).save(state, wide)
+    TrainState.start(partial(DeblurNetwork, SMALL), wide, CPU).save(state, wide)
     with pytest.raises(ModelError, match=r"other settings \(shards was 1, now 2\)"):
         check_resumable(state, dataclasses.replace(wide, shards=2))
 
@@ -530,7 +531,7 @@ def test_a_longer_run_goes_on_where_its_steps_so_far_stay_the_same(data, tmp_pat
         (cosine, 3, {"stages": more}, True),
         (cosine, 4, {"stages": more}, False),
     ):
-        start = TrainState.start(SMALL, config, CPU)
+        start = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
         start.step = step
         start.save(state, config)
         changed = dataclasses.replace(config, **others)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -221,7 +222,7 @@ def test_crops_must_fit_the_cells_of_trails(stills, tmp_path, monkeypatch):
 
 def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    state = TrainState.start(SMALL, CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU)
     state.step = 2
     state.save(tmp_path / "run" / STATE_FILE, CONFIG)
     prepare(request(stills, tmp_path))
@@ -283,7 +284,7 @@ def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
 
 def test_a_state_that_records_no_data_goes_on_with_any(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    TrainState.start(SMALL, CONFIG, CPU).save(
+    TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU).save(
         tmp_path / "run" / STATE_FILE, CONFIG
     )
     header = read_header(tmp_path / "run" / STATE_FILE)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from multiprocessing import Queue, get_context
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import distributed
 from tests.conftest import picture
 from unsmear.errors import ConfigError
 from unsmear.models.checkpoint import load_weights
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import train
@@ -239,7 +241,7 @@ def test_processes_with_folders_of_their_own_cannot_go_on(tmp_path, monkeypatch)
     stage = Stage(steps=STEPS, clips=2, frames=1, crop=16)
     config = TrainConfig(model="lite", stages=(stage,), shards=2)
     held = tmp_path / "state.safetensors"
-    state = TrainState.start(find_entry("lite").config, config, CPU)
+    state = TrainState.start(partial(DeblurNetwork, find_entry("lite").config), config, CPU)
     state.step = 4
     state.save(held, config)
     before = held.read_bytes()

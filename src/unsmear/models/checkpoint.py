@@ -31,6 +31,18 @@ _LARGEST_NETWORK = 500_000_000  # parameters; real networks are far smaller
 _DTYPES = ("F16", "BF16", "F32", "I8")
 
 
+@dataclass(frozen=True)
+class OwnShape:
+    """Stands in for the shape of a network that is no `DeblurNetwork`, such as a researcher trains.
+    `load_weights` refuses such weights; `safetensors.torch.load_file` reads them.
+
+    Attributes:
+        own: name of its class.
+    """
+
+    own: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How weights were trained.
@@ -106,7 +118,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, 
 
 def save_weights(
     path: Path,
-    config: NetworkConfig,
+    config: NetworkConfig | OwnShape,
     state: dict[str, Tensor],
     provenance: Provenance,
     dtype: torch.dtype = torch.float16,
@@ -115,7 +127,7 @@ def save_weights(
 
     Args:
         path: ends in .safetensors.
-        config: shape of the network.
+        config: shape of the network, or the name of another module, see `OwnShape`.
         state: its `state_dict`.
         provenance: stored in the header.
         dtype: on disk; loading always gives float32. int8: see `unsmear.models.packing`.
@@ -159,6 +171,11 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> NetworkConfig:
     try:
         shape = dict(json.loads(metadata["network"]))
+        if "own" in shape:
+            raise ModelError(
+                f"'{path}' contains weights of a network of its own, '{shape['own']}': read them "
+                "with safetensors.torch.load_file in the program that defines it"
+            )
         known = {part.name for part in dataclasses.fields(NetworkConfig)}
         if unknown := [name for name in shape if name not in known]:
             raise ModelError(

@@ -256,6 +256,15 @@ def check_crops(config: TrainConfig, network: NetworkConfig, name: str) -> None:
             )
 
 
+def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
+    """Raise ConfigError if `refine_share` is set for a network that does not align neighbours."""
+    if config.refine_share and not network.aligned_levels:
+        raise ConfigError(
+            f"refine_share is {config.refine_share}: '{config.model}' does not align neighbours; "
+            "use 0"
+        )
+
+
 # Two hours on a small CPU: small crops first, larger ones at the end. On a GPU, ask for more steps.
 _PLAIN = TrainConfig(
     model="plain",

@@ -32,7 +32,7 @@ def other_settings(saved: Mapping[str, Any], config: TrainConfig, step: int) -> 
         config: that it is to go on with.
         step: steps that it has taken.
     """
-    before = _plain_defaults() | saved
+    before = _plain_defaults() | dict(saved)
     before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
     now = json.loads(json.dumps(config.to_json()))
     other = [key for key in now if key not in _FREE and before.get(key) != now[key]]
@@ -54,10 +54,10 @@ def _same_so_far(before: Mapping[str, Any], config: TrainConfig, step: int) -> b
     return all(_of_step(past, taken) == _of_step(config, taken) for taken in range(step))
 
 
-def _of_step(config: TrainConfig, step: int) -> tuple[Stage, float]:
-    """What the schedule decides of a step; the length of its stage is no part of that."""
-    stage = dataclasses.replace(config.stage_at(step), steps=1)
-    return stage, config.learning_rate_at(step)
+def _of_step(config: TrainConfig, step: int) -> tuple[int, int, int, float]:
+    """What the schedule decides of a step."""
+    stage = config.stage_at(step)
+    return stage.clips, stage.frames, stage.crop, config.learning_rate_at(step)
 
 
 def _differences(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

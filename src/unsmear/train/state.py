@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unsmear.data.sources import DataRecord
@@ -22,7 +22,6 @@ from unsmear.engines.base import to_device
 from unsmear.errors import Mistakes, ModelError
 from unsmear.evaluate.validation import SequenceScore, mean_gain
 from unsmear.models.checkpoint import Provenance, save_tensors
-from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
@@ -112,8 +111,8 @@ class TrainState:
         best: the best validation so far.
     """
 
-    network: DeblurNetwork
-    average: DeblurNetwork
+    network: nn.Module
+    average: nn.Module
     optimizers: tuple[Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
@@ -126,7 +125,7 @@ class TrainState:
     @classmethod
     def start(
         cls,
-        network_config: NetworkConfig,
+        build: Callable[[], nn.Module],
         config: TrainConfig,
         device: torch.device,
         *,
@@ -135,8 +134,10 @@ class TrainState:
         """Random weights from the config's seed. `recorded`: steps will be CUDA graphs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = DeblurNetwork(network_config)
-        network = to_device(network, device)
+            network = build()
+        network = (
+            to_device(network, device) if isinstance(network, DeblurNetwork) else network.to(device)
+        )
         average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)
@@ -148,11 +149,13 @@ class TrainState:
         Raises:
             ModelError: the weights belong to another network.
         """
-        if not self.network.config.can_grow_from(initial.network.config):
-            raise ModelError(
-                f"the weights '{initial.name}' belong to another network than the one to train"
-            )
         for module in (self.network, self.average):
+            if not isinstance(module, DeblurNetwork) or not module.config.can_grow_from(
+                initial.network.config
+            ):
+                raise ModelError(
+                    f"the weights '{initial.name}' belong to another network than the one to train"
+                )
             grow_from(module, initial.network)
         self.parent = dataclasses.asdict(initial.provenance)
 
@@ -182,6 +185,8 @@ class TrainState:
         means: list[Tensor] = list(self.average.parameters())
         values: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(means, values, share)
+        for kept, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(now)  # of batch normalisation; networks of the zoo have none
 
     def save(self, path: Path, config: TrainConfig) -> None:
         """Write a state file, which appears only when it is complete.
