@@ -177,6 +177,8 @@ def train(
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
         with err.status("loading training data") if team.is_main else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
+            # Without a validation set, clips of one shard show what the run learns.
+            shown = None if plan.validation or not team.is_main else batches.draw(0, [0])
         held = dataclasses.replace(plan.data, summary=batches.summary)
         if team.size > 1:
             team.check_same(str(held), "the training data", "give all of them the same files")
@@ -205,6 +207,7 @@ def train(
                 teacher=plan.teacher,
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
+                shown=shown,
                 data=held,
                 validation_data=plan.validation_data,
             )

@@ -29,12 +29,12 @@ from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train import loop, losses, trainee
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
-from unsmear.train.journal import CONFIG_FILE, LOG_FILE, Journal
+from unsmear.train.journal import CONFIG_FILE, LOG_FILE, PICTURES, Journal
 from unsmear.train.loop import BEST_FILE, STATE_FILE, WEIGHTS_FILE, train
 from unsmear.train.meter import Report
 from unsmear.train.optimizers import Muon
 from unsmear.train.state import Best, TrainState, check_resumable, read_header
-from unsmear.video.images import write_image
+from unsmear.video.images import read_image, write_image
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -145,6 +145,16 @@ def test_tensorboard_can_read_the_log(data, pairs, tmp_path):
         assert [event.step for event in log.Scalars(tag)] == steps
     speed = {"speed/frames_per_second", "speed/learning_share"}
     assert {"train/loss", "train/psnr"} | speed <= set(log.Tags()["scalars"])
+    assert log.Tags()["images"] == [f"{PICTURES}/seq"]
+    shown = log.Images(f"{PICTURES}/seq")
+    assert [(event.step, event.width, event.height) for event in shown] == [
+        (6, 248, 64), (9, 248, 64),
+    ]  # fmt: skip
+    image = tmp_path / "shown.png"
+    image.write_bytes(shown[-1].encoded_image_string)
+    for left, side in ((0, "blur"), (168, "sharp")):
+        frame = read_image(pairs / "seq" / side / "2.png")  # the middle one
+        assert torch.equal(read_image(image)[..., left : left + 80], frame)
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
 
 
@@ -156,7 +166,7 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
 
     often = dataclasses.replace(CONFIG, log_every=1)
     batches = Batches(often, find_training_files([data]), [], CPU, 1)
-    run(often, data, tmp_path / "run", stop_after=2)
+    run(often, data, tmp_path / "run", stop_after=2, shown=batches.draw(0))
     with pytest.raises(SystemExit):
         train(often, batches, [], tmp_path / "run", CPU, killed, stop_after=4)
     run(often, data, tmp_path / "run", stop_after=4)
@@ -164,6 +174,7 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
     log.Reload()
     assert [event.step for event in log.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [line["step"] for line in logged(tmp_path / "run")] == [1, 2, 3, 4]
+    assert log.Tags()["images"] == [f"{PICTURES}/crop1", f"{PICTURES}/crop2"]
 
 
 def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):

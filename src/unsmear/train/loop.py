@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from unsmear import __version__
+from unsmear.data.clips import Clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.sources import DataRecord
 from unsmear.engines.base import to_device
@@ -25,6 +26,7 @@ from unsmear.train.distillation import check_teacher
 from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
 from unsmear.train.journal import Journal, describe_run
 from unsmear.train.meter import Meter, Report
+from unsmear.train.pictures import Sample, picture, training_samples, validation_samples
 from unsmear.train.prefetch import BatchSource, batch_iterator
 from unsmear.train.state import WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
@@ -49,6 +51,7 @@ def train(
     teacher: LoadedModel | None = None,
     stop_after: int | None = None,
     ahead: bool = False,
+    shown: Clips | None = None,
     data: DataRecord | None = None,
     validation_data: DataRecord | None = None,
 ) -> Path:
@@ -67,6 +70,8 @@ def train(
         teacher: the one that the configuration names.
         stop_after: stop at this step as if interrupted, for runs done in several parts.
         ahead: draw the next batch while the network learns from the current one.
+        shown: clips to show in the log every `validate_every` steps, if there is no validation set,
+            whose frames are shown otherwise; at most four.
         data: what the batches are made of, for the record; a run does not resume with other data.
         validation_data: what is measured on, for the record; it may change.
 
@@ -109,6 +114,17 @@ def train(
         origin = _provenance(config, state, device, team, scores)
         kind.save(path, state.average, origin)
 
+    def show() -> None:
+        if journal is None:
+            return
+        samples: Iterator[Sample] = iter(())
+        if validation:
+            samples = validation_samples(validation, kind.window)
+        elif shown is not None:
+            samples = training_samples(shown)
+        images = {each.name: picture(state.average, each, device) for each in samples}
+        journal.add_pictures(state.step, images)
+
     def validate(*, done: bool) -> list[SequenceScore]:
         own = kind.measure(state.average, team.share(validation), with_ssim=done)
         scores = team.gather(own)
@@ -118,6 +134,7 @@ def train(
                 save(scores, out / BEST_FILE)
             if team.is_main:
                 state.save(out / STATE_FILE, config)
+        show()
         return scores
 
     def catch_up(*, done: bool) -> list[SequenceScore]:
@@ -151,8 +168,11 @@ def train(
                         if not done:  # so that another run can start from here if this one fails
                             save()
                     scores = []
-                    if validation and (step % config.validate_every == 0 or done):
-                        scores = validate(done=done)
+                    if step % config.validate_every == 0 or done:
+                        if validation:
+                            scores = validate(done=done)
+                        else:
+                            show()
                 if step % config.log_every == 0 or scores or done:
                     line = meter.report(step, config.steps, tuple(scores))
                     if journal is not None:
