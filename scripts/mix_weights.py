@@ -30,7 +30,7 @@ def mix(start: Path, tuned: Path, target: Path, share: float) -> None:
         raise ConfigError(f"share is {share}: must lie between 0 and 1")
     first, before = load_weights(start)
     second, after = load_weights(tuned)
-    start_of = after.parent and Provenance(**after.parent).unmeasured
+    start_of = after.parent and Provenance.from_record(after.parent).unmeasured
     follows = start_of == before.unmeasured
     if first.config != second.config or not follows:
         raise ConfigError(f"'{tuned}' was not trained from '{start}': weights between do not mix")

@@ -147,7 +147,7 @@ def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
     """
     runs = [origin]
     while runs[0].parent:
-        runs.insert(0, Provenance(**runs[0].parent))
+        runs.insert(0, Provenance.from_record(runs[0].parent))
     if len(runs) != len(commands):
         raise ConfigError(f"{len(runs)} runs led to these weights: give as many commands")
     lines = []

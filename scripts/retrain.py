@@ -44,7 +44,7 @@ from pathlib import Path
 from unsmear.evaluate.programs import at_least, parser_for, run_program
 from unsmear.models.zoo import ZOO
 from unsmear.train.config import preset
-from unsmear.train.loop import WEIGHTS_FILE
+from unsmear.train.state import WEIGHTS_FILE
 
 _MIXER = Path(__file__).with_name("mix_weights.py")
 

@@ -21,7 +21,7 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The arguments of `unsmear` on each line of a page's code blocks, with torchrun too."""
+    """The arguments of `unsmear` on each line of a page's code blocks, whatever launches it."""
     lines = [line for kind, block in FENCED.findall(page.read_text(encoding="utf-8")) if not kind
              for line in block.splitlines()]  # fmt: skip
     found = []
@@ -29,8 +29,8 @@ def commands(page: Path) -> list[list[str]]:
         words = shlex.split(line, comments=True)
         if words[:1] == ["unsmear"]:
             found.append(words[1:])
-        elif words[:1] == ["torchrun"]:
-            found.append(words[words.index("-m") + 2 :])
+        elif words[:1] in (["torchrun"], ["srun"], ["timeout"]):
+            found.append(words[words.index("unsmear") + 1 :])
     return found
 
 
@@ -63,7 +63,7 @@ def test_python_for_researchers_runs(tmp_path, monkeypatch):
 
     page = (ROOT / "docs/research.md").read_text(encoding="utf-8")
     blocks = [block for kind, block in FENCED.findall(page) if kind == "python"]
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     tables = (FUSIONS, ZOO, PRESETS)
     before = [set(table) for table in tables]
     try:

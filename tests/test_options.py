@@ -260,6 +260,7 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
         "files": "files", "shake": [], "validation": ["a pair"], "initial": plan.initial,
         "data": DataRecord("data", "f1"), "validation_data": "of a pair",
         "teacher": "a teacher", "drawers": 0, "ahead": False, "stop_after": None, "threads": 2,
+        "shown": None,
     }  # fmt: skip
     for words, change in (
         ([], {}),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -63,6 +64,8 @@ def train(
 ) -> None:
     """Train a model. To resume an interrupted run, repeat the command.
 
+    Ctrl-C and SIGTERM, as schedulers of clusters send it, save the run before it ends.
+
     --data takes photographs, videos, `clips/NAME/` folders of frames, and blurry and sharp frames
     in the layouts of GOPRO, DVD, BSD and REDS. The training state, the weights (with --val also
     those that validated best), a TensorBoard log, and settings and log as JSON are written to the
@@ -118,6 +121,7 @@ def train(
     from unsmear.train.batches import Batches
     from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
+    from unsmear.train.interrupts import termination_as_interrupt
     from unsmear.train.loop import STATE_FILE
     from unsmear.train.loop import train as run
     from unsmear.train.preflight import Request, prepare
@@ -162,6 +166,8 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     with (
+        termination_as_interrupt(),
+        _goes_on_later(plan.out),
         claimed(plan.out) if launched.is_main else nullcontext(),
         join_team(plan.device) as (team, where),
     ):
@@ -171,6 +177,8 @@ def train(
         source = torch.device("cpu") if drawers else where  # worker processes read it from the CPU
         with err.status("loading training data") if team.is_main else nullcontext():
             batches = Batches(plan.config, plan.files, request.shake, source, cores)
+            # Without a validation set, clips of one shard show what the run learns.
+            shown = None if plan.validation or not team.is_main else batches.draw(0, [0])
         held = dataclasses.replace(plan.data, summary=batches.summary)
         if team.size > 1:
             team.check_same(str(held), "the training data", "give all of them the same files")
@@ -199,12 +207,28 @@ def train(
                 teacher=plan.teacher,
                 stop_after=stop_after,
                 ahead=ahead or drawers > 0,
+                shown=shown,
                 data=held,
                 validation_data=plan.validation_data,
             )
     say(f"weights: {result}")
     if told := _best_in_words(plan.out):
         say(told)
+
+
+@contextmanager
+def _goes_on_later(out: Path) -> Iterator[None]:
+    """Tell a user who interrupts a run what is saved of it."""
+    from unsmear.train.loop import STATE_FILE
+    from unsmear.train.state import read_header
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (out / STATE_FILE).exists():
+            step = read_header(out / STATE_FILE).step
+            say(f"saved at step {step:,} in {out}: the same command goes on from there", wrap=True)
+        raise
 
 
 def _start_in_words(plan: Plan) -> str:

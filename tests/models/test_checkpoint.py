@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 
@@ -40,6 +41,28 @@ def test_float32_round_trip_is_exact(tmp_path):
     path.unlink()  # also on Windows: it is not mapped
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, network.state_dict()[key])
+
+
+def test_a_record_of_a_newer_version_is_read_but_not_a_network(weights_file):
+    """What is unknown in a record changes no result; what is unknown in a shape does."""
+    older = dataclasses.asdict(ORIGIN) | {"parent": {**dataclasses.asdict(ORIGIN), "energy": 1.0}}
+    newer = older | {"energy": 2.0}
+    rewrite(weights_file, change_metadata=lambda m: m | {"provenance": json.dumps(newer)})
+    origin = load_weights(weights_file)[1]
+    assert (origin.steps, origin.total_steps) == (12, 24)
+    assert origin.unmeasured.parent == dataclasses.asdict(ORIGIN.unmeasured)
+    lacking = {name: value for name, value in newer.items() if name != "seed"}
+    rewrite(weights_file, change_metadata=lambda m: m | {"provenance": json.dumps(lacking)})
+    with pytest.raises(ModelError, match="no readable provenance"):
+        read_provenance(weights_file)
+
+    def with_whorls(metadata):
+        network = json.loads(metadata["network"]) | {"whorls": 1}
+        return metadata | {"network": json.dumps(network)}
+
+    rewrite(weights_file, change_metadata=with_whorls)
+    with pytest.raises(ModelError, match=r"unknown to this version, with 'whorls': .* newer"):
+        load_weights(weights_file)
 
 
 def rewrite(path, change_tensors=lambda t: t, change_metadata=lambda m: m):

@@ -42,6 +42,8 @@ def test_cosine_rises_falls_and_ends_at_one_per_cent():
     assert max(rates) == rates[100] == pytest.approx(1e-3)
     assert rates[100:] == sorted(rates[100:], reverse=True)
     assert rates[1000] == pytest.approx(1e-5)
+    level = dataclasses.replace(config, schedule="constant")
+    assert [level.learning_rate_at(step) for step in (0, 99, 999)] == [rates[0], 1e-3, 1e-3]
 
 
 def test_stages_follow_each_other():

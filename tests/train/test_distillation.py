@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from unsmear.errors import CombinedError, ConfigError, ModelError, OutputError
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.flow import clip_motion
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
@@ -147,7 +149,7 @@ def test_crops_must_fit_the_cells_of_the_trails_of_a_teacher(stills, tmp_path, t
     "config", [CONFIG, dataclasses.replace(CONFIG, teacher="large-1", teacher_weight=1)]
 )
 def test_a_step_has_the_teacher_of_its_configuration_or_none(config, teacher):
-    state = TrainState.start(SMALL, CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU)
     given = None if config.teacher else teacher.network
     with pytest.raises(ValueError, match="the configuration's teacher is"):
         Stepper(config, state, CPU, Team(), teacher=given)
@@ -163,7 +165,7 @@ def test_a_teacher_that_aligns_neighbours_sees_what_they_show():
 
 def test_gradients_are_those_of_both_losses(teacher):
     config, clips = taught_by(teacher), some_clips()
-    state = TrainState.start(SMALL, config, CPU)
+    state = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
     torch.nn.init.constant_(state.network.head.weight, 0.02)  # at zero, nothing else gets gradients
     naive = copy.deepcopy(state.network)
     restored = naive(clips.blurry)

@@ -17,9 +17,9 @@ from unsmear.models import zoo
 from unsmear.models.flow import clip_motion
 from unsmear.models.zoo import Entry
 from unsmear.train.batches import Batches
-from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.config import Stage, TrainConfig, check_drafts
 from unsmear.train.drafts import draft_indices, with_drafts
-from unsmear.train.loop import STATE_FILE, check_drafts, train
+from unsmear.train.loop import STATE_FILE, train
 from unsmear.train.losses import charbonnier, restore_and_compare
 from unsmear.train.team import Team
 from unsmear.video.images import write_image

@@ -1,4 +1,4 @@
-"""Ctrl-C waits for the end of a block, whatever its handler."""
+"""Ctrl-C and SIGTERM wait for the end of a block, whatever their handlers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import threading
 
 import pytest
 
-from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
+from unsmear.train.interrupts import (
+    interrupts_deferred,
+    interrupts_noted,
+    termination_as_interrupt,
+)
 
 
-def press():
+def press(number=signal.SIGINT):
     """What Ctrl-C does in the end; a real signal would also reach the test runner."""
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     if callable(handler):
-        handler(signal.SIGINT, None)
+        handler(number, None)
 
 
 @pytest.fixture
@@ -88,3 +92,18 @@ def test_it_can_be_noted_and_nothing_else(listen):
     with interrupts_noted() as came:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         assert not came()
+
+
+def test_the_end_of_a_job_is_an_interrupt_also_where_ctrl_c_is_ignored(listen):
+    listen(signal.SIG_IGN)  # as in a job that a shell started in the background
+    usual, done = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(KeyboardInterrupt), termination_as_interrupt():
+        with interrupts_deferred():
+            press(signal.SIGTERM)
+            done.append("the rest")
+        done.append("never")
+    assert done == ["the rest"]
+    with termination_as_interrupt(), interrupts_noted() as came:
+        press(signal.SIGTERM)
+        assert came()
+    assert signal.getsignal(signal.SIGTERM) == usual

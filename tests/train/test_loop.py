@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,15 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, LoadedModel
-from unsmear.train import loop, losses
+from unsmear.train import loop, losses, trainee
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
-from unsmear.train.journal import CONFIG_FILE, LOG_FILE, Journal
+from unsmear.train.journal import CONFIG_FILE, LOG_FILE, PICTURES, Journal
 from unsmear.train.loop import BEST_FILE, STATE_FILE, WEIGHTS_FILE, train
 from unsmear.train.meter import Report
 from unsmear.train.optimizers import Muon
 from unsmear.train.state import Best, TrainState, check_resumable, read_header
-from unsmear.video.images import write_image
+from unsmear.video.images import read_image, write_image
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -144,6 +145,16 @@ def test_tensorboard_can_read_the_log(data, pairs, tmp_path):
         assert [event.step for event in log.Scalars(tag)] == steps
     speed = {"speed/frames_per_second", "speed/learning_share"}
     assert {"train/loss", "train/psnr"} | speed <= set(log.Tags()["scalars"])
+    assert log.Tags()["images"] == [f"{PICTURES}/seq"]
+    shown = log.Images(f"{PICTURES}/seq")
+    assert [(event.step, event.width, event.height) for event in shown] == [
+        (6, 248, 64), (9, 248, 64),
+    ]  # fmt: skip
+    image = tmp_path / "shown.png"
+    image.write_bytes(shown[-1].encoded_image_string)
+    for left, side in ((0, "blur"), (168, "sharp")):
+        frame = read_image(pairs / "seq" / side / "2.png")  # the middle one
+        assert torch.equal(read_image(image)[..., left : left + 80], frame)
     assert [event.step for event in log.Scalars("train/loss")] == [3, 6, 9]
 
 
@@ -156,7 +167,7 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
 
     often = dataclasses.replace(CONFIG, log_every=1)
     batches = Batches(often, find_training_files([data]), [], CPU, 1)
-    run(often, data, tmp_path / "run", stop_after=2)
+    run(often, data, tmp_path / "run", stop_after=2, shown=batches.draw(0))
     with pytest.raises(SystemExit):
         train(often, batches, [], tmp_path / "run", CPU, killed, stop_after=4)
     run(often, data, tmp_path / "run", stop_after=4)
@@ -164,6 +175,7 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
     log.Reload()
     assert [event.step for event in log.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [line["step"] for line in logged(tmp_path / "run")] == [1, 2, 3, 4]
+    assert log.Tags()["images"] == [f"{PICTURES}/crop1", f"{PICTURES}/crop2"]
 
 
 def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):
@@ -191,7 +203,7 @@ def scripted(monkeypatch):
                 raise KeyboardInterrupt
             return [SequenceScore("seq", 1, 20.0, 20.0 + gain, None, None, gain)]
 
-        monkeypatch.setattr(loop, "measure", measure)
+        monkeypatch.setattr(trainee, "measure", measure)
 
     return script
 
@@ -361,7 +373,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner,
 def test_what_was_not_measured_at_the_end_is_measured_by_the_same_command(data, pairs, tmp_path):
     out, val = tmp_path / "run", find_pairs(pairs)
     with pytest.MonkeyPatch.context() as patch:
-        interrupted_at(patch, loop, "measure", 2)  # the last one
+        interrupted_at(patch, trainee, "measure", 2)  # the last one
         with pytest.raises(KeyboardInterrupt):
             run(CONFIG, data, out, val)
     origin = load_weights(out / WEIGHTS_FILE)[1]
@@ -381,7 +393,7 @@ def test_weights_of_an_earlier_step_do_not_pass_for_the_last(data, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_weights", full)
+        patch.setattr(trainee, "save_weights", full)
         with pytest.raises(OSError, match="No space"):
             run(CONFIG, data, out)
     assert load_weights(out / WEIGHTS_FILE)[1].steps == 2
@@ -479,17 +491,20 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
     """Settings that only affect reports, or how the same is computed, are not."""
     config = dataclasses.replace(CONFIG, teacher="one", teacher_weight=1.0, halve_every=1)
     state = tmp_path / STATE_FILE
-    TrainState.start(SMALL, config, CPU).save(state, config)
+    taken = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
+    taken.step = config.steps
+    taken.save(state, config)
     (first, last) = config.stages
     changes = {
         "model": "tracer", "optimizer": "muon", "learning_rate": 1e-3, "schedule": "halving",
-        "warmup": 1, "halve_every": 2, "loss": "l1", "frequency_weight": 0.1,
+        "warmup": 1, "loss": "l1", "frequency_weight": 0.1,
         "trail_weight": 0.1, "teacher": "other", "teacher_weight": 0.5, "clip_norm": 0.5,
         "ema_decay": 0.9, "pair_share": 0.25, "refine_share": 1.0, "precision": "bfloat16",
         "seed": 1, "synthesis": dataclasses.replace(config.synthesis, sharp_share=0.3),
         "stages": (first, dataclasses.replace(last, crop=64)),
     }  # fmt: skip
-    free = {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "compile": "off"}
+    free = {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "compile": "off",
+            "halve_every": 2}  # of a cosine  # fmt: skip
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     assert {*changes, *free, "shards"} == fields
     for name, value in changes.items():
@@ -497,9 +512,46 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
             check_resumable(state, dataclasses.replace(config, **{name: value}))
     check_resumable(state, dataclasses.replace(config, **free))
     wide = dataclasses.replace(config, stages=(dataclasses.replace(first, clips=4),))
-    TrainState.start(SMALL, wide, CPU).save(state, wide)
+    TrainState.start(partial(DeblurNetwork, SMALL), wide, CPU).save(state, wide)
     with pytest.raises(ModelError, match=r"other settings \(shards was 1, now 2\)"):
         check_resumable(state, dataclasses.replace(wide, shards=2))
+
+
+def test_a_longer_run_goes_on_where_its_steps_so_far_stay_the_same(data, tmp_path):
+    """As if it had been planned so. A cosine depends on its length from the end of the warm-up."""
+    (stage, _) = CONFIG.stages
+    constant = dataclasses.replace(CONFIG, schedule="constant", warmup=2, stages=(stage,))
+    more = (stage, dataclasses.replace(stage, steps=3))
+    longer = dataclasses.replace(constant, stages=more)
+    run(constant, data, tmp_path / "run")
+    run(longer, data, tmp_path / "run")
+    run(longer, data, tmp_path / "whole")
+    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("run", "whole"))
+    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
+    assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].config["stages"][1]["steps"] == 3
+
+    state = tmp_path / STATE_FILE
+    halving = dataclasses.replace(constant, schedule="halving", halve_every=4)
+    cosine = dataclasses.replace(constant, schedule="cosine")
+    for config, step, others, allowed in (
+        (halving, 6, {"stages": more}, True),
+        (halving, 6, {"halve_every": 5}, False),
+        (halving, 4, {"halve_every": 5}, True),
+        (constant, 6, {"warmup": 1}, False),
+        (constant, 3, {"stages": (dataclasses.replace(stage, steps=2),)}, False),
+        (constant, 6, {"stages": more, "seed": 1}, False),
+        (cosine, 3, {"stages": more}, True),
+        (cosine, 4, {"stages": more}, False),
+    ):
+        start = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
+        start.step = step
+        start.save(state, config)
+        changed = dataclasses.replace(config, **others)
+        if allowed:
+            check_resumable(state, changed)
+            continue
+        with pytest.raises(ModelError, match=rf"{step} steps would have been others"):
+            check_resumable(state, changed)
 
 
 def test_a_state_older_than_a_setting_goes_on_with_its_default(data, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
+from functools import partial
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from unsmear.train.distillation import identity_of
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import TrainState, read_header
+from unsmear.train.stepper import Stepper
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -219,17 +222,33 @@ def test_crops_must_fit_the_cells_of_trails(stills, tmp_path, monkeypatch):
 
 def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    state = TrainState.start(SMALL, CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU)
+    state.step = 2
     state.save(tmp_path / "run" / STATE_FILE, CONFIG)
     prepare(request(stills, tmp_path))
     prepare(request(stills, tmp_path, compile="on"))
     with pytest.raises(CombinedError, match=r"threads is 0.*other settings \(seed was 0, now 5\)"):
         prepare(request(stills, tmp_path, seed=5, threads=0, workers=0))
     stages = r"schedule was 4 steps of 2 clips, 3 frames, crop 32, now 5 steps of 2 clips, 3 frames"
-    with pytest.raises(ModelError, match=stages):
+    start = rf"{stages}.*its 2 steps .*--weights '{tmp_path / 'run' / WEIGHTS_FILE}' to start from"
+    with pytest.raises(ModelError, match=start):
         prepare(request(stills, tmp_path, steps=5))
     with pytest.raises(ConfigError, match="workers is -1: must be at least 0"):
         prepare(request(stills, tmp_path, workers=-1))
+
+
+def test_sigterm_saves_a_run_and_tells_how_it_goes_on(stills, tmp_path, capsys, monkeypatch):
+    def terminated(*_):
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)  # a real one may reach pytest
+
+    monkeypatch.setattr(Stepper, "step", terminated)
+    with pytest.raises(SystemExit) as stopped:
+        train_by_command([stills], tmp_path / "run")
+    assert stopped.value.code == 130
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "saved at step 0 in" in shown
+    assert "the same command goes on from there" in shown
+    assert read_header(tmp_path / "run" / STATE_FILE).step == 0
 
 
 def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
@@ -265,7 +284,9 @@ def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
 
 def test_a_state_that_records_no_data_goes_on_with_any(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    TrainState.start(SMALL, CONFIG, CPU).save(tmp_path / "run" / STATE_FILE, CONFIG)
+    TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU).save(
+        tmp_path / "run" / STATE_FILE, CONFIG
+    )
     header = read_header(tmp_path / "run" / STATE_FILE)
     assert (header.data, header.validation, header.best) == (None, None, None)
     prepare(request(stills, tmp_path))

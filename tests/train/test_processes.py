@@ -63,7 +63,8 @@ def test_processes_take_turns_and_end_with_the_run():
     ):
         found = [draws.draw(step, [4, 5]).blurry.tolist() for step in range(3, 6)]
         for process in draws._processes:
-            os.kill(process.pid, signal.SIGINT)  # as a terminal does; only the trainer ends
+            for number in (signal.SIGINT, signal.SIGTERM):  # of a terminal, of a scheduler
+                os.kill(process.pid, number)  # only the trainer ends
         found += [draws.draw(step, [4, 5]).blurry.tolist() for step in range(6, 9)]
         with pytest.raises(ValueError, match="step 3 is asked for: the next"):
             draws.draw(3)

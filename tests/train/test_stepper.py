@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from unsmear.data.clips import Clips, join_clips
 from unsmear.data.trails import Trails
 from unsmear.models import zoo
 from unsmear.models.flow import clip_motion
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry
 from unsmear.train import stepper
 from unsmear.train.config import Stage, TrainConfig
@@ -146,7 +148,7 @@ def test_gpus_that_imitate_bfloat16_learn_in_float32(monkeypatch):
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing():
-    state = TrainState.start(ALIGNED, CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
     own = Stepper(CONFIG, state, CPU, Team())
     own.step(clips_like(0))
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
@@ -171,7 +173,7 @@ class Mate(Team):
 
 
 def test_a_gradient_that_is_not_finite_in_another_process_moves_nothing_here():
-    state = TrainState.start(ALIGNED, CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
     Stepper(CONFIG, state, CPU, Mate()).step(clips_like(0))
     for parameter, was in zip(state.network.parameters(), before, strict=True):
@@ -193,7 +195,7 @@ def test_shards_are_learned_from_by_themselves_and_add_up_to_the_batch(monkeypat
 
     monkeypatch.setattr(stepper, "restore_and_compare", watched)
     for parts in (3, 1):
-        state = TrainState.start(ALIGNED, config, CPU)
+        state = TrainState.start(partial(DeblurNetwork, ALIGNED), config, CPU)
         own = Stepper(config, state, CPU, Team())
         own._parts = parts
         told = own.step(clips)
@@ -209,7 +211,7 @@ def test_recorded_steps_are_plain_steps_but_for_rounding():
     def after(choice):
         config = dataclasses.replace(CONFIG, compile=choice)
         graphs = wants_graphs(choice, CUDA)
-        state = TrainState.start(ALIGNED, config, CUDA, recorded=graphs)
+        state = TrainState.start(partial(DeblurNetwork, ALIGNED), config, CUDA, recorded=graphs)
         own = Stepper(config, state, CUDA, Team(), graphs=graphs)
         return [float(own.step(clips_like(value, device=CUDA))[1]) for value in range(8)]
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from multiprocessing import Queue, get_context
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import distributed
 from tests.conftest import picture
 from unsmear.errors import ConfigError
 from unsmear.models.checkpoint import load_weights
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import train
@@ -42,6 +44,7 @@ from unsmear.models import zoo
 from unsmear.models.config import NetworkConfig
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
+from unsmear.train.interrupts import termination_as_interrupt
 from unsmear.train.loop import train
 from unsmear.train.state import TrainState
 from unsmear.train.team import join_team
@@ -71,7 +74,7 @@ if halts:
 sys.stdout.write("process " + str(os.getpid()) + "\\n")  # at once: two processes share the pipe
 sys.stdout.flush()
 torch.set_num_threads(1)
-with join_team(torch.device("cpu")) as (team, device):
+with termination_as_interrupt(), join_team(torch.device("cpu")) as (team, device):
     batches = Batches(config, find_training_files([data / "stills"]), [], device, 1)
     pairs = find_pairs(data / "val")
 
@@ -151,7 +154,9 @@ def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
 
 
 def interrupt(process: subprocess.Popen[str], after: str) -> None:
-    """Ctrl-C: it reaches all processes, and torchrun, which passes it on again."""
+    """End the job as a scheduler does: SIGTERM reaches all processes, and torchrun, which passes it
+    on again.
+    """
     workers: list[int] = []
     assert process.stdout is not None
     for line in process.stdout:
@@ -160,7 +165,7 @@ def interrupt(process: subprocess.Popen[str], after: str) -> None:
         elif line.startswith(after):
             break
     for one in {process.pid, *workers}:
-        os.kill(one, signal.SIGINT)
+        os.kill(one, signal.SIGTERM)
     process.communicate(timeout=60)
 
 
@@ -236,7 +241,7 @@ def test_processes_with_folders_of_their_own_cannot_go_on(tmp_path, monkeypatch)
     stage = Stage(steps=STEPS, clips=2, frames=1, crop=16)
     config = TrainConfig(model="lite", stages=(stage,), shards=2)
     held = tmp_path / "state.safetensors"
-    state = TrainState.start(find_entry("lite").config, config, CPU)
+    state = TrainState.start(partial(DeblurNetwork, find_entry("lite").config), config, CPU)
     state.step = 4
     state.save(held, config)
     before = held.read_bytes()

@@ -31,6 +31,18 @@ _LARGEST_NETWORK = 500_000_000  # parameters; real networks are far smaller
 _DTYPES = ("F16", "BF16", "F32", "I8")
 
 
+@dataclass(frozen=True)
+class OwnShape:
+    """Stands in for the shape of a network that is no `DeblurNetwork`, such as a researcher trains.
+    `load_weights` refuses such weights; `safetensors.torch.load_file` reads them.
+
+    Attributes:
+        own: name of its class.
+    """
+
+    own: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How weights were trained.
@@ -63,16 +75,29 @@ class Provenance:
     mixed: float = 1.0
     data: dict[str, str] | None = None
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Provenance:
+        """Provenance from plain values. Fields that this version does not know are ignored: a newer
+        one may record more, and none of it changes what the weights compute.
+
+        Raises:
+            TypeError: a field is missing.
+        """
+        known = {part.name for part in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
+
     @property
     def total_steps(self) -> int:
         """Steps of this run and of all its parents."""
-        return self.steps + (Provenance(**self.parent).total_steps if self.parent else 0)
+        return self.steps + (Provenance.from_record(self.parent).total_steps if self.parent else 0)
 
     @property
     def unmeasured(self) -> Provenance:
         """A copy without scores, including those of its parents, which may be added later."""
-        before = dataclasses.asdict(Provenance(**self.parent).unmeasured) if self.parent else None
-        return dataclasses.replace(self, scores={}, parent=before)
+        if not self.parent:
+            return dataclasses.replace(self, scores={}, parent=None)
+        before = Provenance.from_record(self.parent).unmeasured
+        return dataclasses.replace(self, scores={}, parent=dataclasses.asdict(before))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -93,7 +118,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, 
 
 def save_weights(
     path: Path,
-    config: NetworkConfig,
+    config: NetworkConfig | OwnShape,
     state: dict[str, Tensor],
     provenance: Provenance,
     dtype: torch.dtype = torch.float16,
@@ -102,7 +127,7 @@ def save_weights(
 
     Args:
         path: ends in .safetensors.
-        config: shape of the network.
+        config: shape of the network, or the name of another module, see `OwnShape`.
         state: its `state_dict`.
         provenance: stored in the header.
         dtype: on disk; loading always gives float32. int8: see `unsmear.models.packing`.
@@ -145,7 +170,19 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> NetworkConfig:
     try:
-        config = NetworkConfig(**json.loads(metadata["network"]))
+        shape = dict(json.loads(metadata["network"]))
+        if "own" in shape:
+            raise ModelError(
+                f"'{path}' contains weights of a network of its own, '{shape['own']}': read them "
+                "with safetensors.torch.load_file in the program that defines it"
+            )
+        known = {part.name for part in dataclasses.fields(NetworkConfig)}
+        if unknown := [name for name in shape if name not in known]:
+            raise ModelError(
+                f"'{path}' describes a network unknown to this version, with '{unknown[0]}': it "
+                "may be from a newer version of Unsmear; update Unsmear to use it"
+            )
+        config = NetworkConfig(**shape)
         blocks = sum(config.encoder_blocks) + sum(config.decoder_blocks)
         # Each block has tensors. Checked first: modules take memory even on the meta device.
         if blocks > tensors:
@@ -169,7 +206,7 @@ def read_provenance(path: Path) -> Provenance:
     """
     _, metadata = _read_header(path)
     try:
-        return Provenance(**json.loads(metadata["provenance"]))
+        return Provenance.from_record(dict(json.loads(metadata["provenance"])))
     except (KeyError, TypeError, ValueError):
         raise ModelError(f"'{path}' has no readable provenance in its header") from None
 

@@ -28,7 +28,7 @@ from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_
 from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import InputError
 from unsmear.models.flow import clip_motion
-from unsmear.models.zoo import find_entry
+from unsmear.models.zoo import ANCESTORS, ZOO
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.video.images import unit_from_integer
 
@@ -60,7 +60,8 @@ class Batches:
     ) -> None:
         self._config = config
         self._device = device
-        follows_trails = bool(find_entry(config.model).config.trail_levels)
+        row = (ZOO | ANCESTORS).get(config.model)  # none for a network of one's own
+        follows_trails = row is not None and bool(row.config.trail_levels)
         self._measures_motion = follows_trails or bool(config.teacher)
         self._pairs = files.pairs
         self._workers = workers

@@ -19,8 +19,8 @@ class ScheduleChanges:
 
     Attributes:
         optimizer: Optimiser: adam, or muon for hidden convolutions and Adam for the rest.
-        schedule: Learning rate over time: cosine (to 1 % at the end), or halving, which needs
-            --halve-every.
+        schedule: Learning rate over time: cosine (to 1 % at the end), constant, or halving, which
+            needs --halve-every.
         halve_every: Steps after which the learning rate halves, not scaled by --steps.
         warmup: Steps in which the learning rate rises from 0 to its peak, not scaled by --steps.
         ema_decay: Decay of the moving average of the weights, which is validated and saved.
@@ -34,7 +34,7 @@ class ScheduleChanges:
     """
 
     optimizer: Literal["adam", "muon"] | None = None
-    schedule: Literal["cosine", "halving"] | None = None
+    schedule: Literal["cosine", "halving", "constant"] | None = None
     halve_every: int | None = None
     warmup: int | None = None
     ema_decay: float | None = None

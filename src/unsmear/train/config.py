@@ -14,9 +14,11 @@ from unsmear.models.trails import CELL
 
 LossName = Literal["charbonnier", "charbonnier_mse", "l1", "psnr"]
 OptimizerName = Literal["adam", "muon"]
+ScheduleName = Literal["cosine", "halving", "constant"]
 CompileChoice = Literal["auto", "graph", "on", "off"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LOSS_NAMES: tuple[LossName, ...] = ("charbonnier", "charbonnier_mse", "l1", "psnr")
+SCHEDULE_NAMES: tuple[ScheduleName, ...] = ("cosine", "halving", "constant")
 COMPILE_CHOICES: tuple[CompileChoice, ...] = ("auto", "graph", "on", "off")
 
 _MOST_SHARDS = 8
@@ -58,7 +60,7 @@ class TrainConfig:
             the last stage has the largest crop.
         optimizer: `adam`, or `muon` for hidden convolutions (and Adam for the rest).
         learning_rate: peak value.
-        schedule: `cosine` (to 1 % at the end) or `halving` (the paper's).
+        schedule: `cosine` (to 1 % at the end), `halving` (the paper's) or `constant`.
         warmup: steps of linear rise at the start.
         halve_every: steps, for `halving`.
         loss: see `unsmear.train.losses`.
@@ -96,7 +98,7 @@ class TrainConfig:
     stages: tuple[Stage, ...]
     optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-4
-    schedule: Literal["cosine", "halving"] = "cosine"
+    schedule: ScheduleName = "cosine"
     warmup: int = 0
     halve_every: int = 0
     loss: LossName = "charbonnier"
@@ -125,8 +127,9 @@ class TrainConfig:
             problems.append(f"optimizer is {self.optimizer!r}: must be 'adam' or 'muon'")
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
-        if self.schedule not in ("cosine", "halving"):
-            problems.append(f"schedule is {self.schedule!r}: must be 'cosine' or 'halving'")
+        if self.schedule not in SCHEDULE_NAMES:
+            allowed = ", ".join(SCHEDULE_NAMES)
+            problems.append(f"schedule is {self.schedule!r}: must be one of {allowed}")
         if self.schedule == "halving" and self.halve_every < 1:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
         if self.loss not in LOSS_NAMES:
@@ -188,6 +191,8 @@ class TrainConfig:
         rise = min((step + 1) / self.warmup, 1.0) if self.warmup else 1.0
         if self.schedule == "halving":
             return self.learning_rate * rise * float(0.5 ** (step // self.halve_every))
+        if self.schedule == "constant":
+            return self.learning_rate * rise
         progress = min(max(step - self.warmup, 0) / max(self.steps - self.warmup, 1), 1.0)
         return self.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
@@ -249,6 +254,15 @@ def check_crops(config: TrainConfig, network: NetworkConfig, name: str) -> None:
                 f"crop is {stage.crop}: must be a multiple of {CELL} for '{name}', which follows "
                 "blur trails"
             )
+
+
+def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
+    """Raise ConfigError if `refine_share` is set for a network that does not align neighbours."""
+    if config.refine_share and not network.aligned_levels:
+        raise ConfigError(
+            f"refine_share is {config.refine_share}: '{config.model}' does not align neighbours; "
+            "use 0"
+        )
 
 
 # Two hours on a small CPU: small crops first, larger ones at the end. On a GPU, ask for more steps.

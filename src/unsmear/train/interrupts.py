@@ -1,4 +1,6 @@
-"""Ctrl-C takes effect between training steps, never within one, so that the state stays whole."""
+"""Ctrl-C and SIGTERM take effect between training steps, never within one, so that the state stays
+whole.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +10,68 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_Handler = Callable[[int, FrameType | None], object]
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM, which schedulers of clusters send before they kill a job, raises KeyboardInterrupt
+    as Ctrl-C does. Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
 
 @contextmanager
 def interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Only record Ctrl-C (SIGINT) instead of raising KeyboardInterrupt. Does nothing outside the
-    main thread, or if SIGINT has no Python handler.
+    """Only record Ctrl-C (SIGINT) and SIGTERM instead of raising KeyboardInterrupt. Does nothing
+    outside the main thread, nor for a signal without a Python handler.
 
     Yields:
-        A function that says whether Ctrl-C was pressed.
+        A function that says whether one of them came.
     """
-    usual = signal.getsignal(signal.SIGINT)
-    came = False
-
-    def remember(_number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
-        yield lambda: came
-        return
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, usual)
+    with _noted() as came:
+        yield lambda: bool(came)
 
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Delay Ctrl-C (SIGINT) until the end of the block. Does nothing where `interrupts_noted` does
-    nothing.
+    """Delay Ctrl-C (SIGINT) and SIGTERM until the end of the block. Does nothing where
+    `interrupts_noted` does nothing.
     """
-    usual = signal.getsignal(signal.SIGINT)
-    came: Callable[[], bool] | None = None
+    came: dict[int, _Handler] = {}
     try:
-        with interrupts_noted() as came:
+        with _noted() as came:
             yield
     finally:
-        if came is not None and came() and callable(usual):  # at once, not raised as a signal
-            usual(signal.SIGINT, None)
+        for number, usual in came.items():  # at once, not raised as a signal
+            usual(number, None)
+
+
+@contextmanager
+def _noted() -> Iterator[dict[int, _Handler]]:
+    """Yields the signals that came so far, with their usual handlers."""
+    came: dict[int, _Handler] = {}
+    found = {number: signal.getsignal(number) for number in _SIGNALS}
+    usual = {number: handler for number, handler in found.items() if callable(handler)}
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came[number] = usual[signal.Signals(number)]
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    for number in usual:
+        signal.signal(number, remember)
+    try:
+        yield came
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

@@ -6,12 +6,14 @@ import importlib.util
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import cv2
 import torch
+from torch import Tensor
 
 from unsmear.data.sources import DataRecord
 from unsmear.errors import MissingExtraError, writing
@@ -25,6 +27,7 @@ from unsmear.train.team import Team
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.jsonl"
+PICTURES = "blurry_restored_sharp"  # group of TensorBoard's images
 
 
 def check_log() -> None:
@@ -136,6 +139,26 @@ class Journal:
             values["val/ssim"] = mean["ssim"] = fmean(ssims)
         self._scalars(values | {"val/mean": mean["psnr"], "val_gain/mean": mean["gain"]}, step)
         self._write({"step": step, "validation": mean, "sequences": sequences})
+
+    def add_pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Note pictures by name, (3, H, W), uint8, in TensorBoard's log alone. Not by `add_image`,
+        which needs Pillow.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = []
+        for name, picture in pictures.items():
+            pixels = picture.permute(1, 2, 0).flip(-1).contiguous().numpy()  # BGR
+            image = Summary.Image(
+                height=picture.shape[1],
+                width=picture.shape[2],
+                colorspace=3,
+                encoded_image_string=cv2.imencode(".png", pixels)[1].tobytes(),
+            )
+            values.append(Summary.Value(tag=f"{PICTURES}/{name}", image=image))
+        writer: Any = self._board.file_writer  # typed as None
+        if values:
+            writer.add_summary(Summary(value=values), step)
 
     def close(self) -> None:
         """Write what TensorBoard's log still buffers."""

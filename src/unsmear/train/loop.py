@@ -5,33 +5,35 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from unsmear import __version__
+from unsmear.data.clips import Clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.sources import DataRecord
 from unsmear.engines.base import to_device
 from unsmear.errors import ConfigError
-from unsmear.evaluate.validation import SequenceScore, measure
-from unsmear.models.checkpoint import Provenance, read_provenance, save_weights
-from unsmear.models.config import NetworkConfig
+from unsmear.evaluate.validation import SequenceScore
+from unsmear.models.checkpoint import Provenance, read_provenance
 from unsmear.models.zoo import LoadedModel, find_entry
-from unsmear.train.config import TrainConfig, check_crops
+from unsmear.train.config import TrainConfig
 from unsmear.train.distillation import check_teacher
 from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
 from unsmear.train.journal import Journal, describe_run
 from unsmear.train.meter import Meter, Report
+from unsmear.train.pictures import Sample, picture, training_samples, validation_samples
 from unsmear.train.prefetch import BatchSource, batch_iterator
-from unsmear.train.state import TrainState
+from unsmear.train.state import WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
+from unsmear.train.trainee import Trainee, ZooNetwork
 
 STATE_FILE = "state.safetensors"
-WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "best.safetensors"
 
 
@@ -44,10 +46,12 @@ def train(
     report: Callable[[Report], None],
     *,
     team: Team | None = None,
+    trainee: Trainee | None = None,
     initial: LoadedModel | None = None,
     teacher: LoadedModel | None = None,
     stop_after: int | None = None,
     ahead: bool = False,
+    shown: Clips | None = None,
     data: DataRecord | None = None,
     validation_data: DataRecord | None = None,
 ) -> Path:
@@ -61,10 +65,13 @@ def train(
         device: where to train.
         report: called every `log_every` steps and after each validation, in the main process.
         team: the processes that train together; each calls this with the same arguments.
+        trainee: the network to train; default: the row of the zoo that the configuration names.
         initial: weights to start from rather than random ones.
         teacher: the one that the configuration names.
         stop_after: stop at this step as if interrupted, for runs done in several parts.
         ahead: draw the next batch while the network learns from the current one.
+        shown: clips to show in the log every `validate_every` steps, if there is no validation set,
+            whose frames are shown otherwise; at most four.
         data: what the batches are made of, for the record; a run does not resume with other data.
         validation_data: what is measured on, for the record; it may change.
 
@@ -80,16 +87,13 @@ def train(
             the configuration's.
     """
     team = team or Team()
-    entry = find_entry(config.model)
+    kind = trainee or ZooNetwork(find_entry(config.model))
     check_shards(config, team.size)
-    check_crops(config, entry.config, config.model)
-    check_drafts(config, entry.config)
+    kind.check(config)
     check_teacher(config, teacher)
     shards = team.share(range(config.shards))
     graphs = wants_graphs(config.compile, device)
-    state = _start_or_resume(
-        config, entry.config, out, device, team, initial, data, recorded=graphs
-    )
+    state = _start_or_resume(config, kind, out, device, team, initial, data, recorded=graphs)
     state.measure_on(validation_data)
     weights = out / WEIGHTS_FILE
     last = min(config.steps, stop_after or config.steps)
@@ -107,10 +111,22 @@ def train(
     scores: list[SequenceScore] = []
 
     def save(scores: Sequence[SequenceScore] = (), path: Path = weights) -> None:
-        _save_weights(path, config, state, device, team, scores)
+        origin = _provenance(config, state, device, team, scores)
+        kind.save(path, state.average, origin)
+
+    def show() -> None:
+        if journal is None:
+            return
+        samples: Iterator[Sample] = iter(())
+        if validation:
+            samples = validation_samples(validation, kind.window)
+        elif shown is not None:
+            samples = training_samples(shown)
+        images = {each.name: picture(state.average, each, device) for each in samples}
+        journal.add_pictures(state.step, images)
 
     def validate(*, done: bool) -> list[SequenceScore]:
-        own = measure(state.average, team.share(validation), entry.window, with_ssim=done)
+        own = kind.measure(state.average, team.share(validation), with_ssim=done)
         scores = team.gather(own)
         with interrupts_deferred():  # the best weights and their score belong together
             best = state.judge(scores)
@@ -118,6 +134,7 @@ def train(
                 save(scores, out / BEST_FILE)
             if team.is_main:
                 state.save(out / STATE_FILE, config)
+        show()
         return scores
 
     def catch_up(*, done: bool) -> list[SequenceScore]:
@@ -151,8 +168,11 @@ def train(
                         if not done:  # so that another run can start from here if this one fails
                             save()
                     scores = []
-                    if validation and (step % config.validate_every == 0 or done):
-                        scores = validate(done=done)
+                    if step % config.validate_every == 0 or done:
+                        if validation:
+                            scores = validate(done=done)
+                        else:
+                            show()
                 if step % config.log_every == 0 or scores or done:
                     line = meter.report(step, config.steps, tuple(scores))
                     if journal is not None:
@@ -178,7 +198,7 @@ def train(
 
 def _start_or_resume(
     config: TrainConfig,
-    network: NetworkConfig,
+    kind: Trainee,
     out: Path,
     device: torch.device,
     team: Team,
@@ -188,8 +208,8 @@ def _start_or_resume(
     recorded: bool,
 ) -> TrainState:
     """The state in the folder of the run, else a new one. All processes have the same."""
+    state = TrainState.start(partial(kind.build, config), config, device, recorded=recorded)
     out.mkdir(parents=True, exist_ok=True)
-    state = TrainState.start(network, config, device, recorded=recorded)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config, initial, data)
     else:
@@ -229,24 +249,14 @@ def check_shards(config: TrainConfig, processes: int) -> None:
         )
 
 
-def check_drafts(config: TrainConfig, network: NetworkConfig) -> None:
-    """Raise ConfigError if `refine_share` is set for a network that does not align neighbours."""
-    if config.refine_share and not network.aligned_levels:
-        raise ConfigError(
-            f"refine_share is {config.refine_share}: '{config.model}' does not align neighbours; "
-            "use 0"
-        )
-
-
-def _save_weights(
-    path: Path,
+def _provenance(
     config: TrainConfig,
     state: TrainState,
     device: torch.device,
     team: Team,
     scores: Sequence[SequenceScore],
-) -> None:
-    """Save the moving average with its provenance."""
+) -> Provenance:
+    """How the weights of a state were trained."""
     values = {
         score.name: {
             key: round(float(value), 4)
@@ -256,7 +266,7 @@ def _save_weights(
         for score in scores
     }
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    origin = Provenance(
+    return Provenance(
         model=config.model,
         steps=state.step,
         seed=config.seed,
@@ -268,4 +278,3 @@ def _save_weights(
         parent=state.parent,
         data=None if state.data is None else dataclasses.asdict(state.data),
     )
-    save_weights(path, state.average.config, state.average.state_dict(), origin)

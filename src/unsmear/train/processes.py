@@ -144,9 +144,10 @@ def _draw_all(
     done: Event,
 ) -> None:
     """Main function of a worker process."""
-    # Ctrl-C in a terminal reaches every process. The training process ends the workers when it
-    # needs them no longer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C in a terminal reaches every process, and so does SIGTERM of a scheduler. The training
+    # process ends the workers when it needs them no longer.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()

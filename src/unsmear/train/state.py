@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +14,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unsmear.data.sources import DataRecord
-from unsmear.data.synthesis import SynthesisConfig
 from unsmear.engines.base import to_device
 from unsmear.errors import Mistakes, ModelError
 from unsmear.evaluate.validation import SequenceScore, mean_gain
 from unsmear.models.checkpoint import Provenance, save_tensors
-from unsmear.models.config import NetworkConfig
 from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
+from unsmear.train.resuming import other_settings
+
+WEIGHTS_FILE = "weights.safetensors"  # beside the state in the folder of a run
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class TrainState:
         best: the best validation so far.
     """
 
-    network: DeblurNetwork
-    average: DeblurNetwork
+    network: nn.Module
+    average: nn.Module
     optimizers: tuple[Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
@@ -124,7 +125,7 @@ class TrainState:
     @classmethod
     def start(
         cls,
-        network_config: NetworkConfig,
+        build: Callable[[], nn.Module],
         config: TrainConfig,
         device: torch.device,
         *,
@@ -133,8 +134,10 @@ class TrainState:
         """Random weights from the config's seed. `recorded`: steps will be CUDA graphs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = DeblurNetwork(network_config)
-        network = to_device(network, device)
+            network = build()
+        network = (
+            to_device(network, device) if isinstance(network, DeblurNetwork) else network.to(device)
+        )
         average = copy.deepcopy(network).requires_grad_(False).eval()
         optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)
@@ -146,11 +149,13 @@ class TrainState:
         Raises:
             ModelError: the weights belong to another network.
         """
-        if not self.network.config.can_grow_from(initial.network.config):
-            raise ModelError(
-                f"the weights '{initial.name}' belong to another network than the one to train"
-            )
         for module in (self.network, self.average):
+            if not isinstance(module, DeblurNetwork) or not module.config.can_grow_from(
+                initial.network.config
+            ):
+                raise ModelError(
+                    f"the weights '{initial.name}' belong to another network than the one to train"
+                )
             grow_from(module, initial.network)
         self.parent = dataclasses.asdict(initial.provenance)
 
@@ -180,6 +185,8 @@ class TrainState:
         means: list[Tensor] = list(self.average.parameters())
         values: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(means, values, share)
+        for kept, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(now)  # of batch normalisation; networks of the zoo have none
 
     def save(self, path: Path, config: TrainConfig) -> None:
         """Write a state file, which appears only when it is complete.
@@ -275,8 +282,8 @@ def check_resumable(
 ) -> None:
     """Check that a state is of a run with the same settings and data, without reading its tensors.
 
-    Settings that only affect reports, or how the same result is computed, may differ. A setting
-    that is newer than the file had its default. Data that the file does not record may be any.
+    For settings that may differ see `unsmear.train.resuming`. Data that the file does not record
+    may be any.
 
     Args:
         path: of the state.
@@ -289,11 +296,13 @@ def check_resumable(
             (CombinedError: several of these).
     """
     header, mistakes = read_header(path), Mistakes()
-    if config is not None and (told := _other_settings(header.config, config)):
+    if config is not None and (told := other_settings(header.config, config, header.step)):
         mistakes.add(
             ModelError(
-                f"'{path}' is from a run with other settings ({'; '.join(told)}): use the same "
-                "settings, or another --out with --weights to start from what this run learned"
+                f"'{path}' is from a run with other settings ({'; '.join(told)}), with which its "
+                f"{header.step:,} steps would have been others: use the same settings, or another "
+                f"--out with --weights '{path.with_name(WEIGHTS_FILE)}' to start from what this "
+                "run learned"
             )
         )
     if initial is not None and not _is_of(initial, header.parent):
@@ -315,16 +324,6 @@ def check_resumable(
     mistakes.tell()
 
 
-def _other_settings(saved: dict[str, Any], config: TrainConfig) -> list[str]:
-    """Differences between saved settings and those of a run, in the words of the command line."""
-    free = {"log_every", "validate_every", "checkpoint_every", "compile"}
-    before = _plain_defaults() | saved
-    before["synthesis"] = dataclasses.asdict(SynthesisConfig()) | before.get("synthesis", {})
-    now = json.loads(json.dumps(config.to_json()))
-    other = [key for key in now if key not in free and before.get(key) != now[key]]
-    return [line for key in other for line in _differences(key, before, now)]
-
-
 def _plain(record: DataRecord | Best | None) -> dict[str, Any] | None:
     return None if record is None else dataclasses.asdict(record)
 
@@ -338,42 +337,14 @@ def _resuming(path: Path) -> Iterator[None]:
         raise ModelError(f"cannot resume from '{path}': {error}") from None
 
 
-def _differences(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Differences in a setting, in the words of the command line."""
-    was: Any = before.get(key)
-    given: Any = now[key]
-    if key == "stages":
-        told = (" + ".join(_in_words(stage) for stage in stages) for stages in (was, given))
-        return ["schedule was {}, now {}".format(*told)]
-    if key == "synthesis":
-        parts = {name: (was.get(name), value) for name, value in given.items()}
-        return [f"{name} was {a}, now {b}" for name, (a, b) in parts.items() if a != b]
-    if key == "teacher":
-        return [f"teacher was {was or 'none'}, now {given or 'none'}"]
-    return [f"{key} was {was}, now {given}"]
-
-
-def _in_words(stage: Mapping[str, int]) -> str:
-    return "{steps} steps of {clips} clips, {frames} frames, crop {crop}".format(**stage)
-
-
 def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
     """Whether weights are those that a run started from, with or without scores."""
     if parent is None:
         return False
-    return Provenance(**parent).unmeasured == initial.provenance.unmeasured
+    return Provenance.from_record(parent).unmeasured == initial.provenance.unmeasured
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-    }
-
-
-def _plain_defaults() -> dict[str, Any]:
-    """Defaults of the settings that have plain values."""
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(TrainConfig)
-        if field.default is not dataclasses.MISSING
     }

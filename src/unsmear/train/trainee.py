@@ -1,0 +1,180 @@
+"""What the trainer needs to know of a network besides its parameters. A row of the zoo knows it of
+itself; `OwnNetwork` says it of any other module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from unsmear.data.pairs import PairedSequence
+from unsmear.errors import ConfigError
+from unsmear.evaluate.metrics import gain, psnr
+from unsmear.evaluate.validation import SequenceScore, measure, restored_triples
+from unsmear.models.checkpoint import OwnShape, Provenance, save_weights
+from unsmear.models.network import DeblurNetwork
+from unsmear.models.zoo import ANCESTORS, ZOO, Entry
+from unsmear.train.config import TrainConfig, check_crops, check_drafts
+
+Restore = Callable[[nn.Module, Iterable[Tensor]], Iterable[Tensor]]
+
+
+class Trainee(Protocol):
+    """A kind of network that `unsmear.train.loop.train` can train."""
+
+    @property
+    def window(self) -> int:
+        """Number of frames, odd, with which validation shows one."""
+
+    def check(self, config: TrainConfig) -> None:
+        """Raise ConfigError if it cannot be trained so."""
+
+    def build(self, config: TrainConfig) -> nn.Module:
+        """The network with random weights. It maps clips (B, T, 3, H, W), RGB, 0..1, to restored
+        ones of the same shape, which need not be clamped.
+        """
+
+    def measure(
+        self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
+    ) -> list[SequenceScore]:
+        """Restore and measure whole sequences with weights that were learned."""
+
+    def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
+        """Write weights."""
+
+
+@dataclass(frozen=True)
+class ZooNetwork:
+    """The network of a row of the zoo."""
+
+    entry: Entry
+
+    @property
+    def window(self) -> int:
+        """See `Trainee`."""
+        return self.entry.window
+
+    def check(self, config: TrainConfig) -> None:
+        """See `Trainee`."""
+        check_crops(config, self.entry.config, self.entry.name)
+        check_drafts(config, self.entry.config)
+
+    def build(self, config: TrainConfig) -> nn.Module:  # noqa: ARG002
+        """See `Trainee`."""
+        return DeblurNetwork(self.entry.config)
+
+    def measure(
+        self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
+    ) -> list[SequenceScore]:
+        """See `Trainee`."""
+        return measure(cast(DeblurNetwork, network), sequences, self.window, with_ssim=with_ssim)
+
+    def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
+        """See `Trainee`."""
+        save_weights(path, self.entry.config, network.state_dict(), provenance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """Any module. Its weights are saved in float32, to be read by `safetensors.torch.load_file`;
+    `unsmear` cannot restore with them.
+
+    Attributes:
+        make: makes it with random weights, or others to start from. It maps clips (B, T, 3, H, W),
+            RGB, 0..1, to restored ones of the same shape.
+        window: number of frames, odd: T of the clips in which `validate` restores a sequence, one
+            after the other.
+        restore: how a sequence is restored for validation, where that is not so: takes the network
+            and the blurry frames (3, H, W), yields as many restored ones.
+
+    Raises:
+        ConfigError: the window is not odd.
+    """
+
+    make: Callable[[], nn.Module]
+    window: int = 5
+    restore: Restore | None = None
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.window % 2 == 0:
+            raise ConfigError(f"window is {self.window}: must be odd, at least 1")
+
+    def check(self, config: TrainConfig) -> None:
+        """See `Trainee`."""
+        if config.model in ZOO | ANCESTORS:
+            raise ConfigError(
+                f"model is '{config.model}', a row of the zoo: give your network a name of its own"
+            )
+        if config.refine_share:
+            raise ConfigError(
+                f"refine_share is {config.refine_share}: is for networks of the zoo; use 0"
+            )
+
+    def build(self, config: TrainConfig) -> nn.Module:
+        """See `Trainee`.
+
+        Raises:
+            ConfigError: a clip comes back in another shape.
+        """
+        network = self.make()
+        stage = config.stages[0]
+        clip = torch.zeros(1, stage.frames, 3, stage.crop, stage.crop)
+        with torch.no_grad():
+            found = network.eval()(clip).shape
+        if found != clip.shape:
+            raise ConfigError(
+                f"'{config.model}' maps a clip of {tuple(clip.shape)} to {tuple(found)}: must be "
+                "the same shape, a restored frame for every frame"
+            )
+        return network.train()
+
+    def measure(
+        self,
+        network: nn.Module,
+        sequences: Sequence[PairedSequence],
+        *,
+        with_ssim: bool,  # noqa: ARG002
+    ) -> list[SequenceScore]:
+        """See `Trainee`. PSNR alone, whatever `with_ssim` says."""
+        restore = self.restore or self._by_clips
+
+        def restored(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+            with torch.no_grad():
+                yield from restore(network, frames)
+
+        return [_score(each.name, restored_triples(each, restored)) for each in sequences]
+
+    def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
+        """See `Trainee`."""
+        named = OwnShape(type(network).__name__)
+        save_weights(path, named, network.state_dict(), provenance, dtype=torch.float32)
+
+    def _by_clips(self, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        device = next(network.parameters()).device
+        left = iter(frames)
+        while clip := list(islice(left, self.window)):
+            yield from network(torch.stack(clip)[None].to(device))[0].float()
+
+
+def _score(name: str, triples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> SequenceScore:
+    """PSNR as `unsmear.evaluate.validation.measure` has it."""
+    pairs = [(psnr(restored, sharp), psnr(blurry, sharp)) for restored, blurry, sharp in triples]
+    after, before = zip(*pairs, strict=True)
+    gains = [gain(*pair) for pair in pairs]
+    return SequenceScore(
+        name=name,
+        frames=len(pairs),
+        psnr_before=fmean(before),
+        psnr_after=fmean(after),
+        ssim_before=None,
+        ssim_after=None,
+        worst_gain=math.nan if any(map(math.isnan, gains)) else min(gains),
+    )
