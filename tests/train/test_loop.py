@@ -167,8 +167,8 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
 
 def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):
     journal = Journal(tmp_path, 0)
+    score = SequenceScore("s", 1, 20.0, math.inf, None, None, math.inf)
     for step in (1, 2, 3):
-        score = SequenceScore("s", 1, 20.0, math.inf, None, None, math.inf)
         journal.add_scores(step, [score])
     journal.close()
     log = tmp_path / LOG_FILE
@@ -176,6 +176,11 @@ def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):
     Journal(tmp_path, 2).close()
     assert [line["step"] for line in logged(tmp_path)] == [1, 2]
     assert logged(tmp_path)[0]["validation"] == {"psnr": "inf", "gain": "inf"}
+    log.write_text(log.read_text().rstrip("\n"))  # only its end of line was cut off
+    journal = Journal(tmp_path, 2)
+    journal.add_scores(3, [score])
+    journal.close()
+    assert [line["step"] for line in logged(tmp_path)] == [1, 2, 3]
 
 
 @pytest.fixture
