@@ -35,7 +35,7 @@ def test_glow_falls_off_and_lamps_add_up():
     dark = torch.zeros(3, 60, 60)
     glowing = add_lamps(dark, one_lamp(30.0, 30.0, glow=0.1))[2, 30, 30:50]
     assert (glowing.diff() <= 0).all()
-    assert 0 < glowing[10] < 0.1 * 8
+    assert 0.05 < glowing[10] < 0.1 * 8  # far beyond the disc
     both = Lamps(*map(torch.cat, zip(one_lamp(30.0, 30.0), one_lamp(33.0, 30.0), strict=True)))
     apart = add_lamps(dark, one_lamp(30.0, 30.0)) + add_lamps(dark, one_lamp(33.0, 30.0))
     torch.testing.assert_close(add_lamps(dark, both), apart)
@@ -61,8 +61,8 @@ def test_what_is_drawn_keeps_within_its_limits():
     dimming = draw_dimming(4000, 0.25, random)
     night = dimming[dimming < 1]
     assert 0.22 < len(night) / 4000 < 0.28
-    assert 0.03 <= night.min() < 0.04
-    assert 0.35 < night.max() <= 0.4
+    assert 0.03 <= night.min() < 0.032
+    assert 0.38 < night.max() <= 0.4
     counts = []
     for _ in range(200):
         lamps = draw_lamps(352, random)

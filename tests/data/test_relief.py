@@ -47,14 +47,15 @@ def test_reliefs_are_smooth_and_their_camera_goes_as_far_as_wanted():
 
 
 def test_no_relief_folds_over_itself():
-    relief = drawn(length=500.0, count=12, frames=4)
+    relief = drawn(length=500.0, count=12, frames=4, seed=1)
     y, x = torch.meshgrid(torch.arange(SIDE) - 63.5, torch.arange(SIDE) - 63.5, indexing="ij")
     points = torch.stack((x, y), dim=-1).flatten(0, 1).expand(12, 4, 9, -1, -1)
     lands = (points + relief.shift(points)).unflatten(-2, (SIDE, SIDE))
     along, down = lands.diff(dim=-2)[..., :-1, :, :], lands.diff(dim=-3)[..., :, :-1, :]
     area = along[..., 0] * down[..., 1] - along[..., 1] * down[..., 0]
-    assert area.min() > 0.2
-    assert (area - 1).abs().max() > 0.3
+    least = area.flatten(1).amin(dim=1)
+    assert least.min() > 0.4  # the travel changes by at most 0.6 pixels per pixel
+    assert least.max() < 0.72  # and each goes about as far as it may
 
 
 def test_between_cells_shifts_are_as_good_as_exact():

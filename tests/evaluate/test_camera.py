@@ -134,7 +134,9 @@ def test_duty_is_told_only_where_the_picture_moves():
     assert still.step < 0.5
     assert still.blur is not None
     assert still.duty is None
-    assert measure_camera(scene, scene.roll(24, dims=-1)).duty is None
+    for pixels, told in ((5, False), (7, True), (15, True), (17, False)):
+        measured = measure_camera(scene, scene.roll(pixels, dims=-1))
+        assert (measured.duty is not None) == told
 
 
 @settings(max_examples=8)

@@ -37,10 +37,11 @@ def test_beyond_the_ends_motion_goes_on_and_alone_there_is_none():
 
 
 def test_luma_is_weighted_and_shrunk():
-    frame = torch.zeros(1, 3, 8, 16)
-    frame[:, 1] = 1.5  # not yet clamped
-    assert (shrunken_luma(frame) == round(255 * 0.587)).all()
-    assert shrunken_luma(frame).shape == (1, 2, 4)
+    frames = 1.5 * torch.eye(3)[:, :, None, None].expand(3, 3, 8, 16)  # not yet clamped
+    luma = shrunken_luma(frames)
+    assert luma.shape == (3, 2, 4)
+    for one, weight in zip(luma, (0.299, 0.587, 0.114), strict=True):
+        assert (one == round(255 * weight)).all()
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 40), (16, 24), (56, 200)])

@@ -26,7 +26,7 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, LoadedModel
-from unsmear.train import loop, losses, trainee
+from unsmear.train import loop, losses, trainable
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.journal import CONFIG_FILE, LOG_FILE, PICTURES, Journal
@@ -180,8 +180,8 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
 
 def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):
     journal = Journal(tmp_path, 0)
+    score = SequenceScore("s", 1, 20.0, math.inf, None, None, math.inf)
     for step in (1, 2, 3):
-        score = SequenceScore("s", 1, 20.0, math.inf, None, None, math.inf)
         journal.add_scores(step, [score])
     journal.close()
     log = tmp_path / LOG_FILE
@@ -189,6 +189,11 @@ def test_a_log_of_json_goes_on_after_the_last_whole_entry(tmp_path):
     Journal(tmp_path, 2).close()
     assert [line["step"] for line in logged(tmp_path)] == [1, 2]
     assert logged(tmp_path)[0]["validation"] == {"psnr": "inf", "gain": "inf"}
+    log.write_text(log.read_text().rstrip("\n"))  # only its end of line was cut off
+    journal = Journal(tmp_path, 2)
+    journal.add_scores(3, [score])
+    journal.close()
+    assert [line["step"] for line in logged(tmp_path)] == [1, 2, 3]
 
 
 @pytest.fixture
@@ -203,7 +208,7 @@ def scripted(monkeypatch):
                 raise KeyboardInterrupt
             return [SequenceScore("seq", 1, 20.0, 20.0 + gain, None, None, gain)]
 
-        monkeypatch.setattr(trainee, "measure", measure)
+        monkeypatch.setattr(trainable, "measure", measure)
 
     return script
 
@@ -373,7 +378,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner,
 def test_what_was_not_measured_at_the_end_is_measured_by_the_same_command(data, pairs, tmp_path):
     out, val = tmp_path / "run", find_pairs(pairs)
     with pytest.MonkeyPatch.context() as patch:
-        interrupted_at(patch, trainee, "measure", 2)  # the last one
+        interrupted_at(patch, trainable, "measure", 2)  # the last one
         with pytest.raises(KeyboardInterrupt):
             run(CONFIG, data, out, val)
     origin = load_weights(out / WEIGHTS_FILE)[1]
@@ -393,7 +398,7 @@ def test_weights_of_an_earlier_step_do_not_pass_for_the_last(data, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "save_weights", full)
+        patch.setattr(trainable, "save_weights", full)
         with pytest.raises(OSError, match="No space"):
             run(CONFIG, data, out)
     assert load_weights(out / WEIGHTS_FILE)[1].steps == 2

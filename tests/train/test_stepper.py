@@ -12,6 +12,7 @@ import torch
 from tests.conftest import ALIGNED
 from unsmear.data.clips import Clips, join_clips
 from unsmear.data.trails import Trails
+from unsmear.errors import UnsmearError
 from unsmear.models import zoo
 from unsmear.models.flow import clip_motion
 from unsmear.models.network import DeblurNetwork
@@ -147,13 +148,15 @@ def test_gpus_that_imitate_bfloat16_learn_in_float32(monkeypatch):
     assert stepper.wants_half(dataclasses.replace(config, precision="bfloat16"), CPU)
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing():
+def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):
+    monkeypatch.setattr(stepper, "_MOST_BAD_STEPS", 2)
     state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
     own = Stepper(CONFIG, state, CPU, Team())
     own.step(clips_like(0))
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
     broken = clips_like(1)
-    own.step(broken._replace(sharp=broken.sharp / 0))
+    broken = broken._replace(sharp=broken.sharp / 0)
+    own.step(broken)
     for parameter, was in zip(state.network.parameters(), before, strict=True):
         assert torch.equal(parameter, was)
     assert state.step == 2
@@ -162,6 +165,24 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
         not torch.equal(parameter, was)
         for parameter, was in zip(state.network.parameters(), before, strict=True)
     )
+    own.step(broken)  # only consecutive ones count
+    with pytest.raises(UnsmearError, match="not finite for 2 consecutive steps"):
+        own.step(broken)
+
+
+class Follower(Team):
+    """A team whose first process has weights of zero."""
+
+    def broadcast(self, tensors):
+        for tensor in tensors:
+            tensor.zero_()
+
+
+def test_all_processes_start_from_the_weights_of_the_first():
+    state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
+    Stepper(CONFIG, state, CPU, Follower())
+    for module in (state.network, state.average):
+        assert not any(value.any() for value in module.state_dict().values())
 
 
 class Mate(Team):

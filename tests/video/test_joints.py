@@ -120,9 +120,10 @@ def test_one_damaged_time_is_no_joint():
 
 
 def test_jumps_near_each_other_move_all_streams_alike():
+    late = 1 << 30
     jumps = [Jump(1000, 0, Fraction(5)), Jump(1200, 1, Fraction(6)),
-             Jump(9000, 1, Fraction(3)), Jump(9100, 0, Fraction(2))]  # fmt: skip
-    assert joined(jumps) == (Joint(1000, Fraction(6)), Joint(9000, Fraction(9)))
+             Jump(late, 1, Fraction(3)), Jump(late + 100, 0, Fraction(2))]  # fmt: skip
+    assert joined(jumps) == (Joint(1000, Fraction(6)), Joint(late, Fraction(9)))
     far = [Jump(0, 0, Fraction(5)), Jump(1 << 30, 1, Fraction(6))]
     assert len(joined(far)) == 2
 

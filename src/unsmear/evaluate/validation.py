@@ -20,6 +20,9 @@ from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import eight_bit, read_image, unit_from_integer
 
+Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
+"""Blurry frames (3, H, W), float, 0..1 -> as many restored frames, in order, on any device."""
+
 
 @dataclass(frozen=True)
 class SequenceScore:
@@ -76,40 +79,44 @@ def measure(
     Raises:
         InputError: a file cannot be read, or sizes differ.
     """
-    scores = []
-    for sequence in sequences:
-        # Measured frame by frame, because a whole sequence would take gigabytes.
-        restore = partial(restore_stream, model, window=window, quality=quality)
-        before, after, ssim_before, ssim_after = [], [], [], []
-        for restored, blurry, sharp in restored_triples(sequence, restore):
-            before.append(psnr(blurry, sharp))
-            after.append(psnr(restored, sharp))
-            if with_ssim:
-                ssim_before.append(ssim(blurry, sharp))
-                ssim_after.append(ssim(restored, sharp))
-        gains = [gain(*both) for both in zip(after, before, strict=True)]
-        scores.append(
-            SequenceScore(
-                name=sequence.name,
-                frames=len(after),
-                psnr_before=fmean(before),
-                psnr_after=fmean(after),
-                ssim_before=fmean(ssim_before) if with_ssim else None,
-                ssim_after=fmean(ssim_after) if with_ssim else None,
-                worst_gain=math.nan if any(map(math.isnan, gains)) else min(gains),
-            )
-        )
-    return scores
+    restore = partial(restore_stream, model, window=window, quality=quality)
+    return [score(sequence, restore, with_ssim=with_ssim) for sequence in sequences]
+
+
+def score(sequence: PairedSequence, restore: Restore, *, with_ssim: bool) -> SequenceScore:
+    """`measure` of one sequence, restored by any function, see `restored_triples`.
+
+    Raises:
+        InputError: a file cannot be read, or sizes differ.
+    """
+    before, after, ssim_before, ssim_after = [], [], [], []
+    # Frame by frame, because a whole sequence would take gigabytes.
+    for restored, blurry, sharp in restored_triples(sequence, restore):
+        before.append(psnr(blurry, sharp))
+        after.append(psnr(restored, sharp))
+        if with_ssim:
+            ssim_before.append(ssim(blurry, sharp))
+            ssim_after.append(ssim(restored, sharp))
+    gains = [gain(*both) for both in zip(after, before, strict=True)]
+    return SequenceScore(
+        name=sequence.name,
+        frames=len(after),
+        psnr_before=fmean(before),
+        psnr_after=fmean(after),
+        ssim_before=fmean(ssim_before) if with_ssim else None,
+        ssim_after=fmean(ssim_after) if with_ssim else None,
+        worst_gain=math.nan if any(map(math.isnan, gains)) else min(gains),
+    )
 
 
 def restored_triples(
-    sequence: PairedSequence, restore: Callable[[Iterable[Tensor]], Iterable[Tensor]]
+    sequence: PairedSequence, restore: Restore
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Restore a sequence frame by frame. A blurry frame is kept until it is restored.
 
     Args:
         sequence: paths of the blurry and sharp frames.
-        restore: blurry frames -> as many restored frames, in order, on any device.
+        restore: restores its frames.
 
     Yields:
         Restored, blurry and sharp frame, (3, H, W) each, float, 0..1, in 8-bit steps, on the CPU.

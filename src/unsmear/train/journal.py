@@ -178,10 +178,10 @@ def _drop_later(path: Path, step: int) -> None:
     if not path.is_file():
         return
     with writing(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    if kept != lines or not step:
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        text = path.read_text(encoding="utf-8", errors="replace")
+    kept = "".join(f"{line}\n" for line in text.splitlines() if _step_of(line) <= step)
+    if kept != text:  # or the last one lacks its end of line
+        write_text(path, kept)
 
 
 def _step_of(line: str) -> float:

@@ -31,7 +31,7 @@ from unsmear.train.prefetch import BatchSource, batch_iterator
 from unsmear.train.state import WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
-from unsmear.train.trainee import Trainee, ZooNetwork
+from unsmear.train.trainable import Trainable, ZooNetwork
 
 STATE_FILE = "state.safetensors"
 BEST_FILE = "best.safetensors"
@@ -46,7 +46,7 @@ def train(
     report: Callable[[Report], None],
     *,
     team: Team | None = None,
-    trainee: Trainee | None = None,
+    trainable: Trainable | None = None,
     initial: LoadedModel | None = None,
     teacher: LoadedModel | None = None,
     stop_after: int | None = None,
@@ -65,7 +65,7 @@ def train(
         device: where to train.
         report: called every `log_every` steps and after each validation, in the main process.
         team: the processes that train together; each calls this with the same arguments.
-        trainee: the network to train; default: the row of the zoo that the configuration names.
+        trainable: the network to train; default: the row of the zoo that the configuration names.
         initial: weights to start from rather than random ones.
         teacher: the one that the configuration names.
         stop_after: stop at this step as if interrupted, for runs done in several parts.
@@ -87,7 +87,7 @@ def train(
             the configuration's.
     """
     team = team or Team()
-    kind = trainee or ZooNetwork(find_entry(config.model))
+    kind = trainable or ZooNetwork(find_entry(config.model))
     check_shards(config, team.size)
     kind.check(config)
     check_teacher(config, teacher)
@@ -198,7 +198,7 @@ def train(
 
 def _start_or_resume(
     config: TrainConfig,
-    kind: Trainee,
+    kind: Trainable,
     out: Path,
     device: torch.device,
     team: Team,

@@ -4,12 +4,10 @@ itself; `OwnNetwork` says it of any other module.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import Protocol, cast
 
 import torch
@@ -17,8 +15,7 @@ from torch import Tensor, nn
 
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError
-from unsmear.evaluate.metrics import gain, psnr
-from unsmear.evaluate.validation import SequenceScore, measure, restored_triples
+from unsmear.evaluate.validation import SequenceScore, measure, score
 from unsmear.models.checkpoint import OwnShape, Provenance, save_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ANCESTORS, ZOO, Entry
@@ -27,7 +24,7 @@ from unsmear.train.config import TrainConfig, check_crops, check_drafts
 Restore = Callable[[nn.Module, Iterable[Tensor]], Iterable[Tensor]]
 
 
-class Trainee(Protocol):
+class Trainable(Protocol):
     """A kind of network that `unsmear.train.loop.train` can train."""
 
     @property
@@ -59,26 +56,26 @@ class ZooNetwork:
 
     @property
     def window(self) -> int:
-        """See `Trainee`."""
+        """See `Trainable`."""
         return self.entry.window
 
     def check(self, config: TrainConfig) -> None:
-        """See `Trainee`."""
+        """See `Trainable`."""
         check_crops(config, self.entry.config, self.entry.name)
         check_drafts(config, self.entry.config)
 
     def build(self, config: TrainConfig) -> nn.Module:  # noqa: ARG002
-        """See `Trainee`."""
+        """See `Trainable`."""
         return DeblurNetwork(self.entry.config)
 
     def measure(
         self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
     ) -> list[SequenceScore]:
-        """See `Trainee`."""
+        """See `Trainable`."""
         return measure(cast(DeblurNetwork, network), sequences, self.window, with_ssim=with_ssim)
 
     def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
-        """See `Trainee`."""
+        """See `Trainable`."""
         save_weights(path, self.entry.config, network.state_dict(), provenance)
 
 
@@ -108,7 +105,7 @@ class OwnNetwork:
             raise ConfigError(f"window is {self.window}: must be odd, at least 1")
 
     def check(self, config: TrainConfig) -> None:
-        """See `Trainee`."""
+        """See `Trainable`."""
         if config.model in ZOO | ANCESTORS:
             raise ConfigError(
                 f"model is '{config.model}', a row of the zoo: give your network a name of its own"
@@ -119,7 +116,7 @@ class OwnNetwork:
             )
 
     def build(self, config: TrainConfig) -> nn.Module:
-        """See `Trainee`.
+        """See `Trainable`.
 
         Raises:
             ConfigError: a clip comes back in another shape.
@@ -137,23 +134,19 @@ class OwnNetwork:
         return network.train()
 
     def measure(
-        self,
-        network: nn.Module,
-        sequences: Sequence[PairedSequence],
-        *,
-        with_ssim: bool,  # noqa: ARG002
+        self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
     ) -> list[SequenceScore]:
-        """See `Trainee`. PSNR alone, whatever `with_ssim` says."""
+        """See `Trainable`."""
         restore = self.restore or self._by_clips
 
         def restored(frames: Iterable[Tensor]) -> Iterator[Tensor]:
             with torch.no_grad():
                 yield from restore(network, frames)
 
-        return [_score(each.name, restored_triples(each, restored)) for each in sequences]
+        return [score(sequence, restored, with_ssim=with_ssim) for sequence in sequences]
 
     def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
-        """See `Trainee`."""
+        """See `Trainable`."""
         named = OwnShape(type(network).__name__)
         save_weights(path, named, network.state_dict(), provenance, dtype=torch.float32)
 
@@ -162,19 +155,3 @@ class OwnNetwork:
         left = iter(frames)
         while clip := list(islice(left, self.window)):
             yield from network(torch.stack(clip)[None].to(device))[0].float()
-
-
-def _score(name: str, triples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> SequenceScore:
-    """PSNR as `unsmear.evaluate.validation.measure` has it."""
-    pairs = [(psnr(restored, sharp), psnr(blurry, sharp)) for restored, blurry, sharp in triples]
-    after, before = zip(*pairs, strict=True)
-    gains = [gain(*pair) for pair in pairs]
-    return SequenceScore(
-        name=name,
-        frames=len(pairs),
-        psnr_before=fmean(before),
-        psnr_after=fmean(after),
-        ssim_before=None,
-        ssim_after=None,
-        worst_gain=math.nan if any(map(math.isnan, gains)) else min(gains),
-    )

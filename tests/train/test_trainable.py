@@ -17,7 +17,7 @@ from unsmear.models.checkpoint import load_weights, read_provenance
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
-from unsmear.train.trainee import OwnNetwork
+from unsmear.train.trainable import OwnNetwork
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_a_module_of_any_kind_is_trained_as_a_row_of_the_zoo_is(tmp_path):
     kinds = {whole: OwnNetwork(make=Recurrent, window=3)}
     kinds[parts] = OwnNetwork(make=Recurrent, restore=restore)
     for out, stop in ((whole, None), (parts, 3), (parts, None)):
-        train(CONFIG, batches, val, out, CPU, lambda _: None, trainee=kinds[out], stop_after=stop)
+        train(CONFIG, batches, val, out, CPU, lambda _: None, trainable=kinds[out], stop_after=stop)
     one, two = (load_file(out / STATE_FILE) for out in (whole, parts))
     assert {key for key in one if not torch.equal(one[key], two[key])} == set()
     assert any(key.startswith("optimizer.momentum_buffer.cell") for key in one)
@@ -101,6 +101,6 @@ def test_a_module_of_any_kind_is_trained_as_a_row_of_the_zoo_is(tmp_path):
 def test_what_cannot_be_trained_is_refused_first(tmp_path, make, changes, message):
     config = TrainConfig(**(vars(CONFIG) | changes))
     with pytest.raises(ConfigError, match=message):
-        train(config, None, [], tmp_path, CPU, print, trainee=OwnNetwork(make=make))  # type: ignore[arg-type]
+        train(config, None, [], tmp_path, CPU, print, trainable=OwnNetwork(make=make))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="window is 4: must be odd"):
         OwnNetwork(make=make, window=4)
