@@ -230,7 +230,7 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     with pytest.raises(CombinedError, match=r"threads is 0.*other settings \(seed was 0, now 5\)"):
         prepare(request(stills, tmp_path, seed=5, threads=0, workers=0))
     stages = r"schedule was 4 steps of 2 clips, 3 frames, crop 32, now 5 steps of 2 clips, 3 frames"
-    start = rf"{stages}.*its 2 steps .*--weights '{tmp_path / 'run' / WEIGHTS_FILE}' to start from"
+    start = rf"{stages}.*its 2 steps .*--weights {tmp_path / 'run' / WEIGHTS_FILE} to start from"
     with pytest.raises(ModelError, match=start):
         prepare(request(stills, tmp_path, steps=5))
     with pytest.raises(ConfigError, match="workers is -1: must be at least 0"):

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from unsmear.data.sources import DataRecord
 from unsmear.engines.base import to_device
-from unsmear.errors import Mistakes, ModelError
+from unsmear.errors import Mistakes, ModelError, quoted
 from unsmear.evaluate.validation import SequenceScore, mean_gain
 from unsmear.models.checkpoint import Provenance, save_tensors
 from unsmear.models.growth import grow_from
@@ -301,8 +301,8 @@ def check_resumable(
             ModelError(
                 f"'{path}' is from a run with other settings ({'; '.join(told)}), with which its "
                 f"{header.step:,} steps would have been others: use the same settings, or another "
-                f"--out with --weights '{path.with_name(WEIGHTS_FILE)}' to start from what this "
-                "run learned"
+                f"--out with --weights {quoted(path.with_name(WEIGHTS_FILE))} to start from what "
+                "this run learned"
             )
         )
     if initial is not None and not _is_of(initial, header.parent):
