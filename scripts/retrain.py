@@ -6,15 +6,15 @@
 After an interruption (Ctrl-C waits until the run has saved its state), the same command resumes.
 `--print` only shows the commands. The weights are those of the last run,
 OUT/runN/weights.safetensors; for `lite` they are a mixture of its start and its result
-(`scripts/mix_weights.py`), OUT/weights.safetensors. The last run of `core` starts from such a
-mixture. Measure the weights with `scripts/model_card.py`.
+(`scripts/mix_weights.py`), OUT/weights.safetensors. The last runs of `core` and `lite` start from
+such mixtures. Measure the weights with `scripts/model_card.py`.
 
 Where the runs start:
 
 - `pro`: from random weights. It has the most runs, since it grew from smaller networks.
 - `plus`: from the most important part of the released `pro`; `core`: from that of `plus`; `lite`:
-  from that of `core`. `plus` is the teacher of the last run of `lite`, `pro` that of `plus` and
-  `core`.
+  from that of `core`. `plus` is the teacher of the last two runs of `lite`, `pro` that of the last
+  ones of `plus` and `core`.
 - `paper`: from random weights. `unsmear train --preset paper` follows the schedule of the article.
 
 The released weights were trained differently where the code has changed since:
@@ -25,8 +25,8 @@ The released weights were trained differently where the code has changed since:
 - `pro`: the last run but one trained a `pro` with fewer blocks at half of the size and more at
   coarser levels. `plus` started from that one.
 - `core` started from the first run of `plus`, `lite` from the first run of `core`.
-- The teacher of `lite` was `plus` after its second run.
-- `lite`, and `plus` and `core` but for their last runs, were trained in bfloat16, which until
+- The teacher of the third run of `lite` was `plus` after its second run.
+- `plus`, `core` and `lite` but for their last runs were trained in bfloat16, which until
   2026-11-28 also rounded the motion of neighbours. It is slow on a CPU without instructions for it.
 
 The last two runs of `pro` took a GPU seven minutes each; on two cores each takes weeks.
@@ -68,6 +68,8 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lite", "--steps", "5200", "--seed", "18", *_HALF),
         ("lite", "--teacher", "plus", "--teacher-weight", "2", "--steps", "2500",
          "--learning-rate", "4e-4", "--seed", "29", *_HALF),
+        ("lite", "--teacher", "plus", "--teacher-weight", "2", "--steps", "2200",
+         "--learning-rate", "2.5e-4", "--seed", "35", *_HALF),
     ),
     "paper": (("paper-quick", "--steps", "3000", "--stop-after", "2674", "--seed", "22", *_HALF),),
     "plus": (
@@ -94,7 +96,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
 }  # fmt: skip
 
 # Of some runs, by number, a mixture goes on: this share of their result, the rest of their start.
-SHARES = {"core": {2: 0.33}, "lite": {3: 0.5}}
+SHARES = {"core": {2: 0.33}, "lite": {3: 0.5, 4: 0.75}}
 
 
 def commands(
