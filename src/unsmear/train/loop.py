@@ -184,9 +184,11 @@ def train(
         if validation and not scores:  # the run had stopped just before the last validation
             scores = catch_up(done=True)
     except KeyboardInterrupt:
-        if team.is_main:
-            state.save(out / STATE_FILE, config)
-            save()
+        # Others come meanwhile: an impatient Ctrl-C, or SIGTERM of torchrun once a process ends.
+        with interrupts_deferred():
+            if team.is_main:
+                state.save(out / STATE_FILE, config)
+                save()
         raise
     finally:
         if journal is not None:

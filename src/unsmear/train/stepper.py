@@ -104,6 +104,7 @@ class Stepper:
         self._bad = 0
 
     def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int, bool]:
+    @interrupts_deferred()  # already the forward pass may change statistics of normalisation
         """Learn from this process's part of the batch.
 
         Returns:
@@ -136,11 +137,10 @@ class Stepper:
                 f"or start a run with a lower --learning-rate than {config.learning_rate} in "
                 "another --out, with the --weights that this one has saved"
             )
-        with interrupts_deferred():
-            if finite:
-                move()
-            state.step += 1
-            state.update_average(config.ema_decay)
+        if finite:
+            move()
+        state.step += 1
+        state.update_average(config.ema_decay)
         frames = clips.blurry.shape[0] * clips.blurry.shape[1]
         return learned.loss, learned.after, learned.before, frames, finite
 
