@@ -37,6 +37,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 4, kernel_size=3, padding=1)
         self.cell = nn.Conv2d(8, 4, kernel_size=3, padding=1)
+        self.also_cell = self.cell
         self.norm = nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.2))
         self.head = nn.Conv2d(4, 3, kernel_size=3, padding=1)
 
