@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.evaluate.niqe import load_model as load_pristine
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, table_1_lines
-from unsmear.evaluate.run import find_work
+from unsmear.evaluate.run import check_several, find_work
 from unsmear.evaluate.scores import (
     BenchmarkResult,
     MeasuredModel,
@@ -158,6 +159,9 @@ def test_frames_too_small_to_be_measured_stop_before_the_work(gopro):
         blurry, sharp = gopro / "GOPR0384" / "blur", gopro / "GOPR0384" / "sharp"
         with pytest.raises(InputError, match=message):
             benchmark.compare(find_comparisons(blurry, sharp))
+    both = Benchmark(BASE, find_protocol("matlab3d"), pristine=load_pristine())
+    with pytest.raises(InputError, match=r"^'sharp': a frame of 32x24 is too small for NIQE"):
+        both.compare(find_comparisons(sharp, sharp))  # told once
 
 
 @pytest.mark.parametrize(
@@ -504,6 +508,16 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
     whole_paths = [str(Path(named).resolve())]
     (whole,) = find_work(data.resolve(), None, None, None, whole_paths, None, "cpu")
     assert whole.title == "weights, burst 2 on GOPR0384"  # no paths of the user in titles
+    other = place.with_name("two") / "weights.safetensors"
+    other.parent.mkdir()
+    shutil.copy(named, other)
+    several = find_work(data, None, None, None, [*whole_paths, str(other)], None, "cpu")
+    assert [work.title.split(",")[0] for work in several] == [
+        "one/weights.safetensors",
+        "two/weights.safetensors",
+    ]
+    with pytest.raises(ConfigError, match="is given twice"):
+        check_several([named, *whole_paths], [BASE], save=None, plot=None)
     monkeypatch.chdir(gopro / "GOPR0384")
     above = [str(Path("..", named))]
     (inside,) = find_work(Path(), None, None, None, above, None, "cpu")

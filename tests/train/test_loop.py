@@ -26,7 +26,7 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, LoadedModel
-from unsmear.train import loop, losses, trainable
+from unsmear.train import loop, losses, stepper, trainable
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.journal import CONFIG_FILE, LOG_FILE, PICTURES, Journal
@@ -159,8 +159,12 @@ def test_tensorboard_can_read_the_log(data, pairs, tmp_path):
 
 
 @pytest.mark.usefixtures("files_stay_in_use")
-def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path):
+def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.summary.writer import event_file_writer as writer
+
+    # Files of one second and process are read in the order of this number, as text: 10 before 9.
+    monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(0))
 
     def killed(report):
         raise SystemExit(report.step)
@@ -357,14 +361,20 @@ def interrupted_at(monkeypatch, owner, name, call):
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Muon, "step"), (torch.optim.Adam, "step"), (TrainState, "update_average")],
-    ids=["before the weights move", "between optimisers", "before the average moves"],
+    [
+        (stepper, "restore_and_compare"),
+        (Muon, "step"),
+        (torch.optim.Adam, "step"),
+        (TrainState, "update_average"),
+    ],
+    ids=["at its start", "before the weights move", "between optimisers", "before the average"],
 )
 @pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner, name):
     config = dataclasses.replace(CONFIG, optimizer="muon")
     with pytest.MonkeyPatch.context() as patch:
         interrupted_at(patch, owner, name, 5)
+        interrupted_at(patch, TrainState, "save", 2)  # again, while the state is saved
         with pytest.raises(KeyboardInterrupt):
             run(config, data, tmp_path / "run")
     assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 5

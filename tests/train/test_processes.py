@@ -61,11 +61,15 @@ def test_processes_take_turns_and_end_with_the_run():
         pytest.raises(KeyboardInterrupt),
         closing(BatchWorkers(Numbers(), 9, CPU, 2)) as draws,
     ):
-        found = [draws.draw(step, [4, 5]).blurry.tolist() for step in range(3, 6)]
-        for process in draws._processes:
-            for number in (signal.SIGINT, signal.SIGTERM):  # of a terminal, of a scheduler
-                os.kill(process.pid, number)  # only the trainer ends
-        found += [draws.draw(step, [4, 5]).blurry.tolist() for step in range(6, 9)]
+        draws._start(3, [4, 5])
+        found = []
+        for last in (6, 7):  # also while they start
+            for process in draws._processes:
+                for number in (signal.SIGINT, signal.SIGTERM):  # of a terminal, of a scheduler
+                    os.kill(process.pid, number)  # only the trainer ends
+            steps = range(3 + len(found), last)
+            found += [draws.draw(step, [4, 5]).blurry.tolist() for step in steps]
+        found += [draws.draw(step, [4, 5]).blurry.tolist() for step in range(7, 9)]
         with pytest.raises(ValueError, match="step 3 is asked for: the next"):
             draws.draw(3)
         processes = draws._processes

@@ -17,6 +17,7 @@ from unsmear.models.checkpoint import load_weights, read_provenance
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
+from unsmear.train.team import Team
 from unsmear.train.trainable import OwnNetwork
 from unsmear.video.images import write_image
 
@@ -30,13 +31,14 @@ CONFIG = TrainConfig(
 
 
 class Recurrent(nn.Module):
-    """Each frame is changed by what was seen before it."""
+    """Each frame is changed by what was seen before it, which is forgotten at times."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 4, kernel_size=3, padding=1)
         self.cell = nn.Conv2d(8, 4, kernel_size=3, padding=1)
-        self.norm = nn.BatchNorm2d(4)
+        self.also_cell = self.cell
+        self.norm = nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.2))
         self.head = nn.Conv2d(4, 3, kernel_size=3, padding=1)
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -58,28 +60,36 @@ def test_a_module_of_any_kind_is_trained_as_a_row_of_the_zoo_is(tmp_path):
         save(tmp_path / "stills" / f"{index}.png", index)
         for side in ("blur", "sharp"):
             save(tmp_path / "val" / "a" / side / f"{index}.png", index + len(side))
-    val, seen = find_pairs(tmp_path / "val"), []
+    val, seen, shared = find_pairs(tmp_path / "val"), [], []
 
     def restore(network, frames):
         clip = torch.stack([*frames])
-        seen.append(len(clip))
+        seen.append((len(clip), clip.shape[-1]))
         yield from network(clip[None])[0]
+
+    class Watched(Team):
+        def broadcast(self, tensors):
+            shared.append([*tensors])
 
     batches = Batches(CONFIG, find_training_files([tmp_path / "stills"]), [], CPU, 1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     kinds = {whole: OwnNetwork(make=Recurrent, window=3)}
     kinds[parts] = OwnNetwork(make=Recurrent, restore=restore)
     for out, stop in ((whole, None), (parts, 3), (parts, None)):
-        train(CONFIG, batches, val, out, CPU, lambda _: None, trainable=kinds[out], stop_after=stop)
+        options = {"trainable": kinds[out], "stop_after": stop, "team": Watched()}
+        train(CONFIG, batches, val, out, CPU, lambda _: None, **options)
     one, two = (load_file(out / STATE_FILE) for out in (whole, parts))
     assert {key for key in one if not torch.equal(one[key], two[key])} == set()
     assert any(key.startswith("optimizer.momentum_buffer.cell") for key in one)
-    assert seen == [3, 3]  # whole sequences, after step 3 and at the end
+    # The whole sequence, and what is shown of it, after step 3 and at the end.
+    assert seen == [(3, 80), (3, 80)] * 2
+    assert len(shared[-1]) == 3  # statistics that were measured with
 
     network = Recurrent()
     network.load_state_dict(load_file(whole / WEIGHTS_FILE))
-    assert network.norm.num_batches_tracked == 4 * 2  # frames: the average has their statistics
-    assert torch.equal(network.norm.running_mean, one["network.norm.running_mean"])
+    statistics = network.norm[0]
+    assert statistics.num_batches_tracked == 4 * 2  # frames: the average has their statistics
+    assert torch.equal(statistics.running_mean, one["network.norm.0.running_mean"])
     (score,) = read_provenance(whole / WEIGHTS_FILE).scores.values()
     assert read_provenance(parts / WEIGHTS_FILE).scores["a"] == score  # a clip of three frames
     with pytest.raises(ModelError, match="network of its own, 'Recurrent': read them with"):
@@ -95,6 +105,11 @@ def test_a_module_of_any_kind_is_trained_as_a_row_of_the_zoo_is(tmp_path):
             lambda: nn.Flatten(1, 2),
             {},
             r"'recurrent' maps a clip of \(1, 2, 3, 32, 32\) to \(1, 6,",
+        ),
+        (
+            lambda: nn.MaxPool3d(1, return_indices=True),
+            {},
+            "to a tuple: must be a tensor of",
         ),
     ],
 )

@@ -126,10 +126,11 @@ def check_several(
         plot: image file for the plot, if any.
 
     Raises:
-        ConfigError: a model is given twice; or with several of them there is a plot, or frames are
-            saved, of several models or rounded in several ways.
+        ConfigError: a model is given twice, also under two paths; or with several of them there is
+            a plot, or frames are saved, of several models or rounded in several ways.
     """
-    if twice := [model for model in models if models.count(model) > 1]:
+    places = [Path(model).resolve() if _is_file(model) else model for model in models]
+    if twice := [model for model, one in zip(models, places, strict=True) if places.count(one) > 1]:
         raise ConfigError(f"model '{twice[0]}' is given twice: give each once")
     if plot is not None and (len(models) > 1 or len(protocols) > 1):
         raise ConfigError("--plot shows one result: give a single --model and --protocol")
@@ -219,10 +220,11 @@ def find_work(
     if save is not None:
         check_places(sequences)
     works = []
-    for model in models or [DEFAULT_MODEL]:
+    models = models or [DEFAULT_MODEL]
+    for model, short in zip(models, _names_of(models), strict=True):
         loaded = open_model(model, device or "auto", engine or "torch")
         quality.check(loaded.engine)
-        name = _in_words(model, loaded.engine.name, window, quality)
+        name = _in_words(short, loaded.engine.name, window, quality)
         chosen = loaded.window if window is None else window
         works.append(DatasetWork(f"{name} {where}", sequences, loaded, chosen, quality, save))
     return works
@@ -262,9 +264,23 @@ def _sequences_of(data: Path, layout: str | None) -> list[PairedSequence]:
     return sequences
 
 
-def _in_words(model: str, engine: str, window: Window | None, quality: QualityOptions) -> str:
+def _is_file(model: str) -> bool:
+    return model.endswith(".safetensors")
+
+
+def _names_of(models: Sequence[str]) -> Sequence[str]:
+    """Names of models for titles, all different: files as `_short` has them, or, if that does not
+    tell them apart, with as much of their paths as does.
+    """
+    short = [_short(Path(model).with_suffix("")) if _is_file(model) else model for model in models]
+    parts = [Path(model).parts for model in models]
+    ends = (["/".join(one[-count:]) for one in parts] for count in range(1, max(map(len, parts))))
+    apart = (names for names in (short, *ends) if len(set(names)) == len(names))
+    return next(apart, models)
+
+
+def _in_words(name: str, engine: str, window: Window | None, quality: QualityOptions) -> str:
     """A model as asked for: what ran around the network, then engine and window unless default."""
-    name = _short(Path(model).with_suffix("")) if model.endswith(".safetensors") else model
     options = [engine] if engine != "torch" else []
     options += [f"window {window}"] if window is not None else []
     return f"{name}, {quality.in_words()}" + (f" ({', '.join(options)})" if options else "")

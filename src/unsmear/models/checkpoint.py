@@ -135,7 +135,8 @@ def save_weights(
     Raises:
         OutputError: the file cannot be written.
     """
-    on_cpu = {key: value.detach().cpu() for key, value in state.items()}
+    # Copied: safetensors takes no tensors that share memory, as shared weights do.
+    on_cpu = {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
     stored = pack(on_cpu) if dtype == torch.int8 else {k: v.to(dtype) for k, v in on_cpu.items()}
     tensors = {key: value.contiguous() for key, value in stored.items()}
     metadata = {

@@ -122,10 +122,13 @@ def train(
             samples = validation_samples(validation, kind.window)
         elif shown is not None:
             samples = training_samples(shown)
-        images = {each.name: picture(state.average, each, device) for each in samples}
+        restore = partial(kind.restored, state.average)
+        images = {each.name: picture(restore, each) for each in samples}
         journal.add_pictures(state.step, images)
 
     def validate(*, done: bool) -> list[SequenceScore]:
+        # Statistics of batch normalisation: what is measured is what the main process saves.
+        team.broadcast(list(state.average.buffers()))
         own = kind.measure(state.average, team.share(validation), with_ssim=done)
         scores = team.gather(own)
         with interrupts_deferred():  # the best weights and their score belong together
@@ -184,9 +187,11 @@ def train(
         if validation and not scores:  # the run had stopped just before the last validation
             scores = catch_up(done=True)
     except KeyboardInterrupt:
-        if team.is_main:
-            state.save(out / STATE_FILE, config)
-            save()
+        # Others come meanwhile: an impatient Ctrl-C, or SIGTERM of torchrun once a process ends.
+        with interrupts_deferred():
+            if team.is_main:
+                state.save(out / STATE_FILE, config)
+                save()
         raise
     finally:
         if journal is not None:

@@ -7,11 +7,11 @@ Near their edges they differ a little from the frames that are measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from unsmear.data.clips import Clips
@@ -78,15 +78,14 @@ def worst_place(blurry: Tensor, sharp: Tensor) -> tuple[slice, slice]:
 
 
 @torch.no_grad()
-def picture(network: nn.Module, sample: Sample, device: torch.device) -> Tensor:
+def picture(restore: Callable[[Tensor], Tensor], sample: Sample) -> Tensor:
     """The frame blurry, restored and sharp, (3, H, 3 * W + 2 * gap), uint8, gaps in white.
 
     Args:
-        network: restores clips (B, T, 3, H, W), on the device.
+        restore: restores a clip (T, 3, H, W) that lies on the CPU.
         sample: what to show.
-        device: of the network.
     """
-    restored = network(sample.blurry[None].to(device))[0, sample.shown].float().cpu()
+    restored = restore(sample.blurry.cpu())[sample.shown].float().cpu()
     sides = (sample.blurry[sample.shown].cpu(), restored, sample.sharp[sample.shown].cpu())
     padded = [functional.pad(side, (0, _GAP), value=1) for side in sides]
     return integer_from_unit(torch.cat(padded, dim=-1)[..., :-_GAP])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _WAITING = 2  # batches of each process that are queued
 _PATIENCE = 0.5  # seconds between checks whether the other side is still alive
+_UNHEARD = (signal.SIGINT, signal.SIGTERM)
 
 
 def workers_on(device: torch.device, cores: int) -> int:
@@ -118,7 +119,8 @@ class BatchWorkers:
                 name=f"unsmear-draw-{number}",
                 daemon=True,
             )
-            process.start()
+            with _unheard_from_the_start():
+                process.start()
             self._ready.append(ready)
             self._processes.append(process)
 
@@ -135,6 +137,21 @@ class BatchWorkers:
                     ) from None
 
 
+@contextmanager
+def _unheard_from_the_start() -> Iterator[None]:
+    """A process that is started meanwhile hears no Ctrl-C or SIGTERM, even while it still imports
+    modules. Does nothing on Windows.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+
+
 def _draw_all(
     packed: PackedBatches,
     steps: range,
@@ -146,7 +163,7 @@ def _draw_all(
     """Main function of a worker process."""
     # Ctrl-C in a terminal reaches every process, and so does SIGTERM of a scheduler. The training
     # process ends the workers when it needs them no longer.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _UNHEARD:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

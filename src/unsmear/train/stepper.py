@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from unsmear.data.clips import Clips
+from unsmear.data.generators import Generators
 from unsmear.errors import UnsmearError
 from unsmear.models.network import DeblurNetwork
 from unsmear.train.config import CompileChoice, TrainConfig
@@ -103,8 +104,10 @@ class Stepper:
             self._halves = (recorder.differentiate, recorder.move)
         self._bad = 0
 
+    @interrupts_deferred()  # already the forward pass may change statistics of normalisation
     def step(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor, int, bool]:
-        """Learn from this process's part of the batch.
+        """Learn from this process's part of the batch. The global random generators are seeded
+        for the step: random layers, such as dropout, draw the same after a run is resumed.
 
         Returns:
             Loss, PSNR after and PSNR before, as tensors on the device; number of frames; whether
@@ -114,6 +117,7 @@ class Stepper:
             UnsmearError: the gradient was not finite for 20 consecutive steps.
         """
         state, config = self._state, self._config
+        torch.manual_seed(self._random_seed())
         rate = config.learning_rate_at(state.step)
         for group in self._rates:
             if isinstance(group["lr"], Tensor):
@@ -136,13 +140,18 @@ class Stepper:
                 f"or start a run with a lower --learning-rate than {config.learning_rate} in "
                 "another --out, with the --weights that this one has saved"
             )
-        with interrupts_deferred():
-            if finite:
-                move()
-            state.step += 1
-            state.update_average(config.ema_decay)
+        if finite:
+            move()
+        state.step += 1
+        state.update_average(config.ema_decay)
         frames = clips.blurry.shape[0] * clips.blurry.shape[1]
         return learned.loss, learned.after, learned.before, frames, finite
+
+    def _random_seed(self) -> int:
+        """Seed of the present step, in this process: that of a shard beyond those of the data."""
+        seed, beyond = self._config.seed, self._config.shards + self._team.rank
+        random = Generators.of_shard(seed, self._state.step, beyond, torch.device("cpu"))
+        return random.host.initial_seed()
 
     def _differentiate(self, clips: Clips) -> Learned:
         """Compute the mean gradients of this process's clips, left at the parameters."""

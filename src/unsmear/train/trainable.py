@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, cast
@@ -44,6 +45,9 @@ class Trainable(Protocol):
     ) -> list[SequenceScore]:
         """Restore and measure whole sequences with weights that were learned."""
 
+    def restored(self, network: nn.Module, clip: Tensor) -> Tensor:
+        """Restore a short clip (T, 3, H, W), RGB, 0..1, likewise; the same shape, on any device."""
+
     def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
         """Write weights."""
 
@@ -74,6 +78,10 @@ class ZooNetwork:
         """See `Trainable`."""
         return measure(cast(DeblurNetwork, network), sequences, self.window, with_ssim=with_ssim)
 
+    def restored(self, network: nn.Module, clip: Tensor) -> Tensor:
+        """See `Trainable`."""
+        return _of_clip(network, clip)
+
     def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
         """See `Trainable`."""
         save_weights(path, self.entry.config, network.state_dict(), provenance)
@@ -89,8 +97,9 @@ class OwnNetwork:
             RGB, 0..1, to restored ones of the same shape.
         window: number of frames, odd: T of the clips in which `validate` restores a sequence, one
             after the other.
-        restore: how a sequence is restored for validation, where that is not so: takes the network
-            and the blurry frames (3, H, W), yields as many restored ones.
+        restore: how a sequence, or a short clip for TensorBoard, is restored for validation, where
+            that is not so: takes the network and the blurry frames (3, H, W), on the CPU, yields as
+            many restored ones.
 
     Raises:
         ConfigError: the window is not odd.
@@ -125,11 +134,12 @@ class OwnNetwork:
         stage = config.stages[0]
         clip = torch.zeros(1, stage.frames, 3, stage.crop, stage.crop)
         with torch.no_grad():
-            found = network.eval()(clip).shape
-        if found != clip.shape:
+            made = network.eval()(clip)
+        found = tuple(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        if found != tuple(clip.shape):
             raise ConfigError(
-                f"'{config.model}' maps a clip of {tuple(clip.shape)} to {tuple(found)}: must be "
-                "the same shape, a restored frame for every frame"
+                f"'{config.model}' maps a clip of {tuple(clip.shape)} to {found}: must be a tensor "
+                "of the same shape, a restored frame for every frame"
             )
         return network.train()
 
@@ -137,21 +147,29 @@ class OwnNetwork:
         self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
     ) -> list[SequenceScore]:
         """See `Trainable`."""
-        restore = self.restore or self._by_clips
+        restore = partial(self._frames, network)
+        return [score(sequence, restore, with_ssim=with_ssim) for sequence in sequences]
 
-        def restored(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-            with torch.no_grad():
-                yield from restore(network, frames)
-
-        return [score(sequence, restored, with_ssim=with_ssim) for sequence in sequences]
+    def restored(self, network: nn.Module, clip: Tensor) -> Tensor:
+        """See `Trainable`."""
+        return torch.stack([*self._frames(network, clip)])
 
     def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
         """See `Trainable`."""
         named = OwnShape(type(network).__name__)
         save_weights(path, named, network.state_dict(), provenance, dtype=torch.float32)
 
+    @torch.no_grad()
+    def _frames(self, network: nn.Module, blurry: Iterable[Tensor]) -> Iterator[Tensor]:
+        yield from (self.restore or self._by_clips)(network, blurry)
+
     def _by_clips(self, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        device = next(network.parameters()).device
         left = iter(frames)
         while clip := list(islice(left, self.window)):
-            yield from network(torch.stack(clip)[None].to(device))[0].float()
+            yield from _of_clip(network, torch.stack(clip)).float()
+
+
+def _of_clip(network: nn.Module, clip: Tensor) -> Tensor:
+    """What a network makes of one clip (T, 3, H, W)."""
+    restored: Tensor = network(clip[None].to(next(network.parameters()).device))[0]
+    return restored
