@@ -123,6 +123,19 @@ def test_names_that_differ_in_capitals_are_one_where_these_do_not_count(tmp_path
     assert spelling_key("É.png") == spelling_key("e\u0301.png")
 
 
+def test_files_without_inode_numbers_are_not_all_one(tmp_path, monkeypatch):
+    (tmp_path / "in.mp4").touch()
+    usual = os.stat
+
+    def numberless(*arguments, **named):
+        status = usual(*arguments, **named)
+        return os.stat_result((status.st_mode, 0, *status[2:]))
+
+    monkeypatch.setattr(os, "stat", numberless)
+    assert not lies_in(tmp_path / "out.mp4", tmp_path / "in.mp4")
+    assert lies_in(tmp_path / "in.mp4", tmp_path / "in.mp4")
+
+
 def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
     folder = tmp_path / "frames"
     (folder / "deep").mkdir(parents=True)

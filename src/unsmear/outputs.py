@@ -218,7 +218,8 @@ def lies_in(path: Path, source: Path) -> bool:
 
 def _same(path: Path, other: Path) -> bool:
     with contextlib.suppress(OSError):  # one of them does not exist
-        return path.samefile(other)
+        status = path.stat()  # without inode numbers (0) all files would seem to be one
+        return status.st_ino != 0 and os.path.samestat(status, other.stat())
     return False
 
 

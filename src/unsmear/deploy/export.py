@@ -18,7 +18,7 @@ from unsmear.engines.graphs import Graph, frame_graphs
 from unsmear.errors import ModelError, OutputError, cannot_write, writing
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
-from unsmear.outputs import check_folder_of, check_named, hidden_name, sync
+from unsmear.outputs import check_folder_of, check_named, hidden_name, rename_over, sync
 
 LARGEST_DIFFERENCE = 1e-4  # of values from 0 to 1
 _SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height and width of the test clips
@@ -68,7 +68,7 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
             )
         for file in partial.iterdir():
             sync(file)  # or a power failure could leave the name without the contents
-        os.replace(partial, folder)
+        rename_over(partial, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
     finally:

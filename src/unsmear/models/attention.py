@@ -14,9 +14,9 @@ the paper's notation:
     y_R    G_st, distributed by A_p          (B, C, H, W)      eq. 6  `distribute`
 
 Dimensions: B batch, T frames of the window, C channels, H and W rows and columns, M spatial maps,
-N temporal maps; K = M * N context elements, m * N + n being the one of maps m and n. The paper
-writes its equations for B = C = 1. Here f_s, f_t and f_p see all channels, and a map weighs all
-channels alike.
+N temporal maps; K = M * N. The code calls G_st the context: K elements of C numbers, of which
+m * N + n is that of the maps m and n. The paper writes its equations for B = C = 1. Here f_s, f_t
+and f_p see all channels, and a map weighs all channels alike.
 
 In the attention, a frame reaches other frames only through its `Descriptor`: M * C numbers of G_s,
 and x' of length C. This makes encode-once streaming, any window and exact tiles possible.

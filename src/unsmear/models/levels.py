@@ -30,7 +30,8 @@ from unsmear.models.trails import TRAIL_CHANNELS, AlongTrail, TrailHead, upsampl
 
 
 class Levels(nn.Module):
-    """Encoder and decoder, level by level, numbered from the finest (0) to the coarsest.
+    """Encoder and decoder, level by level, numbered from the finest (0) to the coarsest. The
+    encoder's features of a level are added in the decoder at that level.
 
     Dimensions in shapes: B frames, H and W rows and columns of the frame, H_l and W_l those of
     level l, H / `stride(l)` and W / `stride(l)`.
@@ -136,7 +137,8 @@ class Levels(nn.Module):
         """
         x, trails = self._join_below(level, features, below)
         if context is not None:
-            x = x + self.merges[str(level)](self.attention(level).distribute(features, context))
+            y = self.attention(level).distribute(features, context)  # eq. 5-6, y_R
+            x = x + self.merges[str(level)](y)
         if level in self.config.trail_levels:
             assert trails is not None
             x = self.trails[str(level)](x, trails, self.stride(level))
@@ -153,9 +155,12 @@ class Levels(nn.Module):
     def _join_below(
         self, level: int, features: Tensor, below: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor | None]:
-        """Features of a level, with what `decode_level` has from below added: of the coarser level,
-        or at the coarsest of the neighbours (the local path); and the trails, if they come from
-        below, at the scale of this level.
+        """Join the encoder's features of a level and `below`, see `decode_level`.
+
+        Returns:
+            The features plus the upsampled output of the coarser level, or at the coarsest level
+            plus what comes from the neighbours (the local path); and the trails, if they come from
+            below, at the size of this level.
         """
         if level == self.config.coarsest:
             if self.local_fusion is None:

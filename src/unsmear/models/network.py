@@ -6,8 +6,8 @@ restore a frame:
 
 1. `encode`: the frame alone, by convolutions -> features of each level.
 2. `squeeze` (eq. 1-2): features -> a descriptor for each attention level.
-3. `mix` (eq. 3-4): descriptors of the frame's window -> a context for each attention level. Or
-   `sum` those of some frames, and merge such sums into the context of any window.
+3. `mix` (eq. 3-4): descriptors of the frame's window -> a context (G_st) for each attention level.
+   Or `sum` those of some frames, and merge such sums into the context of any window.
 4. `restore` (eq. 5-6): the decoder, from the coarsest level to the finest, distributes the
    contexts to the pixels of the current frame.
 
@@ -88,7 +88,9 @@ def _windows_of_clips(descriptors: Descriptors, frames: int) -> Descriptors:
         clips = part.unflatten(0, (-1, frames)).squeeze(2)  # (B, T, ...)
         return clips.repeat_interleave(frames, dim=0)
 
-    return tuple(Descriptor(repeated(squeezed), repeated(x)) for squeezed, x in descriptors)
+    return tuple(
+        Descriptor(repeated(level.squeezed), repeated(level.pooled)) for level in descriptors
+    )
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
