@@ -1,4 +1,4 @@
-"""Draw where a model fails, for its model card: long blur, bright lights, coarse compression.
+"""Draw where a model fails, for its model card: long blur, lights, coarse compression.
 
     python scripts/failures.py lite --out docs/images/failures-lite.jpg
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unsmear.data.codec import Coding, code_clip
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
-from unsmear.demo import shaky_clip
+from unsmear.demo import photograph_wall, shaky_clip
 from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.models.zoo import ZOO, load_model
@@ -31,7 +31,8 @@ from unsmear.video.images import integer_from_unit, write_image
 FRAMES = 5
 PATCH = 128, 208  # rows and columns, shown at twice the size
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_LIGHTS = 12  # linear light, where 1 is white: more than a display can show
+_LIGHTS = 12.0  # linear light, where 1 is white: more than a display can show
+_DARK = 0.08  # share of the light by day
 
 
 def cases() -> dict[str, tuple[Tensor, Tensor]]:
@@ -39,27 +40,42 @@ def cases() -> dict[str, tuple[Tensor, Tensor]]:
     usual = shaky_clip(FRAMES)
     return {
         "blur of 24 pixels": shaky_clip(FRAMES, blur=24.0),
-        "lights": lit_clip(*usual),
+        "lights at night": shaky_clip(FRAMES, blur=15.0, canvas=lit_wall()),
+        "moving lights": with_moving_lights(*usual),
         "H.264, crf 36": (code_clip(usual[0], Coding("libx264", 36)), usual[1]),
     }
 
 
-def lit_clip(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
-    """The same clips at night, with a grid of lights that blur into streaks of 15 pixels."""
-    frames, _, height, width = sharp.shape
-    light = torch.zeros(1, 1, height, width)
-    light[..., 24::48, 24::48] = float(_LIGHTS)
+def lit_wall() -> Tensor:
+    """The wall at night with a grid of lights, linear light, (3, h, w). What shakes the camera
+    smears both alike.
+    """
+    dark = _DARK * linear_from_srgb(photograph_wall().float() / 255)
+    return dark + grid_of_lights(*dark.shape[-2:])[0]
+
+
+def with_moving_lights(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+    """The same clips at night, with a grid of lights that move on their own, as those of cars do:
+    they leave streaks of 15 pixels, along another direction than the rest.
+    """
+    lights = grid_of_lights(*sharp.shape[-2:])
     kernel = torch.zeros(1, 1, 31, 31)
     for step in torch.linspace(-7, 7, 57).tolist():
         kernel[0, 0, 15 + round(0.6 * step), 15 + round(step)] += 1 / 57
-    spread = torch.nn.functional.avg_pool2d(light, 3, stride=1, padding=1) * 9
-    streaks = torch.nn.functional.conv2d(spread, kernel, padding=15)
+    streaks = torch.nn.functional.conv2d(lights, kernel, padding=15)
 
     def at_night(clip: Tensor, lights: Tensor) -> Tensor:
-        dark = 0.08 * linear_from_srgb(clip) + lights.expand(frames, 3, -1, -1)
+        dark = _DARK * linear_from_srgb(clip) + lights
         return srgb_from_linear(dark.clamp(0, 1))
 
-    return round_to_8_bit(at_night(blurry, streaks)), at_night(sharp, spread)
+    return round_to_8_bit(at_night(blurry, streaks)), at_night(sharp, lights)
+
+
+def grid_of_lights(height: int, width: int) -> Tensor:
+    """Lights of 3x3 pixels, 48 pixels apart, linear light, (1, 1, H, W)."""
+    lights = torch.zeros(1, 1, height, width)
+    lights[..., 24::48, 24::48] = _LIGHTS
+    return torch.nn.functional.avg_pool2d(lights, 3, stride=1, padding=1) * 9
 
 
 def worst_place(restored: Tensor, sharp: Tensor) -> tuple[int, int]:

@@ -74,22 +74,29 @@ def photograph_wall() -> Tensor:
 
 
 def shaky_clip(
-    frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH, *, blur: float = 7.0
+    frames: int = FRAMES,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    *,
+    blur: float = 7.0,
+    canvas: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Render the wall as seen by a hand-held camera; deterministic.
+    """Render a plane as seen by a hand-held camera; deterministic.
 
     Args:
         frames: T.
         height: H in pixels.
         width: W in pixels.
         blur: mean path length of a pixel during the exposure, in pixels.
+        canvas: the plane in linear light, where 1 is white and lamps are brighter, (3, h, w);
+            None: the wall.
 
     Returns:
         Blurry and sharp frames, each (T, 3, H, W), sRGB 0..1; the blurry ones are quantised to 8
         bits.
 
     Raises:
-        MissingExtraError: scikit-image is not installed.
+        MissingExtraError: scikit-image is not installed, and there is no canvas.
     """
     random = Generators.seeded(11, torch.device("cpu"))
     times = exposure_times(frames, 15, torch.tensor([0.7]))
@@ -109,14 +116,15 @@ def shaky_clip(
     for _ in range(2):
         scale *= blur / float(blur_length(homographies(scale), width, height).mean())
     moves = homographies(scale)
-    canvas = linear_from_srgb(photograph_wall()[None].float() / 255)
+    if canvas is None:
+        canvas = linear_from_srgb(photograph_wall().float() / 255)
     blurry, sharp = [], []
     for frame in range(frames):  # one at a time: sub-frames need a lot of memory
-        subframes = render(canvas, moves[:, frame : frame + 1], height, width)
+        subframes = render(canvas[None], moves[:, frame : frame + 1], height, width)
         light, truth = expose(subframes)
         noisy = sensor_noise(light, torch.tensor([2e-4]), torch.tensor([1e-3]), random.device)
         blurry.append(round_to_8_bit(srgb_from_linear(noisy))[0, 0])
-        sharp.append(srgb_from_linear(truth)[0, 0])
+        sharp.append(srgb_from_linear(truth.clamp(max=1))[0, 0])
     return torch.stack(blurry), torch.stack(sharp)
 
 
