@@ -26,8 +26,8 @@ The released weights were trained differently where the code has changed since:
   coarser levels. `plus` started from that one.
 - `core` started from the first run of `plus`, `lite` from the first run of `core`.
 - The teacher of the third run of `lite` was `plus` after its second run.
-- `plus`, `core` and `lite` but for their last runs were trained in bfloat16, which until
-  2026-11-28 also rounded the motion of neighbours. It is slow on a CPU without instructions for it.
+- Until 2026-11-28 bfloat16, in which `plus`, `core` and `lite` were trained, also rounded the
+  motion of neighbours. It is slow on a CPU without instructions for it.
 
 The last two runs of `pro` took a GPU seven minutes each; on two cores each takes weeks.
 """
