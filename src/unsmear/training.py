@@ -122,11 +122,11 @@ def train(
     from unsmear.train.claim import claimed
     from unsmear.train.display import TrainDisplay
     from unsmear.train.interrupts import termination_as_interrupt
-    from unsmear.train.loop import STATE_FILE
     from unsmear.train.loop import train as run
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import with_workers, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
+    from unsmear.train.state import STATE_FILE
     from unsmear.train.team import join_team, launched_team, local_team
 
     keep_freed_memory()
@@ -219,8 +219,7 @@ def train(
 @contextmanager
 def _goes_on_later(out: Path) -> Iterator[None]:
     """Tell a user who interrupts a run what is saved of it."""
-    from unsmear.train.loop import STATE_FILE
-    from unsmear.train.state import read_header
+    from unsmear.train.state import STATE_FILE, read_header
 
     try:
         yield
@@ -232,8 +231,7 @@ def _goes_on_later(out: Path) -> Iterator[None]:
 
 
 def _start_in_words(plan: Plan) -> str:
-    from unsmear.train.loop import STATE_FILE
-    from unsmear.train.state import read_header
+    from unsmear.train.state import STATE_FILE, read_header
 
     state = plan.out / STATE_FILE
     if state.exists():
@@ -245,8 +243,7 @@ def _start_in_words(plan: Plan) -> str:
 
 def _other_validation(plan: Plan) -> str:
     """A note if a run was measured on something else before; empty if not."""
-    from unsmear.train.loop import STATE_FILE
-    from unsmear.train.state import read_header
+    from unsmear.train.state import STATE_FILE, read_header
 
     state, now = plan.out / STATE_FILE, plan.validation_data
     was = read_header(state).validation if state.exists() else None
@@ -262,8 +259,7 @@ def _other_validation(plan: Plan) -> str:
 
 def _best_in_words(out: Path) -> str:
     """Where the best weights of a run are; empty if they are the last, or not known."""
-    from unsmear.train.loop import BEST_FILE, STATE_FILE
-    from unsmear.train.state import read_header
+    from unsmear.train.state import BEST_FILE, STATE_FILE, read_header
 
     if not (out / STATE_FILE).exists() or not (out / BEST_FILE).exists():
         return ""

@@ -23,10 +23,10 @@ from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.distillation import identity_of, teacher_results
-from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
+from unsmear.train.loop import train
 from unsmear.train.losses import charbonnier
 from unsmear.train.preflight import Request, prepare
-from unsmear.train.state import TrainState
+from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper
 from unsmear.train.team import Team
 from unsmear.video.images import write_image

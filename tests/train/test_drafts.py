@@ -19,8 +19,9 @@ from unsmear.models.zoo import Entry
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig, check_drafts
 from unsmear.train.drafts import draft_indices, with_drafts
-from unsmear.train.loop import STATE_FILE, train
+from unsmear.train.loop import train
 from unsmear.train.losses import charbonnier, restore_and_compare
+from unsmear.train.state import STATE_FILE
 from unsmear.train.team import Team
 from unsmear.video.images import write_image
 

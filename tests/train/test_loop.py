@@ -30,10 +30,18 @@ from unsmear.train import loop, losses, stepper, trainable
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.journal import CONFIG_FILE, LOG_FILE, PICTURES, Journal
-from unsmear.train.loop import BEST_FILE, STATE_FILE, WEIGHTS_FILE, train
+from unsmear.train.loop import train
 from unsmear.train.meter import Report
 from unsmear.train.optimizers import Muon
-from unsmear.train.state import Best, TrainState, check_resumable, read_header
+from unsmear.train.state import (
+    BEST_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    Best,
+    TrainState,
+    check_resumable,
+    read_header,
+)
 from unsmear.video.images import read_image, write_image
 
 CPU = torch.device("cpu")

@@ -27,9 +27,8 @@ from unsmear.train.changes import ScheduleChanges
 from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.distillation import identity_of
-from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE
 from unsmear.train.preflight import Request, prepare, unfit_pairs
-from unsmear.train.state import TrainState, read_header
+from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState, read_header
 from unsmear.train.stepper import Stepper
 from unsmear.video.images import write_image
 

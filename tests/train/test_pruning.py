@@ -17,8 +17,8 @@ from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train import pruning
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
-from unsmear.train.loop import WEIGHTS_FILE
 from unsmear.train.pruning import needs_pruning, pruned
+from unsmear.train.state import WEIGHTS_FILE
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")

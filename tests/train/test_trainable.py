@@ -16,7 +16,8 @@ from unsmear.errors import ConfigError, ModelError
 from unsmear.models.checkpoint import load_weights, read_provenance
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
-from unsmear.train.loop import STATE_FILE, WEIGHTS_FILE, train
+from unsmear.train.loop import train
+from unsmear.train.state import STATE_FILE, WEIGHTS_FILE
 from unsmear.train.team import Team
 from unsmear.train.trainable import OwnNetwork
 from unsmear.video.images import write_image

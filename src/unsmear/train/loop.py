@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from unsmear import __version__
 from unsmear.data.clips import Clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.sources import DataRecord
 from unsmear.engines.base import to_device
 from unsmear.errors import ConfigError
 from unsmear.evaluate.validation import SequenceScore
-from unsmear.models.checkpoint import Provenance, read_provenance
+from unsmear.models.checkpoint import read_provenance
 from unsmear.models.zoo import LoadedModel, find_entry
 from unsmear.train.config import TrainConfig
 from unsmear.train.distillation import check_teacher
+from unsmear.train.folder import RunFolder
 from unsmear.train.interrupts import interrupts_deferred, interrupts_noted
 from unsmear.train.journal import Journal, describe_run
 from unsmear.train.meter import Meter, Report
-from unsmear.train.pictures import Sample, picture, training_samples, validation_samples
 from unsmear.train.prefetch import BatchSource, batch_iterator
-from unsmear.train.state import WEIGHTS_FILE, TrainState
+from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
 from unsmear.train.trainable import Trainable, ZooNetwork
-
-STATE_FILE = "state.safetensors"
-BEST_FILE = "best.safetensors"
 
 
 def train(
@@ -91,7 +86,6 @@ def train(
     check_shards(config, team.size)
     kind.check(config)
     check_teacher(config, teacher)
-    shards = team.share(range(config.shards))
     graphs = wants_graphs(config.compile, device)
     state = _start_or_resume(config, kind, out, device, team, initial, data, recorded=graphs)
     state.measure_on(validation_data)
@@ -104,56 +98,30 @@ def train(
     stepper = Stepper(config, state, device, team, teacher=teaching, graphs=graphs)
     if team.is_main:
         describe_run(out, config, device, team, data, validation_data)
-    journal = Journal(out, state.step) if team.is_main else None
+    folder = RunFolder(
+        path=out,
+        config=config,
+        kind=kind,
+        state=state,
+        device=device,
+        team=team,
+        validation=validation,
+        shown=shown,
+        journal=Journal(out, state.step) if team.is_main else None,
+    )
+    shards = team.share(range(config.shards))
     meter = Meter(device, team)
     looks = 1 if device.type == "cpu" else 16  # each look makes the host wait for the device
     began = time.monotonic() - state.seconds
     scores: list[SequenceScore] = []
-
-    def save(scores: Sequence[SequenceScore] = (), path: Path = weights) -> None:
-        origin = _provenance(config, state, device, team, scores)
-        kind.save(path, state.average, origin)
-
-    def show() -> None:
-        if journal is None:
-            return
-        samples: Iterator[Sample] = iter(())
-        if validation:
-            samples = validation_samples(validation, kind.window)
-        elif shown is not None:
-            samples = training_samples(shown)
-        restore = partial(kind.restored, state.average)
-        images = {each.name: picture(restore, each) for each in samples}
-        journal.add_pictures(state.step, images)
-
-    def validate(*, done: bool) -> list[SequenceScore]:
-        # Statistics of batch normalisation: what is measured is what the main process saves.
-        team.broadcast(list(state.average.buffers()))
-        own = kind.measure(state.average, team.share(validation), with_ssim=done)
-        scores = team.gather(own)
-        with interrupts_deferred():  # the best weights and their score belong together
-            best = state.judge(scores)
-            if team.is_main and best:
-                save(scores, out / BEST_FILE)
-            if team.is_main:
-                state.save(out / STATE_FILE, config)
-        show()
-        return scores
-
-    def catch_up(*, done: bool) -> list[SequenceScore]:
-        with meter.paused():
-            scores = validate(done=done)
-        if journal is not None:
-            journal.add_scores(state.step, scores)
-        return scores
-
     try:
         with (
             interrupts_noted() if team.size > 1 else nullcontext(lambda: False) as interrupted,
             batch_iterator(batches, range(state.step, last), shards, device, ahead=ahead) as draws,
         ):
-            if validation and state.step < last and _was_cut_short(state, config):
-                catch_up(done=False)
+            if state.step < last and folder.lacks_validation:
+                with meter.paused():
+                    folder.catch_up(done=False)
             while state.step < last:
                 meter.clock.mark()
                 clips = next(draws)
@@ -162,42 +130,28 @@ def train(
                 meter.clock.mark()
                 meter.add(*learned)
                 state.seconds = time.monotonic() - began
-                step = state.step
-                done = step == last
-                # Saved before anything can fail: a validation frame may be unreadable.
+                done = state.step == last
                 with meter.paused():
-                    if team.is_main and (step % config.checkpoint_every == 0 or done):
-                        state.save(out / STATE_FILE, config)
-                        if not done:  # so that another run can start from here if this one fails
-                            save()
-                    scores = []
-                    if step % config.validate_every == 0 or done:
-                        if validation:
-                            scores = validate(done=done)
-                        else:
-                            show()
-                if step % config.log_every == 0 or scores or done:
-                    line = meter.report(step, config.steps, tuple(scores))
-                    if journal is not None:
-                        journal.add(line, config.learning_rate_at(step - 1))
+                    scores = folder.after_step(done=done)
+                if state.step % config.log_every == 0 or scores or done:
+                    line = meter.report(state.step, config.steps, tuple(scores))
+                    folder.note(line)
+                    if team.is_main:
                         report(line)
                 # All processes stop at the same step, or one would wait for another's gradients.
-                if step % looks == 0 and team.any(interrupted()):
+                if state.step % looks == 0 and team.any(interrupted()):
                     raise KeyboardInterrupt
         if validation and not scores:  # the run had stopped just before the last validation
-            scores = catch_up(done=True)
+            scores = folder.catch_up(done=True)
     except KeyboardInterrupt:
         # Others come meanwhile: an impatient Ctrl-C, or SIGTERM of torchrun once a process ends.
         with interrupts_deferred():
-            if team.is_main:
-                state.save(out / STATE_FILE, config)
-                save()
+            folder.save_state()
+            folder.save_weights()
         raise
     finally:
-        if journal is not None:
-            journal.close()
-    if team.is_main:
-        save(scores)
+        folder.close()
+    folder.save_weights(scores)
     return weights
 
 
@@ -239,12 +193,6 @@ def _is_of(state: TrainState, weights: Path, *, measured: bool) -> bool:
     return made.steps == state.step and (scored or not measured)
 
 
-def _was_cut_short(state: TrainState, config: TrainConfig) -> bool:
-    """Whether a run was stopped after the step of a validation, but before its end."""
-    due = state.step > 0 and state.step % config.validate_every == 0
-    return due and state.validated != state.step
-
-
 def check_shards(config: TrainConfig, processes: int) -> None:
     """Raise ConfigError if the processes cannot share the shards of a batch evenly."""
     if config.shards % processes:
@@ -252,34 +200,3 @@ def check_shards(config: TrainConfig, processes: int) -> None:
             f"{processes} processes cannot share the {config.shards} shards of a batch evenly: "
             f"start a number of processes that divides {config.shards}"
         )
-
-
-def _provenance(
-    config: TrainConfig,
-    state: TrainState,
-    device: torch.device,
-    team: Team,
-    scores: Sequence[SequenceScore],
-) -> Provenance:
-    """How the weights of a state were trained."""
-    values = {
-        score.name: {
-            key: round(float(value), 4)
-            for key, value in vars(score).items()
-            if key != "name" and value is not None
-        }
-        for score in scores
-    }
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Provenance(
-        model=config.model,
-        steps=state.step,
-        seed=config.seed,
-        hours=round(state.seconds / 3600, 2),
-        device=named if team.size == 1 else f"{team.size} x {named}",
-        version=__version__,
-        config=config.to_json(),
-        scores=values,
-        parent=state.parent,
-        data=None if state.data is None else dataclasses.asdict(state.data),
-    )

@@ -49,8 +49,8 @@ from unsmear.train.config import (
 )
 from unsmear.train.distillation import identity_of
 from unsmear.train.journal import check_log
-from unsmear.train.loop import BEST_FILE, STATE_FILE, check_shards
-from unsmear.train.state import WEIGHTS_FILE, check_resumable
+from unsmear.train.loop import check_shards
+from unsmear.train.state import BEST_FILE, STATE_FILE, WEIGHTS_FILE, check_resumable
 
 _USUAL_TEACHER_WEIGHT = 1.0  # the same as the truth
 _MOST_NAMED = 3

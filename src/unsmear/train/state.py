@@ -29,7 +29,10 @@ from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
 from unsmear.train.resuming import other_settings
 
-WEIGHTS_FILE = "weights.safetensors"  # beside the state in the folder of a run
+# In the folder of a run.
+STATE_FILE = "state.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
+BEST_FILE = "best.safetensors"  # of the best validation
 
 
 @dataclass(frozen=True)
