@@ -77,11 +77,13 @@ def test_what_does_not_fit_is_converted_and_said(tmp_path, kind, sound, becomes)
     assert abs(seconds - 1) < 0.06
 
 
-def test_a_cover_is_kept(tmp_path):
+@pytest.mark.parametrize("said", [b"windy", b"w\xefndy"])  # the latter is not UTF-8
+def test_a_cover_is_kept(tmp_path, said):
     source = rich_video(tmp_path / "in.mkv", cover=True)
+    source.write_bytes(source.read_bytes().replace(b"windy", said))
     rewrite(source, tmp_path / "out.mkv")
     for path in (source, tmp_path / "out.mkv"):
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             covers = [s for s in container.streams.video if is_cover(s)]
             assert len(covers) == 1
             assert bytes(next(iter(container.demux(covers[0])))) == small_jpeg()

@@ -268,7 +268,7 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
     ending = {"mjpeg": "jpg"}.get(codec, codec)
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
     # Opened again: seeking back could lose the first packets of other streams.
-    with av.open(stream.container.name) as again:
+    with av.open(stream.container.name, metadata_errors="replace") as again:
         packet = next(again.demux(again.streams[stream.index]), None)
         if packet is not None and packet.size:
             name = metadata.get("filename", f"cover.{ending}")
