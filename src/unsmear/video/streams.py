@@ -218,10 +218,10 @@ class Remuxer:
         """
         found = self._cut.notes()
         for index, output in self._outputs.items():
-            if isinstance(output, StreamCopy) and output.dropped:
-                seconds = f"{float(output.lost):.2f} s"
+            if dropped := output.rising.dropped:
+                seconds = f"{float(output.rising.lost):.2f} s"
                 found.append(
-                    f"{self._source.streams[index].type} stream {index}: {output.dropped} packets "
+                    f"{self._source.streams[index].type} stream {index}: {dropped} packets "
                     f"({seconds}) whose time stamps do not increase are left out"
                 )
         return found
