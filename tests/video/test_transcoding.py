@@ -52,6 +52,33 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
     assert ("instead" in note) == ("instead" in told)
 
 
+def test_sound_of_24_bits_keeps_them_in_flac(tmp_path):
+    """As on Blu-ray discs; Matroska cannot hold their codec."""
+
+    def discs(container):
+        track = container.add_stream("pcm_bluray", rate=48000, layout="stereo")
+        track.codec_context.format = "s32"
+
+        def write():
+            wave = np.arange(1920, dtype=np.int32) * 37 << 8
+            frame = av.AudioFrame.from_ndarray(wave[None], "s32", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            container.mux(track.encode(frame))
+
+        return write
+
+    source = clip(tmp_path / "in.m2ts", discs, frames=3)
+    _, notes = restored(source, tmp_path / "out.mkv")
+    assert "audio stream 1 (pcm_bluray) becomes flac" in notes
+    sounds = []
+    for path in (source, tmp_path / "out.mkv"):
+        with av.open(str(path)) as container:
+            decoded = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        sounds.append(np.concatenate(decoded, axis=1))
+    assert sounds[0].size > 1000
+    assert np.array_equal(*sounds)
+
+
 def sounding(begins, silent):
     """Adds audio that begins `begins` samples late and is silent for its first `silent` samples.
     Neither MP4 nor WebM can hold its codec.

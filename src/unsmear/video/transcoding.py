@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.audio.format import AudioFormat
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -195,8 +196,11 @@ class AudioTranscoder:
             raise ValueError(f"{codec} takes no {source.layout.name}")
         out = target.add_stream(codec, rate=parameters.rate, layout=parameters.layout)
         assert isinstance(out, AudioStream)
+        form: AudioFormat | None = source.format  # None if FFmpeg saw no packet of it
         if codec != "flac":
             out.bit_rate = 96_000 * max(out.layout.nb_channels, 1)
+        elif form is not None and form.name in ("s32", "s32p"):
+            out.codec_context.format = "s32"  # the default has 16 bits; samples usually have 24
         self._source, self.target, self.rising = source, out, Rising(together=False)
         self._resampler: AudioResampler | None = None
         self._resampled: object = None  # frame format that the resampler was made for
