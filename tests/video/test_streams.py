@@ -109,6 +109,9 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start):
     with av.open(str(tmp_path / "out.mp4")) as container:
         (stream,) = [stream for stream in container.streams.video if is_cover(stream)]
         assert bytes(next(iter(container.demux(stream)))) == small_jpeg()
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mov").notes  # FFmpeg's muxer would drop it without an error
+    assert notes == ["cover stream 1 (mjpeg) is left out: .mov does not support it"]
 
 
 def test_a_second_video_stream_is_passed_on(tmp_path):

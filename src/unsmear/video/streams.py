@@ -138,6 +138,8 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
     context: CodecContext | None = stream.codec_context
     if stream.type == "data" or context is None:
         return False
+    if suffix == ".mov" and is_cover(stream):  # the muxer accepts covers, but does not write them
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
             if context.codec.canonical_name not in trial.supported_codecs:
