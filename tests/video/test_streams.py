@@ -14,7 +14,6 @@ from tests.video.conftest import (
     CHAPTERS,
     SUBTITLES,
     held,
-    is_cover,
     packet_of,
     packets,
     restored,
@@ -25,6 +24,7 @@ from tests.video.conftest import (
 from unsmear.restoration.settings import Span
 from unsmear.video import writer
 from unsmear.video.describe import describe_streams
+from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
 

@@ -316,9 +316,9 @@ class FrameEncoder:
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
         self._context = context
-        configure(self._context, encoding, info)
+        configure(context, encoding, info)
         try:
-            self._context.open()
+            context.open()
         except (av.FFmpegError, ValueError) as error:
             raise EncodeError(f"{encoding.encoder.name} cannot encode this: {error}") from None
 

@@ -287,14 +287,7 @@ def _set_chapters(
         if last > start and (end is None or first < end):
             until = last if end is None else min(last, end)
             begin = round((max(first, start) - start) / base)
-            kept.append(
-                {
-                    "id": chapter["id"],
-                    "start": begin,
-                    "end": round((until - start) / base),
-                    "time_base": base,
-                    "metadata": chapter["metadata"],
-                }
-            )
+            finish = round((until - start) / base)
+            kept.append({**chapter, "start": begin, "end": finish, "time_base": base})
     if kept:
         target.set_chapters(kept)
