@@ -22,7 +22,7 @@ from tests.video.conftest import (
     small_jpeg,
 )
 from unsmear.restoration.settings import Span
-from unsmear.video import writer
+from unsmear.video import streams, writer
 from unsmear.video.describe import describe_streams
 from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
@@ -90,7 +90,7 @@ def test_a_cover_is_kept(tmp_path, said):
 
 
 @pytest.mark.parametrize("start", [None, Fraction(1, 10)])
-def test_a_cover_without_a_time_is_kept(tmp_path, start):
+def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     """In MP4, a cover stands beside streams with time stamps."""
     plain, path = write_video(tmp_path / "plain.mp4", frames=6), tmp_path / "in.mp4"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
@@ -112,6 +112,11 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start):
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mov").notes  # FFmpeg's muxer would drop it without an error
     assert notes == ["cover stream 1 (mjpeg) is left out: .mov does not support it"]
+    # Nor is it written beside metadata under QuickTime keys.
+    monkeypatch.setattr(streams, "has_quicktime_keys", lambda source: True)
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mp4").notes
+    assert notes == ["cover stream 1 (mjpeg) is left out: .mp4 does not support it"]
 
 
 def test_a_second_video_stream_is_passed_on(tmp_path):

@@ -21,6 +21,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from unsmear.video.container import QUICKTIME, has_quicktime_keys
 from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
@@ -138,7 +139,9 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
     context: CodecContext | None = stream.codec_context
     if stream.type == "data" or context is None:
         return False
-    if suffix == ".mov" and is_cover(stream):  # the muxer accepts covers, but does not write them
+    # There the muxer accepts covers, but does not write them.
+    uncovered = suffix == ".mov" or (suffix in QUICKTIME and has_quicktime_keys(source))
+    if uncovered and is_cover(stream):
         return False
     try:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
