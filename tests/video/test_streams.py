@@ -119,13 +119,16 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     assert notes == ["cover stream 1 (mjpeg) is left out: .mp4 does not support it"]
 
 
-def test_a_second_video_stream_is_passed_on(tmp_path):
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_a_second_video_stream_is_passed_on(tmp_path, kind):
     plain = write_video(tmp_path / "plain.mp4", frames=6)
-    path = tmp_path / "in.mkv"
+    path, result = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         streams = [
             target.add_stream_from_template(source.streams.video[0], opaque=True) for _ in "ab"
         ]
+        for stream in streams:
+            stream.disposition = Disposition.default
         for packet in list(source.demux(video=0)):
             for stream in streams:
                 if packet.pts is not None:
@@ -133,9 +136,10 @@ def test_a_second_video_stream_is_passed_on(tmp_path):
                     copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
                     copy.is_keyframe, copy.stream = packet.is_keyframe, stream
                     target.mux(copy)
-    rewrite(path, tmp_path / "out.mkv")
-    with av.open(str(tmp_path / "out.mkv")) as container:
-        assert len(container.streams.video) == 2
+    rewrite(path, result)
+    with av.open(str(result)) as container:
+        # MP4 disables a track that is not a default one, if another is.
+        assert [stream.disposition for stream in container.streams] == [Disposition.default] * 2
         passed = [(packet.pts, bytes(packet)) for packet in container.demux(video=1)]
     with av.open(str(path)) as container:
         assert passed == [(packet.pts, bytes(packet)) for packet in container.demux(video=1)]

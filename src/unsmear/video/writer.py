@@ -18,6 +18,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from unsmear.clip import ClipInfo, YuvPlanes
@@ -171,11 +172,12 @@ def _copy_metadata(
     first: Fraction,
     rate: Fraction | None,
 ) -> list[str]:
-    """Copy the metadata of a file and its video to the file of `video`; return what cannot be kept,
-    for the user. The time code is moved to the first frame written, whose time in the new file is
-    `first`, seconds.
+    """Copy the metadata of a file, and metadata and role of its video, to the file of `video`;
+    return what cannot be kept, for the user. The time code is moved to the first frame written,
+    whose time in the new file is `first`, seconds.
     """
     main, target, notes = source.streams[origin.main], video.container, []
+    video.disposition = Disposition(int(main.disposition))  # players show the default video
     begin = (main.start_time or 0) * (main.time_base or 0)
     frames = max(round((origin.start + first - begin) * rate), 0) if rate else 0
     for place, said in (
