@@ -194,6 +194,19 @@ def test_chapters_hide_no_other_data(tmp_path):
     assert notes == ["data stream 1 is left out: .mp4 does not support it"]
 
 
+def test_a_chapter_without_length_is_kept_where_the_video_begins(tmp_path):
+    source, path = write_video(tmp_path / "plain.mkv", frames=2), tmp_path / "in.mkv"
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(plain.streams.video[0])
+        target.set_chapters([{**CHAPTERS[0], "end": 0}])
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                target.mux(packet)
+    rewrite(path, tmp_path / "out.mkv")
+    assert held(tmp_path / "out.mkv")[1] == held(path)[1] != []
+
+
 def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
     source = rich_video(tmp_path / "in.mp4", sound=("aac", "aac"))
     original = writer.assemble

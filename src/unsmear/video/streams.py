@@ -287,7 +287,8 @@ def _set_chapters(
     for chapter in source.chapters():
         base = chapter["time_base"] or Fraction(1, 1000)
         first, last = chapter["start"] * base, chapter["end"] * base
-        if last > start and (end is None or first < end):
+        # Some chapters have no length.
+        if (first >= start or last > start) and (end is None or first < end):
             until = last if end is None else min(last, end)
             begin = round((max(first, start) - start) / base)
             finish = round((until - start) / base)
