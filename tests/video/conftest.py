@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.stream import Disposition
 
 from tests.conftest import _write_tone, mild, picture, write_video
 from unsmear.restoration.files import restore_file
@@ -14,6 +13,7 @@ from unsmear.restoration.quality import NETWORK_ALONE
 from unsmear.restoration.settings import Settings
 from unsmear.video.color import convert_planes
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
+from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter
 from unsmear.video.writer import Origin, assemble
@@ -196,10 +196,6 @@ def held(path):
         named = {key.lower(): value for key, value in container.metadata.items()}
         tags = {key: named.get(key) for key in ("title", "comment")}
         return streams, chapters, files, tags
-
-
-def is_cover(stream):
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def packets(path, kind):

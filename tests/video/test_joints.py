@@ -128,7 +128,9 @@ def test_jumps_near_each_other_move_all_streams_alike():
     assert len(joined(far)) == 2
 
 
-def test_sound_that_must_be_left_out_is_counted(tmp_path):
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_sound_that_must_be_left_out_is_counted(tmp_path, kind):
+    """Whether it is copied or converted."""
     source = recording(tmp_path / "in.ts")
     with av.open(str(source)) as container:
         places = [packet.pos for packet in container.demux(audio=0) if packet.size]
@@ -137,7 +139,10 @@ def test_sound_that_must_be_left_out_is_counted(tmp_path):
     piece = contents[places[5] // 188 * 188 : places[11] // 188 * 188]
     at = places[11] // 188 * 188
     source.write_bytes(contents[:at] + piece + contents[at:])
-    _, notes = restored(source, tmp_path / "out.mp4")
+    target = tmp_path / f"out.{kind}"
+    _, notes = restored(source, target)
     (note,) = (note for note in notes if "left out" in note)
     assert note.startswith("audio stream 1: ")
     assert "packets (0." in note
+    ends = [packets[-1][0] - packets[0][0] for packets in map(audio_packets, (source, target))]
+    assert ends[0] == pytest.approx(ends[1], abs=0.05)

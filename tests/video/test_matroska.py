@@ -17,6 +17,8 @@ from unsmear.video.matroska import set_pixel_aspect
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import VideoWriter
 
+EMPTY = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x80"  # a segment without elements
+
 
 def shaped(path, aspect, **named):
     """A clip whose pixels are not square."""
@@ -79,7 +81,7 @@ def test_nothing_else_of_the_file_changes(tmp_path):
     assert target.read_bytes() == again
 
 
-@pytest.mark.parametrize("contents", [b"", b"\x1a\x45\xdf\xa3", b"no Matroska at all" * 9])
+@pytest.mark.parametrize("contents", [b"", EMPTY[:4], EMPTY, b"no Matroska at all" * 9])
 def test_other_files_are_left_as_they_are(tmp_path, contents):
     (tmp_path / "x.mkv").write_bytes(contents)
     assert not set_pixel_aspect(tmp_path / "x.mkv", Fraction(4, 3))

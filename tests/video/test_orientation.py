@@ -108,6 +108,9 @@ def test_deep_and_opaque_images_are_turned_too(tmp_path):
     assert read_image(tmp_path / "opaque.png").shape == (3, 32, 24)
     big_endian = oriented(tmp_path / "other.jpg", 6, order="big")
     assert read_image(big_endian).shape == (3, 32, 24)
+    padded = big_endian.read_bytes()  # with fill bytes (ITU-T T.81, B.1.1.2)
+    big_endian.write_bytes(padded[:2] + b"\xff\xff" + padded[2:])
+    assert read_image(big_endian).shape == (3, 32, 24)
 
 
 def test_a_folder_says_what_it_turns_and_drops(tmp_path):

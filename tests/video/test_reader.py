@@ -12,7 +12,7 @@ import torch
 from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.conftest import remuxed, restored, rewrite
 from unsmear.clip import HdrMetadata, MasteringDisplay
-from unsmear.errors import InputError
+from unsmear.errors import InputError, MidwayError
 from unsmear.restoration import files
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.settings import Span
@@ -112,6 +112,14 @@ def test_frames_that_are_interlaced_later_are_told(tmp_path):
     with VideoReader(source, deinterlace=True) as reader:
         assert len([*reader]) == 13
         assert reader.damage.interlaced == 0
+
+
+def test_frames_of_another_size_are_refused_while_deinterlacing_too(tmp_path):
+    small = write_video(tmp_path / "small.ts", size=(32, 32), options={"x264-params": "tff=1"})
+    source = joined_of(tmp_path, interlaced(tmp_path / "large.ts"), small)
+    with VideoReader(source, deinterlace=True) as reader, pytest.raises(MidwayError, match="32x32"):
+        for frame in reader:
+            assert frame.pts < 2
 
 
 def test_deinterlacing_can_start_in_the_middle(tmp_path):

@@ -14,7 +14,6 @@ from tests.video.conftest import (
     CHAPTERS,
     SUBTITLES,
     held,
-    is_cover,
     packet_of,
     packets,
     restored,
@@ -23,8 +22,9 @@ from tests.video.conftest import (
     small_jpeg,
 )
 from unsmear.restoration.settings import Span
-from unsmear.video import writer
+from unsmear.video import streams, writer
 from unsmear.video.describe import describe_streams
+from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
 
@@ -77,18 +77,20 @@ def test_what_does_not_fit_is_converted_and_said(tmp_path, kind, sound, becomes)
     assert abs(seconds - 1) < 0.06
 
 
-def test_a_cover_is_kept(tmp_path):
+@pytest.mark.parametrize("said", [b"windy", b"w\xefndy"])  # the latter is not UTF-8
+def test_a_cover_is_kept(tmp_path, said):
     source = rich_video(tmp_path / "in.mkv", cover=True)
+    source.write_bytes(source.read_bytes().replace(b"windy", said))
     rewrite(source, tmp_path / "out.mkv")
     for path in (source, tmp_path / "out.mkv"):
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             covers = [s for s in container.streams.video if is_cover(s)]
             assert len(covers) == 1
             assert bytes(next(iter(container.demux(covers[0])))) == small_jpeg()
 
 
 @pytest.mark.parametrize("start", [None, Fraction(1, 10)])
-def test_a_cover_without_a_time_is_kept(tmp_path, start):
+def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     """In MP4, a cover stands beside streams with time stamps."""
     plain, path = write_video(tmp_path / "plain.mp4", frames=6), tmp_path / "in.mp4"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
@@ -107,15 +109,26 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start):
     with av.open(str(tmp_path / "out.mp4")) as container:
         (stream,) = [stream for stream in container.streams.video if is_cover(stream)]
         assert bytes(next(iter(container.demux(stream)))) == small_jpeg()
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mov").notes  # FFmpeg's muxer would drop it without an error
+    assert notes == ["cover stream 1 (mjpeg) is left out: .mov does not support it"]
+    # Nor is it written beside metadata under QuickTime keys.
+    monkeypatch.setattr(streams, "has_quicktime_keys", lambda source: True)
+    with VideoReader(path) as reader:
+        notes = Origin.of(reader, ".mp4").notes
+    assert notes == ["cover stream 1 (mjpeg) is left out: .mp4 does not support it"]
 
 
-def test_a_second_video_stream_is_passed_on(tmp_path):
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_a_second_video_stream_is_passed_on(tmp_path, kind):
     plain = write_video(tmp_path / "plain.mp4", frames=6)
-    path = tmp_path / "in.mkv"
+    path, result = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         streams = [
             target.add_stream_from_template(source.streams.video[0], opaque=True) for _ in "ab"
         ]
+        for stream in streams:
+            stream.disposition = Disposition.default
         for packet in list(source.demux(video=0)):
             for stream in streams:
                 if packet.pts is not None:
@@ -123,9 +136,10 @@ def test_a_second_video_stream_is_passed_on(tmp_path):
                     copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
                     copy.is_keyframe, copy.stream = packet.is_keyframe, stream
                     target.mux(copy)
-    rewrite(path, tmp_path / "out.mkv")
-    with av.open(str(tmp_path / "out.mkv")) as container:
-        assert len(container.streams.video) == 2
+    rewrite(path, result)
+    with av.open(str(result)) as container:
+        # MP4 disables a track that is not a default one, if another is.
+        assert [stream.disposition for stream in container.streams] == [Disposition.default] * 2
         passed = [(packet.pts, bytes(packet)) for packet in container.demux(video=1)]
     with av.open(str(path)) as container:
         assert passed == [(packet.pts, bytes(packet)) for packet in container.demux(video=1)]
@@ -178,6 +192,19 @@ def test_chapters_hide_no_other_data(tmp_path):
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mp4").notes
     assert notes == ["data stream 1 is left out: .mp4 does not support it"]
+
+
+def test_a_chapter_without_length_is_kept_where_the_video_begins(tmp_path):
+    source, path = write_video(tmp_path / "plain.mkv", frames=2), tmp_path / "in.mkv"
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(plain.streams.video[0])
+        target.set_chapters([{**CHAPTERS[0], "end": 0}])
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                target.mux(packet)
+    rewrite(path, tmp_path / "out.mkv")
+    assert held(tmp_path / "out.mkv")[1] == held(path)[1] != []
 
 
 def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):

@@ -52,6 +52,33 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
     assert ("instead" in note) == ("instead" in told)
 
 
+def test_sound_of_24_bits_keeps_them_in_flac(tmp_path):
+    """As on Blu-ray discs; Matroska cannot hold their codec."""
+
+    def discs(container):
+        track = container.add_stream("pcm_bluray", rate=48000, layout="stereo")
+        track.codec_context.format = "s32"
+
+        def write():
+            wave = np.arange(1920, dtype=np.int32) * 37 << 8
+            frame = av.AudioFrame.from_ndarray(wave[None], "s32", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            container.mux(track.encode(frame))
+
+        return write
+
+    source = clip(tmp_path / "in.m2ts", discs, frames=3)
+    _, notes = restored(source, tmp_path / "out.mkv")
+    assert "audio stream 1 (pcm_bluray) becomes flac" in notes
+    sounds = []
+    for path in (source, tmp_path / "out.mkv"):
+        with av.open(str(path)) as container:
+            decoded = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        sounds.append(np.concatenate(decoded, axis=1))
+    assert sounds[0].size > 1000
+    assert np.array_equal(*sounds)
+
+
 def sounding(begins, silent):
     """Adds audio that begins `begins` samples late and is silent for its first `silent` samples.
     Neither MP4 nor WebM can hold its codec.
@@ -201,6 +228,18 @@ def test_lines_that_begin_together_are_kept(tmp_path):
     assert shown(tmp_path / "out.mkv") == shown(source)
     assert [text for _, _, text in shown(source)] == ["top", "bottom", "x", "y"]
     assert not any("left out" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["mkv", "webm"])
+def test_a_line_that_comes_too_late_costs_no_other(tmp_path, kind):
+    source = clip(tmp_path / "in.mkv", lines((100, 90, "one"), (300, 90, "two"), (500, 90, "six")))
+    contents = bytearray(source.read_bytes())
+    at = contents.find(b"1,0,Default,,0,0,0,,two") - 3
+    contents[at : at + 2] = (50).to_bytes(2, "big")  # the time stamp of its block
+    source.write_bytes(contents)
+    _, notes = restored(source, tmp_path / f"out.{kind}")
+    assert shown(tmp_path / f"out.{kind}") == [(100, 190, "one"), (500, 590, "six")]
+    assert any("1 packets (0.09 s) whose time stamps do not increase" in note for note in notes)
 
 
 def test_lines_that_overlap_are_read_in_time_in_another_notation(tmp_path):

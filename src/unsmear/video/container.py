@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from unsmear.clip import ClipInfo
@@ -16,7 +16,7 @@ from unsmear.video.encoding import ENCODERS, Encoding, configure, ticks_of
 from unsmear.video.formats import MUXERS
 from unsmear.video.opening import ffmpeg_name, open_container, reason_of
 
-_QUICKTIME = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
+QUICKTIME = (".mp4", ".mov", ".m4v")  # containers of the QuickTime family
 
 
 def open_target(path: Path, source: Path | None) -> OutputContainer:
@@ -24,14 +24,19 @@ def open_target(path: Path, source: Path | None) -> OutputContainer:
 
     Args:
         path: the file; its suffix (in upper or lower case) selects the muxer.
-        source: file that the metadata will come from: QuickTime keys (`com.*`) need a muxer option.
+        source: file that the metadata will come from: QuickTime keys need a muxer option.
     """
     suffix, options = path.suffix.lower(), {}
-    if suffix in _QUICKTIME and source is not None:
+    if suffix in QUICKTIME and source is not None:
         with open_container(source) as opened:
-            if any(key.startswith("com.") for key in opened.metadata):
+            if has_quicktime_keys(opened):
                 options["movflags"] = "use_metadata_tags"
     return av.open(ffmpeg_name(path), "w", format=MUXERS[suffix], container_options=options)
+
+
+def has_quicktime_keys(source: InputContainer) -> bool:
+    """Whether a file has metadata under QuickTime keys (`com.*`)."""
+    return any(key.startswith("com.") for key in source.metadata)
 
 
 def add_video_stream(
@@ -52,7 +57,7 @@ def add_video_stream(
     stream.time_base = ticks_of(info)
     if info.display_matrix:
         stream.set_display_matrix(info.display_matrix)
-    if encoding.encoder.family == "hevc" and suffix in _QUICKTIME:
+    if encoding.encoder.family == "hevc" and suffix in QUICKTIME:
         stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse the default, hev1
     return stream
 

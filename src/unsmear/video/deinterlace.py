@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, groupby
 
 import av
 from av.video.frame import VideoFrame
@@ -15,20 +16,30 @@ def deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[
     Raises:
         FFmpegError, ValueError: the filter does not accept the frames.
     """
-    graph: av.filter.Graph | None = None
-    for frame in frames:
-        if graph is None:
-            graph = av.filter.Graph()
-            graph.link_nodes(
-                graph.add_buffer(template=stream),
-                graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-                graph.add("buffersink"),
-            ).configure()
-        graph.push(frame)
-        yield from _pulled(graph)
-    if graph is not None:
+    # A new filter for each size: it takes all frames to be like the first, and would read past the
+    # end of smaller ones.
+    for _, alike in groupby(frames, key=_size_and_format):
+        first = next(alike)
+        graph = av.filter.Graph()
+        graph.link_nodes(
+            graph.add_buffer(
+                width=first.width,
+                height=first.height,
+                format=first.format,
+                time_base=stream.time_base,
+            ),
+            graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+            graph.add("buffersink"),
+        ).configure()
+        for frame in chain((first,), alike):
+            graph.push(frame)
+            yield from _pulled(graph)
         graph.push(None)
         yield from _pulled(graph)
+
+
+def _size_and_format(frame: VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
 
 
 def _pulled(graph: av.filter.Graph) -> Iterator[VideoFrame]:

@@ -148,41 +148,35 @@ def choose_encoding(
         OutputError: no encoder fits everything that was asked for; the message names a choice that
             does.
     """
-    wanted = choice.pixel_format or source
-
-    def taken(row: Encoder) -> tuple[PixelFormat, tuple[str, ...]] | None:
-        """Its pixel format and notes about it for the user; None if the encoder does not fit."""
-        form = wanted
-        notes: tuple[str, ...] = ()
-        if row.family == "prores" and choice.pixel_format is None and source.depth > _PRORES_BITS:
-            form = replace(source, depth=_PRORES_BITS)
-            notes = (
-                f"{source.depth} bits become {_PRORES_BITS}: the ProRes encoder supports no more",
-            )
-        odd = size[0] % (1 << form.down_x) or size[1] % (1 << form.down_y)
-        fits = suffix in row.containers and form.name in row.formats() and (row.odd or not odd)
-        return (form, notes) if fits else None
-
-    if choice.lossless or choice.codec != "auto":
-        row = ENCODERS["ffv1" if choice.codec == "auto" else choice.codec]
-        if (found := taken(row)) is None:
-            raise OutputError(_misfit(row, wanted, suffix, size))
-        return Encoding(row, row.crf if choice.crf is None else choice.crf, *found)
-    crf = choice.crf
-    families = (_FAMILY_OF.get(source_codec), *_widely_played(wanted), "ffv1")
-    for name in dict.fromkeys(family for family in families if family):
-        row = ENCODERS[name]
-        if (found := taken(row)) is None:
+    wanted, chosen = choice.pixel_format or source, choice.lossless or choice.codec != "auto"
+    if chosen:
+        families = ["ffv1" if choice.codec == "auto" else choice.codec]
+    else:
+        own = [_FAMILY_OF[source_codec]] if source_codec in _FAMILY_OF else []
+        families = [*own, *_widely_played(wanted), "ffv1"]
+    for name in families:
+        row, form, crf = ENCODERS[name], wanted, choice.crf
+        if name == "prores" and choice.pixel_format is None:
+            form = replace(source, depth=min(source.depth, _PRORES_BITS))
+        if not _fits(row, form, suffix, size):
             continue
         if crf is not None and (row.crf is None or crf > row.worst_crf):
             allowed = "none" if row.crf is None else f"0 to {row.worst_crf}"
             raise OutputError(f"crf is {crf}, but {name} takes {allowed}: choose another --codec")
-        form, notes = found
-        if name != source_codec:
+        notes = []
+        if name != source_codec and not chosen:
             becomes = f"{name} ({form.name}, {size[0]}x{size[1]}, {suffix})"
-            notes = (f"{source_codec} becomes {becomes}", *notes)
-        return Encoding(row, row.crf if crf is None else crf, form, notes)
-    raise OutputError(_misfit(None, wanted, suffix, size))
+            notes.append(f"{source_codec} becomes {becomes}")
+        if form != wanted:
+            bits = f"{wanted.depth} bits become {form.depth}"
+            notes.append(f"{bits}: the ProRes encoder supports no more")
+        return Encoding(row, row.crf if crf is None else crf, form, tuple(notes))
+    raise OutputError(_misfit(ENCODERS[families[0]] if chosen else None, wanted, suffix, size))
+
+
+def _fits(row: Encoder, form: PixelFormat, suffix: str, size: tuple[int, int]) -> bool:
+    odd = size[0] % (1 << form.down_x) or size[1] % (1 << form.down_y)
+    return suffix in row.containers and form.name in row.formats() and (row.odd or not odd)
 
 
 def _widely_played(wanted: PixelFormat) -> tuple[Family, ...]:
@@ -316,9 +310,9 @@ class FrameEncoder:
         context = av.CodecContext.create(encoding.encoder.name, "w")
         assert isinstance(context, VideoCodecContext)
         self._context = context
-        configure(self._context, encoding, info)
+        configure(context, encoding, info)
         try:
-            self._context.open()
+            context.open()
         except (av.FFmpegError, ValueError) as error:
             raise EncodeError(f"{encoding.encoder.name} cannot encode this: {error}") from None
 

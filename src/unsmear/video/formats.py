@@ -40,10 +40,10 @@ class PixelFormat:
         """From FFmpeg's name (yuv420p, yuvj420p, yuv422p10le); None for formats that are not
         supported here.
         """
-        found = re.fullmatch(r"(yuv)j?(4\d\dp)(\d+le)?", name)
+        found = re.fullmatch(r"yuvj?(4\d\dp)(?:(\d+)le)?", name)
         if found is None:
             return None
-        base, depth = f"yuv{found[2]}", int((found[3] or "8le")[:-2])
+        base, depth = f"yuv{found[1]}", int(found[2] or 8)
         downs = {plain: down for down, plain in _NAMES.items()}
         if base not in downs or depth not in _DEPTHS:
             return None

@@ -145,6 +145,10 @@ def _jpeg(file: BinaryIO) -> ImageHeader:
     while True:
         file.seek(at)
         lead = _read(file, 4)
+        if lead[:2] == b"\xff\xff":  # fill bytes before a marker
+            run = lead + file.read(_TAIL)
+            at += len(run) - len(run.lstrip(b"\xff")) - 1
+            continue
         if lead[0] != 0xFF or lead[1] == 0xDA:  # the image data
             # The end marker is last, or before what cameras append. Image data cannot hold it.
             file.seek(max(at, file.seek(0, io.SEEK_END) - _TAIL))

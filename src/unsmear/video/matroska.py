@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 _EBML, _SEGMENT, _SEEK_HEAD, _VOID, _CRC = 0x1A45DFA3, 0x18538067, 0x114D9B74, 0xEC, 0xBF
@@ -106,7 +107,11 @@ def set_pixel_aspect(path: Path, aspect: Fraction) -> bool:
         data = file.read(_READ)
         try:
             first, changed = _changed(data, aspect)
-        except (IndexError, StopIteration):  # another layout, or not within what was read
+        except (
+            IndexError,
+            StopIteration,
+            ValueError,
+        ):  # another layout, or not within what was read
             return False
         file.seek(first)
         file.write(changed)
@@ -117,12 +122,12 @@ def _changed(data: bytes, aspect: Fraction) -> tuple[int, bytes]:
     """Offset of the SeekHead, and the new bytes from there to the end of the tracks.
 
     Raises:
-        IndexError, StopIteration: the file has another layout.
+        IndexError, StopIteration, ValueError: the file has another layout.
     """
     ebml, body, size = _header(data, 0)
     segment, first, _ = _header(data, body + size)
-    elements = _elements(data, first, len(data))
-    (_, seek_head), (_, void), (_, info), (end, tracks) = (next(elements) for _ in range(4))
+    leading = islice(_elements(data, first, len(data)), 4)
+    (_, seek_head), (_, void), (_, info), (end, tracks) = leading
     found = (ebml, segment, seek_head.id, void.id, info.id, tracks.id)
     if found != (_EBML, _SEGMENT, _SEEK_HEAD, _VOID, _INFO, _TRACKS) or end > len(data):
         raise IndexError

@@ -73,4 +73,4 @@ def _without(frame: VideoFrame, kind: int) -> VideoFrame:
 
 def lost_side_data(frame: VideoFrame) -> list[str]:
     """Names of the side data of a frame that cannot be written again."""
-    return sorted({name for kind, name in _LOST.items() if kind in side_data_of(frame)})
+    return sorted({_LOST[kind] for kind in _LOST.keys() & side_data_of(frame).keys()})

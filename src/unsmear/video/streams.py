@@ -21,6 +21,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from unsmear.video.container import QUICKTIME, has_quicktime_keys
 from unsmear.video.cut import Cut
 from unsmear.video.formats import MUXERS
 from unsmear.video.joints import Joint, Timeline
@@ -138,6 +139,10 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
     context: CodecContext | None = stream.codec_context
     if stream.type == "data" or context is None:
         return False
+    # There the muxer accepts covers, but does not write them.
+    uncovered = suffix == ".mov" or (suffix in QUICKTIME and has_quicktime_keys(source))
+    if uncovered and is_cover(stream):
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:
             if context.codec.canonical_name not in trial.supported_codecs:
@@ -218,10 +223,10 @@ class Remuxer:
         """
         found = self._cut.notes()
         for index, output in self._outputs.items():
-            if isinstance(output, StreamCopy) and output.dropped:
-                seconds = f"{float(output.lost):.2f} s"
+            if dropped := output.rising.dropped:
+                seconds = f"{float(output.rising.lost):.2f} s"
                 found.append(
-                    f"{self._source.streams[index].type} stream {index}: {output.dropped} packets "
+                    f"{self._source.streams[index].type} stream {index}: {dropped} packets "
                     f"({seconds}) whose time stamps do not increase are left out"
                 )
         return found
@@ -268,7 +273,7 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
     ending = {"mjpeg": "jpg"}.get(codec, codec)
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
     # Opened again: seeking back could lose the first packets of other streams.
-    with av.open(stream.container.name) as again:
+    with av.open(stream.container.name, metadata_errors="replace") as again:
         packet = next(again.demux(again.streams[stream.index]), None)
         if packet is not None and packet.size:
             name = metadata.get("filename", f"cover.{ending}")
@@ -282,17 +287,11 @@ def _set_chapters(
     for chapter in source.chapters():
         base = chapter["time_base"] or Fraction(1, 1000)
         first, last = chapter["start"] * base, chapter["end"] * base
-        if last > start and (end is None or first < end):
+        # Some chapters have no length.
+        if (first >= start or last > start) and (end is None or first < end):
             until = last if end is None else min(last, end)
             begin = round((max(first, start) - start) / base)
-            kept.append(
-                {
-                    "id": chapter["id"],
-                    "start": begin,
-                    "end": round((until - start) / base),
-                    "time_base": base,
-                    "metadata": chapter["metadata"],
-                }
-            )
+            finish = round((until - start) / base)
+            kept.append({**chapter, "start": begin, "end": finish, "time_base": base})
     if kept:
         target.set_chapters(kept)

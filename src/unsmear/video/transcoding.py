@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.audio.format import AudioFormat
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -25,12 +26,38 @@ _RISING = ("mp4", "mov")  # muxers that refuse audio packets with equal times
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
-class StreamCopy:
-    """Copies packets, and leaves out damaged ones: those whose decoding times do not rise. Matroska
-    may omit the first decoding times: they are counted back from the first one known.
+@dataclass
+class Rising:
+    """Selects the packets of a stream whose decoding times rise. Muxers refuse others, and with
+    them the whole stream.
 
-    Equal times are accepted for subtitles, and for audio packets that may be shorter than a tick of
-    their container.
+    Attributes:
+        together: whether equal times are accepted: for subtitles, and for audio packets that may be
+            shorter than a tick of their container.
+        dropped: packets left out.
+        lost: their total duration, seconds.
+    """
+
+    together: bool
+    dropped: int = 0
+    lost: Fraction = Fraction(0)
+    _last: int | None = None
+
+    def admits(self, packet: Packet[Stream], dts: int | None) -> bool:
+        """Whether the next packet is written, at a decoding time in its ticks, None if unknown."""
+        if dts is None:
+            return True
+        if self._last is None or dts > self._last or (self.together and dts == self._last):
+            self._last = dts
+            return True
+        self.dropped += 1
+        self.lost += (packet.duration or 0) * packet.time_base
+        return False
+
+
+class StreamCopy:
+    """Copies packets. Matroska may omit the first decoding times: they are counted back from the
+    first one known.
 
     Args:
         source: stream that the packets come from.
@@ -38,18 +65,15 @@ class StreamCopy:
 
     Attributes:
         target: the new stream.
-        dropped: packets left out.
-        lost: their total duration, seconds.
+        rising: which packets are written.
     """
 
     def __init__(self, source: Stream, target: OutputContainer) -> None:
         self.target = target.add_stream_from_template(source, opaque=True)
         self._open: list[Packet[Stream]] = []
-        self._last: int | None = None
-        self.dropped, self.lost = 0, Fraction(0)
         sample, base = _sample_of(source), source.time_base
         coarse = sample is not None and base is not None and base > sample
-        self._together = coarse or source.type == "subtitle"
+        self.rising = Rising(coarse or source.type == "subtitle")
         self._fine = sample if coarse and target.format.name in _RISING else None
         self._written: int | None = None  # last decoding time, in fine ticks
 
@@ -68,15 +92,12 @@ class StreamCopy:
     def _closed(self, last: int) -> Iterator[Packet[Stream]]:
         for number, packet in enumerate(self._open):
             dts = last + 1 + number - len(self._open)
-            if self._last is None or dts > self._last or (self._together and dts == self._last):
-                self._last = packet.dts = dts
-                packet.pts = max(dts, dts if packet.pts is None else packet.pts)
-                if self._fine is not None:
-                    self._refine(packet, self._fine)
-                yield packet
-            else:
-                self.dropped += 1
-                self.lost += (packet.duration or 0) * packet.time_base
+            if not self.rising.admits(packet, dts):
+                continue
+            packet.dts, packet.pts = dts, max(dts, dts if packet.pts is None else packet.pts)
+            if self._fine is not None:
+                self._refine(packet, self._fine)
+            yield packet
         self._open = []
 
     def _refine(self, packet: Packet[Stream], tick: Fraction) -> None:
@@ -163,6 +184,7 @@ class AudioTranscoder:
 
     Attributes:
         target: the new stream.
+        rising: which packets are written.
 
     Raises:
         ValueError: the encoder accepts nothing similar, see `audio_parameters_for`.
@@ -174,9 +196,12 @@ class AudioTranscoder:
             raise ValueError(f"{codec} takes no {source.layout.name}")
         out = target.add_stream(codec, rate=parameters.rate, layout=parameters.layout)
         assert isinstance(out, AudioStream)
+        form: AudioFormat | None = source.format  # None if FFmpeg saw no packet of it
         if codec != "flac":
             out.bit_rate = 96_000 * max(out.layout.nb_channels, 1)
-        self._source, self.target = source, out
+        elif form is not None and form.name in ("s32", "s32p"):
+            out.codec_context.format = "s32"  # the default has 16 bits; samples usually have 24
+        self._source, self.target, self.rising = source, out, Rising(together=False)
         self._resampler: AudioResampler | None = None
         self._resampled: object = None  # frame format that the resampler was made for
 
@@ -193,7 +218,7 @@ class AudioTranscoder:
         """Yield the packets that are left when the source has ended."""
         if self._resampler is not None:
             yield from self._encoded(None)
-            yield from self.target.encode(None)
+            yield from self._packets(None)
 
     def _encoded(self, frame: av.AudioFrame | None) -> Iterator[Packet[Stream]]:
         if frame is not None:
@@ -210,7 +235,11 @@ class AudioTranscoder:
             if part.pts is not None and part.time_base is not None:
                 part.pts = round(part.pts * part.time_base * part.sample_rate)
             part.time_base = Fraction(1, part.sample_rate)
-            yield from self.target.encode(part)
+            yield from self._packets(part)
+
+    def _packets(self, frame: av.AudioFrame | None) -> Iterator[Packet[Stream]]:
+        packets = self.target.encode(frame)
+        return (packet for packet in packets if self.rising.admits(packet, packet.dts))
 
 
 class SubtitleTranscoder:
@@ -224,6 +253,7 @@ class SubtitleTranscoder:
 
     Attributes:
         target: the new stream.
+        rising: which packets are written.
     """
 
     def __init__(self, source: SubtitleStream, target: OutputContainer, codec: str) -> None:
@@ -233,7 +263,7 @@ class SubtitleTranscoder:
             source.codec_context.open()
         out.codec_context.subtitle_header = source.codec_context.subtitle_header
         out.time_base = _MICROSECOND
-        self._source, self.target = source, out
+        self._source, self.target, self.rising = source, out, Rising(together=True)
         self._one_at_a_time, self._base = codec == "mov_text", _MICROSECOND
         self._on: list[tuple[int, bytes]] = []  # lines on screen: their end, and their text
         self._written = 0  # end of what has been written, ticks of the source
@@ -279,7 +309,8 @@ class SubtitleTranscoder:
             return  # a line that the format cannot hold
         out.pts = out.dts = pts
         out.duration, out.time_base, out.stream = duration, self._base, self.target
-        yield out
+        if self.rising.admits(out, pts):
+            yield out
 
 
 def _joined(lines: list[bytes]) -> SubtitleSet:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.errors import EncodeError, OutputError, writing
@@ -141,8 +143,7 @@ def assemble(
             target = stack.enter_context(open_target(path, None if origin is None else origin.path))
             target.flags = int(target.flags) | _BITEXACT
             video = add_video_stream(target, encoding, info, path.suffix.lower())
-            packets = [timed(spools, video, ticks_of(info))]
-            remuxer: Remuxer | None = None
+            packets, remuxer = [timed(spools, video, ticks_of(info))], None
             if origin is not None:
                 source = stack.enter_context(open_container(origin.path))
                 remuxer = Remuxer(
@@ -150,11 +151,7 @@ def assemble(
                     joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
-                whole, own, notes = _metadata(
-                    source, origin, first * ticks_of(info), info.rate, target.format.name
-                )
-                target.metadata.update(whole)
-                video.metadata.update(own)
+                notes += _copy_metadata(source, origin, video, first * ticks_of(info), info.rate)
                 packets.append(remuxer.packets())
             for _, packet in heapq.merge(*packets, key=itemgetter(0)):
                 target.mux(packet)
@@ -168,22 +165,30 @@ def assemble(
         raise EncodeError(f"cannot write '{result}': {reason}") from None
 
 
-def _metadata(
-    source: InputContainer, origin: Origin, first: Fraction, rate: Fraction | None, muxer: str
-) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Metadata of the new file and of its video, and what cannot be kept, for the user. The time
-    code is moved to the first frame written, whose time in the new file is `first`, seconds.
+def _copy_metadata(
+    source: InputContainer,
+    origin: Origin,
+    video: VideoStream,
+    first: Fraction,
+    rate: Fraction | None,
+) -> list[str]:
+    """Copy the metadata of a file, and metadata and role of its video, to the file of `video`;
+    return what cannot be kept, for the user. The time code is moved to the first frame written,
+    whose time in the new file is `first`, seconds.
     """
-    main = source.streams[origin.main]
-    whole, own = _file_metadata(source.metadata), stream_metadata(main, muxer)
-    if origin.start <= 0:
-        return whole, own, []
+    main, target, notes = source.streams[origin.main], video.container, []
+    video.disposition = Disposition(int(main.disposition))  # players show the default video
     begin = (main.start_time or 0) * (main.time_base or 0)
     frames = max(round((origin.start + first - begin) * rate), 0) if rate else 0
-    moved = [with_later_time_code(said, frames, rate) for said in (whole, own)]
-    lost = len(moved[0]) < len(whole) or len(moved[1]) < len(own)
-    told = ["the time code is not kept: it cannot be shifted to the new start"] if lost else []
-    return moved[0], moved[1], told
+    for place, said in (
+        (target, _file_metadata(source.metadata)),
+        (video, stream_metadata(main, target.format.name)),
+    ):
+        kept = with_later_time_code(said, frames, rate) if origin.start > 0 else said
+        place.metadata.update(kept)
+        if len(kept) < len(said):
+            notes = ["the time code is not kept: it cannot be shifted to the new start"]
+    return notes
 
 
 def assemble_what_can_be(
