@@ -362,6 +362,7 @@ class SceneStream:
 
     def _release(self, current: int) -> None:
         """Drop what no later frame needs. Neighbours of the current frame still need `local`."""
+        self._collect(current + 1)  # sums are taken in order, also those of frames not wanted
         state = self._state(current)
         state.encoded, state.coarser = None, ()
         if state.local is not None and not self._network.config.aligned_levels:
