@@ -94,9 +94,17 @@ class WorkFolder:
             commit_text(self.path / _JOB, self._job)
             return
         if self.path.exists():
+            self._forget_job()
             shutil.rmtree(self.path)
         self.path.mkdir()
         commit_text(self.path / _JOB, self._job)
+
+    def _forget_job(self) -> None:
+        """Do this before the folder is deleted: if deleting is interrupted, no run will then take
+        what is left for complete parts.
+        """
+        for name in (_PUBLISHING, _JOB):
+            (self.path / name).unlink(missing_ok=True)
 
     def _stored_job(self) -> str | None:
         try:
@@ -143,12 +151,16 @@ class WorkFolder:
         self._leave()
 
     def _leave(self) -> None:
-        if not self.kept:
-            shutil.rmtree(self.path, ignore_errors=True)
-        # Delete the file before releasing the lock: otherwise the next run could lock a file that
-        # is then deleted, and a third run would lock a new one.
-        self._remove_lock()
-        self._lock.release()
+        try:
+            if not self.kept:
+                with contextlib.suppress(OSError):
+                    self._forget_job()
+                shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            # Delete the file before releasing the lock: otherwise the next run could lock a file
+            # that is then deleted, and a third run would lock a new one.
+            self._remove_lock()
+            self._lock.release()
 
     def _remove_lock(self) -> None:
         with contextlib.suppress(OSError):
