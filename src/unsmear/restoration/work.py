@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write, reading, writing
 from unsmear.outputs import commit_text, hidden_name
+from unsmear.restoration.integers import as_integer
 from unsmear.video.images import list_images
 
 _JOB = "job.json"
@@ -180,12 +181,14 @@ def _can_continue(job: str, other: str) -> bool:
         return False
 
 
-def _plain(value: object) -> str:
-    """Serialise a Fraction. Other types are refused: the text of a set, for one, may differ between
-    processes.
+def _plain(value: object) -> str | int:
+    """Serialise a Fraction or an integer of numpy. Other types are refused: the text of a set, for
+    one, may differ between processes.
     """
     if isinstance(value, Fraction):
         return str(value)
+    if (number := as_integer(value)) is not None:
+        return number
     raise TypeError(f"{type(value).__name__} has no place in a job")
 
 
