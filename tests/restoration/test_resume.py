@@ -44,6 +44,7 @@ from unsmear.video.orientation import UPRIGHT
 from unsmear.video.reader import VideoReader
 
 FRAMES = 14
+MS = Fraction(1, 1000)
 ALONE = Settings(quality=QualityOptions(burst=0))
 
 
@@ -493,6 +494,27 @@ def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network
     broken_off(source, target, network, 1, ALONE, 9)
     ended = dataclasses.replace(ALONE, span=Span(end=Fraction(end, 25)))
     assert restore_file(source, target, network, 1, ended) == Outcome(end, resumed=resumed)
+
+
+@pytest.mark.parametrize(
+    ("durations", "later"),
+    [([40] * 7 + [500, 40], True), ([8] * 4 + [40] * 7 + [500, 40], False)],
+)
+def test_a_long_frame_is_shortened_to_the_end_wherever_work_went_on(
+    tmp_path, network, durations, later
+):
+    """It may be the last of a part that was done when there was no end, or much longer than frames
+    that an earlier run has seen.
+    """
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    stamps = [sum(durations[:number]) for number in range(len(durations) + 1)]
+    write_video(source, pts=stamps, time_base=MS)
+    end = (stamps[durations.index(500)] + 20) * MS
+    ended = dataclasses.replace(ALONE, span=Span(end=end))
+    restore_file(source, tmp_path / "whole.mkv", network, 1, ended)
+    broken_off(source, target, network, 1, ALONE if later else ended, 9)
+    assert restore_file(source, target, network, 1, ended).resumed >= 4
+    assert contents(target) == contents(tmp_path / "whole.mkv")
 
 
 def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):

@@ -49,8 +49,8 @@ class Sink(Protocol):
         """Number of frames of a complete part, from this run or an earlier one; otherwise None."""
 
     def keep_before(self, end: Fraction) -> None:
-        """Delete parts of an earlier run from the first one that reaches a presentation time, in
-        seconds.
+        """Delete parts of an earlier run from the first one that is shown beyond a presentation
+        time, in seconds.
         """
 
     def begin(self, part: int) -> None:
@@ -203,7 +203,10 @@ class VideoSink:
         last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
         while (spool := self._spool(part)).exists():
             with closing(read_spools([spool], data=False)) as packets:
-                beyond = beyond or any(packet.pts >= last for packet in packets)
+                # A long frame that is on screen at the end has to be shortened.
+                beyond = beyond or any(
+                    packet.pts + max(packet.duration, 1) > last for packet in packets
+                )
             if beyond:
                 with writing(self.target):
                     spool.unlink()  # closed above: Windows does not delete an open file
