@@ -92,12 +92,11 @@ class WorkFolder:
         if there is not None and not self.publishing and _can_continue(self._job, there):
             for whole in self.path.glob(f"{WHOLE}*"):
                 whole.unlink()
-            commit_text(self.path / _JOB, self._job)
-            return
-        if self.path.exists():
-            self._forget_job()
-            shutil.rmtree(self.path)
-        self.path.mkdir()
+        else:
+            if self.path.exists():
+                self._forget_job()
+                shutil.rmtree(self.path)
+            self.path.mkdir()
         commit_text(self.path / _JOB, self._job)
 
     def _forget_job(self) -> None:
