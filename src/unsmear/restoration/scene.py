@@ -154,8 +154,8 @@ class SceneStream:
         reach: number of frames in the window on each side of the current one.
         contexts: of the window, if it is the same for all frames (the whole scene).
         first: number of the scene's first frame in the clip.
-        store: features from the first pass; it may hold only the first frames of the clip.
         refine: number of refinement passes.
+        store: features from the first pass; it may hold only the first frames of the clip.
 
     Attributes:
         first: as given.
@@ -167,8 +167,8 @@ class SceneStream:
         reach: int,
         contexts: Contexts | None,
         first: int,
+        refine: int,
         store: FeatureStore | None = None,
-        refine: int = 0,
     ) -> None:
         self._store, self._refine = store, refine
         self._tiler, self._network = tiler, tiler.network

@@ -242,7 +242,7 @@ def restore_stream(
     """
     window = check_window(window)
     quality.check(model)
-    views = quality.views
+    views, refine = quality.views, quality.refine
     if any(len(scene.contexts) != len(views) for scene in scenes):
         raise ValueError(f"scenes were described for another ensemble than one of {len(views)}")
     engine = as_engine(model)
@@ -252,10 +252,7 @@ def restore_stream(
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
         if window != "all":
             for scene in split_scenes(checked):
-                runs = [
-                    SceneStream(tiler, window // 2, None, first, refine=quality.refine)
-                    for tiler in tilers
-                ]
+                runs = [SceneStream(tiler, window // 2, None, first, refine) for tiler in tilers]
                 yield from _restore_scene(runs, tilers[0], scene, wanted, quality)
                 first += runs[0].taken
             return
@@ -266,7 +263,7 @@ def restore_stream(
                 continue
             stores = chain((store,), repeat(None))  # it holds features of the first view only
             runs = [
-                SceneStream(tiler, 0, contexts, first, kept, quality.refine)
+                SceneStream(tiler, 0, contexts, first, refine, kept)
                 for tiler, contexts, kept in zip(tilers, known.contexts, stores, strict=False)
             ]
             rest = islice(checked, ends - first)
