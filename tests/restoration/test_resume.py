@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -33,7 +34,7 @@ from unsmear.errors import DeviceMemoryError, EncodeError, MidwayError, OutputEr
 from unsmear.restoration import files, sinks
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import Restored
-from unsmear.restoration.paths import compare_path
+from unsmear.restoration.paths import compare_path, is_there
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span, parse_time
 from unsmear.restoration.work import work_path
@@ -43,6 +44,7 @@ from unsmear.video.orientation import UPRIGHT
 from unsmear.video.reader import VideoReader
 
 FRAMES = 14
+MS = Fraction(1, 1000)
 ALONE = Settings(quality=QualityOptions(burst=0))
 
 
@@ -228,6 +230,33 @@ def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatc
     assert restore_file(source, target, network, 3, settings) == Outcome(9, resumed=9)
     assert contents(target) == contents(whole)
     assert contents(compare_path(target)) == contents(compare_path(whole))
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_broken_off_while_the_work_folder_is_removed(tmp_path, network, monkeypatch, window):
+    """At the start of another job, or at the end of this one: marks of parts may outlast their
+    images.
+    """
+    source, target = write_frames(tmp_path / "frames", one_scene(6, 16, 24)), tmp_path / "out"
+    broken_off(source, target, network, 1, ALONE, 5)
+    original = shutil.rmtree
+
+    def breaks(path, **_):
+        original(path / "sharp-pictures", ignore_errors=True)
+        raise PowerCut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", breaks)
+        with pytest.raises(PowerCut):
+            restore_file(source, target, network, window, ALONE)
+    assert work_path(target).exists()
+    if window == 1:  # all was done
+        assert is_there([target])
+        with pytest.raises(OutputError, match="already exists"):
+            restore_file(source, target, network, 1, ALONE)
+    else:
+        assert restore_file(source, target, network, 1, ALONE) == Outcome(6)
+    assert len(list(target.iterdir())) == 6
 
 
 @pytest.mark.parametrize("what", ["network", "source"])
@@ -465,6 +494,27 @@ def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network
     broken_off(source, target, network, 1, ALONE, 9)
     ended = dataclasses.replace(ALONE, span=Span(end=Fraction(end, 25)))
     assert restore_file(source, target, network, 1, ended) == Outcome(end, resumed=resumed)
+
+
+@pytest.mark.parametrize(
+    ("durations", "later"),
+    [([40] * 7 + [500, 40], True), ([8] * 4 + [40] * 7 + [500, 40], False)],
+)
+def test_a_long_frame_is_shortened_to_the_end_wherever_work_went_on(
+    tmp_path, network, durations, later
+):
+    """It may be the last of a part that was done when there was no end, or much longer than frames
+    that an earlier run has seen.
+    """
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    stamps = [sum(durations[:number]) for number in range(len(durations) + 1)]
+    write_video(source, pts=stamps, time_base=MS)
+    end = (stamps[durations.index(500)] + 20) * MS
+    ended = dataclasses.replace(ALONE, span=Span(end=end))
+    restore_file(source, tmp_path / "whole.mkv", network, 1, ended)
+    broken_off(source, target, network, 1, ALONE if later else ended, 9)
+    assert restore_file(source, target, network, 1, ended).resumed >= 4
+    assert contents(target) == contents(tmp_path / "whole.mkv")
 
 
 def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):

@@ -385,6 +385,15 @@ def test_workers_look_ahead_no_further_than_there_are_of_them(network):
     assert done == 20
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("lead", [1, 2, 3])
+def test_a_lead_may_end_while_all_that_is_left_is_in_flight(lead):
+    network, clip = awake(dataclasses.replace(SMALL, neighbours=0)), one_scene(4, 16, 16)
+    wanted = list(restore_stream(network, clip, 5))[lead:]
+    found = restore_stream(TorchEngine(network, workers=5), clip, 5, lead=lead)
+    assert_same_frames(found, wanted)
+
+
 def test_what_a_worker_raises_is_raised(network):
     class Broken(TorchEngine):
         def decode_level(self, level, features, below, context):

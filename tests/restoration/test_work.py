@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -90,10 +91,13 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
     ask()
     ask(settings=Settings(overwrite=True))
     assert jobs.pop() == jobs[0]
+    for crf in (np.int64(30), 30):
+        ask(settings=Settings(encode=EncodeChoice(crf=crf)))
+    assert jobs.pop() == jobs[1]
     ask(window=5)
     for settings in (
         Settings(strength=0.5), Settings(compare="wipe"), Settings(span=Span(end=Fraction(1, 20))),
-        Settings(quality=QualityOptions(burst=0)), Settings(encode=EncodeChoice(crf=30)),
+        Settings(quality=QualityOptions(burst=0)),
     ):  # fmt: skip
         ask(settings=settings)
     engine = TorchEngine(network)

@@ -192,23 +192,15 @@ def frame_graphs(network: DeblurNetwork) -> Iterator[Graph]:
         f"{part}_{level}" for level in config.attention_levels for part in TemporalSum._fields
     )
     yield Graph("encode", EncodeFrame(network), (_frame(config),), ("frame",), (*features, *sums))
+    inputs = {"frame": _frame(config)}
+    inputs |= {f"features_{level}": _features(config, level) for level in levels}
+    inputs |= {f"context_{level}": _context(config, level) for level in config.attention_levels}
+    around = [f"neighbour_{number}" for number in range(2 * config.neighbours)]
+    around += ["motion"] if config.trail_levels else []
+    for name, channels in zip(around, config.channels_below(levels[-1]), strict=True):
+        inputs[name] = _features(config, levels[-1], channels)
+    if config.aligned_levels:
+        inputs["triplet"] = _triplet(config)
     yield Graph(
-        "restore",
-        RestoreFrame(network),
-        (
-            _frame(config),
-            *(_features(config, level) for level in levels),
-            *(_context(config, level) for level in config.attention_levels),
-            *(_features(config, levels[-1], count) for count in config.channels_below(levels[-1])),
-            *((_triplet(config),) if config.aligned_levels else ()),
-        ),
-        (
-            "frame",
-            *features,
-            *(f"context_{level}" for level in config.attention_levels),
-            *(f"neighbour_{number}" for number in range(2 * config.neighbours)),
-            *(("motion",) if config.trail_levels else ()),
-            *(("triplet",) if config.aligned_levels else ()),
-        ),
-        ("restored",),
+        "restore", RestoreFrame(network), tuple(inputs.values()), tuple(inputs), ("restored",)
     )

@@ -140,15 +140,14 @@ def _restore_at(
     """Restore the first frame at or after a moment, or the last frame of the stretch."""
     # For speed, scene cuts are detected from these few frames only.
     around = frames_after(model, window, settings.quality)
-    lead: deque[Frame] = deque(maxlen=around)
+    held: deque[Frame] = deque(maxlen=around + 1)  # the last one is shown
     with ExitStack() as stack:
         reader = open_reader(
             source, stack, start=moment, deinterlace=settings.deinterlace, end=settings.span.end
         )
         if isinstance(reader, VideoReader):
-            when = moment + reader.start
+            moment += reader.start
         else:
-            when = moment
             reader.skip(max(int(moment) - around, 0))
         for note in reader.notes:
             on_note(note)
@@ -156,24 +155,20 @@ def _restore_at(
         check_memory(window, info.width, info.height, info.frames, settings.quality.ensemble)
         span = in_presentation_time(settings.span, reader)
         frames = frames_from(reader, span)
-        current: Frame | None = None
         for frame in frames:
-            if current is not None and span.end is not None and frame.pts >= span.end:
-                frames = chain((frame,), frames)  # `current` is the last frame of the stretch
+            if held and span.end is not None and frame.pts >= span.end:
+                frames = chain((frame,), frames)  # the last frame of the stretch is held
                 break
-            if current is not None:
-                lead.append(current)
-            current = frame
-            if frame.pts >= when:
+            held.append(frame)
+            if frame.pts >= moment:
                 break
-        if current is None or not span.holds(current.pts):
+        if not held or not span.holds(held[-1].pts):
             raise InputError(f"'{source}' has no frames between --start and --end: choose others")
-        after = list(islice(frames, around))
         stream = restore_frames(
-            model, (*lead, current, *after), window, tiling=settings.tiling,
-            quality=settings.quality, strength=settings.strength, first=0, lead=len(lead),
+            model, (*held, *islice(frames, around)), window, tiling=settings.tiling,
+            quality=settings.quality, strength=settings.strength, lead=len(held) - 1,
         )  # fmt: skip
-        turn = orientation_of(reader.info.display_matrix)
+        turn = orientation_of(info.display_matrix)
         with closing(stream):
             restored = next(stream)
         frame = replace(restored.frame, rgb=upright(restored.frame.rgb, turn))

@@ -154,8 +154,11 @@ class SceneStream:
         reach: number of frames in the window on each side of the current one.
         contexts: of the window, if it is the same for all frames (the whole scene).
         first: number of the scene's first frame in the clip.
-        store: features from the first pass; it may hold only the first frames of the clip.
         refine: number of refinement passes.
+        store: features from the first pass; it may hold only the first frames of the clip.
+
+    Attributes:
+        first: as given.
     """
 
     def __init__(
@@ -164,8 +167,8 @@ class SceneStream:
         reach: int,
         contexts: Contexts | None,
         first: int,
+        refine: int,
         store: FeatureStore | None = None,
-        refine: int = 0,
     ) -> None:
         self._store, self._refine = store, refine
         self._tiler, self._network = tiler, tiler.network
@@ -173,18 +176,18 @@ class SceneStream:
         self._side = self._network.config.neighbours
         self._ahead = max(reach, self._side)
         self._states: deque[_FrameState] = deque()
-        # Start and end of the frames taken in, oldest frame of `_states`, first frame not
-        # collected.
-        self._start = self._end = self._first = self._collected = first
+        self.first = first
+        # End of the frames taken in, oldest frame of `_states`, first frame not collected.
+        self._end = self._oldest = self._collected = first
         self._window = WindowSums(first)
 
     @property
     def taken(self) -> int:
         """Number of frames taken in so far."""
-        return self._end - self._start
+        return self._end - self.first
 
     def restore(self, frames: Iterable[Tensor], wanted: int) -> Iterator[Tensor]:
-        """Restore all frames of the scene from number `wanted` on."""
+        """Restore all frames of the scene, (3, H, W), float, 0..1, from number `wanted` on."""
         drafts = self._first_pass(frames, wanted - self._refine)
         for further in reversed(range(self._refine)):
             drafts = self._refinement_pass(drafts, further)
@@ -196,7 +199,7 @@ class SceneStream:
 
     def _first_pass(self, frames: Iterable[Tensor], wanted: int) -> Iterator[_Draft]:
         """First pass over all frames of the scene from number `wanted` on."""
-        current = self._start
+        current = self.first
         pending: deque[Future[_Draft]] = deque()
         for frame in frames:
             self._append(frame)
@@ -217,12 +220,10 @@ class SceneStream:
         current: _Draft | None = None
         for draft in chain(drafts, (None,)):
             if current is not None and current.inputs is not None:
-                if before is not None or current.number == self._start:
+                if before is not None or current.number == self.first:
                     triplet = (before, current.pixels, None if draft is None else draft.pixels)
                     pending.append(
-                        self._workers.submit(
-                            self._run_pass, current.inputs, triplet, refines=True, further=further
-                        )
+                        self._workers.submit(self._run_pass, current.inputs, triplet, further)
                     )
                 before = current.pixels
             current = draft
@@ -280,11 +281,11 @@ class SceneStream:
         self._collect(min(current + self._ahead + 1, self._end))
         contexts = self._contexts
         if contexts is None:
-            start = max(current - self._reach, self._start)
+            start = max(current - self._reach, self.first)
             end = min(current + self._reach + 1, self._end)
             contexts = contexts_of(self._window.total(start, end))
         span = range(current - self._side, current + self._side + 1)
-        places = [min(max(number, self._start), self._end - 1) for number in span]
+        places = [min(max(number, self.first), self._end - 1) for number in span]
         for number in range(places[0], min(places[-1] + self._spare, self._collected - 1) + 1):
             self._encode_again(number)
         local = [self._local(number) for number in places]
@@ -292,18 +293,16 @@ class SceneStream:
         state = self._state(current)
         assert state.frame is not None
         inputs = _Inputs(current, state.frame, state.encoded, state.coarser, contexts, neighbours)
-        before = self._pixels(current - 1) if current > self._start else None
+        before = self._pixels(current - 1) if current > self.first else None
         after = self._pixels(current + 1) if current + 1 < self._end else None
         triplet = (before, self._pixels(current), after)
-        return self._workers.submit(self._run_pass, inputs, triplet, further=self._refine)
+        return self._workers.submit(self._run_pass, inputs, triplet, self._refine)
 
     def _pixels(self, number: int) -> _Pixels:
         state = self._state(number)
         return _Pixels(state.frame, state.luma)
 
-    def _run_pass(
-        self, inputs: _Inputs, triplet: _Triplet, *, refines: bool = False, further: int
-    ) -> _Draft:
+    def _run_pass(self, inputs: _Inputs, triplet: _Triplet, further: int) -> _Draft:
         """One pass of a frame; `further` refinement passes follow it.
 
         A refinement pass takes the mean of the previous result and the one with restored
@@ -315,7 +314,7 @@ class SceneStream:
             out = self._output(inputs, triplet)
         height, width = self._size
         restored = out[0, :, :height, :width].clamp_(0, 1)
-        if refines:
+        if further < self._refine:
             assert own is not None
             restored = restored.add_(own).div_(2)
         if not further:
@@ -362,14 +361,15 @@ class SceneStream:
 
     def _release(self, current: int) -> None:
         """Drop what no later frame needs. Neighbours of the current frame still need `local`."""
+        self._collect(current + 1)  # sums are taken in order, also those of frames not wanted
         state = self._state(current)
         state.encoded, state.coarser = None, ()
         if state.local is not None and not self._network.config.aligned_levels:
             state.frame = None
         self._window.forget(current + 1 - self._reach)
-        while self._first < current + 1 - self._side:
+        while self._oldest < current + 1 - self._side:
             self._states.popleft()
-            self._first += 1
+            self._oldest += 1
 
     def _state(self, number: int) -> _FrameState:
-        return self._states[number - self._first]
+        return self._states[number - self._oldest]

@@ -49,8 +49,8 @@ class Sink(Protocol):
         """Number of frames of a complete part, from this run or an earlier one; otherwise None."""
 
     def keep_before(self, end: Fraction) -> None:
-        """Delete parts of an earlier run from the first one that reaches a presentation time, in
-        seconds.
+        """Delete parts of an earlier run from the first one that is shown beyond a presentation
+        time, in seconds.
         """
 
     def begin(self, part: int) -> None:
@@ -203,7 +203,10 @@ class VideoSink:
         last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
         while (spool := self._spool(part)).exists():
             with closing(read_spools([spool], data=False)) as packets:
-                beyond = beyond or any(packet.pts >= last for packet in packets)
+                # A long frame that is on screen at the end has to be shortened.
+                beyond = beyond or any(
+                    packet.pts + max(packet.duration, 1) > last for packet in packets
+                )
             if beyond:
                 with writing(self.target):
                     spool.unlink()  # closed above: Windows does not delete an open file
@@ -284,7 +287,7 @@ class FolderSink:
         self._folder, self._pictures = folder, folder / f"{self._name}-pictures"
         self._dtype, self._part_frames, self._compare = dtype, part_frames, compare
         self._sources, self._after = sources, after
-        self._part = self._count = 0
+        self._part = 0
         self._of_part: list[Path] = []
 
     @property
@@ -314,26 +317,25 @@ class FolderSink:
     def begin(self, part: int) -> None:
         with writing(self.target):
             self._pictures.mkdir(exist_ok=True)
-        self._part, self._count, self._of_part = part, part * self._part_frames, []
+        self._part, self._of_part = part, []
 
     def put(self, restored: Restored) -> None:
         rgb = upright(restored.rgb, self._turn)
         if self._compare:
             before = upright(restored.frame.rgb, self._turn)
             rgb = compared_images(before, rgb, self._compare)
-        name = restored.frame.name
-        path = self._pictures / (numbered(self._count) if name is None else f"{name}.png")
+        number, name = self._part * self._part_frames + len(self._of_part), restored.frame.name
+        path = self._pictures / (numbered(number) if name is None else f"{name}.png")
         with telling_of(self.target / path.name, path):
             write_image(path, integer_from_unit(rgb, self._dtype))
         self._of_part.append(path)
-        self._count += 1
 
     def end(self) -> None:
         with writing(self.target):
             for picture in self._of_part:
                 sync(picture)
-            count = self._count - self._part * self._part_frames
-            commit_text(self._mark(self._part), f"{count} {self._seen(self._part)}".rstrip())
+            mark = f"{len(self._of_part)} {self._seen(self._part)}".rstrip()
+            commit_text(self._mark(self._part), mark)
 
     def abandon(self) -> None:
         """Nothing to do: images of an incomplete part are overwritten by the next run."""

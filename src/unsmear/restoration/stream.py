@@ -146,14 +146,14 @@ def describe_scenes(
         for scene in split_scenes(_of_one_size(frames)):
             sums: list[TemporalSums] = []
             count = 0
-            looks = map(encode_frames, tilers, seen_in(views, scene))
-            for frame in zip(*looks, strict=True):
+            streams = map(encode_frames, tilers, seen_in(views, scene))
+            for seen in zip(*streams, strict=True):
                 if store is not None:
-                    store.put(frame[0].encoded.features)
-                own = [seen.sums for seen in frame if seen.sums is not None]
+                    store.put(seen[0].encoded.features)
+                own = [view.sums for view in seen if view.sums is not None]
                 sums = [merge(*two) for two in zip(sums, own, strict=True)] if sums else own
                 count += 1
-                del frame  # or its features would stay alive while the next ones are computed
+                del seen  # or its features would stay alive while the next ones are computed
             scenes.append(Scene(count, tuple(contexts_of(one) for one in sums)))
     return scenes
 
@@ -242,7 +242,7 @@ def restore_stream(
     """
     window = check_window(window)
     quality.check(model)
-    views, refine, burst = quality.views, quality.refine, quality.burst
+    views, refine = quality.views, quality.refine
     if any(len(scene.contexts) != len(views) for scene in scenes):
         raise ValueError(f"scenes were described for another ensemble than one of {len(views)}")
     engine = as_engine(model)
@@ -250,28 +250,10 @@ def restore_stream(
     wanted = first + lead
     with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
-
-        def restored(runs: Sequence[SceneStream], scene: Iterable[Tensor]) -> Iterator[Tensor]:
-            lend = min(max(wanted - first, 0), burst)  # lead frames that the burst step needs
-            sides = zip(runs, seen_in(views, scene), strict=True)
-            made = mean_of(views, [run.restore(seen, wanted - lend) for run, seen in sides])
-            if engine.device.type == "mps":
-                # Inverse FFTs have been wrong on Apple's GPUs, see pytorch/pytorch#126649. They
-                # share their memory with the CPU.
-                made = (frame.cpu() for frame in made)
-            one = next(made, None) if burst else None
-            if one is not None:
-                share = tilers[0].workers_for(*one.shape[-2:])
-                made = accumulate_bursts(chain((one,), made), burst, share, lend)
-            del one  # or it would stay alive for the whole scene
-            yield from made
-
         if window != "all":
             for scene in split_scenes(checked):
-                runs = [
-                    SceneStream(tiler, window // 2, None, first, refine=refine) for tiler in tilers
-                ]
-                yield from restored(runs, scene)
+                runs = [SceneStream(tiler, window // 2, None, first, refine) for tiler in tilers]
+                yield from _restore_scene(runs, tilers[0], scene, wanted, quality)
                 first += runs[0].taken
             return
         ends = 0
@@ -281,10 +263,11 @@ def restore_stream(
                 continue
             stores = chain((store,), repeat(None))  # it holds features of the first view only
             runs = [
-                SceneStream(tiler, 0, contexts, first, kept, refine)
+                SceneStream(tiler, 0, contexts, first, refine, kept)
                 for tiler, contexts, kept in zip(tilers, known.contexts, stores, strict=False)
             ]
-            yield from restored(runs, islice(checked, ends - first))
+            rest = islice(checked, ends - first)
+            yield from _restore_scene(runs, tilers[0], rest, wanted, quality)
             if first + runs[0].taken != ends:
                 raise InputError(
                     f"a scene of {known.frames} frames ended after {runs[0].taken}: "
@@ -293,6 +276,30 @@ def restore_stream(
             first = ends
     if next(checked, None) is not None:
         raise InputError(f"more frames came than the first time: {NOT_REITERABLE}")
+
+
+def _restore_scene(
+    runs: Sequence[SceneStream],
+    tiler: Tiler,
+    frames: Iterable[Tensor],
+    wanted: int,
+    quality: QualityOptions,
+) -> Iterator[Tensor]:
+    """Restore the frames of one scene from number `wanted` on, by one run for each view."""
+    views, burst = quality.views, quality.burst
+    lend = min(max(wanted - runs[0].first, 0), burst)  # lead frames that the burst step needs
+    sides = zip(runs, seen_in(views, frames), strict=True)
+    made = mean_of(views, [run.restore(seen, wanted - lend) for run, seen in sides])
+    if tiler.engine.device.type == "mps":
+        # Inverse FFTs have been wrong on Apple's GPUs, see pytorch/pytorch#126649. They share their
+        # memory with the CPU.
+        made = (frame.cpu() for frame in made)
+    one = next(made, None) if burst else None
+    if one is not None:
+        workers = tiler.workers_for(*one.shape[-2:])
+        made = accumulate_bursts(chain((one,), made), burst, workers, lend)
+    del one  # or it would stay alive for the whole scene
+    yield from made
 
 
 def frames_before(model: Runnable, window: Window, quality: QualityOptions) -> int:

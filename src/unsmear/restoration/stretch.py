@@ -97,7 +97,7 @@ def frames_of(
     for frame in frames:
         if number == done and not (span.start is not None and frame.pts < span.start):
             after = 0 if window == "all" else frames_after(model, window, quality)
-            rest = _until(chain((frame,), frames), span.end, after, _mean_duration(reader))
+            rest = _until(chain((frame,), frames), reader, span.end, after)
             return len(held), chain(held, rest)
         inside = span.start is None or frame.pts >= span.start
         number += inside
@@ -111,28 +111,31 @@ def frames_from(reader: Reader, span: Span) -> Iterator[Frame]:
     presentation time) is moved to the start, for the rest of its duration. At a constant frame rate
     no frame is long enough.
     """
-    start, usual = span.start, _mean_duration(reader)
+    start = span.start
     for frame in reader:
         if start is not None and frame.duration and frame.pts < start:
             rest = frame.pts + frame.duration - start
-            usual = min(usual, frame.duration)
-            if rest > _LONG * usual:
+            if rest > _LONG * _usual_duration(reader):
                 yield replace(frame, pts=start, duration=rest)
                 continue
         yield frame
 
 
-def _mean_duration(reader: Reader) -> Fraction:
-    """Duration of a frame at the mean rate, seconds."""
-    return 1 / (reader.info.rate or Fraction(25))
+def _usual_duration(reader: Reader) -> Fraction:
+    """Duration of a frame at the mean rate, or of the shortest one so far if that is less; seconds.
+    It counts frames that were skipped too, so it does not depend on where a run began.
+    """
+    mean = 1 / (reader.info.rate or Fraction(25))
+    shortest = reader.shortest if isinstance(reader, VideoReader) else None
+    return mean if shortest is None else min(mean, shortest)
 
 
 def _until(
-    frames: Iterable[Frame], end: Fraction | None, after: int, usual: Fraction
+    frames: Iterable[Frame], reader: Reader, end: Fraction | None, after: int
 ) -> Iterator[Frame]:
     """Frames up to a presentation time, and `after` more. A long frame that is on screen at the end
-    is shortened to it, but to no less than the usual duration (seconds). At a constant frame rate
-    no frame is shortened: MP4 derives the mean rate from the sum of durations, which would be off.
+    is shortened to it, but to no less than the usual duration. At a constant frame rate no frame is
+    shortened: MP4 derives the mean rate from the sum of durations, which would be off.
     """
     for frame in frames:
         if end is not None and frame.pts >= end:
@@ -140,7 +143,7 @@ def _until(
                 return
             after -= 1
         elif end is not None and frame.duration:
-            usual = min(usual, frame.duration)
+            usual = _usual_duration(reader)
             rest = max(end - frame.pts, usual)
             if frame.duration > max(rest, _LONG * usual):
                 frame = replace(frame, duration=rest)

@@ -201,7 +201,7 @@ class Tiler:
         self._workers = workers
         self.network = self.engine.network
         self._tiling = tiling
-        self._size: TileSize | None = None  # None: whole frames
+        self._size = None if isinstance(tiling, str) else tiling  # None: whole frames
         self._chosen_for: tuple[int, ...] | None = None
 
     def shares_tiles(self, height: int, width: int) -> bool:
@@ -280,14 +280,8 @@ class Tiler:
         )
 
     def _choose(self, frames: Tensor) -> None:
-        shape = tuple(frames.shape)
-        if shape != self._chosen_for:
-            if self._tiling == "auto":
-                self._size = auto_tile(self.network, frames)
-            elif self._tiling == "off":
-                self._size = None
-            else:
-                self._size = self._tiling
+        if self._tiling == "auto" and (shape := tuple(frames.shape)) != self._chosen_for:
+            self._size = auto_tile(self.network, frames)
             self._chosen_for = shape  # set last: other workers rely on it
 
     def _run(

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write, reading, writing
 from unsmear.outputs import commit_text, hidden_name
+from unsmear.restoration.integers import as_integer
 from unsmear.video.images import list_images
 
 _JOB = "job.json"
@@ -91,12 +92,19 @@ class WorkFolder:
         if there is not None and not self.publishing and _can_continue(self._job, there):
             for whole in self.path.glob(f"{WHOLE}*"):
                 whole.unlink()
-            commit_text(self.path / _JOB, self._job)
-            return
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir()
+        else:
+            if self.path.exists():
+                self._forget_job()
+                shutil.rmtree(self.path)
+            self.path.mkdir()
         commit_text(self.path / _JOB, self._job)
+
+    def _forget_job(self) -> None:
+        """Do this before the folder is deleted: if deleting is interrupted, no run will then take
+        what is left for complete parts.
+        """
+        for name in (_PUBLISHING, _JOB):
+            (self.path / name).unlink(missing_ok=True)
 
     def _stored_job(self) -> str | None:
         try:
@@ -143,12 +151,16 @@ class WorkFolder:
         self._leave()
 
     def _leave(self) -> None:
-        if not self.kept:
-            shutil.rmtree(self.path, ignore_errors=True)
-        # Delete the file before releasing the lock: otherwise the next run could lock a file that
-        # is then deleted, and a third run would lock a new one.
-        self._remove_lock()
-        self._lock.release()
+        try:
+            if not self.kept:
+                with contextlib.suppress(OSError):
+                    self._forget_job()
+                shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            # Delete the file before releasing the lock: otherwise the next run could lock a file
+            # that is then deleted, and a third run would lock a new one.
+            self._remove_lock()
+            self._lock.release()
 
     def _remove_lock(self) -> None:
         with contextlib.suppress(OSError):
@@ -168,12 +180,14 @@ def _can_continue(job: str, other: str) -> bool:
         return False
 
 
-def _plain(value: object) -> str:
-    """Serialise a Fraction. Other types are refused: the text of a set, for one, may differ between
-    processes.
+def _plain(value: object) -> str | int:
+    """Serialise a Fraction or an integer of numpy. Other types are refused: the text of a set, for
+    one, may differ between processes.
     """
     if isinstance(value, Fraction):
         return str(value)
+    if (number := as_integer(value)) is not None:
+        return number
     raise TypeError(f"{type(value).__name__} has no place in a job")
 
 

@@ -72,6 +72,7 @@ class VideoReader:
         self._deinterlace, self._interlaced = deinterlace, False
         self._end = end
         self._whole = True  # the file is read from its beginning
+        self._shortest: int | None = None  # distance of two frames, ticks
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
@@ -102,6 +103,11 @@ class VideoReader:
         """Presentation time of the first frame, seconds; only before iterating."""
         assert self._first is not None  # not iterated yet
         return self._first[0] * self._tick
+
+    @property
+    def shortest(self) -> Fraction | None:
+        """Shortest duration of the frames read so far, seconds; None before the second frame."""
+        return None if self._shortest is None else self._shortest * self._tick
 
     @property
     def duration(self) -> Fraction:
@@ -268,6 +274,8 @@ class VideoReader:
             elif last is not None and pts < last + least:
                 self.damage.stamps += 1
                 pts = last + least
+            if last is not None:
+                self._shortest = min(self._shortest or pts - last, pts - last)
             last = pts
             yield pts, frame
 
