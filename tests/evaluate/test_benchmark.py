@@ -189,6 +189,11 @@ def test_gradients_and_other_floating_types_may_come_with_a_frame(gopro):
     assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (x.double() for x in xs)) == plain
 
 
+def test_restoring_in_place_leaves_the_blurry_frames(gopro):
+    apart = Benchmark(BASE).run(find_pairs(gopro), lambda xs: (0.5 * x for x in xs))
+    assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (x.mul_(0.5) for x in xs)) == apart
+
+
 def test_folders_are_compared_by_name(gopro, tmp_path):
     sharp = gopro / "GOPR0384" / "sharp"
     (flat,) = find_comparisons(gopro / "GOPR0384" / "blur", sharp)

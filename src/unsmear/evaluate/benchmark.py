@@ -133,7 +133,7 @@ class Benchmark:
                     )
                 size = frame.shape
                 kept.append(frame)
-                yield frame
+                yield frame.clone()  # networks of others may work in place
 
         made = iter(restore(blurry()))
         for index, path in enumerate(sequence.sharp):

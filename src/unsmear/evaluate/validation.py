@@ -125,9 +125,8 @@ def restored_triples(
         InputError: a file cannot be read, or sizes differ.
     """
     given, kept = tee(read_frames(sequence.blurry))
-    for restored, blurry, sharp in zip(
-        restore(given), kept, read_frames(sequence.sharp), strict=True
-    ):
+    made = restore(frame.clone() for frame in given)  # networks of others may work in place
+    for restored, blurry, sharp in zip(made, kept, read_frames(sequence.sharp), strict=True):
         yield round_to_8_bit(restored.cpu()), blurry, sharp
 
 
