@@ -109,10 +109,7 @@ def explain_frame(
     if pixel is not None:
         check_pixel(pixel, *before.shape[-2:])
     tiler = Tiler(network, tiling)
-    side, last = network.config.neighbours, len(window.pictures) - 1
-    places = [
-        min(max(window.current + offset, 0), last) for offset in range(-side, side + 1) if offset
-    ]
+    places = window.neighbours(network.config.neighbours)
     locals_: dict[int, Tensor] = {}
     spatial: dict[int, list[Tensor]] = {number: [] for number in levels}
     descriptors = []

@@ -60,6 +60,14 @@ class FrameWindow:
         last = self.current + 1 == len(self.pictures)
         return before, None if last else self.pictures[self.current + 1]
 
+    def neighbours(self, side: int) -> list[int]:
+        """Indices in `pictures` of the `side` frames before and after the current one, in order;
+        beyond the ends of the scene, the nearest frame is repeated.
+        """
+        last = len(self.pictures) - 1
+        offsets = [offset for offset in range(-side, side + 1) if offset]
+        return [min(max(self.current + offset, 0), last) for offset in offsets]
+
     @property
     def number(self) -> int:
         """Frame number of the current frame in the clip, from 0."""
