@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -144,11 +145,11 @@ def evaluate(
         save=save,
         pair=pair,
     )
-    with _FrameBar(len(rules) * sum(work.frames for work in works)) as bar:
+    with _frame_bar(len(rules) * sum(work.frames for work in works)) as advance:
         benchmark = Benchmark(
             *rules,
             workers=workers or usable_cores(),
-            on_frame=bar.advance,
+            on_frame=advance,
             ffmpeg=ffmpeg,
             pristine=load_pristine() if niqe else None,
         )
@@ -289,23 +290,14 @@ def _by_model(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     return joined
 
 
-class _FrameBar:
-    """Progress over the frames of a data set; hidden if standard error is not a terminal."""
+@contextmanager
+def _frame_bar(frames: int) -> Iterator[Callable[[str], None]]:
+    """Progress over the frames of a data set; hidden if standard error is not a terminal. Yields
+    what counts one more frame of the named sequence.
+    """
+    from rich.progress import Progress
 
-    def __init__(self, frames: int) -> None:
-        from rich.progress import Progress
-
-        columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
-        self._bar = Progress(*columns, console=err, disable=not err.is_terminal)
-        self._task = self._bar.add_task("measuring", total=frames)
-
-    def advance(self, sequence: str) -> None:
-        """Count one more frame, of this sequence."""
-        self._bar.update(self._task, advance=1, description=escape(sequence))
-
-    def __enter__(self) -> _FrameBar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exit_info: object) -> None:
-        self._bar.stop()
+    columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task("measuring", total=frames)
+        yield lambda sequence: bar.update(task, advance=1, description=escape(sequence))

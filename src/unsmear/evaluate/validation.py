@@ -21,7 +21,9 @@ from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import eight_bit, read_image, unit_from_integer
 
 Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
-"""Blurry frames (3, H, W), float, 0..1 -> as many restored frames, in order, on any device."""
+"""Restores a sequence: blurry frames (3, H, W), float32, 0..1 -> restored frames in the same order,
+of any floating dtype and on any device. It must read a blurry frame before it yields its result.
+"""
 
 
 @dataclass(frozen=True)
