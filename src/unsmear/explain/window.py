@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import tee
 from pathlib import Path
 
 import torch
@@ -126,26 +127,21 @@ def _frames_around(
     before: deque[Tensor] = deque(maxlen=ahead + 1)  # includes the current frame
     after: list[Tensor] = []
     current: Frame | None = None
-    latest: list[Frame] = []
-
-    def pictures() -> Iterable[Tensor]:
-        for frame in frames:
-            latest[:] = [frame]
-            yield frame.rgb
-
+    given, copied = tee(frames)
+    numbered = zip(given, number_scenes(frame.rgb for frame in copied), strict=True)
     scene = count = 0
-    for count, (its_scene, rgb) in enumerate(number_scenes(pictures()), start=1):
-        if current is not None:
-            if its_scene != scene:
+    for count, (frame, (its_scene, rgb)) in enumerate(numbered, start=1):
+        if its_scene != scene:
+            if current is not None:
                 break
+            scene = its_scene
+            before.clear()
+        if current is not None:
             after.append(rgb)
         else:
-            if its_scene != scene:
-                scene = its_scene
-                before.clear()
             before.append(rgb)
             if count == number + 1:
-                current = latest[0]
+                current = frame
         if current is not None and len(after) == ahead:
             break
     return [*before, *after], current, len(before) - 1, count
