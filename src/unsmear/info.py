@@ -28,7 +28,7 @@ from unsmear.errors import (
     Mistakes,
     UnsmearError,
 )
-from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels
+from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels, set_title
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import check_file
 
@@ -276,9 +276,7 @@ def write_plot(path: Path, reports: Sequence[ClipReport]) -> None:
             panel.plot(unknown, [0] * len(unknown), "x", color="#999999", label="unknown")
             panel.axhline(BLURRED, color="#999999", linewidth=0.8, linestyle="--")
             panel.set_ylim(bottom=0)
-            # File names may contain dollar signs (mathtext), and bytes that are not valid text.
-            name = report.path.name.encode(errors="backslashreplace").decode()
-            panel.set_title(f"{name}: {report.verdict.words}", fontsize=10, parse_math=False)
+            set_title(panel, f"{report.path.name}: {report.verdict.words}")
             panel.set_ylabel("blur, pixels")
             panel.set_xlabel("image" if report.file is None else "seconds")
         panels[0].legend(loc="best", fontsize=8)

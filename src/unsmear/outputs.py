@@ -131,13 +131,14 @@ def telling_of(path: Path, partial: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8; it appears, or is replaced, only when it is complete.
+    """Write a text file in UTF-8; it appears, or is replaced, only when it is complete. Bytes of
+    file names that are no valid text (lone surrogates in Python) are written as escapes.
 
     Raises:
         OutputError: the disk is full, or permission is missing.
     """
     with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def check_file(

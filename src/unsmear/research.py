@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -142,18 +145,19 @@ def evaluate(
         save=save,
         pair=pair,
     )
-    with _FrameBar(len(rules) * sum(work.frames for work in works)) as bar:
+    with _frame_bar(len(rules) * sum(work.frames for work in works)) as advance:
         benchmark = Benchmark(
             *rules,
             workers=workers or usable_cores(),
-            on_frame=bar.advance,
+            on_frame=advance,
             ffmpeg=ffmpeg,
             pristine=load_pristine() if niqe else None,
         )
         results = [result for work in works for result in work.run(benchmark)]
     for line in introduction(*results):
         say(line, wrap=True)
-    out.print(_table(*table_rows(*results)))
+    for table in _tables(*table_rows(*results), out.width):
+        out.print(table)
     for remark in remarks(*results):
         say(remark, wrap=True)
     if table1:
@@ -226,42 +230,74 @@ def explain(
     say(f"frame {frame} explained, pixel {x},{y}: {output / PAGE}")
 
 
-def _table(headings: list[str], rows: list[list[str]]) -> Table:
+def _tables(headings: list[str], rows: list[list[str]], width: int) -> Iterator[Table]:
+    """The table of an evaluation. Measures for which a terminal of this width has no room follow in
+    further tables, since Rich would cut them off.
+    """
+    if headings[0] == "model":
+        rows = _by_model(rows)
+    named = headings.index("frames") + 1  # the columns up to it are in each table
+    while True:
+        least = [_least_width(*cells) for cells in zip(headings, *rows, strict=True)]
+        ends = accumulate(column + 1 for column in least)
+        stop = max(sum(end <= width for end in ends), named + 1)
+        yield _table(headings[:stop], [row[:stop] for row in rows], least[:stop], width)
+        if stop >= len(headings):
+            return
+        headings, *rows = (row[:named] + row[stop:] for row in (headings, *rows))
+
+
+def _least_width(heading: str, *cells: str) -> int:
+    """Width of a column below which it becomes hard to read: that of its longest word, but names of
+    models and sequences may go over several lines.
+    """
+    longest = max(len(word) for text in (heading, *cells) for word in text.split())
+    return min(longest, 8) if heading in ("model", "sequence") else longest
+
+
+def _table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], least: Sequence[int], width: int
+) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2 if len(headings) < 9 else 1, 0, 0))
-    numbers = headings.index("frames")  # the columns before it are names
-    for index, heading in enumerate(headings):
-        long = heading in ("sequence", "model")
-        words = heading.split() if long else [heading, *(row[index] for row in rows)]
+    gap = 2 if len(headings) < 9 and sum(least) + 2 * len(least) <= width else 1
+    table = Table(box=None, padding=(0, gap, 0, 0))
+    numbers = headings.index("frames")
+    for index, (heading, narrowest) in enumerate(zip(headings, least, strict=True)):
         table.add_column(
             heading.replace(" ", "\n"),
             justify="right" if index >= numbers else "left",
             overflow="fold",
-            min_width=max(len(word) for text in words for word in text.split()),
+            min_width=narrowest,
         )
     for row in rows:
         table.add_row(*map(escape, row))
     return table
 
 
-class _FrameBar:
-    """Progress over the frames of a data set; hidden if standard error is not a terminal."""
+def _by_model(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """One row, of several lines, for each model, so that a name of several lines stands beside its
+    protocols. The words that all titles end in are left out: they are above the table in full.
+    """
+    words = {row[0]: row[0].split(" ") for row in rows}
+    ends = zip(*(reversed(one[1:]) for one in words.values()), strict=False)  # a word remains
+    common = sum(1 for _ in takewhile(lambda end: len(set(end)) == 1, ends))
+    joined = []
+    for title, group in groupby(rows, key=lambda row: row[0]):
+        name = " ".join(words[title][: len(words[title]) - common]).removesuffix(",")
+        _, *columns = zip(*group, strict=True)
+        joined.append([name, *map("\n".join, columns)])
+    return joined
 
-    def __init__(self, frames: int) -> None:
-        from rich.progress import Progress
 
-        columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
-        self._bar = Progress(*columns, console=err, disable=not err.is_terminal)
-        self._task = self._bar.add_task("measuring", total=frames)
+@contextmanager
+def _frame_bar(frames: int) -> Iterator[Callable[[str], None]]:
+    """Progress over the frames of a data set; hidden if standard error is not a terminal. Yields
+    what counts one more frame of the named sequence.
+    """
+    from rich.progress import Progress
 
-    def advance(self, sequence: str) -> None:
-        """Count one more frame, of this sequence."""
-        self._bar.update(self._task, advance=1, description=escape(sequence))
-
-    def __enter__(self) -> _FrameBar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exit_info: object) -> None:
-        self._bar.stop()
+    columns = (*Progress.get_default_columns()[:2], *Progress.get_default_columns()[3:])
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task("measuring", total=frames)
+        yield lambda sequence: bar.update(task, advance=1, description=escape(sequence))

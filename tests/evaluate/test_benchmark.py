@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,11 @@ def test_gradients_and_other_floating_types_may_come_with_a_frame(gopro):
     learning = torch.ones((), requires_grad=True)
     assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (learning * x for x in xs)) == plain
     assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (x.double() for x in xs)) == plain
+
+
+def test_restoring_in_place_leaves_the_blurry_frames(gopro):
+    apart = Benchmark(BASE).run(find_pairs(gopro), lambda xs: (0.5 * x for x in xs))
+    assert Benchmark(BASE).run(find_pairs(gopro), lambda xs: (x.mul_(0.5) for x in xs)) == apart
 
 
 def test_folders_are_compared_by_name(gopro, tmp_path):
@@ -463,6 +470,22 @@ def test_names_in_brackets_are_shown_as_they_are(tmp_path, capsys):
         save(tmp_path / side / "a[/b]", one_scene(2, 16, 16))
     main(["eval", "--restored", str(tmp_path / "made"), "--sharp", str(tmp_path / "truth")])
     assert "a[/b]" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_reports_hold_names_that_are_no_valid_text_nor_mathtext(tmp_path):
+    for side in ("made", "truth"):
+        save(tmp_path / side / os.fsdecode(b"caf\xe9"), one_scene(2, 16, 16))
+        save(tmp_path / side / "clip_$1_$2", one_scene(2, 16, 16))
+    reports = [tmp_path / name for name in ("r.md", "r.json", "r.png")]
+    base = ["eval", "--restored", str(tmp_path / "made"), "--sharp", str(tmp_path / "truth")]
+    options = zip(("--markdown", "--json", "--plot"), map(str, reports), strict=True)
+    main([*base, *chain.from_iterable(options)])
+    assert r"| caf\udce9 | 2 |" in reports[0].read_text(encoding="utf-8")
+    assert [row["name"] for row in json.loads(reports[1].read_text())["sequences"]] == [
+        "caf\udce9",
+        "clip_$1_$2",
+    ]
+    assert reports[2].stat().st_size > 0
 
 
 def test_niqe_needs_no_truth(tmp_path, capsys):

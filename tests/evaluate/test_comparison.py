@@ -119,6 +119,9 @@ def test_commands_tell_no_folders(monkeypatch):
     ]
     assert portable_command(command) == "unsmear eval --data test --json a.json"
     assert portable_command(["unsmear", "--json=/home/x/a.json"]) == "unsmear --json=a.json"
+    for option in ("-m", "-m=", "--model="):
+        command = ["unsmear", f"{option}/home/x/a=b.pt"]
+        assert portable_command(command) == f"unsmear {option}a=b.pt"
     assert portable_command(["unsmear", "--size=1x1", "a=/b"]) == "unsmear --size=1x1 a=/b"
     monkeypatch.setattr("unsmear.evaluate.origin.Path", PureWindowsPath)
     command = [r"C:\site-packages\unsmear\__main__.py", "eval", "--data", r"D:\me\test"]

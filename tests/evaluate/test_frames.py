@@ -103,6 +103,16 @@ def test_the_command_takes_videos(tmp_path, capsys):
     assert "3 frames" in capsys.readouterr().out
 
 
+def test_an_image_is_measured_as_in_a_folder(tmp_path):
+    for side, depth in (("made", torch.uint16), ("truth", torch.uint8)):
+        (tmp_path / side).mkdir()
+        write_image(tmp_path / side / "a.png", integer_from_unit(one_scene(1, 16, 16)[0], depth))
+    folders = tmp_path / "made", tmp_path / "truth"
+    images = (folder / "a.png" for folder in folders)
+    alone, beside = (Benchmark(BASE).compare(find_comparisons(*x)) for x in (images, folders))
+    assert alone[0][0].frames == beside[0][0].frames
+
+
 def test_open_frames_iterates_again_and_again(tmp_path):
     frames = open_frames(write_video(tmp_path / "a.mp4", frames=3))
     first, second = list(frames), list(frames)

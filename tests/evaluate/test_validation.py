@@ -73,6 +73,13 @@ def test_frames_are_read_as_they_are_needed(sequences, monkeypatch):
     assert len(list(triples)) == 2
 
 
+def test_restoring_in_place_leaves_the_blurry_frames(sequences):
+    triples = list(restored_triples(sequences[0], lambda frames: (f.zero_() for f in frames)))
+    for (restored, blurry, _), given in zip(triples, read_frames(sequences[0].blurry), strict=True):
+        assert not restored.any()
+        assert torch.equal(blurry, given)
+
+
 def test_frames_of_another_size_are_named(sequences):
     write_image(sequences[0].sharp[1], torch.zeros(3, 8, 8).byte())
     with pytest.raises(InputError, match=r"1\.png' is 8x8.*24x16"):

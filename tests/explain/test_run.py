@@ -184,9 +184,14 @@ def test_a_window_of_none_is_not_the_models_own(clip, tmp_path, weights_file):
         run.explain_clip(clip, tmp_path / "out", load_model(str(weights_file)), 1, window=0)
 
 
-def test_a_failure_half_way_leaves_nothing(clip, tmp_path, weights_file, monkeypatch, blank):
-    monkeypatch.setattr(run, "draw_field", disk_full)
+@pytest.mark.parametrize(
+    ("place", "name", "told"), [(run, "draw_field", "out"), (Path, "write_bytes", "out/before.png")]
+)
+def test_a_failure_half_way_leaves_nothing(
+    clip, tmp_path, weights_file, monkeypatch, blank, place, name, told
+):
+    monkeypatch.setattr(place, name, disk_full)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OutputError, match=r"cannot write .*out.*No space left"):
+    with pytest.raises(OutputError, match=f"^cannot write '{tmp_path / told}': No space left"):
         run.explain_clip(clip, tmp_path / "out", load_model(str(weights_file)), 1)
     assert sorted(tmp_path.iterdir()) == before

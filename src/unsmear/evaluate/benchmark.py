@@ -22,15 +22,11 @@ from unsmear.evaluate.protocol import Protocol, check_together
 from unsmear.evaluate.saving import Keep, keep_nothing
 from unsmear.evaluate.scores import SequenceResult
 from unsmear.evaluate.sequence import SequenceMeter, Triple, check_sizes
+from unsmear.evaluate.validation import Restore
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer
 
 _Result = TypeVar("_Result")
-
-Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
-"""Restores a sequence: blurry frames (3, H, W), float32, 0..1 -> restored frames in the same order,
-of any floating dtype and on any device. It must read a blurry frame before it yields its result.
-"""
 
 
 class Benchmark:
@@ -133,7 +129,7 @@ class Benchmark:
                     )
                 size = frame.shape
                 kept.append(frame)
-                yield frame
+                yield frame.clone()  # networks of others may work in place
 
         made = iter(restore(blurry()))
         for index, path in enumerate(sequence.sharp):

@@ -81,7 +81,8 @@ def dense_lines(record: DenseRecord) -> list[str]:
         "",
         *markdown_table(headings, [_cells(row) for row in record.rows]),
         "",
-        *(f"- {name}: {growth(record.rows, of)}" for name, of in _KINDS.items()),
+        f"- dense: {growth(record.rows, lambda row: row.dense)}",
+        f"- factorised: {growth(record.rows, lambda row: row.factorised)}",
         f"- {_extrapolated(record)}",
     ]
 
@@ -95,12 +96,6 @@ def _cells(row: DenseRow) -> list[str]:
     cells += [f"{1e3 * dense.seconds:.2f}", f"{1e3 * ours.seconds:.2f}"]
     cells += [f"{dense.seconds / ours.seconds:.0f}", f"{dense.bytes / _MIB:.1f}"]
     return [*cells, f"{ours.bytes / _MIB:.1f}", f"{dense.bytes / max(ours.bytes, _PAGE):.0f}"]
-
-
-_KINDS: dict[str, Callable[[DenseRow], Cost | None]] = {
-    "dense": lambda row: row.dense,
-    "factorised": lambda row: row.factorised,
-}
 
 
 def growth(rows: Sequence[DenseRow], of: Callable[[DenseRow], Cost | None]) -> str:

@@ -15,7 +15,7 @@ from unsmear.data.pairs import PairedSequence, names_differ
 from unsmear.data.sources import VIDEO_SUFFIXES
 from unsmear.errors import InputError, Mistakes
 from unsmear.evaluate import Pairing
-from unsmear.video.images import list_images, paths_below, read_image
+from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ Frames = ImageFrames | VideoFrames
 
 
 def open_frames(path: Path) -> Frames:
-    """Open a folder of images or a video file.
+    """Open a folder of images, a single image, or a video file.
 
     Raises:
-        InputError: it is neither, or contains no frames.
+        InputError: it is none of these, or contains no frames.
     """
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        return ImageFrames((path,))  # as a video it would go through YUV, and lose 16 bits
     if path.is_dir():
         pictures = tuple(list_images(path))
         if not pictures:

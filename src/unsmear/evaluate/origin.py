@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -66,9 +67,11 @@ def portable_command(command: Sequence[str]) -> str:
 
 
 def _without_folders(word: str) -> str:
-    """A word of a command; of an absolute path, also after `--option=`, only the last part."""
-    option, given, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    return option + given + (Path(value).name if Path(value).is_absolute() else value)
+    """A word of a command; of an absolute path, also in `--option=PATH` and `-oPATH`, only the last
+    part.
+    """
+    value = re.sub(r"^(--[^=]*=|-[^-]=?)", "", word)
+    return word.removesuffix(value) + Path(value).name if Path(value).is_absolute() else word
 
 
 def _machine(device: torch.device) -> str:

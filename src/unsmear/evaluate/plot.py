@@ -12,6 +12,7 @@ from unsmear.outputs import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -40,3 +41,11 @@ def plotted_panels(path: Path, count: int) -> Iterator[np.ndarray]:
     yield figure.subplots(count, 1, squeeze=False)[:, 0]
     with atomic_file(path) as partial:
         figure.savefig(partial)
+
+
+def set_title(panel: Axes, title: str) -> None:
+    """Set the title of a panel. Names of files may contain dollar signs, which would be mathtext,
+    and bytes that are no valid text.
+    """
+    readable = title.encode(errors="backslashreplace").decode()
+    panel.set_title(readable, fontsize=10, parse_math=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from unsmear.errors import OutputError
 from unsmear.evaluate.origin import Origin
-from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels
+from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels, set_title
 from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.scores import BenchmarkResult, FrameScore, mean_of, mean_of_sequences
 from unsmear.outputs import check_file, real_path, write_text
@@ -287,7 +287,7 @@ def write_plot(path: Path, result: BenchmarkResult) -> None:
                 panel.plot(index, before, color="#999999", marker=".", label="blurry")
             after = [frame.psnr for frame in sequence.frames]
             panel.plot(index, after, color="#0072b2", marker=".", label="restored")
-            panel.set_title(sequence.name, fontsize=10)
+            set_title(panel, sequence.name)
             panel.set_ylabel("PSNR, dB")
             panel.legend(loc="best", fontsize=8)
         panels[-1].set_xlabel("frame")

@@ -21,7 +21,9 @@ from unsmear.restoration.stream import restore_stream
 from unsmear.video.images import eight_bit, read_image, unit_from_integer
 
 Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
-"""Blurry frames (3, H, W), float, 0..1 -> as many restored frames, in order, on any device."""
+"""Restores a sequence: blurry frames (3, H, W), float32, 0..1 -> restored frames in the same order,
+of any floating dtype and on any device. It must read a blurry frame before it yields its result.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,8 @@ def restored_triples(
         InputError: a file cannot be read, or sizes differ.
     """
     given, kept = tee(read_frames(sequence.blurry))
-    for restored, blurry, sharp in zip(
-        restore(given), kept, read_frames(sequence.sharp), strict=True
-    ):
+    made = restore(frame.clone() for frame in given)  # networks of others may work in place
+    for restored, blurry, sharp in zip(made, kept, read_frames(sequence.sharp), strict=True):
         yield round_to_8_bit(restored.cpu()), blurry, sharp
 
 

@@ -62,13 +62,8 @@ def draw_change(path: Path, maps: FrameMaps) -> None:
     sheet = Sheet(_WIDTH, rows[1] + heights[1] + _MARGIN)
     pictures = (rgb(maps.before), rgb(maps.after), change)
     x, y = maps.field.pixel
-    for number, (name, picture) in enumerate(
-        zip(
-            ("before", "after", f"change, magnified {127.5 / limit:.0f} times"),
-            pictures,
-            strict=True,
-        )
-    ):
+    names = ("before", "after", f"change, magnified {127.5 / limit:.0f} times")
+    for number, (name, picture) in enumerate(zip(names, pictures, strict=True)):
         left = _MARGIN + number * (column + _GAP)
         whole = sheet.picture(left, rows[0], column, heights[0])
         whole.imshow(picture, extent=(0, width, height, 0), aspect="auto")
@@ -249,12 +244,9 @@ def draw_field(path: Path, maps: FrameMaps, frames: Sequence[int]) -> None:
         panels[0].imshow(whole, extent=(0, width, height, 0), aspect="auto")
         panels[0].add_patch(part.outline())
         _frame_heading(panels[0], maps, index)
-        for panel, picture in zip(
-            panels[1:], (heat, rgb(maps.window.pictures[index])), strict=True
-        ):
-            panel.imshow(
-                part.of(picture), extent=part.extent, aspect="auto", interpolation="nearest"
-            )
+        near = part.of(heat), part.of(rgb(maps.window.pictures[index]))
+        for panel, picture in zip(panels[1:], near, strict=True):
+            panel.imshow(picture, extent=part.extent, aspect="auto", interpolation="nearest")
         panels[2].plot(x + 0.5, y + 0.5, marker="+", markersize=13, color="white", mew=3.5)
         panels[2].plot(x + 0.5, y + 0.5, marker="+", markersize=12, color="black", mew=1.5)
         if number == 0:

@@ -100,20 +100,20 @@ def receptive_field(
     end = _through_decoder(network, current, descriptors, around, pixel)
     through_descriptors = _through_mix(network, descriptors, end.contexts)
     local, attention = torch.zeros(2, *window.pictures.shape)
+    neighbours = window.neighbours(network.config.neighbours)
     for index, picture in enumerate(window.pictures):
-        offsets = _offsets_of(index, window, network.config.neighbours)
+        places = [place for place, neighbour in enumerate(neighbours) if neighbour == index]
         own, attended = index == window.current, index in window.attended
         aligned = end.triplet is not None and abs(index - window.current) <= 1
-        if not (own or attended or offsets or aligned):
+        if not (own or attended or places or aligned):
             continue
         encoded = current if own else tiler.encode(prepared(picture, tiler.engine))
-        if own or offsets or aligned:
+        if own or places or aligned:
             gradients = [torch.zeros_like(features) for features in encoded.features]
             above = torch.zeros_like(encoded.frame)
-            for number in offsets:
-                end.box.cut(gradients[-1], network.stride(len(gradients) - 1)).add_(
-                    end.neighbours[number]
-                )
+            coarsest = end.box.cut(gradients[-1], network.stride(len(gradients) - 1))
+            for place in places:
+                coarsest.add_(end.neighbours[place])
             if own:
                 end.box.cut(above, 1).add_(end.frame)
                 for level, features in enumerate(gradients):
@@ -130,19 +130,6 @@ def receptive_field(
                 _through_encoder(network, encoded, gradients, tile), picture, network
             )
     return ReceptiveField(pixel, local, attention, local_reach(network))
-
-
-def _offsets_of(index: int, window: FrameWindow, side: int) -> list[int]:
-    """The positions at which a frame serves as a neighbour of the current one: beyond the ends of
-    the scene, the nearest frame is repeated.
-    """
-    last = len(window.pictures) - 1
-    offsets = [offset for offset in range(-side, side + 1) if offset]
-    return [
-        place
-        for place, offset in enumerate(offsets)
-        if min(max(window.current + offset, 0), last) == index
-    ]
 
 
 class _DecoderGradients(NamedTuple):

@@ -15,7 +15,7 @@ from unsmear.errors import ConfigError
 from unsmear.explain.gradients import ReceptiveField, receptive_field
 from unsmear.explain.window import FrameWindow
 from unsmear.models.attention import pixelwise_weights, spatial_weights, temporal_weights
-from unsmear.models.flow import clip_motion
+from unsmear.models.flow import motion_between, shrunken_luma
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, Descriptors, Encoded, join_frames
 from unsmear.restoration.tiles import Tiler, Tiling, prepared
@@ -109,10 +109,7 @@ def explain_frame(
     if pixel is not None:
         check_pixel(pixel, *before.shape[-2:])
     tiler = Tiler(network, tiling)
-    side, last = network.config.neighbours, len(window.pictures) - 1
-    places = [
-        min(max(window.current + offset, 0), last) for offset in range(-side, side + 1) if offset
-    ]
+    places = window.neighbours(network.config.neighbours)
     locals_: dict[int, Tensor] = {}
     spatial: dict[int, list[Tensor]] = {number: [] for number in levels}
     descriptors = []
@@ -135,9 +132,8 @@ def explain_frame(
     before_it, after_it = (
         None if one is None else prepared(one, tiler.engine) for one in window.beside
     )
-    around = Neighbourhood.gathered(
-        network.config, (before_it, current.frame, after_it), local, _motion(tiler, window)
-    )
+    frames = before_it, current.frame, after_it
+    around = Neighbourhood.gathered(network.config, frames, local, _motion(network, *frames))
     restored = tiler.restore(current, network.mix(joined), around)[0]
     restored = restored.float().clamp(0, 1).cpu()
     after = restored[:, : before.shape[-2], : before.shape[-1]]
@@ -166,16 +162,14 @@ def _level_maps(
     )
 
 
-def _motion(tiler: Tiler, window: FrameWindow) -> Tensor | None:
-    """Motion around the frame; None if the network does not use it."""
-    if not tiler.network.config.trail_levels:
+def _motion(
+    network: DeblurNetwork, before: Tensor | None, current: Tensor, after: Tensor | None
+) -> Tensor | None:
+    """Motion to the frames before and after; None if the network does not use it."""
+    if not network.config.trail_levels:
         return None
-    first = max(window.current - 1, 0)
-    around = [
-        prepared(picture, tiler.engine) for picture in window.pictures[first : window.current + 2]
-    ]
-    place = window.current - first
-    return clip_motion(torch.stack(around, dim=1))[place : place + 1]
+    back, forth = (None if one is None else shrunken_luma(one)[0] for one in (before, after))
+    return motion_between(back, shrunken_luma(current)[0], forth)[None].to(current.device)
 
 
 def most_changed(before: Tensor, after: Tensor) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unsmear.engines.choice import OpenedModel
-from unsmear.errors import ConfigError, cannot_write
+from unsmear.errors import ConfigError, writing
 from unsmear.explain.charts import (
     LEAST_SHOWN,
     change_limit,
@@ -30,6 +30,7 @@ from unsmear.explain.page import (
     temporal_section,
 )
 from unsmear.explain.window import LARGEST_WINDOW, read_window
+from unsmear.outputs import telling_of
 from unsmear.restoration.paths import check_output
 from unsmear.video.folder import growing_folder
 from unsmear.video.images import integer_from_unit, write_image
@@ -119,16 +120,16 @@ def write_explanation(target: Path, maps: FrameMaps, about: About) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    with growing_folder(target, last=PAGE) as folder:
+    with (
+        growing_folder(target, last=PAGE) as folder,
+        writing(target),
+        telling_of(target, folder),
+    ):
         for name, picture in (("before", maps.before), ("after", maps.after)):
             write_image(folder / f"{name}.png", integer_from_unit(picture))
-        try:
-            sections = _draw_all(folder, maps)
-            page = render_page(maps, about, sections)
-            # File names need not be valid text.
-            (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise cannot_write(target, error) from None
+        page = render_page(maps, about, _draw_all(folder, maps))
+        # File names need not be valid text.
+        (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _draw_all(folder: Path, maps: FrameMaps) -> list[Section]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import tee
 from pathlib import Path
 
 import torch
@@ -59,6 +60,14 @@ class FrameWindow:
         before = self.pictures[self.current - 1] if self.current else None
         last = self.current + 1 == len(self.pictures)
         return before, None if last else self.pictures[self.current + 1]
+
+    def neighbours(self, side: int) -> list[int]:
+        """Indices in `pictures` of the `side` frames before and after the current one, in order;
+        beyond the ends of the scene, the nearest frame is repeated.
+        """
+        last = len(self.pictures) - 1
+        offsets = [offset for offset in range(-side, side + 1) if offset]
+        return [min(max(self.current + offset, 0), last) for offset in offsets]
 
     @property
     def number(self) -> int:
@@ -118,26 +127,21 @@ def _frames_around(
     before: deque[Tensor] = deque(maxlen=ahead + 1)  # includes the current frame
     after: list[Tensor] = []
     current: Frame | None = None
-    latest: list[Frame] = []
-
-    def pictures() -> Iterable[Tensor]:
-        for frame in frames:
-            latest[:] = [frame]
-            yield frame.rgb
-
+    given, copied = tee(frames)
+    numbered = zip(given, number_scenes(frame.rgb for frame in copied), strict=True)
     scene = count = 0
-    for count, (its_scene, rgb) in enumerate(number_scenes(pictures()), start=1):
-        if current is not None:
-            if its_scene != scene:
+    for count, (frame, (its_scene, rgb)) in enumerate(numbered, start=1):
+        if its_scene != scene:
+            if current is not None:
                 break
+            scene = its_scene
+            before.clear()
+        if current is not None:
             after.append(rgb)
         else:
-            if its_scene != scene:
-                scene = its_scene
-                before.clear()
             before.append(rgb)
             if count == number + 1:
-                current = latest[0]
+                current = frame
         if current is not None and len(after) == ahead:
             break
     return [*before, *after], current, len(before) - 1, count
