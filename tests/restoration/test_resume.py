@@ -30,7 +30,7 @@ from tests.conftest import (
 )
 from tests.restoration.test_scenes import FASTER, walk
 from unsmear.clip import Frame
-from unsmear.errors import DeviceMemoryError, EncodeError, MidwayError, OutputError
+from unsmear.errors import DeviceMemoryError, EncodeError, InputError, MidwayError, OutputError
 from unsmear.restoration import files, sinks
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.frames import Restored
@@ -317,6 +317,23 @@ def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, m
             restore_file(source, target, network, 3)
     assert str(told.value).startswith(f"cannot write '{target}': Invalid argument; ")
     assert f"kept in '{work_path(target)}'" in str(told.value)
+    assert restore_file(source, target, network, 3) == Outcome(9, resumed=9)
+    assert not work_path(target).exists()
+
+
+def test_a_source_that_is_gone_at_the_end_costs_no_frame(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    away = source.with_name("away.mp4")
+
+    def unmount(progress):
+        if progress.done == 9 and source.exists():
+            source.rename(away)
+
+    with pytest.raises(InputError) as told:
+        restore_file(source, target, network, 3, on_progress=unmount)
+    assert str(source) in str(told.value)
+    assert f"kept in '{work_path(target)}'" in str(told.value)
+    away.rename(source)
     assert restore_file(source, target, network, 3) == Outcome(9, resumed=9)
     assert not work_path(target).exists()
 

@@ -260,7 +260,14 @@ class _Run:
             for sink in sinks:
                 for note in sink.finish(parts):
                     self.on_note(note)
-        except EncodeError as error:  # all frames are restored, perhaps hours of work: keep them
+        # All frames are restored, perhaps hours of work: they are kept.
+        except InputError as error:  # the source cannot be read any more
+            work.keep()
+            raise InputError(
+                f"{error}; the restored frames are kept in '{work.path}': once the video can be "
+                "read again, the same command finishes"
+            ) from None
+        except EncodeError as error:
             work.keep()
             raise EncodeError(
                 f"{error}; the restored frames are kept in '{work.path}', and the same command "

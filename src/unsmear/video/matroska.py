@@ -107,12 +107,8 @@ def set_pixel_aspect(path: Path, aspect: Fraction) -> bool:
         data = file.read(_READ)
         try:
             first, changed = _changed(data, aspect)
-        except (
-            IndexError,
-            StopIteration,
-            ValueError,
-        ):  # another layout, or not within what was read
-            return False
+        except (IndexError, StopIteration, ValueError):
+            return False  # another layout, or not within what was read
         file.seek(first)
         file.write(changed)
     return True
