@@ -101,14 +101,14 @@ def sync(path: Path) -> None:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file atomically: yields a hidden path beside `path`, with the same suffix, which is
-    renamed on exit. After an error nothing is left. If `path` exists and is not a regular file,
-    such as /dev/stdout, it is yielded itself.
+    renamed on exit. After an error nothing is left. A device or pipe, such as /dev/stdout, is
+    yielded itself.
 
     Raises:
         OutputError: the disk is full, or permission is missing.
     """
     with writing(path):
-        if path.exists() and not path.is_file():
+        if _is_device(path):
             yield path
             return
         partial = path.with_name(hidden_name(path.stem, f".{os.getpid()}.part{path.suffix}"))
@@ -167,7 +167,8 @@ def check_file(
             )
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder: give the name of a file")
-        check_folder_of(path)
+        if not _is_device(path):
+            check_folder_of(path)
         for source in inputs:
             if source is not None and lies_in(path, source):
                 raise OutputError(
@@ -175,6 +176,13 @@ def check_file(
                 )
         if not overwrite:
             check_free(path)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is a device or a pipe. Names in /dev are, although /dev/stdout may lead to the
+    regular file that standard output is redirected to.
+    """
+    return path.exists() and (not path.is_file() or path.parent == Path("/dev"))
 
 
 def check_named(path: Path) -> None:
