@@ -43,6 +43,25 @@ def hidden_folder(path: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def results_folder(folder: Path) -> Iterator[None]:
+    """Create a folder for results, and its parents, if it is missing; if it is new and stays empty,
+    remove it on exit.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
+    with writing(folder):
+        there = folder.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 def spelling_key(name: str) -> str:
     """A key that two names or paths share if they may stand for one file: on macOS and Windows,
     where `A.png` is `a.png`. An é may be one character or two on disks of macOS.
