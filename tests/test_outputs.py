@@ -95,12 +95,13 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path, monkeypatch):
     assert os.read(reader, 10) == b"text"
     os.close(reader)
     assert pipe.is_fifo()
-    with atomic_file(Path("/dev/stdout")) as partial:  # also where it leads to a file
-        assert partial == Path("/dev/stdout")
     monkeypatch.setattr(os, "access", lambda *_: False)  # to the folder, as to /dev
     check_file(pipe)
     with pytest.raises(OutputError, match="no permission"):
         check_file(tmp_path / "file")
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)  # as redirected to a file
+    with pytest.raises(OutputError, match="'/dev/stdout' leads to a file"):
+        check_file(Path("/dev/stdout"))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "x" * 251 + ".mp4", "é" * 125 + ".mp4"])

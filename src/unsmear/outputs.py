@@ -120,8 +120,8 @@ def sync(path: Path) -> None:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file atomically: yields a hidden path beside `path`, with the same suffix, which is
-    renamed on exit. After an error nothing is left. A device or pipe, such as /dev/stdout, is
-    yielded itself.
+    renamed on exit. After an error nothing is left. If `path` exists and is not a regular file,
+    such as /dev/stdout, it is yielded itself.
 
     Raises:
         OutputError: the disk is full, or permission is missing.
@@ -186,6 +186,8 @@ def check_file(
             )
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder: give the name of a file")
+        if path.is_file() and path.parent == Path("/dev"):  # such as /dev/stdout, redirected
+            raise OutputError(f"'{path}' leads to a file: give the name of that file")
         if not _is_device(path):
             check_folder_of(path)
         for source in inputs:
@@ -198,10 +200,8 @@ def check_file(
 
 
 def _is_device(path: Path) -> bool:
-    """Whether a path is a device or a pipe. Names in /dev are, although /dev/stdout may lead to the
-    regular file that standard output is redirected to.
-    """
-    return path.exists() and (not path.is_file() or path.parent == Path("/dev"))
+    """Whether a path exists and is not a regular file, such as /dev/stdout."""
+    return path.exists() and not path.is_file()
 
 
 def check_named(path: Path) -> None:
