@@ -1,4 +1,4 @@
-"""Choice of the device; number of cores, memory, CPU features."""
+"""Choice of the device; number of cores and threads, memory, CPU features."""
 
 from __future__ import annotations
 
