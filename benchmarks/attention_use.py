@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from unsmear.arguments import weights_named
 from unsmear.data.sources import find_training_files
+from unsmear.device import use_threads
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program
@@ -263,12 +264,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="file for the record")
     arguments = parser.parse_args()
-    at_least(1, batches=arguments.batches, threads=arguments.threads)
+    at_least(1, batches=arguments.batches)
+    use_threads(arguments.threads)
     if arguments.json:
         read = (*arguments.data, *arguments.shake, *map(weights_named, arguments.released))
         check_file(arguments.json, inputs=(arguments.kept, *read))
     paths = files_in(arguments.kept, "*.safetensors")
-    torch.set_num_threads(arguments.threads)
     released = [load_model(name) for name in arguments.released]
     frames = max([FRAMES, *(model.window for model in released)])
     stage = Stage(steps=10**9, clips=2, frames=frames, crop=arguments.crop)

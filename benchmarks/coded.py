@@ -50,14 +50,16 @@ def measured(
     Raises:
         InputError: there are no sequences.
         ModelError: a model cannot be loaded.
-        ConfigError: two models have the same name.
+        ConfigError: two models have the same name, or one cannot refine.
     """
     sequences = some_pairs(val)
     found: list[tuple[str, tuple[Runnable, int, QualityOptions]]] = []
     for refine, asked in enumerate((names, refined)):
+        quality = QualityOptions(refine=refine)
         for one in map(load_model, asked):
+            quality.check(one.network)
             label = f"{one.name}, refined" if refine else one.name
-            found.append((label, (one.network.eval(), one.window, QualityOptions(refine=refine))))
+            found.append((label, (one.network, one.window, quality)))
     refuse_repeated("model", (label for label, _ in found), "give each file a name of its own")
     models = dict(found)
     scores = measure_coded(models, sequences, CODINGS)

@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from unsmear.errors import ConfigError, writing
 from unsmear.evaluate.comparison import Row, comparison_lines
 from unsmear.evaluate.programs import at_least, parse_changes, parser_for, run_program
+from unsmear.models.checkpoint import save_tensors
 from unsmear.models.fusion import (
     FUSIONS,
     FusionConfig,
@@ -65,9 +65,12 @@ def parse_variant(text: str) -> FusionConfig:
 
 
 def keep(folder: Path, learner: Learner, when: str) -> None:
-    """Save a learner's averaged weights, with what is needed to load them."""
+    """Save a learner's averaged weights, with what is needed to load them.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     assert isinstance(learner.average, FusionNetwork)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in learner.average.state_dict().items()}
     told = {
         "label": learner.label,
@@ -78,7 +81,7 @@ def keep(folder: Path, learner: Learner, when: str) -> None:
     }
     name = re.sub(r"[^a-z0-9]+", "-", learner.label)
     path = folder / f"{name}-{learner.plan.seed}-{when}.safetensors"
-    save_file(state, path, {"fusion": json.dumps(told)})
+    save_tensors(path, state, {"fusion": json.dumps(told)})
 
 
 def train_all(

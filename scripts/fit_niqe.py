@@ -22,6 +22,7 @@ from torch.nn import functional
 from unsmear.data.degrade import compress
 from unsmear.data.light import linear_from_srgb, srgb_from_linear
 from unsmear.data.sources import find_training_files, load_photograph
+from unsmear.device import use_threads
 from unsmear.errors import InputError
 from unsmear.evaluate.niqe import (
     FITTED,
@@ -35,7 +36,7 @@ from unsmear.evaluate.niqe import (
     sharp_features,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import at_least, parser_for, run_program, some_pairs
+from unsmear.evaluate.programs import parser_for, run_program, some_pairs
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.sharpness import luma_of
 from unsmear.video.images import unit_from_integer
@@ -48,7 +49,8 @@ def photographs(folder: Path) -> tuple[list[Path], list[Path]]:
     """Photographs to fit on, and held-out ones."""
     paths = sorted(find_training_files([folder]).photographs)
     held_out = paths[::HELD_OUT]
-    return [path for path in paths if path not in set(held_out)], held_out
+    del paths[::HELD_OUT]
+    return paths, held_out
 
 
 def read(path: Path) -> Tensor:
@@ -168,8 +170,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=FITTED, help="written, or checked")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
-    at_least(1, threads=arguments.threads)
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     if arguments.work == "fit":
         if arguments.data is None:
             parser.error("fit needs --data")

@@ -50,7 +50,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, required=True, help="of the tuned ones")
     parser.add_argument("--overwrite", action="store_true", help="replace a target that exists")
     given = parser.parse_args()
-    check_file(given.target, inputs=(given.start, given.tuned), overwrite=given.overwrite)
+    check_file(
+        given.target,
+        inputs=(given.start, given.tuned),
+        suffixes=(".safetensors",),
+        overwrite=given.overwrite,
+    )
     mix(given.start, given.tuned, given.target, given.share)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import re
 import sys
 import time
@@ -111,14 +112,25 @@ def option_text(refines: bool) -> str:
     )
 
 
+def read_text(path: Path) -> str:
+    """Text of a file in UTF-8.
+
+    Raises:
+        InputError: it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"'{path}' is not text in UTF-8: give another file") from None
+
+
 def photograph_credits(table: Path) -> list[str]:
     """Counts of licences, and the credits that CC-BY requires.
 
     Raises:
-        InputError: the table lacks a column.
+        InputError: the table lacks a column, or is not text.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO(read_text(table)), delimiter="\t"))
     for column in ("licence", "credit", "source_repo"):
         if any(row.get(column) is None for row in rows):
             raise InputError(f"'{table}' has no '{column}' in each row: a TSV with a head")
@@ -273,12 +285,12 @@ def card(arguments: argparse.Namespace) -> str:
     """Measure and return the card. Mistakes are reported before anything is measured."""
     if arguments.out:
         check_file(arguments.out, inputs=(arguments.val, arguments.photographs, arguments.notes))
-    commands = commands_of(arguments.after.read_text(encoding="utf-8")) if arguments.after else []
+    commands = commands_of(read_text(arguments.after)) if arguments.after else []
     commands += arguments.command
     where = origin_of(torch.device("cpu"))
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
     runs = training_runs(loaded.provenance, commands)
-    notes = arguments.notes.read_text(encoding="utf-8").splitlines() if arguments.notes else []
+    notes = read_text(arguments.notes).splitlines() if arguments.notes else []
     credited = photograph_credits(arguments.photographs)
     sequences = some_pairs(arguments.val)
     network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -47,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.target.exists():
         raise OutputError(f"'{given.target}' exists: name another file, or remove it first")
-    check_file(given.target, inputs=(given.source,))
+    check_file(given.target, inputs=(given.source,), suffixes=(".safetensors",))
     change = repack(given.source, given.target)
     sizes = [path.stat().st_size / 1e6 for path in (given.source, given.target)]
     print(f"{sizes[0]:.1f} MB -> {sizes[1]:.1f} MB, weights change by up to {change:.2%}")

@@ -27,6 +27,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,12 +52,13 @@ from unsmear.evaluate.dense import DenseRecord, dense_lines
 from unsmear.evaluate.front import FrontRow, front_lines
 from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import Origin
-from unsmear.evaluate.programs import parser_for
+from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.evaluate.records import record_from_json
 from unsmear.evaluate.report import NIQE_REMARK, markdown_table, measured_row, table_1
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ZOO
+from unsmear.outputs import write_text
 
 WINDOWED = re.compile(r"eval-(?P<name>.+)-window-(?P<window>\d+)")
 MOVING, STILL = ("walk_a", "walk_b"), "dog"  # sequences
@@ -368,10 +370,10 @@ def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
+        write_text(PAGE, page())
     elif PAGE.read_text(encoding="utf-8") != page():
         raise SystemExit(f"{PAGE.name} is not what the records say: run scripts/results.py")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

@@ -110,6 +110,7 @@ def test_kept_networks_come_back_and_are_told_of(use, bench, tmp_path, monkeypat
         "factorised:level=0", partial(bench.FusionNetwork, small("factorised")), plan(3), CPU
     )
     untouched = copy.deepcopy(learner.average.state_dict())
+    (tmp_path / "kept").mkdir()
     bench.keep(tmp_path / "kept", learner, "fresh")
     kept = use.load(tmp_path / "kept" / "factorised-level-0-3-fresh.safetensors")
     assert (kept.label, kept.seed, kept.when, kept.step) == ("factorised:level=0", 3, "fresh", 0)

@@ -100,6 +100,7 @@ def test_names_with_brackets_are_told_as_they_are(tmp_path, weights_file, monkey
 def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):
     clip = write_video(tmp_path / "mine.mp4", frames=1)
     (tmp_path / "plain").touch()
+    (tmp_path / "fake.mp4").write_text("no video")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for out, given, error, message in (
@@ -107,6 +108,7 @@ def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):
         ("plain/x", clip, OutputError, "cannot write"),
         ("out", tmp_path / "nowhere.mp4", InputError, "no such file"),
         ("out", tmp_path / "folder", InputError, "takes a video"),
+        ("out", tmp_path / "fake.mp4", InputError, "cannot be read as a video"),
     ):
         with pytest.raises(error, match=message):
             demo.run_demo(tmp_path / out, model, given)

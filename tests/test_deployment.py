@@ -116,7 +116,8 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, refused, m
         (["--size", "99999999x99999999"], "at most 67,108,864 pixels"),
         (["--size", f"{'9' * 5000}x9"], "WIDTHxHEIGHT, each at least 16"),
         (["--rounds", "0"], "rounds is 0: must be at least 1"),
-        (["--threads", "-1"], "threads is -1: must be at least 1"),
+        (["--threads", "-1"], "threads is -1: must be from 1 to 4,096"),
+        (["--threads", "100000"], "threads is 100000: must be from 1 to 4,096"),
         (["--frames", "-2"], "frames is -2: must be at least 0"),
         (["--rounds", "1.5"], "not a whole number"),
     ):

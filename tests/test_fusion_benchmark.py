@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from tests.conftest import SMALL, load_script
+from tests.conftest import SMALL, disk_full, load_script
 from unsmear.data.clips import unknown_clips
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, OutputError
 from unsmear.evaluate.comparison import Score
 from unsmear.models.fusion import FUSIONS, FusionConfig
 from unsmear.train.config import Stage, preset
@@ -106,8 +106,12 @@ def test_a_backbone_that_learns_first_is_the_start_of_all(bench):
         torch.testing.assert_close(value, starts[1][key], rtol=0, atol=1e-9)
 
 
-def test_networks_are_kept_fresh_and_learned(bench, tmp_path):
+def test_networks_are_kept_fresh_and_learned(bench, tmp_path, monkeypatch):
     configs = {name: small(name) for name in ("none", "factorised")}
     bench.train_all(configs, plan(), Blur(), Quick(), CPU, 2, None, kept=tmp_path)
     names = {f"{name}-0-{when}.safetensors" for name in configs for when in ("fresh", "learned")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    monkeypatch.setattr("pathlib.Path.write_bytes", disk_full)
+    with pytest.raises(OutputError, match=r"cannot write '.*safetensors': No space left"):
+        bench.train_all(configs, plan(), Blur(), Quick(), CPU, 1, None, kept=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == names

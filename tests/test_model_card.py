@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import load_script
-from unsmear.errors import ConfigError
+from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
@@ -82,6 +82,16 @@ def score(name, gain, worst):
         name=name, frames=12, psnr_before=30.0, psnr_after=30.0 + gain, ssim_before=0.9,
         ssim_after=0.95, worst_gain=worst,
     )  # fmt: skip
+
+
+def test_a_table_of_credits_is_text_with_the_columns_that_are_needed(model_card, tmp_path):
+    table = tmp_path / "stills.tsv"
+    table.write_text('licence\tcredit\tsource_repo\nCC-BY-4.0\tCredit: "A\tB"\tc\n')
+    assert model_card.photograph_credits(table)[0] == "1 photographs: 1 CC-BY-4.0"
+    for contents, message in ((b"licence\nCC0\n", "has no 'credit'"), (b"\x89PNG", "not text")):
+        table.write_bytes(contents)
+        with pytest.raises(InputError, match=message):
+            model_card.photograph_credits(table)
 
 
 def test_the_table_has_the_frame_that_gains_least(model_card):

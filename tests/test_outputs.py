@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_windows_is_asked_again_while_a_file_is_in_use(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")
-def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path, monkeypatch):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -94,6 +95,13 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     assert os.read(reader, 10) == b"text"
     os.close(reader)
     assert pipe.is_fifo()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # to the folder, as to /dev
+    check_file(pipe)
+    with pytest.raises(OutputError, match="no permission"):
+        check_file(tmp_path / "file")
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)  # as redirected to a file
+    with pytest.raises(OutputError, match="'/dev/stdout' leads to a file"):
+        check_file(Path("/dev/stdout"))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "x" * 251 + ".mp4", "é" * 125 + ".mp4"])

@@ -40,6 +40,9 @@ def test_nothing_is_replaced(script, monkeypatch, weights_file, capsys):
 
 
 def test_other_files_are_refused_in_one_line(script, monkeypatch, tmp_path, capsys):
-    assert run(script, monkeypatch, tmp_path / "none.safetensors", tmp_path / "out") == 2
+    none = tmp_path / "none.safetensors"
+    assert run(script, monkeypatch, none, tmp_path / "out.safetensors") == 2
     assert "none.safetensors" in capsys.readouterr().err
+    assert run(script, monkeypatch, none, tmp_path / "out") == 2  # no command would load it
+    assert "suffix must be one of .safetensors" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -24,6 +24,7 @@ from unsmear.errors import (
     writing,
 )
 from unsmear.models import DEFAULT_MODEL
+from unsmear.outputs import results_folder
 from unsmear.planning import Job, Plan, plan_jobs
 from unsmear.restoration import DEFAULT_BURST
 
@@ -148,7 +149,10 @@ def restore(
         lossless=lossless,
         overwrite=overwrite,
     )
-    with _results_folder(plan.folder):
+    with contextlib.ExitStack() as stack:
+        if plan.folder is not None:
+            _check_folder(plan.folder)
+            stack.enter_context(results_folder(plan.folder))
         done = _check_jobs(plan, settings, preview=preview)
         for path, note in _skip_notes(plan, done, settings):
             reporter_of(path).note(note)
@@ -172,25 +176,13 @@ def restore(
         sys.exit(USAGE_ERROR)
 
 
-@contextlib.contextmanager
-def _results_folder(folder: Path | None) -> Iterator[None]:
-    """Create the folder for the results if it is missing; if it stays empty, remove it on exit."""
-    if folder is None:
-        yield
-        return
+def _check_folder(folder: Path) -> None:
+    """Raise OutputError if the folder for the results does not exist and cannot be created."""
     with writing(folder):
-        there = folder.is_dir()
-        if folder.exists() and not there:
+        if folder.exists() and not folder.is_dir():
             raise OutputError(f"'{folder}' is a file: name a folder for the results")
         if not folder.parent.is_dir():
             raise OutputError(f"cannot write '{folder}': there is no folder '{folder.parent}'")
-        folder.mkdir(exist_ok=True)
-    try:
-        yield
-    finally:
-        if not there:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _check_jobs(plan: Plan, settings: Settings, *, preview: bool) -> list[Job]:

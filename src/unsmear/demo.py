@@ -32,7 +32,7 @@ from unsmear.data.shake import (
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, MissingExtraError, OutputError, writing
 from unsmear.evaluate.metrics import psnr, ssim
-from unsmear.outputs import atomic_file, write_text
+from unsmear.outputs import atomic_file, results_folder, write_text
 from unsmear.restoration.comparison import before_after_picture
 from unsmear.restoration.files import Progress, restore_file
 from unsmear.restoration.paths import check_source, compare_path
@@ -241,24 +241,23 @@ def run_demo(
         MissingExtraError: scikit-image is not installed, and the demo clip is rendered.
     """
     check_demo(out, clip)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
     files, truth = _Files.of(out, clip), None
     source, restored, picture = files.source, files.restored, files.picture
-    if clip is None:
-        blurry, truth = shaky_clip()
-        write_clip(source, blurry)
-        _note_made(out, [source])
-    settings = Settings(compare="side", overwrite=True)
-    frames = restore_file(
-        source, restored, model.engine, model.window, settings, on_progress=on_progress
-    ).frames
-    _note_made(out, files.results[:2])
-    best, scores = _compare(source, restored, truth)
-    with atomic_file(picture) as partial:
-        write_image(partial, before_after_picture(*best))
-    _note_made(out, [picture])
-    return DemoResult(restored, compare_path(restored), picture, frames, *scores)
+    with results_folder(out):
+        if clip is None:
+            blurry, truth = shaky_clip()
+            write_clip(source, blurry)
+            _note_made(out, [source])
+        settings = Settings(compare="side", overwrite=True)
+        frames = restore_file(
+            source, restored, model.engine, model.window, settings, on_progress=on_progress
+        ).frames
+        _note_made(out, files.results[:2])
+        best, scores = _compare(source, restored, truth)
+        with atomic_file(picture) as partial:
+            write_image(partial, before_after_picture(*best))
+        _note_made(out, [picture])
+        return DemoResult(restored, compare_path(restored), picture, frames, *scores)
 
 
 def _compare(

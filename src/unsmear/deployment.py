@@ -151,6 +151,7 @@ def bench(
     from unsmear.allocator import return_freed_memory
     from unsmear.deploy.bench import convolution_peak, time_end_to_end, time_engines
     from unsmear.deploy.records import BenchRecord, bench_lines
+    from unsmear.device import use_threads
     from unsmear.engines.choice import placed
     from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.programs import at_least
@@ -159,13 +160,13 @@ def bench(
     from unsmear.restoration.quality import QualityOptions
 
     width, height = _parse_size(size)
-    at_least(1, rounds=rounds, threads=threads)
+    at_least(1, rounds=rounds)
     at_least(0, frames=frames)
     quality = QualityOptions(refine=refine, burst=burst)
+    if threads is not None:
+        use_threads(threads)
     if json is not None:
         check_file(json, inputs=[weights_named(model)])
-    if threads is not None:
-        torch.set_num_threads(threads)
     return_freed_memory()
     known = (ZOO | ANCESTORS).get(model)
     loaded = random_model(model) if known and not known.weights.is_file() else load_model(model)

@@ -1,4 +1,4 @@
-"""Choice of the device; number of cores, memory, CPU features."""
+"""Choice of the device; number of cores and threads, memory, CPU features."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from unsmear.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+_MOST_THREADS = 4096
+
 
 def usable_cores() -> int:
     """Number of CPU cores that this process may use. Under `taskset`, in containers and under
@@ -19,6 +21,20 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # on Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def use_threads(count: int) -> None:
+    """Have torch compute with this many CPU threads.
+
+    Raises:
+        ConfigError: not from 1 to 4,096. With far more than the system can start, libraries end the
+            process.
+    """
+    if not 1 <= count <= _MOST_THREADS:
+        raise ConfigError(f"threads is {count}: must be from 1 to {_MOST_THREADS:,}")
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def physical_memory() -> int | None:

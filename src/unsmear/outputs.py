@@ -43,6 +43,25 @@ def hidden_folder(path: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def results_folder(folder: Path) -> Iterator[None]:
+    """Create a folder for results, and its parents, if it is missing; if it is new and stays empty,
+    remove it on exit.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
+    with writing(folder):
+        there = folder.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 def spelling_key(name: str) -> str:
     """A key that two names or paths share if they may stand for one file: on macOS and Windows,
     where `A.png` is `a.png`. An é may be one character or two on disks of macOS.
@@ -108,7 +127,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OutputError: the disk is full, or permission is missing.
     """
     with writing(path):
-        if path.exists() and not path.is_file():
+        if _is_device(path):
             yield path
             return
         partial = path.with_name(hidden_name(path.stem, f".{os.getpid()}.part{path.suffix}"))
@@ -168,7 +187,10 @@ def check_file(
             )
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder: give the name of a file")
-        check_folder_of(path)
+        if path.is_file() and path.parent == Path("/dev"):  # such as /dev/stdout, redirected
+            raise OutputError(f"'{path}' leads to a file: give the name of that file")
+        if not _is_device(path):
+            check_folder_of(path)
         for source in inputs:
             if source is not None and lies_in(path, source):
                 raise OutputError(
@@ -176,6 +198,11 @@ def check_file(
                 )
         if not overwrite:
             check_free(path)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path exists and is not a regular file, such as /dev/stdout."""
+    return path.exists() and not path.is_file()
 
 
 def check_named(path: Path) -> None:

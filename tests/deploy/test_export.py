@@ -53,6 +53,13 @@ def test_a_folder_that_holds_no_graphs_is_told(tmp_path):
     for folder in (str(tmp_path), tmp_path / "nowhere"):
         with pytest.raises(InputError, match=r"no model\.json in '.*': give a folder"):
             ExportedModel(folder)
+    for text in ('{"format": "layers-model"}', "[]", "graphs"):
+        (tmp_path / "model.json").write_text(text)
+        with pytest.raises(InputError, match=r"model\.json' describes no exported model"):
+            ExportedModel(tmp_path)
+    (tmp_path / "model.json").write_text('{"format": "onnx"}')
+    with pytest.raises(InputError, match=r"no graph '.*encode\.onnx'"):
+        ExportedModel(tmp_path)
 
 
 def test_graphs_of_a_network_that_aligns_neighbours_take_motion_and_triplet(tmp_path):

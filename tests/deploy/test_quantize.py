@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -112,8 +113,10 @@ def test_every_sequence_counts_in_the_loss(before, after, loss):
     assert list(held) == ["walk", "walk (2)"]
 
 
-def test_folders_of_pictures_are_calibrated_on(pairs):
+def test_folders_of_pictures_are_calibrated_on(pairs, monkeypatch):
     folder = pairs[0].blurry[0].parent
+    monkeypatch.chdir(folder)
+    assert list(read_frames([Path()], 1)) == ["blur"]
     assert [frame.shape for frame in read_frames([folder], 5)["blur"]] == [(3, 48, 64)] * 2
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from tests.conftest import SMALL, picture
 from unsmear.data.codec import Coding
 from unsmear.data.pairs import find_pairs
-from unsmear.errors import InputError
+from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.records import record_as_json, record_from_json
@@ -79,7 +79,7 @@ def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging)
 
 
 def test_the_benchmark_measures_by_name_and_wants_sequences(
-    val, weights_file, aligned_file, tmp_path
+    val, weights_file, aligned_file, tmp_path, monkeypatch
 ):
     shutil.rmtree(val / "two")
     record = measured([str(weights_file)], val, "Coded", [str(aligned_file)])
@@ -87,3 +87,6 @@ def test_the_benchmark_measures_by_name_and_wants_sequences(
     assert [score.sequence for score in record.scores] == ["one"] * 7
     with pytest.raises(InputError, match="no paired sequences"):
         measured([str(weights_file)], tmp_path / "missing", "Coded")
+    monkeypatch.setattr("benchmarks.coded.measure_coded", None)  # nothing is measured
+    with pytest.raises(ConfigError, match="needs a model that aligns"):
+        measured([str(aligned_file)], val, "Coded", [str(weights_file)])

@@ -118,6 +118,16 @@ def deep_network(metadata):
     return metadata | {"network": json.dumps(network)}
 
 
+def dense_network(metadata):
+    network = json.loads(metadata["network"]) | {"block": "dense", "dense_layers": 10**6}
+    return metadata | {"network": json.dumps(network)}
+
+
+def model_of_no_name(metadata):
+    origin = json.loads(metadata["provenance"]) | {"model": ["small"]}
+    return metadata | {"provenance": json.dumps(origin)}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -127,6 +137,8 @@ def deep_network(metadata):
         (lambda m: m | {"network": json.dumps({"widths": "x"})}, "describes a network unknown"),
         (huge_network, "too large"),
         (deep_network, "blocks but"),
+        (dense_network, "blocks but"),
+        (model_of_no_name, "no readable provenance"),
         (lambda m: m | {"provenance": "[]"}, "provenance"),
     ],
 )
@@ -141,6 +153,16 @@ def test_arbitrary_bytes_are_refused_in_one_line(tmp_path_factory, contents):
     path = tmp_path_factory.mktemp("hostile") / "w.safetensors"
     path.write_bytes(contents)
     with pytest.raises(ModelError):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "header", [b"[" * 100_000, b'{"__metadata__": {"format": "unsmear-weights-1"}, "x": 5}']
+)
+def test_json_that_is_no_header_is_refused(tmp_path, header):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelError, match="is not a safetensors file: its header"):
         load_weights(path)
 
 

@@ -30,8 +30,11 @@ def open_graph(path: Path) -> Run:
     """Load a graph file to run on the CPU.
 
     Raises:
+        InputError: there is no such file.
         MissingExtraError: the runtime is not installed.
     """
+    if not path.is_file():
+        raise InputError(f"there is no graph '{path}': export the model again")
     if path.suffix == SUFFIXES["onnx"]:
         try:
             import onnxruntime
@@ -97,8 +100,14 @@ class ExportedModel:
             raise InputError(
                 f"no {SPECIFICATION} in '{folder}': give a folder written by `unsmear export`"
             )
-        self.about = json.loads((folder / SPECIFICATION).read_text(encoding="utf-8"))
-        suffix = SUFFIXES[self.about["format"]]
+        try:
+            self.about = json.loads((folder / SPECIFICATION).read_text(encoding="utf-8"))
+            suffix = SUFFIXES[self.about["format"]]
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"'{folder / SPECIFICATION}' describes no exported model: give a folder written by "
+                "`unsmear export`"
+            ) from None
         self._encode = open_graph(folder / f"encode{suffix}")
         self._restore = open_graph(folder / f"restore{suffix}")
 

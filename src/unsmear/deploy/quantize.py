@@ -124,19 +124,18 @@ def read_frames(clips: Iterable[Path], frames: int) -> dict[str, list[Tensor]]:
     for path in clips:
         with ExitStack() as stack:
             reader = open_reader(path, stack)
-            found[_name_among(found, path)] = [frame.rgb for frame in islice(reader, frames)]
+            parts = path.parts or path.absolute().parts  # `.` has none
+            names = ["/".join(parts[-depth:]) for depth in range(1, min(len(parts), 3) + 1)]
+            found[_unused(names, found)] = [frame.rgb for frame in islice(reader, frames)]
     if not any(found.values()):
         raise InputError("no frames to calibrate on: give one or more clips with --clips")
     return found
 
 
-def _name_among(taken: Container[str], path: Path) -> str:
-    """A unique name for a clip: with parent folders, or else with a number."""
-    names = chain(
-        ("/".join(path.parts[-depth:]) for depth in range(1, min(len(path.parts), 3) + 1)),
-        (f"{path.name} ({number})" for number in count(2)),
-    )
-    return next(name for name in names if name not in taken)
+def _unused(names: Sequence[str], taken: Container[str]) -> str:
+    """The first of some names that is not taken, or else the first with a number."""
+    numbered = (f"{names[0]} ({number})" for number in count(2))
+    return next(name for name in chain(names, numbered) if name not in taken)
 
 
 def record(network: DeblurNetwork, clips: Iterable[Sequence[Tensor]], window: int) -> Recorder:
@@ -260,7 +259,8 @@ def _paired(
     """PSNR of each sequence by name, before and after; repeated names get a number."""
     scores: dict[str, tuple[float, float]] = {}
     for full, eight in zip(before, after, strict=True):
-        numbered = (f"{full.name} ({number})" for number in count(2))
-        name = next(name for name in chain([full.name], numbered) if name not in scores)
-        scores[name] = (round(full.psnr_after, 4), round(eight.psnr_after, 4))
+        scores[_unused([full.name], scores)] = (
+            round(full.psnr_after, 4),
+            round(eight.psnr_after, 4),
+        )
     return scores

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from unsmear.errors import ConfigError, ModelError
+from unsmear.errors import ConfigError, ModelError, first_line
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.packing import pack, packed_shapes, unpack
@@ -158,7 +158,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise ModelError(f"cannot read weights '{path}': {error.strerror or error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError(f"'{path}' is not a safetensors file: its header is not JSON") from None
     metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
@@ -166,6 +166,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             f"'{path}' contains no Unsmear weights: its header must say format {FORMAT}, as in "
             "files written by `unsmear train`"
         )
+    if not all(isinstance(entry, dict) for entry in header.values()):
+        raise ModelError(f"'{path}' is not a safetensors file: its header describes no tensors")
     return header, metadata
 
 
@@ -185,15 +187,19 @@ def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> Networ
             )
         config = NetworkConfig(**shape)
         blocks = sum(config.encoder_blocks) + sum(config.decoder_blocks)
-        # Each block has tensors. Checked first: modules take memory even on the meta device.
-        if blocks > tensors:
+        # Each level, block and dense layer has tensors. Checked first: modules take memory even
+        # on the meta device.
+        layers = blocks * (config.dense_layers if config.block == "dense" else 1)
+        if len(config.widths) + layers > tensors:
             raise ModelError(
                 f"'{path}' describes {blocks:,} blocks but has only {tensors:,} tensors"
             )
         with torch.device("meta"):
             values = sum(p.numel() for p in DeblurNetwork(config).parameters())
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-        raise ModelError(f"'{path}' describes a network unknown to this version: {error}") from None
+        raise ModelError(
+            f"'{path}' describes a network unknown to this version: {first_line(error)}"
+        ) from None
     if values > _LARGEST_NETWORK:
         raise ModelError(f"'{path}' describes a network of {values:,} values: too large")
     return config
@@ -207,8 +213,10 @@ def read_provenance(path: Path) -> Provenance:
     """
     _, metadata = _read_header(path)
     try:
-        return Provenance.from_record(dict(json.loads(metadata["provenance"])))
-    except (KeyError, TypeError, ValueError):
+        found = Provenance.from_record(dict(json.loads(metadata["provenance"])))
+        hash(found.model)  # the zoo is searched for it
+        return found
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelError(f"'{path}' has no readable provenance in its header") from None
 
 

@@ -29,7 +29,7 @@ from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files
-from unsmear.device import pick_device, usable_cores
+from unsmear.device import pick_device, usable_cores, use_threads
 from unsmear.errors import ConfigError, Mistakes
 from unsmear.evaluate.comparison import (
     FUSION_WORDS,
@@ -349,7 +349,7 @@ def compare(
     """
     plans, files, pairs = _check_arguments(arguments)
     keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     device = pick_device(arguments.device, trains=True)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {

@@ -17,7 +17,6 @@ from unsmear.models.fusion.aligned import (
     FlowFusion,
     adaptive_filter,
     deformable_convolution,
-    warp,
 )
 from unsmear.models.fusion.attentive import (
     FactorizedFusion,
@@ -121,27 +120,6 @@ def test_iterations_are_the_cell_applied_again():
     assert torch.equal(twice.step(frame, state), once.step(frame, once.step(frame, state)))
 
 
-def test_warp_without_flow_is_the_identity():
-    x = torch.rand(2, 3, 7, 9)
-    close(warp(x, torch.zeros(2, 2, 7, 9)), x)
-
-
-@given(st.integers(-3, 3), st.integers(-3, 3))
-def test_warp_by_whole_pixels_shifts_and_repeats_the_border(right, down):
-    x = torch.rand(1, 2, 6, 8)
-    flow = torch.tensor([right, down], dtype=torch.float32)[None, :, None, None]
-    rows = (torch.arange(6) + down).clamp(0, 5)
-    columns = (torch.arange(8) + right).clamp(0, 7)
-    close(warp(x, flow.expand(1, 2, 6, 8)), x[:, :, rows][..., columns])
-
-
-def test_warp_between_pixels_interpolates():
-    x = torch.arange(5.0)[None, None, None].expand(1, 1, 4, 5).contiguous()
-    flow = torch.zeros(1, 2, 4, 5)
-    flow[:, 0] = 0.25
-    close(warp(x, flow)[0, 0, 0], torch.tensor([0.25, 1.25, 2.25, 3.25, 4.0]))
-
-
 @pytest.mark.parametrize("size", [(6, 7), (1, 5)])
 def test_deformable_convolution_without_offsets_is_a_convolution(size):
     x, weight, bias = torch.rand(2, 4, *size), torch.randn(3, 4, 3, 3), torch.randn(3)
@@ -168,6 +146,20 @@ def test_deformable_convolution_against_loops():
                         value = x[0, channel, y, z] * modulation[0, group, tap, row, column]
                         expected[:, row, column] += weight[:, channel, tap // 3, tap % 3] * value
     close(deformable_convolution(x, offsets, modulation, weight, bias)[0], expected)
+
+
+@pytest.mark.parametrize("build", [FlowFusion, DeformableFusion])
+def test_alignment_is_as_precise_in_half_precision(build):
+    """In bfloat16, positions from 32 to 64 pixels have steps of a quarter of a pixel."""
+    features = (torch.arange(64) % 2).float().expand(1, 3, 4, 5, 64)  # stripes of one pixel
+    fusion = build(4, frames=3, hidden=5)
+    with torch.no_grad():
+        (fusion.flow if build is FlowFusion else fusion.moves).bias.fill_(0.3)  # pixels
+        fusion.merge.weight.fill_(0.25)
+        expected = fusion.fuse(features, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = fusion.fuse(features.bfloat16(), 1)
+    torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0.01)
 
 
 def test_delta_filters_change_nothing_and_others_shift():

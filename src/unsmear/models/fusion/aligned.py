@@ -8,38 +8,10 @@ from torch.nn import functional
 
 from unsmear.models.fusion.base import Fusion, pair_with_current
 from unsmear.models.layers import conv3x3, start_at_zero, start_near_zero
+from unsmear.models.precision import at_least_float32
+from unsmear.models.sampling import sample_at
 
 TAPS = 9  # of a 3x3 kernel, row by row
-
-
-def _sample(x: Tensor, columns: Tensor, rows: Tensor, *, beyond: str) -> Tensor:
-    """Bilinear samples of x (B, C, H, W) at positions in pixels, (B, h, w) each -> (B, C, h, w).
-    Beyond the border: `border` repeats edge pixels, `zeros` pads with zeros.
-    """
-    height, width = x.shape[-2:]
-    grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
-    return functional.grid_sample(x, grid, padding_mode=beyond, align_corners=False)
-
-
-def _pixel_grid(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Column and row of each pixel of (..., H, W): (1, W) and (H, 1)."""
-    height, width = x.shape[-2:]
-    columns = torch.arange(width, dtype=x.dtype, device=x.device)[None]
-    return columns, torch.arange(height, dtype=x.dtype, device=x.device)[:, None]
-
-
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Backward warping by optical flow; edge pixels are repeated.
-
-    Args:
-        x: (B, C, H, W).
-        flow: displacement to the right and down in pixels of x, (B, 2, H, W).
-
-    Returns:
-        (B, C, H, W): out[y, x] = in[y + flow_1, x + flow_0], bilinear.
-    """
-    columns, rows = _pixel_grid(x)
-    return _sample(x, columns + flow[:, 0], rows + flow[:, 1], beyond="border")
 
 
 def deformable_convolution(
@@ -61,14 +33,18 @@ def deformable_convolution(
         (B, O, H, W).
     """
     batch, groups, _, _, height, width = offsets.shape
-    tap = torch.arange(TAPS, dtype=x.dtype, device=x.device)[:, None, None]
-    columns, rows = _pixel_grid(x)
-    columns, rows = columns + tap % 3 - 1, rows + tap // 3 - 1  # (9, H, W) by broadcasting
-    sampled = _sample(
-        x.reshape(batch * groups, -1, height, width),
-        (columns + offsets[:, :, :, 0]).reshape(batch * groups, TAPS * height, width),
-        (rows + offsets[:, :, :, 1]).reshape(batch * groups, TAPS * height, width),
-        beyond="zeros",
+    precise = at_least_float32(x)  # half precision has no subpixel steps far from the corner
+    columns = torch.arange(width, dtype=precise, device=x.device)
+    rows = torch.arange(height, dtype=precise, device=x.device)[:, None]
+    tap = torch.arange(TAPS, device=x.device)[:, None, None]
+    columns = columns + (tap % 3 - 1) + offsets[:, :, :, 0]  # (B, G, 9, H, W)
+    rows = rows + (tap // 3 - 1) + offsets[:, :, :, 1]
+    grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
+    sampled = functional.grid_sample(
+        x.to(precise).reshape(batch * groups, -1, height, width),
+        grid.reshape(batch * groups, TAPS * height, width, 2),
+        padding_mode="zeros",
+        align_corners=False,
     )  # (B * G, C / G, 9 * H, W)
     sampled = sampled.unflatten(2, (TAPS, height)) * modulation.flatten(0, 1).unsqueeze(1)
     taken = sampled.reshape(batch, -1, height * width)  # (B, C * 9, HW)
@@ -127,7 +103,8 @@ class FlowFusion(Fusion):
     def fuse(self, features: Tensor, current: int) -> Tensor:
         """Window (B, T, C, H, W) -> (B, C, H, W)."""
         frames, pairs = pair_with_current(features, current, itself=False)
-        return _merge_aligned(features, current, warp(frames, self.estimate(pairs)), self.merge)
+        aligned = sample_at(frames, self.estimate(pairs))
+        return _merge_aligned(features, current, aligned, self.merge)
 
 
 class DeformableFusion(Fusion):
