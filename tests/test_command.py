@@ -474,6 +474,7 @@ def test_names_may_look_like_lists_and_numbers(tmp_path, run, monkeypatch):
         (["circle"], "no such file"),
         (["-o", ""], "an argument is empty"),
         (["-o="], "an argument is empty"),
+        (["-dash.mp4"], "write ./-dash.mp4"),
         ([""], "an argument is empty"),
         (["b.mp4", "-o", "no/such"], "there is no folder 'no'"),
         (["b.mp4", "-o", "plain"], "'plain' is a file"),
@@ -497,6 +498,7 @@ def test_slips_are_one_line_or_one_event(
         write_video(tmp_path / name, frames=1)
     (tmp_path / "plain").touch()
     (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "-dash.mp4").touch()
     before = sorted(tmp_path.iterdir())
     weights = [] if "-m" in arguments else ["-m", str(weights_file)]
     with pytest.raises(SystemExit) as stop:

@@ -217,9 +217,10 @@ def test_json_and_plot_hold_all_frames(tmp_path, small_model):
 
 
 def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
-    clip = write_moments(tmp_path / "clip.mp4", [True] * 6)
-    other = write_video(tmp_path / "tiny [1].mp4", frames=4, audio=True, rotation=90)
-    main(["info", str(clip), str(other), "-m", str(weights_file)])
+    (folder := tmp_path / "clips").mkdir()
+    clip = write_moments(folder / "clip.mp4", [True] * 6)
+    write_video(folder / "tiny [1].mp4", frames=4, audio=True, rotation=90)
+    main(["info", str(folder), "-m", str(weights_file)])
     shown = capsys.readouterr().out
     for words in ("256x192", "H.264", "6 frames", "10 frames/s", "a frame", "tiny [1].mp4",
                   "44100 Hz", "unknown", "rotated by"):  # fmt: skip

@@ -201,6 +201,11 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         raise ConfigError(
             "an argument is empty (''): give a value, or set the variable that it comes from"
         )
+    for argument in arguments:
+        if argument.startswith("-") and Path(argument).suffix and Path(argument).is_file():
+            raise ConfigError(
+                f"'{argument}' is a file, but looks like an option: write ./{argument}"
+            )
 
 
 def _report(error: Exception, arguments: Sequence[str]) -> None:

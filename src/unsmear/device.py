@@ -23,15 +23,21 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def check_threads(count: int) -> None:
+    """Raise ConfigError if a number of CPU threads is not from 1 to 4,096. With far more than the
+    system can start, libraries end the process.
+    """
+    if not 1 <= count <= _MOST_THREADS:
+        raise ConfigError(f"threads is {count}: must be from 1 to {_MOST_THREADS:,}")
+
+
 def use_threads(count: int) -> None:
     """Have torch compute with this many CPU threads.
 
     Raises:
-        ConfigError: not from 1 to 4,096. With far more than the system can start, libraries end the
-            process.
+        ConfigError: see `check_threads`.
     """
-    if not 1 <= count <= _MOST_THREADS:
-        raise ConfigError(f"threads is {count}: must be from 1 to {_MOST_THREADS:,}")
+    check_threads(count)
     import torch
 
     torch.set_num_threads(count)

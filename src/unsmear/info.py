@@ -31,6 +31,7 @@ from unsmear.errors import (
 from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels, set_title
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import check_file
+from unsmear.planning import clips_in
 
 if TYPE_CHECKING:
     from unsmear.engines.choice import OpenedModel
@@ -299,7 +300,7 @@ def info(
     Blur is estimated from single frames: its length in pixels along the blurriest direction.
 
     Args:
-        clip: Video file, or folder of images.
+        clip: Video file, folder of images, or folder of videos.
         more: Further clips.
         plot: Write a plot of the blur over time (.png, .svg, .pdf).
         json: Print everything as JSON, including the estimate for each frame.
@@ -319,12 +320,13 @@ def info(
         check_matplotlib()
     if every is not None and every < 1:
         raise ConfigError(f"every is {every}: must be 1 (all frames) or more")
-    for path in (clip, *more):
+    clips = [found for path in (clip, *more) for found in clips_in(path)[0]]
+    for path in clips:
         check_source(path)
     loaded = open_model(model, device, engine)
     half = half_of(loaded) if engine == "auto" else None
     reports, mistakes = [], Mistakes()
-    for path in (clip, *more):
+    for path in clips:
         with threads_for(loaded.engine):
             report = mistakes.attempt(lambda: _inspect_with_status(path, loaded, every, half))  # noqa: B023
         if report is None:  # the error is reported at the end, after the other clips

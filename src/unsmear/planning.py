@@ -65,7 +65,7 @@ def plan_jobs(
     results: dict[Path, Path] = {}
     unknown: dict[Path, Sequence[Path]] = {}
     for clip in clips:
-        found, others = _sources(clip)
+        found, others = clips_in(clip)
         if others:
             unknown[clip] = others
         if found != [clip]:
@@ -98,21 +98,12 @@ def plan_jobs(
     return Plan(jobs, output if into else None, many, results, unknown)
 
 
-def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> bool:
-    """Whether the result of a single clip goes into the folder `output`, under the name of the clip
-    (so that `*.mp4 -o sharp/` means the same if only one clip matches), or becomes `output` itself.
+def clips_in(clip: Path) -> tuple[list[Path], list[Path]]:
+    """The clip itself, or the videos of a folder; and files of the folder that are skipped.
+
+    Raises:
+        InputError: a folder cannot be read, holds both videos and images, or only other files.
     """
-    from unsmear.restoration.paths import holds_frames, is_folder
-
-    if preview:
-        return output.suffix.lower() != ".png" and (inside or output.is_dir())
-    if source.is_dir() or not is_folder(output):
-        return False
-    return inside or (output.is_dir() and not holds_frames(output))
-
-
-def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
-    """The clip itself, or the videos of a folder; and files of the folder that are skipped."""
     from unsmear.restoration.paths import VIDEO_SUFFIXES
     from unsmear.video.images import IMAGE_SUFFIXES, list_images
 
@@ -137,6 +128,19 @@ def _sources(clip: Path) -> tuple[list[Path], list[Path]]:
     if pictures:
         raise InputError(f"'{clip}' contains videos and images: give the videos by name")
     return videos, others
+
+
+def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> bool:
+    """Whether the result of a single clip goes into the folder `output`, under the name of the clip
+    (so that `*.mp4 -o sharp/` means the same if only one clip matches), or becomes `output` itself.
+    """
+    from unsmear.restoration.paths import holds_frames, is_folder
+
+    if preview:
+        return output.suffix.lower() != ".png" and (inside or output.is_dir())
+    if source.is_dir() or not is_folder(output):
+        return False
+    return inside or (output.is_dir() and not holds_frames(output))
 
 
 def _check_moving(source: Path) -> None:

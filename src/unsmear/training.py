@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 
 from unsmear.arguments import Device, MaybeWhole, Paths, Whole, strict
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
-from unsmear.device import usable_cores
+from unsmear.device import usable_cores, use_threads
 from unsmear.display import err, say
 from unsmear.display import out as _out
 from unsmear.errors import ConfigError
@@ -164,7 +164,7 @@ def train(
     plan = prepare(request, launched.size, cores)
     err.quiet = False
     if threads is not None:
-        torch.set_num_threads(threads)
+        use_threads(threads)
     with (
         termination_as_interrupt(),
         _goes_on_later(plan.out),

@@ -26,7 +26,7 @@ from unsmear.data.sources import (
     training_record,
     validation_record,
 )
-from unsmear.device import pick_device
+from unsmear.device import check_threads, pick_device
 from unsmear.errors import (
     ConfigError,
     InputError,
@@ -184,8 +184,9 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
     begins = not (out / STATE_FILE).is_file()
     for option, model in (("--weights", initial if begins else None), ("--teacher", teacher)):
         mistakes.attempt(partial(_check_kept, option, model, out))
+    if (threads := request.threads) is not None:
+        mistakes.attempt(lambda: check_threads(threads))
     for name, value, least in (
-        ("threads", request.threads, 1),
         ("stop_after", request.stop_after, 1),
         ("workers", request.workers, 0),
     ):
