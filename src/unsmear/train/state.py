@@ -236,8 +236,7 @@ class TrainState:
             UnsmearError: unreadable, of another network, or of a run with other settings, initial
                 weights or data.
         """
-        check_resumable(path, config, initial, data)
-        header = read_header(path)
+        header = check_resumable(path, config, initial, data)
         with _resuming(path), safe_open(path, framework="pt") as file:
             # Copied: Windows does not replace a file, as the next `save` does, while it is mapped.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
@@ -279,8 +278,8 @@ def check_resumable(
     config: TrainConfig | None,
     initial: LoadedModel | None = None,
     data: DataRecord | None = None,
-) -> None:
-    """Check that a state is of a run with the same settings and data, without reading its tensors.
+) -> StateHeader:
+    """Header of a state of a run with the same settings and data. Tensors are not read.
 
     For settings that may differ see `unsmear.train.resuming`. Data that the file does not record
     may be any.
@@ -322,6 +321,7 @@ def check_resumable(
             )
         )
     mistakes.tell()
+    return header
 
 
 def _plain(record: DataRecord | Best | None) -> dict[str, Any] | None:
