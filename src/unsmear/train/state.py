@@ -265,8 +265,8 @@ class TrainState:
             parameter = parameters[name]
             owner = owners[id(parameter)]
             # Adam counts its steps on the CPU unless they are recorded as CUDA graphs; moments lie
-            # where their parameter does.
-            if value.dim():
+            # where their parameter does, of single numbers too.
+            if moment != "step":
                 value = torch.empty_like(parameter).copy_(value)
             elif owner.defaults.get("capturable"):
                 value = value.to(parameter.device)
