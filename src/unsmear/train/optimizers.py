@@ -116,9 +116,7 @@ def build_optimizers(
     ]
     taken = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
-    optimizers: list[Optimizer] = []
-    if hidden:
-        optimizers.append(Muon(hidden, lr=config.learning_rate))
+    optimizers: list[Optimizer] = [Muon(hidden, lr=config.learning_rate)] if hidden else []
     if rest:
         optimizers.append(Adam(rest, lr=config.learning_rate, eps=_EPSILON, capturable=recorded))
     return tuple(optimizers)
