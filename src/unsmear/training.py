@@ -21,6 +21,7 @@ from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
 
 if TYPE_CHECKING:
     from unsmear.train.preflight import Plan
+    from unsmear.train.state import StateHeader
 
 _GROUP = Group("Synthesis", help="Settings of the virtual camera. Defaults are the preset's.")
 Synthesis = Annotated[SynthesisChanges, Parameter(name="*", group=_GROUP)]
@@ -126,7 +127,6 @@ def train(
     from unsmear.train.preflight import Request, prepare
     from unsmear.train.processes import with_workers, workers_on
     from unsmear.train.pruning import needs_pruning, pruned
-    from unsmear.train.state import STATE_FILE
     from unsmear.train.team import join_team, launched_team, local_team
 
     keep_freed_memory()
@@ -183,12 +183,13 @@ def train(
         if team.size > 1:
             team.check_same(str(held), "the training data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
-        start = _start_in_words(plan)
+        before = _header_of(plan.out)
+        start = _start_in_words(plan, before)
         say(f"{batches.summary}; {plan.config.steps:,} steps on {where}{crew}, {start}", wrap=True)
-        if note := _other_validation(plan):
+        if note := _other_validation(plan, before):
             say(note, wrap=True)
-        initial, begins = plan.initial, not (plan.out / STATE_FILE).exists()
-        if initial is not None and begins and needs_pruning(initial, plan.config):
+        initial = plan.initial
+        if initial is not None and before is None and needs_pruning(initial, plan.config):
             with err.status("ranking channels by importance") if team.is_main else nullcontext():
                 initial = pruned(initial, plan.config, batches, where)
         with (
@@ -219,34 +220,34 @@ def train(
 @contextmanager
 def _goes_on_later(out: Path) -> Iterator[None]:
     """Tell a user who interrupts a run what is saved of it."""
-    from unsmear.train.state import STATE_FILE, read_header
-
     try:
         yield
     except KeyboardInterrupt:
-        if (out / STATE_FILE).exists():
-            step = read_header(out / STATE_FILE).step
-            say(f"saved at step {step:,} in {out}: the same command goes on from there", wrap=True)
+        if saved := _header_of(out):
+            step = f"{saved.step:,}"
+            say(f"saved at step {step} in {out}: the same command goes on from there", wrap=True)
         raise
 
 
-def _start_in_words(plan: Plan) -> str:
+def _header_of(out: Path) -> StateHeader | None:
+    """Header of the state of a run; None if nothing is saved yet."""
     from unsmear.train.state import STATE_FILE, read_header
 
-    state = plan.out / STATE_FILE
-    if state.exists():
-        return f"{read_header(state).step:,} of them already done"
+    state = out / STATE_FILE
+    return read_header(state) if state.exists() else None
+
+
+def _start_in_words(plan: Plan, before: StateHeader | None) -> str:
+    if before is not None:
+        return f"{before.step:,} of them already done"
     if plan.initial is None:
         return "from random weights"
     return f"from the weights of {plan.initial.name}"
 
 
-def _other_validation(plan: Plan) -> str:
+def _other_validation(plan: Plan, before: StateHeader | None) -> str:
     """A note if a run was measured on something else before; empty if not."""
-    from unsmear.train.state import STATE_FILE, read_header
-
-    state, now = plan.out / STATE_FILE, plan.validation_data
-    was = read_header(state).validation if state.exists() else None
+    now, was = plan.validation_data, None if before is None else before.validation
     if was is None or (now is not None and now.fingerprint == was.fingerprint):
         return ""
     if now is None:
@@ -259,14 +260,12 @@ def _other_validation(plan: Plan) -> str:
 
 def _best_in_words(out: Path) -> str:
     """Where the best weights of a run are; empty if they are the last, or not known."""
-    from unsmear.train.state import BEST_FILE, STATE_FILE, read_header
+    from unsmear.train.state import BEST_FILE
 
-    if not (out / STATE_FILE).exists() or not (out / BEST_FILE).exists():
+    saved = _header_of(out)
+    best = None if saved is None else saved.best
+    if saved is None or best is None or best.step == saved.step or not (out / BEST_FILE).exists():
         return ""
-    header = read_header(out / STATE_FILE)
-    if header.best is None or header.best.step == header.step:
-        return ""
-    best = header.best
     return f"best in validation: {out / BEST_FILE}, of step {best.step:,} ({best.gain:+.2f} dB)"
 
 

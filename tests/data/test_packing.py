@@ -44,20 +44,20 @@ def refuse(_):
 
 def test_shared_memory_that_is_too_small_is_told_before_it_is_written_to(tmp_path, monkeypatch):
     """Containers have 64 MB: a process that writes beyond would be killed without a message."""
-    packed = [pack([torch.zeros(1000, dtype=torch.uint8)]), pack([torch.zeros(1000)])]
+    tensors = [torch.zeros(1000, dtype=torch.uint8), torch.zeros(1000)]
     free = SimpleNamespace(free=4999)
     monkeypatch.setattr(packing, "_SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(packing.shutil, "disk_usage", lambda _: free)
-    with pytest.raises(UnsmearError, match="--shm-size"):
-        share(packed)
-    assert not any(part.values.is_shared() for part in packed)
+    with pytest.raises(UnsmearError, match=r"the data need 0 MB .* --shm-size"):
+        share(tensors, "the data need")
+    assert not any(tensor.is_shared() for tensor in tensors)
     free.free = 5000
     with monkeypatch.context() as patch:  # as if another process took it after the check
         patch.setattr(torch.Tensor, "share_memory_", refuse)
         with pytest.raises(UnsmearError, match="in each training process"):
-            share(packed)
-    share(packed)
-    assert all(part.values.is_shared() for part in packed)
+            share(tensors, "the data need")
+    share(tensors, "the data need")
+    assert all(tensor.is_shared() for tensor in tensors)
     monkeypatch.setattr(packing, "_SHARED_MEMORY", tmp_path / "elsewhere")
     free.free = 0
-    share(packed)
+    share(tensors, "the data need")

@@ -160,8 +160,12 @@ def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hello\nworld", "1, 2, [1, 2, 3]", "1, 2, [1,0,0,0,1,0,0,0,1]"]
-)
+    "text",
+    [
+        "", "hello\nworld", "1, 2, [1, 2, 3]", "1, 2, [1,0,0,0,1,0,0,0,1]",
+        "1, 2, [r11, ..., r33]\n1, 3, [1,0,0,0,nan,0,0,0,1]\n1, 4, [1,0,0,0,1,0,0,0,1]",
+    ],
+)  # fmt: skip
 def test_files_that_are_no_logs_are_refused(tmp_path, text):
     path = tmp_path / "log.txt"
     path.write_text(text)

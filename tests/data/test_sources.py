@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from unsmear.data.pairs import DEFAULT_LAYOUTS, find_layout, find_pairs
 from unsmear.data.sources import (
     find_training_files,
     fingerprint,
+    load_all,
     load_photograph,
     load_shots,
     training_record,
@@ -148,6 +150,13 @@ def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
         assert pair.blurry[0].parent == tmp_path / blurry
         assert pair.sharp[1].parent == tmp_path / sharp
     assert find_training_files([tmp_path]).photographs == ()
+    above = (tmp_path / blurry).parent  # may hold one side only, such as `val_blur` and `Blur`
+    files = find_training_files([above])
+    assert not files.photographs
+    assert [pair.name for pair in files.pairs] == [name.split("/")[-1]]
+    record = training_record(files, [above])
+    (tmp_path / sharp / "00000001.png").write_bytes(b"")
+    assert training_record(files, [above]) != record
 
 
 def test_sequences_that_share_a_folder_are_told_apart_by_their_names(tmp_path):
@@ -217,6 +226,20 @@ def test_pictures_that_published_sets_hold_beside_sharp_ones_are_no_photographs(
 def test_unknown_layouts_name_the_known():
     with pytest.raises(InputError, match="gopro, gopro-gamma, gopro-flat, dvd, bsd, reds, vrt"):
         find_layout("kitti")
+
+
+def test_an_interrupt_does_not_wait_for_all_files():
+    loaded = []
+
+    def load(number):
+        if number == 0:
+            raise KeyboardInterrupt
+        loaded.append(number)
+        time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        load_all(load, range(5), 1)
+    assert loaded in ([], [1])
 
 
 def test_nothing_usable_and_missing_folders_are_errors(tmp_path):
@@ -294,6 +317,13 @@ def test_a_clip_of_frames_of_two_sizes_is_an_error_not_a_crash(tmp_path):
     for index in range(8):
         save(tmp_path / "clips" / "c" / f"{index}.png", width=32 if index < 5 else 40)
     with pytest.raises(InputError, match=r"5\.png' is 40x24, but the first .* 32x24"):
+        load_shots(tmp_path / "clips" / "c")
+
+
+def test_a_clip_too_small_to_measure_motion_is_named(tmp_path):
+    for index in range(2):
+        save(tmp_path / "clips" / "c" / f"{index}.png", 15, 40)
+    with pytest.raises(InputError, match="c' has frames of 40x15: must be at least 16x16"):
         load_shots(tmp_path / "clips" / "c")
 
 

@@ -308,6 +308,25 @@ def test_weights_of_another_network_are_refused(data, tmp_path):
         run(CONFIG, data, tmp_path / "run", initial=LoadedModel("x", other, 3, provenance))
 
 
+@pytest.mark.filterwarnings("ignore:for by. copying from a non-meta")
+def test_moments_of_single_numbers_go_to_the_device_of_their_parameter(tmp_path):
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.by = torch.nn.Parameter(torch.ones(()))
+
+    config = TrainConfig(model="own", stages=(Stage(steps=1, clips=1, frames=1, crop=16),))
+    state = TrainState.start(Scale, config, CPU)
+    state.network.by.square().backward()
+    state.optimizers[0].step()
+    state.save(tmp_path / STATE_FILE, config)
+    resumed = TrainState.start(Scale, config, torch.device("meta"))
+    resumed.load(tmp_path / STATE_FILE, config)
+    (moments,) = resumed.optimizers[0].state.values()
+    places = {name: value.device.type for name, value in moments.items()}
+    assert places == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
+
+
 def test_weights_without_trails_are_a_start_for_a_network_with_them(data, tmp_path, monkeypatch):
     run(CONFIG, data, tmp_path / "plain")
     plain = loaded(tmp_path / "plain" / "weights.safetensors")

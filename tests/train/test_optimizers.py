@@ -97,6 +97,12 @@ def test_each_parameter_has_exactly_one_optimizer(name):
         assert id(network.stem.weight) not in hidden
 
 
+def test_networks_without_biases_need_no_adam():
+    network = torch.nn.Conv3d(3, 3, 3, bias=False)
+    (muon,) = build_optimizers(network, dataclasses.replace(CONFIG, optimizer="muon"))
+    assert isinstance(muon, Muon)
+
+
 def test_what_estimates_trails_is_left_to_adam():
     network = DeblurNetwork(TRAILS)
     muon, adam = build_optimizers(network, dataclasses.replace(CONFIG, optimizer="muon"))

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -175,6 +176,13 @@ def test_one_mistake_is_told_as_itself(stills, tmp_path):
     ):
         with pytest.raises(kind, match=message):
             prepare(request(stills, tmp_path, **changes))
+
+
+def test_a_drive_that_is_not_there_is_told(monkeypatch):
+    """On Windows; elsewhere there is always a root."""
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    with pytest.raises(OutputError, match=r"cannot write to 'Z/run': no '.*'; choose"):
+        preflight._check_out(Path("Z/run"))
 
 
 def test_an_unknown_preset_hides_no_other_mistake(stills, tmp_path, monkeypatch):
@@ -356,9 +364,12 @@ def test_nothing_is_measured_on_what_is_learned_from(stills, tmp_path):
         sequence(tmp_path / "set" / "val", name, frames=1)
     (tmp_path / "link").symlink_to(tmp_path / "set")
     inner = tmp_path / "set" / "val" / "e" / "sharp"
+    (tmp_path / "more" / "clips").mkdir(parents=True)
+    (tmp_path / "more" / "clips" / "d").symlink_to(tmp_path / "set" / "val" / "d" / "sharp")
     for data, named in (
         ([stills, tmp_path / "link"], r"val.a.sharp', '.*b.sharp', '.*c.sharp' and 2 more: remove"),
         ([inner], "e.sharp': remove them from --data"),  # as photographs
+        ([tmp_path / "more"], "d.sharp': remove them from --data"),  # as a clip
     ):
         asked = request(stills, tmp_path, data=data, val=tmp_path / "set" / "val", frames=1)
         with pytest.raises(ConfigError, match=named):

@@ -46,6 +46,18 @@ class Numbers:
 class Trouble(Numbers):
     """Each step fails in another way."""
 
+    def fill_shared_memory(self):
+        """There is no room for one tensor, then there is again."""
+        usual = torch.UntypedStorage._share_fd_cpu_
+
+        def refuse(storage):
+            if storage.is_shared():
+                return usual(storage)
+            torch.UntypedStorage._share_fd_cpu_ = usual
+            raise RuntimeError("unable to allocate shared memory(shm)")
+
+        torch.UntypedStorage._share_fd_cpu_ = refuse
+
     def draw(self, step, shards=None):
         if step == 1:
             raise InputError("damaged")
@@ -53,6 +65,8 @@ class Trouble(Numbers):
             raise TellsNobodyError("a", "b")
         if step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
+        if step == 4:
+            self.fill_shared_memory()
         return super().draw(step, shards)
 
 
@@ -93,6 +107,8 @@ def test_what_goes_wrong_is_told_where_the_batch_is_wanted():
             draws.draw(2)
         with pytest.raises(UnsmearError, match=r"ended \(exit code -9\).*fewer --workers"):
             draws.draw(3)
+        with pytest.raises(UnsmearError, match=r"each batch that waits needs .* --shm-size"):
+            draws.draw(4)
 
 
 def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):

@@ -227,6 +227,39 @@ def test_shards_are_learned_from_by_themselves_and_add_up_to_the_batch(monkeypat
     assert sum(float(gradient.norm()) for gradient in found[0][1]) > 1e-3
 
 
+class Skipping(torch.nn.Module):
+    """Uses one of its parameters only for the first clips that it gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.always, self.once = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, clips):
+        self.calls += 1
+        return clips * self.always * (self.once if self.calls == 1 else 1)
+
+
+def test_gradients_of_parameters_that_not_every_shard_uses_count():
+    config = dataclasses.replace(CONFIG, model="own", shards=2, clip_norm=1e6)
+    state = TrainState.start(Skipping, config, CPU)
+    Stepper(config, state, CPU, Team()).step(clips_like(0)._replace(motion=None))
+    assert state.network.calls == 2
+    assert state.network.once.grad is not None
+    assert state.network.once != 1
+    Stepper(config, state, CPU, Sender(0, 2)).step(clips_like(0)._replace(motion=None))
+
+
+class Sender(Team):
+    """A team whose other process waits for the gradients of both parameters of `Skipping`."""
+
+    def broadcast(self, tensors):
+        pass
+
+    def average(self, tensors):
+        assert len(tensors) == 2
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_recorded_steps_are_plain_steps_but_for_rounding():
     def after(choice):

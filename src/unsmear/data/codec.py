@@ -101,8 +101,8 @@ def code_clips(clips: Tensor, codings: Sequence[Coding | None]) -> Tensor:
 
 
 def code_clip(clip: Tensor, coding: Coding) -> Tensor:
-    """Encode and decode one clip (T, 3, H, W) as if it were cut from the middle of a video: some of
-    its frames, mirrored in time, are encoded before it.
+    """Encode and decode one clip (T, 3, H, W), sRGB 0..1, as if it were cut from the middle of a
+    video: some of its frames, mirrored in time, are encoded before it. Returns the same shape.
     """
     from unsmear.video.color import planes_from_rgb, rgb_from_planes
     from unsmear.video.encoding import video_frame

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from unsmear.data.render import sample_canvas, sample_light
 
+SMALLEST = 16  # pixels; with a smaller height or width DIS crashes the process
 _TOLERANCE = 0.08  # mean absolute difference between frames after warping, of full scale
 
 
 def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Dense flow from first to second, both (H, W, 3) uint8 RGB -> (H, W, 2) float32 pixels.
+    """Dense flow from first to second, both (H, W, 3) uint8 RGB, H and W at least
+    `SMALLEST` -> (H, W, 2) float32 pixels.
 
     The pixel of `first` at p is found in `second` at p + flow(p).
     """

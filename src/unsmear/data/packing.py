@@ -64,29 +64,33 @@ def unpack_shots(packed: PackedShots) -> list[Shot]:
     return [Shot(*sides) for sides in zip(*(unpack(side) for side in packed), strict=True)]
 
 
-def share(packed: Sequence[Packed]) -> None:
-    """Move all into shared memory.
+def share(tensors: Sequence[Tensor], needs: str) -> None:
+    """Move tensors into shared memory.
+
+    Args:
+        tensors: on the CPU.
+        needs: subject and verb of the error: what needs the memory.
 
     Raises:
         UnsmearError: there is not enough shared memory. (Linux would grant the allocation, and
             kill the process that writes to it.)
     """
-    wanted = sum(part.values.nbytes for part in packed)
+    wanted = sum(tensor.nbytes for tensor in tensors)
     if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free < wanted:
-        raise _too_small(wanted)
-    for part in packed:
+        raise _too_small(wanted, needs)
+    for tensor in tensors:
         try:
-            part.values.share_memory_()
+            tensor.share_memory_()
         except RuntimeError:  # another process took some in the meantime
-            raise _too_small(wanted) from None
+            raise _too_small(wanted, needs) from None
 
 
-def _too_small(wanted: int) -> UnsmearError:
+def _too_small(wanted: int, needs: str) -> UnsmearError:
     left = ""
     if _SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(_SHARED_MEMORY).free
         left = f", but '{_SHARED_MEMORY}' has only {free / 1e6:,.0f} MB left"
     return UnsmearError(
-        f"the training data need {wanted / 1e6:,.0f} MB of shared memory in each training process"
+        f"{needs} {wanted / 1e6:,.0f} MB of shared memory in each training process"
         f"{left}: enlarge it (docker run --shm-size), or use --workers 0"
     )

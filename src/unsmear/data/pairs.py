@@ -184,12 +184,11 @@ def pairs_among(
                 sides = (blurry_folder, blurry), (sharp_folder, sharp)
                 mistakes.add(names_differ(*sides, lambda path: path.name))
             elif blurry:
-                place = sequence.relative_to(root)
                 parts = list(_sequences(blurry, sharp, layout))
                 if layout.flat:
                     mistakes.attempt(partial(_check_numbered, parts))
                 found += (
-                    PairedSequence(_name_of(root, place / name), *files, layout.name)
+                    PairedSequence(_name_of(root, sequence / name), *files, layout.name)
                     for name, files in parts
                 )
     mistakes.tell()
@@ -230,9 +229,13 @@ def _first_alone(
     return None
 
 
-def _name_of(root: Path, place: Path) -> str:
-    """Name of a sequence: its path below the root, or the root's own name if it is the root."""
-    return root.resolve().name if place == Path() else place.as_posix()
+def _name_of(root: Path, sequence: Path) -> str:
+    """Name of a sequence: its path below the root; its own name if it is the root, or holds it, as
+    where the root is `Blur`.
+    """
+    if sequence != root and sequence.is_relative_to(root):
+        return sequence.relative_to(root).as_posix()
+    return sequence.resolve().name
 
 
 def _check_numbered(sequences: Sequence[_NamedSides]) -> None:

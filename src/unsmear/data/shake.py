@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError
+from unsmear.errors import InputError, reading
 
 _WAVES = 6  # sine waves of each coordinate of a random path
 
@@ -189,28 +189,25 @@ class OrientationLog:
         return (1 - share) * self.rotations[after - 1] + share * self.rotations[after]
 
 
-_LOG_LINE = re.compile(r"^\s*(\d+)\s*,\s*(\d+)\s*,\s*\[([^\]]+)\]\s*$")
+_LOG_LINE = re.compile(r"^\s*\d+\s*,\s*(\d+)\s*,\s*\[([^\]]+)\]\s*$")
 
 
 def read_orientation_log(path: Path) -> OrientationLog:
     """Read a phone's log: lines `system ms, sensor ns, [9 numbers of a rotation matrix]`.
 
-    Other lines (start time, focal length) are ignored.
+    Other lines (start time, focal length, damaged ones) are ignored.
 
     Raises:
         InputError: the file cannot be read, or has fewer than two such lines.
     """
     nanoseconds, matrices = [], []
-    try:
+    with reading(path):
         text = path.read_text(errors="replace")
-    except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     for line in text.splitlines():
-        if match := _LOG_LINE.match(line):
-            values = [float(value) for value in match[3].split(",")]
-            if len(values) == 9:
-                nanoseconds.append(int(match[2]))
-                matrices.append(values)
+        match = _LOG_LINE.match(line)
+        if match and len(values := _finite_numbers(match[2])) == 9:
+            nanoseconds.append(int(match[1]))
+            matrices.append(values)
     if len(matrices) < 2:
         raise InputError(
             f"'{path}' is not an orientation log: expected lines "
@@ -224,6 +221,15 @@ def read_orientation_log(path: Path) -> OrientationLog:
     return OrientationLog(
         torch.from_numpy(seconds[keep] - seconds[0]), torch.from_numpy(rotations[keep])
     )
+
+
+def _finite_numbers(text: str) -> list[float]:
+    """Numbers separated by commas; none if anything else is among them."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
+    return values if all(map(math.isfinite, values)) else []
 
 
 # A phone's y axis points up and its z out of the screen; an image's y points down, z forward.

@@ -25,8 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.data.flow import is_continuous, optical_flow
-from unsmear.data.pairs import PAIR_LAYOUTS, PairedSequence, pairs_among, unrepeated
+from unsmear.data.flow import SMALLEST, is_continuous, optical_flow
+from unsmear.data.pairs import (
+    DEFAULT_LAYOUTS,
+    PAIR_LAYOUTS,
+    PairedSequence,
+    pairs_among,
+    unrepeated,
+)
 from unsmear.errors import InputError, Mistakes, reading
 from unsmear.video.images import IMAGE_SUFFIXES, eight_bit, list_images, paths_below, read_image
 
@@ -81,33 +87,10 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
             (CombinedError: several of these).
     """
     mistakes = Mistakes()
-    photographs: list[Path] = []
-    clips: list[Path] = []
-    pairs: list[PairedSequence] = []
-    for root in roots:
-        if not root.is_dir():
-            mistakes.add(
-                InputError(f"'{root}' is not a folder: --data takes folders of training data")
-            )
-            continue
-        below = mistakes.attempt(partial(paths_below, root))
-        if below is None:
-            continue
-        found = mistakes.attempt(partial(_frames_of_pairs, below, root))
-        if found is None:
-            continue
-        pairs += pairs_among(below, root)
-        inputs = _inputs_among(below)
-        for path in below:
-            suffix = path.suffix.lower()
-            if path.parent in found or _is_never_sharp(path, root, inputs):
-                continue
-            if (
-                path.is_dir() and path.parent.name == "clips" and list_images(path)
-            ) or suffix in VIDEO_SUFFIXES:
-                clips.append(path)
-            elif suffix in IMAGE_SUFFIXES and path.parent.parent.name != "clips":
-                photographs.append(path)
+    found = [part for root in roots if (part := mistakes.attempt(partial(_files_below, root)))]
+    photographs = [path for part in found for path in part.photographs]
+    clips = [path for part in found for path in part.clips]
+    pairs = [pair for part in found for pair in part.pairs]
     if not (photographs or clips or pairs or mistakes.errors):
         raise InputError(
             f"no training data found below {', '.join(map(str, roots))}: expected photographs, "
@@ -120,6 +103,31 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
         unrepeated(photographs, photographs),
         unrepeated(clips, clips),
         unrepeated(pairs, [pair.blurry[0] for pair in pairs]),
+    )
+
+
+def _files_below(root: Path) -> TrainingFiles:
+    if not root.is_dir():
+        raise InputError(f"'{root}' is not a folder: --data takes folders of training data")
+    below = paths_below(root)
+    # Of all layouts: frames of those that are not trained on (blur_gamma) are no photographs.
+    pairs = pairs_among(below, root, PAIR_LAYOUTS)
+    paired = {side[0].parent for pair in pairs for side in (pair.blurry, pair.sharp)}
+    inputs = _inputs_among(below)
+    photographs, clips = [], []
+    for path in below:
+        suffix = path.suffix.lower()
+        if path.parent in paired or _is_never_sharp(path, root, inputs):
+            continue
+        if suffix in VIDEO_SUFFIXES or (
+            path.parent.name == "clips" and path.is_dir() and list_images(path)
+        ):
+            clips.append(path)
+        elif suffix in IMAGE_SUFFIXES and path.parent.parent.name != "clips":
+            photographs.append(path)
+    trained = {layout.name for layout in DEFAULT_LAYOUTS}
+    return TrainingFiles(
+        tuple(photographs), tuple(clips), tuple(pair for pair in pairs if pair.layout in trained)
     )
 
 
@@ -162,29 +170,22 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path
         InputError: a file no longer exists.
     """
     told = hashlib.sha256()
+    # Of a pair one side may lie beside the folder, which is then `train_blur` or `Blur`.
+    places = (*roots, *(root.parent for root in roots))
     pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
     for path in (*files.photographs, *files.clips, *pairs):
-        root = next(root for root in roots if path.is_relative_to(root))
+        place = next(place for place in places if path.is_relative_to(place))
         for file in list_images(path) if path.is_dir() else [path]:
             with reading(file):
                 size = file.stat().st_size
             told.update(
-                f"{file.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape")
+                f"{file.relative_to(place).as_posix()}\0{size}\0".encode(errors="surrogateescape")
             )
     for log in logs:
         with reading(log):
             size = log.stat().st_size
         told.update(f"shake\0{log.name}\0{size}\0".encode(errors="surrogateescape"))
     return told.hexdigest()[:12]
-
-
-def _frames_of_pairs(below: Sequence[Path], root: Path) -> set[Path]:
-    """Folders of paired frames, including layouts that are not trained on (blur_gamma)."""
-    return {
-        folder
-        for pair in pairs_among(below, root, PAIR_LAYOUTS)
-        for folder in (pair.blurry[0].parent, pair.sharp[0].parent)
-    }
 
 
 def _inputs_among(below: Sequence[Path]) -> set[Path]:
@@ -265,12 +266,18 @@ def load_shots(path: Path, *, short_side: int = 384) -> list[Shot]:
         short_side: pixels after downscaling; smaller clips are not resized.
 
     Raises:
-        InputError: the clip cannot be read, or its frames differ in size.
+        InputError: the clip cannot be read, or its frames differ in size or are too small.
     """
-    frames = []
+    frames: list[Tensor] = []
     for frame in islice(_read_clip(path), _MOST_FRAMES):
         scale = short_side / min(frame.shape[-2:])
         frames.append(_shrink(frame, scale) if scale < 1 else frame)
+    if len(frames) > 1 and min(frames[0].shape[-2:]) < SMALLEST:
+        _, height, width = frames[0].shape
+        raise InputError(
+            f"'{path}' has frames of {width}x{height}: must be at least {SMALLEST}x{SMALLEST}, to "
+            "measure motion; remove it"
+        )
     pixels = [np.ascontiguousarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
     shots: list[Shot] = []
     start = 0  # of the current shot
@@ -301,8 +308,11 @@ def load_all(
         UnsmearError: a file cannot be loaded (CombinedError: several files, in order).
     """
     mistakes = Mistakes()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    pool = ThreadPoolExecutor(max_workers=workers)
+    try:
         jobs = [pool.submit(load, source) for source in sources]
         loaded = [mistakes.attempt(job.result) for job in jobs]
+    finally:  # leaving `with` would load all that is left after Ctrl-C
+        pool.shutdown(cancel_futures=True)
     mistakes.tell()
     return cast(list[_Loaded], loaded)  # None only for failures, and those were raised

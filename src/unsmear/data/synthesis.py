@@ -276,18 +276,11 @@ class Synthesizer:
         own = draw_paths(motion.times[moving], lengths, size, random)
         homographies = own @ motion.homographies[moving]
         side = 2 * size
-        texture = torch.stack([self._cutout_texture(side, random) for _ in moving])
+        texture = torch.stack([self._photograph_canvas(side, random) for _ in moving])
         alpha = torch.stack([draw_outline(side, size, random, self.device) for _ in moving])
         premultiplied = torch.cat((self._light(texture, curves, random) * alpha, alpha), dim=1)
         placed = homographies.to(self.device)
         return render(premultiplied, placed, size, size, outside="zeros"), homographies
-
-    def _cutout_texture(self, side: int, random: Generators) -> Tensor:
-        if self.photographs:
-            return self._photograph_canvas(side, random)
-        shot = self.shots[random.index(len(self.shots))]
-        y, x = random.uniform(0, 1, 2).tolist()
-        return cut_canvas(shot.frames[random.index(len(shot.frames))], side, (y, x), False)
 
     def _from_shots(
         self,

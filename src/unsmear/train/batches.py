@@ -103,7 +103,7 @@ class Batches:
         if synthesizer is None:
             return PackedBatches(twin)
         photographs, shots = pack(synthesizer.photographs), pack_shots(synthesizer.shots)
-        share((photographs, *shots))
+        share([part.values for part in (photographs, *shots)], "the training data need")
         packed = PackedBatches(twin, photographs, shots, synthesizer.logs)
         self._synthesizer = packed.unpacked(self._device)._synthesizer
         return packed

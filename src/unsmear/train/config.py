@@ -127,13 +127,13 @@ class TrainConfig:
             problems.append(f"optimizer is {self.optimizer!r}: must be 'adam' or 'muon'")
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
-        if self.schedule not in SCHEDULE_NAMES:
-            allowed = ", ".join(SCHEDULE_NAMES)
-            problems.append(f"schedule is {self.schedule!r}: must be one of {allowed}")
+        for name, allowed in (
+            ("schedule", SCHEDULE_NAMES), ("loss", LOSS_NAMES), ("compile", COMPILE_CHOICES),
+        ):  # fmt: skip
+            if (chosen := getattr(self, name)) not in allowed:
+                problems.append(f"{name} is {chosen!r}: must be one of {', '.join(allowed)}")
         if self.schedule == "halving" and self.halve_every < 1:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
-        if self.loss not in LOSS_NAMES:
-            problems.append(f"loss is {self.loss!r}: must be one of {', '.join(LOSS_NAMES)}")
         for name in ("frequency_weight", "trail_weight", "teacher_weight"):
             if not 0 <= (weight := getattr(self, name)) < math.inf:
                 problems.append(f"{name} is {weight}: must be 0 or more")
@@ -164,9 +164,6 @@ class TrainConfig:
             problems.append(f"precision is {self.precision!r}: must be auto, float32 or bfloat16")
         if not 0 <= self.seed < 1 << 63:
             problems.append(f"seed is {self.seed}: must be 0 or more, and below 2^63")
-        if self.compile not in COMPILE_CHOICES:
-            allowed = ", ".join(COMPILE_CHOICES)
-            problems.append(f"compile is {self.compile!r}: must be one of {allowed}")
         for name in ("log_every", "validate_every", "checkpoint_every"):
             if (every := getattr(self, name)) < 1:
                 problems.append(f"{name} is {every}: must be at least 1")

@@ -116,8 +116,10 @@ def build_optimizers(
     ]
     taken = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
-    adam = Adam(rest, lr=config.learning_rate, eps=_EPSILON, capturable=recorded)
-    return (Muon(hidden, lr=config.learning_rate), adam) if hidden else (adam,)
+    optimizers: list[Optimizer] = [Muon(hidden, lr=config.learning_rate)] if hidden else []
+    if rest:
+        optimizers.append(Adam(rest, lr=config.learning_rate, eps=_EPSILON, capturable=recorded))
+    return tuple(optimizers)
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:

@@ -51,6 +51,7 @@ from unsmear.train.distillation import identity_of
 from unsmear.train.journal import check_log
 from unsmear.train.loop import check_shards
 from unsmear.train.state import BEST_FILE, STATE_FILE, WEIGHTS_FILE, check_resumable
+from unsmear.video.images import list_images
 
 _USUAL_TEACHER_WEIGHT = 1.0  # the same as the truth
 _MOST_NAMED = 3
@@ -265,21 +266,16 @@ def _check_fit(
     mistakes: Mistakes,
 ) -> None:
     """Check that the files found fit the configuration of the preset."""
-    entry = mistakes.attempt(lambda: find_entry(config.model))
-    if (
-        entry is not None
-        and initial is not None
-        and not entry.config.can_start_from(initial.network.config)
-    ):
+    shape = find_entry(config.model).config
+    if initial is not None and not shape.can_start_from(initial.network.config):
         mistakes.add(
             ModelError(
                 f"the weights '{initial.name}' belong to another network than '{config.model}', "
                 "which the preset trains"
             )
         )
-    if entry is not None:
-        mistakes.attempt(lambda: check_crops(config, entry.config, config.model))
-        mistakes.attempt(lambda: check_drafts(config, entry.config))
+    mistakes.attempt(lambda: check_crops(config, shape, config.model))
+    mistakes.attempt(lambda: check_drafts(config, shape))
     mistakes.attempt(lambda: check_shards(config, processes))
     if files is not None:
         for error in unfit_pairs(files.pairs, config, workers):
@@ -353,8 +349,10 @@ def _check_first(pair: PairedSequence) -> None:
 
 def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> None:
     """Raise ConfigError if frames of the validation set are among the training data."""
-    frames = (frame for pair in files.pairs for frame in pair.sharp)
-    learned = set(real_places((*files.photographs, *frames)))
+    folders = (clip for clip in files.clips if clip.is_dir())
+    clips = (frame for folder in folders for frame in list_images(folder))
+    pairs = (frame for pair in files.pairs for frame in pair.sharp)
+    learned = set(real_places((*files.photographs, *clips, *pairs)))
     common = [pair for pair in validation if not learned.isdisjoint(real_places(pair.sharp))]
     if common:
         named = ", ".join(f"'{pair.sharp[0].parent}'" for pair in common[:_MOST_NAMED])
@@ -378,7 +376,10 @@ def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
 
 def _check_out(out: Path) -> None:
     """Check that a run's folder exists or can be created."""
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    whole = out.absolute()
+    there = next((folder for folder in (out, *whole.parents) if folder.exists()), None)
+    if there is None:  # a drive of Windows
+        raise OutputError(f"cannot write to '{out}': no '{whole.anchor}'; choose another --out")
     if not there.is_dir():
         raise OutputError(f"cannot write to '{out}': '{there}' is a file; choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.multiprocessing import get_context
 
 from unsmear.data.clips import Clips, clips_of
+from unsmear.data.packing import share
 from unsmear.errors import UnsmearError
 from unsmear.train.batches import Batches, PackedBatches
 from unsmear.train.prefetch import BatchSource, hand_over
@@ -177,6 +178,8 @@ def _draw_all(
         batches = packed.unpacked(device)
         for step in steps:
             tensors = [tensor.cpu() for tensor in batches.draw(step, shards).tensors]
+            # The queue would do it too, but in a thread that drops what does not fit.
+            share(tensors, "each batch that waits needs")
             if not hand_over(ready, tensors, wanted):
                 break
     except BaseException as error:

@@ -239,8 +239,7 @@ class TrainState:
             UnsmearError: unreadable, of another network, or of a run with other settings, initial
                 weights or data.
         """
-        check_resumable(path, config, initial, data)
-        header = read_header(path)
+        header = check_resumable(path, config, initial, data)
         with _resuming(path), safe_open(path, framework="pt") as file:
             # Copied: Windows does not replace a file, as the next `save` does, while it is mapped.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
@@ -269,8 +268,8 @@ class TrainState:
             parameter = parameters[name]
             owner = owners[id(parameter)]
             # Adam counts its steps on the CPU unless they are recorded as CUDA graphs; moments lie
-            # where their parameter does.
-            if value.dim():
+            # where their parameter does, of single numbers too.
+            if moment != "step":
                 value = torch.empty_like(parameter).copy_(value)
             elif owner.defaults.get("capturable"):
                 value = value.to(parameter.device)
@@ -282,8 +281,8 @@ def check_resumable(
     config: TrainConfig | None,
     initial: LoadedModel | None = None,
     data: DataRecord | None = None,
-) -> None:
-    """Check that a state is of a run with the same settings and data, without reading its tensors.
+) -> StateHeader:
+    """Header of a state of a run with the same settings and data. Tensors are not read.
 
     For settings that may differ see `unsmear.train.resuming`. Data that the file does not record
     may be any.
@@ -325,6 +324,7 @@ def check_resumable(
             )
         )
     mistakes.tell()
+    return header
 
 
 def _plain(record: DataRecord | Best | None) -> dict[str, Any] | None:

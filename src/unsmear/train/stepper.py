@@ -130,6 +130,11 @@ class Stepper:
                 clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
         learned = differentiate(clips)
+        # Of parameters that this process did not use: all processes average the same ones, and one
+        # process moves those that two would.
+        for parameter in state.network.parameters():
+            if parameter.grad is None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
         self._team.average(self._gradients())
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
         finite = bool(torch.isfinite(norm))
@@ -172,7 +177,9 @@ class Stepper:
             kept = [parameter.grad for parameter in network.parameters()]
             two = self._learn(parts[1::2])
             for parameter, gradient in zip(network.parameters(), kept, strict=True):
-                if parameter.grad is not None and gradient is not None:
+                if parameter.grad is None:  # such as that of a block that was skipped at random
+                    parameter.grad = gradient
+                elif gradient is not None:
                     parameter.grad.add_(gradient)
             return Learned(*(a + b for a, b in zip(one, two, strict=True)))
         (clips,) = parts

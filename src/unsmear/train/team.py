@@ -138,7 +138,7 @@ def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         yield Team(), device
         return
     if device.type == "cuda":
-        index = int(os.environ["LOCAL_RANK"])
+        index = local_team().rank
         if index >= torch.cuda.device_count():
             raise ConfigError(
                 f"process {index} has no GPU: there are {torch.cuda.device_count()}; start as "
