@@ -108,7 +108,7 @@ def test_what_the_demo_cannot_do_is_refused_and_leaves_nothing(tmp_path, model):
         ("plain/x", clip, OutputError, "cannot write"),
         ("out", tmp_path / "nowhere.mp4", InputError, "no such file"),
         ("out", tmp_path / "folder", InputError, "takes a video"),
-        ("out", tmp_path / "fake.mp4", InputError, "cannot be read as a video"),
+        ("deep/out", tmp_path / "fake.mp4", InputError, "cannot be read as a video"),
     ):
         with pytest.raises(error, match=message):
             demo.run_demo(tmp_path / out, model, given)

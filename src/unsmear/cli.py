@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -201,11 +202,9 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         raise ConfigError(
             "an argument is empty (''): give a value, or set the variable that it comes from"
         )
-    for argument in arguments:
+    for argument in takewhile(lambda given: given != "--", arguments):
         if argument.startswith("-") and Path(argument).suffix and Path(argument).is_file():
-            raise ConfigError(
-                f"'{argument}' is a file, but looks like an option: write ./{argument}"
-            )
+            raise ConfigError(f"'{argument}' is a file, but looks like an option: begin it with ./")
 
 
 def _report(error: Exception, arguments: Sequence[str]) -> None:

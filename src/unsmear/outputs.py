@@ -45,21 +45,21 @@ def hidden_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def results_folder(folder: Path) -> Iterator[None]:
-    """Create a folder for results, and its parents, if it is missing; if it is new and stays empty,
-    remove it on exit.
+    """Create a folder for results, and its parents, where they are missing; remove on exit those
+    that are new and stay empty.
 
     Raises:
         OutputError: it cannot be created.
     """
     with writing(folder):
-        there = folder.is_dir()
+        new = [path for path in (folder, *folder.parents) if not path.is_dir()]
         folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        if not there:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
 
 
 def spelling_key(name: str) -> str:
@@ -151,7 +151,7 @@ def telling_of(path: Path, partial: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8; it appears, or is replaced, only when it is complete. Bytes of
-    file names that are no valid text (lone surrogates in Python) are written as escapes.
+    file names that are not valid text (lone surrogates in Python) are written as escapes.
 
     Raises:
         OutputError: the disk is full, or permission is missing.

@@ -309,15 +309,16 @@ def test_results_whose_names_the_disk_spells_in_its_own_way_are_kept(tmp_path, m
 
 
 def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, monkeypatch):
-    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    source, target = write_video(tmp_path / "in.mp4", frames=12), tmp_path / "out.mp4"
+    ended = Settings(span=Span(end=Fraction(3, 10)))  # while the ninth frame is on screen
     error = av.error.ArgumentError(22, "Invalid argument")
     with monkeypatch.context() as patched:
         patched.setattr(writer, "add_video_stream", failing_after(0, error, None))
         with pytest.raises(EncodeError) as told:
-            restore_file(source, target, network, 3)
+            restore_file(source, target, network, 3, ended)
     assert str(told.value).startswith(f"cannot write '{target}': Invalid argument; ")
     assert f"kept in '{work_path(target)}'" in str(told.value)
-    assert restore_file(source, target, network, 3) == Outcome(9, resumed=9)
+    assert restore_file(source, target, network, 3, ended) == Outcome(9, resumed=9)
     assert not work_path(target).exists()
 
 
@@ -336,6 +337,20 @@ def test_a_source_that_is_gone_at_the_end_costs_no_frame(tmp_path, network):
     away.rename(source)
     assert restore_file(source, target, network, 3) == Outcome(9, resumed=9)
     assert not work_path(target).exists()
+
+
+def test_a_folder_that_is_gone_midway_costs_no_complete_part(tmp_path, network):
+    source, target = write_frames(tmp_path / "frames", one_scene(14, 16, 24)), tmp_path / "out"
+    away = source.with_name("away")
+
+    def unmount(progress):
+        if progress.done == 5 and source.exists():
+            source.rename(away)
+
+    with pytest.raises(MidwayError, match="cannot read"):
+        restore_file(source, target, network, 1, ALONE, on_progress=unmount)
+    away.rename(source)
+    assert restore_file(source, target, network, 1, ALONE).resumed >= 4
 
 
 def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, monkeypatch):

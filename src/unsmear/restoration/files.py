@@ -169,8 +169,8 @@ def _recurs(error: BaseException, source: Path) -> bool:
     """Whether the next run of the same command would fail in the same way."""
     if isinstance(error, DeviceMemoryError):
         return False
-    if isinstance(error, MidwayError) and source.is_dir():
-        return False  # once the bad image is repaired or removed
+    if isinstance(error, MidwayError) and not source.is_file():
+        return False  # once the bad image is repaired or removed, or the folder is there again
     return isinstance(error, (InputError, ConfigError, EncodeError))
 
 
@@ -235,7 +235,7 @@ class _Run:
     def restore(self, reader: Reader, work: WorkFolder, sinks: Sequence[Sink]) -> Outcome:
         if (end := in_presentation_time(self.settings.span, reader).end) is not None:
             for sink in sinks:
-                sink.keep_before(end)
+                sink.keep_before(end, shortened=not work.continued)
         part_frames = _part_frames(reader.info)
         done = done_before(sinks)
         frames = sum(done)
@@ -261,7 +261,7 @@ class _Run:
                 for note in sink.finish(parts):
                     self.on_note(note)
         # All frames are restored, perhaps hours of work: they are kept.
-        except InputError as error:  # the source cannot be read any more
+        except InputError as error:  # the source can no longer be read
             work.keep()
             raise InputError(
                 f"{error}; the restored frames are kept in '{work.path}': once the video can be "

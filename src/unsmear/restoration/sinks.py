@@ -48,9 +48,10 @@ class Sink(Protocol):
     def frames(self, part: int) -> int | None:
         """Number of frames of a complete part, from this run or an earlier one; otherwise None."""
 
-    def keep_before(self, end: Fraction) -> None:
+    def keep_before(self, end: Fraction, *, shortened: bool) -> None:
         """Delete parts of an earlier run from the first one that is shown beyond a presentation
-        time, in seconds.
+        time, in seconds. `shortened`: parts were made with this end, so none of their frames has to
+        be shortened to it.
         """
 
     def begin(self, part: int) -> None:
@@ -199,13 +200,13 @@ class VideoSink:
         spool = self._spool(part)
         return sum(1 for _ in read_spools([spool], data=False)) if spool.exists() else None
 
-    def keep_before(self, end: Fraction) -> None:
+    def keep_before(self, end: Fraction, *, shortened: bool) -> None:
         last, part, beyond = (end - self._offset) / ticks_of(self._info), 0, False
         while (spool := self._spool(part)).exists():
             with closing(read_spools([spool], data=False)) as packets:
-                # A long frame that is on screen at the end has to be shortened.
                 beyond = beyond or any(
-                    packet.pts + max(packet.duration, 1) > last for packet in packets
+                    packet.pts >= last or (not shortened and packet.pts + packet.duration > last)
+                    for packet in packets
                 )
             if beyond:
                 with writing(self.target):
@@ -311,7 +312,7 @@ class FolderSink:
         images = self._sources[: (part + 1) * self._part_frames + self._after]
         return hashlib.sha256(json.dumps(images).encode()).hexdigest() if images else ""
 
-    def keep_before(self, end: Fraction) -> None:
+    def keep_before(self, end: Fraction, *, shortened: bool) -> None:
         """Nothing to do: for folders, the end is part of the job, so all parts lie before it."""
 
     def begin(self, part: int) -> None:

@@ -46,6 +46,7 @@ class WorkFolder:
     Attributes:
         path: of the folder.
         kept: whether the folder will stay for the next run.
+        continued: whether parts of another job, one of these exceptions, were kept.
 
     Raises:
         OutputError: another run holds the lock, the file system has no locks, or the folder cannot
@@ -57,7 +58,7 @@ class WorkFolder:
         self._target = target
         self._job = json.dumps(job, sort_keys=True, default=_plain)
         self._lock = FileLock(target.with_name(hidden_name(target.name, ".lock")), timeout=0)
-        self.kept = False
+        self.kept = self.continued = False
 
     def __enter__(self) -> WorkFolder:
         try:
@@ -92,6 +93,7 @@ class WorkFolder:
         if there is not None and not self.publishing and _can_continue(self._job, there):
             for whole in self.path.glob(f"{WHOLE}*"):
                 whole.unlink()
+            self.continued = True
         else:
             if self.path.exists():
                 self._forget_job()
@@ -100,7 +102,7 @@ class WorkFolder:
         commit_text(self.path / _JOB, self._job)
 
     def _forget_job(self) -> None:
-        """Do this before the folder is deleted: if deleting is interrupted, no run will then take
+        """Call this before the folder is deleted: if that is interrupted, no later run then takes
         what is left for complete parts.
         """
         for name in (_PUBLISHING, _JOB):

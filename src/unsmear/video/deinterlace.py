@@ -16,8 +16,8 @@ def deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[
     Raises:
         FFmpegError, ValueError: the filter does not accept the frames.
     """
-    # A new filter for each size: it takes all frames to be like the first, and would read past the
-    # end of smaller ones.
+    # A new filter for each size and format: it assumes that all frames are like the first, and
+    # would read past the end of smaller ones.
     for _, alike in groupby(frames, key=_size_and_format):
         first = next(alike)
         graph = av.filter.Graph()

@@ -140,8 +140,8 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
     if stream.type == "data" or context is None:
         return False
     # There the muxer accepts covers, but does not write them.
-    uncovered = suffix == ".mov" or (suffix in QUICKTIME and has_quicktime_keys(source))
-    if uncovered and is_cover(stream):
+    loses_covers = suffix == ".mov" or (suffix in QUICKTIME and has_quicktime_keys(source))
+    if loses_covers and is_cover(stream):
         return False
     try:
         with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as trial:

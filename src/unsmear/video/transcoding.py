@@ -50,9 +50,13 @@ class Rising:
         if self._last is None or dts > self._last or (self.together and dts == self._last):
             self._last = dts
             return True
+        self.leave_out(packet)
+        return False
+
+    def leave_out(self, packet: Packet[Stream]) -> None:
+        """Count a packet that is not written."""
         self.dropped += 1
         self.lost += (packet.duration or 0) * packet.time_base
-        return False
 
 
 class StreamCopy:
@@ -282,8 +286,10 @@ class SubtitleTranscoder:
             return
         yield from self._until(packet.pts)
         until = packet.pts + packet.duration
-        if until > self._written:  # otherwise it is out of order, and too late
+        if until > self._written:
             self._on += [(until, line.ass) for line in found if isinstance(line, AssSubtitle)]
+        else:  # out of order, and too late
+            self.rising.leave_out(packet)
 
     def finish(self) -> Iterator[Packet[Stream]]:
         """Yield the packets that are left when the source has ended."""
