@@ -43,6 +43,7 @@ def folder(tmp_path_factory):
         (f"benchmarks/baseline.py paper {CONTEST} --json no/x.json", "no folder 'no'"),
         (f"benchmarks/baseline.py paper {CONTEST} --fresh 0", "fresh is 0"),
         (f"benchmarks/baseline.py paper {CONTEST} --ssim-every 0", "ssim_every is 0"),
+        (f"benchmarks/baseline.py paper {CONTEST} --steps 0 --threads 5000", "threads is 5000"),
         (f"benchmarks/baseline.py paper {CONTEST} --steps 0", "steps is 0"),
         (f"benchmarks/baseline.py paper {CONTEST} --minutes nan", "minutes is nan"),
         (f"benchmarks/baseline.py paper {CONTEST} --val nowhere", "no paired sequences"),

@@ -231,7 +231,7 @@ def explain(
 
 
 def _tables(headings: list[str], rows: list[list[str]], width: int) -> Iterator[Table]:
-    """The table of an evaluation. Measures for which a terminal of this width has no room follow in
+    """The table of an evaluation. Columns that do not fit into a terminal of this width follow in
     further tables, since Rich would cut them off.
     """
     if headings[0] == "model":
@@ -276,8 +276,8 @@ def _table(
 
 
 def _by_model(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """One row, of several lines, for each model, so that a name of several lines stands beside its
-    protocols. The words that all titles end in are left out: they are above the table in full.
+    """One row of several lines for each model, so that a long name stands beside its protocols. The
+    words in which all titles end are left out: the titles are above the table in full.
     """
     words = {row[0]: row[0].split(" ") for row in rows}
     ends = zip(*(reversed(one[1:]) for one in words.values()), strict=False)  # a word remains

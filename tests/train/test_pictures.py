@@ -45,7 +45,7 @@ def test_a_frame_stands_between_what_it_was_and_what_it_should_be():
     assert [(sample.name, sample.shown) for sample in samples] == [("crop1", 1), ("crop2", 1)]
     weights = torch.tensor([1.0, 0.5, 0.25]).view(3, 1, 1, 1)
     clip = Sample("", torch.ones(3, 3, 16, 24) * weights, torch.ones(3, 3, 16, 24), 1)
-    shown = picture(torch.nn.Threshold(0.6, 2.0), clip)
+    shown = picture(torch.nn.Threshold(0.6, 2.0, inplace=True), clip)
     assert shown.shape == (3, 16, 3 * 24 + 8)
     assert shown[0, 0, [0, 23, 24, 28, 51, 52, 56, 79]].tolist() == [
         128, 128, 255, 255, 255, 255, 255, 255,

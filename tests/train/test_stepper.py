@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from functools import partial
 
 import pytest
@@ -247,6 +248,11 @@ def test_gradients_of_parameters_that_not_every_shard_uses_count():
     assert state.network.calls == 2
     assert state.network.once.grad is not None
     assert state.network.once != 1
+    own = Stepper(config, state, CPU, Team())
+    for _ in range(2):  # a recorded step writes all gradients anew, whatever became of them
+        own._differentiate(clips_like(0)._replace(motion=None))
+        assert state.network.once.grad == 0
+        state.network.once.grad.fill_(math.nan)
     Stepper(config, state, CPU, Sender(0, 2)).step(clips_like(0)._replace(motion=None))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unsmear.data.render import sample_canvas, sample_light
 
-SMALLEST = 16  # pixels; with a smaller height or width DIS crashes the process
+SMALLEST = 16  # pixels of height and width; with a smaller height DIS crashes the process
 _TOLERANCE = 0.08  # mean absolute difference between frames after warping, of full scale
 
 

@@ -112,6 +112,8 @@ def _files_below(root: Path) -> TrainingFiles:
     below = paths_below(root)
     # Of all layouts: frames of those that are not trained on (blur_gamma) are no photographs.
     pairs = pairs_among(below, root, PAIR_LAYOUTS)
+    if any(not pair.sharp[0].is_relative_to(root) for pair in pairs):
+        below = []  # the folder is the blurry side of a set (`train_blur`, `Blur`): none is sharp
     paired = {side[0].parent for pair in pairs for side in (pair.blurry, pair.sharp)}
     inputs = _inputs_among(below)
     photographs, clips = [], []
@@ -170,7 +172,7 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path
         InputError: a file no longer exists.
     """
     told = hashlib.sha256()
-    # Of a pair one side may lie beside the folder, which is then `train_blur` or `Blur`.
+    # The sharp side of a pair lies beside the folder if that is `train_blur` or `Blur`.
     places = (*roots, *(root.parent for root in roots))
     pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
     for path in (*files.photographs, *files.clips, *pairs):
@@ -312,7 +314,7 @@ def load_all(
     try:
         jobs = [pool.submit(load, source) for source in sources]
         loaded = [mistakes.attempt(job.result) for job in jobs]
-    finally:  # leaving `with` would load all that is left after Ctrl-C
+    finally:  # after Ctrl-C, a `with` block would first load all the rest
         pool.shutdown(cancel_futures=True)
     mistakes.tell()
     return cast(list[_Loaded], loaded)  # None only for failures, and those were raised

@@ -190,9 +190,9 @@ def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> Networ
         # Each level, block and dense layer has tensors. Checked first: modules take memory even
         # on the meta device.
         layers = blocks * (config.dense_layers if config.block == "dense" else 1)
-        if len(config.widths) + layers > tensors:
+        if (least := len(config.widths) + layers) > tensors:
             raise ModelError(
-                f"'{path}' describes {blocks:,} blocks but has only {tensors:,} tensors"
+                f"'{path}' describes {least:,} layers or more but has only {tensors:,} tensors"
             )
         with torch.device("meta"):
             values = sum(p.numel() for p in DeblurNetwork(config).parameters())
@@ -214,7 +214,7 @@ def read_provenance(path: Path) -> Provenance:
     _, metadata = _read_header(path)
     try:
         found = Provenance.from_record(dict(json.loads(metadata["provenance"])))
-        hash(found.model)  # the zoo is searched for it
+        hash(found.model)  # it is looked up in the zoo
         return found
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelError(f"'{path}' has no readable provenance in its header") from None

@@ -29,7 +29,7 @@ from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files
-from unsmear.device import pick_device, usable_cores, use_threads
+from unsmear.device import check_threads, pick_device, usable_cores, use_threads
 from unsmear.errors import ConfigError, Mistakes
 from unsmear.evaluate.comparison import (
     FUSION_WORDS,
@@ -286,8 +286,9 @@ def _check_arguments(
         UnsmearError: something is wrong (CombinedError: several things).
     """
     mistakes = Mistakes()
-    for name in ("steps", "threads", "fresh", "ssim_every"):
+    for name in ("steps", "fresh", "ssim_every"):
         mistakes.attempt(partial(at_least, 1, **{name: getattr(arguments, name)}))
+    mistakes.attempt(lambda: check_threads(arguments.threads))
     if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
         mistakes.add(ConfigError(f"minutes is {arguments.minutes}: above 0"))
     repeated = "one seed twice is no second one: give each once"

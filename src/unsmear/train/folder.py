@@ -34,7 +34,7 @@ class RunFolder:
         path: of the folder.
         config: of the run.
         kind: of the network.
-        state: of the run, which steps go on changing.
+        state: of the run; each training step changes it.
         device: of the state.
         team: the processes that train together.
         validation: paired sequences to measure on, may be empty.

@@ -85,7 +85,8 @@ def picture(restore: Callable[[Tensor], Tensor], sample: Sample) -> Tensor:
         restore: restores a clip (T, 3, H, W) that lies on the CPU.
         sample: what to show.
     """
-    restored = restore(sample.blurry.cpu())[sample.shown].float().cpu()
+    clip = sample.blurry.to("cpu", copy=True)  # networks of others may work in place
+    restored = restore(clip)[sample.shown].float().cpu()
     sides = (sample.blurry[sample.shown].cpu(), restored, sample.sharp[sample.shown].cpu())
     padded = [functional.pad(side, (0, _GAP), value=1) for side in sides]
     return integer_from_unit(torch.cat(padded, dim=-1)[..., :-_GAP])

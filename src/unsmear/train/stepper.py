@@ -130,11 +130,6 @@ class Stepper:
                 clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
         learned = differentiate(clips)
-        # Of parameters that this process did not use: all processes average the same ones, and one
-        # process moves those that two would.
-        for parameter in state.network.parameters():
-            if parameter.grad is None and parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter)
         self._team.average(self._gradients())
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
         finite = bool(torch.isfinite(norm))
@@ -159,8 +154,15 @@ class Stepper:
         return random.host.initial_seed()
 
     def _differentiate(self, clips: Clips) -> Learned:
-        """Compute the mean gradients of this process's clips, left at the parameters."""
+        """Compute the mean gradients of this process's clips, left at the parameters; zero at those
+        that the clips did not use.
+        """
         learned = self._learn(clips.parts(self._parts))
+        # So that all processes average the same gradients, and one process moves what two would.
+        # Here, since replayed graphs must set them to zero again: clipping may have made them NaN.
+        for parameter in self._state.network.parameters():
+            if parameter.grad is None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
         if self._parts == 1:
             return learned
         for gradient in self._gradients():
@@ -197,7 +199,7 @@ class Stepper:
         return Learned(loss.detach(), after, before)
 
     def _gradients(self) -> list[Tensor]:
-        """Gradients of the parameters that the loss depends on."""
+        """Gradients of the parameters that are trained."""
         parameters = self._state.network.parameters()
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 

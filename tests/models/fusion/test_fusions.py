@@ -158,8 +158,11 @@ def test_alignment_is_as_precise_in_half_precision(build):
         fusion.merge.weight.fill_(0.25)
         expected = fusion.fuse(features, 1)
         with torch.autocast("cpu", torch.bfloat16):
-            found = fusion.fuse(features.bfloat16(), 1)
-    torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0.01)
+            mixed = fusion.fuse(features.bfloat16(), 1)
+        half = fusion.bfloat16().fuse(features.bfloat16(), 1)
+    for found in (mixed, half):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0.01)
 
 
 def test_delta_filters_change_nothing_and_others_shift():

@@ -45,7 +45,7 @@ def deformable_convolution(
         grid.reshape(batch * groups, TAPS * height, width, 2),
         padding_mode="zeros",
         align_corners=False,
-    )  # (B * G, C / G, 9 * H, W)
+    ).to(x.dtype)  # (B * G, C / G, 9 * H, W)
     sampled = sampled.unflatten(2, (TAPS, height)) * modulation.flatten(0, 1).unsqueeze(1)
     taken = sampled.reshape(batch, -1, height * width)  # (B, C * 9, HW)
     out = weight.flatten(1) @ taken + bias[:, None]
@@ -184,7 +184,7 @@ def _merge_aligned(features: Tensor, current: int, aligned: Tensor, merge: nn.Mo
     """Mix aligned neighbours (B * (T - 1), C, H, W) and the current frame of (B, T, C, H, W), in
     temporal order, and add the current frame -> (B, C, H, W).
     """
-    around = aligned.unflatten(0, (features.shape[0], -1))
+    around = aligned.to(features.dtype).unflatten(0, (features.shape[0], -1))
     here = features[:, current : current + 1]
     window = torch.cat((around[:, :current], here, around[:, current:]), dim=1)
     mixed: Tensor = merge(window.flatten(1, 2))
