@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
@@ -146,6 +149,13 @@ def test_public_names_are_there_and_others_are_not():
         assert getattr(unsmear, name)
     with pytest.raises(AttributeError):
         unsmear.nothing_like_it  # noqa: B018
+
+
+def test_type_checkers_see_the_types_and_no_other_names():
+    """They read installed packages with this marker only, and a `__getattr__` gives any name."""
+    assert (files(unsmear) / "py.typed").is_file()
+    module = ast.parse((files(unsmear) / "__init__.py").read_text(encoding="utf-8"))
+    assert not [one for one in module.body if getattr(one, "name", "") == "__getattr__"]
 
 
 def test_tensors_may_all_lie_in_one_buffer(weights_file):
