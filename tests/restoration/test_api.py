@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 from importlib.resources import files
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 import unsmear
 from tests.conftest import assert_same_frames, one_scene, picture, stamps_of, write_video
-from unsmear.errors import ConfigError, InputError, ModelError
+from unsmear.errors import CombinedError, ConfigError, InputError, MissingExtraError, ModelError
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import restore_stream
@@ -156,6 +157,15 @@ def test_type_checkers_see_the_types_and_no_other_names():
     assert (files(unsmear) / "py.typed").is_file()
     module = ast.parse((files(unsmear) / "__init__.py").read_text(encoding="utf-8"))
     assert not [one for one in module.body if getattr(one, "name", "") == "__getattr__"]
+
+
+def test_errors_cross_processes():
+    """An exception that cannot be unpickled breaks a process pool."""
+    lacking = MissingExtraError("openvino", "fast", "engine openvino")
+    for error in (lacking, CombinedError((ConfigError("one"), lacking))):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (type(error), str(error))
+    assert [type(one) for one in again.errors] == [ConfigError, MissingExtraError]
 
 
 def test_tensors_may_all_lie_in_one_buffer(weights_file):
