@@ -55,7 +55,7 @@ def test_a_device_that_is_not_there_is_refused(machine, name):
         pick_device(name)
 
 
-@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:x", ""])
+@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:x", "", None])
 def test_an_unknown_device_is_refused(name):
     with pytest.raises(ConfigError, match=f"unknown device '{name}'"):
         pick_device(name)

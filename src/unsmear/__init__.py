@@ -19,12 +19,14 @@ __version__ = "0.1.0"
 __all__ = ["Settings", "UnsmearError", "__version__", "open_model", "restore", "restore_video"]
 
 
-def __getattr__(name: str) -> Any:  # lazy: importing torch takes seconds
-    if name in __all__:
-        from unsmear.restoration import api
+if not TYPE_CHECKING:  # type checkers would take any name for one of the module's
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'unsmear' has no attribute '{name}'")
+    def __getattr__(name: str) -> Any:  # lazy: importing torch takes seconds
+        if name in __all__:
+            from unsmear.restoration import api
+
+            return getattr(api, name)
+        raise AttributeError(f"module 'unsmear' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

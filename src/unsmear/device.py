@@ -82,7 +82,7 @@ def pick_device(name: str, *, trains: bool = False) -> torch.device:
         return torch.device("mps" if apple else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"unknown device '{name}': use auto, cpu, cuda, cuda:N or mps")

@@ -118,6 +118,10 @@ class MissingExtraError(UnsmearError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         install = f'pip install "unsmear[{extra}]"'  # Windows' cmd takes no single quotes
         super().__init__(f"{purpose} needs the package '{package}': {install}")
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), self._given  # to cross processes; exceptions pass on their message
 
 
 class CombinedError(UnsmearError):
@@ -133,6 +137,9 @@ class CombinedError(UnsmearError):
             told.append(f"and {more} more")
         super().__init__(f"{len(errors)} mistakes: " + "; ".join(told))
         self.errors = errors
+
+    def __reduce__(self) -> tuple[type[CombinedError], tuple[tuple[UnsmearError, ...]]]:
+        return type(self), (self.errors,)  # to cross processes; exceptions pass on their message
 
 
 class Mistakes:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import ast
+import pickle
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import unsmear
 from tests.conftest import assert_same_frames, one_scene, picture, stamps_of, write_video
-from unsmear.errors import ConfigError, InputError, ModelError
+from unsmear.errors import CombinedError, ConfigError, InputError, MissingExtraError, ModelError
 from unsmear.restoration.quality import QualityOptions
-from unsmear.restoration.settings import Settings
+from unsmear.restoration.settings import Settings, Span
 from unsmear.restoration.stream import restore_stream
 from unsmear.restoration.tiles import TileSize
+from unsmear.video.encoding import EncodeChoice
 
 
 def arrays(count=4, height=20, width=28):
@@ -133,6 +140,8 @@ def test_python_restores_a_video_file(tmp_path, weights_file):
             strength=np.float32(0.5),
             quality=QualityOptions(ensemble=np.int64(1), refine=np.int8(0), burst=np.uint8(1)),
             tiling=TileSize(np.int64(64), np.int32(64)),
+            span=Span(start=np.float32(0), end=np.int8(9)),
+            encode=EncodeChoice(crf=np.int64(20)),
         ),
     )
     assert outcome.frames == 3
@@ -146,6 +155,22 @@ def test_public_names_are_there_and_others_are_not():
         assert getattr(unsmear, name)
     with pytest.raises(AttributeError):
         unsmear.nothing_like_it  # noqa: B018
+
+
+def test_type_checkers_see_the_types_and_no_other_names():
+    """They read installed packages with this marker only, and a `__getattr__` gives any name."""
+    assert (files(unsmear) / "py.typed").is_file()
+    module = ast.parse((files(unsmear) / "__init__.py").read_text(encoding="utf-8"))
+    assert not [one for one in module.body if getattr(one, "name", "") == "__getattr__"]
+
+
+def test_errors_cross_processes():
+    """An exception that cannot be unpickled breaks a process pool."""
+    lacking = MissingExtraError("openvino", "fast", "engine openvino")
+    for error in (lacking, CombinedError((ConfigError("one"), lacking))):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again)) == (type(error), str(error))
+    assert [type(one) for one in again.errors] == [ConfigError, MissingExtraError]
 
 
 def test_tensors_may_all_lie_in_one_buffer(weights_file):
@@ -217,6 +242,23 @@ def test_arguments_of_other_types_are_taken_or_told(weights_file):
     for strength in ("0.5", 1.5, float("nan")):
         with pytest.raises(ConfigError, match=r"strength is .*: must be from 0"):
             Settings(strength=strength)
+    for name in ("quality", "span", "encode"):
+        with pytest.raises(
+            ConfigError, match=rf"{name} is {{}}: must be an unsmear\.\w+\.\w+\.[A-Z]"
+        ):
+            Settings(**{name: {}})
+    with pytest.raises(ConfigError, match=r"settings is a dict: must be an unsmear\.Settings"):
+        unsmear.restore_video("in.mp4", "out.mp4", model=model, settings={})
+    assert Span(start=0.5, end=2) == Span(start=Fraction(1, 2), end=Fraction(2))
+    for time in ("1:30", float("nan"), np.float32("inf")):
+        with pytest.raises(ConfigError, match=r"end is .*: must be a finite number of seconds"):
+            Span(end=time)
+    for crf in ("20", 20.5):
+        with pytest.raises(ConfigError, match=f"crf is {crf!r}: must be from 0"):
+            EncodeChoice(crf=crf)
+    for path in ("in.mp4", Path("in.mp4")):
+        with pytest.raises(InputError, match=r"'in.mp4' is a path: .*unsmear\.restore_video"):
+            unsmear.restore(path, model=model)
 
 
 @pytest.mark.parametrize(

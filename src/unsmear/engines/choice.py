@@ -59,9 +59,14 @@ def open_model(
 
     Args:
         model: name from `unsmear models`, or the path of a .safetensors file.
-        device: see `placed`.
-        engine: see `open_engine`.
-        side_by_side: see `open_engine`.
+        device: auto, cpu, cuda, cuda:N or mps; `auto` is a GPU that computes what the CPU does, or
+            else the CPU. A GPU is checked first, see `placed`.
+        engine: auto, torch, torch-half, torch-compile, openvino, openvino-int8 or onnxruntime;
+            `auto` is the fastest in float32, see `open_engine`.
+        side_by_side: for programs that own their process, see `open_engine`.
+
+    Returns:
+        The model, for any number of calls of `unsmear.restore` and `unsmear.restore_video`.
 
     Raises:
         ModelError: the model is unknown, its file cannot be loaded, or it has no valid 8-bit

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
-from unsmear.errors import InputError
+from unsmear.errors import ConfigError, InputError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.restoration.files import Outcome, Progress, restore_file
@@ -42,6 +42,10 @@ _SMALLEST = -0.5  # below: the range is probably -1..1
 _LARGEST = 2.0  # above: the range is probably 0..255
 
 
+def _ignore(_: object) -> None:
+    pass
+
+
 def restore(
     frames: Iterable[Picture],
     *,
@@ -60,7 +64,8 @@ def restore(
         frames: all of one size, numpy arrays or tensors:
             arrays (H, W, 3) uint8 RGB, as imageio and PIL return them, or
             tensors (3, H, W) float RGB, 0..1.
-        model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result.
+        model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result,
+            which saves loading the weights at each call.
         device: auto, cpu, cuda, cuda:N or mps; ignored with `open_model`'s result.
         engine: inference engine, see `open_model`; ignored with its result.
         window: number of frames that contribute to each frame, odd; default: the model's own. Half
@@ -84,7 +89,7 @@ def restore(
     Raises:
         InputError: a frame has the wrong type, shape or dtype, or values that are not finite, below
             -0.5 or above 2 (raised when that frame is reached); the window is `all` and `frames` is
-            an iterator.
+            an iterator; `frames` is a path.
         ModelError, ConfigError, MissingExtraError: see `open_model`. ConfigError also if the
             window is even, below 1 or needs more memory than there is (raised at the first frame),
             the tiling is invalid, ensemble, refine or burst is out of range, the model does not
@@ -93,6 +98,9 @@ def restore(
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
     """
+    given: object = frames
+    if isinstance(given, str | Path):
+        raise InputError(f"'{given}' is a path: give its frames, or use unsmear.restore_video")
     quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
     tiling = check_tiling(tiling)
     loaded = _opened(model, device, engine)
@@ -112,16 +120,39 @@ def restore_video(
     engine: EngineName = "auto",
     window: Window | None = None,
     settings: Settings = Settings(),
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_note: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = _ignore,
+    on_note: Callable[[str], None] = _ignore,
 ) -> Outcome:
     """Restore a video file or a folder of images, as the command line does.
 
-    See `restore` for model, device, engine and window, and
-    `unsmear.restoration.files.restore_file` for all other arguments. Raises the errors of
-    `restore_file` and `open_model`.
+    It resumes an interrupted call with the same arguments. Memory usage does not grow with the
+    length of the video.
+
+    Args:
+        source: video file, or folder of images in the order of their names.
+        target: video file (.mp4, .mov, .m4v, .mkv, .webm) in an existing folder, or a folder (no
+            suffix) for PNG files.
+        model, device, engine, window: see `restore`; the window `all` reads the source twice.
+        settings: everything else, `unsmear.Settings`.
+        on_progress: called before the first frame and after each, with the number of frames done.
+            What it raises ends the work.
+        on_note: called with notes for the user: guesses, conversions, damage.
+
+    Returns:
+        Numbers of frames: in the result, resumed, and left unchanged as implausible.
+
+    Raises:
+        InputError: the source cannot be used.
+        OutputError: the target cannot be written, or exists and `settings.overwrite` is False.
+            Nothing is left under its name.
+        ModelError, ConfigError, MissingExtraError: see `open_model`. ConfigError also if the window
+            is even, below 1 or needs more memory than there is; the model does not support refine;
+            a setting does not apply to a folder of images; or a GPU runs out of memory.
     """
     source, target = Path(source), Path(target)
+    chosen: object = settings
+    if not isinstance(chosen, Settings):
+        raise ConfigError(f"settings is a {type(chosen).__name__}: must be an unsmear.Settings")
     check_paths(source, target, settings)
     loaded = _opened(model, device, engine)
     return restore_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,6 +10,7 @@ from numbers import Real
 from typing import Literal, get_args
 
 from unsmear.errors import ConfigError
+from unsmear.restoration.integers import as_integer
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.tiles import Tiling, check_tiling
 from unsmear.video.encoding import EncodeChoice
@@ -21,17 +23,21 @@ class Span:
     """A stretch of a video, in seconds since the start of the file.
 
     Attributes:
-        start: inclusive, becomes the start of the result; None is the start of the video.
-        end: exclusive; None is the end of the video.
+        start: inclusive, becomes the start of the result; None is the start of the video. Any
+            number is stored as a Fraction.
+        end: exclusive, likewise; None is the end of the video.
 
     Raises:
-        ConfigError: the start is negative, or the end is not after the start.
+        ConfigError: a time is no finite number, the start is negative, or the end is not after the
+            start.
     """
 
     start: Fraction | None = None
     end: Fraction | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "start", _seconds("start", self.start))
+        object.__setattr__(self, "end", _seconds("end", self.end))
         if self.start is not None and self.start < 0:
             raise ConfigError(f"start is {float(self.start):g} s: must be 0 or more")
         if self.end is not None and self.end <= (self.start or 0):
@@ -56,6 +62,17 @@ class Span:
         return self.start is None and self.end is None
 
 
+def _seconds(name: str, value: object) -> Fraction | None:
+    if value is None or isinstance(value, Fraction):
+        return value
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise ConfigError(
+            f"{name} is {value!r}: must be a finite number of seconds, or None to cut nothing off"
+        )
+    whole = as_integer(value)
+    return Fraction(float(value) if whole is None else whole)  # numpy's become Python's
+
+
 def parse_time(text: str) -> Fraction:
     """Parse a time such as `90`, `1:30`, `1:30.5` or `1:02:03` into seconds.
 
@@ -78,17 +95,17 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        quality: views, refinement and burst.
+        quality: views, refinement and burst, an `unsmear.restoration.quality.QualityOptions`.
         strength: share of the change that is applied, 0 (none) to 1.
-        span: stretch of the video.
-        encode: how the video is encoded.
+        span: stretch of the video, an `unsmear.restoration.settings.Span`.
+        encode: how the video is encoded, an `unsmear.video.encoding.EncodeChoice`.
         deinterlace: deinterlace the video before restoring it.
         compare: also write before and after in one image: side by side, or with a dividing line
             (which moves in a video).
         overwrite: replace existing results.
 
     Raises:
-        ConfigError: the tiling, `strength` or `compare` is invalid.
+        ConfigError: the tiling, `strength` or `compare` is invalid, or a value has another type.
     """
 
     tiling: Tiling = "auto"
@@ -102,6 +119,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tiling", check_tiling(self.tiling))
+        for name, kind in (("quality", QualityOptions), ("span", Span), ("encode", EncodeChoice)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise ConfigError(
+                    f"{name} is {value!r}: must be an {kind.__module__}.{kind.__name__}"
+                )
         strength: object = self.strength
         if not (isinstance(strength, Real) and 0 <= float(strength) <= 1):
             raise ConfigError(f"strength is {strength!r}: must be from 0 (none) to 1 (full)")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from numbers import Integral
 from typing import Literal, get_args
 
 import av
@@ -111,8 +112,9 @@ class EncodeChoice:
             if self.lossless or (row is not None and row.crf is None):
                 raise ConfigError(f"crf is {self.crf}: leave it out for lossless or ProRes video")
             worst = 63 if row is None else row.worst_crf
-            if not 0 <= self.crf <= worst:
-                raise ConfigError(f"crf is {self.crf}: must be from 0 (best) to {worst}")
+            crf: object = self.crf
+            if not (isinstance(crf, Integral) and 0 <= int(crf) <= worst):
+                raise ConfigError(f"crf is {self.crf!r}: must be from 0 (best) to {worst}")
 
 
 @dataclass(frozen=True)
