@@ -13,8 +13,8 @@ Where the runs start:
 
 - `pro`: from random weights. It has the most runs, since it grew from smaller networks.
 - `plus`: from the most important part of the released `pro`; `core`: from that of `plus`; `lite`:
-  from that of `core`. `plus` is the teacher of the last two runs of `lite`, `pro` that of the last
-  ones of `plus` and `core`.
+  from that of `core`. `plus` is the teacher of the last two runs of `lite` and of the last one of
+  `paper`, `pro` that of the last ones of `plus` and `core`.
 - `paper`: from random weights. `unsmear train --preset paper` follows the schedule of the article.
 
 The released weights were trained differently where the code has changed since:
@@ -71,7 +71,11 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lite", "--teacher", "plus", "--teacher-weight", "2", "--steps", "2200",
          "--learning-rate", "2.5e-4", "--seed", "35", *_HALF),
     ),
-    "paper": (("paper-quick", "--steps", "3000", "--stop-after", "2674", "--seed", "22", *_HALF),),
+    "paper": (
+        ("paper-quick", "--steps", "3000", "--stop-after", "2674", "--seed", "22", *_HALF),
+        ("paper-quick", "--teacher", "plus", "--teacher-weight", "2", "--steps", "1600",
+         "--learning-rate", "6e-4", "--seed", "36", *_HALF),
+    ),
     "plus": (
         ("plus", "--weights", "pro", "--steps", "2100", "--seed", "15", *_BY_DAY, *_HALF),
         ("plus", "--steps", "3000", "--learning-rate", "3e-4", "--seed", "28", *_HALF),
