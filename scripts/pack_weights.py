@@ -1,7 +1,8 @@
 """Store weights in eight bits for a release, about half the size of what `unsmear train` saves.
 
-    python scripts/pack_weights.py runs/paper/weights.safetensors paper.safetensors
+    python scripts/pack_weights.py runs/paper/weights.safetensors paper.safetensors --bits 6
 
+Fewer bits than eight make the file smaller only where it is compressed, as in Git and in wheels.
 Measure the quality of the packed weights again: `unsmear eval -m paper.safetensors`.
 """
 
@@ -19,17 +20,18 @@ from unsmear.models.checkpoint import load_weights, save_weights
 from unsmear.outputs import check_file
 
 
-def repack(source: Path, target: Path) -> float:
-    """Write the weights of `source` to `target` in eight bits.
+def repack(source: Path, target: Path, bits: int) -> float:
+    """Write the weights of `source` to `target` in eight bits, rounded to `bits`.
 
     Returns:
         The largest change of a weight, as a fraction of the largest weight of its tensor.
 
     Raises:
+        ConfigError: `bits` is not from 2 to 8.
         ModelError: `source` is not a weights file.
     """
     network, provenance = load_weights(source)
-    save_weights(target, network.config, network.state_dict(), provenance, dtype=torch.int8)
+    save_weights(target, network.config, network.state_dict(), provenance, torch.int8, bits)
     after = load_weights(target)[0].state_dict()
     return max(
         float((after[key] - value).abs().max() / value.abs().max().clamp_min(1e-12))
@@ -44,11 +46,12 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--bits", type=int, default=8, help="2 to 8; default: 8")
     given = parser.parse_args()
     if given.target.exists():
         raise OutputError(f"'{given.target}' exists: name another file, or remove it first")
     check_file(given.target, inputs=(given.source,), suffixes=(".safetensors",))
-    change = repack(given.source, given.target)
+    change = repack(given.source, given.target, given.bits)
     sizes = [path.stat().st_size / 1e6 for path in (given.source, given.target)]
     print(f"{sizes[0]:.1f} MB -> {sizes[1]:.1f} MB, weights change by up to {change:.2%}")
 

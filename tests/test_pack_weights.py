@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 
 import pytest
 
@@ -30,6 +31,15 @@ def test_origin_stays_and_weights_change_little(script, monkeypatch, weights_fil
     before, after = (load_weights(path)[0].state_dict() for path in (weights_file, target))
     for key, value in before.items():
         assert (after[key] - value).abs().max() <= value.abs().max() / 253
+    coarse = weights_file.with_name("coarse.safetensors")
+    assert run(script, monkeypatch, weights_file, coarse, "--bits", "6") == 0
+    assert coarse.stat().st_size == target.stat().st_size
+    assert len(zlib.compress(coarse.read_bytes())) < len(zlib.compress(target.read_bytes()))
+    kept = load_weights(coarse)[0].state_dict()
+    errors = [
+        float((kept[key] - value).abs().max() / value.abs().max()) for key, value in before.items()
+    ]
+    assert 1 / 127 < max(errors) <= 1 / 61
 
 
 def test_nothing_is_replaced(script, monkeypatch, weights_file, capsys):
@@ -39,10 +49,15 @@ def test_nothing_is_replaced(script, monkeypatch, weights_file, capsys):
     assert weights_file.read_bytes() == before
 
 
-def test_other_files_are_refused_in_one_line(script, monkeypatch, tmp_path, capsys):
+def test_mistakes_are_refused_in_one_line(
+    script, monkeypatch, weights_file, tmp_path_factory, capsys
+):
+    tmp_path = tmp_path_factory.mktemp("empty")
     none = tmp_path / "none.safetensors"
     assert run(script, monkeypatch, none, tmp_path / "out.safetensors") == 2
     assert "none.safetensors" in capsys.readouterr().err
     assert run(script, monkeypatch, none, tmp_path / "out") == 2  # no command would load it
     assert "suffix must be one of .safetensors" in capsys.readouterr().err
+    assert run(script, monkeypatch, weights_file, tmp_path / "a.safetensors", "--bits", "9") == 2
+    assert "bits is 9: must be from 2 to 8" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

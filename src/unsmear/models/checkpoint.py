@@ -122,6 +122,7 @@ def save_weights(
     state: dict[str, Tensor],
     provenance: Provenance,
     dtype: torch.dtype = torch.float16,
+    bits: int = 8,
 ) -> None:
     """Write weights, shape and provenance. The file appears only when it is complete.
 
@@ -131,13 +132,18 @@ def save_weights(
         state: its `state_dict`.
         provenance: stored in the header.
         dtype: on disk; loading always gives float32. int8: see `unsmear.models.packing`.
+        bits: to which int8 is rounded, 2 to 8.
 
     Raises:
+        ConfigError: `bits` is out of range.
         OutputError: the file cannot be written.
     """
     # Copied: safetensors takes no tensors that share memory, as shared weights do.
     on_cpu = {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
-    stored = pack(on_cpu) if dtype == torch.int8 else {k: v.to(dtype) for k, v in on_cpu.items()}
+    if dtype == torch.int8:
+        stored = pack(on_cpu, bits)
+    else:
+        stored = {key: value.to(dtype) for key, value in on_cpu.items()}
     tensors = {key: value.contiguous() for key, value in stored.items()}
     metadata = {
         "format": FORMAT,

@@ -3,6 +3,9 @@
 Computation stays in float32. Each output channel of a convolution or projection has its own scale,
 so the rounding error is at most 1/254 of the channel's largest weight. The blocks of the finest
 level stay in float16: they hold few of the weights, but rounding them causes most of the loss.
+
+Weights may be rounded to fewer bits. The file is as large then, but what compresses it (Git,
+wheels) makes it smaller.
 """
 
 from __future__ import annotations
@@ -12,30 +15,38 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from unsmear.errors import ConfigError
+
 SCALE = ".scale"  # suffix of the key of a tensor's scales
-_MOST = 127  # symmetric: 0 stays 0, and -128 is not used
 # In `core` 11 % of the weights; 8 bits cost up to 0.01 dB there, 0.003 dB in any other group.
 _FINEST = ("encoder.0.", "decoder.0.")
 
 
-def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Quantise weights to 8 bits.
+def pack(state: Mapping[str, Tensor], bits: int = 8) -> dict[str, Tensor]:
+    """Quantise weights to 8 bits or fewer.
 
     Args:
         state: a `state_dict`, floating point.
+        bits: 2 to 8; the range is symmetric, so 0 stays 0, and -128 is not used.
 
     Returns:
         For each tensor of two or more dimensions: its values in int8, and under its key plus
         `SCALE` the scale of each output channel (first dimension) in float32. Other tensors, and
         those of the finest level's blocks, in float16.
+
+    Raises:
+        ConfigError: `bits` is out of range.
     """
+    if not 2 <= bits <= 8:
+        raise ConfigError(f"bits is {bits}: must be from 2 to 8")
+    most = 2 ** (bits - 1) - 1
     packed: dict[str, Tensor] = {}
     for key, value in state.items():
         if value.ndim < 2 or key.startswith(_FINEST):
             packed[key] = value.half()
             continue
         largest = value.float().flatten(1).abs().amax(dim=1)
-        scale = torch.where(largest > 0, largest / _MOST, 1.0)
+        scale = torch.where(largest > 0, largest / most, 1.0)
         packed[key] = (value.float() / _aligned(scale, value)).round().to(torch.int8)
         packed[key + SCALE] = scale
     return packed
