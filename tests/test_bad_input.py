@@ -18,7 +18,7 @@ from unsmear.video.images import write_image
 ROOT = Path(__file__).parent.parent
 CONTEST = "--data photos --val val --steps 1 --device cpu"
 CARD = "paper --val val --photographs credits.tsv --command"
-RUNS = "x"  # `paper` came from one run
+RUNS = "x y"  # `paper` came from two runs
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def folder(tmp_path_factory):
         ("scripts/pack_weights.py lite.safetensors no/x.safetensors", "no folder 'no'"),
         ("scripts/pack_weights.py a.safetensors a.safetensors", "is the input"),
         ("scripts/mix_weights.py a b no/x.safetensors --share 0.5", "no folder 'no'"),
-        (f"scripts/model_card.py {CARD} x y", "1 runs led to these weights"),
+        (f"scripts/model_card.py {CARD} {RUNS} z", "2 runs led to these weights"),
         (f"scripts/model_card.py {CARD} {RUNS} --notes no.md", "'no.md': No such file"),
         (f"scripts/model_card.py {CARD} {RUNS} --photographs no.tsv", "'no.tsv': No such file"),
         (f"scripts/model_card.py {CARD} {RUNS} --val nowhere", "no paired sequences"),
