@@ -149,10 +149,9 @@ def restore(
         lossless=lossless,
         overwrite=overwrite,
     )
-    with contextlib.ExitStack() as stack:
-        if plan.folder is not None:
-            _check_folder(plan.folder)
-            stack.enter_context(results_folder(plan.folder))
+    if plan.folder is not None:
+        _check_folder(plan.folder)
+    with contextlib.nullcontext() if plan.folder is None else results_folder(plan.folder):
         done = _check_jobs(plan, settings, preview=preview)
         for path, note in _skip_notes(plan, done, settings):
             reporter_of(path).note(note)

@@ -9,6 +9,8 @@ import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from unsmear.video.filters import filter_for
+
 
 def deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
     """Yield the frames of a stream, interlaced ones deinterlaced (bwdif), one frame for each.
@@ -20,17 +22,8 @@ def deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[
     # would read past the end of smaller ones.
     for _, alike in groupby(frames, key=_size_and_format):
         first = next(alike)
-        graph = av.filter.Graph()
-        graph.link_nodes(
-            graph.add_buffer(
-                width=first.width,
-                height=first.height,
-                format=first.format,
-                time_base=stream.time_base,
-            ),
-            graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-            graph.add("buffersink"),
-        ).configure()
+        options = "mode=send_frame:deint=interlaced"
+        graph = filter_for(first, stream.time_base, "bwdif", options)
         for frame in chain((first,), alike):
             graph.push(frame)
             yield from _pulled(graph)

@@ -11,6 +11,8 @@ import av
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
+from unsmear.video.filters import filter_for
+
 _EXIF = 31  # FFmpeg 8.1's AV_FRAME_DATA_EXIF
 _LOST: dict[Type | int, str] = {
     Type.DYNAMIC_HDR_PLUS: "HDR10+ dynamic metadata",
@@ -54,17 +56,8 @@ def _without(frame: VideoFrame, kind: int) -> VideoFrame:
     Raises:
         FFmpegError, ValueError: the filter does not know it either.
     """
-    graph = av.filter.Graph()
-    graph.link_nodes(
-        graph.add_buffer(
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            time_base=frame.time_base or Fraction(1, 1000),
-        ),
-        graph.add("sidedata", f"mode=delete:type={kind}"),
-        graph.add("buffersink"),
-    ).configure()
+    tick = frame.time_base or Fraction(1, 1000)
+    graph = filter_for(frame, tick, "sidedata", f"mode=delete:type={kind}")
     graph.push(frame)
     out = graph.pull()
     assert isinstance(out, VideoFrame)
