@@ -94,7 +94,9 @@ def _windows_of_clips(descriptors: Descriptors, frames: int) -> Descriptors:
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
-    """Pad frames (..., C, H, W) to multiples of H and W by repeating the last row and column."""
+    """Pad frames (B, ..., C, H, W): H and W become multiples of a number, by repeating the last row
+    and column.
+    """
     height, width = frames.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if bottom == 0 and right == 0:

@@ -1,4 +1,4 @@
-"""The zoo: a table of all networks. A new network is one row and one test."""
+"""The zoo: a table of all networks. A new network is one row."""
 
 from __future__ import annotations
 
