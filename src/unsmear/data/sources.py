@@ -176,9 +176,8 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path
     told = hashlib.sha256()
     # The sharp side of a pair lies beside the folder if that is `train_blur` or `Blur`, and beside
     # the one above if it is `train_blur/000` or `Blur/RGB`.
-    places = [named(root) for root in roots]
-    places += [place.parent for place in places]
-    places += [place.parent for place in places[len(roots) :]]
+    tops = [named(root) for root in roots]
+    places = (*tops, *(top.parent for top in tops), *(top.parent.parent for top in tops))
     pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
     for path in (*files.photographs, *files.clips, *pairs):
         place = next(place for place in places if path.is_relative_to(place))
