@@ -139,8 +139,8 @@ def open_batches(
     seed: int,
     shares: Mapping[str, float] | None = None,
 ) -> Batches:
-    """What training with a preset draws from these folders, as crops of two frames. They are larger
-    than those that `lite` learns from, since estimating blur needs 128 pixels or more.
+    """What training with a preset synthesises from these folders, as crops of two frames. They are
+    larger than those that `lite` learns from, since estimating blur needs 128 pixels or more.
 
     Args:
         data: folders of training data.
@@ -157,7 +157,7 @@ def open_batches(
         shards=1,
         seed=seed,
     )
-    files = find_training_files(data)
+    files = replace(find_training_files(data), pairs=())  # recorded, not synthesised
     return Batches(config, files, shake, torch.device("cpu"), usable_cores())
 
 

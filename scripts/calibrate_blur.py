@@ -32,7 +32,7 @@ from unsmear.data.generators import Generators
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import draw_motion
 from unsmear.data.render import expose, render
-from unsmear.data.shake import OrientationLog, read_orientation_log, transform_points
+from unsmear.data.shake import OrientationLog, path_length, read_orientation_log, transform_points
 from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
@@ -134,11 +134,11 @@ def block_motion(homographies: Tensor) -> tuple[Tensor, float]:
         for x in centres:
             grid = torch.cartesian_prod(axis + x, axis + y)
             way = transform_points(homographies, grid)[0]  # (S, 25, 2)
-            lengths.append(way.diff(dim=0).norm(dim=-1).sum(dim=0).mean())
+            lengths.append(path_length(way.transpose(0, 1)[None]))
             centred = way - way.mean(dim=0)
             covariance += torch.einsum("snd,sne->de", centred, centred)
     x, y = torch.linalg.eigh(covariance).eigenvectors[:, 1].tolist()
-    return torch.stack(lengths), math.atan2(y, x)
+    return torch.cat(lengths), math.atan2(y, x)
 
 
 def out_of_focus(light: Tensor, diameter: float) -> Tensor:

@@ -65,6 +65,18 @@ def test_any_preset_gives_pieces_of_two_frames(bench, photographs, name):
     assert blurry.shape[1:] == (2, 3, CROP, CROP)
 
 
+def test_recorded_pairs_are_not_synthesised(bench, photographs, tmp_path):
+    for side in ("blur", "sharp"):
+        (tmp_path / "seq" / side).mkdir(parents=True)
+        for number in range(2):
+            frame = torch.zeros(3, CROP, CROP, dtype=torch.uint8)
+            write_image(tmp_path / "seq" / side / f"{number}.png", frame)
+    batches = bench.open_batches([photographs, tmp_path], [], "lite", 0)
+    assert batches.summary.endswith(" 0 paired sequences")
+    with pytest.raises(InputError, match="add longer ones, or photographs"):
+        bench.open_batches([tmp_path], [], "lite", 0)
+
+
 def test_shares_take_the_place_of_the_presets(bench, photographs):
     def white(shares):
         blurry = bench.open_batches([photographs], [], "lite", 0, shares).draw(0).blurry

@@ -159,10 +159,23 @@ def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):
     assert torch.equal(outside, log.rotations)
 
 
+def test_the_longest_stretch_without_a_pause_counts(tmp_path):
+    path = tmp_path / "log.txt"
+    lines = log_text([0.002 * index for index in range(31)]).splitlines()
+    for index in range(12, len(lines)):  # the first ten samples are 1,000 s older
+        system, sensor, matrix = lines[index].split(", ", 2)
+        lines[index] = f"{system}, {int(sensor) + 10**12}, {matrix}"
+    path.write_text("\n".join(lines))
+    log = read_orientation_log(path)
+    assert log.duration == pytest.approx(20 * 0.005)
+    assert float(log.rotations[0, 0, 2]) == pytest.approx(math.sin(0.02))
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "", "hello\nworld", "1, 2, [1, 2, 3]", "1, 2, [1,0,0,0,1,0,0,0,1]",
+        "1, 2, [1,0,0,0,1,0,0,0,1]\n9, 2, [1,0,0,0,1,0,0,0,1]",  # at one time
         "1, 2, [r11, ..., r33]\n1, 3, [1,0,0,0,nan,0,0,0,1]\n1, 4, [1,0,0,0,1,0,0,0,1]",
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_gamma_corrected_blur_is_neither_trained_on_nor_a_photograph(tmp_path):
         ("vrt", "test_GT_blurred/IMG_1", "test_GT/IMG_1", "test_GT_blurred/IMG_1"),
     ],
 )
-def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
+def test_published_layouts_are_found(tmp_path, monkeypatch, layout, blurry, sharp, name):
     for folder in (blurry, sharp):
         for index in range(2):
             save(tmp_path / folder / f"{index:08d}.png")
@@ -156,6 +157,15 @@ def test_published_layouts_are_found(tmp_path, layout, blurry, sharp, name):
     assert not files.photographs or (tmp_path / sharp).is_relative_to(above)
     assert [pair.name for pair in files.pairs] == [name.split("/")[-1]]
     record = training_record(files, [above])
+    for place, root in ((above, Path()), (above / "RAW", Path(".."))):
+        monkeypatch.chdir(place)
+        assert find_training_files([root]) == files
+        assert training_record(files, [root]) == record
+        assert find_pairs(root) == list(files.pairs)
+    one_side = find_training_files([tmp_path / blurry])
+    assert one_side.photographs == ()
+    assert [pair.sharp for pair in one_side.pairs] == [files.pairs[0].sharp]
+    assert training_record(one_side, [tmp_path / blurry]) != record
     (tmp_path / sharp / "00000001.png").write_bytes(b"")
     assert training_record(files, [above]) != record
 

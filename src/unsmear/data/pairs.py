@@ -141,8 +141,14 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
         InputError: the two folders of a sequence hold different file names (CombinedError: several
             sequences).
     """
+    root = named(root)
     pairs = pairs_among(paths_below(root), root, layouts)
     return list(unrepeated(pairs, [pair.blurry[0] for pair in pairs]))
+
+
+def named(folder: Path) -> Path:
+    """A folder by its own name, by which layouts are recognised: `.` and `..` say nothing."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def real_places(paths: Iterable[Path]) -> list[Path]:
@@ -172,13 +178,13 @@ def unrepeated(sources: Sequence[_Source], paths: Sequence[Path]) -> tuple[_Sour
 def pairs_among(
     below: Sequence[Path], root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS
 ) -> list[PairedSequence]:
-    """`find_pairs` for paths below the folder that are already known, since walking through a large
-    set takes a while. Sequences that several links lead to are not deduplicated.
+    """`find_pairs` for paths below the folder (`named`) that are already known, since walking
+    through a large set takes a while. Sequences that several links lead to are not deduplicated.
     """
     found: list[PairedSequence] = []
     mistakes = Mistakes()
     for layout in layouts:
-        for blurry_folder, sharp_folder, sequence in _folders(below, layout):
+        for blurry_folder, sharp_folder, sequence in _folders([root, *below], layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)
             if [path.name for path in blurry] != [path.name for path in sharp]:
                 sides = (blurry_folder, blurry), (sharp_folder, sharp)
@@ -266,11 +272,11 @@ def _sequences(
         yield name, (first, second)
 
 
-def _folders(below: Sequence[Path], layout: PairLayout) -> list[tuple[Path, Path, Path]]:
+def _folders(paths: Sequence[Path], layout: PairLayout) -> list[tuple[Path, Path, Path]]:
     """Triples of blurry folder, sharp folder and sequence folder (which gives the name)."""
     candidates = []
     pattern = f"*{layout.blurry}/*" if layout.split else layout.blurry
-    for blurry in (path for path in below if path.match(pattern)):
+    for blurry in (path for path in paths if path.match(pattern)):
         if layout.split:
             tree = blurry.parent.name.removesuffix(layout.blurry) + layout.sharp
             candidates.append((blurry, blurry.parent.with_name(tree) / blurry.name, blurry))

@@ -19,6 +19,7 @@ from torch import Tensor
 from unsmear.errors import InputError, reading
 
 _WAVES = 6  # sine waves of each coordinate of a random path
+_PAUSE = 20  # median intervals of a log without a sample
 
 
 def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
@@ -195,10 +196,12 @@ _LOG_LINE = re.compile(r"^\s*\d+\s*,\s*(\d+)\s*,\s*\[([^\]]+)\]\s*$")
 def read_orientation_log(path: Path) -> OrientationLog:
     """Read a phone's log: lines `system ms, sensor ns, [9 numbers of a rotation matrix]`.
 
-    Other lines (start time, focal length, damaged ones) are ignored.
+    Other lines (start time, focal length, damaged ones) are ignored. So is all but the longest
+    stretch without a pause: a recording that was interrupted, or began with an old time stamp,
+    would be at rest for most of its duration.
 
     Raises:
-        InputError: the file cannot be read, or has fewer than two such lines.
+        InputError: the file cannot be read, or has such lines of fewer than two moments.
     """
     nanoseconds, matrices = [], []
     with reading(path):
@@ -208,18 +211,19 @@ def read_orientation_log(path: Path) -> OrientationLog:
         if match and len(values := _finite_numbers(match[2])) == 9:
             nanoseconds.append(int(match[1]))
             matrices.append(values)
-    if len(matrices) < 2:
+    seconds, first = np.unique(np.asarray(nanoseconds, dtype=np.float64) / 1e9, return_index=True)
+    if len(seconds) < 2:
         raise InputError(
             f"'{path}' is not an orientation log: expected lines "
             "'milliseconds, nanoseconds, [r11, ..., r33]', found "
-            f"{len(matrices)}; check the file, or leave it out"
+            f"{len(seconds)}; check the file, or leave it out"
         )
-    order = np.argsort(nanoseconds, kind="stable")
-    seconds = np.asarray(nanoseconds, dtype=np.float64)[order] / 1e9
-    keep = np.concatenate(([True], np.diff(seconds) > 0))
-    rotations = np.asarray(matrices, dtype=np.float64)[order].reshape(-1, 3, 3)
+    steps = np.diff(seconds)
+    pauses = np.flatnonzero(steps > _PAUSE * np.median(steps)) + 1
+    stretch = max(np.split(np.arange(len(seconds)), pauses), key=len)
+    rotations = np.asarray(matrices, dtype=np.float64)[first[stretch]].reshape(-1, 3, 3)
     return OrientationLog(
-        torch.from_numpy(seconds[keep] - seconds[0]), torch.from_numpy(rotations[keep])
+        torch.from_numpy(seconds[stretch] - seconds[stretch[0]]), torch.from_numpy(rotations)
     )
 
 

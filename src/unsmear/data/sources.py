@@ -30,6 +30,7 @@ from unsmear.data.pairs import (
     DEFAULT_LAYOUTS,
     PAIR_LAYOUTS,
     PairedSequence,
+    named,
     pairs_among,
     unrepeated,
 )
@@ -109,6 +110,7 @@ def find_training_files(roots: Sequence[Path]) -> TrainingFiles:
 def _files_below(root: Path) -> TrainingFiles:
     if not root.is_dir():
         raise InputError(f"'{root}' is not a folder: --data takes folders of training data")
+    root = named(root)
     below = paths_below(root)
     # Of all layouts: frames of those that are not trained on (blur_gamma) are no photographs.
     pairs = pairs_among(below, root, PAIR_LAYOUTS)
@@ -172,8 +174,10 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path
         InputError: a file no longer exists.
     """
     told = hashlib.sha256()
-    # The sharp side of a pair lies beside the folder if that is `train_blur` or `Blur`.
-    places = (*roots, *(root.parent for root in roots))
+    # The sharp side of a pair lies beside the folder if that is `train_blur` or `Blur`, and beside
+    # the one above if it is `train_blur/000` or `Blur/RGB`.
+    tops = [named(root) for root in roots]
+    places = (*tops, *(top.parent for top in tops), *(top.parent.parent for top in tops))
     pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
     for path in (*files.photographs, *files.clips, *pairs):
         place = next(place for place in places if path.is_relative_to(place))
