@@ -91,8 +91,9 @@ def test_a_data_set_is_measured_frame_by_frame(gopro):
     assert mean_of_sequences(results, "vmaf") is None
     unknown = SequenceResult("x", ())
     assert mean_of_sequences([results[0], unknown], "psnr") == pytest.approx(each[0])
-    alone = as_markdown(BenchmarkResult("x", BASE, (results[0],)))
+    alone = as_markdown(BenchmarkResult("x", BASE, (replace(results[0], name="a|b"),)))
     assert "| all frames |" in alone
+    assert r"| a\|b |" in alone
     assert "| mean of sequences" not in alone
 
 
