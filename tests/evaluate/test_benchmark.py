@@ -529,6 +529,10 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
     assert find_work(data, None, None, None, [named], None, "cpu")[0].title == (
         "one/weights, burst 2 on GOPR0384"
     )
+    (upward,) = find_work(
+        Path("runs", "one", "..", "..", data), None, None, None, [named], None, "cpu"
+    )
+    assert upward.title == "one/weights, burst 2 on GOPR0384"
     whole_paths = [str(Path(named).resolve())]
     (whole,) = find_work(data.resolve(), None, None, None, whole_paths, None, "cpu")
     assert whole.title == "weights, burst 2 on GOPR0384"  # no paths of the user in titles
