@@ -57,13 +57,18 @@ def test_video_against_video_is_measured_frame_by_frame(tmp_path):
     assert [score.flicker is None for score in result.frames] == [True] + [False] * 4
 
 
-@pytest.mark.parametrize("protocol", ["basicsr2d", "estrnn"])
-def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
-    """A lossless video against its own frames as images: YUV to RGB must not lose a step."""
-    video = write_video(tmp_path / "a.mp4", frames=5, options={"crf": "0"})
+@pytest.mark.parametrize(("protocol", "rotation"), [("basicsr2d", 0), ("estrnn", 90)])
+def test_a_video_is_eight_bit_and_upright_before_any_protocol_cuts_down(
+    tmp_path, protocol, rotation
+):
+    """A lossless video against its own frames as images, which `unsmear` writes upright: YUV to RGB
+    must not lose a step.
+    """
+    video = write_video(tmp_path / "a.mp4", frames=5, rotation=rotation, options={"crf": "0"})
     (tmp_path / "pictures").mkdir()
     for index, frame in enumerate(read_rgb8(video)):
-        write_image(tmp_path / "pictures" / f"{index}.png", frame)
+        shown = frame.rot90(rotation // 90, (-2, -1))
+        write_image(tmp_path / "pictures" / f"{index}.png", shown)
     (pair,) = find_comparisons(video, tmp_path / "pictures")
     assert isinstance(pair.sharp, ImageFrames)
     ((result,),) = Benchmark(find_protocol(protocol)).compare([pair])

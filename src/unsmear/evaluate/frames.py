@@ -15,7 +15,14 @@ from unsmear.data.pairs import PairedSequence, names_differ
 from unsmear.data.sources import VIDEO_SUFFIXES
 from unsmear.errors import InputError, Mistakes
 from unsmear.evaluate import Pairing
-from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
+from unsmear.video.images import (
+    IMAGE_SUFFIXES,
+    integer_from_unit,
+    list_images,
+    paths_below,
+    read_image,
+)
+from unsmear.video.orientation import orientation_of, upright
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class ImageFrames:
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """A video file, decoded to 8 bits as players show it."""
+    """A video file, decoded to 8 bits and turned upright, as players show it."""
 
     path: Path
     count: int
@@ -44,9 +51,12 @@ class VideoFrames:
 
     def __iter__(self) -> Iterator[Tensor]:
         """(3, H, W), uint8."""
-        from unsmear.video.reader import read_rgb8
+        from unsmear.video.reader import VideoReader
 
-        return read_rgb8(self.path)
+        with VideoReader(self.path) as reader:
+            turn = orientation_of(reader.info.display_matrix)
+            for frame in reader:
+                yield upright(integer_from_unit(frame.rgb), turn)
 
 
 Frames = ImageFrames | VideoFrames
