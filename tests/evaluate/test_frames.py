@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import pytest
@@ -17,6 +18,7 @@ from unsmear.errors import CombinedError, InputError
 from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import (
     ImageFrames,
+    find_alone,
     find_comparisons,
     find_restored,
     open_frames,
@@ -108,7 +110,7 @@ def test_the_command_takes_videos(tmp_path, capsys):
     assert "3 frames" in capsys.readouterr().out
 
 
-def test_an_image_is_measured_as_in_a_folder(tmp_path):
+def test_an_image_is_measured_as_in_a_folder(tmp_path, monkeypatch):
     for side, depth in (("made", torch.uint16), ("truth", torch.uint8)):
         (tmp_path / side).mkdir()
         write_image(tmp_path / side / "a.png", integer_from_unit(one_scene(1, 16, 16)[0], depth))
@@ -116,6 +118,8 @@ def test_an_image_is_measured_as_in_a_folder(tmp_path):
     images = (folder / "a.png" for folder in folders)
     alone, beside = (Benchmark(BASE).compare(find_comparisons(*x)) for x in (images, folders))
     assert alone[0][0].frames == beside[0][0].frames
+    monkeypatch.chdir(tmp_path / "truth")
+    assert find_comparisons(folders[0], Path())[0].name == find_alone(Path())[0].name == "truth"
 
 
 def test_open_frames_iterates_again_and_again(tmp_path):

@@ -139,7 +139,7 @@ def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> lis
     for relative, truth in truths.items():
         folder = sharp / relative
         made = results.get(relative, ())
-        name, note = sharp.name if relative == Path() else relative.as_posix(), None
+        name, note = _name_of(sharp, relative), None
         if _stems(made) != _stems(truth):
             if pair == "name":
                 raise _unpaired((restored / relative, made), (folder, truth))
@@ -270,14 +270,17 @@ def find_alone(restored: Path) -> list[Comparison]:
     if not restored.is_dir():
         raise InputError(f"'{restored}' is not a folder of images or a video file")
     found = [
-        Comparison(
-            restored.name if place == Path() else place.as_posix(), ImageFrames(pictures), None
-        )
+        Comparison(_name_of(restored, place), ImageFrames(pictures), None)
         for place, pictures in _pictures_below(restored)
     ]
     if not found:
         raise InputError(f"'{restored}' contains no images")
     return found
+
+
+def _name_of(root: Path, place: Path) -> str:
+    """Name of the sequence in a folder `place` below `root`; `.` has no name of its own."""
+    return place.as_posix() if place != Path() else root.name or root.resolve().name
 
 
 def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
