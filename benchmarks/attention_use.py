@@ -27,7 +27,13 @@ from unsmear.data.sources import find_training_files
 from unsmear.device import use_threads
 from unsmear.errors import ModelError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program
+from unsmear.evaluate.programs import (
+    at_least,
+    files_in,
+    parser_for,
+    refuse_repeated,
+    run_program,
+)
 from unsmear.evaluate.records import record_as_json
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.attention import FactorizedAttention, pixelwise_weights, spatial_weights
@@ -271,6 +277,7 @@ def main() -> None:
         check_file(arguments.json, inputs=(arguments.kept, *read))
     paths = files_in(arguments.kept, "*.safetensors")
     released = [load_model(name) for name in arguments.released]
+    refuse_repeated("model", (one.name for one in released), "give each file a name of its own")
     frames = max([FRAMES, *(model.window for model in released)])
     stage = Stage(steps=10**9, clips=2, frames=frames, crop=arguments.crop)
     plan = dataclasses.replace(preset("plain"), stages=(stage,), shards=1, seed=10**6)

@@ -91,7 +91,7 @@ def main() -> None:
     options += ["--ensemble", str(arguments.ensemble), "--refine", str(arguments.refine)]
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        for case in arguments.cases:
+        for case in sorted(arguments.cases):  # the shorter clip first
             runs.append(restore(Path(folder), case, options))
             print(runs[-1], file=sys.stderr, flush=True)
     record = MemoryRecord(

@@ -5,7 +5,7 @@
 
 Records (a Markdown file of the same name beside a record holds notes on it):
 
-    eval-*.json             `unsmear eval ... --json`
+    eval-*.json             `unsmear eval ... --json`, of one or several models and protocols
     eval-gopro-*.json       of these, evaluations on GOPRO: rows of Table 1
     eval-NAME-window-N.json of these, one network with several windows: one table
     fusion-*.json           benchmarks/fusion.py
@@ -30,6 +30,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from runpy import run_path
 from statistics import fmean
@@ -87,14 +88,12 @@ COLUMNS = (
 
 def page(records: Path = RECORDS) -> str:
     """The whole page, in Markdown."""
-    evaluations = {
-        path: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(records.glob("eval-*.json"))
-    }
+    evaluations = {path: evaluations_in(path) for path in sorted(records.glob("eval-*.json"))}
     of_gopro = {
-        path: one for path, one in evaluations.items() if path.name.startswith("eval-gopro-")
+        path: held for path, held in evaluations.items() if path.name.startswith("eval-gopro-")
     }
-    elsewhere = {path: one for path, one in evaluations.items() if path not in of_gopro}
+    elsewhere = {path: held for path, held in evaluations.items() if path not in of_gopro}
+    alone = {path.stem: held[0] for path, held in evaluations.items() if len(held) == 1}
     benches = [
         record_from_json(BenchRecord, path.read_text(encoding="utf-8"))
         for path in sorted(records.glob("bench-*.json"))
@@ -109,16 +108,16 @@ def page(records: Path = RECORDS) -> str:
         "",
         "## Released weights",
         "",
-        *front_section({path.stem: one for path, one in evaluations.items()}, benches),
+        *front_section(alone, benches),
     ]
-    if any(one["all"].get("niqe") is not None for one in evaluations.values()):
+    if any(one["all"].get("niqe") is not None for one in chain(*evaluations.values())):
         lines += [NIQE_REMARK, ""]
     lines += evaluation_sections(elsewhere)
     for path in in_order(records.glob("coded-*.json")):
         coded = record_from_json(CodedRecord, path.read_text(encoding="utf-8"))
         lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
         lines += [measured_by(coded.origin), "", *words_beside(path)]
-    lines += gopro_section(of_gopro.values())
+    lines += gopro_section(chain(*of_gopro.values()))
     for kind, heading in COMPARISONS.items():
         lines += comparison_section(records, kind, heading)
     lines += camera_section(records)
@@ -126,15 +125,23 @@ def page(records: Path = RECORDS) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def evaluation_sections(evaluations: Mapping[Path, dict[str, Any]]) -> list[str]:
+def evaluations_in(path: Path) -> list[dict[str, Any]]:
+    """The records of a file: those of several models or protocols are a list."""
+    held = json.loads(path.read_text(encoding="utf-8"))
+    return held if isinstance(held, list) else [held]
+
+
+def evaluation_sections(evaluations: Mapping[Path, list[dict[str, Any]]]) -> list[str]:
     """Evaluations one by one, then those of one network with several windows together."""
     lines: list[str] = []
     by_window: dict[str, dict[int, dict[str, Any]]] = {}
-    for path, evaluation in evaluations.items():
-        if found := WINDOWED.fullmatch(path.stem):
-            by_window.setdefault(found["name"], {})[int(found["window"])] = evaluation
-        else:
-            lines += [*evaluation_lines(evaluation), "", *words_beside(path)]
+    for path, held in evaluations.items():
+        if (found := WINDOWED.fullmatch(path.stem)) and len(held) == 1:
+            by_window.setdefault(found["name"], {})[int(found["window"])] = held[0]
+            continue
+        for evaluation in held:
+            lines += [*evaluation_lines(evaluation), ""]
+        lines += words_beside(path)
     for name in sorted(by_window):
         lines += window_section(by_window[name], name)
     return lines

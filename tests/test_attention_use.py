@@ -12,6 +12,7 @@ import torch
 
 from tests.conftest import awake, load_script
 from tests.test_fusion_benchmark import CPU, bench, plan, small
+from unsmear.errors import ConfigError
 from unsmear.models.fusion import FusionNetwork
 from unsmear.video.images import integer_from_unit, write_image
 
@@ -132,3 +133,7 @@ def test_kept_networks_come_back_and_are_told_of(use, bench, tmp_path, monkeypat
     assert record["rows"][0]["seeds"] == 1
     assert record["origin"]["date"]
     assert record["settings"] == {"frames": 5, "windows": {}}
+    released = ["--released", "lite", "lite"]  # their rows would be those of two seeds
+    monkeypatch.setattr(sys, "argv", [*sys.argv, *released])
+    with pytest.raises(ConfigError, match="more than one model is named 'lite'"):
+        use.main()

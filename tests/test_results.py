@@ -139,6 +139,20 @@ def test_windows_of_a_network_make_one_table_in_order(results, tmp_path):
     assert "PSNR restored" not in page  # no separate table for each window
 
 
+def test_several_models_or_protocols_of_a_run_each_have_their_table(results, tmp_path):
+    real = json.loads((results.RECORDS / "eval-lite.json").read_text())
+    both = [
+        real | {"title": "one"},
+        real | {"title": "two", "protocol": {"name": "p", "summary": "s"}},
+    ]
+    for name in ("lite", "gopro-both"):
+        (tmp_path / f"eval-{name}.json").write_text(json.dumps(both))
+    page = results.page(tmp_path)
+    assert page.count("**one**") == page.count("**two**") == 1
+    assert page.count("| one | ") == page.count("| two | ") == 1  # rows of Table 1
+    assert "Gain against time" not in page  # the settings of `lite` in it are not known
+
+
 def test_check_fails_for_a_page_that_was_touched(results, tmp_path, monkeypatch):
     page = tmp_path / "results.md"
     monkeypatch.setattr(results, "PAGE", page)

@@ -109,6 +109,17 @@ def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):
     assert [path for path in tmp_path.iterdir() if "graphs" in path.name] == []
 
 
+def test_a_full_disk_is_told_and_leaves_nothing(loaded, tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr("openvino.save_model", save)
+    monkeypatch.setattr("unsmear.engines.openvino.convert", lambda *_: None)
+    with pytest.raises(OutputError, match=r"graphs': OpenVINO failed .*; is the disk full\?"):
+        export(loaded, "openvino", tmp_path / "graphs")
+    assert [path for path in tmp_path.iterdir() if "graphs" in path.name] == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(loaded, tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         export(loaded, "openvino", tmp_path / "nowhere" / "graphs")

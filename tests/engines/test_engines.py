@@ -20,6 +20,7 @@ from tests.conftest import ALIGNED, SMALL, TWO_ALIGNED, TWO_LEVELS, awake, one_s
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, as_engine, threads_for
 from unsmear.engines.compiled import CompiledEngine
+from unsmear.engines.graphs import level_graphs
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
 from unsmear.restoration.guard import implausibility
@@ -210,3 +211,15 @@ def test_a_signal_finds_a_stack_when_engines_are_gone(network):
 def test_converting_tells_users_nothing_of_what_it_passes_through(engine, told):
     """Trails split a weight, about which onnxscript would log a message."""
     assert told == []
+
+
+def test_a_level_that_takes_nothing_but_its_features_becomes_onnx():
+    config = NetworkConfig(
+        widths=(4,), encoder_blocks=(0,), decoder_blocks=(0,), attention_levels=()
+    )
+    (graph,) = [one for one in level_graphs(awake(config)) if one.name == "decode_0"]
+    session = onnx.open_session(onnx.convert(graph.module, graph.example), 1)
+    features = torch.rand(1, 4, 9, 7)
+    (entrance,) = session.get_inputs()
+    (found,) = session.run(None, {entrance.name: features.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), graph.module(features))

@@ -91,8 +91,9 @@ def test_a_data_set_is_measured_frame_by_frame(gopro):
     assert mean_of_sequences(results, "vmaf") is None
     unknown = SequenceResult("x", ())
     assert mean_of_sequences([results[0], unknown], "psnr") == pytest.approx(each[0])
-    alone = as_markdown(BenchmarkResult("x", BASE, (results[0],)))
+    alone = as_markdown(BenchmarkResult("x", BASE, (replace(results[0], name="a|b"),)))
     assert "| all frames |" in alone
+    assert r"| a\|b |" in alone
     assert "| mean of sequences" not in alone
 
 
@@ -528,6 +529,10 @@ def test_titles_tell_models_and_sets_of_one_name_apart(gopro, weights_file, monk
     assert find_work(data, None, None, None, [named], None, "cpu")[0].title == (
         "one/weights, burst 2 on GOPR0384"
     )
+    (upward,) = find_work(
+        Path("runs", "one", "..", "..", data), None, None, None, [named], None, "cpu"
+    )
+    assert upward.title == "one/weights, burst 2 on GOPR0384"
     whole_paths = [str(Path(named).resolve())]
     (whole,) = find_work(data.resolve(), None, None, None, whole_paths, None, "cpu")
     assert whole.title == "weights, burst 2 on GOPR0384"  # no paths of the user in titles

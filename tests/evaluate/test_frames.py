@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import pytest
@@ -17,6 +18,7 @@ from unsmear.errors import CombinedError, InputError
 from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import (
     ImageFrames,
+    find_alone,
     find_comparisons,
     find_restored,
     open_frames,
@@ -57,13 +59,18 @@ def test_video_against_video_is_measured_frame_by_frame(tmp_path):
     assert [score.flicker is None for score in result.frames] == [True] + [False] * 4
 
 
-@pytest.mark.parametrize("protocol", ["basicsr2d", "estrnn"])
-def test_a_video_is_eight_bit_before_any_protocol_cuts_down(tmp_path, protocol):
-    """A lossless video against its own frames as images: YUV to RGB must not lose a step."""
-    video = write_video(tmp_path / "a.mp4", frames=5, options={"crf": "0"})
+@pytest.mark.parametrize(("protocol", "rotation"), [("basicsr2d", 0), ("estrnn", 90)])
+def test_a_video_is_eight_bit_and_upright_before_any_protocol_cuts_down(
+    tmp_path, protocol, rotation
+):
+    """A lossless video against its own frames as images, which `unsmear` writes upright: YUV to RGB
+    must not lose a step.
+    """
+    video = write_video(tmp_path / "a.mp4", frames=5, rotation=rotation, options={"crf": "0"})
     (tmp_path / "pictures").mkdir()
     for index, frame in enumerate(read_rgb8(video)):
-        write_image(tmp_path / "pictures" / f"{index}.png", frame)
+        shown = frame.rot90(rotation // 90, (-2, -1))
+        write_image(tmp_path / "pictures" / f"{index}.png", shown)
     (pair,) = find_comparisons(video, tmp_path / "pictures")
     assert isinstance(pair.sharp, ImageFrames)
     ((result,),) = Benchmark(find_protocol(protocol)).compare([pair])
@@ -103,7 +110,7 @@ def test_the_command_takes_videos(tmp_path, capsys):
     assert "3 frames" in capsys.readouterr().out
 
 
-def test_an_image_is_measured_as_in_a_folder(tmp_path):
+def test_an_image_is_measured_as_in_a_folder(tmp_path, monkeypatch):
     for side, depth in (("made", torch.uint16), ("truth", torch.uint8)):
         (tmp_path / side).mkdir()
         write_image(tmp_path / side / "a.png", integer_from_unit(one_scene(1, 16, 16)[0], depth))
@@ -111,6 +118,8 @@ def test_an_image_is_measured_as_in_a_folder(tmp_path):
     images = (folder / "a.png" for folder in folders)
     alone, beside = (Benchmark(BASE).compare(find_comparisons(*x)) for x in (images, folders))
     assert alone[0][0].frames == beside[0][0].frames
+    monkeypatch.chdir(tmp_path / "truth")
+    assert find_comparisons(folders[0], Path())[0].name == find_alone(Path())[0].name == "truth"
 
 
 def test_open_frames_iterates_again_and_again(tmp_path):

@@ -76,6 +76,16 @@ def test_strongest_elements_are_counted(maps):
     assert float(picked.float().mean()) == pytest.approx(share)
 
 
+def test_the_legend_has_others_only_where_there_are_some(maps, tmp_path, monkeypatch):
+    elements = torch.tensor([0] * 7 + [1] * 2 + [2])  # shares that add up to slightly less than 1
+    weights = torch.nn.functional.one_hot(elements, 4).T.reshape(2, 2, 1, 10).float()
+    labels, patch = [], charts.Patch
+    monkeypatch.setattr(charts, "Patch", lambda **k: labels.append(k["label"]) or patch(**k))
+    level = dataclasses.replace(maps.levels[0], pixelwise=weights)
+    charts.draw_taken(tmp_path / "taken.png", maps, level)
+    assert [label.split()[-2] for label in labels] == ["70", "20", "10"]
+
+
 def test_the_scale_of_the_change_follows_the_change(maps):
     ten = dataclasses.replace(
         maps, before=torch.full((3, 50, 70), 0.5), after=torch.full((3, 50, 70), 0.5 + 9.5 / 255)

@@ -46,11 +46,6 @@ class EightBitOrigin:
     scores: dict[str, tuple[float, float]]
     versions: dict[str, str]
 
-    @property
-    def loss(self) -> float:
-        """Largest loss of PSNR of any sequence, dB."""
-        return max((psnr_loss(*pair) for pair in self.scores.values()), default=0.0)
-
 
 def psnr_loss(full: float, eight: float) -> float:
     """Loss of PSNR in 8 bits, dB: 0 if both are infinite, infinite if one of them is NaN."""

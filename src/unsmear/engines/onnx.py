@@ -59,8 +59,8 @@ def convert(
         {2: dynamic, 3: dynamic} if x.dim() == 4 else {} for x in example
     )
     named = signature(module.forward).parameters
-    if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in named.values()):
-        own = len(named) - 1  # torch.export takes the shapes of *others as one tuple
+    own = sum(parameter.kind is not Parameter.VAR_POSITIONAL for parameter in named.values())
+    if len(example) > own:  # torch.export takes the shapes of *others as one tuple
         shapes = (*shapes[:own], shapes[own:])
     with _quiet():
         program = torch.onnx.export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import threading
 import warnings
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from unsmear.engines.eight_bit import SavedGraph
 from unsmear.engines.graphs import GraphEngine, level_graphs
-from unsmear.errors import MissingExtraError, ModelError
+from unsmear.errors import MissingExtraError, ModelError, first_line
 from unsmear.models.network import DeblurNetwork
 
 try:
@@ -79,8 +80,16 @@ def convert_levels(network: DeblurNetwork) -> dict[str, openvino.Model]:
 
 
 def save(model: openvino.Model, path: Path) -> None:
-    """Save a graph as two files: structure (`path`, .xml) and weights (beside it, .bin)."""
-    openvino.save_model(model, path, compress_to_fp16=False)
+    """Save a graph as two files: structure (`path`, .xml) and weights (beside it, .bin).
+
+    Raises:
+        OSError: the disk is full, or permission is missing.
+    """
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # "iostream error"
+        said = f"OpenVINO failed ({first_line(error)}); is the disk full?"
+        raise OSError(errno.EIO, said, str(path)) from None
 
 
 def write_graphs(models: Models) -> dict[str, SavedGraph]:

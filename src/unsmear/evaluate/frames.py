@@ -15,7 +15,14 @@ from unsmear.data.pairs import PairedSequence, names_differ
 from unsmear.data.sources import VIDEO_SUFFIXES
 from unsmear.errors import InputError, Mistakes
 from unsmear.evaluate import Pairing
-from unsmear.video.images import IMAGE_SUFFIXES, list_images, paths_below, read_image
+from unsmear.video.images import (
+    IMAGE_SUFFIXES,
+    integer_from_unit,
+    list_images,
+    paths_below,
+    read_image,
+)
+from unsmear.video.orientation import orientation_of, upright
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class ImageFrames:
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """A video file, decoded to 8 bits as players show it."""
+    """A video file, decoded to 8 bits and turned upright, as players show it."""
 
     path: Path
     count: int
@@ -44,9 +51,12 @@ class VideoFrames:
 
     def __iter__(self) -> Iterator[Tensor]:
         """(3, H, W), uint8."""
-        from unsmear.video.reader import read_rgb8
+        from unsmear.video.reader import VideoReader
 
-        return read_rgb8(self.path)
+        with VideoReader(self.path) as reader:
+            turn = orientation_of(reader.info.display_matrix)
+            for frame in reader:
+                yield upright(integer_from_unit(frame.rgb), turn)
 
 
 Frames = ImageFrames | VideoFrames
@@ -129,7 +139,7 @@ def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> lis
     for relative, truth in truths.items():
         folder = sharp / relative
         made = results.get(relative, ())
-        name, note = sharp.name if relative == Path() else relative.as_posix(), None
+        name, note = _name_of(sharp, relative), None
         if _stems(made) != _stems(truth):
             if pair == "name":
                 raise _unpaired((restored / relative, made), (folder, truth))
@@ -260,14 +270,17 @@ def find_alone(restored: Path) -> list[Comparison]:
     if not restored.is_dir():
         raise InputError(f"'{restored}' is not a folder of images or a video file")
     found = [
-        Comparison(
-            restored.name if place == Path() else place.as_posix(), ImageFrames(pictures), None
-        )
+        Comparison(_name_of(restored, place), ImageFrames(pictures), None)
         for place, pictures in _pictures_below(restored)
     ]
     if not found:
         raise InputError(f"'{restored}' contains no images")
     return found
+
+
+def _name_of(root: Path, place: Path) -> str:
+    """Name of the sequence in a folder `place` below `root`; `.` has no name of its own."""
+    return place.as_posix() if place != Path() else root.name or root.resolve().name
 
 
 def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:

@@ -175,9 +175,9 @@ def measured_row(title: str, psnr: float, ssim: float, protocol: str, frames: in
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Lines of a Markdown table. Names of files may contain `|`, which would end a cell."""
     lines = [headings, ["---"] * len(headings), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |" for cells in lines]
 
 
 def as_json(*results: BenchmarkResult, origin: Origin | None = None) -> str:

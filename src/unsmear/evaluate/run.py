@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -291,7 +292,7 @@ def _short(path: Path) -> str:
     and many data sets have a folder `test` or `val`. Only the last of an absolute path, so that
     records do not reveal the folders of a user.
     """
-    parts = [part for part in path.parts if part != ".."]
+    parts = [part for part in Path(os.path.normpath(path)).parts if part != ".."]
     if not parts or path.is_absolute():
         return path.resolve().name
     return "/".join(parts[-2:])

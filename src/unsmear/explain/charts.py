@@ -187,7 +187,7 @@ def draw_taken(path: Path, maps: FrameMaps, level: LevelMaps) -> None:
         shades[numbers == element] = (*to_rgb(color), 0.7)
         name = f"S{element // temporal + 1}\N{MIDDLE DOT}T{element % temporal + 1}"
         keys.append(Patch(color=color, alpha=0.7, label=f"{name}   {percent(share)}"))
-    if (rest := 1 - sum(share for _, share in winners)) > 0:
+    if (rest := 1 - sum(share for _, share in winners)) > 1e-9:  # not a rounding error
         keys.append(Patch(color=_OTHERS, alpha=0.7, label=f"others   {percent(rest)}"))
     behind = 0.35 + 0.65 * shrunk(luma(maps.before), 960)  # pale, so that colours stay true
     picture = over(behind, shades, level.stride, width)

@@ -39,17 +39,15 @@ class ReceptiveField:
     Attributes:
         pixel: x and y in the frame.
         local: part through convolutions, the local path and aligned neighbours, (F, 3, H, W)
-            float32. Zero more than `reach` pixels from the pixel; in aligned neighbours, from the
-            position that shows the same.
+            float32. Zero beyond the reach of the convolutions around the pixel; in aligned
+            neighbours, around the position that shows the same.
         attention: part through the descriptors of eq. 1-4, (F, 3, H, W) float32; zero in frames
             outside the window.
-        reach: in pixels, in each direction.
     """
 
     pixel: tuple[int, int]
     local: Tensor
     attention: Tensor
-    reach: int
 
     @property
     def total(self) -> Tensor:
@@ -64,13 +62,6 @@ class ReceptiveField:
         parts = torch.stack((self.local, self.attention), dim=1)  # (F, 2, 3, H, W)
         sizes = parts.abs().sum(dim=(-3, -2, -1), dtype=torch.float64)
         return sizes / sizes.sum().clamp_min(torch.finfo(torch.float64).tiny)
-
-
-def local_reach(network: DeblurNetwork) -> int:
-    """How far convolutions see around a pixel of the result, in pixels of the frame."""
-    levels = range(len(network.config.widths))
-    own = network.config.size_multiple - 1  # depends on the pixel's position within a stride
-    return own + sum(network.encode_reach(n) + network.decode_reach(n) for n in levels)
 
 
 def receptive_field(
@@ -129,7 +120,7 @@ def receptive_field(
             attention[index] = _unpadded(
                 _through_encoder(network, encoded, gradients, tile), picture, network
             )
-    return ReceptiveField(pixel, local, attention, local_reach(network))
+    return ReceptiveField(pixel, local, attention)
 
 
 class _DecoderGradients(NamedTuple):
