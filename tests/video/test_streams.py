@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from tests.conftest import write_video
+from tests.conftest import audio_packets, write_video
 from tests.video.conftest import (
     CHAPTERS,
     SUBTITLES,
@@ -117,6 +117,18 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mp4").notes
     assert notes == ["cover stream 1 (mjpeg) is left out: .mp4 does not support it"]
+
+
+def test_sound_that_begins_before_the_first_key_frame_is_copied(tmp_path):
+    """FFmpeg cannot seek such a file to its start."""
+    source = write_video(
+        tmp_path / "in.flv", pts=[*range(6)], codec="flv", time_base=Fraction(1, 25),
+        sound=("aac", "stereo"),
+    )  # fmt: skip
+    restored(source, tmp_path / "out.mkv")
+    assert [data for _, data in audio_packets(tmp_path / "out.mkv")] == [
+        data for _, data in audio_packets(source)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])

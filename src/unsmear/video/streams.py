@@ -149,13 +149,20 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
                 return False
             copy = StreamCopy(stream, trial)
             trial.start_encoding()
-            source.seek(0)
-            for packet in islice(source.demux(stream), _PACKETS_TO_TRY):
+            for packet in _first_packets(stream, _PACKETS_TO_TRY):
                 for out in copy.take(packet) if packet.size else ():
                     trial.mux(out)
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+def _first_packets(stream: Stream, count: int) -> list[Packet[Stream]]:
+    """Read the first packets of a stream. The file is opened again: not all files can be sought
+    back to the start, and seeking could lose the first packets of other streams.
+    """
+    with av.open(stream.container.name, metadata_errors="replace") as again:
+        return list(islice(again.demux(again.streams[stream.index]), count))
 
 
 class Remuxer:
@@ -272,10 +279,8 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
     codec = stream.codec_context.codec.canonical_name
     ending = {"mjpeg": "jpg"}.get(codec, codec)
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
-    # Opened again: seeking back could lose the first packets of other streams.
-    with av.open(stream.container.name, metadata_errors="replace") as again:
-        packet = next(again.demux(again.streams[stream.index]), None)
-        if packet is not None and packet.size:
+    for packet in _first_packets(stream, 1):
+        if packet.size:
             name = metadata.get("filename", f"cover.{ending}")
             target.add_attachment(name, kind, bytes(packet))
 

@@ -80,7 +80,6 @@ class Origin:
         """For an opened video, and a new file with the given suffix."""
         with open_container(reader.path) as source:
             plan = plan_streams(source, reader.stream.index, suffix)
-        with open_container(reader.path) as source:
             early = _time_before_zero(source, plan, suffix)
         main, joints = reader.stream.index, reader.joints
         return cls(reader.path, main, plan, start, end, early, joints)
