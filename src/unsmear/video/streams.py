@@ -174,6 +174,7 @@ class Remuxer:
         plan: from `plan_streams`.
         start: seconds cut off at the beginning; a negative value delays the streams.
         end: time in the source where it is cut off, seconds.
+        later: seconds by which the muxer moves all packets, and chapters are moved here.
         joints: where recordings are joined in the source.
     """
 
@@ -185,6 +186,7 @@ class Remuxer:
         *,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
+        later: Fraction = Fraction(0),
         joints: Sequence[Joint] = (),
     ) -> None:
         self._source, self._cut = source, Cut(start, end)
@@ -197,7 +199,7 @@ class Remuxer:
             elif entry.how != "drop":
                 output = self._outputs[entry.index] = _output(entry, stream, target)
                 _label(output.target, stream)
-        _set_chapters(source, target, start, end)
+        _set_chapters(source, target, start, end, later)
 
     def packets(self) -> Iterator[tuple[Fraction, Packet[Stream]]]:
         """Yield the packets for the new file in the source's order, each with its decoding time in
@@ -286,7 +288,11 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
 
 
 def _set_chapters(
-    source: InputContainer, target: OutputContainer, start: Fraction, end: Fraction | None
+    source: InputContainer,
+    target: OutputContainer,
+    start: Fraction,
+    end: Fraction | None,
+    later: Fraction,
 ) -> None:
     kept: list[Chapter] = []
     for chapter in source.chapters():
@@ -295,8 +301,8 @@ def _set_chapters(
         # Some chapters have no length.
         if (first >= start or last > start) and (end is None or first < end):
             until = last if end is None else min(last, end)
-            begin = round((max(first, start) - start) / base)
-            finish = round((until - start) / base)
+            begin = round((max(first, start) - start + later) / base)
+            finish = round((until - start + later) / base)
             kept.append({**chapter, "start": begin, "end": finish, "time_base": base})
     if kept:
         target.set_chapters(kept)
