@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -38,6 +39,12 @@ def test_what_a_muxer_refuses_is_told_with_what_it_takes(tmp_path):
     ):
         check_container(path, Encoding(row, row.crf, PixelFormat(8, 1, 1)), INFO)
     assert not path.exists()
+
+
+def test_what_an_encoder_refuses_is_no_remedy(tmp_path):
+    row, tiny = ENCODERS["av1"], replace(INFO, width=2, height=2)
+    with pytest.raises(EncodeError, match=r"--codec h264 or hevc or vp9 or prores or ffv1$"):
+        check_container(tmp_path / "a.mkv", Encoding(row, row.crf, PixelFormat(8, 1, 1)), tiny)
 
 
 @pytest.mark.parametrize("suffix", [".m4v", ".mov"])

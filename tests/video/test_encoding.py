@@ -57,6 +57,17 @@ def test_the_same_frames_give_the_same_packets(codec):
     assert len(results) == 1
 
 
+def test_av1_takes_the_rate_that_screen_recordings_state():
+    """One frame per millisecond; SVT-AV1 refuses more than 240 per second."""
+    rate = Fraction(1000)
+    info = ClipInfo(64, 48, None, rate=rate, time_base=1 / rate, tags=TAGS)
+    encoding = choose_encoding(EncodeChoice(), "av1", PixelFormat(8, 1, 1), ".webm", (64, 48))
+    encoder, stamps = FrameEncoder(encoding, info), [0, 40, 81]
+    packets = [p for pts, planes in zip(stamps, panning(3, 48, 64), strict=True)
+               for p in encoder.encode(planes, pts / rate)]  # fmt: skip
+    assert [packet.pts for packet in packets + encoder.finish()] == stamps
+
+
 @pytest.mark.parametrize("codec", ["auto", "prores"])
 def test_prores_4444_stays_prores(codec):
     """Although it is decoded with more bits than can be encoded."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from tests.conftest import write_video
+from tests.conftest import audio_packets, stamps_of, write_video
 from tests.video.conftest import (
     CHAPTERS,
     SUBTITLES,
@@ -119,6 +119,18 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     assert notes == ["cover stream 1 (mjpeg) is left out: .mp4 does not support it"]
 
 
+def test_sound_that_begins_before_the_first_key_frame_is_copied(tmp_path):
+    """FFmpeg cannot seek such a file to its start."""
+    source = write_video(
+        tmp_path / "in.flv", pts=[*range(6)], codec="flv", time_base=Fraction(1, 25),
+        sound=("aac", "stereo"),
+    )  # fmt: skip
+    restored(source, tmp_path / "out.mkv")
+    assert [data for _, data in audio_packets(tmp_path / "out.mkv")] == [
+        data for _, data in audio_packets(source)
+    ]
+
+
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])
 def test_a_second_video_stream_is_passed_on(tmp_path, kind):
     plain = write_video(tmp_path / "plain.mp4", frames=6)
@@ -192,6 +204,16 @@ def test_chapters_hide_no_other_data(tmp_path):
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mp4").notes
     assert notes == ["data stream 1 is left out: .mp4 does not support it"]
+
+
+def test_chapters_move_with_everything_else(tmp_path):
+    """Sound that begins before zero moves all of a Matroska file."""
+    source, result = rich_video(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    rewrite(source, result)
+    shift = stamps_of(result)[0] - stamps_of(source)[0]
+    assert shift > Fraction(1, 100)
+    begins = [[float(begin) for begin, *_ in held(path)[1]] for path in (source, result)]
+    assert begins[1] == pytest.approx([begin + float(shift) for begin in begins[0]], abs=1e-3)
 
 
 def test_a_chapter_without_length_is_kept_where_the_video_begins(tmp_path):

@@ -77,8 +77,10 @@ def check_container(path: Path, encoding: Encoding, info: ClipInfo) -> None:
         what = (
             f"{encoding.encoder.family} ({encoding.pixel_format.name}, {info.width}x{info.height})"
         )
-        known = " or ".join(name for name, row in ENCODERS.items() if suffix in row.containers)
+        held = (row for row in ENCODERS.values() if suffix in row.containers)
+        others = " or ".join(row.family for row in held if row != encoding.encoder)
+        remedy = "" if suffix == ".mkv" else ", or an output ending in .mkv"
         raise EncodeError(
             f"cannot write '{path}': {suffix} files cannot hold {what} ({reason_of(error)}): "
-            f"choose --codec {known}, or an output ending in .mkv"
+            f"choose --codec {others}{remedy}"
         ) from None

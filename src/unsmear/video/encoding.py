@@ -27,6 +27,8 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 _PRORES_BITS = 10  # of the encoder; ProRes 4444 is decoded with 12
 _TINY = 64  # pixels: a frame of one coding tree unit
 _LARGE = 2560 * 1440  # pixels
+# Frames per second; SVT-AV1 refuses more, but screen recorders state 1000 (one per millisecond).
+_MOST_AV1_RATE = Fraction(240)
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,9 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: ClipInfo) ->
     context.width, context.height = info.width, info.height
     context.pix_fmt = encoding.pixel_format.name
     context.time_base = ticks_of(info)
-    context.framerate = info.rate or Fraction(25)
+    rate = info.rate or Fraction(25)
+    # It steers only the rate control: frames have time stamps.
+    context.framerate = min(rate, _MOST_AV1_RATE) if encoding.encoder.family == "av1" else rate
     if info.pixel_aspect:
         context.sample_aspect_ratio = info.pixel_aspect
     tags = info.tags

@@ -149,13 +149,20 @@ def _fits(source: InputContainer, stream: Stream, suffix: str) -> bool:
                 return False
             copy = StreamCopy(stream, trial)
             trial.start_encoding()
-            source.seek(0)
-            for packet in islice(source.demux(stream), _PACKETS_TO_TRY):
+            for packet in _first_packets(stream, _PACKETS_TO_TRY):
                 for out in copy.take(packet) if packet.size else ():
                     trial.mux(out)
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+def _first_packets(stream: Stream, count: int) -> list[Packet[Stream]]:
+    """Read the first packets of a stream. The file is opened again: not all files can be sought
+    back to the start, and seeking could lose the first packets of other streams.
+    """
+    with av.open(stream.container.name, metadata_errors="replace") as again:
+        return list(islice(again.demux(again.streams[stream.index]), count))
 
 
 class Remuxer:
@@ -167,6 +174,7 @@ class Remuxer:
         plan: from `plan_streams`.
         start: seconds cut off at the beginning; a negative value delays the streams.
         end: time in the source where it is cut off, seconds.
+        later: seconds by which the muxer moves all packets, and chapters are moved here.
         joints: where recordings are joined in the source.
     """
 
@@ -178,6 +186,7 @@ class Remuxer:
         *,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
+        later: Fraction = Fraction(0),
         joints: Sequence[Joint] = (),
     ) -> None:
         self._source, self._cut = source, Cut(start, end)
@@ -190,7 +199,7 @@ class Remuxer:
             elif entry.how != "drop":
                 output = self._outputs[entry.index] = _output(entry, stream, target)
                 _label(output.target, stream)
-        _set_chapters(source, target, start, end)
+        _set_chapters(source, target, start, end, later)
 
     def packets(self) -> Iterator[tuple[Fraction, Packet[Stream]]]:
         """Yield the packets for the new file in the source's order, each with its decoding time in
@@ -272,16 +281,18 @@ def _attach(stream: Stream, target: OutputContainer) -> None:
     codec = stream.codec_context.codec.canonical_name
     ending = {"mjpeg": "jpg"}.get(codec, codec)
     kind = metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
-    # Opened again: seeking back could lose the first packets of other streams.
-    with av.open(stream.container.name, metadata_errors="replace") as again:
-        packet = next(again.demux(again.streams[stream.index]), None)
-        if packet is not None and packet.size:
+    for packet in _first_packets(stream, 1):
+        if packet.size:
             name = metadata.get("filename", f"cover.{ending}")
             target.add_attachment(name, kind, bytes(packet))
 
 
 def _set_chapters(
-    source: InputContainer, target: OutputContainer, start: Fraction, end: Fraction | None
+    source: InputContainer,
+    target: OutputContainer,
+    start: Fraction,
+    end: Fraction | None,
+    later: Fraction,
 ) -> None:
     kept: list[Chapter] = []
     for chapter in source.chapters():
@@ -290,8 +301,8 @@ def _set_chapters(
         # Some chapters have no length.
         if (first >= start or last > start) and (end is None or first < end):
             until = last if end is None else min(last, end)
-            begin = round((max(first, start) - start) / base)
-            finish = round((until - start) / base)
+            begin = round((max(first, start) - start + later) / base)
+            finish = round((until - start + later) / base)
             kept.append({**chapter, "start": begin, "end": finish, "time_base": base})
     if kept:
         target.set_chapters(kept)

@@ -80,17 +80,23 @@ class Origin:
         """For an opened video, and a new file with the given suffix."""
         with open_container(reader.path) as source:
             plan = plan_streams(source, reader.stream.index, suffix)
-        with open_container(reader.path) as source:
             early = _time_before_zero(source, plan, suffix)
         main, joints = reader.stream.index, reader.joints
         return cls(reader.path, main, plan, start, end, early, joints)
 
     @property
+    def later(self) -> Fraction:
+        """Seconds by which the muxer moves all streams, so that none begins before zero. With a
+        start, nothing does.
+        """
+        return Fraction(0) if self.start else self.early
+
+    @property
     def notes(self) -> list[str]:
         """What changes, for the user."""
         notes = [entry.note for entry in self.plan if entry.note]
-        if self.early and not self.start:
-            late = f"{float(self.early) * 1000:.0f} ms"
+        if self.later:
+            late = f"{float(self.later) * 1000:.0f} ms"
             notes.append(
                 f"the audio begins {late} before zero: in this container everything is {late} later"
             )
@@ -148,7 +154,7 @@ def assemble(
                 source = stack.enter_context(open_container(origin.path))
                 remuxer = Remuxer(
                     source, target, origin.plan, start=origin.start, end=origin.end,
-                    joints=origin.joints,
+                    later=origin.later, joints=origin.joints,
                 )  # fmt: skip
                 first = min((packet.pts for packet in read_spools(spools, data=False)), default=0)
                 notes += _copy_metadata(source, origin, video, first * ticks_of(info), info.rate)
