@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from unsmear.data.trails import Trails
 from unsmear.evaluate.metrics import psnr
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import doubled
-from unsmear.train.config import LOSS_NAMES, Stage, TrainConfig
+from unsmear.train.config import LossName, Stage, TrainConfig
 from unsmear.train.losses import (
     LOSSES,
     build_loss,
@@ -25,7 +27,7 @@ from unsmear.train.losses import (
 
 
 def test_every_name_has_a_loss():
-    assert set(LOSSES) == set(LOSS_NAMES)
+    assert set(LOSSES) == set(get_args(LossName))
 
 
 @pytest.mark.parametrize("loss", [*LOSSES.values(), frequency])

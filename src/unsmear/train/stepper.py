@@ -60,9 +60,6 @@ class Stepper:
         team: the processes whose gradients are averaged.
         teacher: the one that the configuration names, on the device.
         graphs: whether steps are recorded, see `wants_graphs`; the state must be made for it.
-
-    Raises:
-        ValueError: there is a teacher and the configuration names none, or the reverse.
     """
 
     def __init__(
@@ -76,10 +73,6 @@ class Stepper:
         graphs: bool = False,
     ) -> None:
         self._config, self._state, self._team = config, state, team
-        if (teacher is None) != (not config.teacher):
-            raise ValueError(
-                f"the configuration's teacher is {config.teacher!r}: give it, no other"
-            )
         self._teacher = teacher
         self._shards = team.share(range(config.shards))
         self._parts = len(self._shards) if device.type == "cpu" else 1
