@@ -3,7 +3,8 @@
     python scripts/retrain.py lite --data DATA/train --val DATA/val --out runs/lite
     python scripts/retrain.py pro --data DATA/train GOPRO/train --val DATA/val --processes 8
 
-After an interruption (Ctrl-C waits until the run has saved its state), the same command resumes.
+After an interruption (Ctrl-C and SIGTERM wait until the run has saved its state), the same command
+resumes.
 `--print` only shows the commands. The weights are those of the last run,
 OUT/runN/weights.safetensors; for `lite` they are a mixture of its start and its result
 (`scripts/mix_weights.py`), OUT/weights.safetensors. The last runs of `core` and `lite` start from
@@ -157,14 +158,18 @@ def _team(name: str, processes: int) -> list[str]:
 def run(line: Sequence[str]) -> int:
     """Run a command and return its exit code. Ctrl-C in a terminal reaches the command too, which
     needs time to save its state: wait for it, where `subprocess` would kill it after a quarter of
-    a second.
+    a second. SIGTERM may reach only this script, so it is passed on.
     """
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # Not SIG_IGN, which the command would inherit.
-    usual = signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        return subprocess.run(line, check=False).returncode
+        with subprocess.Popen(line) as process:
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            return process.wait()
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def main() -> None:

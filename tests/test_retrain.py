@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 import time
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -74,14 +72,14 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
     write_frames(tmp_path / "stills", [image(48, 64) / 255])
     ran = []
 
-    def run(line, check):
+    def run(line):
         ran.append(line)
         counts = ("--steps", "--stop-after")
         short = ["2" if before in counts else part for before, part in pairwise(line)]
         main(short[2:])  # without the interpreter's -m unsmear
-        return subprocess.CompletedProcess(line, 0)
+        return 0
 
-    monkeypatch.setattr(retrain, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(retrain, "run", run)
     out = tmp_path / "runs"
     command = ["pro", "--data", str(tmp_path / "stills"), "--out", str(out), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["retrain.py", *command])
@@ -109,12 +107,16 @@ def test_the_runs_of_a_row_follow_each_other(retrain, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to threads")
-def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkeypatch):
-    """Saving takes longer than the quarter of a second that `subprocess` waits."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkeypatch, number):
+    """Saving takes longer than the quarter of a second that `subprocess` waits. A terminal tells
+    the run of Ctrl-C, `kill` does not tell it of SIGTERM.
+    """
     begun, told, saved = (tmp_path / name for name in ("begun", "told", "saved"))
     saving = (
-        "import pathlib, sys, time\n"
+        "import pathlib, signal, sys, time\n"
         "begun, told, saved = map(pathlib.Path, sys.argv[1:])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: told.touch())\n"
         "begun.touch()\n"
         "while not told.exists():\n"
         "    time.sleep(0.01)\n"
@@ -128,12 +130,13 @@ def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkey
         while not begun.exists():
             time.sleep(0.01)
         # To the main thread: a signal to the process could be handled after the test.
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        told.touch()
+        signal.pthread_kill(threading.main_thread().ident, number)
+        if number == signal.SIGINT:
+            told.touch()
 
     monkeypatch.setattr(retrain, "commands", lambda *_, **__: [command, ["never"]])
     monkeypatch.setattr(sys, "argv", ["retrain.py", "lite", "--data", "photos"])
-    usual = signal.getsignal(signal.SIGINT)
+    usual = signal.getsignal(number)
     terminal = threading.Thread(target=interrupt, daemon=True)
     terminal.start()
     with pytest.raises(SystemExit) as stopped:
@@ -141,13 +144,11 @@ def test_ctrl_c_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monkey
     terminal.join()
     assert stopped.value.code == 130
     assert saved.exists()
-    assert signal.getsignal(signal.SIGINT) is usual
+    assert signal.getsignal(number) is usual
 
 
 def test_a_run_that_fails_ends_the_script(retrain, monkeypatch):
-    monkeypatch.setattr(
-        retrain.subprocess, "run", lambda line, check: subprocess.CompletedProcess(line, 2)
-    )
+    monkeypatch.setattr(retrain, "run", lambda line: 2)
     monkeypatch.setattr(sys, "argv", ["retrain.py", "lite", "--data", "nowhere"])
     with pytest.raises(SystemExit) as stopped:
         retrain.main()

@@ -180,8 +180,8 @@ def train(
             # Without a validation set, clips of one shard show what the run learns.
             shown = None if plan.validation or not team.is_main else batches.draw(0, [0])
         held = dataclasses.replace(plan.data, summary=batches.summary)
-        if team.size > 1:
-            team.check_same(str(held), "the training data", "give all of them the same files")
+        for record, what in ((held, "training"), (plan.validation_data, "validation")):
+            team.check_same(str(record), f"the {what} data", "give all of them the same files")
         crew = f" in {team.size} processes" if team.size > 1 else ""
         before = _header_of(plan.out)
         start = _start_in_words(plan, before)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
-from filelock import FileLock
 
 from unsmear.errors import OutputError
 from unsmear.train.claim import claimed
@@ -23,11 +24,18 @@ def test_a_folder_is_of_one_run_at_a_time(tmp_path):
     assert [path.name for path in (tmp_path / "runs").rglob("*")] == ["a", "state"]
 
 
-def test_where_there_are_no_locks_runs_go_on(tmp_path, monkeypatch):
-    def missing(_):
-        raise NotImplementedError
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_runs_go_on(tmp_path, monkeypatch, code):
+    """Also where a run was killed on another machine, whose processes cannot be asked for."""
 
-    monkeypatch.setattr(FileLock, "acquire", missing)
+    fcntl = pytest.importorskip("fcntl")
+
+    def missing(*_):
+        raise OSError(code, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("1234\nanother-machine\n")
     with claimed(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
     with pytest.raises(OutputError, match=r"cannot write .*file'"):

@@ -145,16 +145,6 @@ def test_crops_must_fit_the_cells_of_the_trails_of_a_teacher(stills, tmp_path, t
         run(config, stills, tmp_path / "run", teacher=teacher)
 
 
-@pytest.mark.parametrize(
-    "config", [CONFIG, dataclasses.replace(CONFIG, teacher="large-1", teacher_weight=1)]
-)
-def test_a_step_has_the_teacher_of_its_configuration_or_none(config, teacher):
-    state = TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU)
-    given = None if config.teacher else teacher.network
-    with pytest.raises(ValueError, match="the configuration's teacher is"):
-        Stepper(config, state, CPU, Team(), teacher=given)
-
-
 def test_a_teacher_that_aligns_neighbours_sees_what_they_show():
     network, clips = awake(ALIGNED), some_clips()
     shown = clips._replace(seen=clips.sharp)

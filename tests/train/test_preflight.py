@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -22,7 +23,7 @@ from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights, save_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, load_model
-from unsmear.train import preflight
+from unsmear.train import preflight, team
 from unsmear.train.batches import Batches
 from unsmear.train.changes import ScheduleChanges
 from unsmear.train.claim import claimed
@@ -31,6 +32,7 @@ from unsmear.train.distillation import identity_of
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState, read_header
 from unsmear.train.stepper import Stepper
+from unsmear.train.team import Team
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -415,6 +417,31 @@ def test_a_folder_that_another_run_writes_to_is_refused(stills, tmp_path, capsys
         train_by_command([stills], tmp_path / "run")
     assert stopped.value.code == 2
     assert "another run is using" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("differs", ["training", "validation"])
+def test_machines_with_other_files_are_told_before_the_first_step(
+    stills, tmp_path, capsys, monkeypatch, differs
+):
+    sequence(tmp_path / "val", "a")
+    number = {"training": 0, "validation": 1}[differs]
+    asked = []
+
+    def gather(values, own):
+        asked.append(own)
+        values[:] = [own, "other files" if len(asked) > number else own]
+
+    @contextlib.contextmanager
+    def join_team(device):
+        yield Team(0, 2), device
+
+    monkeypatch.setattr(team, "join_team", join_team)
+    monkeypatch.setattr(team.distributed, "all_gather_object", gather)
+    with pytest.raises(SystemExit):
+        train_by_command([stills], tmp_path / "run", "--val", str(tmp_path / "val"))
+    told = f"the processes disagree on the {differs} data: "
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
 
 
 class Gone(BaseException):

@@ -171,6 +171,19 @@ def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):
         own.step(broken)
 
 
+def test_statistics_forget_a_step_that_is_not_finite():
+    config = dataclasses.replace(CONFIG, model="own", optimizer="adam")
+    state = TrainState.start(partial(torch.nn.BatchNorm3d, 3), config, CPU)
+    own = Stepper(config, state, CPU, Team())
+    clips = clips_like(0)._replace(motion=None)
+    broken = clips._replace(blurry=clips.blurry / 0)
+    for given, tracked in ((clips, 1), (broken, 1), (clips, 2)):
+        own.step(given)
+        assert state.network.num_batches_tracked == tracked
+        for statistics in (state.network.running_mean, state.average.running_var):
+            assert torch.isfinite(statistics).all()
+
+
 class Follower(Team):
     """A team whose first process has weights of zero."""
 

@@ -56,7 +56,7 @@ network = NetworkConfig(
 )
 zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
 config = TrainConfig(
-    model="tiny", stages=(Stage(steps={STEPS}, clips=8, frames=2, crop=32),), shards=4,
+    model="tiny", stages=(Stage(steps={STEPS}, clips=6, frames=2, crop=32),), shards=6,
     optimizer="muon", learning_rate=1e-3, log_every=5, validate_every={STEPS}, checkpoint_every=4,
 )
 replace, saved = os.replace, []

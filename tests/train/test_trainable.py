@@ -97,6 +97,18 @@ def test_a_module_of_any_kind_is_trained_as_a_row_of_the_zoo_is(tmp_path):
         load_weights(whole / WEIGHTS_FILE)
 
 
+class OfADevice(nn.Module):
+    """Has no implementation on a CPU."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        assert clip.device.type == "meta"
+        return clip
+
+
+def test_a_network_is_tried_on_the_device_that_learns():
+    OwnNetwork(make=OfADevice).build(CONFIG, torch.device("meta"))
+
+
 @pytest.mark.parametrize(
     ("make", "changes", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout  # a dependency of torch too
 from unsmear.errors import OutputError, cannot_write, writing
 
 _LOCK = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre, NFS, network drives
 
 
 @contextlib.contextmanager
@@ -23,7 +25,8 @@ def claimed(out: Path) -> Iterator[None]:
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / _LOCK, timeout=0)
+    # Not a file whose existence is the lock: a run that was killed on another machine leaves it.
+    lock = FileLock(out / _LOCK, timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -31,9 +34,8 @@ def claimed(out: Path) -> Iterator[None]:
             f"another run is using '{out}': wait for it to finish, or choose another --out"
         ) from None
     except OSError as error:
-        raise cannot_write(out, error) from None
-    except NotImplementedError:
-        pass  # the file system has no locks
+        if error.errno not in _NO_LOCKS:
+            raise cannot_write(out, error) from None
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from unsmear.data.synthesis import SynthesisConfig
 from unsmear.errors import ConfigError
@@ -17,9 +17,6 @@ OptimizerName = Literal["adam", "muon"]
 ScheduleName = Literal["cosine", "halving", "constant"]
 CompileChoice = Literal["auto", "graph", "on", "off"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-LOSS_NAMES: tuple[LossName, ...] = ("charbonnier", "charbonnier_mse", "l1", "psnr")
-SCHEDULE_NAMES: tuple[ScheduleName, ...] = ("cosine", "halving", "constant")
-COMPILE_CHOICES: tuple[CompileChoice, ...] = ("auto", "graph", "on", "off")
 
 _MOST_SHARDS = 8
 
@@ -127,10 +124,10 @@ class TrainConfig:
             problems.append(f"optimizer is {self.optimizer!r}: must be 'adam' or 'muon'")
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
-        for name, allowed in (
-            ("schedule", SCHEDULE_NAMES), ("loss", LOSS_NAMES), ("compile", COMPILE_CHOICES),
+        for name, names in (
+            ("schedule", ScheduleName), ("loss", LossName), ("compile", CompileChoice),
         ):  # fmt: skip
-            if (chosen := getattr(self, name)) not in allowed:
+            if (chosen := getattr(self, name)) not in (allowed := get_args(names)):
                 problems.append(f"{name} is {chosen!r}: must be one of {', '.join(allowed)}")
         if self.schedule == "halving" and self.halve_every < 1:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")

@@ -167,7 +167,8 @@ def _start_or_resume(
     recorded: bool,
 ) -> TrainState:
     """The state in the folder of the run, else a new one. All processes have the same."""
-    state = TrainState.start(partial(kind.build, config), config, device, recorded=recorded)
+    build = partial(kind.build, config, device)
+    state = TrainState.start(build, config, device, recorded=recorded)
     out.mkdir(parents=True, exist_ok=True)
     if (out / STATE_FILE).exists():
         state.load(out / STATE_FILE, config, initial, data)

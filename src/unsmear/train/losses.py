@@ -100,17 +100,19 @@ def restore_and_compare(
     """Restored clips, float32, and their loss, including that on trails.
 
     Args:
-        network: restores clips (B, T, 3, H, W). If `trail_weight` is not zero, it follows trails
-            and takes `motion` and `with_trails`, as `DeblurNetwork` does.
+        network: restores clips (B, T, 3, H, W). One that follows trails takes `motion` and
+            `with_trails`, as `DeblurNetwork` does.
         clips: blurry input and sharp target.
         loss: see `build_loss`.
-        trail_weight: of `trail_loss`.
+        trail_weight: of `trail_loss`; 0 if the network follows no trails.
     """
-    drafted = {} if clips.seen is None else {"motion": clips.motion, "seen": clips.seen}
+    # A network that had to measure the motion could not be recorded as a CUDA graph.
+    known = {"motion": clips.motion} if _follows_trails(network) else {}
+    if clips.seen is not None:
+        known["seen"] = clips.seen
     if trail_weight == 0:
-        restored = network(clips.blurry, **drafted).float()
+        restored = network(clips.blurry, **known).float()
         return restored, loss(restored, clips.sharp)
-    known = {"motion": clips.motion} | drafted
     restored, trails = network(clips.blurry, with_trails=True, **known)
     restored = restored.float()
     apart = trail_loss(trails.float(), clips.trails)
@@ -119,6 +121,9 @@ def restore_and_compare(
 
 def trail_weight_of(network: nn.Module, config: TrainConfig) -> float:
     """The configured trail weight; 0 for networks that do not follow trails."""
+    return config.trail_weight if _follows_trails(network) else 0.0
+
+
+def _follows_trails(network: nn.Module) -> bool:
     shape = getattr(network, "config", None)
-    follows = isinstance(shape, NetworkConfig) and bool(shape.trail_levels)
-    return config.trail_weight if follows else 0.0
+    return isinstance(shape, NetworkConfig) and bool(shape.trail_levels)

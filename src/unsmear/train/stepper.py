@@ -60,9 +60,6 @@ class Stepper:
         team: the processes whose gradients are averaged.
         teacher: the one that the configuration names, on the device.
         graphs: whether steps are recorded, see `wants_graphs`; the state must be made for it.
-
-    Raises:
-        ValueError: there is a teacher and the configuration names none, or the reverse.
     """
 
     def __init__(
@@ -76,10 +73,6 @@ class Stepper:
         graphs: bool = False,
     ) -> None:
         self._config, self._state, self._team = config, state, team
-        if (teacher is None) != (not config.teacher):
-            raise ValueError(
-                f"the configuration's teacher is {config.teacher!r}: give it, no other"
-            )
         self._teacher = teacher
         self._shards = team.share(range(config.shards))
         self._parts = len(self._shards) if device.type == "cpu" else 1
@@ -129,8 +122,13 @@ class Stepper:
             with self._autocast:
                 clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
+        statistics = list(state.network.buffers())
+        before = [value.clone() for value in statistics]
         learned = differentiate(clips)
-        self._team.average(self._gradients())
+        gradients = self._gradients()
+        self._team.average(gradients)
+        if self._parts > 1:  # last: two processes with three shards each round as one with six
+            torch._foreach_div_(gradients, self._parts)
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
         finite = bool(torch.isfinite(norm))
         self._bad = 0 if finite else self._bad + 1
@@ -142,6 +140,9 @@ class Stepper:
             )
         if finite:
             move()
+        else:  # batch normalisation may have seen what was not finite
+            for value, was in zip(statistics, before, strict=True):
+                value.copy_(was)
         state.step += 1
         state.update_average(config.ema_decay)
         frames = clips.blurry.shape[0] * clips.blurry.shape[1]
@@ -154,8 +155,8 @@ class Stepper:
         return random.host.initial_seed()
 
     def _differentiate(self, clips: Clips) -> Learned:
-        """Compute the mean gradients of this process's clips, left at the parameters; zero at those
-        that the clips did not use.
+        """Sum the gradients of the parts of this process's clips, left at the parameters; zero at
+        those that the clips did not use. Results are means.
         """
         learned = self._learn(clips.parts(self._parts))
         # So that all processes average the same gradients, and one process moves what two would.
@@ -163,10 +164,6 @@ class Stepper:
         for parameter in self._state.network.parameters():
             if parameter.grad is None and parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)
-        if self._parts == 1:
-            return learned
-        for gradient in self._gradients():
-            gradient.div_(self._parts)
         return Learned(*(value / self._parts for value in learned))
 
     def _learn(self, parts: Sequence[Clips]) -> Learned:

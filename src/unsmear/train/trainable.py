@@ -35,9 +35,9 @@ class Trainable(Protocol):
     def check(self, config: TrainConfig) -> None:
         """Raise ConfigError if it cannot be trained so."""
 
-    def build(self, config: TrainConfig) -> nn.Module:
-        """The network with random weights. It maps clips (B, T, 3, H, W), RGB, 0..1, to restored
-        ones of the same shape, which need not be clamped.
+    def build(self, config: TrainConfig, device: torch.device) -> nn.Module:
+        """The network with random weights, to be trained on the device. It maps clips (B, T, 3, H,
+        W), RGB, 0..1, to restored ones of the same shape, which need not be clamped.
         """
 
     def measure(
@@ -68,7 +68,7 @@ class ZooNetwork:
         check_crops(config, self.entry.config, self.entry.name)
         check_drafts(config, self.entry.config)
 
-    def build(self, config: TrainConfig) -> nn.Module:  # noqa: ARG002
+    def build(self, config: TrainConfig, device: torch.device) -> nn.Module:  # noqa: ARG002
         """See `Trainable`."""
         return DeblurNetwork(self.entry.config)
 
@@ -124,15 +124,15 @@ class OwnNetwork:
                 f"refine_share is {config.refine_share}: is for networks of the zoo; use 0"
             )
 
-    def build(self, config: TrainConfig) -> nn.Module:
+    def build(self, config: TrainConfig, device: torch.device) -> nn.Module:
         """See `Trainable`.
 
         Raises:
             ConfigError: a clip comes back in another shape.
         """
-        network = self.make()
+        network = self.make().to(device)  # its operations may exist on a GPU alone
         stage = config.stages[0]
-        clip = torch.zeros(1, stage.frames, 3, stage.crop, stage.crop)
+        clip = torch.zeros(1, stage.frames, 3, stage.crop, stage.crop, device=device)
         with torch.no_grad():
             made = network.eval()(clip)
         found = tuple(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
