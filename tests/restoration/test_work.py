@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from fractions import Fraction
@@ -30,14 +31,14 @@ def network():
     return mild()
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
-    def acquire(lock, **_):
-        Path(lock.lock_file).touch()
-        raise NotImplementedError("FileSystem does not appear to support flock")
+def test_runs_are_kept_apart_on_file_systems_without_locks(tmp_path, monkeypatch):
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* has no file locks.*choose an output"):
-        WorkFolder(tmp_path / "out.mkv", {}).__enter__()
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", missing)
+    out = tmp_path / "out.mkv"
+    with WorkFolder(out, {}), pytest.raises(OutputError, match="another run is writing"):
+        WorkFolder(out, {}).__enter__()
     assert list(tmp_path.iterdir()) == []
 
 

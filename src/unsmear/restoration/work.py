@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -49,8 +50,7 @@ class WorkFolder:
         continued: whether parts of another job, one of these exceptions, were kept.
 
     Raises:
-        OutputError: another run holds the lock, the file system has no locks, or the folder cannot
-            be created.
+        OutputError: another run holds the lock, or the folder cannot be created.
     """
 
     def __init__(self, target: Path, job: Mapping[str, object]) -> None:
@@ -62,19 +62,15 @@ class WorkFolder:
 
     def __enter__(self) -> WorkFolder:
         try:
-            self._lock.acquire()
+            with warnings.catch_warnings(action="ignore"):
+                # On file systems without `flock` the existence of the file is the lock.
+                self._lock.acquire()
         except Timeout:
             raise OutputError(
                 f"another run is writing '{self._target}': wait for it to finish"
             ) from None
         except OSError as error:
             raise cannot_write(self._target, error) from None
-        except NotImplementedError:
-            self._remove_lock()
-            raise OutputError(
-                f"cannot write '{self._target}': its file system has no file locks, which keep two "
-                "runs apart; choose an output on another file system"
-            ) from None
         try:
             self._begin()
         except BaseException as error:
@@ -161,12 +157,9 @@ class WorkFolder:
         finally:
             # Delete the file before releasing the lock: otherwise the next run could lock a file
             # that is then deleted, and a third run would lock a new one.
-            self._remove_lock()
+            with contextlib.suppress(OSError):
+                Path(self._lock.lock_file).unlink()
             self._lock.release()
-
-    def _remove_lock(self) -> None:
-        with contextlib.suppress(OSError):
-            Path(self._lock.lock_file).unlink()
 
 
 def _can_continue(job: str, other: str) -> bool:
