@@ -71,13 +71,17 @@ def read_image(path: Path) -> Tensor:
     upright according to its EXIF data. Of several pages only the first is read.
 
     Raises:
-        InputError: no such file, not an image with 8 or 16 bits per channel, damaged, truncated, or
-            with transparent pixels.
+        InputError: no such file, not an image with 8 or 16 bits per channel, damaged, truncated,
+            stored in a way that OpenCV misreads, or with transparent pixels.
     """
     with reading(path):
         # Not cv2.imread: on Windows it cannot open names outside the local code page.
         packed = np.fromfile(path, dtype=np.uint8)
     header = parse_header(io.BytesIO(packed.tobytes()))
+    if header.misread:
+        raise InputError(
+            f"'{path}' has 16 bits and {header.misread}, which is not supported: save it as PNG"
+        )
     if header.orientation_offset is not None and header.orientation != UPRIGHT:
         # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
         at, little = header.orientation_offset, packed[0] == ord("I")
