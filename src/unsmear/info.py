@@ -333,8 +333,7 @@ def info(
             continue
         reports.append(report)
         if not json:
-            text = "\n".join(report_lines(report))
-            say(text)
+            say("\n".join(report_lines(report)))
     if json and reports:
         sys.stdout.write(as_json(reports) + "\n")
     if plot is not None and reports:
