@@ -15,6 +15,7 @@ import torch
 
 from tests.conftest import picture, write_frames, write_video
 from unsmear.cli import main
+from unsmear.engines.base import TorchEngine
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.info import (
     HEAVY_ABOVE,
@@ -241,6 +242,22 @@ def test_half_precision_is_timed_where_the_cpu_has_it(
     (held,) = json.loads(capsys.readouterr().out)
     assert held["time"] is not None
     assert (held["time_half"] is not None) == (has and engine == "auto")
+
+
+def test_each_engine_is_timed_on_its_own_threads(tmp_path, small_model, monkeypatch):
+    """Beside an engine with threads of its own torch has one; in half precision it needs all."""
+    torch.set_num_threads(2)
+    half = dataclasses.replace(small_model, engine=TorchEngine(small_model.network, half=True))
+    monkeypatch.setattr(small_model.engine, "own_threads", True)
+    threads = []
+
+    def timed(*_, **__):
+        threads.append(torch.get_num_threads())
+        return TimeEstimate((1.0, 1.0), None)
+
+    monkeypatch.setattr(timing, "expected_time", timed)
+    inspect_clip(write_video(tmp_path / "clip.mp4", frames=1), small_model, half=half)
+    assert (threads, torch.get_num_threads()) == ([1, 2], 2)
 
 
 def test_half_precision_is_recommended_where_it_is_quicker(tmp_path, small_model):

@@ -53,6 +53,10 @@ def test_a_folder_of_pictures_becomes_the_folder_that_is_named():
     for output in ("new", "empty", "kept"):
         assert planned("pictures", output=Path(output), inside=True) == [output]
     assert planned("pictures", "a.mp4", output=Path("new")) == ["new/pictures", "new/a.mp4"]
+    Path("c.avi").mkdir()  # a name that would stand for a file
+    assert planned("pictures", "c.avi", output=Path("new")) == ["new/pictures", "new/c.avi_sharp"]
+    Path("made/c.avi").mkdir(parents=True)
+    assert planned("pictures", "c.avi", output=Path("made")) == ["made/pictures", "made/c.avi"]
     with pytest.raises(ConfigError, match=r"must end in \.png"):
         planned("a.mp4", output=Path("new"), preview=True)
 

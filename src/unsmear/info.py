@@ -132,6 +132,7 @@ def inspect_clip(
         InputError: the source cannot be read. A clip that can be read but not restored is
             described; see `ClipReport.why_not`.
     """
+    from unsmear.engines.base import threads_for
     from unsmear.restoration.paths import check_source
     from unsmear.restoration.sampling import sample_blur
     from unsmear.restoration.timing import expected_time
@@ -150,7 +151,8 @@ def inspect_clip(
     try:
         for one in (model, half):
             if one is not None:
-                times.append(expected_time(source, one, about.frames, deinterlace=fields))
+                with threads_for(one.engine):
+                    times.append(expected_time(source, one, about.frames, deinterlace=fields))
     except InputError as error:  # such as transparency: the clip can still be described
         why_not = str(error)
     return ClipReport(
@@ -310,7 +312,6 @@ def info(
         engine: Inference engine. `auto` picks the fastest one installed that computes in float32.
         overwrite: Overwrite an existing plot.
     """
-    from unsmear.engines.base import threads_for
     from unsmear.engines.choice import half_of, open_model
     from unsmear.restoration.paths import check_source
 
@@ -327,14 +328,12 @@ def info(
     half = half_of(loaded) if engine == "auto" else None
     reports, mistakes = [], Mistakes()
     for path in clips:
-        with threads_for(loaded.engine):
-            report = mistakes.attempt(lambda: _inspect_with_status(path, loaded, every, half))  # noqa: B023
+        report = mistakes.attempt(lambda: _inspect_with_status(path, loaded, every, half))  # noqa: B023
         if report is None:  # the error is reported at the end, after the other clips
             continue
         reports.append(report)
         if not json:
-            text = "\n".join(report_lines(report))
-            say(text)
+            say("\n".join(report_lines(report)))
     if json and reports:
         sys.stdout.write(as_json(reports) + "\n")
     if plot is not None and reports:

@@ -159,7 +159,7 @@ def _check_moving(source: Path) -> None:
 
 def _default_output(source: Path, folder: Path | None, *, preview: bool, lossless: bool) -> Path:
     from unsmear.outputs import real_path
-    from unsmear.restoration.paths import RESULT_MARK
+    from unsmear.restoration.paths import RESULT_MARK, is_folder
 
     # A link keeps its own name and folder; `.` and `..` have to be resolved to get one.
     named = real_path(source) if source.name in ("", "..") else source
@@ -168,7 +168,9 @@ def _default_output(source: Path, folder: Path | None, *, preview: bool, lossles
     if preview:
         return where / f"{name}{_PREVIEW}"
     if source.is_dir():
-        return where / (f"{name}_{RESULT_MARK}" if folder is None else name)
+        with writing(where / name):
+            marked = folder is None or not is_folder(where / name)  # images in a folder `clip.avi`
+        return where / (f"{name}_{RESULT_MARK}" if marked else name)
     held = source.suffix.lower() in VIDEO_CONTAINERS and not lossless
     suffix = source.suffix if held else ".mkv"
     return where / (f"{name}.{RESULT_MARK}{suffix}" if folder is None else f"{name}{suffix}")

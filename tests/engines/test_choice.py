@@ -12,7 +12,12 @@ from tests.conftest import SMALL, awake
 from unsmear.engines import openvino
 from unsmear.engines.base import TorchEngine
 from unsmear.engines.choice import fastest, open_engine, open_model
-from unsmear.engines.eight_bit import EightBitOrigin, eight_bit_path, save_eight_bit
+from unsmear.engines.eight_bit import (
+    EightBitOrigin,
+    eight_bit_path,
+    load_eight_bit,
+    save_eight_bit,
+)
 from unsmear.errors import ConfigError, MissingExtraError, ModelError
 from unsmear.models.checkpoint import digest_of
 from unsmear.models.network import DeblurNetwork
@@ -63,6 +68,11 @@ def test_eight_bits_beside_the_weights_are_taken_by_name_alone(loaded):
     assert fastest(loaded, CPU) == "torch"
     named = open_model(str(loaded.weights), "cpu", "openvino-int8")
     assert named.engine.name == "openvino-int8"
+    graphs, origin = load_eight_bit(path)  # quantized again, on other clips
+    graphs["encode_0"] = graphs["encode_0"]._replace(structure=graphs["encode_0"].structure + b"\n")
+    save_eight_bit(path, graphs, origin)
+    again = open_model(str(loaded.weights), "cpu", "openvino-int8")
+    assert again.engine.identity != named.engine.identity  # no run goes on with the other's frames
 
 
 def test_auto_takes_openvino_for_dense_networks(loaded, monkeypatch):

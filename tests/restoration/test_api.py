@@ -212,6 +212,15 @@ def test_frames_that_the_network_spoils_come_back_as_they_came_in(weights_file):
             assert (before == after).all()
 
 
+def test_frames_of_a_loader_that_knows_no_length_are_restored(weights_file):
+    class Streamed(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from torch.rand(2, 3, 16, 24)
+
+    frames = torch.utils.data.DataLoader(Streamed(), batch_size=None)
+    assert len(list(unsmear.restore(frames, model=weights_file, device="cpu"))) == 2
+
+
 def test_a_window_larger_than_memory_is_told_at_the_first_frame(weights_file):
     model = unsmear.open_model(str(weights_file), "cpu")
     with pytest.raises(ConfigError, match=r"GiB of memory.*--window all"):

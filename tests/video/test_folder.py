@@ -12,6 +12,7 @@ import torch
 
 from tests.conftest import image, picture
 from unsmear.errors import CombinedError, InputError, OutputError
+from unsmear.video import images as images_module
 from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
@@ -116,6 +117,13 @@ def test_files_say_their_size(tmp_path, kind, orientation):
     assert header.size == (17, 12)
     turned = dataclasses.replace(header, orientation=orientation)
     assert turned.upright_size == ((12, 17) if orientation == 6 else (17, 12))
+
+
+def test_an_image_too_large_is_told_by_its_size(tmp_path, monkeypatch):
+    write_image(tmp_path / "1.png", image(12, 16))
+    monkeypatch.setattr(images_module, "MOST_PIXELS", 12 * 16 - 1)
+    with pytest.raises(InputError, match=r"1\.png' declares 16x12: .* scale it down"):
+        FolderReader(tmp_path)
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 from tests.conftest import picture, write_video
 from tests.video.conftest import restored
 from unsmear.clip import ClipInfo
-from unsmear.errors import InputError, OutputError
+from unsmear.errors import CombinedError, InputError, OutputError
 from unsmear.restoration.files import Outcome
 from unsmear.video.folder import FolderReader
 from unsmear.video.headers import read_header
@@ -64,6 +64,13 @@ def oriented(path, orientation, pixels=None, order="little"):
 def png_chunk(kind, data):
     crc = zlib.crc32(kind + data).to_bytes(4, "big")
     return len(data).to_bytes(4, "big") + kind + data + crc
+
+
+def retagged(data, tag, value):
+    """A TIFF file, little-endian, with another first value of a tag."""
+    at = int.from_bytes(data[4:8], "little")
+    entry = data.index(tag.to_bytes(2, "little") + b"\3\0\1\0\0\0", at)
+    return data[: entry + 8] + value.to_bytes(2, "little") + data[entry + 10 :]
 
 
 def turned_tiff(data, orientation):
@@ -158,6 +165,24 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     one = read_image(out / ("0.png" if first else "1.png"))
     assert one.dtype == torch.uint16
     assert unit_from_integer(one).unique().numel() > 256
+
+
+def test_deep_tiffs_that_opencv_misreads_are_refused(tmp_path):
+    """All are named before the work; OpenCV inverts white-is-zero itself in 8 bits only."""
+    grey = picture(12, 16)[..., 0]
+    shallow = cv2.imencode(".tif", grey)[1].tobytes()
+    (tmp_path / "white.tif").write_bytes(retagged(shallow, 262, 0))
+    assert (read_image(tmp_path / "white.tif")[0].numpy() == 255 - grey).all()
+    deep, color = (
+        cv2.imencode(".tif", x.astype(np.uint16))[1].tobytes() for x in (grey, picture(12, 16))
+    )
+    (tmp_path / "x.tif").write_bytes(retagged(deep, 262, 0))
+    (tmp_path / "y.tif").write_bytes(retagged(color, 284, 2))
+    with pytest.raises(CombinedError, match=r"x\.tif.*white as zero.*y\.tif.*one after the other"):
+        FolderReader(tmp_path)
+    (tmp_path / "y.tif").write_bytes(color)
+    (tmp_path / "x.tif").write_bytes(retagged(deep, 284, 2))  # a single channel
+    assert FolderReader(tmp_path).dtype == torch.uint16
 
 
 def test_several_images_in_one_file_are_refused(tmp_path):

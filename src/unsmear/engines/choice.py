@@ -16,7 +16,12 @@ from unsmear.device import has_bfloat16, pick_device
 from unsmear.engines import EngineName
 from unsmear.engines.base import Engine, TorchEngine, to_device
 from unsmear.engines.compiled import CompiledEngine
-from unsmear.engines.eight_bit import SavedGraph, eight_bit_path, load_eight_bit
+from unsmear.engines.eight_bit import (
+    SavedGraph,
+    digest_of_graphs,
+    eight_bit_path,
+    load_eight_bit,
+)
 from unsmear.engines.trial import fault_on
 from unsmear.errors import ConfigError, ModelError, quoted
 from unsmear.models.checkpoint import Provenance, digest_of
@@ -162,10 +167,10 @@ def open_engine(
     from unsmear.engines import openvino
 
     if name == "openvino":
-        graphs = openvino.convert_levels(network)
-    else:
-        graphs = openvino.read_graphs(_eight_bit(model))
-    return openvino.OpenVinoEngine(network, graphs, name, workers)
+        return openvino.OpenVinoEngine(network, openvino.convert_levels(network), workers=workers)
+    saved = _eight_bit(model)
+    graphs = openvino.read_graphs(saved)
+    return openvino.OpenVinoEngine(network, graphs, name, workers, digest_of_graphs(saved))
 
 
 def fastest(model: LoadedModel, device: torch.device) -> EngineName:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ class SavedGraph(NamedTuple):
 
     structure: bytes
     numbers: bytes
+
+
+def digest_of_graphs(graphs: Mapping[str, SavedGraph]) -> str:
+    """SHA-256 of graphs, as hex digits."""
+    digest = hashlib.sha256()
+    for name, graph in sorted(graphs.items()):
+        for part in (name.encode(), *graph):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,15 +128,21 @@ class OpenVinoEngine(GraphEngine):
         models: graphs by name, see `convert_levels`; may be quantised.
         name: of the engine.
         workers: number of threads that call it concurrently.
+        digest: of the graphs, if they do not follow from the network.
     """
 
     own_threads = True
 
     def __init__(
-        self, network: DeblurNetwork, models: Models, name: str = "openvino", workers: int = 1
+        self,
+        network: DeblurNetwork,
+        models: Models,
+        name: str = "openvino",
+        workers: int = 1,
+        digest: str = "",
     ) -> None:
         super().__init__(network, workers)
-        self.name = name
+        self.name, self._digest = name, digest
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -156,7 +162,8 @@ class OpenVinoEngine(GraphEngine):
         """Names and versions of all that affects the exact bits of its results, besides the
         network.
         """
-        return f"{self.name} {openvino.get_version()} {torch.__version__}"
+        versions = f"{openvino.get_version()} {torch.__version__}"
+        return f"{self.name} {versions} {self._digest}".rstrip()
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
         """Run one graph."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from operator import length_hint
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +64,7 @@ def restore(
 
     Args:
         frames: all of one size, numpy arrays or tensors:
-            arrays (H, W, 3) uint8 RGB, as imageio and PIL return them, or
+            arrays (H, W, 3) uint8 RGB, as imageio returns them, or
             tensors (3, H, W) float RGB, 0..1.
         model: name from `unsmear models`, path of a .safetensors file, or `open_model`'s result,
             which saves loading the weights at each call.
@@ -181,7 +183,8 @@ def _restored(
     waiting: deque[tuple[Tensor, _Kind]] = deque()
 
     def remembered() -> Iterator[Tensor]:
-        known = len(frames) if isinstance(frames, Sized) else None
+        # Not `len`: torch's DataLoader has one that fails if its data set has none.
+        known = length_hint(frames, sys.maxsize) if isinstance(frames, Sized) else None
         for number, (tensor, kind) in enumerate(_tensors(frames)):
             if number == 0:
                 height, width = tensor.shape[1:]

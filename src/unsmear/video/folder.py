@@ -38,8 +38,8 @@ class FolderReader:
 
     Raises:
         InputError: no images; two with one stem; several images in one file; an image that cannot
-            be read (the first, and those that seem truncated or do not state their size, are
-            tried); or a header that states another size.
+            be read (the first, and those of doubtful or unknown headers, are tried); or a header
+            that states another size.
         CombinedError: several of these images cannot be read.
 
     Attributes:
@@ -65,7 +65,8 @@ class FolderReader:
                 )
         first, mistakes = _read(self._files[0]), Mistakes()
         for file, header in headers.items():
-            if header.truncated or header.size is None:  # all reported at once, before the work
+            # All mistakes are reported at once, before the work.
+            if header.truncated or header.misread or header.size is None:
                 mistakes.attempt(partial(_read, file))
         mistakes.tell()
         sixteen_bit = any(header.sixteen_bit for header in headers.values())

@@ -17,6 +17,7 @@ from unsmear.errors import reading
 
 _WIDTH, _HEIGHT = 256, 257  # TIFF tags
 _SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
+_COLORS, _SAMPLES, _LAYOUT = 262, 277, 284
 _LYING = 5  # from this orientation on, rows and columns are swapped
 _SHORT, _LONG = 3, 4  # TIFF field types
 _MOST_PAGES = 1000
@@ -41,6 +42,8 @@ class ImageHeader:
         orientation_offset: byte offset of the two-byte orientation in a TIFF file; None if there
             is none, and in other files.
         truncated: the file seems to be truncated; not known for TIFF.
+        misread: what makes OpenCV decode the file to wrong pixels without an error; None if nothing
+            is known to.
     """
 
     sixteen_bit: bool = False
@@ -51,6 +54,7 @@ class ImageHeader:
     size: _Size = None
     orientation_offset: int | None = None
     truncated: bool = False
+    misread: str | None = None
 
     @property
     def upright_size(self) -> _Size:
@@ -214,6 +218,11 @@ def _tiff(file: BinaryIO, base: int) -> ImageHeader:
     orientation, orientation_offset = first.get(_ORIENTATION, (1, None))
     bits = first.get(_BITS, (8, 0))[0]
     size = (first[_WIDTH][0], first[_HEIGHT][0]) if first.keys() >= {_WIDTH, _HEIGHT} else None
+    misread = None
+    if bits == 16 and first.get(_LAYOUT, (1, 0))[0] == 2 and first.get(_SAMPLES, (1, 0))[0] > 1:
+        misread = "stores its channels one after the other"
+    elif bits == 16 and first.get(_COLORS, (1, 0))[0] == 0:
+        misread = "stores white as zero"
     return ImageHeader(
         sixteen_bit=bits == 16,
         multi_image=many,
@@ -221,6 +230,7 @@ def _tiff(file: BinaryIO, base: int) -> ImageHeader:
         profile=_PROFILE in first,
         size=size,
         orientation_offset=orientation_offset,
+        misread=misread,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unsmear.clip import MOST_PIXELS
 from unsmear.errors import InputError, OutputError, reading, writing
 from unsmear.video.headers import parse_header
 from unsmear.video.orientation import UPRIGHT, upright
@@ -71,13 +72,23 @@ def read_image(path: Path) -> Tensor:
     upright according to its EXIF data. Of several pages only the first is read.
 
     Raises:
-        InputError: no such file, not an image with 8 or 16 bits per channel, damaged, truncated, or
-            with transparent pixels.
+        InputError: no such file, not an image with 8 or 16 bits per channel, too large, damaged,
+            truncated, stored in a way that OpenCV misreads, or with transparent pixels.
     """
     with reading(path):
         # Not cv2.imread: on Windows it cannot open names outside the local code page.
         packed = np.fromfile(path, dtype=np.uint8)
     header = parse_header(io.BytesIO(packed.tobytes()))
+    width, height = header.size or (0, 0)
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"'{path}' declares {width}x{height}: more than {MOST_PIXELS:,} pixels are not "
+            "supported; scale it down, or repair the header if that is wrong"
+        )
+    if header.misread:
+        raise InputError(
+            f"'{path}' has 16 bits and {header.misread}, which is not supported: save it as PNG"
+        )
     if header.orientation_offset is not None and header.orientation != UPRIGHT:
         # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
         at, little = header.orientation_offset, packed[0] == ord("I")
@@ -85,7 +96,7 @@ def read_image(path: Path) -> Tensor:
     flags = cv2.IMREAD_UNCHANGED  # does not rotate
     try:
         pixels = cv2.imdecode(packed, flags) if packed.size else None
-    except cv2.error:  # for example if it is too large
+    except cv2.error:
         pixels = None
     if pixels is None and header.truncated:
         raise InputError(f"'{path}' is truncated: the file ends before its image does")
