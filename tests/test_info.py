@@ -221,8 +221,10 @@ def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
     (folder := tmp_path / "clips").mkdir()
     clip = write_moments(folder / "clip.mp4", [True] * 6)
     write_video(folder / "tiny [1].mp4", frames=4, audio=True, rotation=90)
+    (folder / "notes.txt").touch()
     main(["info", str(folder), "-m", str(weights_file)])
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
+    assert "clips: skipped: 'notes.txt'; if one of these is a video, give it by name" in told
     for words in ("256x192", "H.264", "6 frames", "10 frames/s", "a frame", "tiny [1].mp4",
                   "44100 Hz", "unknown", "rotated by"):  # fmt: skip
         assert words in shown

@@ -25,7 +25,7 @@ from unsmear.errors import (
 )
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import results_folder
-from unsmear.planning import Job, Plan, plan_jobs
+from unsmear.planning import Job, Plan, plan_jobs, told_skipped
 from unsmear.restoration import DEFAULT_BURST
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from unsmear.restoration.settings import Settings
     from unsmear.restoration.stream import Window
 
-_NAMED = 5  # maximum number of skipped files that a note names
 _SLASHES = tuple(slash for slash in (os.sep, os.altsep) if slash)  # `Path` drops a trailing one
 
 
@@ -209,10 +208,7 @@ def _skip_notes(plan: Plan, done: Sequence[Job], settings: Settings) -> Iterator
     from unsmear.restoration.paths import targets_of
 
     for folder, files in plan.unknown.items():
-        names = [f"'{file.name}'" for file in files[:_NAMED]]
-        if more := len(files) - len(names):
-            names.append(f"{more} more")
-        yield folder, f"skipped: {', '.join(names)}; to restore one of these, give it by name"
+        yield folder, told_skipped(files)
     for source, target in done:
         there = f"'{target}' already exists, perhaps from other settings"
         yield source, f"skipped: {there}; use --overwrite to restore it again"

@@ -109,9 +109,7 @@ class Bar:
         said = self._said if text.startswith(_ONCE_PER_RUN) else self._said_here
         if text not in said:
             said.add(text)
-            err.print(
-                f"[yellow]{escape(self._name)}:[/] {escape(text)}", highlight=False, soft_wrap=True
-            )
+            show_note(self._name, text)
 
     def result(self, target: Path, outcome: Outcome) -> None:
         resumed = f" ({outcome.resumed} by an earlier run)" if outcome.resumed else ""
@@ -190,6 +188,11 @@ def say(text: str, *, wrap: bool = False) -> None:
         wrap: break lines at the width of the terminal. Not for paths, which users copy.
     """
     out.print(text, highlight=False, markup=False, soft_wrap=not wrap)
+
+
+def show_note(name: str, text: str) -> None:
+    """Print a note on a clip as one line on standard error."""
+    err.print(f"[yellow]{escape(name)}:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def show_error(text: str) -> None:

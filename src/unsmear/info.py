@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, weights_named
-from unsmear.display import err, say, show_error
+from unsmear.display import err, say, show_error, show_note
 from unsmear.engines import EngineName
 from unsmear.errors import (
     USAGE_ERROR,
@@ -31,7 +31,7 @@ from unsmear.errors import (
 from unsmear.evaluate.plot import PLOT_SUFFIXES, check_matplotlib, plotted_panels, set_title
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import check_file
-from unsmear.planning import clips_in
+from unsmear.planning import clips_in, told_skipped
 
 if TYPE_CHECKING:
     from unsmear.engines.choice import OpenedModel
@@ -321,7 +321,12 @@ def info(
         check_matplotlib()
     if every is not None and every < 1:
         raise ConfigError(f"every is {every}: must be 1 (all frames) or more")
-    clips = [found for path in (clip, *more) for found in clips_in(path)[0]]
+    clips = []
+    for path in (clip, *more):
+        found, others = clips_in(path)
+        clips += found
+        if others:
+            show_note(path.name or str(path), told_skipped(others))
     for path in clips:
         check_source(path)
     loaded = open_model(model, device, engine)

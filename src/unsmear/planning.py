@@ -10,6 +10,7 @@ from unsmear.errors import ConfigError, InputError, OutputError, reading, writin
 from unsmear.video.formats import VIDEO_CONTAINERS
 
 _PREVIEW = ".preview.png"
+_NAMED = 5  # maximum number of skipped files that a note names
 Job = tuple[Path, Path]
 
 
@@ -128,6 +129,14 @@ def clips_in(clip: Path) -> tuple[list[Path], list[Path]]:
     if pictures:
         raise InputError(f"'{clip}' contains videos and images: give the videos by name")
     return videos, others
+
+
+def told_skipped(files: Sequence[Path]) -> str:
+    """A note on files of a folder that are skipped because they are not clips."""
+    names = [f"'{file.name}'" for file in files[:_NAMED]]
+    if more := len(files) - len(names):
+        names.append(f"{more} more")
+    return f"skipped: {', '.join(names)}; if one of these is a video, give it by name"
 
 
 def _takes_in(output: Path, source: Path, *, inside: bool, preview: bool) -> bool:
