@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.conftest import picture
+from tests.data.conftest import psnr
 from unsmear.data.codec import Coding, check_codecs, code_clip, code_clips, draw_codings
 from unsmear.data.generators import Generators
-from unsmear.data.synthesis import SynthesisConfig, Synthesizer
 from unsmear.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -23,10 +23,6 @@ def panning(frames=4, height=64, width=80):
     image = cv2.GaussianBlur(picture(height, width + 40), (0, 0), 1).astype(np.float32) / 255
     views = [image[:, 2 * index : 2 * index + width].copy() for index in range(frames)]
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).contiguous()
-
-
-def psnr(one, two):
-    return float(-10 * (one - two).square().flatten(1).mean(dim=1).log10().mean())
 
 
 @pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: coding.encoder)
@@ -91,20 +87,6 @@ def test_codings_are_drawn_in_their_shares():
         *range(2, 32)
     }
     assert draw_codings(50, 0.0, Generators.of_shard(0, 0, 0, CPU)) == [None] * 50
-
-
-def test_coded_clips_differ_from_their_twins_by_the_codec_alone():
-    photographs = [torch.from_numpy(picture(150, 150).transpose(2, 0, 1).copy())]
-
-    def batch(share):
-        synthesizer = Synthesizer(SynthesisConfig(coder_share=share), photographs, [], [], CPU)
-        return synthesizer.batch(4, 3, 32, Generators.of_shard(3, 0, 0, CPU))
-
-    plain, coded = batch(0.0), batch(1.0)
-    assert torch.equal(plain.sharp, coded.sharp)
-    assert torch.equal(plain.trails.vectors, coded.trails.vectors)
-    assert 20 < psnr(plain.blurry.flatten(0, 1), coded.blurry.flatten(0, 1)) < 50
-    assert torch.equal(coded.blurry, batch(1.0).blurry)
 
 
 def test_without_pyav_the_remedy_is_named(monkeypatch):

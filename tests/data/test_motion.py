@@ -1,13 +1,21 @@
-"""Drawn motion: where recorded hands turn, what the clip looks at, how long the shutter is open."""
+"""Drawn motion: its blur, turns of recorded hands, where clips look, how long shutters are open."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from tests.data.conftest import hand
 from unsmear.data import motion
-from unsmear.data.motion import Generators, draw_motion
-from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices, transform_points
+from unsmear.data.generators import Generators
+from unsmear.data.motion import draw_motion
+from unsmear.data.shake import (
+    OrientationLog,
+    blur_length,
+    rotation_matrices,
+    smooth_path,
+    transform_points,
+)
 from unsmear.data.trails import fit_trails
 
 CPU = torch.device("cpu")
@@ -58,3 +66,26 @@ def test_the_shutter_is_open_for_a_part_of_the_interval():
     duty = (drawn.times[:, 0, -1] - drawn.times[:, 0, 0]) * samples / (samples - 1)
     assert 0.35 <= float(duty.min()) < 0.38
     assert 0.97 < float(duty.max()) <= 1
+
+
+@pytest.mark.parametrize("logs", [[], [hand()]])
+def test_motion_has_the_wanted_blur(logs):
+    random = Generators.seeded(0, CPU)
+    wanted = torch.tensor([0.5, 3.0, 10.0, 25.0] * 4)
+    drawn = draw_motion(wanted, 4, 96, logs, 1.0, random)
+    found = blur_length(drawn.homographies, 96, 96).mean(dim=1)
+    torch.testing.assert_close(found, wanted, rtol=0.15, atol=0.1)
+
+
+def test_a_recorded_hand_turns_and_what_is_made_up_adds_little(monkeypatch):
+    """The recorded rotation causes most of the blur, however large the synthetic path is."""
+    wanted = torch.full((12,), 10.0)
+    made = {}
+    for times in (0.0, 1.0, 1e3):
+        monkeypatch.setattr(
+            motion, "smooth_path", lambda *rest, times=times: times * smooth_path(*rest)
+        )
+        drawn = draw_motion(wanted, 2, 96, [hand()], 1.0, Generators.seeded(0, CPU))
+        made[times] = fit_trails(drawn.homographies, 96, 96)
+    torch.testing.assert_close(made[1.0], made[1e3], atol=1e-2, rtol=1e-3)
+    assert 0 < float((made[1.0] - made[0.0]).norm() / made[0.0].norm()) < 0.4

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch.nn import functional
 
-from tests.data.test_synthesis import PLAIN, photographs
 from unsmear.data.generators import Generators
 from unsmear.data.motion import draw_motion
 from unsmear.data.relief import Relief, draw_relief
 from unsmear.data.render import cell_centres, frame_points, sample_canvas
 from unsmear.data.shake import exposure_times, path_length
-from unsmear.data.synthesis import Synthesizer
 from unsmear.data.trails import fit_trails
 
 CPU = torch.device("cpu")
@@ -131,15 +127,3 @@ def test_flat_reliefs_change_no_trail():
         fit_trails(motion.homographies, 48, 48, sliding), fit_trails(moved, 48, 48),
         rtol=0, atol=1e-3,
     )  # fmt: skip
-
-
-def test_synthesis_smears_near_parts_further_only_where_asked():
-    config = dataclasses.replace(PLAIN, blur_mean=12.0, blur_most=12.01)
-    for share in (0.0, 1.0):
-        made = Synthesizer(
-            dataclasses.replace(config, relief_share=share), photographs(), [], [], CPU
-        )
-        vectors = made.batch(8, 2, 96, Generators.seeded(1, CPU)).trails.vectors
-        lengths = vectors.norm(dim=2).flatten(1)
-        uneven = lengths.std(dim=1) / lengths.mean(dim=1)
-        assert (float(uneven.median()) > 0.3) == bool(share)

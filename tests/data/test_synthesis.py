@@ -2,53 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
 from tests.conftest import picture
-from unsmear.data import motion, synthesis
-from unsmear.data.canvas import cut_canvas, cut_flow
-from unsmear.data.clips import turn_clips, unknown_clips
+from tests.data.conftest import PLAIN, hand, photographs, psnr, shot, sliding
+from unsmear.data import synthesis
 from unsmear.data.generators import Generators
-from unsmear.data.motion import draw_motion
-from unsmear.data.shake import OrientationLog, blur_length, rotation_matrices, smooth_path
-from unsmear.data.sources import Shot
-from unsmear.data.synthesis import (
-    SynthesisConfig,
-    Synthesizer,
-    draw_blur_lengths,
-)
-from unsmear.data.trails import fit_trails
+from unsmear.data.motion import Motion, draw_motion
+from unsmear.data.shake import exposure_times
+from unsmear.data.synthesis import SynthesisConfig, Synthesizer, draw_blur_lengths
 from unsmear.errors import ConfigError
 
 CPU = torch.device("cpu")
-PLAIN = SynthesisConfig(
-    sharp_share=0, object_share=0, video_share=0, compressed_share=0, noise_most=0
-)
-
-
-def photographs(count=3):
-    return [
-        torch.from_numpy(picture(200, 260, seed).transpose(2, 0, 1).copy()) for seed in range(count)
-    ]
-
-
-def shot(frames=9, pan=3):
-    wide = picture(96, 200, seed=4)
-    views = [wide[:, pan * i : pan * i + 144] for i in range(frames)]
-    stack = torch.from_numpy(np.ascontiguousarray(np.stack(views).transpose(0, 3, 1, 2)))
-    forward = torch.zeros(frames - 1, 2, 96, 144, dtype=torch.float16)
-    forward[:, 0] = -pan
-    return Shot(stack, forward, -forward)
-
-
-def hand(samples=400):
-    generator = torch.Generator().manual_seed(3)
-    angles = torch.randn(samples, 3, generator=generator).cumsum(0) * 0.002
-    return OrientationLog(
-        torch.arange(samples, dtype=torch.float64) / 200, rotation_matrices(angles).double()
-    )
 
 
 def sharpness(clip):
@@ -57,29 +23,6 @@ def sharpness(clip):
 
 def psnrs(one, two):
     return -10 * torch.log10((one - two).square().mean(dim=(1, 2, 3, 4)))
-
-
-@pytest.mark.parametrize("logs", [[], [hand()]])
-def test_motion_has_the_wanted_blur(logs):
-    random = Generators.seeded(0, CPU)
-    wanted = torch.tensor([0.5, 3.0, 10.0, 25.0] * 4)
-    drawn = draw_motion(wanted, 4, 96, logs, 1.0, random)
-    found = blur_length(drawn.homographies, 96, 96).mean(dim=1)
-    torch.testing.assert_close(found, wanted, rtol=0.15, atol=0.1)
-
-
-def test_a_recorded_hand_turns_and_what_is_made_up_adds_little(monkeypatch):
-    """The recorded rotation causes most of the blur, however large the synthetic path is."""
-    wanted = torch.full((12,), 10.0)
-    made = {}
-    for times in (0.0, 1.0, 1e3):
-        monkeypatch.setattr(
-            motion, "smooth_path", lambda *rest, times=times: times * smooth_path(*rest)
-        )
-        drawn = draw_motion(wanted, 2, 96, [hand()], 1.0, Generators.seeded(0, CPU))
-        made[times] = fit_trails(drawn.homographies, 96, 96)
-    torch.testing.assert_close(made[1.0], made[1e3], atol=1e-2, rtol=1e-3)
-    assert 0 < float((made[1.0] - made[0.0]).norm() / made[0.0].norm()) < 0.4
 
 
 def test_a_camera_at_rest_sees_pixels_not_what_lies_between():
@@ -258,52 +201,6 @@ def test_moving_layers_are_there():
     assert (spread < 0.9).all()
 
 
-def test_canvas_of_a_small_picture_is_mirrored():
-    small = torch.arange(12, dtype=torch.uint8).reshape(1, 3, 4).expand(3, 3, 4)
-    canvas = cut_canvas(small, 9, (0.5, 0.5), half=False) * 255
-    assert canvas.shape == (3, 9, 9)
-    assert set(canvas.round().int().flatten().tolist()) == set(range(12))
-    torch.testing.assert_close(canvas[0, 3:6, 2:6], small[0].float())
-    torch.testing.assert_close(canvas[0, 3:6, 1], small[0, :, 1].float())
-
-
-def test_flow_leads_to_the_next_picture_in_the_mirror_too():
-    """A pan on a canvas larger than the image: every pixel is found where its flow points."""
-    wide = torch.randint(0, 256, (3, 20, 40), dtype=torch.uint8)
-    frames = torch.stack((wide[:, 4:16, 10:26], wide[:, 3:15, 12:28]))  # content moves by (-2, +1)
-    flow = torch.tensor([-2.0, 1.0])[None, :, None, None].expand(1, 2, 12, 16).half()
-    first, second = cut_canvas(frames, 24, (0.5, 0.5), half=False)
-    x, y = cut_flow(flow, 24, (0.5, 0.5))[0].int()
-    assert set(x.flatten().tolist()) == {-2, 2}
-    assert set(y.flatten().tolist()) == {-1, 1}
-    found = 0
-    for row in range(24):
-        for column in range(24):
-            to_row, to_column = row + int(y[row, column]), column + int(x[row, column])
-            # What leaves the image, and thus its mirror image, cannot be found.
-            own_row, own_column = (row - 6) % 22, (column - 4) % 30
-            own_row, own_column = min(own_row, 22 - own_row), min(own_column, 30 - own_column)
-            if own_row + 1 < 12 and own_column >= 2 and 0 <= to_row < 24 and 0 <= to_column < 24:
-                assert torch.equal(first[:, row, column], second[:, to_row, to_column])
-                found += 1
-    assert found > 300
-
-
-def test_half_canvas_averages():
-    image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
-    canvas = cut_canvas(image, 32, (0.0, 0.0), half=True)
-    expected = image[:, :2, :2].float().mean(dim=(1, 2)) / 255
-    torch.testing.assert_close(canvas[:, 0, 0], expected)
-
-
-def test_turns_treat_both_sides_alike():
-    clip = torch.rand(6, 3, 3, 8, 8)
-    blurry, sharp, *_ = turn_clips(unknown_clips(clip, clip.clone()), Generators.seeded(0, CPU))
-    assert torch.equal(blurry, sharp)
-    assert not torch.equal(blurry, clip)
-    torch.testing.assert_close(blurry.sum(dim=(1, 2, 3, 4)), clip.sum(dim=(1, 2, 3, 4)))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -322,3 +219,100 @@ def test_impossible_configs_raise_when_made(change, message):
 def test_no_sources_are_an_error():
     with pytest.raises(ConfigError, match="at least one photograph"):
         Synthesizer(SynthesisConfig(), [], [], [], CPU)
+
+
+def test_synthesis_blurs_along_its_trails(monkeypatch):
+    """For motion along a diagonal, the blurry frame varies less along the diagonal of its trails
+    than along the other one, however the clip was turned.
+    """
+
+    def slide(lengths, frames, size, logs, share, random, further):
+        homographies = sliding(9.0, 9.0, frames, 15).expand(len(lengths), -1, -1, -1, -1)
+        return Motion(homographies, exposure_times(frames, 15, torch.ones(len(lengths))))
+
+    monkeypatch.setattr(synthesis, "draw_motion", slide)
+    made = Synthesizer(PLAIN, photographs(), [], [], CPU)
+    blurry, _, trails, *_ = made.batch(12, 2, 48, Generators.seeded(0, CPU))
+    assert trails.known.min() == 1
+    torch.testing.assert_close(trails.vectors.abs(), torch.full((12, 2, 2, 6, 6), 9.0))
+    along = (blurry[..., 1:, 1:] - blurry[..., :-1, :-1]).square().flatten(1).mean(dim=1)
+    against = (blurry[..., 1:, :-1] - blurry[..., :-1, 1:]).square().flatten(1).mean(dim=1)
+    falling = trails.vectors[:, 0, :, 0, 0].prod(dim=1) > 0
+    assert torch.equal(falling, along < against)
+    assert 0 < falling.sum() < 12
+
+
+def test_layers_have_trails_of_their_own():
+    config = dataclasses.replace(PLAIN, blur_mean=1e-4, blur_most=1e-4)
+    with_layers = dataclasses.replace(config, object_share=1.0, blur_mean=10, blur_most=10.01)
+    for chosen, moves in ((config, False), (with_layers, True)):
+        made = Synthesizer(chosen, photographs(), [], [], CPU)
+        trails = made.batch(6, 2, 96, Generators.seeded(2, CPU)).trails
+        assert trails.vectors.shape == (6, 2, 2, 12, 12)
+        assert (trails.known.min() == 0) == moves
+        assert set(trails.known.unique().tolist()) <= {0, 1}
+        # The camera's motion field is smooth: only the edges of layers make it jump.
+        jumps = trails.vectors.diff(dim=-1).abs().amax()
+        assert (jumps > 3) == moves
+
+
+@pytest.mark.parametrize(("video", "size"), [(True, 48), (False, 52)])
+def test_trails_of_video_and_of_odd_sizes_are_unknown(video, size):
+    config = dataclasses.replace(PLAIN, video_share=float(video))
+    made = Synthesizer(config, [] if video else photographs(), [shot()] if video else [], [], CPU)
+    clips = made.batch(3, 2, size, Generators.seeded(2, CPU))
+    side = -(-size // 8)
+    assert clips.trails.vectors.shape == (3, 2, 2, side, side)
+    assert clips.trails.known.shape == (3, 2, 1, side, side)
+    assert not clips.trails.vectors.any()
+    assert not clips.trails.known.any()
+
+
+def test_of_video_and_photographs_each_clip_keeps_its_own_trails():
+    config = SynthesisConfig(video_share=0.5, object_share=0)
+    made = Synthesizer(config, photographs(), [shot()], [], CPU)
+    clips = made.batch(12, 2, 48, Generators.seeded(4, CPU))
+    known = clips.trails.known.flatten(1)
+    assert torch.equal(known.amin(dim=1), known.amax(dim=1))
+    assert 0 < known[:, 0].sum() < 12
+    assert torch.equal(clips.trails.vectors.flatten(1).any(dim=1), known[:, 0] == 1)
+
+
+def test_synthesis_smears_lamps_to_streaks_as_white_as_they_are():
+    """The blurry frame has more saturated pixels; blurring the image would leave fewer."""
+    config = dataclasses.replace(PLAIN, blur_mean=12.0, blur_most=12.01, night_share=1.0)
+    day, night = (
+        Synthesizer(dataclasses.replace(config, night_share=share), photographs(), [], [], CPU)
+        for share in (0.0, 1.0)
+    )
+    clips = night.batch(12, 1, 96, Generators.seeded(3, CPU))
+    blurry, sharp = (side > 0.999 for side in clips.pair)
+    assert blurry.sum() > 1.2 * sharp.sum() > 100
+    lit = day.batch(12, 1, 96, Generators.seeded(3, CPU))
+    assert clips.blurry.mean() < 0.6 * lit.blurry.mean()
+
+
+def test_synthesis_smears_near_parts_further_only_where_asked():
+    config = dataclasses.replace(PLAIN, blur_mean=12.0, blur_most=12.01)
+    for share in (0.0, 1.0):
+        made = Synthesizer(
+            dataclasses.replace(config, relief_share=share), photographs(), [], [], CPU
+        )
+        vectors = made.batch(8, 2, 96, Generators.seeded(1, CPU)).trails.vectors
+        lengths = vectors.norm(dim=2).flatten(1)
+        uneven = lengths.std(dim=1) / lengths.mean(dim=1)
+        assert (float(uneven.median()) > 0.3) == bool(share)
+
+
+def test_coded_clips_differ_from_their_twins_by_the_codec_alone():
+    photographs = [torch.from_numpy(picture(150, 150).transpose(2, 0, 1).copy())]
+
+    def batch(share):
+        synthesizer = Synthesizer(SynthesisConfig(coder_share=share), photographs, [], [], CPU)
+        return synthesizer.batch(4, 3, 32, Generators.of_shard(3, 0, 0, CPU))
+
+    plain, coded = batch(0.0), batch(1.0)
+    assert torch.equal(plain.sharp, coded.sharp)
+    assert torch.equal(plain.trails.vectors, coded.trails.vectors)
+    assert 20 < psnr(plain.blurry.flatten(0, 1), coded.blurry.flatten(0, 1)) < 50
+    assert torch.equal(coded.blurry, batch(1.0).blurry)

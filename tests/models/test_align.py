@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.models.test_sampling import naive_sample
+from tests.models.conftest import naive_sample
 from unsmear.models.align import (
     TripletFusion,
     aligned_triplet,

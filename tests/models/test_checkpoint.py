@@ -8,11 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import SMALL, awake
+from tests.conftest import SMALL, awake, mild
 from unsmear.errors import ModelError
 from unsmear.models.checkpoint import Provenance, load_weights, read_provenance, save_weights
+from unsmear.models.packing import SCALE
+from unsmear.models.zoo import load_model
 
 ORIGIN = Provenance(
     model="small", steps=12, seed=3, hours=0.5, device="cpu", version="0", scores={"a": {"p": 1.5}}
@@ -183,3 +186,45 @@ def test_truncated_file_is_refused(weights_file):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"missing\.safetensors"):
         load_weights(tmp_path / "missing.safetensors")
+
+
+@pytest.fixture
+def packed_file(tmp_path):
+    path = tmp_path / "packed.safetensors"
+    save_weights(path, SMALL, mild().state_dict(), ORIGIN, dtype=torch.int8)
+    return path
+
+
+@pytest.mark.parametrize("harm", ["no scale", "two scales", "not finite"])
+def test_scales_that_do_not_fit_are_refused(packed_file, harm):
+    with safe_open(packed_file, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(packed_file)
+    key = next(key for key in tensors if key.endswith(SCALE))
+    if harm == "no scale":
+        del tensors[key]
+    elif harm == "two scales":
+        tensors[key] = tensors[key].repeat(2)
+    else:
+        tensors[key] = tensors[key] * float("nan")
+    save_file(tensors, packed_file, metadata)
+    with pytest.raises(ModelError, match=r"does not fit|not finite"):
+        load_weights(packed_file)
+
+
+def test_a_released_network_of_half_the_size_restores_nearly_the_same(tmp_path):
+    whole = load_model("lite")
+    for value in whole.network.parameters():  # released in 8 bits: move off the 8-bit grid
+        value.add_(1e-2 * value.abs().mean() * torch.rand_like(value))
+    made, paths = [], [tmp_path / "half.safetensors", tmp_path / "eight.safetensors"]
+    for path, kind in zip(paths, (torch.float16, torch.int8), strict=True):
+        state = whole.network.state_dict()
+        save_weights(path, whole.network.config, state, whole.provenance, dtype=kind)
+        made.append(load_weights(path))
+    (_, origin), (packed, packed_origin) = made
+    assert origin == packed_origin == whole.provenance
+    assert paths[1].stat().st_size < 0.6 * paths[0].stat().st_size
+    clip = torch.rand(1, 2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    change = (whole.network(clip) - clip).square().mean()
+    rounding = (packed(clip) - whole.network(clip)).square().mean()
+    assert 0 < rounding < 1e-2 * change

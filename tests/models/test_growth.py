@@ -89,14 +89,3 @@ def test_networks_that_hold_no_place_for_the_trained_one_are_refused(changes):
     assert not other.can_grow_from(SMALL)
     with pytest.raises(ValueError, match="can_grow_from"):
         grow_from(DeblurNetwork(other), awake(SMALL))
-
-
-def test_networks_that_look_at_neighbours_otherwise_are_refused():
-    assert not dataclasses.replace(TRAILS, trail_channels=3).can_grow_from(TRAILS)
-    assert not dataclasses.replace(ALIGNED, aligned_channels=5).can_grow_from(ALIGNED)
-    assert dataclasses.replace(TRAILS, trail_channels=3).can_grow_from(SMALL)
-    assert not TRAILS.can_grow_from(ALIGNED)
-    single = dataclasses.replace(SMALL, neighbours=0)
-    assert not SMALL.can_grow_from(single)  # it has no fusion that neighbours could join
-    dense = dataclasses.replace(SMALL, block="dense")
-    assert dense.can_grow_from(dense)

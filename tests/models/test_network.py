@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, awake, mild
-from unsmear.errors import ConfigError
-from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
@@ -106,67 +104,6 @@ def test_a_network_in_half_precision_restores_as_in_full(either):
     torch.testing.assert_close(half.float(), full, rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"widths": ()}, "widths"),
-        ({"encoder_blocks": (1,)}, "encoder_blocks"),
-        ({"block": "magic"}, "magic"),
-        ({"stem": 3}, "stem"),
-        ({"attention_levels": (3,)}, "attention_levels"),
-        ({"attention_levels": (2, 1)}, "attention_levels"),
-        ({"spatial_maps": 0}, "spatial_maps"),
-        ({"neighbours": -1}, "neighbours"),
-        ({"dense_layers": 0}, "dense_layers"),
-    ],
-)
-def test_contradictory_configs_raise_when_made(change, message):
-    with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(SMALL, **change)
-
-
-def test_all_mistakes_are_named_at_once():
-    with pytest.raises(ConfigError, match=r"stem.*neighbours"):
-        dataclasses.replace(SMALL, stem=3, neighbours=-1)
-
-
-def test_counts_agree_with_hand_calculation():
-    config = dataclasses.replace(
-        SMALL, widths=(4,), encoder_blocks=(0,), decoder_blocks=(0,), attention_levels=(),
-        neighbours=0,
-    )  # fmt: skip
-    # Stem 12 -> 4 and head 4 -> 12, 3x3, at half resolution.
-    assert count_parameters(DeblurNetwork(config)) == (12 * 4 + 4 * 12) * 9 + 4 + 12
-    assert count_macs(config, 32, 64) == (12 * 4 + 4 * 12) * 9 * 16 * 32
-
-
-def test_looking_along_trails_is_counted_in_full():
-    plain = dataclasses.replace(SMALL, widths=(8, 12, 16), encoder_blocks=(0, 0, 0), stem=2)
-    plain = dataclasses.replace(plain, decoder_blocks=(0, 0, 0), attention_levels=(2,))
-    assert plain.neighbours
-    along = dataclasses.replace(plain, trail_levels=(1,), trail_channels=6)
-    pixels, cells = 16 * 16, 8 * 8  # of a frame of 64x64 at 1/4 and 1/8
-    head = (16 + 10) * 64 * 9 + 6 * 64 * 64 * 9 + 64 * 2 * 9
-    looked_along = 12 * 6 + (12 + 5 * 6) * 24 + 24 * 12 * 9
-    more = count_macs(along, 64, 64) - count_macs(plain, 64, 64)
-    assert more == head * cells + looked_along * pixels
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"trail_levels": (2,)}, "below that of the coarsest"),
-        ({"trail_levels": (1, 0)}, "rising"),
-        ({"stem": 4}, "1/8"),
-        ({"neighbours": 0}, "needs neighbours"),
-        ({"trail_channels": 0}, "trail_channels is 0"),
-    ],
-)
-def test_trails_have_their_conditions(change, message):
-    with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(TRAILS, **change)
-
-
 def test_trails_come_with_the_clip_where_they_are_asked_for():
     network, clip = awake(TRAILS), torch.rand(2, 3, 3, 20, 28)
     restored, trails = network(clip, with_trails=True)
@@ -174,38 +111,6 @@ def test_trails_come_with_the_clip_where_they_are_asked_for():
     torch.testing.assert_close(restored, network(clip))
     with pytest.raises(ValueError, match="follows no trails"):
         awake()(clip, with_trails=True)
-
-
-def test_motion_goes_with_networks_that_follow_trails_only():
-    for network, motion in ((awake(TRAILS), None), (awake(), torch.zeros(1, 4, 2, 2))):
-        encoded = network.encode(torch.rand(1, 3, 16, 16))
-        contexts = network.mix(network.squeeze(encoded))
-        with pytest.raises(ValueError, match="motion"):
-            network.restore(encoded, contexts, Neighbourhood((encoded.local,) * 2, motion))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"aligned_levels": (2,)}, "aligned_levels is .* below that of the coarsest"),
-        ({"aligned_levels": (1, 0)}, "aligned_levels is .* rising"),
-        ({"trail_levels": ()}, "needs trail_levels"),
-        ({"aligned_channels": 0}, "aligned_channels is 0"),
-    ],
-)
-def test_aligned_neighbours_have_their_conditions(change, message):
-    with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(ALIGNED, **change)
-
-
-def test_triplets_go_with_networks_that_align_neighbours_only():
-    frame, still = torch.rand(1, 3, 16, 16), torch.zeros(1, 4, 2, 2)
-    for network, triplet in ((awake(ALIGNED), None), (awake(TRAILS), torch.rand(1, 9, 16, 16))):
-        encoded = network.encode(frame)
-        contexts = network.mix(network.squeeze(encoded))
-        with pytest.raises(ValueError, match="triplet"):
-            around = Neighbourhood((encoded.local,) * 2, still, triplet)
-            network.restore(encoded, contexts, around)
 
 
 def test_a_neighbour_is_seen_where_the_current_frame_shows_the_same():

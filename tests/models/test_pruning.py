@@ -7,11 +7,9 @@ import dataclasses
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, awake
-from unsmear.errors import ConfigError
-from unsmear.models.config import NetworkConfig
+from tests.models.conftest import shapes
 from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.pruning import Importance, prune_from
@@ -153,51 +151,6 @@ def test_networks_that_are_no_part_are_refused(changes):
         prune_from(DeblurNetwork(shape), awake(SMALL), {})
 
 
-def test_fewer_channels_of_modules_are_a_part():
-    assert dataclasses.replace(ALIGNED, trail_channels=3, aligned_channels=5).is_part_of(ALIGNED)
-    assert not dataclasses.replace(ALIGNED, trail_channels=5).is_part_of(ALIGNED)
-    assert not dataclasses.replace(ALIGNED, aligned_channels=7).is_part_of(ALIGNED)
-    assert SMALL.is_part_of(ALIGNED)  # SMALL has no such modules
-
-
-def shapes() -> st.SearchStrategy[NetworkConfig]:
-    """Random networks of three levels."""
-
-    def levels(most: int) -> st.SearchStrategy[tuple[int, ...]]:
-        return st.sets(st.integers(0, most)).map(lambda chosen: tuple(sorted(chosen)))
-
-    def made(attention, trails, aligned, **others) -> NetworkConfig:
-        return dataclasses.replace(
-            SMALL,
-            attention_levels=attention,
-            trail_levels=trails,
-            aligned_levels=aligned if trails else (),
-            **others,
-        )
-
-    three = st.tuples(*[st.integers(1, 3)] * 3)
-    return st.builds(
-        made,
-        levels(2),
-        levels(1),
-        levels(1),
-        widths=st.tuples(*[st.integers(4, 12)] * 3),
-        encoder_blocks=three,
-        decoder_blocks=three,
-        trail_channels=st.integers(2, 5),
-        aligned_channels=st.integers(2, 5),
-    )
-
-
-@given(shapes(), shapes(), st.integers(1, 3))
-def test_a_shape_goes_on_from_what_it_has_in_common_with_any_other(wanted, trained, neighbours):
-    wanted = dataclasses.replace(wanted, neighbours=neighbours)
-    common = wanted.common_part(trained)
-    assert common.is_part_of(trained)
-    assert wanted.can_grow_from(common)
-    assert trained.common_part(trained) == trained
-
-
 @settings(max_examples=10)
 @given(shapes(), shapes())
 def test_the_common_part_takes_its_weights_and_hands_them_on(wanted, trained):
@@ -208,10 +161,3 @@ def test_the_common_part_takes_its_weights_and_hands_them_on(wanted, trained):
     grow_from(larger, common)
     clip = torch.rand(1, 3, 3, 16, 24)
     torch.testing.assert_close(larger(clip), common(clip), rtol=0, atol=1e-5)
-
-
-def test_networks_of_other_blocks_have_nothing_in_common():
-    dense = dataclasses.replace(SMALL, block="dense")
-    with pytest.raises(ConfigError, match="no part in common"):
-        dense.common_part(SMALL)
-    assert dense.common_part(dense) == dense

@@ -7,19 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.models.conftest import naive_sample
 from unsmear.models.sampling import by_pixel, sample, sample_at, sum_at
-
-
-def naive_sample(plane: torch.Tensor, x: float, y: float) -> float:
-    """Bilinear, with repeated edges, one value at a time."""
-    height, width = plane.shape
-    x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
-    left, top = int(x), int(y)
-    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-    across, down = x - left, y - top
-    upper = (1 - across) * plane[top, left] + across * plane[top, right]
-    lower = (1 - across) * plane[bottom, left] + across * plane[bottom, right]
-    return float((1 - down) * upper + down * lower)
 
 
 def test_sampling_agrees_with_a_naive_loop():

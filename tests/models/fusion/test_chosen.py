@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.models.fusion.conftest import awake, close
 from unsmear.errors import ConfigError
 from unsmear.models.fusion.attentive import FactorizedFusion
 from unsmear.models.fusion.chosen import (
@@ -20,17 +21,6 @@ from unsmear.models.fusion.chosen import (
 )
 
 SCORES = st.lists(st.floats(-3, 3, width=32), min_size=2, max_size=9)
-
-
-def close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-def awake(module):
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(0.3 * torch.randn_like(parameter))
-    return module
 
 
 def chosen_and_factorised(keep, window=5):

@@ -8,18 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from tests.models.fusion.conftest import awake, close
 from unsmear.models.fusion.shifted import SHIFTS, ShiftFusion, shift_groups
-
-
-def close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-def awake(module):
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(0.3 * torch.randn_like(parameter))
-    return module
 
 
 def naively_shifted(x, shifts):
