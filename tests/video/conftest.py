@@ -24,6 +24,7 @@ CHAPTERS = [
     {"id": 2, "start": 400, "end": 900, "time_base": MS, "metadata": {"title": "Two"}},
 ]
 SUBTITLES = {"mkv": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
+DURATIONS = [40, 40, 320, 40, 1500]  # of frames, ms
 
 
 def rewrite(source, target, choice=EncodeChoice()):

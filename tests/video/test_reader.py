@@ -19,11 +19,8 @@ from unsmear.restoration.settings import Span
 from unsmear.video import reader as reader_module
 from unsmear.video.damage import Damage
 from unsmear.video.encoding import EncodeChoice
-from unsmear.video.formats import PixelFormat
-from unsmear.video.frames import planes_of, tags_of
 from unsmear.video.reader import VideoReader
 
-GRAYS = ("gray", "gray10le", "gray12le")
 X265 = (
     "log-level=none:hdr10=1:max-cll=1000,400:master-display="
     "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -136,81 +133,6 @@ def test_progressive_video_is_not_touched_by_deinterlacing(tmp_path):
         for a, b in zip(one, two, strict=True):
             assert a.pts == b.pts
             assert torch.equal(a.planes.y, b.planes.y)
-
-
-@pytest.mark.parametrize("form", ["gbrp", "yuyv422", "nv12", "yuv411p"])
-def test_other_pixel_formats_keep_their_image(tmp_path, form):
-    codec = {"yuyv422": "rawvideo", "nv12": "rawvideo", "gbrp": "libx264rgb"}.get(form, "ffv1")
-    kind = "avi" if codec == "rawvideo" else "mkv"
-    source = write_video(tmp_path / f"in.{kind}", codec=codec, size=(66, 50),
-                         tags=(2, 0 if form == "gbrp" else 1, 1, 1),
-                         pixel_format="bgr0" if form == "gbrp" else form)  # fmt: skip
-    with VideoReader(source) as reader:
-        assert any("written as YUV" in note for note in reader.notes)
-        frames = list(reader)
-    with av.open(str(source)) as container:
-        for frame, raw in zip(frames, container.decode(video=0), strict=True):
-            rgb = torch.from_numpy(raw.to_ndarray(format="rgb24").transpose(2, 0, 1).copy()) / 255
-            assert (frame.rgb - rgb)[:, 2:-2, 2:-2].abs().mean() < 0.02
-
-
-@pytest.mark.parametrize(
-    ("form", "said", "full"),
-    [
-        *((form, said, said != 1) for form in GRAYS for said in (0, 1, 2)),
-        ("ya8", 2, True),
-        ("monow", 0, True),
-    ],
-)
-def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
-    """It is taken for full range if no range is stated, as in FFmpeg."""
-    codec = {"ya8": "png", "monow": "rawvideo"}.get(form, "ffv1")
-    kind = {"ya8": "mov", "monow": "nut"}.get(form, "mkv")
-    source = write_video(
-        tmp_path / f"in.{kind}", codec=codec, pixel_format=form, tags=(said, 2, 2, 2)
-    )
-    with av.open(str(source)) as container:
-        raw = list(container.decode(video=0))
-    assert raw[0].color_range == said
-    deep = np.uint16 if "gray1" in form else np.uint8
-    with VideoReader(source) as reader:
-        assert reader.info.tags.full_range == full
-        assert any("written as YUV" in note for note in reader.notes)
-        for frame, decoded in zip(reader, raw, strict=True):
-            plain = decoded if form.startswith("gray") else decoded.reformat(format="gray")
-            plane = plain.planes[0]
-            luma = np.frombuffer(plane, deep).reshape(plane.height, -1)[:, : plane.width]
-            assert np.array_equal(frame.planes.y.numpy(), luma)
-            assert (frame.planes.down_x, frame.planes.down_y) == (1, 1)  # phones play only 4:2:0
-            middle = 1 << (frame.planes.depth - 1)
-            assert {*np.unique(frame.planes.u.numpy()), *np.unique(frame.planes.v.numpy())} == {
-                middle
-            }
-            low, high = (0.0, 1.0) if full else (16 / 255, 235 / 255)
-            white = (1 << frame.planes.depth) - 1
-            shown = (luma.astype(np.float64) / white - low) / (high - low)
-            assert np.abs(frame.rgb.numpy() - shown.clip(0, 1)).max() < 0.005
-
-
-@pytest.mark.parametrize(("size", "name"), [((6, 4), "yuv420p"), ((5, 4), "yuv444p")])
-def test_gray_of_odd_size_is_not_halved(size, name):
-    frame = av.VideoFrame(*size, "gray")
-    planes = planes_of(frame, tags_of(frame))
-    assert PixelFormat.of(planes).name == name
-    assert planes.u.shape == ((2, 3) if name == "yuv420p" else (4, 5))
-
-
-def test_gray_of_16_bits_is_written_with_those_that_encoders_take(tmp_path):
-    source = write_video(
-        tmp_path / "in.mkv", codec="ffv1", pixel_format="gray16le", tags=(0, 2, 2, 2)
-    )
-    with VideoReader(source) as reader, av.open(str(source)) as container:
-        assert "gray16le frames are written as YUV of 12 bits" in reader.notes
-        for frame, decoded in zip(reader, container.decode(video=0), strict=True):
-            luma = decoded.to_ndarray(format="gray16le").astype(np.float64)
-            assert frame.planes.depth == 12
-            assert np.abs(frame.rgb.numpy() - luma / 65_535).max() < 0.6 / 4095
-    assert restored(source, tmp_path / "out.mp4", 3)[0].frames == 8
 
 
 def test_what_is_not_said_about_colour_is_guessed_and_told(tmp_path):

@@ -1,12 +1,18 @@
-"""Metadata of frames that cannot be kept."""
+"""Metadata of frames: what cannot be kept is named, what PyAV does not know is passed over."""
 
 from __future__ import annotations
 
 import av
+import cv2
 import pytest
 from av.sidedata.sidedata import Type
 
+from tests.conftest import picture
+from tests.video.conftest import restored
+from unsmear.restoration.files import Outcome
 from unsmear.video import sidedata
+from unsmear.video.describe import describe_streams
+from unsmear.video.reader import VideoReader
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,28 @@ def test_what_is_not_kept_is_named(monkeypatch, kind, name):
     monkeypatch.setattr(sidedata, "side_data_of", lambda frame: {kind: b""})
     (told,) = sidedata.lost_side_data(av.VideoFrame(16, 16))
     assert name in told
+
+
+def exif_image(path, orientation):
+    """A JPEG image with an EXIF orientation (big-endian TIFF, one entry)."""
+    body = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
+    packed = cv2.imencode(".jpg", picture(48, 64))[1].tobytes()
+    exif = b"Exif\0\0" + body
+    part = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    path.write_bytes(packed[:2] + part + packed[2:])
+    return path
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (6, -90), (2, None)])
+def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientation, turned):
+    path = exif_image(tmp_path / "in.jpg", orientation)
+    assert describe_streams(path).width == 64
+    with VideoReader(path) as reader:
+        assert any("EXIF" in note for note in reader.notes)
+        matrix = reader.info.display_matrix
+        assert matrix is not None
+        if turned is None:  # mirrored, which is not a rotation
+            assert (matrix[0], matrix[4]) == (-65_536, 65_536)
+        else:
+            assert reader.rotation == turned
+    assert restored(path, tmp_path / "out.mkv")[0] == Outcome(1)
