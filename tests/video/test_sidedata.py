@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import av
-import cv2
 import pytest
 from av.sidedata.sidedata import Type
 
 from tests.conftest import picture
 from tests.video.conftest import restored
+from tests.video.exif import oriented
 from unsmear.restoration.files import Outcome
 from unsmear.video import sidedata
 from unsmear.video.describe import describe_streams
@@ -36,13 +36,8 @@ def test_what_is_not_kept_is_named(monkeypatch, kind, name):
 
 
 def exif_image(path, orientation):
-    """A JPEG image with an EXIF orientation (big-endian TIFF, one entry)."""
-    body = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
-    packed = cv2.imencode(".jpg", picture(48, 64))[1].tobytes()
-    exif = b"Exif\0\0" + body
-    part = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
-    path.write_bytes(packed[:2] + part + packed[2:])
-    return path
+    """A JPEG image with an EXIF orientation."""
+    return oriented(path, orientation, picture(48, 64), order="big")
 
 
 @pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (6, -90), (2, None)])
