@@ -1,4 +1,6 @@
-"""Clips with everything that files hold beside frames, and what is read back from them."""
+"""Clips with everything that files hold beside frames, clips that are interlaced, truncated or
+joined, and what is read back from them.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +78,27 @@ def remuxed(source, target, *, later=0, form=None, options=None, metadata=None):
     return target
 
 
+def faststart(path, **named):
+    """A clip whose index comes before its frames."""
+    plain = write_video(path.with_name(f"plain{path.suffix}"), **named)
+    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
+    return remuxed(plain, path, options=options)
+
+
+def cut(path, share):
+    """The beginning of a file, up to a share of its bytes."""
+    contents = path.read_bytes()
+    target = path.with_name(f"cut{path.suffix}")
+    target.write_bytes(contents[: int(len(contents) * share)])
+    return target
+
+
+def join(path, *parts):
+    """Join transport or program streams byte by byte."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
 def lasting(path, durations):
     """A clip with the given frame durations in milliseconds."""
     pts = [sum(durations[:number]) for number in range(len(durations))]
@@ -92,9 +115,32 @@ def lasting(path, durations):
     return path
 
 
+def interlaced(path, frames=12):
+    """A bar that moves from field to field."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(frames):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            picture[::2, 4 * index % 60 :][:, :4] = 255  # the fields show different positions
+            picture[1::2, (4 * index + 2) % 60 :][:, :4] = 255
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def length_of(path):
     with av.open(str(path)) as container:
         return Fraction(container.duration, av.time_base)
+
+
+def notes_of(path, **named):
+    """Number of frames that are read, and what the reader says of damage."""
+    with VideoReader(path, **named) as reader:
+        frames = sum(1 for _ in reader)
+        return frames, reader.damage.notes()
 
 
 def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):

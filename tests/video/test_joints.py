@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tests.conftest import audio_packets, stamps_of, write_video
-from tests.video.conftest import remuxed, restored
+from tests.video.conftest import join, remuxed, restored
 from unsmear.restoration.settings import Span
 from unsmear.video.describe import describe_streams
 from unsmear.video.joints import Joint, Jump, _Watch, joined
@@ -31,11 +31,6 @@ def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
 def joints_of(path):
     with VideoReader(path) as reader:
         return reader.joints
-
-
-def join(path, *parts):
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    return path
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (500, 0), (0, -1), (90_000, 3)])

@@ -23,7 +23,6 @@ from tests.video.conftest import (
 )
 from unsmear.restoration.settings import Span
 from unsmear.video import streams, writer
-from unsmear.video.describe import describe_streams
 from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin
@@ -156,17 +155,6 @@ def test_a_second_video_stream_is_passed_on(tmp_path, kind):
     with av.open(str(path)) as container:
         assert passed == [(packet.pts, bytes(packet)) for packet in container.demux(video=1)]
     assert len([pts for pts, _ in passed if pts is not None]) == 6
-
-
-def test_animated_avif_is_more_than_its_first_image(tmp_path):
-    source = write_video(
-        tmp_path / "in.avif", codec="libsvtav1", options={"preset": "12"}, frames=5, size=(64, 64)
-    )
-    with VideoReader(source) as reader:
-        assert len([*reader]) == 5
-        notes = Origin.of(reader, ".mkv").notes
-    assert notes == ["video stream 0 (av1) is left out: an image without a time stamp"]
-    assert describe_streams(source).frames == 5
 
 
 def test_streams_of_unknown_kind_are_left_out_and_named(tmp_path):

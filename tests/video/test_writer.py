@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import av
 import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
-from tests.video.conftest import DURATIONS, lasting, length_of, rewrite
+from tests.video.conftest import rewrite
 from unsmear.clip import ClipInfo, ColorTags
-from unsmear.errors import InputError
 from unsmear.video.color import planes_from_rgb
-from unsmear.video.describe import measured_length
-from unsmear.video.reader import VideoReader, read_rgb8
+from unsmear.video.reader import VideoReader
 from unsmear.video.writer import Origin, VideoWriter
 
 VARIABLE = [0, 1001, 1500, 4000, 4040, 9000, 9999, 20000]
@@ -28,29 +25,6 @@ def test_every_time_stamp_is_kept(tmp_path, container, pts):
     assert len(frames) == 8
     assert [frame.pts for frame in frames] == stamps_of(source)
     assert stamps_of(tmp_path / f"out.{container}") == stamps_of(source)
-
-
-@pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "webm"])
-def test_every_frame_is_shown_as_long_as_it_was(tmp_path, container):
-    """Only its duration ends the last frame, and H.264 decodes another frame last."""
-    source, target = lasting(tmp_path / "in.mp4", DURATIONS), tmp_path / f"out.{container}"
-    shown = [frame.duration * 1000 for frame in rewrite(source, target)]
-    assert shown == DURATIONS
-    assert length_of(target) == length_of(source) == Fraction(sum(DURATIONS), 1000)
-    with VideoReader(target) as reader:
-        assert [frame.duration * 1000 for frame in reader] == DURATIONS
-
-
-def test_a_gap_before_the_last_frames_makes_nothing_longer(tmp_path):
-    """In MP4, with frames that are decoded in another order than they are shown."""
-    pts = [*range(0, 20_000, 1000), 300_000, 301_000]
-    source, target = write_video(tmp_path / "in.mp4", pts=pts), tmp_path / "out.mp4"
-    rewrite(source, target)
-    assert abs(length_of(target) - Fraction(302_001, 30_000)) < Fraction(1, 500)
-    with av.open(str(target)) as container:  # likewise where a player adds up its packets
-        first, *_, last = (packet for packet in container.demux(video=0) if packet.size)
-    total = (last.dts + last.duration - first.dts) * last.time_base
-    assert total == Fraction(302_001, 30_000)
 
 
 def test_sound_is_copied_packet_by_packet(tmp_path):
@@ -132,25 +106,3 @@ def test_nothing_is_left_when_writing_breaks_off(tmp_path):
         assert not target.exists()
         raise RuntimeError("power cut")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4"]
-
-
-def test_rgb8_frames_for_training(tmp_path):
-    source = write_video(tmp_path / "in.mp4", frames=3)
-    frames = list(read_rgb8(source))
-    assert [frame.shape for frame in frames] == [(3, 48, 64)] * 3
-    assert frames[0].dtype == torch.uint8
-
-
-def test_cover_images_are_not_video(tmp_path):
-    path = tmp_path / "cover.mp4"
-    write_video(tmp_path / "clip.mp4", frames=1, codec="mjpeg", pixel_format="yuvj420p")
-    with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        stream.disposition = av.stream.Disposition.attached_pic
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    for read in (VideoReader, measured_length):
-        with pytest.raises(InputError, match="no video stream"):
-            read(path)
