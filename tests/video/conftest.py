@@ -10,15 +10,16 @@ import av
 import numpy as np
 
 from tests.conftest import _write_tone, mild, picture, write_video
+from unsmear.clip import ClipInfo
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.quality import NETWORK_ALONE
-from unsmear.restoration.settings import Settings
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video.color import convert_planes
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter
-from unsmear.video.writer import Origin, assemble
+from unsmear.video.writer import Origin, VideoWriter, assemble
 
 MS = Fraction(1, 1000)
 CHAPTERS = [
@@ -58,6 +59,11 @@ def restored(source, target, window=1, **changes):
     return outcome, notes
 
 
+def stretch(source, target, start, end):
+    """Restore part of a clip; return the notes."""
+    return restored(source, target, span=Span(start=start, end=end))[1]
+
+
 def remuxed(source, target, *, later=0, form=None, options=None, metadata=None):
     """The same packets in another file, `later` seconds later. `form` is the muxer, by default that
     of the suffix.
@@ -91,6 +97,17 @@ def cut(path, share):
     target = path.with_name(f"cut{path.suffix}")
     target.write_bytes(contents[: int(len(contents) * share)])
     return target
+
+
+def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
+    """A transport stream (.ts) or program stream (.mpg) with all times `later` seconds later."""
+    rate = Fraction(1001, 30_000)
+    times = {"pts": [*range(frames)], "time_base": rate} if codec == "mpeg2video" else {}
+    plain = write_video(path.with_name("plain.mp4"), frames=frames, codec=codec,
+                        sound=(sound, "mono"), **times)  # fmt: skip
+    options = {"avoid_negative_ts": "disabled"} if path.suffix == ".ts" else {}
+    form = None if path.suffix == ".ts" else "vob"
+    return remuxed(plain, path, later=2 + later, form=form, options=options)
 
 
 def join(path, *parts):
@@ -141,6 +158,18 @@ def notes_of(path, **named):
     with VideoReader(path, **named) as reader:
         frames = sum(1 for _ in reader)
         return frames, reader.damage.notes()
+
+
+def shaped(path, aspect, **named):
+    """A clip whose pixels are not square."""
+    plain = write_video(path.with_name(f"plain-{path.name}"), **named)
+    with VideoReader(plain) as reader:
+        info = ClipInfo(**{**vars(reader.info), "pixel_aspect": aspect})
+        with VideoWriter(path, info) as writer:
+            for frame in reader:
+                writer.write(frame.planes, frame.pts)
+            writer.commit()
+    return path
 
 
 def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):

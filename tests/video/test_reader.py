@@ -9,51 +9,14 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
-from tests.video.conftest import interlaced, remuxed, restored, rewrite
-from unsmear.clip import HdrMetadata, MasteringDisplay
+from tests.video.conftest import interlaced, remuxed, restored
 from unsmear.errors import InputError
 from unsmear.restoration import files
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.settings import Span
 from unsmear.video import reader as reader_module
 from unsmear.video.damage import Damage
-from unsmear.video.encoding import EncodeChoice
 from unsmear.video.reader import VideoReader, read_rgb8
-
-X265 = (
-    "log-level=none:hdr10=1:max-cll=1000,400:master-display="
-    "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-)
-DISPLAY = MasteringDisplay(
-    red=(Fraction(34000, 50000), Fraction(16000, 50000)),
-    green=(Fraction(13250, 50000), Fraction(34500, 50000)),
-    blue=(Fraction(7500, 50000), Fraction(3000, 50000)),
-    white=(Fraction(15635, 50000), Fraction(16450, 50000)),
-    darkest=Fraction(50, 10000),
-    brightest=Fraction(1000),
-)
-
-
-@pytest.mark.parametrize("container", ["mp4", "mkv"])
-@pytest.mark.parametrize("codec", ["hevc", "av1"])
-def test_hdr10_metadata_is_kept(tmp_path, container, codec):
-    source = write_video(
-        tmp_path / f"in.{container}", codec="libx265", pixel_format="yuv420p10le",
-        tags=(1, 9, 16, 9), options={"x265-params": X265}, size=(128, 96),
-    )  # fmt: skip
-    rewrite(source, tmp_path / f"out.{container}", EncodeChoice(codec=codec))
-    with VideoReader(source) as one, VideoReader(tmp_path / f"out.{container}") as two:
-        assert one.info.hdr == HdrMetadata(DISPLAY, (1000, 400))
-        assert two.codec == codec
-        assert two.info.tags == one.info.tags
-        assert two.info.hdr.light == (1000, 400)
-        for name in ("red", "green", "blue", "white"):
-            for a, b in zip(
-                getattr(two.info.hdr.display, name), getattr(DISPLAY, name), strict=True
-            ):
-                assert abs(a - b) < Fraction(1, 20_000)
-        assert abs(two.info.hdr.display.brightest - 1000) < 1
-        assert abs(two.info.hdr.display.darkest - DISPLAY.darkest) < Fraction(1, 5000)
 
 
 def test_what_is_not_said_about_colour_is_guessed_and_told(tmp_path):
@@ -174,15 +137,6 @@ def test_one_frame_and_tiny_frames(tmp_path, monkeypatch):
     assert restore_file(one, tmp_path / "o.mp4", mild(), 5) == Outcome(1)
     tiny = write_video(tmp_path / "tiny.mp4", size=(16, 16), frames=12)
     assert restore_file(tiny, tmp_path / "t.mp4", mild(), 3) == Outcome(12)
-
-
-def test_hdr_metadata_that_cannot_be_kept_is_named(tmp_path):
-    source = write_video(
-        tmp_path / "in.mp4", codec="libx265", pixel_format="yuv420p10le", tags=(1, 9, 16, 9),
-        options={"x265-params": X265}, frames=3, size=(128, 96),
-    )  # fmt: skip
-    _, notes = restored(source, tmp_path / "out.mkv", encode=EncodeChoice(lossless=True))
-    assert any("HDR10" in note for note in notes)
 
 
 @pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 8, 9])

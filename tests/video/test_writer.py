@@ -1,4 +1,6 @@
-"""Writing video files: frames, time stamps, audio, colour; nothing is left of what breaks off."""
+"""Writing video files: time stamps, audio and colour are kept; what a muxer refuses is left out and
+named; nothing is left of what breaks off.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
-from tests.video.conftest import rewrite
+from tests.video.conftest import clip, held, restored, rewrite, rich_video, shaped, tone
 from unsmear.clip import ClipInfo, ColorTags
+from unsmear.video import writer
 from unsmear.video.color import planes_from_rgb
+from unsmear.video.encoding import EncodeChoice
 from unsmear.video.reader import VideoReader
+from unsmear.video.transcoding import AudioTranscoder
 from unsmear.video.writer import Origin, VideoWriter
 
 VARIABLE = [0, 1001, 1500, 4000, 4040, 9000, 9999, 20000]
@@ -71,29 +76,6 @@ def test_colour_comes_out_as_it_went_in(tmp_path, tags):
             torch.testing.assert_close(frame.rgb, rgb.contiguous(), rtol=0, atol=2.5 / 255)
 
 
-@pytest.mark.parametrize("size", [(65, 48), (64, 47), (33, 17), (16, 16)])
-def test_odd_and_tiny_sizes_are_kept(tmp_path, size):
-    source = write_video(tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv420p")
-    rewrite(source, tmp_path / "out.mp4")
-    with VideoReader(tmp_path / "out.mp4") as reader:
-        assert (reader.info.width, reader.info.height) == size
-        assert sum(1 for _ in reader) == 8
-
-
-def test_deep_colour_of_odd_size_finds_a_codec(tmp_path):
-    source = write_video(
-        tmp_path / "in.mkv", size=(65, 48), codec="ffv1", pixel_format="yuv420p10le", frames=3
-    )
-    frames = rewrite(source, tmp_path / "out.mkv")
-    with VideoReader(tmp_path / "out.mkv") as reader:
-        for frame, again in zip(frames, reader, strict=True):
-            assert torch.equal(again.planes.y, frame.planes.y)  # FFV1 is lossless
-    rewrite(source, tmp_path / "out.mp4")  # AV1 supports it
-    with VideoReader(tmp_path / "out.mp4") as reader:
-        assert (reader.codec, reader.pixel_format.name) == ("av1", "yuv420p10le")
-        assert (reader.info.width, reader.info.height) == (65, 48)
-
-
 def test_nothing_is_left_when_writing_breaks_off(tmp_path):
     source, target = write_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with VideoReader(source) as reader:
@@ -106,3 +88,36 @@ def test_nothing_is_left_when_writing_breaks_off(tmp_path):
         assert not target.exists()
         raise RuntimeError("power cut")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4"]
+
+
+def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
+    source = rich_video(tmp_path / "in.mp4", sound=("aac", "aac"))
+    original = writer.assemble
+
+    def picky(*arguments, origin=None, **named):
+        if origin is not None and any(entry.index == 2 for entry in origin.plan):
+            raise writer.EncodeError("Invalid data found")
+        return original(*arguments, origin=origin, **named)
+
+    monkeypatch.setattr(writer, "assemble", picky)
+    _, notes = restored(source, tmp_path / "out.mp4", 3)
+    assert notes == ["stream 2 is damaged and was left out"]
+    kinds = [(kind, language) for kind, _, language in held(tmp_path / "out.mp4")[0]]
+    assert kinds == [("video", "und"), ("audio", "deu"), ("subtitle", "spa")]
+
+
+def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuses(self, frame):
+        raise ValueError("no such layout")
+
+    monkeypatch.setattr(AudioTranscoder, "_encoded", refuses)
+    source = clip(tmp_path / "in.mkv", tone("flac"))
+    _, notes = restored(source, tmp_path / "out.webm")
+    assert "stream 1 could not be converted to opus and was left out" in notes
+
+
+def test_what_cannot_be_said_is_told(tmp_path, monkeypatch):
+    source = shaped(tmp_path / "in.mp4", Fraction(4, 3), frames=2)
+    monkeypatch.setattr(writer, "set_pixel_aspect", lambda *_: False)
+    _, notes = restored(source, tmp_path / "out.mkv", encode=EncodeChoice(lossless=True))
+    assert notes == ["the pixel aspect ratio, 4/3, is not kept"]
