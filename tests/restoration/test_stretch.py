@@ -8,8 +8,7 @@ import av
 import pytest
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
-from tests.video.conftest import lasting, length_of, remuxed
-from tests.video.test_files import DURATIONS
+from tests.video.conftest import DURATIONS, lasting, length_of, remuxed
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.preview import write_preview
 from unsmear.restoration.settings import Settings, Span

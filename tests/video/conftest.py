@@ -1,4 +1,6 @@
-"""Clips with everything that files hold beside frames, and what is read back from them."""
+"""Clips with everything that files hold beside frames, clips that are interlaced, truncated or
+joined, and what is read back from them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,16 @@ import av
 import numpy as np
 
 from tests.conftest import _write_tone, mild, picture, write_video
+from unsmear.clip import ClipInfo
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.quality import NETWORK_ALONE
-from unsmear.restoration.settings import Settings
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video.color import convert_planes
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
 from unsmear.video.spool import SpoolWriter
-from unsmear.video.writer import Origin, assemble
+from unsmear.video.writer import Origin, VideoWriter, assemble
 
 MS = Fraction(1, 1000)
 CHAPTERS = [
@@ -24,6 +27,7 @@ CHAPTERS = [
     {"id": 2, "start": 400, "end": 900, "time_base": MS, "metadata": {"title": "Two"}},
 ]
 SUBTITLES = {"mkv": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
+DURATIONS = [40, 40, 320, 40, 1500]  # of frames, ms
 
 
 def rewrite(source, target, choice=EncodeChoice()):
@@ -55,6 +59,11 @@ def restored(source, target, window=1, **changes):
     return outcome, notes
 
 
+def stretch(source, target, start, end):
+    """Restore part of a clip; return the notes."""
+    return restored(source, target, span=Span(start=start, end=end))[1]
+
+
 def remuxed(source, target, *, later=0, form=None, options=None, metadata=None):
     """The same packets in another file, `later` seconds later. `form` is the muxer, by default that
     of the suffix.
@@ -75,6 +84,38 @@ def remuxed(source, target, *, later=0, form=None, options=None, metadata=None):
     return target
 
 
+def faststart(path, **named):
+    """A clip whose index comes before its frames."""
+    plain = write_video(path.with_name(f"plain{path.suffix}"), **named)
+    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
+    return remuxed(plain, path, options=options)
+
+
+def cut(path, share):
+    """The beginning of a file, up to a share of its bytes."""
+    contents = path.read_bytes()
+    target = path.with_name(f"cut{path.suffix}")
+    target.write_bytes(contents[: int(len(contents) * share)])
+    return target
+
+
+def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
+    """A transport stream (.ts) or program stream (.mpg) with all times `later` seconds later."""
+    rate = Fraction(1001, 30_000)
+    times = {"pts": [*range(frames)], "time_base": rate} if codec == "mpeg2video" else {}
+    plain = write_video(path.with_name("plain.mp4"), frames=frames, codec=codec,
+                        sound=(sound, "mono"), **times)  # fmt: skip
+    options = {"avoid_negative_ts": "disabled"} if path.suffix == ".ts" else {}
+    form = None if path.suffix == ".ts" else "vob"
+    return remuxed(plain, path, later=2 + later, form=form, options=options)
+
+
+def join(path, *parts):
+    """Join transport or program streams byte by byte."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
 def lasting(path, durations):
     """A clip with the given frame durations in milliseconds."""
     pts = [sum(durations[:number]) for number in range(len(durations))]
@@ -91,9 +132,44 @@ def lasting(path, durations):
     return path
 
 
+def interlaced(path, frames=12):
+    """A bar that moves from field to field."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(frames):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            picture[::2, 4 * index % 60 :][:, :4] = 255  # the fields show different positions
+            picture[1::2, (4 * index + 2) % 60 :][:, :4] = 255
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def length_of(path):
     with av.open(str(path)) as container:
         return Fraction(container.duration, av.time_base)
+
+
+def notes_of(path, **named):
+    """Number of frames that are read, and what the reader says of damage."""
+    with VideoReader(path, **named) as reader:
+        frames = sum(1 for _ in reader)
+        return frames, reader.damage.notes()
+
+
+def shaped(path, aspect, **named):
+    """A clip whose pixels are not square."""
+    plain = write_video(path.with_name(f"plain-{path.name}"), **named)
+    with VideoReader(plain) as reader:
+        info = ClipInfo(**{**vars(reader.info), "pixel_aspect": aspect})
+        with VideoWriter(path, info) as writer:
+            for frame in reader:
+                writer.write(frame.planes, frame.pts)
+            writer.commit()
+    return path
 
 
 def rich_video(path, *, sound=("aac",), cover=False, languages=("deu", "fra")):

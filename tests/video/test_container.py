@@ -1,4 +1,4 @@
-"""What a container accepts is known before the work: encoder table, muxers, trial headers."""
+"""What a container accepts is known before the work: muxers, trial headers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pytest
 from tests.conftest import write_video
 from tests.video.conftest import remuxed, rewrite
 from unsmear.clip import ClipInfo
-from unsmear.errors import EncodeError, OutputError
+from unsmear.errors import EncodeError
 from unsmear.video.container import check_container
-from unsmear.video.encoding import ENCODERS, EncodeChoice, Encoding, choose_encoding
+from unsmear.video.encoding import ENCODERS, Encoding
 from unsmear.video.formats import VIDEO_CONTAINERS, PixelFormat
-from unsmear.video.reader import VideoReader
 
 INFO = ClipInfo(width=64, height=48, frames=2, rate=Fraction(25), time_base=Fraction(1, 25))
 FORMATS = {"prores": PixelFormat(10, 1, 0)}
@@ -45,37 +44,6 @@ def test_what_an_encoder_refuses_is_no_remedy(tmp_path):
     row, tiny = ENCODERS["av1"], replace(INFO, width=2, height=2)
     with pytest.raises(EncodeError, match=r"--codec h264 or hevc or vp9 or prores or ffv1$"):
         check_container(tmp_path / "a.mkv", Encoding(row, row.crf, PixelFormat(8, 1, 1)), tiny)
-
-
-@pytest.mark.parametrize("suffix", [".m4v", ".mov"])
-@pytest.mark.parametrize("codec", ["hevc", "vp9", "av1"])
-def test_files_of_apple_hold_what_is_chosen_for_them(tmp_path, suffix, codec):
-    source = write_video(tmp_path / "in.mkv", frames=2)
-    target, choice = tmp_path / f"out{suffix}", EncodeChoice(codec=codec)
-    if suffix == ".mov" and codec != "hevc":
-        with pytest.raises(OutputError, match=rf"{codec} cannot be written to \.mov"):
-            rewrite(source, target, choice)
-        return
-    rewrite(source, target, choice)
-    with VideoReader(target) as reader:
-        assert reader.codec == codec
-        assert sum(1 for _ in reader) == 2
-
-
-def test_sizes_that_no_codec_of_mov_takes_are_refused_with_a_remedy():
-    with pytest.raises(OutputError, match=r"65x49 cannot be written to \.mov files.*\.mkv"):
-        choose_encoding(EncodeChoice(), "mjpeg", PixelFormat(8, 1, 1), ".mov", (65, 49))
-
-
-@pytest.mark.parametrize(
-    ("name", "codec"), [("flac", "flac"), ("libmp3lame", "mp3float"), ("libopus", "opus")]
-)
-def test_sound_of_all_kinds_goes_into_m4v(tmp_path, name, codec):
-    source = write_video(tmp_path / "in.mkv", frames=6, sound=(name, "stereo"))
-    rewrite(source, tmp_path / "out.m4v")
-    with av.open(str(tmp_path / "out.m4v")) as container:
-        assert container.streams.audio[0].codec_context.codec.name == codec
-        assert sum(frame.samples for frame in container.decode(audio=0)) > 8000
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".MOV"])

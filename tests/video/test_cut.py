@@ -8,13 +8,7 @@ import av
 import pytest
 
 from tests.conftest import picture
-from tests.video.conftest import clip, lines, restored, shown
-from unsmear.restoration.settings import Span
-
-
-def stretch(source, target, start, end):
-    """Restore part of a clip; return the notes."""
-    return restored(source, target, span=Span(start=start, end=end))[1]
+from tests.video.conftest import clip, lines, shown, stretch
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])

@@ -8,32 +8,11 @@ import av
 import pytest
 
 from tests.conftest import write_video
-from tests.video.conftest import remuxed, restored
+from tests.video.conftest import cut, faststart, notes_of, restored
 from unsmear.restoration.settings import Span
 from unsmear.video.damage import Damage, Extent, shortfall
 from unsmear.video.describe import describe_streams
 from unsmear.video.reader import VideoReader
-
-
-def faststart(path, **named):
-    """A clip whose index comes before its frames."""
-    plain = write_video(path.with_name(f"plain{path.suffix}"), **named)
-    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
-    return remuxed(plain, path, options=options)
-
-
-def cut(path, share):
-    contents = path.read_bytes()
-    target = path.with_name(f"cut{path.suffix}")
-    target.write_bytes(contents[: int(len(contents) * share)])
-    return target
-
-
-def notes_of(path, **named):
-    with VideoReader(path, **named) as reader:
-        frames = sum(1 for _ in reader)
-        return frames, reader.damage.notes()
-
 
 INTRA = {"codec": "mjpeg", "pixel_format": "yuvj420p", "frames": 30, "size": (128, 96)}
 
@@ -135,14 +114,3 @@ def test_what_reading_from_the_middle_sees_is_told_in_seconds(tmp_path):
     assert note.endswith("of 10.01 s are present")
     told = Extent(None, None, Fraction(0))
     assert shortfall(cut(source, 0.9), told, None, Fraction(0)) == "what is present is kept"
-
-
-@pytest.mark.parametrize("kind", ["mp4", "mkv"])
-def test_a_break_in_the_middle_of_a_packet_costs_no_frame_before_it(tmp_path, kind):
-    source = faststart(tmp_path / f"in.{kind}", frames=30, size=(128, 96), options={"bf": "2"})
-    with av.open(str(source)) as container:
-        place = [(p.pos, p.size) for p in container.demux(video=0) if p.size][12]
-    share = (place[0] + place[1] / 2) / source.stat().st_size
-    frames, notes = notes_of(cut(source, share))
-    assert frames == 12
-    assert any("truncated: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)

@@ -9,9 +9,7 @@ import pytest
 
 from tests.conftest import write_video
 from unsmear.errors import InputError
-from unsmear.restoration.sampling import sample_blur
 from unsmear.video.describe import clock, describe_rate, describe_streams, measured_length
-from unsmear.video.reader import VideoReader
 
 
 def test_a_plain_clip_is_described_with_all_it_holds(tmp_path):
@@ -121,21 +119,3 @@ def test_rounded_or_unordered_stamps_are_no_variable_rate():
 
 def test_lengths_are_told_as_on_a_clock():
     assert [clock(s) for s in (4.24, 65, 3665)] == ["4.2 s", "1:05", "1:01:05"]
-
-
-def test_broken_packets_are_passed_over_as_the_reader_does(tmp_path):
-    path = write_video(tmp_path / "in.mkv", frames=12, options={"g": "4", "preset": "ultrafast"})
-    contents = bytearray(path.read_bytes())
-    with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux() if packet.size]
-    for begin, size in (places[0], places[5]):
-        contents[begin + 8 : begin + size] = b"\xff" * (size - 8)
-    path.write_bytes(contents)
-    with VideoReader(path) as reader:
-        frames = sum(1 for _ in reader)
-        assert reader.damage.packets
-    assert 0 < frames < 12
-    assert describe_streams(path).width == 64
-    seen = sample_blur(path, every=1)
-    assert len(seen) == frames
-    assert [frame.time for frame in seen] == sorted(frame.time for frame in seen)

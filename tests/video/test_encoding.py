@@ -1,4 +1,6 @@
-"""Encoders are deterministic: a resumed run must give the result of an uninterrupted one."""
+"""Which encoder is chosen, and what it keeps. Encoders are deterministic: a resumed run must give
+the result of an uninterrupted one.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from unsmear.clip import ClipInfo, ColorTags
+from tests.conftest import write_video
+from tests.video.conftest import restored, rewrite
+from unsmear.clip import ClipInfo, ColorTags, HdrMetadata, MasteringDisplay
+from unsmear.errors import OutputError
 from unsmear.video.color import planes_from_rgb
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.formats import PixelFormat
+from unsmear.video.reader import VideoReader
 
 TAGS = ColorTags(matrix=1, primaries=1, transfer=1, full_range=False)
 
@@ -107,3 +113,93 @@ def test_a_codec_that_nobody_writes_becomes_one_that_is_played_widely(depth, fam
 def test_what_does_not_fit_becomes_what_the_documents_say(source, depth, suffix, size, family):
     encoding = choose_encoding(EncodeChoice(), source, PixelFormat(depth, 1, 1), suffix, size)
     assert encoding.encoder.family == family
+
+
+X265 = (
+    "log-level=none:hdr10=1:max-cll=1000,400:master-display="
+    "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+)
+
+
+DISPLAY = MasteringDisplay(
+    red=(Fraction(34000, 50000), Fraction(16000, 50000)),
+    green=(Fraction(13250, 50000), Fraction(34500, 50000)),
+    blue=(Fraction(7500, 50000), Fraction(3000, 50000)),
+    white=(Fraction(15635, 50000), Fraction(16450, 50000)),
+    darkest=Fraction(50, 10000),
+    brightest=Fraction(1000),
+)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_hdr10_metadata_is_kept(tmp_path, container, codec):
+    source = write_video(
+        tmp_path / f"in.{container}", codec="libx265", pixel_format="yuv420p10le",
+        tags=(1, 9, 16, 9), options={"x265-params": X265}, size=(128, 96),
+    )  # fmt: skip
+    rewrite(source, tmp_path / f"out.{container}", EncodeChoice(codec=codec))
+    with VideoReader(source) as one, VideoReader(tmp_path / f"out.{container}") as two:
+        assert one.info.hdr == HdrMetadata(DISPLAY, (1000, 400))
+        assert two.codec == codec
+        assert two.info.tags == one.info.tags
+        assert two.info.hdr.light == (1000, 400)
+        for name in ("red", "green", "blue", "white"):
+            for a, b in zip(
+                getattr(two.info.hdr.display, name), getattr(DISPLAY, name), strict=True
+            ):
+                assert abs(a - b) < Fraction(1, 20_000)
+        assert abs(two.info.hdr.display.brightest - 1000) < 1
+        assert abs(two.info.hdr.display.darkest - DISPLAY.darkest) < Fraction(1, 5000)
+
+
+def test_hdr_metadata_that_cannot_be_kept_is_named(tmp_path):
+    source = write_video(
+        tmp_path / "in.mp4", codec="libx265", pixel_format="yuv420p10le", tags=(1, 9, 16, 9),
+        options={"x265-params": X265}, frames=3, size=(128, 96),
+    )  # fmt: skip
+    _, notes = restored(source, tmp_path / "out.mkv", encode=EncodeChoice(lossless=True))
+    assert any("HDR10" in note for note in notes)
+
+
+@pytest.mark.parametrize("suffix", [".m4v", ".mov"])
+@pytest.mark.parametrize("codec", ["hevc", "vp9", "av1"])
+def test_files_of_apple_hold_what_is_chosen_for_them(tmp_path, suffix, codec):
+    source = write_video(tmp_path / "in.mkv", frames=2)
+    target, choice = tmp_path / f"out{suffix}", EncodeChoice(codec=codec)
+    if suffix == ".mov" and codec != "hevc":
+        with pytest.raises(OutputError, match=rf"{codec} cannot be written to \.mov"):
+            rewrite(source, target, choice)
+        return
+    rewrite(source, target, choice)
+    with VideoReader(target) as reader:
+        assert reader.codec == codec
+        assert sum(1 for _ in reader) == 2
+
+
+def test_sizes_that_no_codec_of_mov_takes_are_refused_with_a_remedy():
+    with pytest.raises(OutputError, match=r"65x49 cannot be written to \.mov files.*\.mkv"):
+        choose_encoding(EncodeChoice(), "mjpeg", PixelFormat(8, 1, 1), ".mov", (65, 49))
+
+
+@pytest.mark.parametrize("size", [(65, 48), (64, 47), (33, 17), (16, 16)])
+def test_odd_and_tiny_sizes_are_kept(tmp_path, size):
+    source = write_video(tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv420p")
+    rewrite(source, tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert (reader.info.width, reader.info.height) == size
+        assert sum(1 for _ in reader) == 8
+
+
+def test_deep_colour_of_odd_size_finds_a_codec(tmp_path):
+    source = write_video(
+        tmp_path / "in.mkv", size=(65, 48), codec="ffv1", pixel_format="yuv420p10le", frames=3
+    )
+    frames = rewrite(source, tmp_path / "out.mkv")
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        for frame, again in zip(frames, reader, strict=True):
+            assert torch.equal(again.planes.y, frame.planes.y)  # FFV1 is lossless
+    rewrite(source, tmp_path / "out.mp4")  # AV1 supports it
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert (reader.codec, reader.pixel_format.name) == ("av1", "yuv420p10le")
+        assert (reader.info.width, reader.info.height) == (65, 48)

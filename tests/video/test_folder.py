@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import sys
@@ -11,7 +10,10 @@ import pytest
 import torch
 
 from tests.conftest import image, picture
+from tests.video.conftest import restored
+from tests.video.exif import oriented, png_chunk, retagged
 from unsmear.errors import CombinedError, InputError, OutputError
+from unsmear.restoration.files import Outcome
 from unsmear.video import images as images_module
 from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
@@ -24,34 +26,6 @@ def images(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     return folder
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
-def test_png_round_trip_is_exact(tmp_path, dtype):
-    pixels = integer_from_unit(torch.rand(3, 7, 9), dtype)
-    write_image(tmp_path / "ünïcode name.png", pixels)
-    again = read_image(tmp_path / "ünïcode name.png")
-    assert again.dtype == dtype
-    assert torch.equal(again.int(), pixels.int())
-
-
-def test_every_code_value_survives_the_float_detour():
-    for dtype in (torch.uint8, torch.uint16):
-        values = torch.arange(torch.iinfo(dtype).max + 1).to(torch.int32).to(dtype)
-        assert torch.equal(integer_from_unit(unit_from_integer(values), dtype), values)
-
-
-def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
-    grey = picture(8, 8)[..., 0]
-    cv2.imwrite(str(tmp_path / "grey.png"), grey)
-    assert torch.equal(read_image(tmp_path / "grey.png")[1], torch.from_numpy(grey))
-    rgba = np.dstack([picture(8, 8), np.full((8, 8), 255, np.uint8)])
-    cv2.imwrite(str(tmp_path / "opaque.png"), rgba)
-    assert read_image(tmp_path / "opaque.png").shape == (3, 8, 8)
-    rgba[0, 0, 3] = 0
-    cv2.imwrite(str(tmp_path / "clear.png"), rgba)
-    with pytest.raises(InputError, match="transparent"):
-        read_image(tmp_path / "clear.png")
 
 
 def test_frames_come_in_order_of_their_names_and_numbers_count(tmp_path):
@@ -104,19 +78,79 @@ def test_what_only_seems_cut_off_is_read(tmp_path):
     assert len(list(FolderReader(tmp_path))) == 1
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
-@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "webp", "lossless.webp", "x.webp"])
-def test_files_say_their_size(tmp_path, kind, orientation):
-    path = tmp_path / f"a.{kind}"
-    quality = [cv2.IMWRITE_WEBP_QUALITY, 101 if kind == "lossless.webp" else 80]
-    pixels = picture(12, 17)
-    if kind == "x.webp":
-        pixels = np.dstack([pixels, np.full((12, 17), 128, np.uint8)])
-    cv2.imwrite(str(path), pixels, quality)
-    header = read_header(path)
-    assert header.size == (17, 12)
-    turned = dataclasses.replace(header, orientation=orientation)
-    assert turned.upright_size == ((12, 17) if orientation == 6 else (17, 12))
+def test_a_folder_says_what_it_turns_and_drops(tmp_path):
+    for number, orientation in enumerate((6, 6, 1)):
+        pixels = picture(24, 32) if orientation == 6 else picture(32, 24)
+        oriented(tmp_path / f"{number}.jpg", orientation, pixels)
+    reader = FolderReader(tmp_path)
+    assert (reader.info.width, reader.info.height) == (24, 32)
+    assert reader.notes == [
+        "2 of 3 images are rotated upright, as their EXIF says",
+        "the EXIF metadata of 3 of 3 images is not kept",
+    ]
+    assert [frame.rgb.shape for frame in reader] == [(3, 32, 24)] * 3
+    for number in range(3):
+        file = tmp_path / f"{number}.jpg"
+        body = b"ICC_PROFILE\0\1\1" + bytes(128)
+        part = b"\xff\xe2" + (len(body) + 2).to_bytes(2, "big") + body
+        file.write_bytes(b"\xff\xd8" + part + file.read_bytes()[2:])
+    notes = FolderReader(tmp_path).notes
+    assert "the colour profiles (ICC) of 3 of 3 images are not kept" in notes
+    target = tmp_path.with_name(f"{tmp_path.name}-out")
+    assert restored(tmp_path, target)[0] == Outcome(3)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
+    deep = picture(24, 32).astype(np.uint16) * 250 + np.arange(32, dtype=np.uint16)[:, None]
+    shallow = picture(24, 32, 1)
+    oriented(tmp_path / "0.png", 1, deep if first else shallow)
+    oriented(tmp_path / "1.tif", 1, shallow if first else deep)
+    reader = FolderReader(tmp_path)
+    assert reader.dtype == torch.uint16
+    assert reader.notes[0] == "1 of 2 images have 16 bits: all are written with 16"
+    out = tmp_path.with_name(f"{tmp_path.name}-out")
+    restored(tmp_path, out)
+    one = read_image(out / ("0.png" if first else "1.png"))
+    assert one.dtype == torch.uint16
+    assert unit_from_integer(one).unique().numel() > 256
+
+
+def test_deep_tiffs_that_opencv_misreads_are_refused(tmp_path):
+    """All are named before the work; OpenCV inverts white-is-zero itself in 8 bits only."""
+    grey = picture(12, 16)[..., 0]
+    shallow = cv2.imencode(".tif", grey)[1].tobytes()
+    (tmp_path / "white.tif").write_bytes(retagged(shallow, 262, 0))
+    assert (read_image(tmp_path / "white.tif")[0].numpy() == 255 - grey).all()
+    deep, color = (
+        cv2.imencode(".tif", x.astype(np.uint16))[1].tobytes() for x in (grey, picture(12, 16))
+    )
+    (tmp_path / "x.tif").write_bytes(retagged(deep, 262, 0))
+    (tmp_path / "y.tif").write_bytes(retagged(color, 284, 2))
+    with pytest.raises(CombinedError, match=r"x\.tif.*white as zero.*y\.tif.*one after the other"):
+        FolderReader(tmp_path)
+    (tmp_path / "y.tif").write_bytes(color)
+    (tmp_path / "x.tif").write_bytes(retagged(deep, 284, 2))  # a single channel
+    assert FolderReader(tmp_path).dtype == torch.uint16
+
+
+def test_several_images_in_one_file_are_refused(tmp_path):
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    cv2.imwritemulti(str(pages / "a.tif"), [picture(24, 32), picture(24, 32, 1)])
+    with pytest.raises(InputError, match=r"a\.tif' contains more than one image: save each"):
+        FolderReader(pages)
+    moving = tmp_path / "moving"
+    moving.mkdir()
+    data = oriented(moving / "a.webp", 1).read_bytes()
+    frame = b"ANIM\6\0\0\0" + bytes(6)
+    (moving / "a.webp").write_bytes(data + frame)
+    with pytest.raises(InputError, match="more than one image"):
+        FolderReader(moving)
+    still = oriented(tmp_path / "a.png", 1).read_bytes()
+    (tmp_path / "a.png").write_bytes(still[:33] + png_chunk(b"acTL", bytes(8)) + still[33:])
+    with pytest.raises(InputError, match="more than one image"):
+        FolderReader(tmp_path)
 
 
 def test_an_image_too_large_is_told_by_its_size(tmp_path, monkeypatch):

@@ -5,37 +5,19 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 
-import av
 import pytest
 
 from tests.conftest import audio_packets, stamps_of, write_video
-from tests.video.conftest import remuxed, restored
+from tests.video.conftest import join, recording, restored
 from unsmear.restoration.settings import Span
 from unsmear.video.describe import describe_streams
 from unsmear.video.joints import Joint, Jump, _Watch, joined
 from unsmear.video.reader import VideoReader
 
-RATE = Fraction(1001, 30_000)
-
-
-def recording(path, *, later=0, frames=40, codec="libx264", sound="aac"):
-    """A transport stream (.ts) or program stream (.mpg) with all times `later` seconds later."""
-    times = {"pts": [*range(frames)], "time_base": RATE} if codec == "mpeg2video" else {}
-    plain = write_video(path.with_name("plain.mp4"), frames=frames, codec=codec,
-                        sound=(sound, "mono"), **times)  # fmt: skip
-    options = {"avoid_negative_ts": "disabled"} if path.suffix == ".ts" else {}
-    form = None if path.suffix == ".ts" else "vob"
-    return remuxed(plain, path, later=2 + later, form=form, options=options)
-
 
 def joints_of(path):
     with VideoReader(path) as reader:
         return reader.joints
-
-
-def join(path, *parts):
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    return path
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (500, 0), (0, -1), (90_000, 3)])
@@ -126,23 +108,3 @@ def test_jumps_near_each_other_move_all_streams_alike():
     assert joined(jumps) == (Joint(1000, Fraction(6)), Joint(late, Fraction(9)))
     far = [Jump(0, 0, Fraction(5)), Jump(1 << 30, 1, Fraction(6))]
     assert len(joined(far)) == 2
-
-
-@pytest.mark.parametrize("kind", ["mp4", "webm"])
-def test_sound_that_must_be_left_out_is_counted(tmp_path, kind):
-    """Whether it is copied or converted."""
-    source = recording(tmp_path / "in.ts")
-    with av.open(str(source)) as container:
-        places = [packet.pos for packet in container.demux(audio=0) if packet.size]
-    # Repeat a few audio packets, so that times go back by less than at a joint.
-    contents = source.read_bytes()
-    piece = contents[places[5] // 188 * 188 : places[11] // 188 * 188]
-    at = places[11] // 188 * 188
-    source.write_bytes(contents[:at] + piece + contents[at:])
-    target = tmp_path / f"out.{kind}"
-    _, notes = restored(source, target)
-    (note,) = (note for note in notes if "left out" in note)
-    assert note.startswith("audio stream 1: ")
-    assert "packets (0." in note
-    ends = [packets[-1][0] - packets[0][0] for packets in map(audio_packets, (source, target))]
-    assert ends[0] == pytest.approx(ends[1], abs=0.05)

@@ -7,10 +7,7 @@ import io
 import av
 import pytest
 
-from tests.video.conftest import held, rewrite, rich_video
 from unsmear.video.languages import _KNOWN, macintosh_language
-from unsmear.video.reader import VideoReader
-from unsmear.video.writer import Origin
 
 
 def test_every_spelling_is_the_muxers():
@@ -35,14 +32,3 @@ def test_every_spelling_is_the_muxers():
 )
 def test_a_language_has_the_spelling_of_mov_or_none(said, written):
     assert macintosh_language(said) == written
-
-
-def test_languages_are_kept_in_mov_or_named(tmp_path):
-    source = rich_video(tmp_path / "in.mkv", sound=("aac", "aac"), languages=("deu", "tlh"))
-    with VideoReader(source) as reader:
-        notes = Origin.of(reader, ".mov").notes
-    lost = "the language of audio stream 2, tlh, is not kept: .mov has no code for it"
-    assert [note for note in notes if "language" in note] == [lost]
-    rewrite(source, tmp_path / "out.mov")
-    spoken = [language for kind, _, language in held(tmp_path / "out.mov")[0] if kind == "audio"]
-    assert spoken == ["ger", None]

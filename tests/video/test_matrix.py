@@ -1,5 +1,5 @@
-"""Containers, codecs, depths, ranges, matrices, frame rates, rotation, audio: the output equals a
-plain re-encode, and every time stamp and tag is kept.
+"""Containers, codecs, depths, ranges, matrices, frame rates, rotation and audio, through all of
+video/: the output equals a plain re-encode, and every time stamp and tag is kept.
 """
 
 from __future__ import annotations

@@ -7,29 +7,13 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.conftest import write_video
-from tests.video.conftest import held, packets, restored, rewrite, rich_video
-from unsmear.clip import ClipInfo
-from unsmear.video import writer
+from tests.video.conftest import held, packets, rewrite, rich_video, shaped
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.formats import parse_pixel_format
 from unsmear.video.matroska import set_pixel_aspect
 from unsmear.video.reader import VideoReader
-from unsmear.video.writer import VideoWriter
 
 EMPTY = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x80"  # a segment without elements
-
-
-def shaped(path, aspect, **named):
-    """A clip whose pixels are not square."""
-    plain = write_video(path.with_name(f"plain-{path.name}"), **named)
-    with VideoReader(plain) as reader:
-        info = ClipInfo(**{**vars(reader.info), "pixel_aspect": aspect})
-        with VideoWriter(path, info) as writer:
-            for frame in reader:
-                writer.write(frame.planes, frame.pts)
-            writer.commit()
-    return path
 
 
 @pytest.mark.parametrize(
@@ -86,10 +70,3 @@ def test_other_files_are_left_as_they_are(tmp_path, contents):
     (tmp_path / "x.mkv").write_bytes(contents)
     assert not set_pixel_aspect(tmp_path / "x.mkv", Fraction(4, 3))
     assert (tmp_path / "x.mkv").read_bytes() == contents
-
-
-def test_what_cannot_be_said_is_told(tmp_path, monkeypatch):
-    source = shaped(tmp_path / "in.mp4", Fraction(4, 3), frames=2)
-    monkeypatch.setattr(writer, "set_pixel_aspect", lambda *_: False)
-    _, notes = restored(source, tmp_path / "out.mkv", encode=EncodeChoice(lossless=True))
-    assert notes == ["the pixel aspect ratio, 4/3, is not kept"]

@@ -1,8 +1,7 @@
-"""Names that FFmpeg could misread, and files that are not videos."""
+"""Names that FFmpeg could misread, files that are not videos, and which stream is the video."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,13 +9,13 @@ import cv2
 import pytest
 
 from tests.conftest import picture, stamps_of, write_video
-from tests.video.conftest import is_cover, restored, rich_video
+from tests.video.conftest import restored, rich_video
 from unsmear.errors import InputError
 from unsmear.restoration.files import Outcome
-from unsmear.restoration.settings import Span
-from unsmear.video.describe import describe_streams
-from unsmear.video.opening import ffmpeg_name
+from unsmear.video.describe import describe_streams, measured_length
+from unsmear.video.opening import ffmpeg_name, is_cover
 from unsmear.video.reader import VideoReader
+from unsmear.video.writer import Origin
 
 
 @pytest.mark.parametrize(
@@ -40,6 +39,16 @@ def test_a_cover_of_a_file_with_a_colon_is_kept(tmp_path, monkeypatch):
         assert sum(is_cover(stream) for stream in container.streams.video) == 1
 
 
+def test_names_with_spaces_and_accents_and_links(tmp_path):
+    folder = tmp_path / "été 2026 "
+    folder.mkdir()
+    source = write_video(folder / "mein Vidéo (1) ☀.mp4", frames=2)
+    link = tmp_path / "link.mp4"
+    link.symlink_to(source)
+    assert restored(link, folder / "résultat ✓.mp4")[0] == Outcome(2)
+    assert stamps_of(folder / "résultat ✓.mp4") == stamps_of(source)
+
+
 @pytest.mark.parametrize("name", ["a%03d.png", "b*.png", "c[1].png"])
 def test_an_image_is_no_pattern_of_names(tmp_path, name):
     path = tmp_path / name
@@ -58,13 +67,6 @@ def test_text_is_no_video(tmp_path, name):
         describe_streams(path)
 
 
-def test_a_start_beyond_all_numbers_is_a_stretch_without_frames(tmp_path):
-    source = write_video(tmp_path / "in.mp4", frames=3)
-    span = Span(start=Fraction(99999999999999999999))
-    with pytest.raises(InputError, match="no frames between --start and --end"):
-        restored(source, tmp_path / "out.mp4", span=span)
-
-
 def test_pages_that_would_be_lost_are_refused(tmp_path):
     path = tmp_path / "in.tif"
     cv2.imwritemulti(str(path), [picture(48, 64), picture(48, 64, 1)])
@@ -73,3 +75,29 @@ def test_pages_that_would_be_lost_are_refused(tmp_path):
     cv2.imwritemulti(str(path), [picture(48, 64)])
     with VideoReader(path) as reader:
         assert sum(1 for _ in reader) == 1
+
+
+def test_cover_images_are_not_video(tmp_path):
+    path = tmp_path / "cover.mp4"
+    write_video(tmp_path / "clip.mp4", frames=1, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.disposition = av.stream.Disposition.attached_pic
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    for read in (VideoReader, measured_length):
+        with pytest.raises(InputError, match="no video stream"):
+            read(path)
+
+
+def test_animated_avif_is_more_than_its_first_image(tmp_path):
+    source = write_video(
+        tmp_path / "in.avif", codec="libsvtav1", options={"preset": "12"}, frames=5, size=(64, 64)
+    )
+    with VideoReader(source) as reader:
+        assert len([*reader]) == 5
+        notes = Origin.of(reader, ".mkv").notes
+    assert notes == ["video stream 0 (av1) is left out: an image without a time stamp"]
+    assert describe_streams(source).frames == 5

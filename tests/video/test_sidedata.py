@@ -1,4 +1,4 @@
-"""Metadata of frames that cannot be kept."""
+"""Metadata of frames: what cannot be kept is named, what PyAV does not know is passed over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import av
 import pytest
 from av.sidedata.sidedata import Type
 
+from tests.conftest import picture
+from tests.video.conftest import restored
+from tests.video.exif import oriented
+from unsmear.restoration.files import Outcome
 from unsmear.video import sidedata
+from unsmear.video.describe import describe_streams
+from unsmear.video.reader import VideoReader
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,23 @@ def test_what_is_not_kept_is_named(monkeypatch, kind, name):
     monkeypatch.setattr(sidedata, "side_data_of", lambda frame: {kind: b""})
     (told,) = sidedata.lost_side_data(av.VideoFrame(16, 16))
     assert name in told
+
+
+def exif_image(path, orientation):
+    """A JPEG image with an EXIF orientation."""
+    return oriented(path, orientation, picture(48, 64), order="big")
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (6, -90), (2, None)])
+def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientation, turned):
+    path = exif_image(tmp_path / "in.jpg", orientation)
+    assert describe_streams(path).width == 64
+    with VideoReader(path) as reader:
+        assert any("EXIF" in note for note in reader.notes)
+        matrix = reader.info.display_matrix
+        assert matrix is not None
+        if turned is None:  # mirrored, which is not a rotation
+            assert (matrix[0], matrix[4]) == (-65_536, 65_536)
+        else:
+            assert reader.rotation == turned
+    assert restored(path, tmp_path / "out.mkv")[0] == Outcome(1)

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tests.conftest import picture
-from tests.video.test_cut import stretch
+from tests.video.conftest import stretch
 from unsmear.video.timecode import later, with_later_time_code
 
 NTSC, FILM = Fraction(30000, 1001), Fraction(24000, 1001)

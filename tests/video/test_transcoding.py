@@ -8,11 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.conftest import MS, clip, lines, restored, rewrite, shown, tone
+from tests.conftest import audio_packets
+from tests.video.conftest import MS, clip, lines, recording, restored, rewrite, shown, tone
 from unsmear.restoration.settings import Span
-from unsmear.video import streams
 from unsmear.video.reader import VideoReader
-from unsmear.video.transcoding import AudioTranscoder
 from unsmear.video.writer import Origin
 
 
@@ -173,24 +172,6 @@ def test_sound_may_change_its_shape_on_the_way(tmp_path, kind):
         assert np.concatenate([frame.to_ndarray().ravel() for frame in near]).std() > 0.1
 
 
-def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypatch):
-    def refuses(self, frame):
-        raise ValueError("no such layout")
-
-    monkeypatch.setattr(AudioTranscoder, "_encoded", refuses)
-    source = clip(tmp_path / "in.mkv", tone("flac"))
-    _, notes = restored(source, tmp_path / "out.webm")
-    assert "stream 1 could not be converted to opus and was left out" in notes
-
-
-def test_sound_of_a_shape_that_no_encoder_takes_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "audio_parameters_for", lambda *_: None)
-    source = clip(tmp_path / "in.mkv", tone("flac"))
-    with VideoReader(source) as reader:
-        notes = Origin.of(reader, ".webm").notes
-    assert notes == ["audio stream 1 (flac) is left out: opus does not support its 2 channels"]
-
-
 def short_packets(container):
     """Adds audio in packets of 0.83 ms, like TrueHD, where Matroska has ticks of 1 ms."""
     track = container.add_stream("pcm_s16le", rate=48000, layout="stereo")
@@ -217,6 +198,26 @@ def test_packets_of_sound_shorter_than_a_tick_are_kept(tmp_path, kind):
         end = frames[-1].pts * frames[-1].time_base
         assert abs(end - Fraction(1, 2)) < 30 * MS
     assert np.array_equal(*sounds)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_sound_that_must_be_left_out_is_counted(tmp_path, kind):
+    """Whether it is copied or converted."""
+    source = recording(tmp_path / "in.ts")
+    with av.open(str(source)) as container:
+        places = [packet.pos for packet in container.demux(audio=0) if packet.size]
+    # Repeat a few audio packets, so that times go back by less than at a joint.
+    contents = source.read_bytes()
+    piece = contents[places[5] // 188 * 188 : places[11] // 188 * 188]
+    at = places[11] // 188 * 188
+    source.write_bytes(contents[:at] + piece + contents[at:])
+    target = tmp_path / f"out.{kind}"
+    _, notes = restored(source, target)
+    (note,) = (note for note in notes if "left out" in note)
+    assert note.startswith("audio stream 1: ")
+    assert "packets (0." in note
+    ends = [packets[-1][0] - packets[0][0] for packets in map(audio_packets, (source, target))]
+    assert ends[0] == pytest.approx(ends[1], abs=0.05)
 
 
 TOGETHER = ((100, 300, "top"), (100, 300, "bottom"), (600, 300, "x"), (600, 200, "y"))

@@ -1,11 +1,10 @@
-"""Pixel formats other than YUV (RGB of any depth, palettes, alpha), and side data of frames."""
+"""Decoded frames (YUV, RGB of any depth, grey, palettes): values, tags, whether they are opaque."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,8 +14,8 @@ from tests.video.conftest import restored, rewrite
 from unsmear.errors import InputError
 from unsmear.restoration.files import Outcome
 from unsmear.video.color import rgb_from_planes
-from unsmear.video.describe import describe_streams
 from unsmear.video.encoding import EncodeChoice
+from unsmear.video.formats import PixelFormat
 from unsmear.video.frames import display_matrix_of, is_opaque, planes_of, tags_of
 from unsmear.video.reader import VideoReader
 
@@ -180,32 +179,96 @@ def test_palettes_are_rgb():
     assert (rgb - torch.tensor([200.0, 60.0, 30.0])).abs().max() < 2
 
 
-def exif_image(path, orientation):
-    """A JPEG image with an EXIF orientation (big-endian TIFF, one entry)."""
-    body = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
-    packed = cv2.imencode(".jpg", picture(48, 64))[1].tobytes()
-    exif = b"Exif\0\0" + body
-    part = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
-    path.write_bytes(packed[:2] + part + packed[2:])
-    return path
-
-
-@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (6, -90), (2, None)])
-def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, orientation, turned):
-    path = exif_image(tmp_path / "in.jpg", orientation)
-    assert describe_streams(path).width == 64
-    with VideoReader(path) as reader:
-        assert any("EXIF" in note for note in reader.notes)
-        matrix = reader.info.display_matrix
-        assert matrix is not None
-        if turned is None:  # mirrored, which is not a rotation
-            assert (matrix[0], matrix[4]) == (-65_536, 65_536)
-        else:
-            assert reader.rotation == turned
-    assert restored(path, tmp_path / "out.mkv")[0] == Outcome(1)
-
-
 def test_display_matrix_without_strange_company(tmp_path):
     source = write_video(tmp_path / "in.mp4", rotation=90, frames=1)
     with av.open(str(source)) as container:
         assert display_matrix_of(next(container.decode(video=0))) is not None
+
+
+@pytest.mark.parametrize("form", ["gbrp", "yuyv422", "nv12", "yuv411p"])
+def test_other_pixel_formats_keep_their_image(tmp_path, form):
+    codec = {"yuyv422": "rawvideo", "nv12": "rawvideo", "gbrp": "libx264rgb"}.get(form, "ffv1")
+    kind = "avi" if codec == "rawvideo" else "mkv"
+    source = write_video(tmp_path / f"in.{kind}", codec=codec, size=(66, 50),
+                         tags=(2, 0 if form == "gbrp" else 1, 1, 1),
+                         pixel_format="bgr0" if form == "gbrp" else form)  # fmt: skip
+    with VideoReader(source) as reader:
+        assert any("written as YUV" in note for note in reader.notes)
+        frames = list(reader)
+    with av.open(str(source)) as container:
+        for frame, raw in zip(frames, container.decode(video=0), strict=True):
+            rgb = torch.from_numpy(raw.to_ndarray(format="rgb24").transpose(2, 0, 1).copy()) / 255
+            assert (frame.rgb - rgb)[:, 2:-2, 2:-2].abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("pixel_format", ["bgr0", "gray"])
+def test_what_rgb_and_gray_become_keeps_its_depth_and_colours(tmp_path, pixel_format):
+    source = write_video(tmp_path / "in.mkv", codec="ffv1", pixel_format=pixel_format)
+    frames = rewrite(source, tmp_path / "out.mkv")
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        for frame, again in zip(frames, reader, strict=True):
+            assert again.planes.depth == frame.planes.depth == 8
+            assert again.planes.u.shape == frame.planes.u.shape
+            assert (again.rgb - frame.rgb).abs().mean() < 0.02
+
+
+GRAYS = ("gray", "gray10le", "gray12le")
+
+
+@pytest.mark.parametrize(
+    ("form", "said", "full"),
+    [
+        *((form, said, said != 1) for form in GRAYS for said in (0, 1, 2)),
+        ("ya8", 2, True),
+        ("monow", 0, True),
+    ],
+)
+def test_gray_is_kept_to_the_bit_at_any_depth(tmp_path, form, said, full):
+    """It is taken for full range if no range is stated, as in FFmpeg."""
+    codec = {"ya8": "png", "monow": "rawvideo"}.get(form, "ffv1")
+    kind = {"ya8": "mov", "monow": "nut"}.get(form, "mkv")
+    source = write_video(
+        tmp_path / f"in.{kind}", codec=codec, pixel_format=form, tags=(said, 2, 2, 2)
+    )
+    with av.open(str(source)) as container:
+        raw = list(container.decode(video=0))
+    assert raw[0].color_range == said
+    deep = np.uint16 if "gray1" in form else np.uint8
+    with VideoReader(source) as reader:
+        assert reader.info.tags.full_range == full
+        assert any("written as YUV" in note for note in reader.notes)
+        for frame, decoded in zip(reader, raw, strict=True):
+            plain = decoded if form.startswith("gray") else decoded.reformat(format="gray")
+            plane = plain.planes[0]
+            luma = np.frombuffer(plane, deep).reshape(plane.height, -1)[:, : plane.width]
+            assert np.array_equal(frame.planes.y.numpy(), luma)
+            assert (frame.planes.down_x, frame.planes.down_y) == (1, 1)  # phones play only 4:2:0
+            middle = 1 << (frame.planes.depth - 1)
+            assert {*np.unique(frame.planes.u.numpy()), *np.unique(frame.planes.v.numpy())} == {
+                middle
+            }
+            low, high = (0.0, 1.0) if full else (16 / 255, 235 / 255)
+            white = (1 << frame.planes.depth) - 1
+            shown = (luma.astype(np.float64) / white - low) / (high - low)
+            assert np.abs(frame.rgb.numpy() - shown.clip(0, 1)).max() < 0.005
+
+
+@pytest.mark.parametrize(("size", "name"), [((6, 4), "yuv420p"), ((5, 4), "yuv444p")])
+def test_gray_of_odd_size_is_not_halved(size, name):
+    frame = av.VideoFrame(*size, "gray")
+    planes = planes_of(frame, tags_of(frame))
+    assert PixelFormat.of(planes).name == name
+    assert planes.u.shape == ((2, 3) if name == "yuv420p" else (4, 5))
+
+
+def test_gray_of_16_bits_is_written_with_those_that_encoders_take(tmp_path):
+    source = write_video(
+        tmp_path / "in.mkv", codec="ffv1", pixel_format="gray16le", tags=(0, 2, 2, 2)
+    )
+    with VideoReader(source) as reader, av.open(str(source)) as container:
+        assert "gray16le frames are written as YUV of 12 bits" in reader.notes
+        for frame, decoded in zip(reader, container.decode(video=0), strict=True):
+            luma = decoded.to_ndarray(format="gray16le").astype(np.float64)
+            assert frame.planes.depth == 12
+            assert np.abs(frame.rgb.numpy() - luma / 65_535).max() < 0.6 / 4095
+    assert restored(source, tmp_path / "out.mp4", 3)[0].frames == 8
