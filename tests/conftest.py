@@ -28,6 +28,7 @@ from unsmear.cli import main
 from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
+from unsmear.train.config import PRESETS, Stage
 from unsmear.video.images import integer_from_unit, write_image
 
 os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 logs to stderr
@@ -217,6 +218,26 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return line
 
     return run
+
+
+@pytest.fixture
+def run(weights_file: Path) -> Callable[..., None]:
+    """Restores with small random weights."""
+
+    def restore(*arguments: object) -> None:
+        main([str(argument) for argument in (*arguments, "-m", weights_file, "--device", "cpu")])
+
+    return restore
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two photographs, and three short steps in place of the preset `lite`."""
+    small = dataclasses.replace(
+        PRESETS["lite"], stages=(Stage(steps=3, clips=2, frames=3, crop=32),), shards=2
+    )
+    monkeypatch.setitem(PRESETS, "lite", small)
+    return write_frames(tmp_path / "photos", (image(90, 120, index) / 255 for index in range(2)))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The main command: many clips, parts of clips, previews, JSON, and what is refused."""
+"""The main command: many clips, parts of clips, previews, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,21 +11,10 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
-from unsmear.cli import main
 from unsmear.errors import cannot_write
 from unsmear.restoration import frames, preview
 from unsmear.video.images import read_image, write_image
 from unsmear.video.reader import VideoReader
-
-
-@pytest.fixture
-def run(weights_file):
-    """Restores with small random weights."""
-
-    def restore(*arguments):
-        main([str(argument) for argument in (*arguments, "-m", weights_file, "--device", "cpu")])
-
-    return restore
 
 
 @pytest.fixture
@@ -276,26 +265,6 @@ def test_wipe_moves_a_line_over_the_picture(tmp_path, run):
     assert max(places) > 25
 
 
-def test_json_lines_say_everything(tmp_path, run, capsys):
-    source = write_video(tmp_path / "in.mp4", frames=3, tags=(1, 2, 2, 2))
-    run(source, "--json")
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [event["event"] for event in events if event["event"] != "progress"] == [
-        "note", "result",
-    ]  # fmt: skip
-    assert "colour matrix" in events[0]["text"]
-    done = [event["done"] for event in events if event["event"] == "progress"]
-    assert done[0] == 0
-    assert done[-1] == 3
-    assert events[-1]["frames"] == 3
-    assert events[-1]["output"].endswith("in.sharp.mp4")
-    (tmp_path / "bad.mp4").write_text("no")
-    with pytest.raises(SystemExit):
-        run(tmp_path / "bad.mp4", "--json")
-    (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert event["event"] == "error"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -379,21 +348,6 @@ def test_a_missing_right_to_write_is_said(tmp_path, refused, monkeypatch):
     assert "no permission to write" in shown
 
 
-def test_an_interrupt_is_one_line_and_exit_130(tmp_path, run, capsys, monkeypatch):
-    source = write_video(tmp_path / "in.mp4", frames=3)
-    from unsmear.restoration import files
-
-    def interrupted(*arguments, **named):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files, "restore_frames", interrupted)
-    with pytest.raises(SystemExit) as stop:
-        run(source)
-    assert stop.value.code == 130
-    assert capsys.readouterr().err.strip() == "unsmear: interrupted"
-    assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".safetensors"]
-
-
 def test_an_input_is_never_overwritten_by_the_result_of_another(tmp_path, refused):
     clips = [write_video(tmp_path / name, frames=2) for name in ("a.mp4", "a.sharp.mp4", "b.mp4")]
     contents = [clip.read_bytes() for clip in clips]
@@ -446,76 +400,6 @@ def test_a_preview_shows_a_frame_once(tmp_path, run, capsys):
     run(source, "--preview")
     assert "1 frame restored" in capsys.readouterr().out
     assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
-
-
-def test_names_may_look_like_lists_and_numbers(tmp_path, run, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_video(tmp_path / "[Group] Show - 01.mp4", frames=1)
-    run("[Group] Show - 01.mp4", "-o", "[1].mp4")
-    assert (tmp_path / "[1].mp4").is_file()
-    (tmp_path / "v1.0").mkdir()
-    write_image(tmp_path / "v1.0" / "0.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
-    (tmp_path / "link").symlink_to("nowhere")  # a broken link that is not an image
-    (tmp_path / "v1.0" / "notes.txt").symlink_to("nowhere")
-    run("v1.0")
-    run("v1.0", "[1].mp4", "-o", "both.d")
-    assert [file.name for file in (tmp_path / "v1.0_sharp").iterdir()] == ["0.png"]
-    assert sorted(file.name for file in (tmp_path / "both.d").iterdir()) == ["[1].mp4", "v1.0"]
-    long = "x" * 245 + ".mp4"  # its work folder would have a longer name
-    run("[1].mp4", "-o", long)
-    assert (tmp_path / long).is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-o", "."], "is the input"),
-        (["-o", "circle"], "broken link"),
-        (["circle"], "no such file"),
-        (["-o", ""], "an argument is empty"),
-        (["-o="], "an argument is empty"),
-        (["-dash.mp4"], "begin it with ./"),
-        (["-m", "nope", "--", "-dash.mp4"], "unknown model"),
-        ([""], "an argument is empty"),
-        (["b.mp4", "-o", "no/such"], "there is no folder 'no'"),
-        (["b.mp4", "-o", "plain"], "'plain' is a file"),
-        (["b.mp4", "-o", "new", "-m", "nope"], "unknown model"),
-        (["x" * 300], "name too long"),
-        (["-o", "x" * 300 + ".mp4"], "name too long"),
-        (["--crf", "1.5"], "'1.5' is not a whole number"),
-        (["--crf", "many", "--json"], "'many' is not a whole number"),
-        (["nowhere.mp4", "--json"], "no such file or folder: 'nowhere.mp4'"),
-        (["--json", "-o", "out.gif"], "suffix must be one of"),
-        (["--json", "--strength", "2"], "strength is 2"),
-        (["--json", "-m", "nope"], "unknown model"),
-        (["--json", "-o", ""], "an argument is empty"),
-    ],
-)
-def test_slips_are_one_line_or_one_event(
-    tmp_path, capsys, weights_file, monkeypatch, arguments, message
-):
-    monkeypatch.chdir(tmp_path)
-    for name in ("in.mp4", "b.mp4"):
-        write_video(tmp_path / name, frames=1)
-    (tmp_path / "plain").touch()
-    (tmp_path / "circle").symlink_to("circle")
-    (tmp_path / "-dash.mp4").touch()
-    before = sorted(tmp_path.iterdir())
-    weights = [] if "-m" in arguments else ["-m", str(weights_file)]
-    with pytest.raises(SystemExit) as stop:
-        main(["in.mp4", *arguments, *weights])
-    assert stop.value.code == 2
-    shown = capsys.readouterr()
-    if "--json" in arguments:
-        (line,) = shown.out.splitlines()
-        event = json.loads(line)
-        assert (event["event"], event["input"], shown.err) == ("error", None, "")
-        assert message in event["text"]
-    else:
-        (line,) = shown.err.splitlines()
-        assert message.lower() in line.lower()
-        assert shown.out == ""
-    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_what_the_system_refuses_is_one_line(tmp_path, refused, monkeypatch):

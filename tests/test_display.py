@@ -1,9 +1,10 @@
-"""Standard streams that fail before the work ends."""
+"""What is shown: JSON lines, notes, names; and standard streams that fail before the work ends."""
 
 from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import subprocess
 import sys
@@ -114,3 +115,23 @@ def test_a_reader_that_leaves_does_not_stop_the_restoration(tmp_path, weights_fi
     process.stderr.close()
     assert process.wait() == 0
     assert (tmp_path / "in.sharp.mp4").is_file()
+
+
+def test_json_lines_say_everything(tmp_path, run, capsys):
+    source = write_video(tmp_path / "in.mp4", frames=3, tags=(1, 2, 2, 2))
+    run(source, "--json")
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events if event["event"] != "progress"] == [
+        "note", "result",
+    ]  # fmt: skip
+    assert "colour matrix" in events[0]["text"]
+    done = [event["done"] for event in events if event["event"] == "progress"]
+    assert done[0] == 0
+    assert done[-1] == 3
+    assert events[-1]["frames"] == 3
+    assert events[-1]["output"].endswith("in.sharp.mp4")
+    (tmp_path / "bad.mp4").write_text("no")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "bad.mp4", "--json")
+    (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert event["event"] == "error"

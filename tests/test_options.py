@@ -1,5 +1,5 @@
 """Every option of a command has its effect: none is lost on the way, and none changes anything
-else.
+else. From `command.py`, `training.py`, `research.py` and `restoration/api.py` to what they call.
 """
 
 from __future__ import annotations

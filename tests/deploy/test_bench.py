@@ -7,24 +7,15 @@ import torch
 
 from unsmear.cli import main
 from unsmear.deploy import bench
-from unsmear.deploy.bench import (
-    convolution_peak,
-    time_end_to_end,
-    time_engines,
-)
+from unsmear.deploy.bench import convolution_peak, time_end_to_end, time_engines
 from unsmear.deploy.records import BenchRecord, EndToEnd, bench_lines
 from unsmear.engines.base import TorchEngine, as_engine
 from unsmear.errors import ConfigError
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.count import count_macs
-from unsmear.models.zoo import load_model, random_model
+from unsmear.models.zoo import random_model
 from unsmear.restoration.quality import QualityOptions
-
-
-@pytest.fixture
-def loaded(two_level_file):
-    return load_model(str(two_level_file))
 
 
 def test_engines_are_timed_and_missing_ones_say_why(loaded):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import one_scene, write_video
+from tests.evaluate.conftest import save
 from unsmear.cli import main
 from unsmear.data.pairs import find_pairs
 from unsmear.errors import CombinedError, InputError
@@ -129,19 +129,6 @@ def test_open_frames_iterates_again_and_again(tmp_path):
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
-@pytest.fixture
-def reds(tmp_path):
-    """A set whose sequences have nested names."""
-    for name in ("000", "001"):
-        sharp = one_scene(3, 24, 32)
-        for side, noise in (("sharp", 0.0), ("blur", 0.05)):
-            folder = tmp_path / "REDS" / f"val_{side}" / name
-            folder.mkdir(parents=True)
-            for index, frame in enumerate((sharp + noise * torch.rand_like(sharp)).clamp(0, 1)):
-                write_image(folder / f"{index:08d}.png", integer_from_unit(frame))
-    return tmp_path / "REDS"
-
-
 def test_frames_of_any_program_are_measured_against_a_set_as_it_lies(reds, tmp_path, capsys):
     """As restored, the blurry frames themselves: so each measure equals that of its other side."""
     blurry, report = reds / "val_blur", tmp_path / "r.json"
@@ -199,22 +186,6 @@ def test_all_that_a_set_lacks_is_named_at_once(reds, tmp_path, capsys):
         find_restored(tmp_path / "half", find_pairs(reds))
 
 
-def test_a_set_given_as_the_truth_is_told_the_remedy(reds, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["eval", "--restored", str(reds / "val_blur"), "--sharp", str(reds)])
-    assert stopped.value.code == 2
-    shown = capsys.readouterr().err
-    assert f"in the layout reds, not only a ground truth: give --data '{reds}'" in shown
-
-
-def test_restored_frames_of_another_size_than_the_blurry_are_refused(reds):
-    (one, *_) = find_restored(reds / "val_blur", find_pairs(reds))
-    write_image(one.blurry.paths[1], torch.zeros(3, 30, 32, dtype=torch.uint8))
-    small = [torch.zeros(3, 24, 32, dtype=torch.uint8)] * 3
-    with pytest.raises(InputError, match=r"blurry \(30, 32\) differ"):
-        Benchmark(BASE).compare([replace(one, restored=small)])
-
-
 def test_images_of_other_names_are_paired_in_order_only_if_asked(reds, tmp_path, capsys):
     """Of a program that counts from 1: names agree, but not for the same frames."""
     shutil.copytree(reds / "val_blur", tmp_path / "made" / "val_blur")
@@ -239,3 +210,32 @@ def test_images_of_other_names_are_paired_in_order_only_if_asked(reds, tmp_path,
         find_comparisons(tmp_path / "made" / "val_blur", reds / "val_sharp", "order")
     with pytest.raises(InputError, match=r"3 and 3.*--pair order|2 and 3.*missing files$"):
         find_comparisons(tmp_path / "made" / "val_blur", reds / "val_sharp")
+
+
+def test_folders_are_compared_by_name(gopro, tmp_path):
+    sharp = gopro / "GOPR0384" / "sharp"
+    (flat,) = find_comparisons(gopro / "GOPR0384" / "blur", sharp)
+    ((result,),) = Benchmark(BASE).compare([flat])
+    ((direct, _),) = Benchmark(BASE).run(find_pairs(gopro), iter)
+    assert [frame.psnr for frame in result.frames] == [frame.psnr for frame in direct.frames]
+    assert result.frames[0].psnr_before is result.frames[1].flicker_before is None
+    for name in ("a", "b"):
+        save(tmp_path / "made" / name, one_scene(2, 16, 16))
+        save(tmp_path / "truth" / name, one_scene(2, 16, 16))
+    assert [c.name for c in find_comparisons(tmp_path / "made", tmp_path / "truth")] == ["a", "b"]
+    (tmp_path / "made" / "b" / "000001.png").unlink()
+    with pytest.raises(InputError, match=r"1 and 2; without .*: '[^']*truth.b.000001.png'; add"):
+        find_comparisons(tmp_path / "made", tmp_path / "truth")
+    with pytest.raises(InputError, match="not a folder"):
+        find_comparisons(tmp_path / "nowhere", sharp)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        find_comparisons(sharp, tmp_path / "empty")
+
+
+def test_restored_frames_without_a_truth_are_named(tmp_path):
+    for side, names in (("made", "ab"), ("truth", "a")):
+        for name in names:
+            save(tmp_path / side / name, one_scene(2, 16, 16))
+    with pytest.raises(InputError, match=r"made/b' contains images, but '.*truth/b' has none"):
+        find_comparisons(tmp_path / "made", tmp_path / "truth")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
-import numpy as np
 import pytest
 import torch
 
 from tests.conftest import SMALL, awake, one_scene
 from tests.explain.test_maps import window_of
 from unsmear.explain import charts, drawing
-from unsmear.explain.drawing import over, part_around, percent
+from unsmear.explain.drawing import percent
 from unsmear.explain.maps import FrameMaps, explain_frame
 from unsmear.video.images import read_image
 
@@ -33,25 +31,6 @@ def _coarse(monkeypatch):
 def maps() -> FrameMaps:
     torch.manual_seed(0)
     return maps_of(3, (50, 70), 3)
-
-
-def test_a_map_is_laid_where_it_belongs():
-    red, clear = (1.0, 0.0, 0.0, 0.5), (0.0, 1.0, 0.0, 0.0)
-    colors = np.array([[clear, red, red], [clear, clear, red]])  # stride 8: 24x16, frame 20x12
-    laid = over(np.full((12, 20), 0.6), colors, stride=8, frame_width=20)
-    assert laid.shape == (12, 20, 3)
-    assert np.allclose(laid[:8, 8:], (0.8, 0.3, 0.3))
-    assert np.allclose(laid[8:, 16:], (0.8, 0.3, 0.3))
-    assert np.allclose(laid[:, :8], 0.6)
-    assert np.allclose(laid[8:, :16], 0.6)
-    half = over(np.full((6, 10), 0.6), colors, stride=8, frame_width=20)
-    assert np.allclose(half, laid[::2, ::2])
-
-
-def test_the_part_around_a_pixel_stays_in_the_frame():
-    assert part_around(50, 40, 10, 100, 100) == (40, 30, 61, 51)
-    assert part_around(2, 99, 10, 100, 100) == (0, 79, 21, 100)
-    assert part_around(5, 5, 10, 8, 100) == (0, 0, 21, 8)
 
 
 def test_shares_are_told_with_two_digits_and_long_windows_in_runs():
@@ -135,12 +114,3 @@ def test_an_overlay_shows_its_map(maps, tmp_path):
         images.append(read_image(file).float())
     changed = (images[0] - images[1]).abs().sum(dim=0) > 30
     assert 0.001 < changed.float().mean() < 0.2
-
-
-def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, refused):
-    for name in ("drawing", "charts", "run"):
-        monkeypatch.delitem(sys.modules, f"unsmear.explain.{name}", raising=False)
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    shown = refused("explain", "clip.mp4", "--frame", "0", "-o", tmp_path / "out")
-    assert 'pip install "unsmear[explain]"' in shown

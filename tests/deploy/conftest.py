@@ -1,0 +1,12 @@
+"""A small network, as read from its file."""
+
+from __future__ import annotations
+
+import pytest
+
+from unsmear.models.zoo import load_model
+
+
+@pytest.fixture
+def loaded(two_level_file):
+    return load_model(str(two_level_file))
