@@ -15,7 +15,7 @@ from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FIRST = Provenance(model="a", steps=1000, seed=0, hours=1, device="cpu", version="1")
 SECOND = Provenance(
     model="b", steps=20, seed=1, hours=2, device="cpu", version="1", parent=FIRST.__dict__

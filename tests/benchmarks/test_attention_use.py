@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 import torch
 
+from tests.benchmarks.test_fusion import CPU, bench, plan, small
 from tests.conftest import awake, load_script
-from tests.test_fusion_benchmark import CPU, bench, plan, small
 from unsmear.errors import ConfigError
 from unsmear.models.fusion import FusionNetwork
 from unsmear.video.images import integer_from_unit, write_image
