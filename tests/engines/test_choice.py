@@ -1,4 +1,4 @@
-"""Which engine runs, and the errors where one cannot."""
+"""Which engine runs, on which device, and the errors where one cannot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL, awake
-from unsmear.engines import openvino
+from unsmear.engines import choice, openvino
 from unsmear.engines.base import TorchEngine
 from unsmear.engines.choice import fastest, open_engine, open_model
 from unsmear.engines.eight_bit import (
@@ -21,14 +21,9 @@ from unsmear.engines.eight_bit import (
 from unsmear.errors import ConfigError, MissingExtraError, ModelError
 from unsmear.models.checkpoint import digest_of
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.zoo import load_model
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def loaded(weights_file):
-    return load_model(str(weights_file))
+NOWHERE = torch.device("meta")  # its tensors have no values
 
 
 def write_graphs(loaded, digest=None):
@@ -107,17 +102,6 @@ def test_weights_are_no_graphs(loaded):
         open_engine(loaded, "openvino-int8")
 
 
-def test_graphs_that_openvino_cannot_read_are_named(loaded):
-    origin = EightBitOrigin(
-        digest=digest_of(loaded.network), calibrated_on={}, scores={}, versions={}
-    )
-    graphs = openvino.write_graphs(openvino.convert_levels(loaded.network))
-    broken = {name: graph._replace(structure=b"<net/>") for name, graph in graphs.items()}
-    save_eight_bit(eight_bit_path(loaded.weights), broken, origin)
-    with pytest.raises(ModelError, match="cannot read"):
-        open_engine(loaded, "openvino-int8")
-
-
 def test_engines_that_there_are_not_or_not_for_a_device_are_refused(loaded):
     with pytest.raises(ConfigError, match="unknown engine 'warp'"):
         open_engine(loaded, "warp")
@@ -138,3 +122,16 @@ def test_an_engine_that_is_not_installed_says_how_to(loaded, monkeypatch, name, 
         monkeypatch.delattr(room, module, raising=False)
     with pytest.raises(MissingExtraError, match=rf"unsmear\[{package}\]"):
         open_engine(loaded, name)
+
+
+def test_auto_goes_on_on_the_cpu_and_says_so(weights_file, monkeypatch, caplog):
+    monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
+    opened = open_model(str(weights_file), "auto")
+    assert opened.engine.device == CPU
+    assert "using the CPU, because device 'meta' cannot run" in caplog.text
+
+
+def test_a_device_that_was_asked_for_is_refused(weights_file, monkeypatch):
+    monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
+    with pytest.raises(ConfigError, match=r"device 'cuda' cannot run .* use auto or cpu"):
+        open_model(str(weights_file), "cuda")

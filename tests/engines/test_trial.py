@@ -1,4 +1,4 @@
-"""A device whose results differ from the CPU's is detected; what happens then."""
+"""A device whose results differ from the CPU's is detected."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import pytest
 import torch
 
 from tests.conftest import ALIGNED, SMALL, awake
-from unsmear.engines import choice, trial
-from unsmear.engines.base import TorchEngine, to_device
-from unsmear.engines.choice import open_model
+from unsmear.engines import trial
 from unsmear.engines.trial import fault_on
-from unsmear.errors import ConfigError
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ZOO, load_model
 
@@ -87,29 +84,3 @@ def test_an_error_without_words_is_told_by_its_kind(monkeypatch):
 
     monkeypatch.setattr(trial, "to_device", fail)
     assert fault_on(CPU, awake()) == "cannot run the network (RuntimeError)"
-
-
-def test_auto_goes_on_on_the_cpu_and_says_so(weights_file, monkeypatch, caplog):
-    monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
-    opened = open_model(str(weights_file), "auto")
-    assert opened.engine.device == CPU
-    assert "using the CPU, because device 'meta' cannot run" in caplog.text
-
-
-def test_a_device_that_was_asked_for_is_refused(weights_file, monkeypatch):
-    monkeypatch.setattr(choice, "pick_device", lambda name: NOWHERE)
-    with pytest.raises(ConfigError, match=r"device 'cuda' cannot run .* use auto or cpu"):
-        open_model(str(weights_file), "cuda")
-
-
-def test_channels_lie_last_but_on_apples_gpus():
-    network = to_device(awake(), CPU)
-    assert network.stem.weight.is_contiguous(memory_format=torch.channels_last)
-    assert TorchEngine(network).memory_format == torch.channels_last
-
-    class Apples(DeblurNetwork):
-        def to(self, device, memory_format):
-            self.asked = (device.type, memory_format)
-            return self
-
-    assert to_device(Apples(SMALL), torch.device("mps")).asked == ("mps", torch.contiguous_format)

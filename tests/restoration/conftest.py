@@ -1,14 +1,20 @@
-"""Streams that begin in the middle of a clip."""
+"""Streams that begin in the middle of a clip, and runs that are broken off."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from torch import Tensor
 
 from unsmear.models.network import DeblurNetwork
+from unsmear.restoration import files
+from unsmear.restoration.files import restore_file
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
+from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_before, restore_stream
+
+ALONE = Settings(quality=QualityOptions(burst=0))
 
 
 def restored_from(
@@ -33,3 +39,34 @@ def restored_from(
     found = list(begun)
     assert len(found) == len(clip) - first
     return found
+
+
+class PowerCut(BaseException):
+    """An exception that the code does not know."""
+
+
+def broken_off(source, target, network, window, settings, after):
+    """Restore, and interrupt after a number of frames, counted over all passes."""
+    seen = []
+
+    def report(progress):
+        seen.append(progress)
+        if len(seen) > after:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        restore_file(source, target, network, window, settings, on_progress=report)
+    assert not target.exists()
+
+
+def contents(path):
+    """Bytes of a file, or of each file in a folder."""
+    if path.is_dir():
+        return {file.name: file.read_bytes() for file in path.iterdir()}
+    return path.read_bytes()
+
+
+@pytest.fixture
+def short_parts(monkeypatch):
+    """Results grow in parts of four frames."""
+    monkeypatch.setattr(files, "_PART_FRAMES", (4, 4))

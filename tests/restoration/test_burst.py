@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from torch.nn import functional
 from tests.conftest import TRAILS, Counted, assert_same_frames, awake, one_scene
 from tests.restoration.conftest import restored_from
 from unsmear.engines.base import TorchEngine
-from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
 from unsmear.restoration.burst import accumulate, accumulate_bursts, aligned
 from unsmear.restoration.overlap import Workers
@@ -180,12 +178,6 @@ def test_a_broken_frame_neither_lends_nor_spoils_others():
         restored = list(accumulate_bursts(clip, 1))
         for found, wanted in zip(restored, clip, strict=True):
             torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
-
-
-@pytest.mark.parametrize("burst", [-1, 5, 1.5, None])
-def test_how_many_may_lend(burst):
-    with pytest.raises(ConfigError, match=f"burst is {burst}: must be from 0"):
-        QualityOptions(burst=burst)
 
 
 @settings(max_examples=8)

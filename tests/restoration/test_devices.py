@@ -1,4 +1,7 @@
-"""Restoring on a simulated GPU: the computation there, and the results on the CPU."""
+"""Restoring on a simulated GPU: the computation there, and the results on the CPU.
+
+It crosses `stream.py`, `scene.py`, `tiles.py`, `burst.py` and `engines/choice.py`.
+"""
 
 from __future__ import annotations
 

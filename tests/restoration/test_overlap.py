@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from fractions import Fraction
 
 import pytest
 import torch
 
-from unsmear.clip import Frame
-from unsmear.restoration import frames as restoration_frames
 from unsmear.restoration.overlap import ALONE, Workers, prefetch
 
 
@@ -136,30 +132,3 @@ def test_what_has_not_begun_is_dropped_at_the_end():
     assert last.cancelled()
     assert set(begun) <= {0, 1}
     assert "unsmear-worker" not in " ".join(thread.name for thread in threading.enumerate())
-
-
-def test_where_the_network_fails_the_decoder_has_ended_when_that_is_told(monkeypatch):
-    """Otherwise the caller would close a file that another thread is still reading."""
-    ended = []
-
-    def decoded():
-        try:
-            for number in itertools.count():
-                yield Frame(rgb=torch.rand(3, 8, 8), pts=Fraction(number))
-        finally:
-            ended.append(threading.current_thread().name)
-
-    def failing(_model, pictures, *_, **__):
-        yield next(pictures)
-        next(pictures)
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(restoration_frames, "restore_stream", failing)
-    error = None
-    try:
-        list(restoration_frames.restore_frames(None, decoded(), 3))
-    except RuntimeError as failed:  # keep its traceback alive, as callers may do
-        error = failed
-        assert len(ended) == 1
-        assert not [one for one in threading.enumerate() if one.name.startswith("unsmear-ahead")]
-    assert "out of memory" in str(error)

@@ -8,6 +8,9 @@ import pytest
 
 from tests import conftest
 from tests.conftest import mild, write_video
+from tests.restoration.test_stretch import MS, SPARSE
+from tests.video.conftest import lasting
+from unsmear.restoration.files import Outcome
 from unsmear.restoration.preview import _moments, write_preview
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video.images import read_image
@@ -31,3 +34,9 @@ def test_notes_come_once_and_tiny_clips_are_shown(tmp_path):
     (note,) = notes
     assert "colour matrix" in note
     assert read_image(tmp_path / "p.png").shape[1] == 3 * 2 * 2 + 2 * 6
+
+
+def test_a_preview_of_a_stretch_within_one_frame(tmp_path):
+    source = lasting(tmp_path / "in.mp4", SPARSE)
+    settings = Settings(span=Span(start=1000 * MS, end=4000 * MS))
+    assert write_preview(source, tmp_path / "look.png", mild(), 3, settings) == Outcome(1)

@@ -1,11 +1,13 @@
-"""Work that is interrupted at any moment resumes, and the result is bit-exact."""
+"""Work that is interrupted at any moment resumes, and the result is bit-exact.
+
+It crosses `files.py`, `work.py`, `sinks.py` and `stretch.py`. What one of the first three alone
+decides is tested in the file of its name.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -18,68 +20,34 @@ from safetensors import SafetensorError
 
 from tests.conftest import (
     ALIGNED,
-    SMALL,
     awake,
     disk_full,
     failing_after,
     mild,
     one_scene,
-    stamps_of,
     write_frames,
     write_video,
 )
+from tests.restoration.conftest import ALONE, broken_off, contents
 from tests.restoration.test_scenes import FASTER, walk
-from unsmear.clip import Frame
 from unsmear.errors import DeviceMemoryError, EncodeError, InputError, MidwayError, OutputError
-from unsmear.restoration import files, sinks
+from unsmear.restoration import sinks
 from unsmear.restoration.files import Outcome, restore_file
-from unsmear.restoration.frames import Restored
-from unsmear.restoration.paths import compare_path, is_there
+from unsmear.restoration.paths import compare_path
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span, parse_time
 from unsmear.restoration.work import work_path
 from unsmear.video import writer
-from unsmear.video.encoding import ENCODERS, EncodeChoice
-from unsmear.video.orientation import UPRIGHT
 from unsmear.video.reader import VideoReader
 
 FRAMES = 14
-MS = Fraction(1, 1000)
-ALONE = Settings(quality=QualityOptions(burst=0))
 
-
-@pytest.fixture(autouse=True)
-def _short_parts(monkeypatch):
-    monkeypatch.setattr(files, "_PART_FRAMES", (4, 4))
+pytestmark = pytest.mark.usefixtures("short_parts")
 
 
 @pytest.fixture
 def network():
     return mild()
-
-
-class PowerCut(BaseException):
-    """An exception that the code does not know."""
-
-
-def broken_off(source, target, network, window, settings, after):
-    """Restore, and interrupt after a number of frames, counted over all passes."""
-    seen = []
-
-    def report(progress):
-        seen.append(progress)
-        if len(seen) > after:
-            raise PowerCut
-
-    with pytest.raises(PowerCut):
-        restore_file(source, target, network, window, settings, on_progress=report)
-    assert not target.exists()
-
-
-def contents(path):
-    if path.is_dir():
-        return {file.name: file.read_bytes() for file in path.iterdir()}
-    return path.read_bytes()
 
 
 @pytest.mark.parametrize(("window", "container"), [(3, "mp4"), (9, "mkv"), ("all", "mp4")])
@@ -188,21 +156,6 @@ def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then
     assert contents(target) == contents(tmp_path / "whole")
 
 
-def test_pictures_may_come_and_go_between_two_runs(tmp_path, network):
-    source, target = tmp_path / "frames", tmp_path / "out"
-    write_frames(source, one_scene(13, 24, 32))
-    for number in range(8, 13):
-        (source / f"{number:02}.png").rename(tmp_path / f"{number:02}.png")
-    broken_off(source, target, network, 1, ALONE, 8)  # frame 7 was the last one then
-    for number in range(8, 13):
-        (tmp_path / f"{number:02}.png").rename(source / f"{number:02}.png")
-    broken_off(source, target, network, 1, ALONE, 7)  # the first part is kept
-    (source / "09.png").unlink()  # restored already, in an incomplete part
-    assert restore_file(source, target, network, 1, ALONE) == Outcome(12, resumed=8)
-    restore_file(source, tmp_path / "whole", network, 1, ALONE)
-    assert contents(target) == contents(tmp_path / "whole")
-
-
 def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
     """Even if a cut depends on frames long before the first one that is restored again."""
     source = write_frames(tmp_path / "frames", walk(FASTER))
@@ -213,63 +166,6 @@ def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
         outcome = restore_file(source, target, network, 5)
         assert outcome == Outcome(len(FASTER) + 1, resumed=after // 4 * 4)
         assert contents(target) == contents(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("step", ["assemble", "publish"])
-def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatch, step):
-    source = write_video(tmp_path / "in.mp4", frames=9)
-    settings = Settings(compare="side")
-    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
-    restore_file(source, whole, network, 3, settings)
-    breaks = failing_after(0 if step == "assemble" else 1, PowerCut(), getattr(sinks, step))
-    with monkeypatch.context() as patched:
-        patched.setattr(sinks, step, breaks)
-        with pytest.raises(PowerCut):
-            restore_file(source, target, network, 3, settings)
-    assert target.exists() == (step == "publish")
-    assert restore_file(source, target, network, 3, settings) == Outcome(9, resumed=9)
-    assert contents(target) == contents(whole)
-    assert contents(compare_path(target)) == contents(compare_path(whole))
-
-
-@pytest.mark.parametrize("window", [1, 3])
-def test_broken_off_while_the_work_folder_is_removed(tmp_path, network, monkeypatch, window):
-    """At the start of another job, or at the end of this one: marks of parts may outlast their
-    images.
-    """
-    source, target = write_frames(tmp_path / "frames", one_scene(6, 16, 24)), tmp_path / "out"
-    broken_off(source, target, network, 1, ALONE, 5)
-    original = shutil.rmtree
-
-    def breaks(path, **_):
-        original(path / "sharp-pictures", ignore_errors=True)
-        raise PowerCut
-
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "rmtree", breaks)
-        with pytest.raises(PowerCut):
-            restore_file(source, target, network, window, ALONE)
-    assert work_path(target).exists()
-    if window == 1:  # all was done
-        assert is_there([target])
-        with pytest.raises(OutputError, match="already exists"):
-            restore_file(source, target, network, 1, ALONE)
-    else:
-        assert restore_file(source, target, network, 1, ALONE) == Outcome(6)
-    assert len(list(target.iterdir())) == 6
-
-
-@pytest.mark.parametrize("what", ["network", "source"])
-def test_another_job_starts_over(tmp_path, network, what):
-    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
-    broken_off(source, target, network, 3, Settings(), 6)
-    if what == "network":
-        network = mild(SMALL)
-        network.head.bias.add_(0.001)
-    else:
-        write_video(source, frames=10)
-    outcome = restore_file(source, target, network, 3)
-    assert outcome == Outcome(10 if what == "source" else 9)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatch):
@@ -292,20 +188,6 @@ def test_what_an_encoder_refuses_leaves_nothing(tmp_path, network, monkeypatch):
     with pytest.raises(EncodeError):
         restore_file(source, target, network, "all")
     assert list(tmp_path.iterdir()) == [source]
-
-
-def test_results_whose_names_the_disk_spells_in_its_own_way_are_kept(tmp_path, monkeypatch):
-    """As disks of macOS do, with an é of two characters."""
-    monkeypatch.setattr(sys, "platform", "darwin")
-    sink = sinks.FolderSink(
-        tmp_path / "out", tmp_path, torch.uint8, 16, compare=None, turn=None,
-        sources=[("\u00e9.jpg", 1, 1)], after=0,
-    )  # fmt: skip
-    (tmp_path / "sharp-pictures").mkdir()
-    for name in ("e\u0301.png", "gone.png"):
-        (tmp_path / "sharp-pictures" / name).touch()
-    sink.finish(1)
-    assert [file.name for file in (tmp_path / "sharp-pictures").iterdir()] == ["e\u0301.png"]
 
 
 def test_what_a_container_refuses_at_the_end_costs_no_frame(tmp_path, network, monkeypatch):
@@ -353,19 +235,6 @@ def test_a_folder_that_is_gone_midway_costs_no_complete_part(tmp_path, network):
     assert restore_file(source, target, network, 1, ALONE).resumed >= 4
 
 
-def test_what_a_container_refuses_is_told_before_the_work(tmp_path, network, monkeypatch):
-    """The table of encoders has a wrong row here."""
-    row = ENCODERS["vp9"]
-    wrong = dataclasses.replace(row, containers=row.containers | {".mov"})
-    monkeypatch.setitem(ENCODERS, "vp9", wrong)
-    source, target = write_video(tmp_path / "in.mp4", frames=2), tmp_path / "out.mov"
-    done, choice = [], EncodeChoice(codec="vp9")
-    with pytest.raises(EncodeError, match=r"out\.mov'.*cannot hold vp9.*--codec"):
-        restore_file(source, target, network, 3, Settings(encode=choice), on_progress=done.append)
-    assert done == []
-    assert list(tmp_path.iterdir()) == [source]
-
-
 def test_another_process_goes_on(tmp_path, weights_file):
     """After a kill, the second process shares no state with the first, not even its hash seed."""
     source = write_video(tmp_path / "in.mp4", frames=10)
@@ -405,28 +274,6 @@ files.WorkFolder.note_untouched = noted
 for target in targets:
     main([source, "-o", target, "-m", weights, "--json"])
 """
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_disk_too_full_to_begin_leaves_what_there_was(tmp_path, network, monkeypatch, begun):
-    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
-    if begun:
-        broken_off(source, target, network, 3, Settings(), 6)
-    before = sorted(tmp_path.rglob("*"))
-
-    def full(path, *arguments, **named):
-        path.touch()
-        disk_full()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
-        with pytest.raises(OutputError, match=r"out\.mp4': No space left"):
-            restore_file(source, target, network, 3)
-    after = sorted(tmp_path.rglob("*"))
-    assert [path for path in before if ".untouched" not in path.name] == [
-        path for path in after if ".untouched" not in path.name
-    ]
-    assert restore_file(source, target, network, 3) == Outcome(9, resumed=4 if begun else 0)
 
 
 @pytest.mark.parametrize("step", ["begin", "end", "scenes", "publishing"])
@@ -487,76 +334,3 @@ def test_what_is_done_outlasts_a_gpu_that_others_filled(tmp_path, network, monke
             restore_file(source, target, network, 1, ALONE, on_note=notes.append)
     assert notes == ["what is done so far is kept: run the same command to resume"]
     assert restore_file(source, target, network, 1, ALONE) == Outcome(6, resumed=4)
-
-
-@pytest.mark.usefixtures("files_stay_in_use")
-def test_an_end_that_comes_later_leaves_out_what_is_done_beyond_it(tmp_path, network):
-    source, target = write_video(tmp_path / "in.mkv", frames=14), tmp_path / "out.mkv"
-    broken_off(source, target, network, 3, Settings(), 13)
-    ended = Settings(span=Span(end=Fraction(1, 5)))  # after six frames
-    assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
-    restore_file(source, tmp_path / "whole.mkv", network, 3, ended)
-    assert contents(target) == contents(tmp_path / "whole.mkv")
-
-
-def test_an_end_that_comes_later_replaces_a_file_that_was_put_together(
-    tmp_path, network, monkeypatch
-):
-    """At the interruption, one of two files had been assembled."""
-    source, target = write_video(tmp_path / "in.mkv", frames=9), tmp_path / "out.mkv"
-    settings = Settings(compare="side")
-    with monkeypatch.context() as patched:
-        # It assembles the comparison, the second file.
-        patched.setattr(sinks, "assemble", failing_after(0, PowerCut(), None))
-        with pytest.raises(PowerCut):
-            restore_file(source, target, network, 3, settings)
-    assert list(work_path(target).glob("whole-sharp.*"))
-    ended = Settings(compare="side", span=Span(end=Fraction(1, 5)))  # after six frames
-    assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
-    assert len(stamps_of(target)) == len(stamps_of(compare_path(target))) == 6
-
-
-@pytest.mark.parametrize(("end", "resumed"), [(7, 4), (8, 8)])
-def test_an_end_is_a_moment_at_which_nothing_is_shown_any_more(tmp_path, network, end, resumed):
-    """Parts have four frames. A frame that begins exactly at the end is outside, and so is its
-    part.
-    """
-    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
-    write_video(source, pts=[*range(10)], time_base=Fraction(1, 25))
-    broken_off(source, target, network, 1, ALONE, 9)
-    ended = dataclasses.replace(ALONE, span=Span(end=Fraction(end, 25)))
-    assert restore_file(source, target, network, 1, ended) == Outcome(end, resumed=resumed)
-
-
-@pytest.mark.parametrize(
-    ("durations", "later"),
-    [([40] * 7 + [500, 40], True), ([8] * 4 + [40] * 7 + [500, 40], False)],
-)
-def test_a_long_frame_is_shortened_to_the_end_wherever_work_went_on(
-    tmp_path, network, durations, later
-):
-    """It may be the last of a part that was done when there was no end, or much longer than frames
-    that an earlier run has seen.
-    """
-    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
-    stamps = [sum(durations[:number]) for number in range(len(durations) + 1)]
-    write_video(source, pts=stamps, time_base=MS)
-    end = (stamps[durations.index(500)] + 20) * MS
-    ended = dataclasses.replace(ALONE, span=Span(end=end))
-    restore_file(source, tmp_path / "whole.mkv", network, 1, ended)
-    broken_off(source, target, network, 1, ALONE if later else ended, 9)
-    assert restore_file(source, target, network, 1, ended).resumed >= 4
-    assert contents(target) == contents(tmp_path / "whole.mkv")
-
-
-def test_a_full_disk_is_told_of_the_picture_that_users_know(tmp_path, monkeypatch):
-    (tmp_path / "hidden").mkdir()
-    sink = sinks.FolderSink(
-        tmp_path / "out", tmp_path / "hidden", torch.uint8, 4, compare=None, turn=UPRIGHT,
-        sources=(), after=0,
-    )  # fmt: skip
-    rgb = torch.zeros(3, 8, 8)
-    monkeypatch.setattr(Path, "write_bytes", disk_full)
-    sink.begin(0)
-    with pytest.raises(OutputError, match=r"/out/a\.png': No space left"):
-        sink.put(Restored(Frame(rgb, Fraction(0), name="a"), rgb, None))

@@ -10,24 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.conftest import ALIGNED, SMALL, TRAILS, Counted, assert_same_frames, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, TRAILS, assert_same_frames, awake, one_scene
 from tests.restoration.conftest import restored_from
 from tests.restoration.test_scenes import FASTER, walk
-from unsmear.engines.base import TorchEngine
 from unsmear.errors import ConfigError, InputError
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames, pad_to_multiple
 from unsmear.models.zoo import ZOO
-from unsmear.restoration import scene, stream, tiles
+from unsmear.restoration import stream
+from unsmear.restoration.guard import implausibility
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     check_memory,
     describe_scenes,
     frames_after,
+    load_scenes,
     parse_window,
     restore_stream,
+    save_scenes,
 )
 from unsmear.restoration.tiles import Tiler, TileSize
 
@@ -110,30 +112,6 @@ def test_window_over_the_whole_clip_equals_forward(either):
     streamed = torch.stack(list(restore_stream(either, clip, 9)))
     expected = either(clip[None])[0].clamp(0, 1)
     torch.testing.assert_close(streamed, expected, rtol=0, atol=ROUNDING)
-
-
-@pytest.mark.parametrize(("window", "encodings_each"), [(1, 1), (9, 1), (11, 2), (41, 2)])
-def test_look_ahead_is_bounded_and_long_windows_encode_again(
-    network, monkeypatch, window, encodings_each
-):
-    """If memory is short, features wait for up to four frames; beyond that, frames are encoded
-    again.
-    """
-    monkeypatch.setattr(scene, "MOST_KEPT", 0)
-    encodings = []
-    original = network.encode_level
-
-    def counted(level, x):
-        encodings.append(level)
-        return original(level, x)
-
-    monkeypatch.setattr(network, "encode_level", counted)
-    clip = one_scene(20, 16, 16)
-    frames = Counted(clip)
-    for done, _ in enumerate(restore_stream(network, frames, window), start=1):
-        assert frames.taken <= done + max(window // 2, 1)
-    assert done == 20
-    assert encodings.count(0) == 20 * encodings_each
 
 
 @given(
@@ -306,98 +284,28 @@ def test_sizes_must_agree(network):
         list(restore_stream(network, [torch.rand(3, 8, 8), torch.rand(3, 8, 16)], 1))
 
 
-class CountingEngine(TorchEngine):
-    """Counts how often frames are encoded."""
-
-    encoded = coarser = 0
-
-    def encode_level(self, level, x):
-        self.encoded += level == 0
-        self.coarser += level > 0
-        return super().encode_level(level, x)
-
-
-def test_features_are_kept_while_memory_lasts_and_computed_again_beyond(network, monkeypatch):
-    clip = one_scene(9, 16, 24)
-    kept = CountingEngine(network)
-    wanted = list(restore_stream(kept, clip, 7))
-    assert kept.encoded == 9
-    encoded = network.encode(pad_to_multiple(clip[:1], network.config.size_multiple))
-    frame = sum(x.numel() * 4 for x in encoded.features)
-    monkeypatch.setattr(scene, "ALWAYS_KEPT", 2)
-    for most, times in ((3 * frame, 1), (3 * frame - 1, 2)):
-        monkeypatch.setattr(scene, "MOST_KEPT", most)
-        engine = CountingEngine(network)
-        found = list(restore_stream(engine, clip, 7))
-        assert engine.encoded == 9 * times
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
+    clip = one_scene(4, 16, 24)
+    scenes = describe_scenes(network, clip, ensemble=4)
+    save_scenes(tmp_path / "scenes.safetensors", scenes)
+    loaded = load_scenes(tmp_path / "scenes.safetensors", torch.device("cpu"))
+    torch.testing.assert_close(
+        [scene.contexts for scene in loaded], [scene.contexts for scene in scenes], rtol=0, atol=0
+    )
+    assert not torch.equal(loaded[0].contexts[0][0], loaded[0].contexts[1][0])
+    with pytest.raises(ValueError, match="described for another ensemble than one of 2"):
+        list(
+            restore_stream(network, clip, "all", scenes=loaded, quality=QualityOptions(ensemble=2))
+        )
 
 
-def test_of_large_features_the_finest_level_is_computed_again(network, monkeypatch):
-    clip = one_scene(6, 16, 24)
-    wanted = list(restore_stream(network, clip, 5))
-    monkeypatch.setattr(scene, "MOST_KEPT_WHOLE", 0)
-    for window, times in ((5, 2), (1, 2)):
-        engine = CountingEngine(network)
-        found = list(restore_stream(engine, clip, window))
-        assert engine.encoded == 6 * times
-        assert engine.coarser == 6 * 2
-        if window == 5:
-            torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-
-
-@pytest.fixture
-def one_thread():
-    """Bits depend on the number of torch's threads, but not on the number of workers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("tiling", ["auto", TileSize(24, 16)])
-@pytest.mark.parametrize(("window", "kept"), [(1, True), (5, True), (5, False), ("all", True)])
-@pytest.mark.parametrize("config", [SMALL, ALIGNED], ids=["plain", "aligned"])
-def test_workers_change_no_bit(config, monkeypatch, window, kept, tiling):
-    """Scenes of one frame and of several, features kept or dropped, large and small frames."""
-    network = awake(config)
-    if not kept:
-        monkeypatch.setattr(scene, "ALWAYS_KEPT", 0)
-        monkeypatch.setattr(scene, "MOST_KEPT", 0)
-    monkeypatch.setattr(tiles, "_LARGE", 0 if tiling == "auto" else 1 << 30)
-    clip = torch.cat([one_scene(length, 40, 40) for length in (3, 1, 2)])
-
-    def restored(workers: int) -> Tensor:
-        engine = TorchEngine(network, workers=workers)
-        known = describe_scenes(engine, clip, tiling=tiling) if window == "all" else ()
-        return torch.stack(list(restore_stream(engine, clip, window, scenes=known, tiling=tiling)))
-
-    alone = restored(1)
-    for workers in (2, 3):
-        assert torch.equal(restored(workers), alone)
-
-
-def test_workers_look_ahead_no_further_than_there_are_of_them(network):
-    frames = Counted(one_scene(20, 16, 16))
-    for done, _ in enumerate(restore_stream(TorchEngine(network, workers=3), frames, 5), 1):
-        assert frames.taken <= done + 2 + 2 * 2
-    assert done == 20
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("lead", [1, 2, 3])
-def test_a_lead_may_end_while_all_that_is_left_is_in_flight(lead):
-    network, clip = awake(dataclasses.replace(SMALL, neighbours=0)), one_scene(4, 16, 16)
-    wanted = list(restore_stream(network, clip, 5))[lead:]
-    found = restore_stream(TorchEngine(network, workers=5), clip, 5, lead=lead)
-    assert_same_frames(found, wanted)
-
-
-def test_what_a_worker_raises_is_raised(network):
-    class Broken(TorchEngine):
-        def decode_level(self, level, features, below, context):
-            raise MemoryError("no room")
-
-    with pytest.raises(MemoryError, match="no room"):
-        list(restore_stream(Broken(network, workers=2), one_scene(4, 16, 16), 3))
+def test_the_default_dtype_of_callers_is_theirs(network):
+    clip = one_scene(2, 16, 24)
+    wanted = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
+        assert not implausibility(clip[0], clip[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)

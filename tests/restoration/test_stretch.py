@@ -9,8 +9,7 @@ import pytest
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.conftest import DURATIONS, lasting, length_of, remuxed
-from unsmear.restoration.files import Outcome, restore_file
-from unsmear.restoration.preview import write_preview
+from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
 from unsmear.video import reader
 from unsmear.video.reader import VideoReader
@@ -87,9 +86,3 @@ def test_a_stretch_begins_with_what_is_shown_then(tmp_path, window):
     assert length_of(target) == 3
     for start, first in ((5, 35), (5030, 10)):  # these frames do not last longer than usual
         assert stretch(source, target, start=start, overwrite=True, window=window)[0] == first
-
-
-def test_a_preview_of_a_stretch_within_one_frame(tmp_path):
-    source = lasting(tmp_path / "in.mp4", SPARSE)
-    settings = Settings(span=Span(start=1000 * MS, end=4000 * MS))
-    assert write_preview(source, tmp_path / "look.png", mild(), 3, settings) == Outcome(1)

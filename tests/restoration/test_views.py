@@ -19,9 +19,7 @@ from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.stream import (
     describe_scenes,
-    load_scenes,
     restore_stream,
-    save_scenes,
 )
 from unsmear.restoration.tiles import TileSize
 from unsmear.restoration.views import ENSEMBLES, View, views_of
@@ -148,21 +146,6 @@ def test_frames_are_let_go_of_as_soon_as_all_views_had_them(network, ensemble):
         most = max(most, sum(one() is not None for one in given))
     assert len(given) == 40
     assert most <= 7
-
-
-def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
-    clip = one_scene(4, 16, 24)
-    scenes = describe_scenes(network, clip, ensemble=4)
-    save_scenes(tmp_path / "scenes.safetensors", scenes)
-    loaded = load_scenes(tmp_path / "scenes.safetensors", torch.device("cpu"))
-    torch.testing.assert_close(
-        [scene.contexts for scene in loaded], [scene.contexts for scene in scenes], rtol=0, atol=0
-    )
-    assert not torch.equal(loaded[0].contexts[0][0], loaded[0].contexts[1][0])
-    with pytest.raises(ValueError, match="described for another ensemble than one of 2"):
-        list(
-            restore_stream(network, clip, "all", scenes=loaded, quality=QualityOptions(ensemble=2))
-        )
 
 
 @pytest.mark.parametrize("ensemble", [-1, 0, 3, 16, 2.0])

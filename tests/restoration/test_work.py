@@ -1,4 +1,4 @@
-"""The folder in which a result grows: its owner and its job."""
+"""The folder in which a result grows: its owner and its job, and what another job finds there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,15 +16,28 @@ import pytest
 import torch
 from filelock import FileLock
 
-from tests.conftest import mild, write_video
+from tests.conftest import (
+    SMALL,
+    disk_full,
+    failing_after,
+    mild,
+    one_scene,
+    stamps_of,
+    write_frames,
+    write_video,
+)
+from tests.restoration.conftest import ALONE, PowerCut, broken_off
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import OutputError
-from unsmear.restoration import files
-from unsmear.restoration.files import restore_file
+from unsmear.restoration import files, sinks
+from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.paths import compare_path, is_there
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings, Span
-from unsmear.restoration.work import WorkFolder
+from unsmear.restoration.work import WorkFolder, work_path
 from unsmear.video.encoding import ENCODERS, EncodeChoice
+
+pytestmark = pytest.mark.usefixtures("short_parts")
 
 
 @pytest.fixture
@@ -125,3 +139,82 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
     os.utime(source, ns=(moment, moment))
     ask()
     assert len(set(jobs)) == len(jobs)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_broken_off_while_the_work_folder_is_removed(tmp_path, network, monkeypatch, window):
+    """At the start of another job, or at the end of this one: marks of parts may outlast their
+    images.
+    """
+    source, target = write_frames(tmp_path / "frames", one_scene(6, 16, 24)), tmp_path / "out"
+    broken_off(source, target, network, 1, ALONE, 5)
+    original = shutil.rmtree
+
+    def breaks(path, **_):
+        original(path / "sharp-pictures", ignore_errors=True)
+        raise PowerCut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", breaks)
+        with pytest.raises(PowerCut):
+            restore_file(source, target, network, window, ALONE)
+    assert work_path(target).exists()
+    if window == 1:  # all was done
+        assert is_there([target])
+        with pytest.raises(OutputError, match="already exists"):
+            restore_file(source, target, network, 1, ALONE)
+    else:
+        assert restore_file(source, target, network, 1, ALONE) == Outcome(6)
+    assert len(list(target.iterdir())) == 6
+
+
+@pytest.mark.parametrize("what", ["network", "source"])
+def test_another_job_starts_over(tmp_path, network, what):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    broken_off(source, target, network, 3, Settings(), 6)
+    if what == "network":
+        network = mild(SMALL)
+        network.head.bias.add_(0.001)
+    else:
+        write_video(source, frames=10)
+    outcome = restore_file(source, target, network, 3)
+    assert outcome == Outcome(10 if what == "source" else 9)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_disk_too_full_to_begin_leaves_what_there_was(tmp_path, network, monkeypatch, begun):
+    source, target = write_video(tmp_path / "in.mp4", frames=9), tmp_path / "out.mp4"
+    if begun:
+        broken_off(source, target, network, 3, Settings(), 6)
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(path, *arguments, **named):
+        path.touch()
+        disk_full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match=r"out\.mp4': No space left"):
+            restore_file(source, target, network, 3)
+    after = sorted(tmp_path.rglob("*"))
+    assert [path for path in before if ".untouched" not in path.name] == [
+        path for path in after if ".untouched" not in path.name
+    ]
+    assert restore_file(source, target, network, 3) == Outcome(9, resumed=4 if begun else 0)
+
+
+def test_an_end_that_comes_later_replaces_a_file_that_was_put_together(
+    tmp_path, network, monkeypatch
+):
+    """At the interruption, one of two files had been assembled."""
+    source, target = write_video(tmp_path / "in.mkv", frames=9), tmp_path / "out.mkv"
+    settings = Settings(compare="side")
+    with monkeypatch.context() as patched:
+        # It assembles the comparison, the second file.
+        patched.setattr(sinks, "assemble", failing_after(0, PowerCut(), None))
+        with pytest.raises(PowerCut):
+            restore_file(source, target, network, 3, settings)
+    assert list(work_path(target).glob("whole-sharp.*"))
+    ended = Settings(compare="side", span=Span(end=Fraction(1, 5)))  # after six frames
+    assert restore_file(source, target, network, 3, ended) == Outcome(6, resumed=4)
+    assert len(stamps_of(target)) == len(stamps_of(compare_path(target))) == 6

@@ -1,30 +1,25 @@
-"""Every engine computes the same as the network, whole and in tiles, for any size."""
+"""Engines that run graphs compute the same as the network, whole and in tiles, for any size.
+
+OpenVINO and ONNX Runtime alike: `graphs.py`, `openvino.py`, `onnx.py`, and what `base.py` asks of
+every engine. Their graphs are converted once, as that takes seconds.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import logging
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from tests.conftest import ALIGNED, SMALL, TWO_ALIGNED, TWO_LEVELS, awake, one_scene
+from tests.conftest import ALIGNED, SMALL, TWO_ALIGNED, awake, one_scene
 from unsmear.engines import onnx, openvino
-from unsmear.engines.base import Engine, TorchEngine, as_engine, threads_for
-from unsmear.engines.compiled import CompiledEngine
+from unsmear.engines.base import Engine, TorchEngine, threads_for
 from unsmear.engines.graphs import level_graphs
-from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
-from unsmear.restoration.guard import implausibility
-from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
@@ -87,24 +82,6 @@ def test_tiles_and_the_whole_scene_too(engine):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
-def test_compiled_graphs_have_the_networks_numbers():
-    """Only dynamo's tracing; code generation by inductor would take half a minute."""
-    network = awake(TWO_LEVELS)
-    engine = CompiledEngine(network, backend="eager")
-    for height, width in ((20, 30), (40, 24)):
-        clip = one_scene(2, height, width)
-        found = list(restore_stream(engine, clip, 3))
-        torch.testing.assert_close(found, list(restore_stream(network, clip, 3)), rtol=0, atol=1e-5)
-
-
-def test_a_compiler_that_is_missing_is_named():
-    def fails(graph, example):
-        raise OSError("no C++ compiler")
-
-    with pytest.raises(ConfigError, match="another engine"):
-        list(restore_stream(CompiledEngine(awake(), backend=fails), one_scene(1, 16, 16), 1))
-
-
 def test_what_an_engine_gave_stays(engine):
     """Engines may reuse their memory: the next call must not change earlier results."""
     tiler = Tiler(engine, "off")
@@ -130,82 +107,6 @@ def test_cores_are_left_to_engines_with_threads_of_their_own(engine):
         with threads_for(shared):
             assert torch.get_num_threads() == shared.threads == max(before // workers, 1)
     assert torch.get_num_threads() == before
-
-
-def test_a_network_is_run_by_torch(network):
-    assert isinstance(as_engine(network), TorchEngine)
-    engine = TorchEngine(network)
-    assert as_engine(engine) is engine
-
-
-def test_half_precision_is_near_and_not_the_same():
-    """In bfloat16 on a CPU, slowly if it has no instructions for it."""
-    network = awake(NetworkConfig(
-        widths=(6, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
-    ))  # fmt: skip
-    clip = one_scene(2, 16, 24)
-    full = torch.stack(list(restore_stream(network, clip, 3)))
-    half = torch.stack(list(restore_stream(TorchEngine(network, half=True), clip, 3)))
-    assert half.dtype == torch.float32
-    change = (full - clip).abs().mean()
-    assert 0 < (half - full).abs().mean() < 0.02 * change
-
-
-def test_the_precision_of_callers_is_theirs(network):
-    """Autocast of the caller does not affect the results, nor other threads."""
-    clip, engine = one_scene(3, 16, 24), TorchEngine(network)
-    wanted = list(restore_stream(engine, clip, 3, quality=QualityOptions(burst=1)))
-    with torch.autocast("cpu", torch.bfloat16):
-        found = list(restore_stream(engine, clip, 3, quality=QualityOptions(burst=1)))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-    original = network.encode_level
-
-    def beside(level, x):
-        network.encode_level = original
-        with ThreadPoolExecutor(1) as other:
-            other.submit(engine.encode_level, level, x).result()
-        return original(level, x)
-
-    network.encode_level = beside
-    with torch.autocast("cpu", torch.bfloat16):
-        engine.encode_level(0, clip[:1])
-        assert torch.is_autocast_enabled("cpu")
-
-
-def test_the_default_dtype_of_callers_is_theirs(network):
-    clip = one_scene(2, 16, 24)
-    wanted = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
-    torch.set_default_dtype(torch.float64)
-    try:
-        found = list(restore_stream(network, clip, 1, quality=QualityOptions(burst=2)))
-        assert not implausibility(clip[0], clip[0])
-    finally:
-        torch.set_default_dtype(torch.float32)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such stack")
-def test_a_signal_finds_a_stack_when_engines_are_gone(network):
-    """With a runtime for each engine, Ctrl-C ended the process by a segmentation fault."""
-
-    class Stack(ctypes.Structure):
-        _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-    def use_engines() -> bool:
-        graph = openvino.convert(nn.Conv2d(1, 1, 1), (torch.rand(1, 1, 8, 8),))
-        first, second = (openvino.OpenVinoEngine(network, {"one": graph}) for _ in range(2))
-        del first  # before the second, which was made later
-        del second
-        stack = Stack()
-        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
-        if not stack.base:
-            return True
-        with Path("/proc/self/maps").open(encoding="ascii") as maps:
-            spans = (line.split()[0].split("-") for line in maps)
-            return any(int(begin, 16) <= stack.base < int(end, 16) for begin, end in spans)
-
-    with ThreadPoolExecutor(1) as thread:  # whose stack nobody else has set
-        assert thread.submit(use_engines).result()
 
 
 def test_converting_tells_users_nothing_of_what_it_passes_through(engine, told):

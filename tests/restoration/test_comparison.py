@@ -1,0 +1,87 @@
+"""Before and after in one frame, as players show it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import mild, write_video
+from unsmear.restoration.files import restore_file
+from unsmear.restoration.paths import compare_path
+from unsmear.restoration.quality import NETWORK_ALONE
+from unsmear.restoration.settings import Settings
+from unsmear.video.encoding import EncodeChoice
+from unsmear.video.orientation import orientation_of, upright
+from unsmear.video.reader import VideoReader
+
+
+@pytest.fixture
+def network():
+    return mild()
+
+
+def luma_as_shown(path):
+    with VideoReader(path) as reader:
+        turn = orientation_of(reader.info.display_matrix)
+        return [upright(frame.planes.y, turn) for frame in reader]
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_comparison_shows_both(tmp_path, network, size):
+    source = write_video(
+        tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv444p", frames=3
+    )
+    target = tmp_path / "out.mkv"
+    restore_file(source, target, network, 1, Settings(compare="side"))
+    with VideoReader(compare_path(target)) as both, VideoReader(source) as plain:
+        width = size[0] // 2 * 2
+        assert (both.info.width, both.info.height) == (2 * width, size[1])
+        for pair, frame in zip(both, plain, strict=True):
+            assert pair.pts == frame.pts
+            left, right = pair.rgb[..., :width], pair.rgb[..., width:]
+            assert torch.equal(left, frame.rgb[..., :width])  # FFV1 is lossless
+            assert (right - left).abs().mean() > 0.001
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+@pytest.mark.parametrize("compare", ["side", "wipe"])
+def test_a_comparison_of_a_turned_video_reads_from_left_to_right(
+    tmp_path, network, rotation, compare
+):
+    """In what players show, before is on the left and after on the right, on both sides of a wipe
+    too.
+    """
+    frames = 40 if compare == "wipe" else 3
+    source = write_video(tmp_path / "in.mp4", rotation=rotation, size=(66, 50), frames=frames)
+    target, choice = tmp_path / "out.mkv", EncodeChoice(lossless=True)
+    settings = Settings(compare=compare, encode=choice, quality=NETWORK_ALONE)
+    restore_file(source, target, network, 1, settings)
+    shown = [luma_as_shown(path) for path in (source, target, compare_path(target))]
+    lines = []
+    for before, after, both in zip(*shown, strict=True):
+        width = before.shape[1]
+        if compare == "side":
+            assert torch.equal(both[:, :width], before)
+            assert torch.equal(both[:, width:], after)
+            continue
+        line = int((both == 235).all(dim=0).int().argmax())
+        assert torch.equal(both[:, :line], before[:, :line])
+        assert torch.equal(both[:, line + 2 :], after[:, line + 2 :])
+        lines.append(line)
+    assert lines == sorted(lines)
+    assert not lines or lines[-1] - lines[0] > 10
+    assert not torch.equal(shown[0][0], shown[1][0])
+
+
+def test_a_comparison_of_a_turned_video_of_odd_sides(tmp_path, network):
+    source = write_video(
+        tmp_path / "in.mp4", codec="libvpx-vp9", rotation=90, size=(49, 33), frames=2
+    )
+    settings = Settings(compare="side", encode=EncodeChoice(lossless=True))
+    restore_file(source, tmp_path / "out.mkv", network, 1, settings)
+    (before, *_), (both, *_) = (
+        luma_as_shown(path) for path in (source, tmp_path / "out.compare.mkv")
+    )
+    assert before.shape == (49, 33)
+    assert both.shape == (49, 64)
+    assert torch.equal(both[:, :32], before[:, :32])
