@@ -46,6 +46,8 @@ def test_layout_tells_what_is_what(tmp_path):
     assert [p.name for p in files.photographs] == ["b.png", "a.jpg"]
     assert [p.name for p in files.clips] == ["walk", "v.mp4"]
     assert [p.name for p in files.pairs] == ["GOPRO/GOPR0001", "DVD/720p"]
+    clip = find_training_files([tmp_path / "clips" / "walk"])
+    assert (clip.photographs, clip.clips) == ((), (tmp_path / "clips" / "walk",))
 
 
 def test_linked_folders_are_gone_into_but_not_in_circles(tmp_path):
@@ -165,7 +167,13 @@ def test_published_layouts_are_found(tmp_path, monkeypatch, layout, blurry, shar
     one_side = find_training_files([tmp_path / blurry])
     assert one_side.photographs == ()
     assert [pair.sharp for pair in one_side.pairs] == [files.pairs[0].sharp]
-    assert training_record(one_side, [tmp_path / blurry]) != record
+    told = training_record(one_side, [tmp_path / blurry])
+    assert told != record
+    name = Path(blurry).name
+    for place, root in ((above, Path(name)), (above / "RAW", Path("..", name))):
+        monkeypatch.chdir(place)
+        assert find_training_files([root]) == one_side
+        assert training_record(one_side, [root]) == told
     (tmp_path / sharp / "00000001.png").write_bytes(b"")
     assert training_record(files, [above]) != record
 
