@@ -50,7 +50,13 @@ def test_published_layouts_are_found(tmp_path, monkeypatch, layout, blurry, shar
     one_side = find_training_files([tmp_path / blurry])
     assert one_side.photographs == ()
     assert [pair.sharp for pair in one_side.pairs] == [files.pairs[0].sharp]
-    assert training_record(one_side, [tmp_path / blurry]) != record
+    told = training_record(one_side, [tmp_path / blurry])
+    assert told != record
+    name = Path(blurry).name
+    for place, root in ((above, Path(name)), (above / "RAW", Path("..", name))):
+        monkeypatch.chdir(place)
+        assert find_training_files([root]) == one_side
+        assert training_record(one_side, [root]) == told
     (tmp_path / sharp / "00000001.png").write_bytes(b"")
     assert training_record(files, [above]) != record
 

@@ -162,9 +162,12 @@ def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):
 def test_the_longest_stretch_without_a_pause_counts(tmp_path):
     path = tmp_path / "log.txt"
     lines = log_text([0.002 * index for index in range(31)]).splitlines()
-    for index in range(12, len(lines)):  # the first ten samples are 1,000 s older
+    # The first ten samples are 1,000 s older. The others come in bursts, which are no stretches.
+    for index in range(12, len(lines)):
         system, sensor, matrix = lines[index].split(", ", 2)
-        lines[index] = f"{system}, {int(sensor) + 10**12}, {matrix}"
+        burst, since = divmod(int(sensor), 25_000_000)
+        moment = 10**12 + 25_000_000 * burst + since // 1000
+        lines[index] = f"{system}, {moment}, {matrix}"
     path.write_text("\n".join(lines))
     log = read_orientation_log(path)
     assert log.duration == pytest.approx(20 * 0.005)

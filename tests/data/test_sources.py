@@ -35,6 +35,8 @@ def test_layout_tells_what_is_what(tmp_path):
     assert [p.name for p in files.photographs] == ["b.png", "a.jpg"]
     assert [p.name for p in files.clips] == ["walk", "v.mp4"]
     assert [p.name for p in files.pairs] == ["GOPRO/GOPR0001", "DVD/720p"]
+    clip = find_training_files([tmp_path / "clips" / "walk"])
+    assert (clip.photographs, clip.clips) == ((), (tmp_path / "clips" / "walk",))
 
 
 def test_linked_folders_are_gone_into_but_not_in_circles(tmp_path):

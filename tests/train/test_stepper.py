@@ -171,9 +171,18 @@ def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):
         own.step(broken)
 
 
+class Statistics(torch.nn.BatchNorm3d):
+    """Updates some in place, as usual, and puts a new tensor in place of another."""
+
+    def forward(self, x):
+        out = super().forward(x)
+        self.running_var = self.running_var.clone()
+        return out
+
+
 def test_statistics_forget_a_step_that_is_not_finite():
     config = dataclasses.replace(CONFIG, model="own", optimizer="adam")
-    state = TrainState.start(partial(torch.nn.BatchNorm3d, 3), config, CPU)
+    state = TrainState.start(partial(Statistics, 3), config, CPU)
     own = Stepper(config, state, CPU, Team())
     clips = clips_like(0)._replace(motion=None)
     broken = clips._replace(blurry=clips.blurry / 0)

@@ -94,6 +94,7 @@ def test_stamps_below_zero_are_moved_together(tmp_path, container):
     assert any("before zero" in note for note in notes)
     # In Matroska everything moves by another 23 ms, by which the audio begins early.
     back += 0 if container == "mp4" else Fraction(23, 1000)
+    assert any("everything is 23 ms later" in note for note in notes) == (container == "mkv")
     assert stamps_of(out) == [pts + back for pts in stamps]
     sound = [packets[0][0] for packets in (audio_packets(early), audio_packets(out))]
     assert abs(sound[1] - sound[0] - back) < Fraction(1, 900)

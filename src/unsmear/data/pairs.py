@@ -147,8 +147,13 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
 
 
 def named(folder: Path) -> Path:
-    """A folder by its own name, by which layouts are recognised: `.` and `..` say nothing."""
-    return folder.resolve() if folder.name in ("", "..") else folder
+    """A folder by its own name and that of the folder above, by which layouts are recognised: `.`
+    and `..` say nothing.
+    """
+    if folder.name in ("", ".."):
+        return folder.resolve()
+    above = folder.parent
+    return above.resolve() / folder.name if above.name in ("", "..") else folder
 
 
 def real_places(paths: Iterable[Path]) -> list[Path]:

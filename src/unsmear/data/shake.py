@@ -19,7 +19,9 @@ from torch import Tensor
 from unsmear.errors import InputError, reading
 
 _WAVES = 6  # sine waves of each coordinate of a random path
-_PAUSE = 20  # median intervals of a log without a sample
+# A log pauses where it has no sample for so many median intervals, and for so many seconds: samples
+# may come in bursts.
+_PAUSE_INTERVALS, _PAUSE_SECONDS = 20, 0.5
 
 
 def exposure_times(frames: int, samples: int, duty: Tensor) -> Tensor:
@@ -215,11 +217,12 @@ def read_orientation_log(path: Path) -> OrientationLog:
     if len(seconds) < 2:
         raise InputError(
             f"'{path}' is not an orientation log: expected lines "
-            "'milliseconds, nanoseconds, [r11, ..., r33]', found "
+            "'milliseconds, nanoseconds, [r11, ..., r33]' of two moments or more, found "
             f"{len(seconds)}; check the file, or leave it out"
         )
     steps = np.diff(seconds)
-    pauses = np.flatnonzero(steps > _PAUSE * np.median(steps)) + 1
+    longest = max(_PAUSE_INTERVALS * np.median(steps), _PAUSE_SECONDS)
+    pauses = np.flatnonzero(steps > longest) + 1
     stretch = max(np.split(np.arange(len(seconds)), pauses), key=len)
     rotations = np.asarray(matrices, dtype=np.float64)[first[stretch]].reshape(-1, 3, 3)
     return OrientationLog(

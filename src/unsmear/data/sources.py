@@ -118,14 +118,12 @@ def _files_below(root: Path) -> TrainingFiles:
         below = []  # the folder is the blurry side of a set (`train_blur`, `Blur`): none is sharp
     paired = {side[0].parent for pair in pairs for side in (pair.blurry, pair.sharp)}
     inputs = _inputs_among(below)
-    photographs, clips = [], []
+    photographs, clips = [], [root] if _is_clip(root) else []
     for path in below:
         suffix = path.suffix.lower()
         if path.parent in paired or _is_never_sharp(path, root, inputs):
             continue
-        if suffix in VIDEO_SUFFIXES or (
-            path.parent.name == "clips" and path.is_dir() and list_images(path)
-        ):
+        if suffix in VIDEO_SUFFIXES or _is_clip(path):
             clips.append(path)
         elif suffix in IMAGE_SUFFIXES and path.parent.parent.name != "clips":
             photographs.append(path)
@@ -198,6 +196,10 @@ def _inputs_among(below: Sequence[Path]) -> set[Path]:
     """Folders of network inputs, recognised by the ground truth beside them."""
     beside = {path.parent for path in below if path.name.lower() in _TRUTHS}
     return {path for path in below if path.name.lower() in _INPUTS and path.parent in beside}
+
+
+def _is_clip(path: Path) -> bool:
+    return path.parent.name == "clips" and path.is_dir() and bool(list_images(path))
 
 
 def _is_never_sharp(path: Path, root: Path, inputs: set[Path]) -> bool:

@@ -7,9 +7,9 @@ Reproduces: a cell of residual dense blocks that takes a frame and a hidden stat
 frame's features with those of past and future frames, each weighted by global average pooling of
 the pair; reconstruction by transposed convolutions.
 
-Changes: the network predicts a residual that starts at zero, as all networks here do, so that
-short runs can be compared. Before the first and after the last frame these are repeated, so every
-frame is restored. Compared with the authors' code (zzh-tech/ESTRNN), the hidden layers of the
+Changes: the network predicts a residual that starts at zero, as all networks here do, so that short
+runs can be compared. The first and the last frame are repeated beyond the ends of the clip, so
+every frame is restored. Compared with the authors' code (zzh-tech/ESTRNN), the hidden layers of the
 fusion are half as wide, its two 1x1 convolutions have a ReLU between them, and the input of the
 cell's blocks is added to their output. Sizes are close to the published ones, 2.2 M parameters and
 10.5 GMAC at 256x256: 2.13 M and 11.0.

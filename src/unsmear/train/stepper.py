@@ -122,8 +122,7 @@ class Stepper:
             with self._autocast:
                 clips = with_drafts(state.network, clips, places)
         differentiate, move = self._halves
-        statistics = list(state.network.buffers())
-        before = [value.clone() for value in statistics]
+        before = [value.clone() for value in state.network.buffers()]
         learned = differentiate(clips)
         gradients = self._gradients()
         self._team.average(gradients)
@@ -141,7 +140,7 @@ class Stepper:
         if finite:
             move()
         else:  # batch normalisation may have seen what was not finite
-            for value, was in zip(statistics, before, strict=True):
+            for value, was in zip(state.network.buffers(), before, strict=True):
                 value.copy_(was)
         state.step += 1
         state.update_average(config.ema_decay)

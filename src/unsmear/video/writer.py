@@ -87,9 +87,9 @@ class Origin:
     @property
     def later(self) -> Fraction:
         """Seconds by which the muxer moves all streams, so that none begins before zero. With a
-        start, nothing does.
+        start, nothing does, unless it only delays the streams.
         """
-        return Fraction(0) if self.start else self.early
+        return Fraction(0) if self.start > 0 else max(self.early + self.start, Fraction(0))
 
     @property
     def notes(self) -> list[str]:
