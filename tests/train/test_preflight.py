@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import ALIGNED, SMALL
-from tests.train.conftest import CPU, request, sequence
+from tests.train.conftest import CPU, request, run, sequence
 from tests.train.conftest import PRESET as CONFIG
 from tests.train.conftest import save_picture as save
 from unsmear.data.changes import SynthesisChanges
@@ -322,3 +322,46 @@ def test_missing_folders_and_uneven_sequences_are_told_together(tmp_path):
         preflight.find_training_files([tmp_path / "a", tmp_path / "gone"])
     assert len(caught.value.errors) == 3
     assert all(isinstance(error, InputError) for error in caught.value.errors)
+
+
+def test_a_request_for_a_teacher(stills, tmp_path, aligned_file):
+    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
+    plan = prepare(Request(**usual, teacher=str(aligned_file)))
+    assert plan.teacher is not None
+    assert plan.config.teacher == identity_of(plan.teacher)
+    assert plan.config.teacher_weight == 1
+    plan = prepare(Request(**usual, teacher=str(aligned_file), teacher_weight=0.25))
+    assert plan.config.teacher_weight == 0.25
+    plan = prepare(Request(**usual))
+    assert (plan.teacher, plan.config.teacher) == (None, "")
+    with pytest.raises(ConfigError, match="each needs the other"):
+        prepare(Request(**usual, teacher_weight=0.25))
+    with pytest.raises(ModelError, match="unknown model 'nobody'") as caught:
+        prepare(Request(**usual, teacher="nobody", teacher_weight=0.25))
+    assert "each needs" not in str(caught.value)
+    with pytest.raises(CombinedError, match="teacher_weight is -1"):
+        prepare(Request(**usual, teacher="nobody", teacher_weight=-1))
+
+
+def test_going_on_with_a_teacher_that_is_not_there_is_one_mistake(stills, tmp_path, aligned_file):
+    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
+    plan = prepare(Request(**usual, teacher=str(aligned_file)))
+    run(plan.config, stills, plan.out, teacher=plan.teacher, stop_after=1)
+    copied = tmp_path / "copy.safetensors"
+    copied.write_bytes(aligned_file.read_bytes())
+    assert prepare(Request(**usual, teacher=str(copied))).config == plan.config
+    with pytest.raises(ModelError, match="gone") as caught:
+        prepare(Request(**usual, teacher=str(tmp_path / "gone.safetensors")))
+    assert "other settings" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["teacher", "weights"])
+def test_a_run_does_not_write_over_what_it_begins_with(stills, tmp_path, weights_file, option):
+    out = tmp_path / "run"
+    out.mkdir()
+    weights_file.rename(out / WEIGHTS_FILE)
+    named = {option: str(out / WEIGHTS_FILE)}
+    usual = {"data": [stills], "preset": "tiny", "device": "cpu"}
+    with pytest.raises(OutputError, match=rf"the run would overwrite .* of --{option}: "):
+        prepare(Request(**usual, **named, out=out))
+    assert prepare(Request(**usual, **named, out=tmp_path / "other")).out == tmp_path / "other"
