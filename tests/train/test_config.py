@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.train.conftest import CONFIG
 from unsmear.errors import ConfigError
 from unsmear.models.zoo import ANCESTORS, ZOO, find_entry
 from unsmear.train.config import PRESETS, Stage, TrainConfig, preset
@@ -105,6 +106,23 @@ def test_scaling_the_papers_schedule_keeps_when_it_halves():
 def test_contradictions_raise_when_made(change, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**{"model": "lite", "stages": (STAGE,)} | change)
+
+
+@pytest.mark.parametrize(("name", "weight"), [("large-1", 0.0), ("", 1.0)])
+def test_a_teacher_and_its_weight_go_together(name, weight):
+    with pytest.raises(ConfigError, match="each needs the other"):
+        dataclasses.replace(CONFIG, teacher=name, teacher_weight=weight)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_weights_of_a_teacher_are_finite_and_positive(weight):
+    with pytest.raises(ConfigError, match="teacher_weight is"):
+        dataclasses.replace(CONFIG, teacher="large-1", teacher_weight=weight)
+
+
+def test_unknown_optimizer_is_named():
+    with pytest.raises(ConfigError, match="optimizer is 'sgd'"):
+        dataclasses.replace(CONFIG, optimizer="sgd")
 
 
 def test_all_mistakes_are_named_at_once():

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ALIGNED, SMALL, awake, mild, picture
+from tests.conftest import ALIGNED, SMALL, awake, mild
 from unsmear.cli import main
 from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.sources import find_training_files
-from unsmear.errors import CombinedError, ConfigError, ModelError, OutputError
+from unsmear.errors import ConfigError, ModelError
 from unsmear.models import zoo
 from unsmear.models.checkpoint import Provenance, load_weights
 from unsmear.models.flow import clip_motion
@@ -25,11 +25,9 @@ from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.distillation import identity_of, teacher_results
 from unsmear.train.loop import train
 from unsmear.train.losses import charbonnier
-from unsmear.train.preflight import Request, prepare
 from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper
 from unsmear.train.team import Team
-from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -46,15 +44,6 @@ ORIGIN = Provenance(model="large", steps=0, seed=0, hours=0, device="cpu", versi
 def _rows(monkeypatch):
     monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
     monkeypatch.setitem(PRESETS, "tiny", CONFIG)
-
-
-@pytest.fixture
-def stills(tmp_path):
-    (tmp_path / "stills").mkdir()
-    for index in range(2):
-        frame = torch.from_numpy(picture(64, 80, index).transpose(2, 0, 1).copy())
-        write_image(tmp_path / "stills" / f"{index}.png", frame)
-    return tmp_path / "stills"
 
 
 @pytest.fixture
@@ -204,61 +193,6 @@ def test_another_teacher_is_refused(stills, tmp_path, teacher):
         run(taught_by(other), stills, tmp_path / "run", teacher=other)
     with pytest.raises(ModelError, match=r"now none; teacher_weight was 0\.5"):
         run(CONFIG, stills, tmp_path / "run")
-
-
-@pytest.mark.parametrize(("name", "weight"), [("large-1", 0.0), ("", 1.0)])
-def test_a_teacher_and_its_weight_go_together(name, weight):
-    with pytest.raises(ConfigError, match="each needs the other"):
-        dataclasses.replace(CONFIG, teacher=name, teacher_weight=weight)
-
-
-@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
-def test_weights_of_a_teacher_are_finite_and_positive(weight):
-    with pytest.raises(ConfigError, match="teacher_weight is"):
-        dataclasses.replace(CONFIG, teacher="large-1", teacher_weight=weight)
-
-
-def test_a_request_for_a_teacher(stills, tmp_path, aligned_file):
-    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
-    plan = prepare(Request(**usual, teacher=str(aligned_file)))
-    assert plan.teacher is not None
-    assert plan.config.teacher == identity_of(plan.teacher)
-    assert plan.config.teacher_weight == 1
-    plan = prepare(Request(**usual, teacher=str(aligned_file), teacher_weight=0.25))
-    assert plan.config.teacher_weight == 0.25
-    plan = prepare(Request(**usual))
-    assert (plan.teacher, plan.config.teacher) == (None, "")
-    with pytest.raises(ConfigError, match="each needs the other"):
-        prepare(Request(**usual, teacher_weight=0.25))
-    with pytest.raises(ModelError, match="unknown model 'nobody'") as caught:
-        prepare(Request(**usual, teacher="nobody", teacher_weight=0.25))
-    assert "each needs" not in str(caught.value)
-    with pytest.raises(CombinedError, match="teacher_weight is -1"):
-        prepare(Request(**usual, teacher="nobody", teacher_weight=-1))
-
-
-def test_going_on_with_a_teacher_that_is_not_there_is_one_mistake(stills, tmp_path, aligned_file):
-    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
-    plan = prepare(Request(**usual, teacher=str(aligned_file)))
-    run(plan.config, stills, plan.out, teacher=plan.teacher, stop_after=1)
-    copied = tmp_path / "copy.safetensors"
-    copied.write_bytes(aligned_file.read_bytes())
-    assert prepare(Request(**usual, teacher=str(copied))).config == plan.config
-    with pytest.raises(ModelError, match="gone") as caught:
-        prepare(Request(**usual, teacher=str(tmp_path / "gone.safetensors")))
-    assert "other settings" not in str(caught.value)
-
-
-@pytest.mark.parametrize("option", ["teacher", "weights"])
-def test_a_run_does_not_write_over_what_it_begins_with(stills, tmp_path, weights_file, option):
-    out = tmp_path / "run"
-    out.mkdir()
-    weights_file.rename(out / WEIGHTS_FILE)
-    named = {option: str(out / WEIGHTS_FILE)}
-    usual = {"data": [stills], "preset": "tiny", "device": "cpu"}
-    with pytest.raises(OutputError, match=rf"the run would overwrite .* of --{option}: "):
-        prepare(Request(**usual, **named, out=out))
-    assert prepare(Request(**usual, **named, out=tmp_path / "other")).out == tmp_path / "other"
 
 
 def test_the_command_line_learns_from_a_teacher(stills, tmp_path, aligned_file, capsys):

@@ -2,70 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import shutil
-import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import ALIGNED, SMALL, picture, write_video
-from unsmear.cli import main
+from tests.conftest import ALIGNED, SMALL
+from tests.train.conftest import CPU, request, run, sequence
+from tests.train.conftest import PRESET as CONFIG
+from tests.train.conftest import save_picture as save
 from unsmear.data.changes import SynthesisChanges
 from unsmear.data.pairs import find_pairs
-from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import CombinedError, ConfigError, InputError, ModelError, OutputError
 from unsmear.models import zoo
-from unsmear.models.checkpoint import Provenance, load_weights, save_weights
+from unsmear.models.checkpoint import Provenance, save_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import Entry, load_model
-from unsmear.train import preflight, team
-from unsmear.train.batches import Batches
+from unsmear.train import preflight
 from unsmear.train.changes import ScheduleChanges
-from unsmear.train.claim import claimed
-from unsmear.train.config import PRESETS, Stage, TrainConfig
+from unsmear.train.config import PRESETS, Stage
 from unsmear.train.distillation import identity_of
 from unsmear.train.preflight import Request, prepare, unfit_pairs
 from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState, read_header
-from unsmear.train.stepper import Stepper
-from unsmear.train.team import Team
-from unsmear.video.images import write_image
 
-CPU = torch.device("cpu")
-CONFIG = TrainConfig(model="tiny", stages=(Stage(steps=4, clips=2, frames=3, crop=32),), shards=2)
-
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch):
-    monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
-    monkeypatch.setitem(PRESETS, "tiny", CONFIG)
-
-
-def save(path, height=64, width=80, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, torch.from_numpy(picture(height, width, seed).transpose(2, 0, 1).copy()))
-
-
-@pytest.fixture
-def stills(tmp_path):
-    for index in range(2):
-        save(tmp_path / "stills" / f"{index}.png", seed=index)
-    return tmp_path / "stills"
-
-
-def sequence(root, name, *, frames=4, sides=("blur", "sharp"), size=(64, 80)):
-    for side in sides:
-        for index in range(frames):
-            save(root / name / side / f"{index}.png", *size, seed=index)
-
-
-def request(stills, tmp_path, **changes):
-    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
-    return Request(**(usual | changes))
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
@@ -246,51 +208,6 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
         prepare(request(stills, tmp_path, workers=-1))
 
 
-def test_sigterm_saves_a_run_and_tells_how_it_goes_on(stills, tmp_path, capsys, monkeypatch):
-    def terminated(*_):
-        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)  # a real one may reach pytest
-
-    monkeypatch.setattr(Stepper, "step", terminated)
-    with pytest.raises(SystemExit) as stopped:
-        train_by_command([stills], tmp_path / "run")
-    assert stopped.value.code == 130
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "saved at step 0 in" in shown
-    assert "the same command goes on from there" in shown
-    assert read_header(tmp_path / "run" / STATE_FILE).step == 0
-
-
-def test_a_run_does_not_go_on_with_other_data(stills, tmp_path, capsys):
-    log, run = tmp_path / "log.txt", tmp_path / "run"
-    log.write_text("".join(f"{at}, {at}, [1, 0, 0, 0, 1, 0, 0, 0, 1]\n" for at in (1, 2)))
-    sequence(tmp_path / "val", "a", frames=1)
-    sequence(tmp_path / "new", "b", frames=1)
-    train_by_command([stills], run, "--val", str(tmp_path / "val"), "--stop-after", "1")
-    shutil.copytree(stills, tmp_path / "moved")
-    prepare(request(tmp_path / "moved", tmp_path))
-    save(tmp_path / "moved" / "2.png", seed=2)
-    was = r"was 2 photographs, 0 sharp shots, 0 shake logs, 0 paired sequences \(names and sizes: "
-    now = r"\w+\), now 3 photographs, 0 clips.*the same --data and --shake, or another --out with"
-    with pytest.raises(ModelError, match=f"{was}{now}"):
-        prepare(request(tmp_path / "moved", tmp_path))
-    with pytest.raises(CombinedError, match=r"\(seed was 0, now 5\).*\(2\).*from a run with other"):
-        prepare(request(tmp_path / "moved", tmp_path, seed=5))
-    with pytest.raises(CombinedError, match=r"steps is 0.*\(2\).*from a run with other data"):
-        prepare(request(tmp_path / "moved", tmp_path, steps=0))
-    with pytest.raises(ModelError, match="now 2 photographs, 0 clips, 1 shake logs"):
-        prepare(request(stills, tmp_path, shake=[log]))
-    assert "note:" not in capsys.readouterr().out
-    train_by_command([stills], run)
-    assert "without --val, this run is no longer" in " ".join(capsys.readouterr().out.split())
-    train_by_command([stills], run, "--val", str(tmp_path / "new"))  # finished: only measured
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "the validation set is another (it was 1 sequences of 1 frames (names" in shown
-    assert load_weights(run / WEIGHTS_FILE)[1].scores.keys() == {"b"}
-    with pytest.raises(SystemExit) as stopped:
-        train_by_command([tmp_path / "moved"], run)  # finished, too
-    assert stopped.value.code == 2
-
-
 def test_a_state_that_records_no_data_goes_on_with_any(stills, tmp_path):
     (tmp_path / "run").mkdir()
     TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU).save(
@@ -396,170 +313,6 @@ def test_graphs_need_a_gpu():
         preflight.check_compiler("graph", CPU)
 
 
-def train_by_command(data, out, *extra):
-    folders = [str(folder) for folder in data]
-    options = ["--preset", "tiny", "-o", str(out), "--device", "cpu", "--threads", "1", *extra]
-    main(["train", "--data", *folders, *options])
-
-
-def test_the_command_tells_all_in_one_line(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        train_by_command([tmp_path / "gone"], tmp_path / "run", "--val", str(tmp_path / "no"))
-    assert stopped.value.code == 2
-    shown = capsys.readouterr().err
-    assert shown.count("\n") == 1
-    assert "2 mistakes: (1) " in shown
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_another_run_writes_to_is_refused(stills, tmp_path, capsys):
-    with claimed(tmp_path / "run"), pytest.raises(SystemExit) as stopped:
-        train_by_command([stills], tmp_path / "run")
-    assert stopped.value.code == 2
-    assert "another run is using" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("differs", ["training", "validation"])
-def test_machines_with_other_files_are_told_before_the_first_step(
-    stills, tmp_path, capsys, monkeypatch, differs
-):
-    sequence(tmp_path / "val", "a")
-    number = {"training": 0, "validation": 1}[differs]
-    asked = []
-
-    def gather(values, own):
-        asked.append(own)
-        values[:] = [own, "other files" if len(asked) > number else own]
-
-    @contextlib.contextmanager
-    def join_team(device):
-        yield Team(0, 2), device
-
-    monkeypatch.setattr(team, "join_team", join_team)
-    monkeypatch.setattr(team.distributed, "all_gather_object", gather)
-    with pytest.raises(SystemExit):
-        train_by_command([stills], tmp_path / "run", "--val", str(tmp_path / "val"))
-    told = f"the processes disagree on the {differs} data: "
-    assert told in " ".join(capsys.readouterr().err.split())
-    assert not (tmp_path / "run").exists()
-
-
-class Gone(BaseException):
-    """The process has exited."""
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """The environment of torchrun on the second of two machines with two processes each."""
-
-    def gone(code):
-        raise Gone(code)
-
-    def launch(local):
-        numbers = {"RANK": 2 + local, "LOCAL_RANK": local, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}
-        for name, value in numbers.items():
-            monkeypatch.setenv(name, str(value))
-        monkeypatch.setattr(os, "_exit", gone)
-
-    return launch
-
-
-def test_one_process_of_each_machine_tells_what_is_wrong_there(tmp_path, launched, capsys):
-    for local, lines in ((0, 1), (1, 0)):
-        launched(local)
-        with pytest.raises(Gone) as gone:
-            train_by_command([tmp_path / "gone"], tmp_path / "run")
-        assert gone.value.args == (2,)
-        shown = capsys.readouterr().err
-        assert shown.count("\n") == lines
-        assert ("is not a folder" in shown) is bool(lines)
-
-
-def test_a_process_that_breaks_down_does_not_wait_for_the_others(
-    tmp_path, stills, launched, capsys, monkeypatch
-):
-    def broken(*_):
-        raise RuntimeError("out of memory")
-
-    launched(0)
-    monkeypatch.setattr(preflight, "find_training_files", broken)
-    with pytest.raises(Gone) as gone:
-        train_by_command([stills], tmp_path / "run")
-    assert gone.value.args == (1,)
-    assert "RuntimeError: out of memory" in capsys.readouterr().err
-
-
-# Folders of one sequence in the layout of each set: blurry, sharp, and others beside them.
-LAYOUTS = {
-    "gopro": ("train/GOPR1/blur", "train/GOPR1/sharp", "train/GOPR1/blur_gamma"),
-    "dvd": ("quantitative_datasets/720p/input", "quantitative_datasets/720p/GT", None),
-    "bsd": ("BSD_3ms24ms/train/000/Blur/RGB", "BSD_3ms24ms/train/000/Sharp/RGB", None),
-    "gopro-flat": ("test/input", "test/target", None),
-    "reds": ("train/train_blur/000", "train/train_sharp/000", "train/train_blur_comp/000"),
-}
-
-
-def lay_out(root, name):
-    for folder in filter(None, LAYOUTS[name]):
-        for index in range(3):
-            save(root / folder / f"{index:08d}.png", seed=index)
-    return root
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_layout_trains_from_the_command_line(layout, tmp_path, capsys):
-    root = lay_out(tmp_path / layout, layout)
-    train_by_command([root], tmp_path / "run", "--steps", "2")
-    assert "0 photographs, 0 sharp shots, 0 shake logs, 1 paired" in capsys.readouterr().out
-    assert (tmp_path / "run" / "weights.safetensors").is_file()
-
-
-def test_all_layouts_and_synthesis_mix(stills, tmp_path, capsys, monkeypatch):
-    roots = [lay_out(tmp_path / layout, layout) for layout in LAYOUTS]
-    val = str(lay_out(tmp_path / "val", "gopro"))
-    (tmp_path / "clips").mkdir()
-    write_video(tmp_path / "clips" / "a.mp4", frames=10, size=(96, 64))
-    drawn = []
-    for owner, name in ((Batches, "_recorded"), (Synthesizer, "batch")):
-        original = getattr(owner, name)
-
-        def noting(self, *arguments, original=original, name=name):
-            drawn.append(name)
-            return original(self, *arguments)
-
-        monkeypatch.setattr(owner, name, noting)
-    data = [*roots, stills, tmp_path / "clips"]
-    train_by_command(data, tmp_path / "run", "--steps", "8", "--val", val, "--ahead")
-    shown = capsys.readouterr().out
-    assert "2 photographs, 1 sharp shots, 0 shake logs, 5 paired sequences" in shown
-    assert "% learning" in shown
-    assert "validation: train/GOPR1" in shown
-    assert len(drawn) == 8 * CONFIG.shards
-    assert set(drawn) == {"_recorded", "batch"}
-    drawn.clear()
-    train_by_command(data, tmp_path / "pairs", "--steps", "4", "--pair-share", "1")
-    assert set(drawn) == {"_recorded"}
-
-
-def test_clips_that_are_all_too_short_are_an_error_not_a_crash(tmp_path, capsys):
-    (tmp_path / "clips").mkdir()
-    write_video(tmp_path / "clips" / "a.mp4", frames=4, size=(96, 64))
-    with pytest.raises(SystemExit) as stopped:
-        train_by_command([tmp_path / "clips"], tmp_path / "run")
-    assert stopped.value.code == 2
-    assert "no clip of --data has 5 consecutive frames" in capsys.readouterr().err
-    # Beside recorded pairs, such clips are skipped.
-    train_by_command([tmp_path / "clips", lay_out(tmp_path / "dvd", "dvd")], tmp_path / "run")
-
-
-def test_damaged_photographs_are_all_named(stills, tmp_path):
-    for index in range(2):
-        (stills / f"{index}.png").write_bytes(b"no picture")
-    plan = prepare(request(stills, tmp_path))
-    with pytest.raises(CombinedError, match=r"\(1\).*0\.png.*\(2\).*1\.png"):
-        Batches(plan.config, plan.files, [], CPU, 2)
-
-
 def test_missing_folders_and_uneven_sequences_are_told_together(tmp_path):
     sequence(tmp_path / "a", "one")
     sequence(tmp_path / "a", "two")
@@ -569,3 +322,46 @@ def test_missing_folders_and_uneven_sequences_are_told_together(tmp_path):
         preflight.find_training_files([tmp_path / "a", tmp_path / "gone"])
     assert len(caught.value.errors) == 3
     assert all(isinstance(error, InputError) for error in caught.value.errors)
+
+
+def test_a_request_for_a_teacher(stills, tmp_path, aligned_file):
+    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
+    plan = prepare(Request(**usual, teacher=str(aligned_file)))
+    assert plan.teacher is not None
+    assert plan.config.teacher == identity_of(plan.teacher)
+    assert plan.config.teacher_weight == 1
+    plan = prepare(Request(**usual, teacher=str(aligned_file), teacher_weight=0.25))
+    assert plan.config.teacher_weight == 0.25
+    plan = prepare(Request(**usual))
+    assert (plan.teacher, plan.config.teacher) == (None, "")
+    with pytest.raises(ConfigError, match="each needs the other"):
+        prepare(Request(**usual, teacher_weight=0.25))
+    with pytest.raises(ModelError, match="unknown model 'nobody'") as caught:
+        prepare(Request(**usual, teacher="nobody", teacher_weight=0.25))
+    assert "each needs" not in str(caught.value)
+    with pytest.raises(CombinedError, match="teacher_weight is -1"):
+        prepare(Request(**usual, teacher="nobody", teacher_weight=-1))
+
+
+def test_going_on_with_a_teacher_that_is_not_there_is_one_mistake(stills, tmp_path, aligned_file):
+    usual = {"data": [stills], "preset": "tiny", "out": tmp_path / "run", "device": "cpu"}
+    plan = prepare(Request(**usual, teacher=str(aligned_file)))
+    run(plan.config, stills, plan.out, teacher=plan.teacher, stop_after=1)
+    copied = tmp_path / "copy.safetensors"
+    copied.write_bytes(aligned_file.read_bytes())
+    assert prepare(Request(**usual, teacher=str(copied))).config == plan.config
+    with pytest.raises(ModelError, match="gone") as caught:
+        prepare(Request(**usual, teacher=str(tmp_path / "gone.safetensors")))
+    assert "other settings" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["teacher", "weights"])
+def test_a_run_does_not_write_over_what_it_begins_with(stills, tmp_path, weights_file, option):
+    out = tmp_path / "run"
+    out.mkdir()
+    weights_file.rename(out / WEIGHTS_FILE)
+    named = {option: str(out / WEIGHTS_FILE)}
+    usual = {"data": [stills], "preset": "tiny", "device": "cpu"}
+    with pytest.raises(OutputError, match=rf"the run would overwrite .* of --{option}: "):
+        prepare(Request(**usual, **named, out=out))
+    assert prepare(Request(**usual, **named, out=tmp_path / "other")).out == tmp_path / "other"

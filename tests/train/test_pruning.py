@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 import torch
 
-from tests.conftest import SMALL, TRAILS, awake, picture
+from tests.conftest import SMALL, TRAILS, awake
 from unsmear.cli import main
 from unsmear.data.sources import find_training_files
 from unsmear.models import zoo
@@ -19,7 +19,6 @@ from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
 from unsmear.train.pruning import needs_pruning, pruned
 from unsmear.train.state import WEIGHTS_FILE
-from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(model="tiny", stages=(Stage(steps=6, clips=2, frames=2, crop=32),))
@@ -30,16 +29,6 @@ ORIGIN = Provenance(model="large", steps=7, seed=0, hours=0, device="cpu", versi
 def _tiny(monkeypatch):
     monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
     monkeypatch.setitem(PRESETS, "tiny", CONFIG)
-
-
-@pytest.fixture
-def data(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for index in range(3):
-        still = torch.from_numpy(picture(120, 160, index).transpose(2, 0, 1).copy())
-        write_image(folder / f"{index}.png", still)
-    return folder
 
 
 def test_command_line_trains_a_small_network_from_a_part_of_a_large_one(
