@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from unsmear.errors import OutputError, writing
 
+# What locking a file fails with on file systems without locks, as some of clusters and networks. A
+# file whose existence is the lock is no substitute: a run killed on another machine leaves it.
+NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from tests.conftest import (
 from tests.restoration.conftest import ALONE, PowerCut, broken_off
 from unsmear.engines.base import TorchEngine
 from unsmear.errors import OutputError
+from unsmear.outputs import NO_LOCKS
 from unsmear.restoration import files, sinks
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.paths import compare_path, is_there
@@ -45,14 +45,14 @@ def network():
     return mild()
 
 
-def test_runs_are_kept_apart_on_file_systems_without_locks(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", sorted(NO_LOCKS))
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, code):
     def missing(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(code, "no locks")
 
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", missing)
-    out = tmp_path / "out.mkv"
-    with WorkFolder(out, {}), pytest.raises(OutputError, match="another run is writing"):
-        WorkFolder(out, {}).__enter__()
+    with pytest.raises(OutputError, match=r"'.*out\.mkv': .* has no file locks.*choose an output"):
+        WorkFolder(tmp_path / "out.mkv", {}).__enter__()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unsmear.errors import OutputError, cannot_write, reading, writing
-from unsmear.outputs import commit_text, hidden_name
+from unsmear.outputs import NO_LOCKS, commit_text, hidden_name
 from unsmear.restoration.integers import as_integer
 from unsmear.video.images import list_images
 
@@ -50,27 +49,33 @@ class WorkFolder:
         continued: whether parts of another job, one of these exceptions, were kept.
 
     Raises:
-        OutputError: another run holds the lock, or the folder cannot be created.
+        OutputError: another run holds the lock, the file system has no locks, or the folder cannot
+            be created.
     """
 
     def __init__(self, target: Path, job: Mapping[str, object]) -> None:
         self.path = work_path(target)
         self._target = target
         self._job = json.dumps(job, sort_keys=True, default=_plain)
-        self._lock = FileLock(target.with_name(hidden_name(target.name, ".lock")), timeout=0)
+        lock = target.with_name(hidden_name(target.name, ".lock"))
+        self._lock = FileLock(lock, timeout=0, fallback_to_soft=False)
         self.kept = self.continued = False
 
     def __enter__(self) -> WorkFolder:
         try:
-            with warnings.catch_warnings(action="ignore"):
-                # On file systems without `flock` the existence of the file is the lock.
-                self._lock.acquire()
+            self._lock.acquire()
         except Timeout:
             raise OutputError(
                 f"another run is writing '{self._target}': wait for it to finish"
             ) from None
         except OSError as error:
-            raise cannot_write(self._target, error) from None
+            if error.errno not in NO_LOCKS:
+                raise cannot_write(self._target, error) from None
+            self._remove_lock()
+            raise OutputError(
+                f"cannot write '{self._target}': its file system has no file locks, which keep two "
+                "runs apart; choose an output on another file system"
+            ) from None
         try:
             self._begin()
         except BaseException as error:
@@ -157,9 +162,12 @@ class WorkFolder:
         finally:
             # Delete the file before releasing the lock: otherwise the next run could lock a file
             # that is then deleted, and a third run would lock a new one.
-            with contextlib.suppress(OSError):
-                Path(self._lock.lock_file).unlink()
+            self._remove_lock()
             self._lock.release()
+
+    def _remove_lock(self) -> None:
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink()
 
 
 def _can_continue(job: str, other: str) -> bool:

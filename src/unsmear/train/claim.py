@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout  # a dependency of torch too
 
 from unsmear.errors import OutputError, cannot_write, writing
+from unsmear.outputs import NO_LOCKS
 
 _LOCK = ".lock"
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre, NFS, network drives
 
 
 @contextlib.contextmanager
@@ -25,7 +24,6 @@ def claimed(out: Path) -> Iterator[None]:
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    # Not a file whose existence is the lock: a run that was killed on another machine leaves it.
     lock = FileLock(out / _LOCK, timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
@@ -34,7 +32,7 @@ def claimed(out: Path) -> Iterator[None]:
             f"another run is using '{out}': wait for it to finish, or choose another --out"
         ) from None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise cannot_write(out, error) from None
     try:
         yield
