@@ -1,4 +1,4 @@
-"""The main command: many clips, parts of clips, previews, and what is refused."""
+"""The main command: many clips, parts of clips, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
 from unsmear.errors import cannot_write
-from unsmear.restoration import frames, preview
-from unsmear.video.images import read_image, write_image
+from unsmear.restoration import preview
+from unsmear.video.images import write_image
 from unsmear.video.reader import VideoReader
 
 
@@ -207,45 +207,6 @@ def test_one_bad_clip_does_not_stop_the_others(tmp_path, run, capsys):
     assert "bad.mp4" in capsys.readouterr().err
 
 
-def test_preview_is_a_picture_before_and_after(tmp_path, run):
-    source = write_video(tmp_path / "in.mp4", frames=90, size=(96, 64))
-    run(source, "--preview")
-    assert sorted(entry.suffix for entry in tmp_path.iterdir()) == [".mp4", ".png", ".safetensors"]
-    image = read_image(tmp_path / "in.preview.png")
-    assert image.shape[2] == 2 * 96 + 6
-    assert image.shape[1] == 3 * 2 * 64 + 2 * 6
-    rows = [image[:, row : row + 64, :96].float() for row in (0, 134, 268)]
-    assert (rows[0] - rows[2]).abs().mean() > 2  # from different frames of the clip
-    right = image[:, 40:64, 102:].float()
-    assert 0 < (right - image[:, 40:64, :96].float()).abs().mean() < 20
-
-
-def test_preview_of_a_stream_that_says_nothing_of_its_length(tmp_path, run):
-    source = write_video(tmp_path / "in.h264", frames=30)
-    run(source, "--preview")
-    shown = read_image(tmp_path / "in.preview.png")
-    assert shown.shape[1] == 3 * 2 * 48 + 2 * 6
-
-
-def test_a_preview_of_a_folder_is_spread_over_its_images(tmp_path, run, monkeypatch):
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    leads = []
-
-    def restore(*args, lead, **options):
-        leads.append(lead)
-        return frames.restore_frames(*args, lead=lead, **options)
-
-    monkeypatch.setattr(preview, "restore_frames", restore)
-    for number in range(12):
-        image = torch.full((3, 32, 48), 20 * number, dtype=torch.uint8)
-        write_image(folder / f"{number:02d}.png", image)
-    run(folder, "--preview", "-o", tmp_path / "p.png")
-    shown = read_image(tmp_path / "p.png")
-    assert [int(shown[0, row, 0]) for row in (0, 70, 140)] == [40, 120, 200]  # 2, 6 and 10
-    assert leads == [2, 4, 4]  # all there are, then the reach of window and burst
-
-
 def test_wipe_moves_a_line_over_the_picture(tmp_path, run):
     source = write_video(tmp_path / "in.mkv", frames=60, codec="ffv1", pixel_format="yuv444p")
     target = tmp_path / "out.mkv"
@@ -335,12 +296,6 @@ def test_what_pictures_do_not_have_is_refused(tmp_path, refused, more):
         assert message in refused(folder, *options, *more)
 
 
-def test_a_preview_shows_the_last_frame_before_the_end(tmp_path, run):
-    source = write_video(tmp_path / "in.mp4", pts=[0, 30_000, 60_000])
-    run(source, "--preview", "--end", "0.9")
-    assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
-
-
 def test_a_missing_right_to_write_is_said(tmp_path, refused, monkeypatch):
     source = write_video(tmp_path / "in.mp4", frames=1)
     monkeypatch.setattr("os.access", lambda path, mode: False)
@@ -393,13 +348,6 @@ def test_a_preview_goes_over_no_input_and_leaves_nothing_on_a_full_disk(
     assert f"'{tmp_path / 'p.png'}': No space left" in refused(*arguments)
     assert sorted(tmp_path.rglob("*")) == before
     assert (folder / "0.png").read_bytes() == contents
-
-
-def test_a_preview_shows_a_frame_once(tmp_path, run, capsys):
-    source = write_video(tmp_path / "in.mp4", frames=1)
-    run(source, "--preview")
-    assert "1 frame restored" in capsys.readouterr().out
-    assert read_image(tmp_path / "in.preview.png").shape[1] == 2 * 48
 
 
 def test_what_the_system_refuses_is_one_line(tmp_path, refused, monkeypatch):
