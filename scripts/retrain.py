@@ -161,11 +161,15 @@ def run(line: Sequence[str]) -> int:
     a second. SIGTERM may reach only this script, so it is passed on.
     """
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    early: list[int] = []  # signals that came before there was a process to pass them on to
     # Not SIG_IGN, which the command would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda number, _: early.append(number))
     try:
         with subprocess.Popen(line) as process:
             signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            if early:
+                process.terminate()
             return process.wait()
     finally:
         for number, handler in usual.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -134,6 +135,16 @@ def test_a_signal_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monk
         if number == signal.SIGINT:
             told.touch()
 
+    started = subprocess.Popen
+
+    def late(line: list[str]) -> subprocess.Popen[bytes]:
+        process = started(line)
+        while not begun.exists():
+            time.sleep(0.01)
+        time.sleep(0.1)  # the signal comes before the script knows the process
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", late)
     monkeypatch.setattr(retrain, "commands", lambda *_, **__: [command, ["never"]])
     monkeypatch.setattr(sys, "argv", ["retrain.py", "lite", "--data", "photos"])
     usual = signal.getsignal(number)
