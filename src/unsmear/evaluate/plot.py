@@ -1,4 +1,4 @@
-"""Plots of panels one below the other, drawn by matplotlib."""
+"""Plots of several panels, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+_ROWS = 40  # maximum number of panels in a column: not all viewers open higher images
 
 
 def check_matplotlib() -> None:
@@ -27,8 +28,8 @@ def check_matplotlib() -> None:
 
 @contextmanager
 def plotted_panels(path: Path, count: int) -> Iterator[np.ndarray]:
-    """Yield empty panels (`Axes`, one below the other), then write the figure. The suffix decides
-    its format. The file appears only when it is complete.
+    """Yield empty panels (`Axes`, one below the other, in several columns if they are many), then
+    write the figure. The suffix decides its format. The file appears only when it is complete.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -37,8 +38,13 @@ def plotted_panels(path: Path, count: int) -> Iterator[np.ndarray]:
     check_matplotlib()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.6 + 2.2 * count), layout="constrained")
-    yield figure.subplots(count, 1, squeeze=False)[:, 0]
+    columns = -(-count // _ROWS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(8 * columns, 0.6 + 2.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten("F")
+    for unused in panels[count:]:
+        unused.remove()
+    yield panels[:count]
     with atomic_file(path) as partial:
         figure.savefig(partial)
 
