@@ -116,7 +116,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     assert unit_from_integer(one).unique().numel() > 256
 
 
-def test_deep_tiffs_that_opencv_misreads_are_refused(tmp_path):
+def test_tiffs_that_opencv_misreads_are_refused(tmp_path):
     """All are named before the work; OpenCV inverts white-is-zero itself in 8 bits only."""
     grey = picture(12, 16)[..., 0]
     shallow = cv2.imencode(".tif", grey)[1].tobytes()
@@ -127,8 +127,11 @@ def test_deep_tiffs_that_opencv_misreads_are_refused(tmp_path):
     )
     (tmp_path / "x.tif").write_bytes(retagged(deep, 262, 0))
     (tmp_path / "y.tif").write_bytes(retagged(color, 284, 2))
-    with pytest.raises(CombinedError, match=r"x\.tif.*white as zero.*y\.tif.*one after the other"):
+    (tmp_path / "z.tif").write_bytes(retagged(shallow, 277, 2))
+    told = r"x\.tif.*white as zero.*y\.tif.*one after the other.*z\.tif.*grey with transparency"
+    with pytest.raises(CombinedError, match=told):
         FolderReader(tmp_path)
+    (tmp_path / "z.tif").unlink()
     (tmp_path / "y.tif").write_bytes(color)
     (tmp_path / "x.tif").write_bytes(retagged(deep, 284, 2))  # a single channel
     assert FolderReader(tmp_path).dtype == torch.uint16

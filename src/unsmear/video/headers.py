@@ -218,11 +218,14 @@ def _tiff(file: BinaryIO, base: int) -> ImageHeader:
     orientation, orientation_offset = first.get(_ORIENTATION, (1, None))
     bits = first.get(_BITS, (8, 0))[0]
     size = (first[_WIDTH][0], first[_HEIGHT][0]) if first.keys() >= {_WIDTH, _HEIGHT} else None
+    samples, colors = first.get(_SAMPLES, (1, 0))[0], first.get(_COLORS, (1, 0))[0]
     misread = None
-    if bits == 16 and first.get(_LAYOUT, (1, 0))[0] == 2 and first.get(_SAMPLES, (1, 0))[0] > 1:
-        misread = "stores its channels one after the other"
-    elif bits == 16 and first.get(_COLORS, (1, 0))[0] == 0:
-        misread = "stores white as zero"
+    if samples == 2:
+        misread = "is grey with transparency"
+    elif bits == 16 and samples > 1 and first.get(_LAYOUT, (1, 0))[0] == 2:
+        misread = "has 16 bits and stores its channels one after the other"
+    elif bits == 16 and colors == 0:
+        misread = "has 16 bits and stores white as zero"
     return ImageHeader(
         sixteen_bit=bits == 16,
         multi_image=many,

@@ -87,7 +87,7 @@ def read_image(path: Path) -> Tensor:
         )
     if header.misread:
         raise InputError(
-            f"'{path}' has 16 bits and {header.misread}, which is not supported: save it as PNG"
+            f"'{path}' {header.misread}, which is not supported in TIFF files: save it as PNG"
         )
     if header.orientation_offset is not None and header.orientation != UPRIGHT:
         # Rotate below, as other images: OpenCV 5 fails on TIFF files rotated by 90 degrees.
