@@ -14,7 +14,7 @@ from pathlib import Path
 
 from unsmear.errors import OutputError, writing
 
-# What locking a file fails with on file systems without locks, as some of clusters and networks. A
+# Errors of locking a file on file systems without locks, as on some clusters and network drives. A
 # file whose existence is the lock is no substitute: a run killed on another machine leaves it.
 NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
 _LONGEST_NAME = 255  # bytes, on nearly every file system

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unsmear.data.pairs import PairedSequence, names_differ
+from unsmear.data.pairs import PairedSequence, named, names_differ
 from unsmear.data.sources import VIDEO_SUFFIXES
 from unsmear.errors import InputError, Mistakes
 from unsmear.evaluate import Pairing
@@ -279,8 +279,8 @@ def find_alone(restored: Path) -> list[Comparison]:
 
 
 def _name_of(root: Path, place: Path) -> str:
-    """Name of the sequence in a folder `place` below `root`; `.` has no name of its own."""
-    return place.as_posix() if place != Path() else root.name or root.resolve().name
+    """Name of the sequence in a folder `place` below `root`, or in `root` itself."""
+    return named(root).name if place == Path() else place.as_posix()
 
 
 def _pictures_below(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:

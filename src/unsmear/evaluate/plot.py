@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
-_ROWS = 40  # maximum number of panels in a column: not all viewers open higher images
+_ROWS = 40  # maximum number of panels in a column: some viewers cannot open taller images
 
 
 def check_matplotlib() -> None:
