@@ -23,6 +23,8 @@ from unsmear.restoration import DEFAULT_BURST
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from unsmear.evaluate.finished import FinishedSequences
+
 
 def evaluate(
     *,
@@ -56,7 +58,8 @@ def evaluate(
     each of them. Give --data to evaluate a model, as `unsmear CLIP` runs it (--burst 0: the network
     alone). Give --restored to measure existing frames, with the --data that they restore, or with
     --sharp: folders of images, folders of such folders, or video files. Existing report files are
-    overwritten.
+    overwritten. If a report is written, the same command resumes an interrupted evaluation after
+    the last finished sequence.
 
     Args:
         data: Data set of blurry and sharp frames: GOPRO, DVD, BSD, REDS, or a folder of `NAME/blur`
@@ -86,7 +89,8 @@ def evaluate(
             several models or protocols a list of records.
         plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf), by one protocol.
         save: Write the frames that one model restores, as the protocol rounds them, to
-            SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs.
+            SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs. All
+            are then restored anew after an interruption.
         device: Where to run. Default: auto.
         engine: Inference engine. The others differ in rounding or precision. Default: torch.
         workers: Number of threads that compute the metrics. Default: one per CPU.
@@ -96,6 +100,7 @@ def evaluate(
     """
     from unsmear.allocator import keep_freed_memory
     from unsmear.evaluate.benchmark import Benchmark
+    from unsmear.evaluate.finished import FinishedSequences
     from unsmear.evaluate.niqe import load_model as load_pristine
     from unsmear.evaluate.origin import origin_of
     from unsmear.evaluate.protocol import DEFAULT_PROTOCOL, find_protocols
@@ -146,14 +151,19 @@ def evaluate(
         pair=pair,
     )
     with _frame_bar(len(rules) * sum(work.frames for work in works)) as advance:
+        finished = FinishedSequences(json or markdown or plot)
         benchmark = Benchmark(
             *rules,
             workers=workers or usable_cores(),
             on_frame=advance,
             ffmpeg=ffmpeg,
             pristine=load_pristine() if niqe else None,
+            finished=finished,
         )
-        results = [result for work in works for result in work.run(benchmark)]
+        with _goes_on_later(finished):
+            results = [result for work in works for result in work.run(benchmark)]
+    if finished.reused:
+        say(f"measured before the interruption: {_sequences(finished.reused)}")
     for line in introduction(*results):
         say(line, wrap=True)
     for table in _tables(*table_rows(*results), out.width):
@@ -170,6 +180,7 @@ def evaluate(
         table_1=table1,
         origin=origin_of(works[0].device),
     )
+    finished.forget()
     for path in (save, markdown, json, plot):
         if path is not None:
             say(f"written: {path}")
@@ -228,6 +239,21 @@ def explain(
         )
     x, y = maps.field.pixel
     say(f"frame {frame} explained, pixel {x},{y}: {output / PAGE}")
+
+
+@contextmanager
+def _goes_on_later(finished: FinishedSequences) -> Iterator[None]:
+    """Tell a user who interrupts an evaluation that finished sequences are kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if count := finished.reused + finished.added:
+            say(f"measured: {_sequences(count)}; the same command goes on from there", wrap=True)
+        raise
+
+
+def _sequences(count: int) -> str:
+    return "1 sequence" if count == 1 else f"{count} sequences"
 
 
 def _tables(headings: list[str], rows: list[list[str]], width: int) -> Iterator[Table]:

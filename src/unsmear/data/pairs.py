@@ -74,6 +74,11 @@ class PairedSequence:
     sharp: tuple[Path, ...]
     layout: str | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, the blurry ones first."""
+        return *self.blurry, *self.sharp
+
     def read(
         self, start: int = 0, count: int | None = None, *, workers: int = 1
     ) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,14 +14,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from unsmear import __version__
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
-from unsmear.errors import ConfigError, InputError, Mistakes
+from unsmear.errors import ConfigError, InputError, Mistakes, reading
+from unsmear.evaluate.finished import FinishedSequences
 from unsmear.evaluate.frames import Comparison, ImageFrames
 from unsmear.evaluate.niqe import PristineModel, check_size
 from unsmear.evaluate.protocol import Protocol, check_together
 from unsmear.evaluate.saving import Keep, keep_nothing
-from unsmear.evaluate.scores import SequenceResult
+from unsmear.evaluate.scores import SequenceResult, SequenceResults
 from unsmear.evaluate.sequence import SequenceMeter, Triple, check_sizes
 from unsmear.evaluate.validation import Restore
 from unsmear.video.headers import read_header
@@ -39,6 +42,7 @@ class Benchmark:
         on_frame: called with the name of the sequence after each measured frame.
         ffmpeg: program that computes VMAF, see `find_vmaf`; None: no VMAF.
         pristine: model of NIQE, see `unsmear.evaluate.niqe.load_model`; None: no NIQE.
+        finished: sequences of an earlier run; None: all are measured.
 
     Raises:
         ConfigError: see `check_together`.
@@ -52,14 +56,21 @@ class Benchmark:
         on_frame: Callable[[str], None] = lambda _: None,
         ffmpeg: str | None = None,
         pristine: PristineModel | None = None,
+        finished: FinishedSequences | None = None,
     ) -> None:
         self.protocols = (protocol, *more)
         check_together(self.protocols)
         self._workers, self._on_frame = max(workers, 1), on_frame
         self._ffmpeg, self._pristine = ffmpeg, pristine
+        self._finished = finished
 
     def run(
-        self, sequences: Sequence[PairedSequence], restore: Restore, keep: Keep = keep_nothing
+        self,
+        sequences: Sequence[PairedSequence],
+        restore: Restore,
+        keep: Keep = keep_nothing,
+        *,
+        restorer: Mapping[str, object] | None = None,
     ) -> list[list[SequenceResult]]:
         """Restore the blurry frames of a data set and compare them with the sharp ones. Each is
         restored once, whatever the number of protocols.
@@ -69,6 +80,8 @@ class Benchmark:
             restore: restores a sequence.
             keep: called with each restored frame as it is measured by the first protocol, also
                 those that do not count.
+            restorer: all that determines what `restore` makes of a sequence, as plain values. With
+                it, sequences that an earlier run finished are neither restored nor kept again.
 
         Returns:
             For each protocol, the results of the sequences.
@@ -79,19 +92,46 @@ class Benchmark:
                 before the work).
             ConfigError: `restore` yields something that is not a frame, or too few or too many.
             UnsmearError: ffmpeg could not compute VMAF.
+            OutputError: finished sequences could not be noted.
         """
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
-        return self._by_protocol(
-            [
-                self._measure(
-                    sequence.name,
-                    len(sequence.sharp),
-                    sequence.layout,
-                    self._restored(sequence, restore, keep),
-                )
-                for sequence in sequences
-            ]
-        )
+
+        def measured(pair: PairedSequence) -> SequenceResults:
+            def measure() -> SequenceResults:
+                frames = self._restored(pair, restore, keep)
+                return self._measure(pair.name, len(pair.sharp), pair.layout, frames)
+
+            return measure() if restorer is None else self._once(pair, restorer, measure)
+
+        return self._by_protocol([measured(pair) for pair in sequences])
+
+    def _once(
+        self,
+        pair: PairedSequence | Comparison,
+        restorer: Mapping[str, object],
+        measure: Callable[[], SequenceResults],
+    ) -> SequenceResults:
+        """Results of a sequence, measured unless an earlier run did."""
+        if self._finished is None:
+            return measure()
+        job = {
+            "versions": [__version__, str(torch.__version__)],
+            "protocols": [asdict(protocol) for protocol in self.protocols],
+            "vmaf": self._ffmpeg is not None,
+            "niqe": self._pristine is not None,
+            "restorer": restorer,
+            "name": pair.name,
+            "layout": pair.layout,
+            "files": [_identity(path) for path in pair.files],
+        }
+        found = self._finished.find(job)
+        if found is not None:
+            for _ in (frame for result in found for frame in result.frames):
+                self._on_frame(pair.name)
+            return found
+        results = measure()
+        self._finished.add(job, results)
+        return results
 
     def _check(self, sequences: Iterable[tuple[str, int, Path | None]]) -> None:
         """Check sequences before the work: name, number of frames and path of the first frame (None
@@ -155,6 +195,7 @@ class Benchmark:
         Raises:
             InputError: see `run`.
             UnsmearError: ffmpeg could not compute VMAF.
+            OutputError: see `run`.
         """
         self._check(
             (pair.name, len(pair.restored), pair.restored.paths[0])
@@ -162,12 +203,15 @@ class Benchmark:
             else (pair.name, len(pair.restored), None)
             for pair in comparisons
         )
-        return self._by_protocol(
-            [
-                self._measure(pair.name, len(pair.restored), pair.layout, self._given(pair))
-                for pair in comparisons
-            ]
-        )
+
+        def measured(pair: Comparison) -> SequenceResults:
+            def measure() -> SequenceResults:
+                frames = self._given(pair)
+                return self._measure(pair.name, len(pair.restored), pair.layout, frames)
+
+            return self._once(pair, {}, measure)
+
+        return self._by_protocol([measured(pair) for pair in comparisons])
 
     def _given(self, pair: Comparison) -> Iterator[Triple]:
         """Read restored frames, and those of the other sides that are there."""
@@ -194,7 +238,7 @@ class Benchmark:
 
     def _measure(
         self, name: str, count: int, layout: str | None, frames: Iterable[Triple]
-    ) -> list[SequenceResult]:
+    ) -> SequenceResults:
         """Measure a sequence of `count` frames by each protocol."""
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self._workers))
@@ -219,13 +263,22 @@ class Benchmark:
                 for meter in meters:
                     meter.add(frame)
                 before = frame
-            return [meter.finish() for meter in meters]
+            return tuple(meter.finish() for meter in meters)
 
-    def _by_protocol(
-        self, measured: Sequence[Sequence[SequenceResult]]
-    ) -> list[list[SequenceResult]]:
+    def _by_protocol(self, measured: Sequence[SequenceResults]) -> list[list[SequenceResult]]:
         """Results of sequences by each protocol -> for each protocol, those of its sequences."""
         return [[results[index] for results in measured] for index in range(len(self.protocols))]
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """A file, which changes when it is written.
+
+    Raises:
+        InputError: it is missing.
+    """
+    with reading(path):
+        status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 def _naming(sequence: str, check: Callable[[], _Result]) -> _Result:

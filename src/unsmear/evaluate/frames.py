@@ -46,6 +46,11 @@ class VideoFrames:
     path: Path
     count: int
 
+    @property
+    def paths(self) -> tuple[Path]:
+        """The file."""
+        return (self.path,)
+
     def __len__(self) -> int:
         return self.count
 
@@ -100,6 +105,12 @@ class Comparison:
     blurry: Frames | None = None
     layout: str | None = None
     note: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, one side after the other."""
+        sides = (self.restored, self.sharp, self.blurry)
+        return tuple(path for side in sides if side is not None for path in side.paths)
 
 
 def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> list[Comparison]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -50,9 +50,10 @@ class DatasetWork:
 
     def run(self, benchmark: Benchmark) -> list[BenchmarkResult]:
         """Restore and measure by each protocol, see `Benchmark.run`, and save the frames, see
-        `saved_frames`.
+        `saved_frames`. When frames are saved, all sequences are restored.
         """
-        engine = self.model.engine
+        engine, model = self.model.engine, self._measured()
+        restorer = {**asdict(model), "engine": engine.identity, "threads": engine.threads}
 
         def restore(blurry: Iterable[Tensor]) -> Iterator[Tensor]:
             scenes: Sequence[Scene] = ()
@@ -63,8 +64,10 @@ class DatasetWork:
 
         saving = nullcontext(keep_nothing) if self.save is None else saved_frames(self.save)
         with saving as keep:
-            measured = benchmark.run(self.sequences, restore, keep)
-        return _results(self.title, benchmark, measured, self._measured())
+            measured = benchmark.run(
+                self.sequences, restore, keep, restorer=restorer if self.save is None else None
+            )
+        return _results(self.title, benchmark, measured, model)
 
     def _measured(self) -> MeasuredModel:
         return MeasuredModel(

@@ -59,6 +59,10 @@ class SequenceResult:
     layout: str | None = None
 
 
+SequenceResults = tuple[SequenceResult, ...]
+"""Results of one sequence, one for each protocol."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasuredModel:
     """The model and settings that restored the frames.
