@@ -23,6 +23,7 @@ from tests.conftest import (
 from unsmear.errors import ConfigError, InputError, OutputError
 from unsmear.restoration import frames, store, stream
 from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.tiles import Tiler, TileSize
 from unsmear.video.images import read_image
@@ -115,6 +116,9 @@ def test_a_window_larger_than_memory_is_told_before_the_work(tmp_path, network, 
     source = write_video(tmp_path / "in.mp4", frames=5)
     with pytest.raises(ConfigError, match="window is 9: buffering frames of 64x48"):
         restore_file(source, tmp_path / "out.mp4", network, 9)
+    two_views = Settings(quality=QualityOptions(ensemble=2))
+    with pytest.raises(ConfigError, match="window is 5: buffering frames of 64x48"):
+        restore_file(source, tmp_path / "out.mp4", network, 5, two_views)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
