@@ -11,7 +11,7 @@ from unsmear.restoration.comparison import before_after_picture, compared_images
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.quality import NETWORK_ALONE
-from unsmear.restoration.settings import Settings
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
@@ -37,6 +37,17 @@ def test_a_picture_of_both_enlarges_what_changed_most():
     left, right = (shown[:, 96:, place] > 250 for place in (slice(120), slice(126, None)))
     assert not left.any()
     assert float(right.float().mean()) == pytest.approx(16 * 18 / (32 * 40), abs=0.03)
+
+
+def test_the_line_of_a_wipe_starts_with_the_stretch(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mp4", frames=34), tmp_path / "out.mkv"
+    settings = Settings(
+        compare="wipe", encode=EncodeChoice(lossless=True), quality=NETWORK_ALONE,
+        span=Span(start=1),
+    )  # fmt: skip
+    restore_file(source, target, network, 1, settings)
+    first, *_ = luma_as_shown(compare_path(target))
+    assert int((first == 235).all(dim=0).int().argmax()) == 0
 
 
 def luma_as_shown(path):

@@ -63,6 +63,13 @@ def test_a_preview_of_what_begins_late_is_spread_over_it(tmp_path):
     assert write_preview(source, tmp_path / "p.png", mild(), 1, ALONE) == Outcome(3)
 
 
+def test_a_preview_of_an_interlaced_clip_is_deinterlaced(tmp_path):
+    options = {"x264-params": "interlaced=1:tff=1"}
+    source = write_video(tmp_path / "tape.mkv", frames=4, options=options)
+    settings = dataclasses.replace(ALONE, deinterlace=True)
+    assert write_preview(source, tmp_path / "p.png", mild(), 1, settings) == Outcome(3)
+
+
 def test_a_window_larger_than_memory_is_refused_for_a_preview_too(tmp_path, monkeypatch):
     source = write_video(tmp_path / "in.mkv", frames=5)
     monkeypatch.setattr(stream, "physical_memory", lambda: 4 * 64 * 48 * 12)
