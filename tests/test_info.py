@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from tests.conftest import picture, write_frames, write_video
+from tests.video.conftest import remuxed
 from unsmear.cli import main
 from unsmear.engines.base import TorchEngine
 from unsmear.engines.choice import OpenedModel, open_model
+from unsmear.errors import ConfigError
 from unsmear.info import (
     HEAVY_ABOVE,
     SHARP_BELOW,
@@ -32,6 +34,7 @@ from unsmear.restoration import timing
 from unsmear.restoration.sampling import sample_blur
 from unsmear.restoration.stream import restore_stream
 from unsmear.restoration.timing import TimeEstimate, expected_time
+from unsmear.video.describe import describe_streams
 from unsmear.video.images import write_image
 
 
@@ -79,6 +82,8 @@ def test_every_and_the_default_sample(tmp_path, monkeypatch):
     clip = write_moments(tmp_path / "clip.mp4", [False] * 20)
     assert len(sample_blur(clip)) == 20
     thirds = sample_blur(clip, every=3)
+    with pytest.raises(ConfigError, match="every is 0: must be 1"):
+        sample_blur(clip, every=0)
     assert [frame.time for frame in thirds] == pytest.approx([i / 10 for i in range(0, 20, 3)])
     assert len(sample_blur(clip, most=5)) == 5
     # A long clip is not decoded completely, but sampled from start to end.
@@ -87,6 +92,12 @@ def test_every_and_the_default_sample(tmp_path, monkeypatch):
     assert len(times) == 5
     assert times == sorted(set(times))
     assert times == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8], abs=0.11)
+    late = remuxed(clip, tmp_path / "late.mkv", later=100)
+    assert describe_streams(late).duration == pytest.approx(2, abs=0.11)
+    found = [frame.time - 100 for frame in sample_blur(late, most=5)]
+    assert found == pytest.approx(times, abs=0.11)
+    times = [frame.time for frame in sample_blur(clip, most=25)]  # more than there are frames
+    assert times == sorted(set(times))
 
 
 def write_covered(path: Path, plain: Path) -> Path:
@@ -137,6 +148,7 @@ def test_folders_of_images_are_described_too(tmp_path, small_model):
     assert report.file is None
     assert (report.width, report.height, report.frames) == (160, 150, 4)
     assert [frame.time for frame in report.blur] == [0, 1, 2, 3]
+    assert [frame.time for frame in sample_blur(folder, most=3)] == [0, 2]
     assert "folder of 4 images, 160x150" in "\n".join(report_lines(report))
 
 

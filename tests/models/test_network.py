@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -87,8 +88,9 @@ def test_without_local_path_frames_meet_only_in_descriptors():
 
 
 def test_wrong_size_and_wrong_number_of_neighbours_are_refused(network):
-    with pytest.raises(ValueError, match="multiples of 8"):
-        network.encode(torch.rand(1, 3, 12, 16))
+    for size in ((12, 16), (16, 12)):
+        with pytest.raises(ValueError, match="multiples of 8"):
+            network.encode(torch.rand(1, 3, *size))
     encoded = network.encode(torch.rand(1, 3, 16, 16))
     with pytest.raises(ValueError, match="takes 2"):
         network.restore(encoded, network.mix(network.squeeze(encoded)), Neighbourhood())
@@ -109,6 +111,11 @@ def test_trails_come_with_the_clip_where_they_are_asked_for():
     restored, trails = network(clip, with_trails=True)
     assert trails.shape == (2, 3, 2, 3, 4)
     torch.testing.assert_close(restored, network(clip))
+    network.trail_head.leave.weight.zero_()
+    network.trail_head.leave.bias.copy_(torch.tensor([1.0, -2.0]))  # in cells of 8 pixels
+    _, trails = network(clip, motion=torch.zeros(6, 4, 3, 4), with_trails=True)
+    wanted = torch.tensor([8.0, -16.0]).view(2, 1, 1).expand_as(trails)
+    torch.testing.assert_close(trails, wanted)
     with pytest.raises(ValueError, match="follows no trails"):
         awake()(clip, with_trails=True)
 
@@ -160,3 +167,29 @@ def test_a_network_that_aligns_no_neighbours_yet_is_the_one_without():
     assert ALIGNED.can_grow_from(TRAILS)
     assert ALIGNED.can_grow_from(SMALL)
     assert not TRAILS.can_grow_from(ALIGNED)
+
+
+def waves(pitch: float, *shape: int) -> torch.Tensor:
+    """Numbers that are the same everywhere, as those of torch's generators need not be."""
+    places = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
+    return torch.sin(pitch * places).float().view(shape)
+
+
+def test_weights_compute_in_every_version_what_they_were_trained_to():
+    """The order of neighbours, motions and channels is part of what released weights rely on. The
+    numbers were recorded with the code that they were released for.
+    """
+    clip, motion = 0.5 + 0.4 * waves(0.37, 1, 3, 3, 16, 24), 8 * waves(1.9, 3, 4, 2, 3)
+    dense = DeblurNetwork(dataclasses.replace(SMALL, block="dense", dense_layers=2, neighbours=0))
+    aligning = DeblurNetwork(ALIGNED)
+    for network in (dense, aligning):
+        for number, (_, parameter) in enumerate(sorted(network.named_parameters()), 1):
+            parameter.requires_grad_(False).copy_(0.2 * waves(0.7 * number, *parameter.shape))
+    aligning.trail_head.leave.weight.mul_(0.3)
+    restored, trails = aligning(clip, motion=motion, with_trails=True)
+    for found, wanted in (
+        (dense(clip)[0, 1, :, 5, 7], [-0.23267, -2.03046, 2.01846]),
+        (restored[0, 1, :, 5, 7], [0.74432, 0.63724, 0.62505]),
+        (trails[0, 1, :, 1, 2], [-21.54498, -13.89715]),
+    ):
+        torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-3, atol=1e-3)

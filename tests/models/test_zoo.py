@@ -97,6 +97,12 @@ def test_weights_of_another_shape_do_not_pass_for_a_row(monkeypatch, weights_fil
         zoo.load_model("lite")
 
 
+def test_random_weights_are_those_of_their_seed():
+    one, again, other = (zoo.random_model("lite", seed).network.stem.weight for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
 def test_rows_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         zoo.ZOO["lite"].window = 7

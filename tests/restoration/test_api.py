@@ -82,6 +82,7 @@ def test_window_all_takes_collections_and_refuses_iterators(weights_file):
     wide = list(unsmear.restore(frames, model=model, window=7))
     for one, two in zip(whole, wide, strict=True):
         assert np.abs(one.astype(int) - two).max() <= 1
+    assert len(list(unsmear.restore(frames, model=model, window="all", ensemble=2))) == 4
     with pytest.raises(InputError, match="twice"):
         unsmear.restore(iter(frames), model=model, window="all")
 
@@ -146,6 +147,8 @@ def test_python_restores_a_video_file(tmp_path, weights_file):
     )
     assert outcome.frames == 3
     assert stamps_of(tmp_path / "out.mp4") == stamps_of(source)
+    with pytest.raises(ConfigError, match="window is 2"):
+        unsmear.restore_video(source, tmp_path / "o.mp4", model=str(weights_file), window=2)
 
 
 def test_public_names_are_there_and_others_are_not():
@@ -221,11 +224,24 @@ def test_frames_of_a_loader_that_knows_no_length_are_restored(weights_file):
     assert len(list(unsmear.restore(frames, model=weights_file, device="cpu"))) == 2
 
 
-def test_a_window_larger_than_memory_is_told_at_the_first_frame(weights_file):
+def test_a_window_larger_than_memory_is_told_at_the_first_frame(weights_file, monkeypatch):
     model = unsmear.open_model(str(weights_file), "cpu")
     with pytest.raises(ConfigError, match=r"GiB of memory.*--window all"):
         next(unsmear.restore(iter(arrays(1)), model=model, window=10**12 + 1))
     assert len(list(unsmear.restore(arrays(1), model=model, window=10**12 + 1))) == 1
+    monkeypatch.setattr("unsmear.restoration.stream.physical_memory", lambda: 20 * 28 * 12)
+    assert len(list(unsmear.restore(arrays(1), model=model, window=1))) == 1
+    with pytest.raises(ConfigError, match="window is 1: buffering frames of 28x20"):
+        next(unsmear.restore(arrays(1), model=model, window=1, ensemble=2))
+
+
+def test_overshoot_of_filters_is_restored_within_the_range(weights_file):
+    """With no warning: it is not the network that changed the frame much."""
+    frame = one_scene(1, 40, 40)[0]
+    frame[:, :, :20], frame[:, :, 20:30] = 1.8, -0.4
+    (found,) = unsmear.restore([frame], model=weights_file, device="cpu")
+    assert not torch.equal(found, frame)
+    assert 0 <= found.min() <= found.max() <= 1
 
 
 @pytest.mark.parametrize("model", [None, 3, torch.nn.Identity()])

@@ -141,6 +141,13 @@ def test_no_value_lies_beyond_those_that_went_into_it():
     assert found.max() <= 1.0101
 
 
+def test_saturated_parts_stay_within_the_range():
+    hard = (4 * texture(64, 96) - 1.5).clamp(0, 1)
+    clip = [smeared(hard, 0), hard, smeared(hard, 1)]
+    for frame in accumulate_bursts(clip, 1):
+        assert 0 <= frame.min() <= frame.max() <= 1
+
+
 def test_one_of_other_content_changes_nothing_visible():
     clip = [texture(64, 64, 1), texture(64, 64, 2), texture(64, 64, 3)]
     restored = list(accumulate_bursts(clip, 1))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import av
 import pytest
 import torch
 
 from tests.conftest import mild, write_video
+from unsmear.restoration.comparison import before_after_picture, compared_images
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.quality import NETWORK_ALONE
-from unsmear.restoration.settings import Settings
+from unsmear.restoration.settings import Settings, Span
 from unsmear.video.encoding import EncodeChoice
 from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
@@ -18,6 +20,34 @@ from unsmear.video.reader import VideoReader
 @pytest.fixture
 def network():
     return mild()
+
+
+def test_images_show_before_on_the_left_and_after_on_the_right():
+    before, after = torch.zeros(3, 4, 7), torch.ones(3, 4, 7)
+    assert compared_images(before, after, "side")[0, 0].tolist() == [0] * 7 + [1] * 7
+    assert compared_images(before, after, "wipe")[0, 0].tolist() == [0] * 3 + [1] * 4
+
+
+def test_a_picture_of_both_enlarges_what_changed_most():
+    before = torch.full((3, 96, 120), 0.5)
+    after = before.clone()
+    after[:, 64:80, 72:90] = 1
+    shown = before_after_picture(before, after)
+    assert shown.shape == (3, 2 * 96, 2 * 120 + 6)
+    left, right = (shown[:, 96:, place] > 250 for place in (slice(120), slice(126, None)))
+    assert not left.any()
+    assert float(right.float().mean()) == pytest.approx(16 * 18 / (32 * 40), abs=0.03)
+
+
+def test_the_line_of_a_wipe_starts_with_the_stretch(tmp_path, network):
+    source, target = write_video(tmp_path / "in.mp4", frames=34), tmp_path / "out.mkv"
+    settings = Settings(
+        compare="wipe", encode=EncodeChoice(lossless=True), quality=NETWORK_ALONE,
+        span=Span(start=1),
+    )  # fmt: skip
+    restore_file(source, target, network, 1, settings)
+    first, *_ = luma_as_shown(compare_path(target))
+    assert int((first == 235).all(dim=0).int().argmax()) == 0
 
 
 def luma_as_shown(path):
@@ -29,10 +59,13 @@ def luma_as_shown(path):
 @pytest.mark.parametrize("size", [(64, 48), (63, 47)])
 def test_comparison_shows_both(tmp_path, network, size):
     source = write_video(
-        tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv444p", frames=3
+        tmp_path / "in.mkv", size=size, codec="ffv1", pixel_format="yuv444p", frames=3, audio=True
     )
     target = tmp_path / "out.mkv"
     restore_file(source, target, network, 1, Settings(compare="side"))
+    for path, sounds in ((target, 1), (compare_path(target), 0)):
+        with av.open(str(path)) as container:
+            assert len(container.streams.audio) == sounds
     with VideoReader(compare_path(target)) as both, VideoReader(source) as plain:
         width = size[0] // 2 * 2
         assert (both.info.width, both.info.height) == (2 * width, size[1])

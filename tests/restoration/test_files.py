@@ -21,10 +21,12 @@ from tests.conftest import (
     write_video,
 )
 from unsmear.errors import ConfigError, InputError, OutputError
-from unsmear.restoration import frames, store, stream
+from unsmear.restoration import files, frames, store, stream
 from unsmear.restoration.files import Outcome, restore_file
+from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.tiles import Tiler, TileSize
+from unsmear.restoration.work import fingerprints
 from unsmear.video.images import read_image
 from unsmear.video.reader import VideoReader
 
@@ -115,7 +117,23 @@ def test_a_window_larger_than_memory_is_told_before_the_work(tmp_path, network, 
     source = write_video(tmp_path / "in.mp4", frames=5)
     with pytest.raises(ConfigError, match="window is 9: buffering frames of 64x48"):
         restore_file(source, tmp_path / "out.mp4", network, 9)
+    two_views = Settings(quality=QualityOptions(ensemble=2))
+    with pytest.raises(ConfigError, match="window is 5: buffering frames of 64x48"):
+        restore_file(source, tmp_path / "out.mp4", network, 5, two_views)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_file_that_appears_after_the_first_checks_is_not_replaced(tmp_path, network, monkeypatch):
+    source, target = write_video(tmp_path / "in.mp4", frames=2), tmp_path / "out.mp4"
+
+    def appears(path):
+        target.write_text("mine")
+        return fingerprints(path)
+
+    monkeypatch.setattr(files, "fingerprints", appears)
+    with pytest.raises(OutputError, match="already exists"):
+        restore_file(source, target, network, 1)
+    assert target.read_text() == "mine"
 
 
 def test_output_inside_the_input_folder_is_refused(tmp_path, network):

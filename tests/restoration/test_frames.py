@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from tests.conftest import SMALL, mild, write_video
+from tests.conftest import SMALL, awake, mild, one_scene, write_video
 from unsmear.clip import Frame
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import frames as restoration_frames
@@ -45,6 +45,14 @@ def test_a_network_that_changes_nothing_leaves_the_decoded_planes(tmp_path):
                 assert torch.equal(before, after)
 
 
+def test_a_frame_that_cannot_be_right_is_given_as_it_was_decoded():
+    clip = [Frame(rgb=rgb, pts=Fraction(number)) for number, rgb in enumerate(one_scene(2, 16, 24))]
+    restored = list(restore_frames(awake(), clip, 1, strength=0.5))  # changes too much
+    assert [one.plausible for one in restored] == [False, False]
+    for one, frame in zip(restored, clip, strict=True):
+        assert torch.equal(one.rgb, frame.rgb)
+
+
 def test_where_the_network_fails_the_decoder_has_ended_when_that_is_told(monkeypatch):
     """Otherwise the caller would close a file that another thread is still reading."""
     ended = []
@@ -68,5 +76,5 @@ def test_where_the_network_fails_the_decoder_has_ended_when_that_is_told(monkeyp
     except RuntimeError as failed:  # keep its traceback alive, as callers may do
         error = failed
         assert len(ended) == 1
-        assert not [one for one in threading.enumerate() if one.name.startswith("unsmear-ahead")]
+        assert not [one for one in threading.enumerate() if one.name.startswith("unsmear-prefetch")]
     assert "out of memory" in str(error)

@@ -27,6 +27,9 @@ def test_an_unchanged_and_a_perfectly_deblurred_frame_pass():
     sharp = scene()
     for before in (sharp, blurred(sharp)):
         assert implausibility(before, sharp) is None
+    barred = sharp.clone()
+    barred[:, :30] = 0  # a letterbox is no clipping
+    assert implausibility(barred, barred) is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -62,6 +65,7 @@ def every_second_row_black(frame: torch.Tensor, first: int) -> torch.Tensor:
     [
         (mosaic, "colour"),
         (lambda frame: frame.flip(0), "colour"),
+        (lambda frame: frame + torch.tensor([0.05, 0, -0.05])[:, None, None], "frame changed col"),
         (lambda frame: (frame + 0.5).clamp(0, 1), "brightness"),
         (lambda frame: frame * 0.2, "brightness"),
         (ringing, "detail"),
@@ -88,6 +92,8 @@ def test_any_size_will_do_and_measures_agree_with_a_plain_computation(size):
     after = before + 0.01 * torch.randn_like(before)
     change = measure_change(before, after)
     assert change is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert measure_change(before, after) == change
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     means = [
         float((weights * (after - before))[:, y : y + 33 : 3, x : x + 33].sum(0).mean())

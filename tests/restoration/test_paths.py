@@ -12,6 +12,7 @@ from unsmear.restoration.paths import (
     check_apart,
     check_paths,
     compare_path,
+    holds_frames,
     is_folder,
     is_there,
     results_among,
@@ -75,6 +76,17 @@ def test_a_result_is_there_when_all_of_it_has_its_name(tmp_path):
     assert not is_there([tmp_path / "pictures"])
     (tmp_path / "pictures" / "0.png").touch()
     assert is_there([tmp_path / "pictures"])
+
+
+def test_a_folder_of_frames_is_told_by_its_first_one_or_by_a_run_that_is_not_finished(tmp_path):
+    folders = tmp_path / "made", tmp_path / "begun", tmp_path / "other"
+    for folder in folders:
+        folder.mkdir()
+        (folder / "notes.txt").touch()
+    (folders[0] / "000000.png").touch()
+    work_path(folders[1]).mkdir()
+    (work_path(folders[1]) / "publishing").touch()
+    assert [holds_frames(folder) for folder in folders] == [True, True, False]
 
 
 @pytest.mark.parametrize("target", [Path(), Path(".."), Path("x/.."), Path("/")])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
 import torch
 
 from tests import conftest
-from tests.conftest import mild, write_video
+from tests.conftest import awake, mild, write_video
+from tests.restoration.conftest import ALONE
 from tests.restoration.test_stretch import MS, SPARSE
-from tests.video.conftest import lasting
-from unsmear.restoration import frames, preview
+from tests.video.conftest import lasting, remuxed
+from unsmear.errors import ConfigError
+from unsmear.restoration import frames, preview, stream
 from unsmear.restoration.files import Outcome
 from unsmear.restoration.preview import _moments, write_preview
 from unsmear.restoration.settings import Settings, Span
@@ -25,6 +28,7 @@ def test_sound_that_outlasts_the_pictures_does_not_count(tmp_path, monkeypatch, 
     source = write_video(tmp_path / f"in{suffix}", frames=30, audio=True)  # 1 s
     moments = [float(moment) for moment in _moments(source, Settings())]
     assert moments == pytest.approx([1 / 6, 1 / 2, 5 / 6], abs=0.02)
+    assert _moments(source, Settings(span=Span(end=Fraction(99)))) == _moments(source, Settings())
     part = Settings(span=Span(start=Fraction(1, 2)))
     assert float(_moments(source, part)[1]) == pytest.approx(0.75, abs=0.02)
 
@@ -40,8 +44,38 @@ def test_notes_come_once_and_tiny_clips_are_shown(tmp_path):
 
 def test_a_preview_of_a_stretch_within_one_frame(tmp_path):
     source = lasting(tmp_path / "in.mp4", SPARSE)
-    settings = Settings(span=Span(start=1000 * MS, end=4000 * MS))
-    assert write_preview(source, tmp_path / "look.png", mild(), 3, settings) == Outcome(1)
+    settings = Settings(span=Span(start=1000 * MS, end=4000 * MS), overwrite=True)
+    target = tmp_path / "look.png"
+    for strength, network, outcome in (
+        (1, mild(), Outcome(1)), (0, mild(), Outcome(1)), (1, awake(), Outcome(1, untouched=1)),
+    ):  # fmt: skip
+        chosen = dataclasses.replace(settings, strength=strength)
+        assert write_preview(source, target, network, "all", chosen) == outcome
+        enlarged = read_image(target)[:, 48:]
+        changed = not torch.equal(enlarged[..., :64], enlarged[..., 70:])
+        assert changed == (strength == 1 and not outcome.untouched)
+
+
+def test_a_preview_of_what_begins_late_is_spread_over_it(tmp_path):
+    """FFmpeg's Matroska states when the clip ends, not how long it is."""
+    plain = write_video(tmp_path / "plain.mp4", frames=30)
+    source = remuxed(plain, tmp_path / "in.mkv", later=100)
+    assert write_preview(source, tmp_path / "p.png", mild(), 1, ALONE) == Outcome(3)
+
+
+def test_a_preview_of_an_interlaced_clip_is_deinterlaced(tmp_path):
+    options = {"x264-params": "interlaced=1:tff=1"}
+    source = write_video(tmp_path / "tape.mkv", frames=4, options=options)
+    settings = dataclasses.replace(ALONE, deinterlace=True)
+    assert write_preview(source, tmp_path / "p.png", mild(), 1, settings) == Outcome(3)
+
+
+def test_a_window_larger_than_memory_is_refused_for_a_preview_too(tmp_path, monkeypatch):
+    source = write_video(tmp_path / "in.mkv", frames=5)
+    monkeypatch.setattr(stream, "physical_memory", lambda: 4 * 64 * 48 * 12)
+    with pytest.raises(ConfigError, match="window is 9: buffering frames of 64x48"):
+        write_preview(source, tmp_path / "p.png", mild(), 9, ALONE)
+    assert not (tmp_path / "p.png").exists()
 
 
 def test_preview_is_a_picture_before_and_after(tmp_path, run):

@@ -75,6 +75,8 @@ def test_black_frames_are_a_scene_of_their_own():
     black = torch.zeros(3, 72, 128)
     assert scenes_of([view(1), black, black, black + 0.01, view(1)]) == [0, 1, 1, 1, 2]
     assert scenes_of([black, black + 0.5]) == [0, 1]
+    grey = view(1).mean().expand(3, 72, 128)  # as bright, but without content
+    assert scenes_of([view(1), view(1), grey, grey]) == [0, 0, 1, 1]
 
 
 def test_scenes_are_handed_on_frame_by_frame():

@@ -127,6 +127,19 @@ def test_what_cannot_be_seen_is_unknown():
         estimate = estimate_blur(frame)
         assert estimate.length is None
         assert estimate.confidence == 0
+    least = estimate_blur(dead_leaves(0)[:, :BLOCK])
+    assert least.length is not None
+    mostly_flat = dead_leaves(0).clone()
+    mostly_flat[:, BLOCK:] = 0.5
+    assert 0 < estimate_blur(mostly_flat).confidence <= 1 / 3
+
+
+def test_of_two_blocks_the_estimate_lies_between():
+    scene = dead_leaves(6)[:, :BLOCK, :BLOCK]
+    parts = scene, smeared(scene, 12)
+    one, two, both = (estimate_blur(part).length for part in (*parts, torch.cat(parts, dim=2)))
+    assert None not in (one, two, both)
+    assert (1 + both) ** 2 == pytest.approx((1 + one) * (1 + two), rel=1e-3)
 
 
 def test_letterbox_does_not_look_sharp():

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import disk_full, failing_after, mild, one_scene, write_frames, write_video
+from tests.conftest import (
+    disk_full,
+    failing_after,
+    mild,
+    one_scene,
+    stamps_of,
+    write_frames,
+    write_video,
+)
 from tests.restoration.conftest import ALONE, PowerCut, broken_off, contents
 from unsmear.clip import Frame
 from unsmear.errors import EncodeError, OutputError
@@ -108,6 +116,18 @@ def test_broken_off_while_the_file_is_put_together(tmp_path, network, monkeypatc
     assert restore_file(source, target, network, 3, settings) == Outcome(9, resumed=9)
     assert contents(target) == contents(whole)
     assert contents(compare_path(target)) == contents(compare_path(whole))
+
+
+def test_a_part_counts_once_every_file_has_it(tmp_path, network, monkeypatch):
+    source, target = write_video(tmp_path / "in.mkv", frames=6), tmp_path / "out.mkv"
+    settings = dataclasses.replace(ALONE, compare="side")
+    with monkeypatch.context() as patched:  # the comparison lacks the first part
+        breaks = failing_after(1, PowerCut(), sinks.SpoolWriter.finish)
+        patched.setattr(sinks.SpoolWriter, "finish", breaks)
+        with pytest.raises(PowerCut):
+            restore_file(source, target, network, 1, settings)
+    assert restore_file(source, target, network, 1, settings) == Outcome(6)
+    assert len(stamps_of(target)) == len(stamps_of(compare_path(target))) == 6
 
 
 def test_pictures_may_come_and_go_between_two_runs(tmp_path, network):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -68,6 +70,14 @@ def test_a_full_store_keeps_the_first_frames_and_no_later_ones(tmp_path):
         assert store.get(1) is None
 
 
+def test_a_store_takes_a_quarter_of_the_free_space_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=140))
+    with FeatureStore.opened(tmp_path) as store:
+        for _ in range(3):
+            store.put([torch.ones(1, 1, 2, 2)])  # 16 bytes
+        assert len(store) == 2
+
+
 @pytest.fixture
 def thread():
     with ThreadPoolExecutor(1) as thread:
@@ -108,6 +118,27 @@ def test_large_frames_are_not_read_ahead(tmp_path, monkeypatch, largest, asked):
         assert torch.equal(store.get(0)[0], frames[0])
         assert torch.equal(store.get(1)[0], frames[1])
     assert read == asked
+
+
+def test_a_frame_is_read_after_the_one_read_ahead(tmp_path, monkeypatch):
+    """They share the position in the file."""
+    begun, overlapped, read_one = threading.Event(), [], FeatureStore._read
+
+    def read(store, number):
+        if number == 1:
+            overlapped.append(begun.wait(timeout=0.05))
+        if number == 2:
+            begun.set()
+        return read_one(store, number)
+
+    monkeypatch.setattr(FeatureStore, "_read", read)
+    frames = [torch.full((1, 1, 4, 4), float(number)) for number in range(3)]
+    with FeatureStore.opened(tmp_path) as store:
+        for frame in frames:
+            store.put([frame])
+        assert torch.equal(store.get(0)[0], frames[0])
+        assert torch.equal(store.get(2)[0], frames[2])
+    assert overlapped == [False]
 
 
 def test_nothing_is_seen_of_it(tmp_path):

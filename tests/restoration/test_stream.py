@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, assert_same_frames, awake, one_scene
@@ -274,7 +275,7 @@ def test_windows_must_be_odd(network, window):
 
 def test_windows_as_users_type_them():
     assert [parse_window(text) for text in ("1", "31", "all")] == [1, 31, "all"]
-    for text in ("4", "0", "-1", "five", "", "\u0665"):
+    for text in ("4", "0", "-1", "five", "", "\u0665", "9" * 5000):
         with pytest.raises(ConfigError, match="odd number of frames, "):
             parse_window(text)
 
@@ -284,7 +285,7 @@ def test_sizes_must_agree(network):
         list(restore_stream(network, [torch.rand(3, 8, 8), torch.rand(3, 8, 16)], 1))
 
 
-def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
+def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path, monkeypatch):
     clip = one_scene(4, 16, 24)
     scenes = describe_scenes(network, clip, ensemble=4)
     save_scenes(tmp_path / "scenes.safetensors", scenes)
@@ -293,6 +294,15 @@ def test_scenes_as_a_file_and_of_another_ensemble(network, tmp_path):
         [scene.contexts for scene in loaded], [scene.contexts for scene in scenes], rtol=0, atol=0
     )
     assert not torch.equal(loaded[0].contexts[0][0], loaded[0].contexts[1][0])
+
+    def full(_tensors, path, _metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(stream, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_scenes(tmp_path / "other.safetensors", scenes)
+    assert not (tmp_path / "other.safetensors").exists()
     with pytest.raises(ValueError, match="described for another ensemble than one of 2"):
         list(
             restore_stream(network, clip, "all", scenes=loaded, quality=QualityOptions(ensemble=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -11,6 +12,7 @@ from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.conftest import DURATIONS, lasting, length_of, remuxed
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.settings import Settings, Span
+from unsmear.restoration.stretch import frames_expected
 from unsmear.video import reader
 from unsmear.video.reader import VideoReader
 
@@ -40,6 +42,17 @@ def test_what_begins_late_begins_near_zero(tmp_path):
     assert max(apart) - min(apart) < MS
     moderate = late(tmp_path / "moderate.ts", 3)
     assert stretch(moderate, target, overwrite=True)[0] == 3000
+
+
+def test_no_more_frames_are_expected_than_there_are_nor_fewer_than_one():
+    info = SimpleNamespace(frames=30, rate=Fraction(30))
+    for start, end, expected in (
+        (None, None, 30), (Fraction(1, 2), None, 15), (None, 99, 30), (Fraction(1, 2), 99, 15),
+        (Fraction(1, 2), Fraction(3, 4), 8), (99, None, 1),
+    ):  # fmt: skip
+        assert frames_expected(info, Span(start=start, end=end)) == expected
+    unknown = SimpleNamespace(frames=None, rate=Fraction(30))
+    assert frames_expected(unknown, Span(end=1)) is None
 
 
 def test_a_stretch_of_what_begins_late_is_counted_in_its_own_time(tmp_path):

@@ -98,7 +98,7 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
         jobs.append(json.dumps(WorkFolder(target, job)._job))
         raise Told
 
-    def ask(model=network, window=window, settings=Settings()):
+    def ask(model=network, window=window, settings=Settings(), source=source):
         with monkeypatch.context() as patched, pytest.raises(Told):
             patched.setattr(files, "WorkFolder", told)
             restore_file(source, target, model, window, settings)
@@ -122,7 +122,8 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
             ask(model=engine)
     ask(model=Elsewhere(network))
     for module, name, value in (
-        (files, "__version__", "0"), (av, "__version__", "0"), (files, "_PART_FRAMES", (5, 5)),
+        (files, "__version__", "0"), (av, "__version__", "0"), (torch, "__version__", "0"),
+        (files, "_PART_FRAMES", (5, 5)),
     ):  # fmt: skip
         with monkeypatch.context() as patched:
             patched.setattr(module, name, value)
@@ -138,7 +139,32 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
     moment = source.stat().st_mtime_ns + 1_000_000_000  # as of another file of the same size
     os.utime(source, ns=(moment, moment))
     ask()
+    with source.open("ab") as file:  # as of another file of the same time
+        file.write(b"more")
+    os.utime(source, ns=(moment, moment))
+    ask()
+    (tmp_path / "elsewhere").mkdir()
+    ask(source=Path(shutil.copy2(source, tmp_path / "elsewhere" / source.name)))
     assert len(set(jobs)) == len(jobs)
+
+
+@pytest.mark.parametrize("change", ["image", "end", "end in a folder"])
+def test_what_changes_every_part_starts_over(tmp_path, network, change):
+    """Another image or an end, if the window is the whole scene; an end, if images are written."""
+    settings, window, frames = ALONE, 1 if change == "end in a folder" else "all", 6
+    if change == "image":
+        source, target = write_frames(tmp_path / "in", one_scene(9, 16, 24)), tmp_path / "out"
+    else:
+        source = write_video(tmp_path / "in.mkv", frames=9)
+        target = tmp_path / ("out.mkv" if window == "all" else "out")
+    broken_off(source, target, network, window, settings, 7 + (10 if window == "all" else 0))
+    if change == "image":
+        shutil.copy(source / "08.png", source / "09.png")
+        frames = 10
+    else:
+        settings = dataclasses.replace(ALONE, span=Span(end=Fraction(1, 5)))  # after six frames
+    assert restore_file(source, target, network, window, settings) == Outcome(frames)
+    assert target.is_file() or len(list(target.iterdir())) == frames
 
 
 @pytest.mark.parametrize("window", [1, 3])

@@ -24,7 +24,7 @@ from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, check_memory, frames_after
 from unsmear.restoration.stretch import frames_from, in_presentation_time, open_reader
 from unsmear.video.damage import written_end
-from unsmear.video.describe import measured_length
+from unsmear.video.describe import counts_from_zero, measured_length
 from unsmear.video.images import list_images, write_image
 from unsmear.video.orientation import orientation_of, upright
 from unsmear.video.reader import VideoReader
@@ -122,6 +122,8 @@ def _length(reader: VideoReader) -> Fraction:
     specify it.
     """
     stream = reader.stream
+    if not reader.joints and counts_from_zero(stream):
+        return Fraction(0)
     if reader.joints or len(stream.container.streams) == 1:
         return reader.duration
     if stream.duration:

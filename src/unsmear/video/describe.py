@@ -138,6 +138,8 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     duration = container.duration / av.time_base if container.duration else None
     if duration is not None and (joints := find_joints(path, container)):
         duration += float(joints[-1].shift)
+    elif counts_from_zero(main):
+        duration = float(measured_length(path))
     streams = [_describe_stream(s, first if s is main else None) for s in container.streams]
     times, count, end = _packet_times(path)
     frames = main.frames or count
@@ -206,6 +208,18 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counts_from_zero(stream: VideoStream) -> bool:
+    """Whether the duration that the container of a stream states may run from time zero to the
+    end, although the clip begins much later, as in Matroska by FFmpeg. Other programs write that of
+    the clip itself.
+    """
+    container = stream.container
+    assert isinstance(container, InputContainer)
+    begin = (stream.start_time or 0) * (stream.time_base or Fraction(0))
+    late = 20 * begin > Fraction(container.duration or 0, av.time_base)
+    return late and "matroska" in container.format.name.split(",")
 
 
 def measured_length(path: Path) -> Fraction:
