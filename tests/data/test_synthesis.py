@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -125,6 +126,10 @@ def test_a_seed_gives_what_it_gave_before():
     clips = Synthesizer(config, photographs(), [shot()], [hand()], CPU).batch(6, 3, 48, random)
     assert float(clips.blurry.mean()) == pytest.approx(0.4777053, abs=1e-4)
     assert float(clips.sharp.mean()) == pytest.approx(0.4670479, abs=1e-4)
+    # A mean does not say where anything lies.
+    weights = torch.rand(clips.sharp.shape, generator=torch.Generator().manual_seed(0))
+    assert float((clips.sharp * weights).sum()) == pytest.approx(29091.32, abs=0.5)
+    assert float(clips.trails.vectors.abs().mean()) == pytest.approx(1.115005, abs=1e-3)
     # The same count of random numbers was drawn.
     assert float(random.uniform(0, 1)) == pytest.approx(0.7092087, abs=1e-6)
     assert float(torch.rand((), generator=random.device)) == pytest.approx(0.8319810, abs=1e-6)
@@ -207,6 +212,11 @@ def test_moving_layers_are_there():
         ({"sharp_share": 1.5}, "sharp_share"),
         ({"blur_mean": 0}, "blur_mean"),
         ({"blur_mean": 40.0}, "blur_most"),
+        ({"blur_most": math.inf}, "blur_most inf: both must be finite and above 0"),
+        ({"blur_mean": math.inf, "blur_most": math.inf}, "blur_mean is inf, .* must be finite"),
+        ({"blur_mean": math.nan}, "blur_mean is nan"),
+        ({"noise_most": math.nan}, "noise_most is nan"),
+        ({"video_share": math.nan}, "video_share is nan"),
         ({"noise_most": -1}, "noise_most"),
         ({"coarse_share": 0.5}, "no clips are encoded: use 0, or a coder_share above 0"),
     ],
