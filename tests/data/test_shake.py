@@ -115,6 +115,13 @@ def test_walking_forward_spreads_from_the_centre():
     torch.testing.assert_close(moved, torch.tensor([[0.0, 0.0], [100.0, 0.0]]), atol=1e-3, rtol=0)
 
 
+def test_a_step_aside_moves_the_whole_picture_alike():
+    homography = one_camera(translation=torch.tensor([[0.02, -0.01, 0.0]]))
+    points = torch.tensor([[0.0, 0.0], [110.0, -40.0]])
+    moved = transform_points(homography, points)[0] - points
+    torch.testing.assert_close(moved, torch.tensor([[10.0, -5.0]] * 2), atol=1e-3, rtol=0)
+
+
 def test_blur_length_of_a_known_pan():
     shift = torch.eye(3).repeat(1, 1, 5, 1, 1)
     shift[0, 0, :, 0, 2] = 8 * shutter_times(5)
