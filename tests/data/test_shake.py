@@ -157,6 +157,16 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
         torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
 
 
+def test_samples_are_put_in_order_with_their_rotations(tmp_path):
+    lines = log_text([0.1, 0.3, 0.4, 0.2]).splitlines()
+    logs = []
+    for name, order in (("a", lines), ("b", [*reversed(lines), lines[2]])):
+        (tmp_path / name).write_text("\n".join(order))
+        logs.append(read_orientation_log(tmp_path / name))
+    assert torch.equal(logs[0].seconds, logs[1].seconds)
+    assert torch.equal(logs[0].rotations, logs[1].rotations)
+
+
 def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):
     path = tmp_path / "log.txt"
     path.write_text(log_text([0.1, 0.2]).replace("1000, 0,", "1000, 1000000,"))
