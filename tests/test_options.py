@@ -238,6 +238,9 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
             super().__init__(summary="data")
             got.update(files=files, shake=shake)
 
+        def draw(self, step, shards):
+            return f"shards {shards} of step {step}"
+
     @contextmanager
     def with_workers(batches, steps, device, workers):
         got.update(drawers=workers)
@@ -272,6 +275,10 @@ def test_what_is_planned_is_what_runs(tmp_path, monkeypatch):
     ):
         main(["train", "--data", "d", *words])
         assert got == usual | change, words
+    torch.set_num_threads(2)
+    plan.validation = []  # then the log shows crops
+    main(["train", "--data", "d"])
+    assert got == usual | {"validation": [], "shown": "shards [0] of step 0"}
 
 
 # A value for each option of `unsmear eval`, and what it changes in a measurement.

@@ -38,6 +38,17 @@ def test_flow_leads_to_the_next_picture_in_the_mirror_too():
     assert found > 300
 
 
+def test_flow_is_cut_from_the_same_place_as_the_picture():
+    """From (y, x) of the room that is left, which is not square."""
+    place = torch.stack((torch.arange(60).expand(40, 60), torch.arange(40)[:, None].expand(40, 60)))
+    picture = torch.cat((place, place[:1])).to(torch.uint8)
+    for centre, (top, left) in (((0.25, 1.0), (6, 44)), ((1.0, 0.5), (24, 22))):
+        wanted = place[:, top : top + 16, left : left + 16].float()
+        seen = cut_canvas(picture, 16, centre, half=False)[:2] * 255
+        torch.testing.assert_close(seen, wanted)
+        assert torch.equal(cut_flow(place[None].half(), 16, centre)[0], wanted)
+
+
 def test_half_canvas_averages():
     image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     canvas = cut_canvas(image, 32, (0.0, 0.0), half=True)

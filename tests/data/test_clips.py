@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from tests.data.conftest import shaking
-from unsmear.data.clips import Turn, turn_clips, turn_frames, turn_trails, unknown_clips
+from unsmear.data.clips import (
+    Clips,
+    Turn,
+    shuffle_clips,
+    turn_clips,
+    turn_frames,
+    turn_trails,
+    unknown_clips,
+)
 from unsmear.data.generators import Generators
 from unsmear.data.render import pixel_axes
 from unsmear.data.trails import Trails, fit_trails, unknown_trails
@@ -52,3 +60,13 @@ def test_unknown_clips_stay_unknown_when_turned():
     assert turned.trails.known.shape == unknown_trails(clip).known.shape == (2, 3, 1, 3, 3)
     assert not torch.cat([part.flatten() for part in turned.trails]).any()
     assert [tensor.shape for tensor in turned.tensors[:2]] == [clip.shape] * 2
+
+
+def test_shuffled_clips_keep_their_sharp_frames_and_trails():
+    number = torch.arange(8.0).view(8, 1, 1, 1, 1)
+    shuffled = shuffle_clips(
+        Clips(number, number + 10, Trails(number + 20, number + 30)), Generators.seeded(0, CPU)
+    )
+    order, *others = (part.flatten() for part in shuffled.tensors)
+    assert order.tolist() != sorted(order.tolist()) == list(range(8))
+    assert [(part - order).tolist() for part in others] == [[10] * 8, [20] * 8, [30] * 8]

@@ -81,8 +81,9 @@ def test_codings_are_drawn_in_their_shares():
     assert draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU), coarse=0.0) == drawn
     rough = draw_codings(4000, 0.5, Generators.of_shard(0, 0, 0, CPU), coarse=0.3)
     coarsest = {"libx264": 34, "mpeg4": 14}
-    found = [coding.quality > coarsest[coding.encoder] for coding in rough if coding is not None]
-    assert 0.26 < sum(found) / len(found) < 0.34
+    coarse = [coding for coding in rough if coding and coding.quality > coarsest[coding.encoder]]
+    assert 0.26 < len(coarse) / sum(coding is not None for coding in rough) < 0.34
+    assert 0.45 < sum(coding.encoder == "mpeg4" for coding in coarse) / len(coarse) < 0.55
     assert {coding.quality for coding in rough if coding and coding.encoder == "mpeg4"} == {
         *range(2, 32)
     }

@@ -40,5 +40,9 @@ def test_the_moment_between_two_frames_lies_between_them():
 def test_cuts_are_told_from_motion():
     first, second = moving_pair()
     assert is_continuous(first, second, optical_flow(first, second))
+    still = np.zeros((20, 24, 2), np.float32)
+    for level, continuous in ((117, True), (83, True), (124, False), (76, False)):  # of 255
+        grey, other = (np.full((20, 24, 3), value, np.uint8) for value in (100, level))
+        assert is_continuous(grey, other, still) == continuous
     other = 255 - picture(96, 160, seed=9)
     assert not is_continuous(first, other, optical_flow(first, other))

@@ -59,12 +59,17 @@ def test_what_is_drawn_keeps_within_its_limits():
     assert 0.22 < len(night) / 4000 < 0.28
     assert 0.03 <= night.min() < 0.032
     assert 0.38 < night.max() <= 0.4
-    counts = []
+    counts, lights = [], []
     for _ in range(200):
         lamps = draw_lamps(352, random)
         counts.append(len(lamps.radii))
         assert ((lamps.places >= 0) & (lamps.places <= 351)).all()
         assert ((lamps.radii >= 0.8) & (lamps.radii <= 5)).all()
-        assert (lamps.light > 0).all()
+        lights.append(lamps.light)
     assert 0 < max(counts) <= 32  # eight for each crop of 176
     assert min(counts) == 0
+    red, green, blue = torch.cat(lights).unbind(dim=-1)
+    assert 1 <= green.min() < 1.1
+    assert 36 < green.max() <= 40
+    assert 0.6 < (red > blue).float().mean() < 0.68  # more of them orange than blue
+    assert 3 < (red / blue).max() < 3.6

@@ -109,10 +109,15 @@ def test_unknown_layouts_name_the_known():
 
 def test_pairs_read_in_order(tmp_path):
     pair_folder(tmp_path, "seq", frames=4)
+    save(tmp_path / "seq" / "sharp" / "000002.png", seed=9)
     (pair,) = find_pairs(tmp_path)
     blurry, sharp = pair.read(1, 2)
     assert blurry.shape == sharp.shape == (2, 3, 24, 32)
-    assert torch.equal(blurry[0], torch.from_numpy(picture(24, 32, 1).transpose(2, 0, 1).copy()))
+    for side, seeds in ((blurry, (1, 2)), (sharp, (1, 9))):
+        for frame, seed in zip(side, seeds, strict=True):
+            assert torch.equal(
+                frame, torch.from_numpy(picture(24, 32, seed).transpose(2, 0, 1).copy())
+            )
     assert pair.read()[0].shape[0] == 4
 
 

@@ -115,6 +115,13 @@ def test_walking_forward_spreads_from_the_centre():
     torch.testing.assert_close(moved, torch.tensor([[0.0, 0.0], [100.0, 0.0]]), atol=1e-3, rtol=0)
 
 
+def test_a_step_aside_moves_the_whole_picture_alike():
+    homography = one_camera(translation=torch.tensor([[0.02, -0.01, 0.0]]))
+    points = torch.tensor([[0.0, 0.0], [110.0, -40.0]])
+    moved = transform_points(homography, points)[0] - points
+    torch.testing.assert_close(moved, torch.tensor([[10.0, -5.0]] * 2), atol=1e-3, rtol=0)
+
+
 def test_blur_length_of_a_known_pan():
     shift = torch.eye(3).repeat(1, 1, 5, 1, 1)
     shift[0, 0, :, 0, 2] = 8 * shutter_times(5)
@@ -148,6 +155,16 @@ def test_recorded_log_gives_the_recorded_turn(tmp_path):
         # y points up in the device, down in the image: the rotation changes its sign.
         expected = rotation_matrices(torch.tensor([0.0, -angle, 0.0]))
         torch.testing.assert_close(rotation[0, index], expected, atol=1e-4, rtol=0)
+
+
+def test_samples_are_put_in_order_with_their_rotations(tmp_path):
+    lines = log_text([0.1, 0.3, 0.4, 0.2]).splitlines()
+    logs = []
+    for name, order in (("a", lines), ("b", [*reversed(lines), lines[2]])):
+        (tmp_path / name).write_text("\n".join(order))
+        logs.append(read_orientation_log(tmp_path / name))
+    assert torch.equal(logs[0].seconds, logs[1].seconds)
+    assert torch.equal(logs[0].rotations, logs[1].rotations)
 
 
 def test_two_samples_are_a_log_that_stands_still_before_and_after(tmp_path):

@@ -9,6 +9,7 @@ import torch
 
 from tests.conftest import picture, write_video
 from tests.data.conftest import pair_folder, save
+from unsmear.data import sources
 from unsmear.data.pairs import find_layout, find_pairs
 from unsmear.data.sources import (
     find_training_files,
@@ -172,13 +173,18 @@ def test_photographs_shrink_but_never_grow(tmp_path):
     save(tmp_path / "a.png", 40, 80)
     assert load_photograph(tmp_path / "a.png", 40).shape == (3, 20, 40)
     assert load_photograph(tmp_path / "a.png", 400).shape == (3, 40, 80)
+    board = (torch.arange(16)[:, None] + torch.arange(24)) % 2 * 255
+    write_image(tmp_path / "b.png", board.to(torch.uint8).expand(3, -1, -1).contiguous())
+    halved = load_photograph(tmp_path / "b.png", 12)
+    assert halved.shape == (3, 8, 12)
+    assert set(halved.unique().tolist()) <= {127, 128}  # a mean, not every other pixel
 
 
 def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
     folder = tmp_path / "clips" / "scene"
     wide = picture(64, 200, seed=1)
-    for index in range(18):
-        scene = wide if index < 9 else 255 - picture(64, 200, seed=5)
+    for index in range(21):  # a last scene of three frames is too short
+        scene = 255 - picture(64, 200, seed=5) if 9 <= index < 18 else wide
         image = np.ascontiguousarray(scene[:, 3 * index : 3 * index + 96].transpose(2, 0, 1))
         folder.mkdir(parents=True, exist_ok=True)
         write_image(folder / f"{index:03d}.png", torch.from_numpy(image))
@@ -186,8 +192,9 @@ def test_clips_become_shots_with_flow_and_cuts_split_them(tmp_path):
     assert [len(shot.frames) for shot in shots] == [9, 9]
     for shot in shots:
         assert shot.forward.shape == shot.backward.shape == (8, 2, 64, 96)
-        inner = shot.forward[:, 0, 16:-16, 24:-24].float()
-        assert abs(float(inner.median()) + 3) < 0.6  # panning right moves the scene left
+        for flow, pan in ((shot.forward, -3), (shot.backward, 3)):  # to the right
+            inner = flow[:, 0, 16:-16, 24:-24].float()
+            assert abs(float(inner.median()) - pan) < 0.6
     assert load_shots(folder, short_side=32)[0].frames.shape[-2:] == (32, 48)
 
 
@@ -205,7 +212,9 @@ def test_a_clip_too_small_to_measure_motion_is_named(tmp_path):
         load_shots(tmp_path / "clips" / "c")
 
 
-def test_video_files_become_shots(tmp_path):
+def test_video_files_become_shots(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", frames=10, size=(96, 64))
     (shot,) = load_shots(path)
     assert shot.frames.shape == (10, 3, 64, 96)
+    monkeypatch.setattr(sources, "_MOST_FRAMES", 8)  # the rest of a long one is not held
+    assert len(load_shots(path)[0].frames) == 8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tests.data.conftest import PLAIN, hand, photographs, psnr, shot, sliding
 from unsmear.data import synthesis
 from unsmear.data.generators import Generators
 from unsmear.data.motion import Motion, draw_motion
+from unsmear.data.night import Lamps
 from unsmear.data.shake import exposure_times
 from unsmear.data.synthesis import SynthesisConfig, Synthesizer, draw_blur_lengths
 from unsmear.errors import ConfigError
@@ -125,6 +127,10 @@ def test_a_seed_gives_what_it_gave_before():
     clips = Synthesizer(config, photographs(), [shot()], [hand()], CPU).batch(6, 3, 48, random)
     assert float(clips.blurry.mean()) == pytest.approx(0.4777053, abs=1e-4)
     assert float(clips.sharp.mean()) == pytest.approx(0.4670479, abs=1e-4)
+    # A mean does not say where anything lies.
+    weights = torch.rand(clips.sharp.shape, generator=torch.Generator().manual_seed(0))
+    assert float((clips.sharp * weights).sum()) == pytest.approx(29091.32, abs=0.5)
+    assert float(clips.trails.vectors.abs().mean()) == pytest.approx(1.115005, abs=1e-3)
     # The same count of random numbers was drawn.
     assert float(random.uniform(0, 1)) == pytest.approx(0.7092087, abs=1e-6)
     assert float(torch.rand((), generator=random.device)) == pytest.approx(0.8319810, abs=1e-6)
@@ -207,6 +213,11 @@ def test_moving_layers_are_there():
         ({"sharp_share": 1.5}, "sharp_share"),
         ({"blur_mean": 0}, "blur_mean"),
         ({"blur_mean": 40.0}, "blur_most"),
+        ({"blur_most": math.inf}, "blur_most inf: both must be finite and above 0"),
+        ({"blur_mean": math.inf, "blur_most": math.inf}, "blur_mean is inf, .* must be finite"),
+        ({"blur_mean": math.nan}, "blur_mean is nan"),
+        ({"noise_most": math.nan}, "noise_most is nan"),
+        ({"video_share": math.nan}, "video_share is nan"),
         ({"noise_most": -1}, "noise_most"),
         ({"coarse_share": 0.5}, "no clips are encoded: use 0, or a coder_share above 0"),
     ],
@@ -268,6 +279,15 @@ def test_trails_of_video_and_of_odd_sizes_are_unknown(video, size):
     assert not clips.trails.known.any()
 
 
+def test_videos_that_are_too_short_are_left_to_photographs():
+    """A clip of three frames takes five: flow leads to those before and after it."""
+    config = dataclasses.replace(PLAIN, video_share=1.0)
+    for frames, from_photographs in ((4, 1), (5, 0)):
+        made = Synthesizer(config, photographs(1), [shot(frames)], [], CPU)
+        known = made.batch(1, 3, 32, Generators.seeded(0, CPU)).trails.known
+        assert known.unique().tolist() == [from_photographs]
+
+
 def test_of_video_and_photographs_each_clip_keeps_its_own_trails():
     config = SynthesisConfig(video_share=0.5, object_share=0)
     made = Synthesizer(config, photographs(), [shot()], [], CPU)
@@ -292,6 +312,18 @@ def test_synthesis_smears_lamps_to_streaks_as_white_as_they_are():
     assert clips.blurry.mean() < 0.6 * lit.blurry.mean()
 
 
+def test_layers_are_as_dim_as_the_night_around_them(monkeypatch):
+    none = Lamps(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, 3), torch.zeros(0))
+    monkeypatch.setattr(synthesis, "draw_lamps", lambda *_: none)
+    config = dataclasses.replace(PLAIN, blur_mean=1.0, night_share=1.0, object_share=1.0)
+    light = torch.full((3, 100, 100), 220, dtype=torch.uint8)
+    sharp = Synthesizer(config, [light], [], [], CPU).batch(
+        6, 1, 32, Generators.seeded(0, CPU)
+    ).sharp  # fmt: skip
+    # 0.72 in linear light, dimmed to at most 0.4 of it, exposed by up to 1.2, balance up to 1.1
+    assert sharp.max() < 0.66
+
+
 def test_synthesis_smears_near_parts_further_only_where_asked():
     config = dataclasses.replace(PLAIN, blur_mean=12.0, blur_most=12.01)
     for share in (0.0, 1.0):
@@ -307,12 +339,15 @@ def test_synthesis_smears_near_parts_further_only_where_asked():
 def test_coded_clips_differ_from_their_twins_by_the_codec_alone():
     photographs = [torch.from_numpy(picture(150, 150).transpose(2, 0, 1).copy())]
 
-    def batch(share):
-        synthesizer = Synthesizer(SynthesisConfig(coder_share=share), photographs, [], [], CPU)
+    def batch(share, coarse=0.0):
+        config = SynthesisConfig(coder_share=share, coarse_share=coarse)
+        synthesizer = Synthesizer(config, photographs, [], [], CPU)
         return synthesizer.batch(4, 3, 32, Generators.of_shard(3, 0, 0, CPU))
 
-    plain, coded = batch(0.0), batch(1.0)
+    plain, coded, coarse = batch(0.0), batch(1.0), batch(1.0, coarse=1.0)
     assert torch.equal(plain.sharp, coded.sharp)
     assert torch.equal(plain.trails.vectors, coded.trails.vectors)
-    assert 20 < psnr(plain.blurry.flatten(0, 1), coded.blurry.flatten(0, 1)) < 50
+    kept = [psnr(plain.blurry.flatten(0, 1), one.blurry.flatten(0, 1)) for one in (coded, coarse)]
+    assert 20 < kept[0] < 50
+    assert kept[1] < kept[0] - 2
     assert torch.equal(coded.blurry, batch(1.0).blurry)

@@ -14,6 +14,7 @@ from unsmear.errors import CombinedError, InputError
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage
 from unsmear.train.preflight import prepare
+from unsmear.video.images import write_image
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -39,6 +40,35 @@ def test_the_batch_has_trails_for_all_its_clips(data, pairs):
     assert 0 < known.sum() < 6  # both synthesis and pairs
     blank = unknown_trails(clips.blurry)
     assert torch.equal(clips.trails.vectors[known == 0], blank.vectors[known == 0])
+
+
+def test_recorded_clips_come_from_every_place_and_moment_the_same_on_both_sides(tmp_path):
+    """Each pixel holds its frame, its row and its column; sharp ones 100 more of each."""
+    places = torch.meshgrid(torch.arange(20), torch.arange(22), indexing="ij")
+    for index in range(4):
+        for side, more in (("blur", 0), ("sharp", 100)):
+            path = tmp_path / "s" / side / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = torch.stack((torch.full((20, 22), index), *places)) + more
+            write_image(path, image.to(torch.uint8))
+    stage = Stage(steps=9, clips=8, frames=2, crop=16)
+    config = dataclasses.replace(CONFIG, stages=(stage,))
+    batches = Batches(config, find_training_files([tmp_path]), [], CPU, 1)
+    drawn = [batches.draw(step) for step in range(9)]
+    blurry, sharp = (
+        (torch.cat([clips.pair[side] for clips in drawn]) * 255).round().int() for side in (0, 1)
+    )
+    assert torch.equal(sharp, blurry + 100)
+    frame, row, column = blurry.amin(dim=(-2, -1)).unbind(dim=-1)
+    assert {tuple(clip) for clip in frame.tolist()} == {
+        (0, 1), (1, 2), (2, 3), (1, 0), (2, 1), (3, 2),
+    }  # fmt: skip
+    corners = set(zip(row[:, 0].tolist(), column[:, 0].tolist(), strict=True))
+    assert {top for top, _ in corners} == set(range(5))
+    assert {left for _, left in corners} == set(range(7))
+    assert len({left - top for top, left in corners}) > 7  # drawn apart
+    across = (blurry[:, 0, 2, 0, 1] - blurry[:, 0, 2, 0, 0]).tolist()
+    assert set(across) == {-1, 0, 1}  # turned and mirrored
 
 
 def test_reseeded_batches_are_others_from_the_same_sources(data):

@@ -20,8 +20,9 @@ from tests.train.conftest import save_picture as save
 from unsmear.cli import main
 from unsmear.data.synthesis import Synthesizer
 from unsmear.errors import CombinedError, ModelError
+from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import load_weights
-from unsmear.train import preflight, team
+from unsmear.train import preflight, team, trainable
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
 from unsmear.train.config import PRESETS
@@ -124,6 +125,20 @@ def test_machines_with_other_files_are_told_before_the_first_step(
     told = f"the processes disagree on the {differs} data: "
     assert told in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_weights_are_named_unless_they_are_the_last(stills, tmp_path, capsys, monkeypatch):
+    sequence(tmp_path / "val", "a", frames=1)
+    for name, gains in (("fell", [0.5, 0.25]), ("rose", [0.25, 0.5])):
+        scores = iter(
+            [SequenceScore("a", 1, 20.0, 20.0 + more, None, None, more)] for more in gains
+        )
+        monkeypatch.setattr(trainable, "measure", lambda *_, left=scores, **__: next(left))
+        options = ("--steps", "2", "--validate-every", "1", "--val", str(tmp_path / "val"))
+        train_by_command([stills], tmp_path / name, *options)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert ("best in validation: " in shown) == (name == "fell")
+        assert ("of step 1 (+0.50 dB)" in shown) == (name == "fell")
 
 
 class Gone(BaseException):

@@ -77,6 +77,19 @@ def test_a_learner_learns_and_the_average_follows(build, precision):
     assert learner.seconds > 0
 
 
+def test_the_rate_rises_and_a_gradient_that_is_not_finite_moves_nothing():
+    learner = Learner.start("one", BUILDS["recurrent"], PLAN, CPU)
+    rates = []
+    for _ in range(3):
+        learner.learn(unknown_clips(*batch(0)))
+        rates += [group["lr"] for one in learner.optimizers for group in one.param_groups]
+    assert sorted({round(rate / PLAN.learning_rate, 6) for rate in rates}) == [0.5, 1.0]
+    before = [value.clone() for value in learner.network.state_dict().values()]
+    blurry, sharp = batch(0)
+    learner.learn(unknown_clips(blurry, sharp / 0))
+    assert all(map(torch.equal, before, learner.network.state_dict().values()))
+
+
 def test_learning_is_in_the_precision_of_the_plan():
     def after_a_step(precision):
         plan = dataclasses.replace(PLAN, precision=precision)
@@ -143,8 +156,11 @@ def test_a_comparison_is_made_and_recorded(tmp_path, monkeypatch):
     parser = argparse.ArgumentParser()
     parser.set_defaults(title="a title")
     arguments = add_arguments(parser)
+    assert arguments.seconds == pytest.approx(0.06)
+    drawn = []
 
     def train_from(plan, batches, scorer, device):
+        drawn.extend((batches.draw(0).blurry, scorer.fresh[0][0]))
         learners = [
             Learner.start(label, build, plan, device, window=3) for label, build in BUILDS.items()
         ]
@@ -160,6 +176,10 @@ def test_a_comparison_is_made_and_recorded(tmp_path, monkeypatch):
     assert [row.label for row in record.rows] == ["paper", "recurrent"]
     assert all(row.peak_bytes >= 0 and len(row.runs) == 4 for row in record.rows)
     assert [run.seed for run in record.rows[0].runs] == [0, 0, 1, 1]
+    first, fresh, second, again = drawn  # what is measured on is not learned from
+    assert torch.equal(fresh, again)
+    for one, other in ((first, second), (first, fresh), (second, fresh)):
+        assert not torch.equal(one, other)
     text = "\n".join(comparison_lines(record))
     assert "| network | PSNR" in text
     assert "against recurrent" in text

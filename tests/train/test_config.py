@@ -45,6 +45,8 @@ def test_cosine_rises_falls_and_ends_at_one_per_cent():
     assert rates[1000] == pytest.approx(1e-5)
     level = dataclasses.replace(config, schedule="constant")
     assert [level.learning_rate_at(step) for step in (0, 99, 999)] == [rates[0], 1e-3, 1e-3]
+    halving = dataclasses.replace(config, schedule="halving", halve_every=500)
+    assert [halving.learning_rate_at(step) for step in (0, 99, 500)] == [rates[0], 1e-3, 5e-4]
 
 
 def test_stages_follow_each_other():
@@ -66,6 +68,16 @@ def test_scaling_keeps_proportions(steps):
             whole.stages[0].steps / whole.steps, abs=0.02
         )
         assert config.warmup / steps == pytest.approx(whole.warmup / whole.steps, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("counts", "steps", "scaled"),
+    [((1, 9), 2, [1, 1]), ((1, 3, 8), 3, [1, 1, 1]), ((1, 3, 3, 3), 6, [1, 1, 2, 2])],
+)
+def test_no_stage_is_scaled_to_nothing(counts, steps, scaled):
+    stages = tuple(dataclasses.replace(STAGE, steps=count) for count in counts)
+    config = TrainConfig(model="lite", stages=stages).scaled_to(steps)
+    assert [stage.steps for stage in config.stages] == scaled
 
 
 def test_scaling_the_papers_schedule_keeps_when_it_halves():
@@ -92,7 +104,10 @@ def test_scaling_the_papers_schedule_keeps_when_it_halves():
         ({"frequency_weight": -1.0}, "frequency_weight"),
         ({"frequency_weight": float("nan")}, "frequency_weight"),
         ({"trail_weight": -1.0}, "trail_weight"),
-        ({"trail_weight": float("inf")}, "trail_weight"),
+        ({"trail_weight": float("inf")}, "trail_weight is inf: must be finite, and 0 or more"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf"),
+        ({"refine_share": float("nan")}, "refine_share is nan"),
         ({"compile": "yes"}, "compile"),
         ({"log_every": 0}, "log_every"),
         ({"seed": -1}, "seed is -1"),
@@ -154,8 +169,9 @@ def test_other_batches_in_all_stages():
     assert start.with_batches(6, None).shards == 2
     assert start.with_batches(None, None) == start
     assert start.with_batches(None, 3).shards == start.shards
-    with pytest.raises(ConfigError, match="at least 1"):
-        start.with_batches(0, None)
+    for batch in ((0, None), (None, 0)):
+        with pytest.raises(ConfigError, match="at least 1"):
+            start.with_batches(*batch)
 
 
 def test_impossible_stages_and_presets():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +19,8 @@ from unsmear.data.sources import DataRecord
 from unsmear.errors import InputError
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import load_weights
-from unsmear.train import trainable
+from unsmear.train import loop, trainable
+from unsmear.train.config import Stage
 from unsmear.train.state import BEST_FILE, STATE_FILE, WEIGHTS_FILE, Best, read_header
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -72,6 +76,40 @@ def test_a_best_score_on_other_data_does_not_count(data, pairs, tmp_path, script
     run(CONFIG, data, tmp_path / "run", val, validation_data=two)
     header = read_header(tmp_path / "run" / STATE_FILE)
     assert (header.best, header.validation) == (Best(6, 0.25), two)  # step 6 was measured again
+
+
+SHORT = dataclasses.replace(CONFIG, stages=(Stage(steps=2, clips=1, frames=2, crop=16),))
+
+
+def test_what_is_measured_shown_and_saved_is_the_moving_average(data, pairs, tmp_path, monkeypatch):
+    seen = []
+    for name in ("measure", "_of_clip"):
+        original = getattr(trainable, name)
+
+        def noted(network, *rest, original=original, **options):
+            seen.append(network.head.weight.clone())
+            return original(network, *rest, **options)
+
+        monkeypatch.setattr(trainable, name, noted)
+    run(SHORT, data, tmp_path / "run", find_pairs(pairs))
+    state = load_file(tmp_path / "run" / STATE_FILE)
+    average, last = (state[f"{kind}.head.weight"] for kind in ("average", "network"))
+    assert (average - last).abs().max() > 1e-4
+    assert [torch.equal(weight, average) for weight in seen] == [True, True]
+    saved = load_weights(tmp_path / "run" / WEIGHTS_FILE)[0].head.weight
+    torch.testing.assert_close(saved, average, rtol=1e-3, atol=1e-6)  # half precision on disk
+
+
+def test_time_counts_from_the_first_start(data, tmp_path, monkeypatch):
+    ticks = itertools.count(0.0, 900.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=partial(next, ticks)))
+    seconds = []
+    for stop in (1, None):
+        run(SHORT, data, tmp_path / "run", stop_after=stop)
+        seconds.append(read_header(tmp_path / "run" / STATE_FILE).seconds)
+    assert seconds[1] >= 2 * seconds[0] > 0
+    origin = load_weights(tmp_path / "run" / WEIGHTS_FILE)[1]
+    assert origin.hours == seconds[1] / 3600
 
 
 def test_a_frame_that_cannot_be_read_in_validation_loses_no_step(data, tmp_path):

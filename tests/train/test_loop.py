@@ -56,6 +56,7 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
         (3, False), (6, False), (6, True), (9, False), (9, True),
     ]  # fmt: skip
     assert lines[0]["loss"] == reports[0].loss
+    assert lines[0]["learning_rate"] == CONFIG.learning_rate_at(2)  # of step 3
     assert lines[4]["sequences"]["seq"] == {
         "psnr": reports[2].scores[0].psnr_after,
         "gain": reports[2].scores[0].gain,
@@ -77,7 +78,8 @@ def test_the_command_of_a_finished_run_changes_nothing(data, pairs, tmp_path):
     out = tmp_path / "run"
     run(CONFIG, data, out, find_pairs(pairs))
     before = {path: path.read_bytes() for path in out.iterdir()}
-    assert run(CONFIG, data, out, find_pairs(pairs)) == []
+    for stop in (None, CONFIG.steps + 1):
+        assert run(CONFIG, data, out, find_pairs(pairs), stop_after=stop) == []
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 

@@ -96,6 +96,16 @@ def test_each_parameter_has_exactly_one_optimizer(name):
         assert id(network.stem.weight) not in hidden
 
 
+def test_adam_takes_full_steps_along_tiny_gradients():
+    """While the head is small, gradients behind it are far below the usual epsilon of 1e-8."""
+    network = torch.nn.Conv2d(1, 1, 1)
+    (adam,) = build_optimizers(network, dataclasses.replace(CONFIG, learning_rate=1e-2))
+    before = network.bias.item()
+    network.bias.grad = torch.full((1,), 1e-10)
+    adam.step()
+    assert before - network.bias.item() == pytest.approx(1e-2, rel=0.02)
+
+
 def test_networks_without_biases_need_no_adam():
     network = torch.nn.Conv3d(3, 3, 3, bias=False)
     (muon,) = build_optimizers(network, dataclasses.replace(CONFIG, optimizer="muon"))

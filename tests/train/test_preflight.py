@@ -25,7 +25,7 @@ from unsmear.train.changes import ScheduleChanges
 from unsmear.train.config import PRESETS, Stage
 from unsmear.train.distillation import identity_of
 from unsmear.train.preflight import Request, prepare, unfit_pairs
-from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState, read_header
+from unsmear.train.state import BEST_FILE, STATE_FILE, WEIGHTS_FILE, TrainState, read_header
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -227,7 +227,10 @@ def test_pairs_that_cannot_be_cut_are_all_named(tmp_path):
     (tmp_path / "damaged" / "blur").mkdir(parents=True)
     sequence(tmp_path, "damaged")
     (tmp_path / "damaged" / "blur" / "0.png").write_bytes(b"no picture")
-    errors = sorted(str(error) for error in unfit_pairs(find_pairs(tmp_path), CONFIG, 2))
+    (stage,) = CONFIG.stages  # the later one asks for more
+    stages = (dataclasses.replace(stage, frames=2, crop=24), stage)
+    config = dataclasses.replace(CONFIG, stages=stages)
+    errors = sorted(str(error) for error in unfit_pairs(find_pairs(tmp_path), config, 2))
     wanted = ["damaged", "'short' has 2 frames", "'small' has frames of 40x24", "'uneven'"]
     assert len(errors) == len(wanted)
     for error, text in zip(errors, wanted, strict=True):
@@ -365,3 +368,7 @@ def test_a_run_does_not_write_over_what_it_begins_with(stills, tmp_path, weights
     with pytest.raises(OutputError, match=rf"the run would overwrite .* of --{option}: "):
         prepare(Request(**usual, **named, out=out))
     assert prepare(Request(**usual, **named, out=tmp_path / "other")).out == tmp_path / "other"
+    (out / WEIGHTS_FILE).rename(out / BEST_FILE)
+    named = {option: str(out / BEST_FILE)}
+    with pytest.raises(OutputError, match=rf"the run would overwrite '.*{BEST_FILE}' of"):
+        prepare(Request(**usual, **named, out=out))

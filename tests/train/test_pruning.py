@@ -89,7 +89,15 @@ def test_the_same_batches_give_the_same_part(data):
     large = LoadedModel("large", awake(wide), 3, ORIGIN)
     assert needs_pruning(large, CONFIG)
     one, two = (pruned(large, CONFIG, batches, CPU).network for _ in range(2))
-    other = pruned(large, CONFIG, batches.reseeded(5), CPU).network
+    drawn = []
+
+    class Noted:
+        def draw(self, step, shards=None):
+            drawn.append(step)
+            return batches.reseeded(5).draw(step, shards)
+
+    other = pruned(large, CONFIG, Noted(), CPU).network
+    assert drawn == list(range(16))
     assert all(map(torch.equal, one.parameters(), two.parameters()))
     assert not all(map(torch.equal, one.parameters(), other.parameters()))
     assert not any(parameter.requires_grad for parameter in large.network.parameters())

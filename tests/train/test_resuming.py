@@ -83,6 +83,7 @@ def test_a_longer_run_goes_on_where_its_steps_so_far_stay_the_same(data, tmp_pat
         (halving, 4, {"halve_every": 5}, True),
         (constant, 6, {"warmup": 1}, False),
         (constant, 3, {"stages": (dataclasses.replace(stage, steps=2),)}, False),
+        (constant, 3, {"stages": (dataclasses.replace(stage, steps=3),)}, True),
         (constant, 6, {"stages": more, "seed": 1}, False),
         (cosine, 3, {"stages": more}, True),
         (cosine, 4, {"stages": more}, False),

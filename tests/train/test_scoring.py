@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from statistics import fmean
 
 import pytest
 import torch
@@ -10,11 +12,12 @@ import torch
 from tests.conftest import SMALL, awake, one_scene
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError
+from unsmear.evaluate.metrics import ssim
 from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork
 from unsmear.models.fusion import FusionConfig, FusionNetwork
 from unsmear.restoration.stream import restore_stream
 from unsmear.train.scoring import Scorer, gains, restored_frames
-from unsmear.video.images import integer_from_unit, write_image
+from unsmear.video.images import integer_from_unit, unit_from_integer, write_image
 
 CPU = torch.device("cpu")
 BACKBONE = dataclasses.replace(SMALL, attention_levels=(), neighbours=0)
@@ -29,6 +32,21 @@ def test_gains_are_those_of_blurred_frames_alone():
     error = torch.tensor([0.1, 0.001])[:, None, None, None]  # 20 dB and 60 dB
     (gain,) = gains(sharp * 0 + 0.5 + error / 10, 0.5 + error + 0 * sharp, 0.5 + 0 * sharp)
     assert gain == pytest.approx(20, abs=1e-3)
+    white = torch.full((1, 1, 3, 8, 8), 0.99)
+    assert gains(white + 7, white - 0.1, white) == [pytest.approx(20, abs=1e-2)]  # clipped to 1
+
+
+class Helped(torch.nn.Module):
+    """Brightens frames of 0.7 to 0.9, but only among neighbours."""
+
+    def forward(self, clips):
+        return clips * 0.9 / 0.7 if clips.shape[1] > 1 else clips
+
+    def encode(self, clip):
+        return None
+
+    def restore(self, clip, features, frame):
+        return clip[:, frame]
 
 
 def test_scores_count_frames_and_gains(tmp_path):
@@ -44,6 +62,10 @@ def test_scores_count_frames_and_gains(tmp_path):
     scorer = Scorer(sequences, [(sharp * 0.7, sharp), (sharp * 0.999, sharp)], 2, CPU)
     blurry = scorer.score(None)
     assert blurry.fresh == 0
+    assert blurry.sequences == {"a": pytest.approx(blurry.psnr)}
+    frames, targets = map(unit_from_integer, sequences[0].read())
+    every_other = [float(ssim(frames[index], targets[index])) for index in (0, 2)]
+    assert blurry.ssim == pytest.approx(fmean(every_other), abs=1e-6)
     assert blurry.psnr == pytest.approx(20.9, abs=0.5)
     # Untrained networks return their input.
     untrained = scorer.score(FusionNetwork(small("flow")))
@@ -55,6 +77,8 @@ def test_scores_count_frames_and_gains(tmp_path):
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         assert (abs(scorer.score(network).neighbours) > 1e-3) == matter
+    helped = scorer.score(Helped())
+    assert helped.fresh == helped.neighbours == pytest.approx(20 * math.log10(0.3 / 0.1), abs=1e-3)
 
 
 def test_nothing_to_take_a_mean_of_is_refused():

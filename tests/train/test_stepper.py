@@ -278,6 +278,31 @@ def test_gradients_of_parameters_that_not_every_shard_uses_count():
     Stepper(config, state, CPU, Sender(0, 2)).step(clips_like(0)._replace(motion=None))
 
 
+def test_the_average_follows_by_its_decay_and_faster_at_the_start():
+    for decay, share in ((0.0, 1.0), (0.1, 0.9), (0.999, 9 / 11)):
+        config = dataclasses.replace(CONFIG, model="own", ema_decay=decay)
+        state = TrainState.start(Skipping, config, CPU)
+        Stepper(config, state, CPU, Team()).step(clips_like(0)._replace(motion=None))
+        moved, followed = (float(one.always.detach()) - 1 for one in (state.network, state.average))
+        assert abs(moved) > 1e-4
+        assert followed / moved == pytest.approx(share, rel=0.01)
+
+
+def test_gradients_are_clipped_to_the_norm_and_right_frames_count_as_60_db():
+    norms = []
+    for most in (math.inf, 1e-3):
+        config = dataclasses.replace(CONFIG, clip_norm=most)
+        state = TrainState.start(partial(DeblurNetwork, ALIGNED), config, CPU)
+        own = Stepper(config, state, CPU, Team())
+        own.step(clips_like(0))
+        gradients = [p.grad.flatten() for p in state.network.parameters() if p.grad is not None]
+        norms.append(float(torch.cat(gradients).norm()))
+    assert norms[0] > 2e-3
+    assert norms[1] == pytest.approx(1e-3, rel=1e-2)
+    clips = clips_like(0)
+    assert own.step(clips._replace(sharp=clips.blurry))[2] == pytest.approx(60)
+
+
 class Sender(Team):
     """A team whose other process waits for the gradients of both parameters of `Skipping`."""
 

@@ -98,10 +98,10 @@ class SynthesisConfig:
                 f"coarse_share is {self.coarse_share}, but no clips are encoded: use 0, or a "
                 "coder_share above 0"
             )
-        if not 0 < self.blur_mean <= self.blur_most:
+        if not 0 < self.blur_mean <= self.blur_most < math.inf:
             problems.append(
-                f"blur_mean is {self.blur_mean}, blur_most {self.blur_most}: both must be above 0, "
-                "and the mean must not exceed the maximum"
+                f"blur_mean is {self.blur_mean}, blur_most {self.blur_most}: both must be finite "
+                "and above 0, and the mean must not exceed the maximum"
             )
         if not 0 <= self.noise_most < 1:
             problems.append(f"noise_most is {self.noise_most}: must be at least 0 and below 1")

@@ -133,7 +133,7 @@ class TrainConfig:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
         for name in ("frequency_weight", "trail_weight", "teacher_weight"):
             if not 0 <= (weight := getattr(self, name)) < math.inf:
-                problems.append(f"{name} is {weight}: must be 0 or more")
+                problems.append(f"{name} is {weight}: must be finite, and 0 or more")
         if 0 <= self.teacher_weight < math.inf and bool(self.teacher) != bool(self.teacher_weight):
             problems.append(
                 f"teacher_weight is {self.teacher_weight}, teacher is {self.teacher!r}: each needs "
@@ -203,6 +203,9 @@ class TrainConfig:
         share = steps / self.steps
         counts = [max(round(stage.steps * share), 1) for stage in self.stages]
         counts[0] += steps - sum(counts)
+        while counts[0] < 1:  # the others were rounded up
+            counts[counts.index(max(counts))] -= 1
+            counts[0] += 1
         return dataclasses.replace(
             self,
             stages=tuple(
