@@ -12,9 +12,9 @@ import torch
 from tests.conftest import image, picture
 from tests.video.conftest import restored
 from tests.video.exif import oriented, png_chunk, retagged
+from unsmear import clip as clip_module
 from unsmear.errors import CombinedError, InputError, OutputError
 from unsmear.restoration.files import Outcome
-from unsmear.video import images as images_module
 from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
@@ -158,9 +158,16 @@ def test_several_images_in_one_file_are_refused(tmp_path):
 
 def test_an_image_too_large_is_told_by_its_size(tmp_path, monkeypatch):
     write_image(tmp_path / "1.png", image(12, 16))
-    monkeypatch.setattr(images_module, "MOST_PIXELS", 12 * 16 - 1)
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 12 * 16)
+    FolderReader(tmp_path)
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 12 * 16 - 1)
     with pytest.raises(InputError, match=r"1\.png' declares 16x12: .* scale it down"):
         FolderReader(tmp_path)
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read '.*gone': No such file"):
+        FolderReader(tmp_path / "gone")
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import torch
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
 from tests.video.conftest import interlaced, remuxed, restored
+from unsmear import clip as clip_module
 from unsmear.errors import InputError
 from unsmear.restoration import files
 from unsmear.restoration.files import Outcome, restore_file
@@ -102,8 +103,10 @@ def test_stamps_below_zero_are_moved_together(tmp_path, container):
 
 def test_sizes_that_cannot_be_are_refused_before_anything_is_allocated(tmp_path, monkeypatch):
     source = write_video(tmp_path / "in.mp4", size=(128, 96))
-    monkeypatch.setattr(reader_module, "MOST_PIXELS", 128 * 96 - 1)
-    with pytest.raises(InputError, match="128x96"):
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 128 * 96)
+    VideoReader(source).close()
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 128 * 96 - 1)
+    with pytest.raises(InputError, match=r"in\.mp4' declares frames of 128x96: more than 12,287"):
         VideoReader(source)
 
 
@@ -130,6 +133,14 @@ def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path):
         assert reader.damage == Damage()
     span = Span(start=Fraction(11, 2))
     assert restored(source, tmp_path / "out.mp4", span=span)[0].frames > 10
+
+
+def test_a_file_that_is_gone_at_the_end_is_one_line(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=2)
+    with VideoReader(source) as reader:
+        source.unlink()
+        with pytest.raises(InputError, match=r"cannot read '.*in\.mp4': No such file"):
+            list(reader)
 
 
 def test_one_frame_and_tiny_frames(tmp_path, monkeypatch):
