@@ -128,10 +128,18 @@ def test_tiffs_that_opencv_misreads_are_refused(tmp_path):
     (tmp_path / "x.tif").write_bytes(retagged(deep, 262, 0))
     (tmp_path / "y.tif").write_bytes(retagged(color, 284, 2))
     (tmp_path / "z.tif").write_bytes(retagged(shallow, 277, 2))
-    told = r"x\.tif.*white as zero.*y\.tif.*one after the other.*z\.tif.*grey with transparency"
+    (tmp_path / "z8.tif").write_bytes(
+        retagged(cv2.imencode(".tif", picture(12, 16))[1].tobytes(), 262, 8)
+    )
+    (tmp_path / "z16.tif").write_bytes(retagged(color, 262, 8))
+    told = (
+        r"x\.tif.*white as zero.*y\.tif.*one after the other.*z8\.tif.*CIELAB.*z16\.tif.*CIELAB"
+        r".*z\.tif.*grey with transparency"
+    )
     with pytest.raises(CombinedError, match=told):
         FolderReader(tmp_path)
-    (tmp_path / "z.tif").unlink()
+    for name in ("z", "z8", "z16"):
+        (tmp_path / f"{name}.tif").unlink()
     (tmp_path / "y.tif").write_bytes(color)
     (tmp_path / "x.tif").write_bytes(retagged(deep, 284, 2))  # a single channel
     assert FolderReader(tmp_path).dtype == torch.uint16

@@ -18,6 +18,7 @@ from unsmear.errors import reading
 _WIDTH, _HEIGHT = 256, 257  # TIFF tags
 _SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
 _COLORS, _SAMPLES, _LAYOUT = 262, 277, 284
+_CIELAB = 8
 _LYING = 5  # from this orientation on, rows and columns are swapped
 _SHORT, _LONG = 3, 4  # TIFF field types
 _MOST_PAGES = 1000
@@ -220,7 +221,9 @@ def _tiff(file: BinaryIO, base: int) -> ImageHeader:
     size = (first[_WIDTH][0], first[_HEIGHT][0]) if first.keys() >= {_WIDTH, _HEIGHT} else None
     samples, colors = first.get(_SAMPLES, (1, 0))[0], first.get(_COLORS, (1, 0))[0]
     misread = None
-    if samples == 2:
+    if colors == _CIELAB:  # white comes out yellow, and 16 bits become 8
+        misread = "has CIELAB colours"
+    elif samples == 2:
         misread = "is grey with transparency"
     elif bits == 16 and samples > 1 and first.get(_LAYOUT, (1, 0))[0] == 2:
         misread = "has 16 bits and stores its channels one after the other"
