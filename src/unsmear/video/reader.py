@@ -33,7 +33,7 @@ from unsmear.video.frames import (
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
 from unsmear.video.opening import main_stream, open_container, reason_of
-from unsmear.video.packets import packets_of
+from unsmear.video.packets import Reordering, packets_of
 from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
@@ -237,6 +237,7 @@ class VideoReader:
     def _concealed(self) -> Iterator[VideoFrame]:
         """Yield all frames that can be decoded; what cannot is counted."""
         count, decoded, end, leading = 0, 0, Fraction(0), LeadingPackets()
+        reordering = Reordering(self._container, self.stream)
         for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
@@ -250,6 +251,7 @@ class VideoReader:
                 self.damage.packets += 1
                 frames = []
             for frame in frames:
+                reordering.place(frame)
                 if not decoded and self._whole:
                     self.damage.early = max(leading.lost(frame) - self.damage.packets, 0)
                 self.damage.frames += frame.is_corrupt
