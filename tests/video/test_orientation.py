@@ -39,6 +39,8 @@ def test_other_matrices_turn_nothing(tmp_path):
     image = torch.rand(3, 4, 6)
     assert upright(image, None) is image
     assert orientation_of(None) == 1
+    assert orientation_of((255, -65_536, 0, 65_536, -255, 0, 0, 0, 1 << 30)) == 8  # rounded
+    assert orientation_of((256, -65_536, 0, 65_536, -256, 0, 0, 0, 1 << 30)) is None
     mirrored = (-65_536, 0, 0, 0, 65_536, 0, 0, 0, 1 << 30)
     assert torch.equal(upright(image, orientation_of(mirrored)), image.flip(-1))
 
