@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import image, picture
+from tests.conftest import disk_full, image, picture
 from tests.video.conftest import restored
 from tests.video.exif import oriented, png_chunk, retagged
 from unsmear import clip as clip_module
-from unsmear.errors import CombinedError, InputError, OutputError
+from unsmear.errors import CombinedError, InputError, MidwayError, OutputError
 from unsmear.restoration.files import Outcome
 from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
@@ -54,7 +54,7 @@ def test_sizes_must_agree(tmp_path):
         file.seek(16)
         file.write((16).to_bytes(4, "big"))
     reader = FolderReader(tmp_path)
-    with pytest.raises(InputError, match=r"2\.png"):
+    with pytest.raises(MidwayError, match=r"2\.png"):
         list(reader)
 
 
@@ -66,7 +66,8 @@ def test_images_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kind)
     for name in "bc":
         with (tmp_path / f"{name}.{kind}").open("r+b") as file:
             file.truncate(file.seek(0, os.SEEK_END) * 9 // 10)
-    with pytest.raises(CombinedError, match=rf"2 .*b\.{kind}'.*remove it.*c\.{kind}'"):
+    why = "is not an image" if kind == "tif" else "is truncated"
+    with pytest.raises(CombinedError, match=rf"2 .*b\.{kind}' {why}.*remove it.*c\.{kind}' {why}"):
         FolderReader(tmp_path)
 
 
@@ -114,6 +115,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     one = read_image(out / ("0.png" if first else "1.png"))
     assert one.dtype == torch.uint16
     assert unit_from_integer(one).unique().numel() > 256
+    assert FolderReader(out).notes == []
 
 
 def test_tiffs_that_opencv_misreads_are_refused(tmp_path):
@@ -260,12 +262,23 @@ def test_a_folder_on_another_file_system_is_filled_too(tmp_path, images, monkeyp
         assert torch.equal(read_image(there / place), image(12, 16))
     assert list(images.iterdir()) == []
 
+    def half(file, place):
+        place.write_bytes(b"half")
+        disk_full()
+
+    monkeypatch.setattr("shutil.copyfile", half)
+    write_image(images / "a.png", image(12, 16, 1))
+    with pytest.raises(OutputError, match="No space left"):
+        publish_images(images, tmp_path / "out")
+    assert torch.equal(read_image(there / "a.png"), image(12, 16))
+
 
 def test_skipping_passes_over_images(tmp_path):
     for name in "abc":
         write_image(tmp_path / f"{name}.png", image(12, 16))
     reader = FolderReader(tmp_path)
-    reader.skip(2)
+    reader.skip(1)
+    reader.skip(1)
     assert [(frame.name, frame.pts) for frame in reader] == [("c", 2)]
 
 

@@ -11,6 +11,7 @@ import torch
 
 from tests.conftest import picture, write_video
 from tests.video.conftest import restored, rewrite
+from unsmear.clip import ColorTags
 from unsmear.errors import InputError
 from unsmear.restoration.files import Outcome
 from unsmear.video.color import rgb_from_planes
@@ -84,7 +85,8 @@ def test_depth_of_deep_rgb_is_kept_or_told(tmp_path, form, depth, told):
         assert any("of 12 bits" in note for note in reader.notes) == told
 
 
-def test_rgb_that_says_its_colours_keeps_them(tmp_path):
+def test_rgb_that_says_its_colours_keeps_them():
+    assert tags_of(av.VideoFrame(16, 16, "gbrp10le")) == ColorTags(1, 1, 13)  # BT.709, sRGB
     frame = av.VideoFrame(16, 16, "gbrp10le")
     frame.color_primaries, frame.color_trc = 9, 16
     tags = tags_of(frame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -59,6 +61,15 @@ def test_paths_below_a_folder_are_those_that_are_shown(tmp_path):
     assert paths_below(tmp_path / "gone") == []
 
 
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuses(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(InputError, match=rf"cannot read '{tmp_path}': Permission denied"):
+        paths_below(tmp_path)
+
+
 def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
     grey = picture(8, 8)[..., 0]
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
@@ -66,10 +77,15 @@ def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
     rgba = np.dstack([picture(8, 8), np.full((8, 8), 255, np.uint8)])
     cv2.imwrite(str(tmp_path / "opaque.png"), rgba)
     assert read_image(tmp_path / "opaque.png").shape == (3, 8, 8)
+    deep = rgba.astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    assert read_image(tmp_path / "deep.png").dtype == torch.uint16
     rgba[0, 0, 3] = 0
-    cv2.imwrite(str(tmp_path / "clear.png"), rgba)
-    with pytest.raises(InputError, match="transparent"):
-        read_image(tmp_path / "clear.png")
+    deep[..., 3] = 255
+    for clear in (rgba, deep):
+        cv2.imwrite(str(tmp_path / "clear.png"), clear)
+        with pytest.raises(InputError, match="transparent"):
+            read_image(tmp_path / "clear.png")
 
 
 WAYS = {
