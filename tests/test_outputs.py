@@ -18,6 +18,7 @@ from unsmear.outputs import (
     commit_text,
     hidden_folder,
     hidden_name,
+    is_free,
     lies_in,
     spelling_key,
     write_text,
@@ -36,6 +37,11 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_file(target) as partial:
         partial.write_text("sec")
         raise KeyboardInterrupt
+    with (
+        pytest.raises(OutputError, match=r"^an encoder refuses '[^']*/r\.json'$"),
+        atomic_file(target) as partial,
+    ):
+        raise OutputError(f"an encoder refuses '{partial}'")
     assert target.read_text() == "first"
     assert list(tmp_path.iterdir()) == [target]
     write_text(target, "second")
@@ -175,5 +181,12 @@ def test_files_that_cannot_be_written_are_refused_beforehand(tmp_path):
     ):
         with pytest.raises(OutputError, match=message):
             check_file(path, overwrite=False)
-    check_file(tmp_path / "p.png", inputs=inputs, suffixes=(".png",))
+    check_file(tmp_path / "p.PNG", inputs=inputs, suffixes=(".png",))
     check_file(clip, overwrite=True)
+
+
+def test_what_is_free_is_not_there_or_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    places = (tmp_path / "gone", tmp_path / "empty", tmp_path / "file", tmp_path)
+    assert [is_free(place) for place in places] == [True, True, False, False]

@@ -6,11 +6,28 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from unsmear.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Maximum per image. 8K has 33 million; a damaged header may declare any size.
 MOST_PIXELS = 1 << 26
+
+
+def check_size(declared: str, width: int, height: int) -> None:
+    """Raise InputError if an image has more than `MOST_PIXELS`.
+
+    Args:
+        declared: beginning of the message, up to the size: which file declares it, and of what.
+        width: pixels.
+        height: pixels.
+    """
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"{declared} {width}x{height}: more than {MOST_PIXELS:,} pixels are not supported; "
+            "scale it down, or repair the header if that is wrong"
+        )
 
 
 @dataclass(frozen=True)

@@ -49,20 +49,47 @@ def test_white_grey_and_black_are_neutral(matrix):
     torch.testing.assert_close(rgb, torch.tensor([[0.0, 0.5, 1.0]]).expand(3, 3))
 
 
-def test_bt601_and_bt709_agree_with_published_coefficients():
-    torch.testing.assert_close(rgb_from_yuv_matrix(6)[0, 2], torch.tensor(1.402))
-    torch.testing.assert_close(rgb_from_yuv_matrix(6)[2, 1], torch.tensor(1.772))
-    torch.testing.assert_close(rgb_from_yuv_matrix(1)[0, 2], torch.tensor(1.5748))
-    torch.testing.assert_close(rgb_from_yuv_matrix(1)[2, 1], torch.tensor(1.8556))
+@pytest.mark.parametrize(
+    ("matrix", "red", "blue"),
+    [
+        (1, 1.5748, 1.8556),
+        (4, 1.4, 1.78),
+        (5, 1.402, 1.772),
+        (6, 1.402, 1.772),
+        (7, 1.576, 1.826),
+        (9, 1.4746, 1.8814),
+    ],
+)
+def test_matrices_agree_with_published_coefficients(matrix, red, blue):
+    assert float(rgb_from_yuv_matrix(matrix)[0, 2]) == pytest.approx(red)
+    assert float(rgb_from_yuv_matrix(matrix)[2, 1]) == pytest.approx(blue)
 
 
-@pytest.mark.parametrize(("full_range", "low", "high"), [(False, 16, 235), (True, 0, 255)])
-def test_range_ends_are_black_and_white(full_range, low, high):
-    luma = torch.tensor([[low, high]], dtype=torch.uint8)
-    grey = torch.full((1, 2), 128, dtype=torch.uint8)
+@pytest.mark.parametrize(
+    ("depth", "full_range", "low", "high"),
+    [(8, False, 16, 235), (8, True, 0, 255), (10, False, 64, 940), (12, True, 0, 4095)],
+)
+def test_range_ends_are_black_and_white(depth, full_range, low, high):
+    dtype = torch.uint8 if depth == 8 else torch.uint16
+    luma = torch.tensor([[low, high]], dtype=dtype)
+    grey = torch.full((1, 2), 1 << (depth - 1), dtype=dtype)
     tags = ColorTags(matrix=1, full_range=full_range)
-    rgb = rgb_from_planes(YuvPlanes(luma, grey, grey, 8, 0, 0, tags))
+    rgb = rgb_from_planes(YuvPlanes(luma, grey, grey, depth, 0, 0, tags))
     torch.testing.assert_close(rgb, torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2))
+
+
+def test_numbers_are_rounded_and_clipped_to_their_range():
+    """Above the white and below the black of limited range, and where full range has no number."""
+    luma, grey = (torch.tensor([row], dtype=torch.uint8) for row in ([0, 255], [128, 128]))
+    planes = YuvPlanes(luma, grey, grey, 8, 0, 0, ColorTags(matrix=1))
+    assert rgb_from_planes(planes).unique().tolist() == [0, 1]
+    change = torch.tensor([-0.5, 0.5]).expand(3, 1, 2)
+    assert add_change(planes, change).y.tolist() == [[0, 255]]
+    middle = replace(planes, y=torch.tensor([[100, 100]], dtype=torch.uint8))
+    assert add_change(middle, change * 1.2 / 219).y.tolist() == [[99, 101]]  # by 0.6, rounded
+    blue = torch.tensor([0.0, 0, 1])[:, None, None]
+    full = planes_from_rgb(blue, ColorTags(matrix=1, full_range=True), PixelFormat(8, 0, 0))
+    assert (int(full.y), int(full.u)) == (18, 255)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +169,17 @@ def test_chroma_sits_with_the_left_luma_sample():
     ramp = torch.arange(8.0).expand(1, 2, 8)
     large = upsample_chroma(ramp, 2, 16, 0, 1)
     torch.testing.assert_close(large[0, 0, :15], torch.arange(15.0) / 2)
+    assert large[0, 0, 15] == 7
     again = downsample_chroma(large, 0, 1)
     torch.testing.assert_close(again[0, 0, 1:7], ramp[0, 0, 1:7])
+
+
+def test_chroma_sits_between_its_two_rows():
+    """A ramp along y stays in place: chroma sample i lies at luma row 2 i + 1/2."""
+    ramp = torch.arange(4.0)[None, :, None].expand(1, 4, 2)
+    large = upsample_chroma(ramp, 8, 2, 1, 0)
+    torch.testing.assert_close(large[0, :, 0], ((torch.arange(8.0) - 0.5) / 2).clamp(0, 3))
+    torch.testing.assert_close(downsample_chroma(large, 1, 0)[0, 1:3], ramp[0, 1:3])
 
 
 @pytest.mark.parametrize(
@@ -155,6 +191,8 @@ def test_chroma_sits_with_the_left_luma_sample():
         (14, (64, 48), 6),
         (2, (1280, 720), 1),
         (2, (720, 576), 6),
+        (2, (720, 577), 1),
+        (2, (1280, 64), 1),
         (0, (640, 480), 6),
     ],
 )
@@ -171,6 +209,19 @@ def test_beside_holds_both_frames(height, width, down):
     assert torch.equal(both.y[:, :even], left.y[:, :even])
     assert torch.equal(both.y[:, even:], right.y[:, :even])
     assert both.u.shape[1] == (2 * even) >> down[0]
+
+
+def test_a_wipe_has_a_white_line_at_an_even_column():
+    left, right = planes_of(4, 8), planes_of(4, 8, seed=1)
+    both = wipe(left, right, 5)
+    assert torch.equal(both.y[:, :4], left.y[:, :4])
+    assert torch.equal(both.y[:, 6:], right.y[:, 6:])
+    assert both.y[:, 4:6].unique().tolist() == [235]
+    assert torch.equal(both.u[:, :2], left.u[:, :2])
+    assert torch.equal(both.v[:, 3:], right.v[:, 3:])
+    assert both.u[:, 2].unique().tolist() == both.v[:, 2].unique().tolist() == [128]
+    odd = planes_of(4, 7, seed=1)  # its last column has a chroma sample of its own
+    assert torch.equal(wipe(planes_of(4, 7), odd, 3).u[:, 2:], odd.u[:, 2:])
 
 
 @given(st.integers(2, 13), st.integers(2, 13), formats, st.integers(0, 13))

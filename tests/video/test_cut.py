@@ -8,7 +8,7 @@ import av
 import pytest
 
 from tests.conftest import picture
-from tests.video.conftest import clip, lines, shown, stretch
+from tests.video.conftest import MS, clip, held, lines, shown, stretch
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])
@@ -38,6 +38,24 @@ def test_a_line_that_ends_where_a_stretch_begins_is_not_on(tmp_path):
     source = clip(tmp_path / "in.mkv", lines((100, 900, "over"), (1000, 300, "on")), frames=20)
     stretch(source, tmp_path / "out.mkv", Fraction(1), None)
     assert shown(tmp_path / "out.mkv") == [(0, 300, "on")]
+
+
+def test_chapters_of_a_stretch_are_those_that_reach_into_it(tmp_path):
+    events = ((0, 1000, "before"), (500, 1200, "into"), (1200, 1700, "in"), (1700, 2500, "out of"),
+              (2000, 3000, "after"))  # fmt: skip
+
+    def book(container):
+        container.set_chapters([
+            {"id": at, "start": at, "end": end, "time_base": MS, "metadata": {"title": title}}
+            for at, end, title in events
+        ])  # fmt: skip
+        return lambda: None
+
+    source = clip(tmp_path / "in.mkv", book, frames=30)
+    stretch(source, tmp_path / "out.mkv", Fraction(1), Fraction(2))
+    found = [(begin * 1000, end * 1000, said["title"])
+             for begin, end, said in held(tmp_path / "out.mkv")[1]]  # fmt: skip
+    assert found == [(0, 200, "into"), (200, 700, "in"), (700, 1000, "out of")]
 
 
 def view(keys, frames=40):

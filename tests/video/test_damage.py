@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.conftest import write_video
 from tests.video.conftest import cut, faststart, notes_of, restored
 from unsmear.restoration.settings import Span
-from unsmear.video.damage import Damage, Extent, shortfall
+from unsmear.video.damage import Damage, Extent, shortfall, written_end
 from unsmear.video.describe import describe_streams
 from unsmear.video.reader import VideoReader
 
@@ -58,6 +59,46 @@ def test_a_file_that_lacks_nothing_but_its_last_bytes_is_whole(tmp_path, kind):
         file.write(b"\0\0\1\0free" + bytes(9) if kind == "mp4" else b"")
     broken = cut(source, 1 if kind == "mp4" else 1 - 20 / source.stat().st_size)
     assert notes_of(broken) == (12, [])
+
+
+def big(*numbers):
+    return b"".join(number.to_bytes(4, "big") for number in numbers)
+
+
+def little(number):
+    return number.to_bytes(4, "little")
+
+
+BOX, EBML = big(8) + b"ftyp", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67"
+AVI = b"RIFF" + little(99) + b"AVI " + b"LIST" + little(5) + b"hdrl" + bytes(2)  # an odd length
+
+
+LENGTHS = [  # contents, and whether they are cut off
+    (BOX + big(16) + b"mdat" + bytes(8), False),
+    (BOX + big(17) + b"mdat" + bytes(8), True),
+    (BOX + big(1) + b"mdat" + big(0, 24) + bytes(8), False),  # 64 bits
+    (BOX + big(1) + b"mdat" + big(0, 25) + bytes(8), True),
+    (BOX + big(0) + b"mdat" + bytes(8), False),  # up to the end, wherever that is
+    (EBML + b"\x88" + bytes(8), False),
+    (EBML + b"\x89" + bytes(8), True),
+    (EBML + b"\xff" + bytes(8), False),  # not known
+    (AVI + b"LIST" + little(8) + b"movi" + bytes(4), False),
+    (AVI + b"LIST" + little(9) + b"movi" + bytes(4), True),
+    (AVI + b"LIST" + little(0xFFFFFFFF) + b"movi" + bytes(4), False),  # never filled in
+]
+
+
+def test_what_a_file_says_of_its_length_is_read_from_its_outermost_parts(tmp_path):
+    for contents, short in LENGTHS:
+        (tmp_path / "a").write_bytes(contents)
+        told = shortfall(tmp_path / "a", Extent(None, None, Fraction(0)), None, Fraction(0))
+        assert bool(told) == short, contents
+
+
+def test_a_duration_in_a_tag_is_read():
+    stream = SimpleNamespace(metadata={"DURATION": "01:02:03.500000000"})
+    assert written_end(stream) == Fraction(7447, 2)
+    assert written_end(SimpleNamespace(metadata={"DURATION": "long"})) is None
 
 
 def test_trimmed_by_an_edit_list_is_not_broken_off(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import av
 import pytest
 import torch
 from torch.nn import functional
@@ -13,7 +14,7 @@ from torch.nn import functional
 from tests.conftest import write_video
 from tests.video.conftest import restored, rewrite
 from unsmear.clip import ClipInfo, ColorTags, HdrMetadata, MasteringDisplay
-from unsmear.errors import OutputError
+from unsmear.errors import ConfigError, OutputError
 from unsmear.video.color import planes_from_rgb
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.formats import PixelFormat
@@ -86,6 +87,14 @@ def test_prores_4444_stays_prores(codec):
     assert choose_encoding(EncodeChoice(), "hevc", source, ".mov", size).pixel_format == source
 
 
+@pytest.mark.parametrize(("form", "tag"), [("yuv444p10le", "ap4h"), ("yuv422p10le", "apch")])
+def test_prores_has_the_profile_of_its_colour(tmp_path, form, tag):
+    source = write_video(tmp_path / "in.mov", codec="prores_ks", pixel_format=form, frames=1)
+    rewrite(source, tmp_path / "out.mov")
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == tag
+
+
 @pytest.mark.parametrize(("depth", "family"), [(8, "h264"), (10, "hevc"), (12, "hevc")])
 def test_a_codec_that_nobody_writes_becomes_one_that_is_played_widely(depth, family):
     """Few players support H.264 with more than 8 bits; it is written only if the source has it."""
@@ -113,6 +122,34 @@ def test_a_codec_that_nobody_writes_becomes_one_that_is_played_widely(depth, fam
 def test_what_does_not_fit_becomes_what_the_documents_say(source, depth, suffix, size, family):
     encoding = choose_encoding(EncodeChoice(), source, PixelFormat(depth, 1, 1), suffix, size)
     assert encoding.encoder.family == family
+    (note,) = encoding.notes
+    assert note.startswith(f"{source} becomes {family} (")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"codec": "mpeg4"}, "codec is 'mpeg4': must be one of auto, h264, "),
+        ({"codec": "hevc", "lossless": True}, "lossless means FFV1, but codec is 'hevc'"),
+        ({"lossless": True, "crf": 3}, "crf is 3: leave it out"),
+        ({"codec": "prores", "crf": 3}, "crf is 3: leave it out"),
+        ({"codec": "h264", "crf": 52}, r"crf is 52: must be from 0 \(best\) to 51"),
+        ({"crf": 64}, r"crf is 64: must be from 0 \(best\) to 63"),
+        ({"crf": 2.5}, r"crf is 2\.5"),
+    ],
+)
+def test_what_no_encoder_does_is_refused(asked, told):
+    with pytest.raises(ConfigError, match=told):
+        EncodeChoice(**asked)
+
+
+def test_quality_is_that_asked_for_if_the_encoder_has_it():
+    source, size = PixelFormat(8, 1, 1), (64, 48)
+    for crf in (0, 51):
+        choice = EncodeChoice(codec="h264", crf=crf)
+        assert choose_encoding(choice, "h264", source, ".mp4", size).crf == crf
+    with pytest.raises(OutputError, match="crf is 52, but h264 takes 0 to 51"):
+        choose_encoding(EncodeChoice(crf=52), "h264", source, ".mp4", size)
 
 
 X265 = (

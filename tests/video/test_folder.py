@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import image, picture
+from tests.conftest import disk_full, image, picture
 from tests.video.conftest import restored
 from tests.video.exif import oriented, png_chunk, retagged
-from unsmear.errors import CombinedError, InputError, OutputError
+from unsmear import clip as clip_module
+from unsmear.errors import CombinedError, InputError, MidwayError, OutputError
 from unsmear.restoration.files import Outcome
-from unsmear.video import images as images_module
 from unsmear.video.folder import FolderReader, publish_images
 from unsmear.video.headers import read_header
 from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
@@ -54,7 +54,7 @@ def test_sizes_must_agree(tmp_path):
         file.seek(16)
         file.write((16).to_bytes(4, "big"))
     reader = FolderReader(tmp_path)
-    with pytest.raises(InputError, match=r"2\.png"):
+    with pytest.raises(MidwayError, match=r"2\.png"):
         list(reader)
 
 
@@ -66,7 +66,8 @@ def test_images_that_are_cut_off_are_told_before_the_first_frame(tmp_path, kind)
     for name in "bc":
         with (tmp_path / f"{name}.{kind}").open("r+b") as file:
             file.truncate(file.seek(0, os.SEEK_END) * 9 // 10)
-    with pytest.raises(CombinedError, match=rf"2 .*b\.{kind}'.*remove it.*c\.{kind}'"):
+    why = "is not an image" if kind == "tif" else "is truncated"
+    with pytest.raises(CombinedError, match=rf"2 .*b\.{kind}' {why}.*remove it.*c\.{kind}' {why}"):
         FolderReader(tmp_path)
 
 
@@ -114,6 +115,7 @@ def test_pictures_of_8_and_16_bits_make_16(tmp_path, first):
     one = read_image(out / ("0.png" if first else "1.png"))
     assert one.dtype == torch.uint16
     assert unit_from_integer(one).unique().numel() > 256
+    assert FolderReader(out).notes == []
 
 
 def test_tiffs_that_opencv_misreads_are_refused(tmp_path):
@@ -128,10 +130,18 @@ def test_tiffs_that_opencv_misreads_are_refused(tmp_path):
     (tmp_path / "x.tif").write_bytes(retagged(deep, 262, 0))
     (tmp_path / "y.tif").write_bytes(retagged(color, 284, 2))
     (tmp_path / "z.tif").write_bytes(retagged(shallow, 277, 2))
-    told = r"x\.tif.*white as zero.*y\.tif.*one after the other.*z\.tif.*grey with transparency"
+    (tmp_path / "z8.tif").write_bytes(
+        retagged(cv2.imencode(".tif", picture(12, 16))[1].tobytes(), 262, 8)
+    )
+    (tmp_path / "z16.tif").write_bytes(retagged(color, 262, 8))
+    told = (
+        r"x\.tif.*white as zero.*y\.tif.*one after the other.*z8\.tif.*CIELAB.*z16\.tif.*CIELAB"
+        r".*z\.tif.*grey with transparency"
+    )
     with pytest.raises(CombinedError, match=told):
         FolderReader(tmp_path)
-    (tmp_path / "z.tif").unlink()
+    for name in ("z", "z8", "z16"):
+        (tmp_path / f"{name}.tif").unlink()
     (tmp_path / "y.tif").write_bytes(color)
     (tmp_path / "x.tif").write_bytes(retagged(deep, 284, 2))  # a single channel
     assert FolderReader(tmp_path).dtype == torch.uint16
@@ -158,9 +168,16 @@ def test_several_images_in_one_file_are_refused(tmp_path):
 
 def test_an_image_too_large_is_told_by_its_size(tmp_path, monkeypatch):
     write_image(tmp_path / "1.png", image(12, 16))
-    monkeypatch.setattr(images_module, "MOST_PIXELS", 12 * 16 - 1)
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 12 * 16)
+    FolderReader(tmp_path)
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 12 * 16 - 1)
     with pytest.raises(InputError, match=r"1\.png' declares 16x12: .* scale it down"):
         FolderReader(tmp_path)
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read '.*gone': No such file"):
+        FolderReader(tmp_path / "gone")
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, monkeypatch):
@@ -245,12 +262,23 @@ def test_a_folder_on_another_file_system_is_filled_too(tmp_path, images, monkeyp
         assert torch.equal(read_image(there / place), image(12, 16))
     assert list(images.iterdir()) == []
 
+    def half(file, place):
+        place.write_bytes(b"half")
+        disk_full()
+
+    monkeypatch.setattr("shutil.copyfile", half)
+    write_image(images / "a.png", image(12, 16, 1))
+    with pytest.raises(OutputError, match="No space left"):
+        publish_images(images, tmp_path / "out")
+    assert torch.equal(read_image(there / "a.png"), image(12, 16))
+
 
 def test_skipping_passes_over_images(tmp_path):
     for name in "abc":
         write_image(tmp_path / f"{name}.png", image(12, 16))
     reader = FolderReader(tmp_path)
-    reader.skip(2)
+    reader.skip(1)
+    reader.skip(1)
     assert [(frame.name, frame.pts) for frame in reader] == [("c", 2)]
 
 

@@ -11,6 +11,7 @@ import torch
 
 from tests.conftest import picture, write_video
 from tests.video.conftest import restored, rewrite
+from unsmear.clip import ColorTags
 from unsmear.errors import InputError
 from unsmear.restoration.files import Outcome
 from unsmear.video.color import rgb_from_planes
@@ -84,7 +85,8 @@ def test_depth_of_deep_rgb_is_kept_or_told(tmp_path, form, depth, told):
         assert any("of 12 bits" in note for note in reader.notes) == told
 
 
-def test_rgb_that_says_its_colours_keeps_them(tmp_path):
+def test_rgb_that_says_its_colours_keeps_them():
+    assert tags_of(av.VideoFrame(16, 16, "gbrp10le")) == ColorTags(1, 1, 13)  # BT.709, sRGB
     frame = av.VideoFrame(16, 16, "gbrp10le")
     frame.color_primaries, frame.color_trc = 9, 16
     tags = tags_of(frame)
@@ -146,6 +148,15 @@ def test_transparency_is_refused_and_opaque_alpha_is_not(tmp_path, form, codec, 
         list(reader)
 
 
+def test_alpha_in_a_stream_beside_vp9_is_refused(tmp_path):
+    """Decoders ignore it."""
+    source = write_video(
+        tmp_path / "in.webm", codec="libvpx-vp9", pixel_format="yuva420p", frames=1
+    )
+    with pytest.raises(InputError, match="has transparency"):
+        VideoReader(source)
+
+
 def test_gifs_are_taken_unless_something_shows_through(tmp_path):
     path = write_video(tmp_path / "in.gif", codec="gif", pixel_format="rgb8", frames=3,
                        pts=[0, 4000, 8000])  # fmt: skip
@@ -166,6 +177,22 @@ def test_gifs_are_taken_unless_something_shows_through(tmp_path):
             assert "has transparency" in str(error)  # noqa: PT017
             return
     pytest.fail("no colour of the picture can be made clear")
+
+
+def test_full_range_yuv_of_mjpeg_needs_no_conversion(tmp_path):
+    source = write_video(
+        tmp_path / "in.mkv", codec="mjpeg", pixel_format="yuvj420p", frames=1, tags=(2, 1, 1, 1)
+    )
+    with VideoReader(source) as reader:
+        assert (reader.notes, reader.info.tags.full_range) == ([], True)
+
+
+@pytest.mark.parametrize("form", ["rgb0", "0rgb", "bgr0", "0bgr", "argb", "abgr", "gbrp"])
+def test_channels_of_any_order_are_red_green_and_blue(form):
+    colour = np.tile(np.array([200, 60, 30], np.uint8), (2, 1280, 1))
+    frame = av.VideoFrame.from_ndarray(colour, format="rgb24").reformat(format=form)
+    rgb = rgb_from_planes(planes_of(frame, tags_of(frame)))[:, 0, 0] * 255
+    assert (rgb - torch.tensor([200.0, 60.0, 30.0])).abs().max() < 2
 
 
 def test_palettes_are_rgb():

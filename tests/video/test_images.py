@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,14 @@ import torch
 from tests.conftest import picture
 from tests.video.exif import ENDINGS, oriented, png_chunk, tiff
 from unsmear.errors import InputError, OutputError
-from unsmear.video.images import integer_from_unit, read_image, unit_from_integer, write_image
+from unsmear.video.images import (
+    eight_bit,
+    integer_from_unit,
+    paths_below,
+    read_image,
+    unit_from_integer,
+    write_image,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
@@ -28,6 +37,37 @@ def test_every_code_value_survives_the_float_detour():
     for dtype in (torch.uint8, torch.uint16):
         values = torch.arange(torch.iinfo(dtype).max + 1).to(torch.int32).to(dtype)
         assert torch.equal(integer_from_unit(unit_from_integer(values), dtype), values)
+    assert integer_from_unit(torch.tensor([-0.5, 1.5])).tolist() == [0, 255]
+
+
+def test_16_bits_are_rounded_to_8():
+    deep = torch.tensor([0, 128, 129, 257, 65_407, 65_535]).to(torch.uint16)
+    assert eight_bit(deep).tolist() == [0, 0, 1, 1, 255, 255]
+
+
+def test_paths_below_a_folder_are_those_that_are_shown(tmp_path):
+    """Through links too, but not around in circles."""
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for folder in (root / "a", root / ".git", root / "@eaDir", elsewhere / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "1.png").touch()
+        (folder / ".2.png").touch()
+    (root / "link").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "back").symlink_to(root, target_is_directory=True)
+    (root / "twin").symlink_to(root / "a", target_is_directory=True)
+    assert [path.relative_to(root).as_posix() for path in paths_below(root)] == [
+        "a", "a/1.png", "link", "link/back", "link/deep", "link/deep/1.png", "twin", "twin/1.png",
+    ]  # fmt: skip
+    assert paths_below(tmp_path / "gone") == []
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuses(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(InputError, match=rf"cannot read '{tmp_path}': Permission denied"):
+        paths_below(tmp_path)
 
 
 def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
@@ -37,10 +77,15 @@ def test_grey_and_opaque_alpha_become_rgb_transparency_is_refused(tmp_path):
     rgba = np.dstack([picture(8, 8), np.full((8, 8), 255, np.uint8)])
     cv2.imwrite(str(tmp_path / "opaque.png"), rgba)
     assert read_image(tmp_path / "opaque.png").shape == (3, 8, 8)
+    deep = rgba.astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    assert read_image(tmp_path / "deep.png").dtype == torch.uint16
     rgba[0, 0, 3] = 0
-    cv2.imwrite(str(tmp_path / "clear.png"), rgba)
-    with pytest.raises(InputError, match="transparent"):
-        read_image(tmp_path / "clear.png")
+    deep[..., 3] = 255
+    for clear in (rgba, deep):
+        cv2.imwrite(str(tmp_path / "clear.png"), clear)
+        with pytest.raises(InputError, match="transparent"):
+            read_image(tmp_path / "clear.png")
 
 
 WAYS = {

@@ -25,8 +25,9 @@ def test_a_display_matrix_is_an_orientation(tmp_path, rotation):
     assert orientation == {0: 1, 90: 8, 180: 3, -90: 6}[rotation]
     turned = np.rot90(image.permute(1, 2, 0).numpy(), rotation // 90)
     assert (upright(image, orientation).permute(1, 2, 0).numpy() == turned).all()
-    assert len(notes) == (rotation != 0)
-    assert all("90 degrees" in note or "180 degrees" in note for note in notes)
+    words = {90: "90 degrees anticlockwise", 180: "180 degrees", -90: "90 degrees clockwise"}
+    turns = [words[rotation]] if rotation else []
+    assert notes == [f"images are rotated by {one}, as players display the video" for one in turns]
 
 
 def test_other_matrices_turn_nothing(tmp_path):
@@ -39,6 +40,8 @@ def test_other_matrices_turn_nothing(tmp_path):
     image = torch.rand(3, 4, 6)
     assert upright(image, None) is image
     assert orientation_of(None) == 1
+    assert orientation_of((255, -65_536, 0, 65_536, -255, 0, 0, 0, 1 << 30)) == 8  # rounded
+    assert orientation_of((256, -65_536, 0, 65_536, -256, 0, 0, 0, 1 << 30)) is None
     mirrored = (-65_536, 0, 0, 0, 65_536, 0, 0, 0, 1 << 30)
     assert torch.equal(upright(image, orientation_of(mirrored)), image.flip(-1))
 

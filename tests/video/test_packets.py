@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import pytest
 
@@ -39,6 +41,22 @@ def test_a_break_in_the_middle_of_a_packet_costs_no_frame_before_it(tmp_path, ki
     frames, notes = notes_of(cut(source, share))
     assert frames == 12
     assert any("truncated: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)
+
+
+def test_h264_with_b_frames_in_avi_gets_rising_times(tmp_path):
+    """AVI has only decoding times. FFmpeg begins a tick late, as it does without B-frames."""
+    source = write_video(
+        tmp_path / "in.avi", pts=[*range(170)], time_base=Fraction(1001, 30_000), size=(32, 32),
+        options={"bf": "3", "b-adapt": "0", "g": "12"},
+    )  # fmt: skip
+    with VideoReader(source) as reader:
+        times = [frame.pts * 30_000 / 1001 for frame in reader]
+        assert times == [*range(1, 171)]
+        assert reader.damage == Damage()
+    with VideoReader(source, start=Fraction(11, 2)) as reader:  # from a key frame on
+        assert 1 < reader.first_pts * 30_000 / 1001 < 30
+        rest = [frame.pts * 30_000 / 1001 for frame in reader]
+    assert rest == times[times.index(rest[0]) :]
 
 
 def test_broken_packets_are_passed_over_as_the_reader_does(tmp_path):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, mild, stamps_of, write_video
-from tests.video.conftest import interlaced, remuxed, restored
-from unsmear.errors import InputError
+from tests.video.conftest import interlaced, join, notes_of, remuxed, restored
+from unsmear import clip as clip_module
+from unsmear.errors import InputError, MidwayError
 from unsmear.restoration import files
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.settings import Span
@@ -50,6 +51,17 @@ def test_packets_that_nobody_can_decode_are_counted(tmp_path):
     outcome, notes = restored(tmp_path / "bad.mkv", tmp_path / "out.mkv", 3)
     assert 36 <= outcome.frames < 40
     assert any("could not be decoded" in note for note in notes)
+
+
+def test_frames_that_the_decoder_concealed_are_counted(tmp_path):
+    source = write_video(tmp_path / "in.mkv", frames=4, size=(128, 96), options={"bf": "0"})
+    with av.open(str(source)) as container:
+        second = [bytes(packet) for packet in container.demux(video=0)][1]
+    half = len(second) // 2
+    source.write_bytes(source.read_bytes().replace(second[half:], bytes(len(second) - half)))
+    assert notes_of(source) == (
+        4, ["1 frames are damaged; the decoder concealed what it could"],
+    )  # fmt: skip
 
 
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
@@ -102,9 +114,23 @@ def test_stamps_below_zero_are_moved_together(tmp_path, container):
 
 def test_sizes_that_cannot_be_are_refused_before_anything_is_allocated(tmp_path, monkeypatch):
     source = write_video(tmp_path / "in.mp4", size=(128, 96))
-    monkeypatch.setattr(reader_module, "MOST_PIXELS", 128 * 96 - 1)
-    with pytest.raises(InputError, match="128x96"):
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 128 * 96)
+    VideoReader(source).close()
+    monkeypatch.setattr(clip_module, "MOST_PIXELS", 128 * 96 - 1)
+    with pytest.raises(InputError, match=r"in\.mp4' declares frames of 128x96: more than 12,287"):
         VideoReader(source)
+
+
+def test_a_size_that_changes_is_told_with_the_time_before_it(tmp_path):
+    """Seconds from the beginning, rounded down: as --end they leave that frame out."""
+    one = write_video(tmp_path / "one.ts", frames=6)
+    two = write_video(tmp_path / "two.ts", frames=2, size=(32, 32))
+    told = r"changes size from 64x48 to 32x32 at 0\.166 s: .*with --end 0\.166$"
+    with (
+        VideoReader(join(tmp_path / "in.ts", one, two)) as reader,
+        pytest.raises(MidwayError, match=told),
+    ):
+        list(reader)
 
 
 def test_reading_can_start_in_the_middle(tmp_path):
@@ -130,6 +156,14 @@ def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path):
         assert reader.damage == Damage()
     span = Span(start=Fraction(11, 2))
     assert restored(source, tmp_path / "out.mp4", span=span)[0].frames > 10
+
+
+def test_a_file_that_is_gone_at_the_end_is_one_line(tmp_path):
+    source = write_video(tmp_path / "in.mp4", frames=2)
+    with VideoReader(source) as reader:
+        source.unlink()
+        with pytest.raises(InputError, match=r"cannot read '.*in\.mp4': No such file"):
+            list(reader)
 
 
 def test_one_frame_and_tiny_frames(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -27,6 +28,7 @@ from unsmear.restoration.settings import Span
 from unsmear.video import streams
 from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
+from unsmear.video.streams import stream_metadata
 from unsmear.video.writer import Origin
 
 SOUND = {"mkv": "flac", "mp4": "aac", "mov": "pcm_s16le", "webm": "libopus"}
@@ -110,6 +112,10 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     with av.open(str(tmp_path / "out.mp4")) as container:
         (stream,) = [stream for stream in container.streams.video if is_cover(stream)]
         assert bytes(next(iter(container.demux(stream)))) == small_jpeg()
+    restored(path, tmp_path / "out.mkv", span=Span(start=start))
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (stream,) = [stream for stream in container.streams.video if is_cover(stream)]
+        assert stream.metadata == {"filename": "cover.jpg", "mimetype": "image/jpeg"}
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mov").notes  # FFmpeg's muxer would drop it without an error
     assert notes == ["cover stream 1 (mjpeg) is left out: .mov does not support it"]
@@ -118,6 +124,14 @@ def test_a_cover_without_a_time_is_kept(tmp_path, start, monkeypatch):
     with VideoReader(path) as reader:
         notes = Origin.of(reader, ".mp4").notes
     assert notes == ["cover stream 1 (mjpeg) is left out: .mp4 does not support it"]
+
+
+def test_what_muxers_write_themselves_is_not_copied():
+    """As mkvmerge tags its streams."""
+    said = {"title": "Main", "BPS-eng": "9", "NUMBER_OF_FRAMES": "9", "DURATION": "00:00:09.0",
+            "_STATISTICS_TAGS-eng": "BPS", "vendor_id": "FFMP", "encoder": "x"}  # fmt: skip
+    stream = SimpleNamespace(metadata=said)
+    assert stream_metadata(stream, "matroska") == {"title": "Main"}
 
 
 def test_sound_that_begins_before_the_first_key_frame_is_copied(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.conftest import audio_packets, stamps_of, write_video
-from tests.video.conftest import clip, held, restored, rewrite, rich_video, shaped, tone
+from tests.video.conftest import clip, held, lines, restored, rewrite, rich_video, shaped, tone
 from unsmear.clip import ClipInfo, ColorTags
+from unsmear.errors import OutputError
 from unsmear.video import writer
 from unsmear.video.color import planes_from_rgb
 from unsmear.video.encoding import EncodeChoice
@@ -104,6 +105,30 @@ def test_what_the_muxer_refuses_late_is_left_out(tmp_path, monkeypatch):
     assert notes == ["stream 2 is damaged and was left out"]
     kinds = [(kind, language) for kind, _, language in held(tmp_path / "out.mp4")[0]]
     assert kinds == [("video", "und"), ("audio", "deu"), ("subtitle", "spa")]
+
+
+def test_streams_that_are_refused_together_are_all_left_out(tmp_path, monkeypatch):
+    source = clip(tmp_path / "in.mkv", tone("flac"), lines((100, 90, "one")), frames=2)
+    original = writer.assemble
+
+    def picky(*arguments, origin=None, **named):
+        if origin is not None and len(origin.plan) > 1:
+            raise writer.EncodeError("Invalid data found")
+        return original(*arguments, origin=origin, **named)
+
+    monkeypatch.setattr(writer, "assemble", picky)
+    _, notes = restored(source, tmp_path / "out.mkv")
+    assert notes[-2:] == [f"stream {index} is damaged and was left out" for index in (1, 2)]
+    assert [kind for kind, *_ in held(tmp_path / "out.mkv")[0]] == ["video"]
+
+
+def test_a_video_without_frames_is_not_written(tmp_path):
+    with (
+        pytest.raises(OutputError, match=r"nothing was written to '.*out\.mp4'"),
+        VideoWriter(tmp_path / "out.mp4", ClipInfo(width=64, height=48, frames=0)) as writer,
+    ):
+        writer.commit()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sound_that_cannot_be_converted_is_not_called_damaged(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ no false alarm. If it does not state the length of its video, being too short is
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from unsmear.errors import reading
 
 _FRAMES = Fraction(3, 2)  # frames by which the stated end of a stream may be wrong
 _OTHERS = Fraction(1)  # seconds that audio and subtitles may continue after the last frame
@@ -168,6 +171,9 @@ def shortfall(path: Path, told: Extent, seen: tuple[int, int] | None, end: Fract
         seen: number of packets read, and of frames decoded from them; None if reading did not start
             at the beginning.
         end: when the last frame seen ends, seconds.
+
+    Raises:
+        InputError: the file no longer exists, or cannot be read.
     """
     if not _bytes_missing(path):
         return ""
@@ -182,8 +188,9 @@ def shortfall(path: Path, told: Extent, seen: tuple[int, int] | None, end: Fract
 
 def _bytes_missing(path: Path) -> bool:
     """Whether a file is shorter than its outermost boxes say (MP4, MOV, Matroska, AVI)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         start = file.read(8)
         file.seek(0)
         if start[4:] in _MOVIE_BOXES:

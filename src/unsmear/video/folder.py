@@ -37,9 +37,9 @@ class FolderReader:
         path: the folder.
 
     Raises:
-        InputError: no images; two with one stem; several images in one file; an image that cannot
-            be read (the first, and those of doubtful or unknown headers, are tried); or a header
-            that states another size.
+        InputError: no such folder; no images; two with one stem; several images in one file; an
+            image that cannot be read (the first, and those of doubtful or unknown headers, are
+            tried); or a header that states another size.
         CombinedError: several of these images cannot be read.
 
     Attributes:

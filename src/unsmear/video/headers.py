@@ -18,6 +18,7 @@ from unsmear.errors import reading
 _WIDTH, _HEIGHT = 256, 257  # TIFF tags
 _SUBFILE, _BITS, _ORIENTATION, _PROFILE = 254, 258, 274, 34_675
 _COLORS, _SAMPLES, _LAYOUT = 262, 277, 284
+_CIELAB = 8
 _LYING = 5  # from this orientation on, rows and columns are swapped
 _SHORT, _LONG = 3, 4  # TIFF field types
 _MOST_PAGES = 1000
@@ -137,8 +138,7 @@ def _png(file: BinaryIO) -> ImageHeader:
         elif kind == b"iCCP":
             header = replace(header, profile=True)
         elif kind == b"eXIf":
-            orientation = _tiff(file, file.tell()).orientation
-            header = replace(header, exif=True, orientation=orientation)
+            header = replace(header, exif=True, orientation=_orientation(file, file.tell()))
         elif kind == b"IEND":
             header = replace(header, truncated=False)
         at += 12 + _big(lead[:4])
@@ -163,7 +163,7 @@ def _jpeg(file: BinaryIO) -> ImageHeader:
         elif lead[1] == 0xE2 and begin == b"ICC_PROFILE\0":
             header = replace(header, profile=True)
         elif lead[1] == 0xE1 and begin.startswith(b"Exif\0\0"):
-            header = replace(header, exif=True, orientation=_tiff(file, at + 10).orientation)
+            header = replace(header, exif=True, orientation=_orientation(file, at + 10))
         at += 2 + _big(lead[2:])
 
 
@@ -183,7 +183,7 @@ def _webp(file: BinaryIO) -> ImageHeader:
             header = replace(header, profile=True)
         elif kind == b"EXIF":
             lead_in = 6 if file.read(6) == b"Exif\0\0" else 0
-            orientation = _tiff(file, at + 8 + lead_in).orientation
+            orientation = _orientation(file, at + 8 + lead_in)
             header = replace(header, exif=True, orientation=orientation)
         length = _little(lead[4:])
         at += 8 + length + length % 2
@@ -207,20 +207,33 @@ def _bmp_size(file: BinaryIO) -> _Size:
     return _little(told[4:8]), abs(height)  # negative if the top row comes first
 
 
+def _orientation(file: BinaryIO, base: int) -> int:
+    """Orientation in EXIF data, which is a TIFF file inside another at `base`; 1 if damaged."""
+    try:
+        return _tiff(file, base).orientation
+    except (IndexError, EOFError):
+        return 1
+
+
 def _tiff(file: BinaryIO, base: int) -> ImageHeader:
-    """Header of a TIFF file, or of EXIF data, which is a TIFF file inside another at `base`."""
+    """Header of a TIFF file that begins at `base`."""
     file.seek(base)
     order: _Order = "little" if _read(file, 8)[:2] == b"II" else "big"
     pages = _pages(file, base, order)
     first = next(pages, {})
-    # A smaller version of the image (a preview) does not count as a page.
-    many = any(not page.get(_SUBFILE, (0, 0))[0] & 1 for page in pages)
+    try:
+        # A smaller version of the image (a preview) does not count as a page.
+        many = any(not page.get(_SUBFILE, (0, 0))[0] & 1 for page in pages)
+    except EOFError:  # programs that remove the preview of EXIF data may leave its offset
+        many = False
     orientation, orientation_offset = first.get(_ORIENTATION, (1, None))
     bits = first.get(_BITS, (8, 0))[0]
     size = (first[_WIDTH][0], first[_HEIGHT][0]) if first.keys() >= {_WIDTH, _HEIGHT} else None
     samples, colors = first.get(_SAMPLES, (1, 0))[0], first.get(_COLORS, (1, 0))[0]
     misread = None
-    if samples == 2:
+    if colors == _CIELAB:  # white comes out yellow, and 16 bits become 8
+        misread = "has CIELAB colours"
+    elif samples == 2:
         misread = "is grey with transparency"
     elif bits == 16 and samples > 1 and first.get(_LAYOUT, (1, 0))[0] == 2:
         misread = "has 16 bits and stores its channels one after the other"

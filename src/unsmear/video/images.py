@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsmear.clip import MOST_PIXELS
+from unsmear.clip import check_size
 from unsmear.errors import InputError, OutputError, reading, writing
 from unsmear.video.headers import parse_header
 from unsmear.video.orientation import UPRIGHT, upright
@@ -23,12 +23,16 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 def list_images(folder: Path) -> list[Path]:
     """Image files directly in a folder, in natural order of their names, since some programs count
     without leading zeros. Hidden files are skipped.
+
+    Raises:
+        InputError: the folder cannot be read.
     """
-    images = (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    with reading(folder):
+        images = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        ]
     return sorted(images, key=_natural_order)
 
 
@@ -79,12 +83,7 @@ def read_image(path: Path) -> Tensor:
         # Not cv2.imread: on Windows it cannot open names outside the local code page.
         packed = np.fromfile(path, dtype=np.uint8)
     header = parse_header(io.BytesIO(packed.tobytes()))
-    width, height = header.size or (0, 0)
-    if width * height > MOST_PIXELS:
-        raise InputError(
-            f"'{path}' declares {width}x{height}: more than {MOST_PIXELS:,} pixels are not "
-            "supported; scale it down, or repair the header if that is wrong"
-        )
+    check_size(f"'{path}' declares", *(header.size or (0, 0)))
     if header.misread:
         raise InputError(
             f"'{path}' {header.misread}, which is not supported in TIFF files: save it as PNG"

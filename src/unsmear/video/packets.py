@@ -55,6 +55,32 @@ def packets_of(
             yield packet
 
 
+class Reordering:
+    """Presentation times of H.264 with B-frames in AVI, which has only decoding times. FFmpeg takes
+    these for presentation times (those of MPEG-4 it reorders). That is right for key frames. Other
+    frames are presented when they leave the decoder, so as late as the last key frame left it.
+
+    Args:
+        container: the opened file.
+        stream: its video stream.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        context = stream.codec_context
+        h264 = context.codec.canonical_name == "h264"
+        self._needed = container.format.name == "avi" and h264 and context.has_b_frames
+        self._late = 0  # ticks between the presentation of a frame and when it leaves the decoder
+
+    def place(self, frame: VideoFrame) -> None:
+        """Correct the time of the next decoded frame; None if it is unknown."""
+        if not self._needed:
+            return
+        if frame.key_frame and frame.dts is not None and frame.pts is not None:
+            self._late = frame.dts - frame.pts
+        elif not frame.key_frame:
+            frame.pts = None if frame.dts is None else frame.dts - self._late
+
+
 def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Yield the frames that can be decoded from the container's current position on. Broken packets
     are skipped, such as those before the first key frame of a cut recording. `VideoReader` also

@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from unsmear.clip import MOST_PIXELS, ClipInfo, Frame
+from unsmear.clip import MOST_PIXELS, ClipInfo, Frame, check_size
 from unsmear.errors import InputError, MidwayError, quoted
 from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
 from unsmear.video.damage import Damage, Extent, LeadingPackets, packet_end, shortfall, stream_end
@@ -33,7 +33,7 @@ from unsmear.video.frames import (
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
 from unsmear.video.opening import main_stream, open_container, reason_of
-from unsmear.video.packets import packets_of
+from unsmear.video.packets import Reordering, packets_of
 from unsmear.video.sidedata import lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
@@ -137,7 +137,7 @@ class VideoReader:
 
         Raises:
             MidwayError: a frame before `end` has another size or transparent pixels.
-            InputError: a frame cannot be deinterlaced.
+            InputError: a frame cannot be deinterlaced, or the file no longer exists at the end.
         """
         tick = self._tick
         stamped, self._first = self._first, None
@@ -171,7 +171,7 @@ class VideoReader:
         stream = main_stream(self.path, self._container)
         if stream.codec_context is None:
             raise InputError(f"'{self.path}' contains video in a codec that cannot be decoded here")
-        _check_size(self.path, stream.width, stream.height)
+        check_size(f"'{self.path}' declares frames of", stream.width, stream.height)
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         stream.thread_type = "AUTO"
         return stream
@@ -237,6 +237,7 @@ class VideoReader:
     def _concealed(self) -> Iterator[VideoFrame]:
         """Yield all frames that can be decoded; what cannot is counted."""
         count, decoded, end, leading = 0, 0, Fraction(0), LeadingPackets()
+        reordering = Reordering(self._container, self.stream)
         for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
@@ -250,6 +251,7 @@ class VideoReader:
                 self.damage.packets += 1
                 frames = []
             for frame in frames:
+                reordering.place(frame)
                 if not decoded and self._whole:
                     self.damage.early = max(leading.lost(frame) - self.damage.packets, 0)
                 self.damage.frames += frame.is_corrupt
@@ -280,7 +282,7 @@ class VideoReader:
             yield pts, frame
 
     def _check(self, first: VideoFrame) -> None:
-        _check_size(self.path, first.width, first.height)
+        check_size(f"'{self.path}' declares frames of", first.width, first.height)
         # VP9 and AV1 hold alpha in a separate stream, which decoders ignore.
         if not is_opaque(first) or self.stream.metadata.get("alpha_mode") == "1":
             raise InputError(f"'{self.path}' has transparency, which would be lost: {_FLATTEN}")
@@ -391,11 +393,3 @@ def _stamp(frame: VideoFrame, tick: Fraction) -> int | None:
     if frame.pts is None:
         return None
     return round(frame.pts * (frame.time_base or tick) / tick)
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise InputError(
-            f"'{path}' declares frames of {width}x{height}: more than {MOST_PIXELS:,} pixels are "
-            "not supported; scale it down, or repair the header if that is wrong"
-        )
