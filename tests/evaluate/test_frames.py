@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -179,6 +180,12 @@ def test_all_that_a_set_lacks_is_named_at_once(reds, tmp_path, capsys):
             main(["eval", "--data", str(reds), "--restored", str(made)])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+    sequences = find_pairs(reds)
+    with pytest.raises(InputError, match="lacks 2 of 2 sequences"):  # a folder of one of them
+        find_restored(reds / "val_blur" / "000", sequences)
+    two = [replace(sequences[0], name=f"{day}/000") for day in ("one", "two")]
+    with pytest.raises(InputError, match="lacks 2 of 2 sequences"):  # of which of both is 000?
+        find_restored(reds / "val_blur", two)
     shutil.copytree(reds / "val_blur", tmp_path / "half")
     (tmp_path / "half" / "000" / "00000002.png").unlink()
     shutil.rmtree(tmp_path / "half" / "001")
