@@ -76,6 +76,10 @@ def test_the_scale_of_the_change_follows_the_change(maps):
     )
     assert charts.change_limit(ten) == 10
     assert charts.change_limit(dataclasses.replace(maps, after=maps.before)) == 1
+    for channel, limit in enumerate((11, 37, 4)):  # of luma, by ITU-R BT.709
+        tinted = ten.before.clone()
+        tinted[channel] += 0.2
+        assert charts.change_limit(dataclasses.replace(ten, after=tinted)) == limit
 
 
 @pytest.mark.parametrize(
