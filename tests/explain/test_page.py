@@ -10,7 +10,7 @@ import torch
 
 from unsmear.explain.gradients import ReceptiveField
 from unsmear.explain.maps import FrameMaps, LevelMaps
-from unsmear.explain.page import About, field_section, findings, render_page
+from unsmear.explain.page import About, field_section, findings, render_page, temporal_section
 from unsmear.explain.window import FrameWindow
 
 
@@ -43,6 +43,8 @@ def test_the_measurements_are_told_in_numbers(maps):
     assert "range from 10.0 to 70.0 %; equal weights would be 33.3 %." in frames
     assert "mixes 3.0 of the 3 elements" in mixed
     assert "pixel 6,4 (x,y; marked in the images) depends 60 % on this frame" in pixel
+    told = temporal_section([], maps.levels[0], named=False).what
+    assert "of the 3 frames are mixed in 1 ways, T1 to T1;" in told
     assert "down to 1/10,000,000 of it" in field_section(["a.png"], maps, 1e-7).how
     assert "and 40 % on the others; 30 % of all influence comes through the attention" in pixel
 
