@@ -60,6 +60,21 @@ def test_models_lists_the_zoo(capsys):
     assert "steps" in rows["paper"]
 
 
+def test_an_error_is_an_event_where_json_is_a_flag_and_a_line_where_it_names_a_file(capsys):
+    for arguments, event in (
+        (["info", "nowhere.mp4", "--json"], True),
+        (["eval", "--restored", "nowhere", "--sharp", "nothing", "--json", "x.json"], False),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        shown = capsys.readouterr()
+        assert stop.value.code == 2
+        assert [line.startswith('{"event": "error"') for line in shown.out.splitlines()] == [
+            True
+        ] * event
+        assert ("nowhere" in shown.err) != event
+
+
 def test_names_may_look_like_lists_and_numbers(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "[Group] Show - 01.mp4", frames=1)

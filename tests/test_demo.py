@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from statistics import fmean
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from unsmear.cli import main
 from unsmear.engines.base import as_engine
 from unsmear.engines.choice import OpenedModel
 from unsmear.errors import InputError, OutputError
+from unsmear.evaluate.metrics import psnr
 from unsmear.models.checkpoint import Provenance
 from unsmear.video.images import read_image
-from unsmear.video.reader import VideoReader
+from unsmear.video.reader import VideoReader, read_rgb8
 
 ORIGIN = Provenance(model="small", steps=0, seed=0, hours=0, device="cpu", version="test")
 
@@ -41,10 +43,21 @@ def test_demo_writes_clip_comparison_and_picture_and_measures(tmp_path, model, m
     before, after = result.psnr
     assert 15 < before < 45
     assert after < before  # random weights make it worse
+    assert result.ssim[1] < result.ssim[0]
+    blurry, made = (list(read_rgb8(path)) for path in (tmp_path / "out/shaky.mp4", result.restored))
+    values = [psnr(frame / 255, truth) for frame, truth in zip(blurry, short[1], strict=True)]
+    assert before == pytest.approx(fmean(values), abs=0.01)
+    changes = [
+        float((b / 255 - a / 255).square().mean()) for b, a in zip(blurry, made, strict=True)
+    ]
+    shown = read_image(result.picture)
+    assert shown.shape == (3, 192, 326)
+    most = blurry[changes.index(max(changes))]
+    apart = (shown[:, :96, :160].int() - most.int()).abs() > 1
+    assert apart.float().mean() < 0.2  # in the label and the outline
     for path in (result.restored, result.comparison):
         with VideoReader(path) as reader:
             assert sum(1 for _ in reader) == 3
-    assert read_image(result.picture).shape == (3, 192, 326)
 
 
 def test_demo_with_a_clip_of_ones_own(tmp_path, model):
@@ -71,6 +84,10 @@ def test_results_of_a_demo_are_replaced_and_no_other_files(tmp_path, model, monk
             demo.run_demo(tmp_path, model)
         assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
         (tmp_path / name).unlink()
+    (tmp_path / "shaky.mp4").symlink_to("nowhere")
+    with pytest.raises(OutputError, match=r"shaky\.mp4' exists"):
+        demo.run_demo(tmp_path, model)
+    (tmp_path / "shaky.mp4").unlink()
     out = tmp_path / "out"
     for _ in range(2):
         demo.run_demo(out, model)

@@ -8,12 +8,16 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import write_video
 from unsmear.cli import main
+from unsmear.deploy import bench
 from unsmear.deploy.quantize import Quantized
+from unsmear.deploy.records import EndToEnd, EngineTime
 from unsmear.engines.eight_bit import EightBitOrigin
 from unsmear.restoration import files
+from unsmear.restoration.quality import QualityOptions
 
 
 @pytest.fixture
@@ -93,17 +97,53 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, refused):
 def test_where_eight_bits_are_looked_for_is_told(
     clip, weights_file, tmp_path, capsys, monkeypatch, place
 ):
-    origin = EightBitOrigin(digest="", calibrated_on={}, scores={}, versions={})
-    monkeypatch.setattr(
-        "unsmear.deploy.quantize.quantize_model",
-        lambda *_, on_note: Quantized(origin, ("encode_0",)),
-    )
-    val, output = write_pairs(tmp_path / "val"), tmp_path / f"{place}.int8.safetensors"
-    main(
-        ["quantize", str(weights_file), "--clips", str(clip), "--val", str(val), "-o", str(output)]
-    )
-    told = "openvino-int8 reads" in capsys.readouterr().out
-    assert told == (place == "other")
+    scores = {"walk": (30.0, 29.95)}
+    origin = EightBitOrigin(digest="", calibrated_on={}, scores=scores, versions={})
+    calibrated = []
+
+    def quantize_model(network, window, clips, *_, on_note):
+        calibrated.extend(map(len, clips.values()))
+        return Quantized(origin, ("encode_0",))
+
+    monkeypatch.setattr("unsmear.deploy.quantize.quantize_model", quantize_model)
+    val, output = write_pairs(tmp_path / "val"), f"{place}.int8.safetensors"
+    monkeypatch.chdir(tmp_path)
+    base = ["quantize", str(weights_file), "--clips", str(clip), "--val", str(val)]
+    main([*base, "-o", output, "--frames", "2"])
+    shown = capsys.readouterr().out
+    assert ("openvino-int8 reads" in shown) == (place == "other")
+    assert "walk: 30.00 -> 29.95 dB (-0.050)" in shown
+    assert calibrated == [2]
+
+
+def test_each_option_of_bench_arrives_and_the_fastest_engine_restores_a_video(
+    weights_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(2)
+    timed, whole = {}, {}
+
+    def time_engines(model, names, width, height, *, rounds, **_):
+        timed.update(names=names, size=(width, height), rounds=rounds)
+        rows = (EngineTime("openvino", 3.0, 1.0, 0.1), EngineTime("torch", 2.0, 1.0, 0.1))
+        return rows, {row.engine: row.engine for row in rows}
+
+    def time_end_to_end(engine, window, width, height, **more):
+        whole.update(more, engine=engine, size=(width, height))
+        return EndToEnd(engine, 2, 1.0, 0.5)
+
+    monkeypatch.setattr(bench, "convolution_peak", lambda _: 1.0)
+    monkeypatch.setattr(bench, "time_engines", time_engines)
+    monkeypatch.setattr(bench, "time_end_to_end", time_end_to_end)
+    base = ["bench", "-m", str(weights_file), "--device", "cpu", "--size", "64x48"]
+    main([*base, "--rounds", "6", "--frames", "7", "--burst", "1", "--threads", "1",
+          "--engines", "openvino", "torch", "--json", "b.json"])  # fmt: skip
+    assert json.loads((tmp_path / "b.json").read_text())["threads"] == 1
+    assert timed == {"names": ["openvino", "torch"], "size": (64, 48), "rounds": 6}
+    assert whole == {
+        "engine": "torch", "size": (64, 48), "frames": 7, "rounds": 3,
+        "quality": QualityOptions(burst=1),
+    }  # fmt: skip
 
 
 def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, refused, monkeypatch):
@@ -118,7 +158,9 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, refused, m
         (["--rounds", "0"], "rounds is 0: must be at least 1"),
         (["--threads", "-1"], "threads is -1: must be from 1 to 4,096"),
         (["--threads", "100000"], "threads is 100000: must be from 1 to 4,096"),
+        (["--threads", "0"], "threads is 0: must be from 1 to 4,096"),
         (["--frames", "-2"], "frames is -2: must be at least 0"),
+        (["--refine", "1"], "needs a model that aligns neighbours"),
         (["--rounds", "1.5"], "not a whole number"),
     ):
         assert message in refused("bench", "-m", weights_file, *arguments)

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from unsmear.device import pick_device, usable_cores
+from unsmear.device import has_bfloat16, pick_device, usable_cores
 from unsmear.errors import ConfigError
 
 
@@ -17,6 +17,20 @@ def test_only_cores_that_may_be_used_count(monkeypatch):
     assert usable_cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     assert usable_cores() == 64
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx2": True, "amx_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_what_torch_tells(monkeypatch, told, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert has_bfloat16() == wanted
 
 
 @pytest.fixture

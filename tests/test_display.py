@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,9 +16,9 @@ from rich.console import Console
 from tests.conftest import write_video
 from unsmear import display
 from unsmear.clip import ClipInfo
-from unsmear.display import Bar, ResilientStream, resilient_streams
+from unsmear.display import Bar, JsonLines, ResilientStream, resilient_streams
 from unsmear.errors import OutputError
-from unsmear.restoration.files import Progress
+from unsmear.restoration.files import Outcome, Progress
 from unsmear.video.reader import VideoReader
 
 
@@ -55,6 +56,29 @@ def test_a_stream_that_ends_stops_nothing(monkeypatch, code):
     assert sys.stdout is stream
 
 
+def test_what_a_full_disk_refuses_at_the_end_is_told(monkeypatch):
+    """As `unsmear models > /dev/full`: what is written fits into the buffer."""
+
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(OutputError, match="standard output: No space left"), resilient_streams():
+        print("a line")
+
+
+def test_a_result_tells_what_an_earlier_run_did(capsys):
+    outcome = Outcome(frames=5, resumed=2, untouched=1)
+    Bar("a").result(Path("o.mp4"), outcome)
+    assert capsys.readouterr().out == "5 frames restored (2 by an earlier run): o.mp4\n"
+    Bar("a").result(Path("o.mp4"), Outcome(frames=1, resumed=0, untouched=0))
+    assert capsys.readouterr().out == "1 frame restored: o.mp4\n"
+    JsonLines(Path("a.mp4")).result(Path("o.mp4"), outcome)
+    event = json.loads(capsys.readouterr().out)
+    assert (event["frames"], event["resumed"], event["untouched"]) == (5, 2, 1)
+
+
 def test_names_are_printed_as_they_are(capsys):
     display.say("my:car:.mp4 [1]")
     display.show_error("no such file: 'my:car:.mp4 [1]'")
@@ -86,8 +110,10 @@ def test_the_bar_shows_names_as_they_are(monkeypatch):
     with Bar("[abc] clip [/b].mp4") as bar:
         bar.progress(Progress(1, 2, info))
         bar.progress(Progress(1, 2, info, "watching"))
+        bar.progress(Progress(3, 2, info, "watching"))  # more frames than the header has
     shown = terminal.file.getvalue()
     assert "[abc] clip [/b].mp4, first pass" in shown
+    assert "3/3" in shown
 
 
 def test_what_each_clip_loses_is_told_of_each(tmp_path, monkeypatch):

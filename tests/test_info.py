@@ -138,6 +138,7 @@ def test_interlaced_clips_are_told_apart(tmp_path, small_model):
     assert report.file is not None
     assert report.file.interlaced
     assert any("interlaced" in words for words in report.file.streams[0].details)
+    assert report.time is not None  # with --deinterlace
     assert "restore it with --deinterlace" in "\n".join(report_lines(report))
 
 
@@ -188,8 +189,13 @@ def test_frames_are_timed_at_full_size(tmp_path, small_model, monkeypatch):
         ([SHARP_BELOW - 0.5] * 20, "sharp"),
         ([SHARP_BELOW + 2] * 20, "gain"),
         ([SHARP_BELOW - 0.5] * 14 + [SHARP_BELOW + 4] * 6, "gain"),
+        ([SHARP_BELOW - 0.5] * 19 + [SHARP_BELOW + 4], "sharp"),
+        ([SHARP_BELOW - 0.5] * 18 + [SHARP_BELOW] * 2, "gain"),
         ([HEAVY_ABOVE + 1] * 20, "heavy"),
+        ([HEAVY_ABOVE] * 11 + [SHARP_BELOW - 0.5] * 9, "heavy"),
+        ([HEAVY_ABOVE + 1] * 10 + [SHARP_BELOW + 1] * 10, "gain"),
         ([None] * 16 + [5.0] * 4, "unknown"),
+        ([None] * 15 + [5.0] * 5, "gain"),
         ([], "unknown"),
         ([None, 1.0], "sharp"),
     ],
@@ -200,10 +206,11 @@ def test_the_verdict_follows_the_lengths_of_blur(lengths, kind):
 
 def test_verdict_names_the_share_of_blurred_frames():
     assert "30%" in verdict([0.5] * 14 + [6.0] * 6).words
+    assert verdict([0.5] * 10 + [6.0] * 10).words == "likely to gain"
 
 
 def test_histogram_and_sparkline_count_every_frame():
-    lengths = [0.5, 3.0, 3.9, 9.0, 100.0, None]
+    lengths = [0.5, 2.0, 3.9, 9.0, 100.0, None]
     assert sum(count for _, count in histogram(lengths)) == len(lengths)
     assert dict(histogram(lengths))["2 to 4 px"] == 2
     assert dict(histogram(lengths))["unknown"] == 1
@@ -227,6 +234,23 @@ def test_json_and_plot_hold_all_frames(tmp_path, small_model):
     image = av.open(str(tmp_path / "blur.png")).streams.video[0]
     assert image.width > image.height > 100
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_frames_of_unknown_blur_count_in_no_mean(tmp_path, small_model, monkeypatch):
+    clip = write_video(tmp_path / "clip.mp4", frames=1)
+    (frame,) = sample_blur(clip)
+    lengths = (1.0, 9.0, None, 5.0)
+    estimates = (
+        dataclasses.replace(frame.estimate, length=x, worst=None if x is None else x + 2)
+        for x in lengths
+    )
+    found = [dataclasses.replace(frame, estimate=estimate) for estimate in estimates]
+    monkeypatch.setattr("unsmear.restoration.sampling.sample_blur", lambda *_, **__: found)
+    report = inspect_clip(clip, small_model)
+    assert report.median_length == 5
+    assert report.blurred_share == pytest.approx(2 / 3)
+    told = "median 5.0 px, 7.0 px in the blurriest tenth of the frame; 67% of frames above 4 px"
+    assert told in "\n".join(report_lines(report))
 
 
 def test_command_prints_what_a_user_asks_for(tmp_path, weights_file, capsys):
@@ -283,6 +307,35 @@ def test_half_precision_is_recommended_where_it_is_quicker(tmp_path, small_model
         assert (
             "faster on this CPU: --engine torch-half, 1:00 to 9:00 (1 s to 9 s a" in text
         ) == told
+
+
+@pytest.mark.parametrize(
+    ("each", "total", "words"),
+    [
+        ((2.0, 4.0), (120, 240), "2:00 to 4:00 (2 s to 4 s a frame)"),
+        ((2.04, 2.05), None, "about 2 s a frame"),
+        ((0.0123, 99.6), None, "0.012 s to 100 s a frame"),
+        ((123.4, 1234.0), None, "123 s to 1234 s a frame"),  # large frames on a slow CPU
+    ],
+)
+def test_times_and_rates_are_told_without_powers_of_ten(each, total, words):
+    rate = SimpleNamespace(mean=30.0, variable=True, slowest=0.5, fastest=1000.0)
+    file = SimpleNamespace(
+        container="MP4",
+        bytes=1,
+        duration=None,
+        rate=rate,
+        streams=(),
+        chapters=(),
+        interlaced=False,
+    )
+    report = SimpleNamespace(
+        path=Path("a"), file=file, frames=None, width=8, height=8, blur=(), median_length=None,
+        time=TimeEstimate(each, total), time_half=None, verdict=verdict([]), why_not=None,
+    )  # fmt: skip
+    lines = report_lines(report)
+    assert f"  restoring takes {words}, without encoding" in lines
+    assert lines[1].endswith("30 frames/s on average, variable (0.5 to 1000)")
 
 
 def write_transparent(path: Path) -> Path:

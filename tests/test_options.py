@@ -33,6 +33,10 @@ from unsmear.video.encoding import EncodeChoice
 from unsmear.video.formats import parse_pixel_format
 
 
+class EnoughError(Exception):
+    """Stops the command once it has passed on what the test looks at."""
+
+
 def options_of(verb):
     """Names of a verb's options."""
     return {
@@ -178,6 +182,23 @@ def test_each_argument_for_a_video_arrives(monkeypatch, opened):
     assert opened == given | {"source": Path("in.mp4"), "target": Path("out.mp4")}
 
 
+@pytest.mark.parametrize("verb", [["info", "clip.mp4"], ["demo"], ["demo", "clip.mp4"]])
+def test_model_device_and_engine_arrive(tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    Path("clip.mp4").touch()
+    asked = []
+
+    def open_model(*given, **_):
+        asked.append(given)
+        raise EnoughError
+
+    monkeypatch.setattr(choice, "open_model", open_model)
+    with pytest.raises(EnoughError):
+        main([*verb, "--model", "pro", "--device", "cuda:1", "--engine", "openvino"])
+    assert asked == [("pro", "cuda:1", "openvino")]
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 # A value for each option of `unsmear train`, all different.
 TRAIN = {
     "preset": "pro", "out": Path("o"), "val": Path("v"), "shake": [Path("a.txt")],
@@ -192,10 +213,6 @@ SCHEDULE = {
     "checkpoint_every": 69,
 }  # fmt: skip
 SYNTHESIS = {field.name: 30 + at for at, field in enumerate(dataclasses.fields(SynthesisChanges))}
-
-
-class EnoughError(Exception):
-    """Stops the command once it has passed on what the test looks at."""
 
 
 def test_each_option_of_training_is_asked_for(monkeypatch):

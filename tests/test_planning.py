@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unsmear.errors import ConfigError, InputError
-from unsmear.planning import plan_jobs
+from unsmear.planning import plan_jobs, told_skipped
 from unsmear.video.images import write_image
 
 
@@ -77,6 +77,19 @@ def test_what_a_folder_of_clips_holds_beside_them_is_named():
     plan = plan_jobs([Path("pictures")], None)
     assert plan.jobs == [(Path("pictures"), Path("pictures_sharp"))]
     assert plan.unknown == {Path("pictures"): [Path("pictures/moving.gif")]}
+
+
+def test_results_among_clips_are_passed_over_unless_nothing_is_made_of_their_names():
+    Path("a.sharp.mp4").touch()
+    clips = "a.mp4", "a.sharp.mp4"
+    assert planned(*clips, output=None) == ["a.sharp.mp4"]
+    assert planned(*clips, output=None, overwrite=True) == ["a.sharp.mp4", "a.sharp.sharp.mp4"]
+    assert planned(*clips, output=None, preview=True) == ["a.preview.png", "a.sharp.preview.png"]
+
+
+def test_of_many_files_that_are_passed_over_five_are_named():
+    told = told_skipped([Path(f"clips/{name}.txt") for name in "abcdefg"])
+    assert told.startswith("skipped: 'a.txt', 'b.txt', 'c.txt', 'd.txt', 'e.txt', 2 more; if")
 
 
 def test_results_lie_where_the_clip_was_named(monkeypatch):

@@ -227,10 +227,18 @@ def _time_words(expected: TimeEstimate) -> str:
     def between(low: str, high: str) -> str:
         return f"about {low}" if low == high else f"{low} to {high}"
 
-    each = between(*(f"{seconds:.2g} s" for seconds in expected.per_frame)) + " a frame"
+    each = between(*(f"{_rounded(seconds, 2)} s" for seconds in expected.per_frame)) + " a frame"
     if expected.total is None:
         return each
     return f"{between(*(clock(seconds) for seconds in expected.total))} ({each})"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A positive value with this many significant digits, or to the unit if it has more before the
+    point, where `g` would write a power of ten.
+    """
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text
 
 
 def _file_lines(file: FileDescription, frames: str) -> list[str]:
@@ -240,7 +248,9 @@ def _file_lines(file: FileDescription, frames: str) -> list[str]:
     rate = file.rate
     words = "unknown frame rate" if rate.mean is None else f"{rate.mean:.6g} frames/s"
     if rate.variable and rate.slowest and rate.fastest:
-        words += f" on average, variable ({rate.slowest:.3g} to {rate.fastest:.3g})"
+        words += (
+            f" on average, variable ({_rounded(rate.slowest, 3)} to {_rounded(rate.fastest, 3)})"
+        )
     lines = [f"  {file.container}, {file.bytes / 1e6:.1f} MB, {duration}, {frames} frames, {words}"]
     for stream in file.streams:
         parts = [stream.codec or "", stream.language or "", *stream.details]

@@ -15,6 +15,7 @@ from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.count import count_macs
 from unsmear.models.zoo import random_model
+from unsmear.restoration.files import restore_file
 from unsmear.restoration.quality import QualityOptions
 
 
@@ -66,12 +67,30 @@ def test_a_convolution_has_a_speed():
     assert convolution_peak(torch.device("cpu"), seconds=0.05) > 0
 
 
-def test_end_to_end_restores_a_whole_clip(loaded):
+def test_times_are_those_of_one_frame(loaded, monkeypatch):
+    engine = as_engine(loaded.network)
+    monkeypatch.setattr(bench, "_seconds", lambda work, device: 10.0)
+    assert bench.seconds_each(engine, 3, bench.panning_frames(4, 32, 32)) == 2.5
+    whole = time_end_to_end(engine, 3, 32, 32, frames=5, rounds=1, quality=QualityOptions())
+    assert whole.seconds == whole.restoring_seconds == 2
+    assert whole.overhead == 0
+
+
+def test_end_to_end_restores_a_whole_clip(loaded, monkeypatch):
+    asked = []
+
+    def restoring(source, target, engine, window, settings):
+        asked.append((window, settings.quality))
+        return restore_file(source, target, engine, window, settings)
+
+    monkeypatch.setattr(bench, "restore_file", restoring)
     whole = time_end_to_end(
         as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, quality=QualityOptions(burst=1)
     )
     assert whole.frames == 5
     assert whole.engine == "torch"
+    assert asked == [(3, QualityOptions(burst=1))]
+    assert (whole.burst, whole.refine) == (1, 0)
     assert whole.overhead == pytest.approx(1 - whole.restoring_seconds / whole.seconds)
 
 

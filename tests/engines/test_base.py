@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
 from tests.conftest import SMALL, awake, one_scene
-from unsmear.engines.base import TorchEngine, as_engine, to_device
+from unsmear.engines.base import TorchEngine, as_engine, threads_for, to_device
+from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.quality import QualityOptions
@@ -54,6 +56,14 @@ def test_the_precision_of_callers_is_theirs(network):
     with torch.autocast("cpu", torch.bfloat16):
         engine.encode_level(0, clip[:1])
         assert torch.is_autocast_enabled("cpu")
+
+
+def test_after_an_error_torch_has_its_threads_again(network):
+    torch.set_num_threads(2)
+    with pytest.raises(ConfigError), threads_for(TorchEngine(network, workers=2)):
+        assert torch.get_num_threads() == 1
+        raise ConfigError("no")
+    assert torch.get_num_threads() == 2
 
 
 def test_channels_lie_last_but_on_apples_gpus():

@@ -43,7 +43,7 @@ def test_auto_is_torch_where_there_are_no_eight_bits(loaded):
 
 
 @pytest.mark.parametrize(("threads", "workers"), [(1, 1), (5, 2)])
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "torch-half", "openvino"])
 def test_side_by_side_two_share_the_threads(loaded, monkeypatch, engine, threads, workers):
     monkeypatch.setattr(openvino, "convert_levels", lambda network: {})  # nothing is run
     before = torch.get_num_threads()
@@ -68,6 +68,19 @@ def test_eight_bits_beside_the_weights_are_taken_by_name_alone(loaded):
     save_eight_bit(path, graphs, origin)
     again = open_model(str(loaded.weights), "cpu", "openvino-int8")
     assert again.engine.identity != named.engine.identity  # no run goes on with the other's frames
+
+
+def test_half_precision_is_offered_on_cpus_that_have_it(loaded, monkeypatch):
+    engine = TorchEngine(loaded.network, workers=2)
+    model = choice.OpenedModel("small", engine, 3, loaded.provenance)
+    monkeypatch.setattr(choice, "has_bfloat16", lambda: False)
+    assert choice.half_of(model) is None
+    monkeypatch.setattr(choice, "has_bfloat16", lambda: True)
+    half = choice.half_of(model)
+    assert (half.name, half.window, half.network) == ("small", 3, loaded.network)
+    assert (half.engine.name, half.engine.workers) == ("torch-half", 2)
+    monkeypatch.setattr(TorchEngine, "device", torch.device("cuda"))
+    assert choice.half_of(model) is None
 
 
 def test_auto_takes_openvino_for_dense_networks(loaded, monkeypatch):

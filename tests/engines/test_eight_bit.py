@@ -7,6 +7,7 @@ import pytest
 from unsmear.engines.eight_bit import (
     EightBitOrigin,
     SavedGraph,
+    digest_of_graphs,
     load_eight_bit,
     save_eight_bit,
 )
@@ -28,6 +29,18 @@ def test_what_is_saved_comes_back(tmp_path):
     assert origin.digest == "abc"
     assert [tuple(pair) for pair in origin.scores.values()] == [(30.0, 29.95), (36.0, 36.01)]
     assert [path.name for path in tmp_path.iterdir()] == ["m.int8.safetensors"]
+
+
+def test_graphs_are_told_apart_by_all_that_they_hold():
+    graphs = {"encode_0": SavedGraph(b"<xml/>", b"\x00"), "decode_0": SavedGraph(b"<a/>", b"z")}
+    other = graphs["encode_0"]._replace
+    changed = [
+        graphs | {"encode_0": other(numbers=b"\x01")},  # other ranges
+        graphs | {"encode_0": other(structure=b"<xm/>")},
+        {"encode_1": graphs["encode_0"], "decode_0": graphs["decode_0"]},
+    ]
+    assert len({*map(digest_of_graphs, [graphs, *changed])}) == 4
+    assert digest_of_graphs(dict(reversed(graphs.items()))) == digest_of_graphs(graphs)
 
 
 def test_where_it_cannot_be_written_it_says_so_and_leaves_nothing(tmp_path):

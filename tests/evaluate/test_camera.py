@@ -79,6 +79,9 @@ def test_grey_noise_has_no_colour_and_independent_noise_has():
     # Luma keeps 0.67 of independent noise, the colour differences 0.62 and 0.66.
     assert colored.noise == pytest.approx(0.67 * 4, rel=0.2)
     assert colored.color_noise == pytest.approx(0.64 * 4, rel=0.2)
+    bluish = EVEN.clone()
+    bluish[2] += noise[2]  # the differences have 0.50 and 0.08 of it
+    assert measure_camera(bluish, EVEN).color_noise == pytest.approx(0.29 * 4, rel=0.2)
     halved = compress((EVEN + noise)[None, None], torch.tensor([100.0]))[0, 0]
     assert measure_camera(halved, EVEN).color_noise < 0.3 * colored.color_noise
 

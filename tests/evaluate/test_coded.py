@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
 from benchmarks.coded import measured
 from torch import nn
 
-from tests.conftest import SMALL, picture
-from unsmear.data.codec import Coding
+from tests.conftest import SMALL, awake, picture
+from unsmear.data.codec import Coding, code_clip
+from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import find_pairs
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
+from unsmear.evaluate.metrics import psnr
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.records import record_as_json, record_from_json
 from unsmear.models.network import DeblurNetwork
-from unsmear.restoration.quality import NETWORK_ALONE
-from unsmear.video.images import write_image
+from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
+from unsmear.restoration.stream import restore_stream
+from unsmear.video.images import unit_from_integer, write_image
 
 
 @pytest.fixture
@@ -58,6 +62,18 @@ def test_a_network_that_changes_nothing_gains_nothing(val, unchanging):
     assert scores[0].before > scores[1].before + 3
 
 
+def test_the_coded_frames_are_restored_as_asked_and_compared_with_the_sharp_ones(val):
+    network, coding, quality = awake(), Coding("mpeg4", 8), QualityOptions(burst=1)
+    (sequence, *_) = find_pairs(val)
+    (score,) = measure_coded({"a": (network, 3, quality)}, [sequence], [coding])
+    blurry, sharp = (unit_from_integer(side) for side in sequence.read())
+    seen = code_clip(blurry, coding)
+    made = restore_stream(network, seen, 3, quality=quality)
+    for frames, found in ((seen, score.before), (made, score.after["a"])):
+        wanted = (psnr(round_to_8_bit(one), two) for one, two in zip(frames, sharp, strict=True))
+        assert found == pytest.approx(fmean(wanted), abs=1e-5)
+
+
 def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging):
     scores = measure_coded(
         {"a": (unchanging, 1, NETWORK_ALONE), "b": (unchanging, 3, NETWORK_ALONE)},
@@ -73,6 +89,9 @@ def test_the_table_has_a_row_a_coding_and_the_record_comes_back(val, unchanging)
     assert "| not coded | inf | to 41.23 | to 40.00 |" in "\n".join(lines)
     assert second.startswith("| mpeg4, quantiser 4 |")
     assert second.count("+0.00") == 4
+    changed = replace(record.scores[1], before=30.0, after={"a": 31.5, "b": 29.0})
+    lines = coded_lines(replace(record, scores=(record.scores[0], changed, *record.scores[2:])))
+    assert "| 30.00 | +1.50 | -1.00 |" in lines[-1]
     text = record_as_json(record)
     assert "Infinity" not in text
     assert record_from_json(CodedRecord, text) == record

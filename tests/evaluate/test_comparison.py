@@ -89,5 +89,13 @@ def test_tables_show_spread_best_first_and_where_they_come_from():
     assert cells[6][4] == "-"
     assert not [line for line in lines if "Equal time" in line]
     assert lines[-1] == "Measured by `c`, 2026-01-01, m, v."
-    timed = dataclasses.replace(RECORD, rows=(row("none", [0.1], limit="minutes"),))
-    assert [line for line in comparison_lines(timed) if "Equal time" in line]
+
+
+def test_each_limit_has_its_own_table():
+    steps, minutes = row("none", [0.1]), row("none", [0.3], limit="minutes")
+    later = tuple(dataclasses.replace(run, step=30) for run in minutes.runs)
+    both = record(dataclasses.replace(steps, runs=steps.runs + later))
+    text = "\n".join(comparison_lines(both))
+    first, second = text.split("**Equal time**")
+    assert "| none | 30.100 | 0.7525 | +0.100 | - | +0.200 | 10 |" in first
+    assert "| none | 30.300 | 0.7575 | +0.300 | - | +0.600 | 30 |" in second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -157,12 +158,16 @@ def test_videos_of_a_set_are_found_by_name_and_counted(reds, tmp_path):
     (tmp_path / "made").mkdir()
     for name in ("000", "001"):
         write_video(tmp_path / "made" / f"{name}.mp4", frames=3)
+    (tmp_path / "made" / "000 as it was.mp4").touch()  # has another name
     found = find_restored(tmp_path / "made", sequences)
     assert [(len(pair.restored), len(pair.blurry), pair.note) for pair in found] == [
         (3, 3, None)
     ] * 2
     single = find_restored(tmp_path / "made" / "001.mp4", sequences[:1])
     assert len(single[0].restored) == 3
+    longer = write_video(tmp_path / "longer.mp4", frames=4)
+    with pytest.raises(InputError, match=r"longer.mp4' has 4 frames, .*val_blur/000' 3"):
+        find_restored(longer, sequences[:1])
     write_video(tmp_path / "made" / "001.mp4", frames=2)
     shutil.copytree(reds / "val_blur" / "000", tmp_path / "made" / "000")
     with pytest.raises(CombinedError, match=r"000.mp4' are both .* 2 frames, .*val_blur/001' 3"):
@@ -179,6 +184,12 @@ def test_all_that_a_set_lacks_is_named_at_once(reds, tmp_path, capsys):
             main(["eval", "--data", str(reds), "--restored", str(made)])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+    sequences = find_pairs(reds)
+    with pytest.raises(InputError, match="lacks 2 of 2 sequences"):  # a folder of one of them
+        find_restored(reds / "val_blur" / "000", sequences)
+    two = [replace(sequences[0], name=f"{day}/000") for day in ("one", "two")]
+    with pytest.raises(InputError, match="lacks 2 of 2 sequences"):  # of which of both is 000?
+        find_restored(reds / "val_blur", two)
     shutil.copytree(reds / "val_blur", tmp_path / "half")
     (tmp_path / "half" / "000" / "00000002.png").unlink()
     shutil.rmtree(tmp_path / "half" / "001")
@@ -214,6 +225,10 @@ def test_images_of_other_names_are_paired_in_order_only_if_asked(reds, tmp_path,
 
 def test_folders_are_compared_by_name(gopro, tmp_path):
     sharp = gopro / "GOPR0384" / "sharp"
+    for name in ("GOPR0384", "GOPR0385"):
+        shutil.copytree(gopro / name / "blur", tmp_path / "results" / name)
+    found = find_restored(tmp_path / "results", find_pairs(gopro))
+    assert [(one.name, len(one.restored)) for one in found] == [("GOPR0384", 5), ("GOPR0385", 3)]
     (flat,) = find_comparisons(gopro / "GOPR0384" / "blur", sharp)
     ((result,),) = Benchmark(BASE).compare([flat])
     ((direct, _),) = Benchmark(BASE).run(find_pairs(gopro), iter)
@@ -231,6 +246,8 @@ def test_folders_are_compared_by_name(gopro, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no images"):
         find_comparisons(sharp, tmp_path / "empty")
+    with pytest.raises(InputError, match="empty' contains no images"):
+        find_alone(tmp_path / "empty")
 
 
 def test_restored_frames_without_a_truth_are_named(tmp_path):

@@ -243,6 +243,18 @@ def test_pictures_are_compared_with_themselves(monkeypatch, capsys):
         script.check("one", ["a"], MODEL)
 
 
+def test_changes_are_as_large_as_their_names_say():
+    script = load_script("scripts/fit_niqe.py")
+    grey = torch.full((3, 96, 96), 0.5)
+    noisy = script.CHANGES["noise of 10 code values"](grey)
+    assert 255 * float((noisy - grey).std()) == pytest.approx(10, rel=0.05)
+    line = torch.zeros(3, 8, 40)
+    line[..., 20] = 1
+    smeared = script.CHANGES["smeared by 5 pixels"](line)[0, 0]
+    assert torch.nonzero(smeared).flatten().tolist() == [18, 19, 20, 21, 22]
+    assert float(smeared.max()) == pytest.approx(0.48, abs=0.01)  # a fifth of the light
+
+
 def test_the_script_fits_and_checks(tmp_path, monkeypatch, capsys):
     script = load_script("scripts/fit_niqe.py")
     (tmp_path / "photos").mkdir()

@@ -61,10 +61,10 @@ def test_cdvd_leaves_out_borders_and_ends():
 
 def test_estrnn_cuts_down_and_leaves_out_ends():
     protocol = find_protocol("estrnn")
-    steps = torch.tensor([0.0, 0.9, 1.0, 1.9, 254.99, 255.0]) / 255
+    steps = torch.tensor([-9.0, 0.0, 0.9, 1.0, 1.9, 254.99, 255.0, 260.0]) / 255
     floor = (protocol.quantize(steps) * 255).round().tolist()
-    assert floor == [0, 0, 1, 1, 254, 255]
-    assert (BASE.quantize(steps) * 255).round().tolist() == [0, 1, 1, 2, 255, 255]
+    assert floor == [0, 0, 0, 1, 1, 254, 255, 255]
+    assert (BASE.quantize(steps) * 255).round().tolist() == [0, 0, 1, 1, 2, 255, 255, 255]
     exact = torch.arange(256) / 255
     torch.testing.assert_close(protocol.quantize(exact), exact)
     assert list(protocol.counted(6)) == [2, 3]
@@ -79,6 +79,7 @@ def test_only_its_gopro_is_shrunk():
     assert dataclasses.replace(protocol, size=None, name=base.name, summary=base.summary) == base
     with pytest.raises(InputError, match="960x540: frames of 1000x500 are too small"):
         protocol.resize(torch.rand(3, 500, 1000))
+    assert protocol.resized(960, 540) == (960, 540)  # as GOPRO-DS is distributed
 
 
 def test_shrinking_weighs_pixels_by_the_area_they_share():
@@ -116,3 +117,4 @@ def test_shiftnet_rounds_nothing_and_counts_whole_blocks():
 def test_frames_too_small_for_ssim_are_named():
     with pytest.raises(InputError, match="11x11"):
         find_protocol("cdvd").scores(*pair(18, 40))
+    find_protocol("cdvd").check_size(40, 19)

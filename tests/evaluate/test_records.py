@@ -11,7 +11,9 @@ from unsmear.evaluate.records import record_as_json, record_from_json
 
 
 def test_json_and_back():
-    assert record_from_json(ComparisonRecord, record_as_json(RECORD)) == RECORD
+    text = record_as_json(RECORD)
+    assert record_from_json(ComparisonRecord, text) == RECORD
+    assert text.endswith("}\n")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no", '{"rows": [1]}'])

@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 from itertools import chain
+from statistics import fmean
 
 import pytest
 
@@ -95,6 +96,16 @@ def test_reports_hold_names_that_are_no_valid_text_nor_mathtext(tmp_path):
         "clip_$1_$2",
     ]
     assert reports[2].stat().st_size > 0
+
+
+def test_json_has_means_over_all_frames_and_over_sequences(gopro):
+    (results,) = Benchmark(BASE).run(find_pairs(gopro), iter)
+    record = json.loads(as_json(BenchmarkResult("t", BASE, tuple(results))))
+    each = [[frame["psnr"] for frame in one["scores"]] for one in record["sequences"]]
+    assert [len(values) for values in each] == [5, 3]
+    assert (record["all"]["frames"], record["mean_of_sequences"]["sequences"]) == (8, 2)
+    assert record["all"]["psnr"] == pytest.approx(sum(map(sum, each)) / 8)
+    assert record["mean_of_sequences"]["psnr"] == pytest.approx(sum(map(fmean, each)) / 2)
 
 
 def test_numbers_that_are_none_can_be_written(gopro):

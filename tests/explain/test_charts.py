@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,7 +63,11 @@ def test_the_legend_has_others_only_where_there_are_some(maps, tmp_path, monkeyp
     monkeypatch.setattr(charts, "Patch", lambda **k: labels.append(k["label"]) or patch(**k))
     level = dataclasses.replace(maps.levels[0], pixelwise=weights)
     charts.draw_taken(tmp_path / "taken.png", maps, level)
-    assert [label.split()[-2] for label in labels] == ["70", "20", "10"]
+    assert [label.split() for label in labels] == [
+        ["S1\N{MIDDLE DOT}T1", "70", "%"],
+        ["S1\N{MIDDLE DOT}T2", "20", "%"],
+        ["S2\N{MIDDLE DOT}T1", "10", "%"],
+    ]
 
 
 def test_the_scale_of_the_change_follows_the_change(maps):
@@ -71,6 +76,10 @@ def test_the_scale_of_the_change_follows_the_change(maps):
     )
     assert charts.change_limit(ten) == 10
     assert charts.change_limit(dataclasses.replace(maps, after=maps.before)) == 1
+    for channel, limit in enumerate((11, 37, 4)):  # of luma, by ITU-R BT.709
+        tinted = ten.before.clone()
+        tinted[channel] += 0.2
+        assert charts.change_limit(dataclasses.replace(ten, after=tinted)) == limit
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,51 @@ def test_every_picture_is_drawn(tmp_path, frames, size, window):
         assert image.float().std() > 5
         border = torch.cat((image[:, :3].flatten(1), image[:, -3:].flatten(1)), dim=1)
         assert (border == 255).all(), name  # nothing is cut off above or below
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """The figure that is drawn next, instead of its file."""
+    drawn = []
+    monkeypatch.setattr(drawing.Sheet, "save", lambda sheet, path: drawn.append(sheet._figure))
+    return lambda draw, *arguments: draw(Path(), *arguments) or drawn.pop()
+
+
+def titles_of(figure):
+    return [panel.get_title() for panel in figure.axes if panel.get_title()]
+
+
+def test_frames_are_named_as_in_the_clip(maps, figure):
+    """Of frames 4 to 6 only the middle one is in the window of the attention."""
+    window = dataclasses.replace(maps.window, first=4, window=1)
+    level = dataclasses.replace(maps.levels[0], spatial=maps.levels[0].spatial[1:2])
+    later = dataclasses.replace(maps, window=window)
+    shown = figure(charts.draw_spatial, later, level, range(1))
+    assert titles_of(shown) == ["frame 5 (this one)"]
+    shown = figure(charts.draw_field, later, range(3))
+    assert titles_of(shown) == ["frame 4", "frame 5 (this one)", "frame 6"]
+
+
+def test_bars_are_shares_through_convolutions_and_above_them_through_the_attention(maps, figure):
+    parts = torch.zeros(2, *maps.window.pictures.shape)
+    parts[0, 1, 0, 0, 0], parts[1, 2, 0, 0, 0] = 3.0, 1.0
+    field = dataclasses.replace(maps.field, local=parts[0], attention=parts[1])
+    *_, bars = figure(charts.draw_field, dataclasses.replace(maps, field=field), range(3)).axes
+    held = {group.get_label(): [bar.get_height() for bar in group] for group in bars.containers}
+    assert held == {
+        "through convolutions": pytest.approx([0, 75, 0]),
+        "through the attention": pytest.approx([0, 0, 25]),
+    }
+
+
+def test_what_became_brighter_is_purple(maps, figure):
+    grey = torch.full((3, 50, 70), 0.5)
+    for step, purple in ((0.1, True), (-0.1, False)):
+        changed = dataclasses.replace(maps, before=grey, after=grey + step)
+        shown = figure(charts.draw_change, changed)
+        (panel,) = [one for one in shown.axes if one.get_title().startswith("change")]
+        red, _, blue = panel.images[0].get_array()[0, 0]
+        assert (blue > red) == purple
 
 
 def test_an_overlay_shows_its_map(maps, tmp_path):

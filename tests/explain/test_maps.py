@@ -144,6 +144,8 @@ def test_pixel_must_lie_in_the_frame(network):
     assert explain_frame(network, window, pixel=(23, 15)).field.pixel == (23, 15)
     with pytest.raises(ConfigError, match="pixel is 24,0: frames are 24x16, so X must be 0 to 23"):
         explain_frame(network, window, pixel=(24, 0))
+    with pytest.raises(ConfigError, match=r"pixel is 0,16: .* Y 0 to 15"):
+        explain_frame(network, window, pixel=(0, 16))
 
 
 def test_a_network_without_attention_has_no_maps():
@@ -178,5 +180,7 @@ def test_most_changed_is_a_patch_not_a_pixel():
     after = before.clone()
     after[:, 5, 7] = 1.0  # one noisy pixel
     after[:, 26:35, 46:55] = 0.5
-    assert most_changed(before, after) == (50, 30)
+    assert most_changed(before, after) == most_changed(after, before) == (50, 30)
     assert most_changed(before, before) == (30, 20)
+    after[:, :5, :5] = 0.6  # all of the patch around the corner
+    assert most_changed(before, after) == (0, 0)

@@ -101,7 +101,9 @@ def test_a_video_is_explained(clip, tmp_path, weights_file, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [clip.name, out.name, weights_file.name]
     )
-    assert torch.equal(read_image(out / "before.png"), list(read_rgb8(clip))[2])
+    before, after = (read_image(out / f"{name}.png") for name in ("before", "after"))
+    assert torch.equal(before, list(read_rgb8(clip))[2])
+    assert not torch.equal(after, before)
 
 
 def test_a_folder_is_explained_as_asked(tmp_path, weights_file):

@@ -46,13 +46,14 @@ def test_window_holds_what_the_scene_has(two_scenes, number, window, side, first
 
 
 def test_video_frames_are_those_of_the_reader(tmp_path):
-    clip = write_video(tmp_path / "clip.mp4", frames=6)
+    clip = write_video(tmp_path / "clip.mp4", frames=6, rotation=90)
     found = read_window(clip, 4, 3, 1)
     frames = list(read_rgb8(clip))
     assert found.first == 3
     assert ((found.pictures * 255) - torch.stack(frames[3:6])).abs().max() <= 0.5 + 1e-3
     assert float(found.pts) == pytest.approx(4 * 1001 / 30000, abs=1e-3)
     assert found.name is None
+    assert found.rotation % 180 == 90
 
 
 def test_a_frame_that_is_not_there(two_scenes, tmp_path):
@@ -62,5 +63,8 @@ def test_a_frame_that_is_not_there(two_scenes, tmp_path):
         read_window(two_scenes, -1, 3, 1)
     with pytest.raises(ConfigError, match="window is 4"):
         read_window(two_scenes, 0, 4, 1)
+    for window in ("all", 10_001):
+        with pytest.raises(ConfigError, match=f"window is {window}: must be at most 9999"):
+            read_window(two_scenes, 0, window, 1)
     with pytest.raises(InputError, match="no such file"):
         read_window(tmp_path / "nothing.mp4", 0, 3, 1)

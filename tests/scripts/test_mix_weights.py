@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import SMALL, awake, load_script
+from tests.conftest import SMALL, TWO_LEVELS, awake, load_script
 from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import Provenance, load_weights, read_provenance, save_weights
 
@@ -55,6 +55,10 @@ def test_a_start_that_was_measured_since_is_still_the_start(files, monkeypatch):
 
 def test_weights_that_do_not_follow_each_other_are_refused(files, monkeypatch, capsys):
     assert run(monkeypatch, files[1], files[0], files[2], "--share", 0.5) == 2
+    assert "was not trained from" in capsys.readouterr().err
+    after = read_provenance(files[1])  # of a smaller network that began with parts of the start
+    save_weights(files[1], TWO_LEVELS, awake(TWO_LEVELS).state_dict(), after, dtype=torch.float32)
+    assert run(monkeypatch, *files, "--share", 0.5) == 2
     assert "was not trained from" in capsys.readouterr().err
     assert not files[2].exists()
 

@@ -35,11 +35,13 @@ def test_origin_stays_and_weights_change_little(script, monkeypatch, weights_fil
     assert run(script, monkeypatch, weights_file, coarse, "--bits", "6") == 0
     assert coarse.stat().st_size == target.stat().st_size
     assert len(zlib.compress(coarse.read_bytes())) < len(zlib.compress(target.read_bytes()))
+    told = capsys.readouterr().out
     kept = load_weights(coarse)[0].state_dict()
     errors = [
         float((kept[key] - value).abs().max() / value.abs().max()) for key, value in before.items()
     ]
     assert 1 / 127 < max(errors) <= 1 / 61
+    assert f"weights change by up to {max(errors):.2%}" in told
 
 
 def test_nothing_is_replaced(script, monkeypatch, weights_file, capsys):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import SMALL, image, load_script, write_frames
 from unsmear.cli import main
+from unsmear.evaluate.programs import run_program
 from unsmear.models import zoo
 from unsmear.models.checkpoint import read_provenance
 from unsmear.models.zoo import ANCESTORS, ZOO, Entry
@@ -29,7 +30,10 @@ def retrain():
 def test_every_row_has_a_recipe(retrain):
     assert set(retrain.RECIPES) == set(ZOO)
     for row in ZOO:
-        lines = retrain.commands(row, [Path("a"), Path("b")], Path("out"), processes=8)
+        lines = retrain.commands(
+            row, [Path("a"), Path("b")], Path("out"), val=Path("v"), shake=[Path("s"), Path("t")],
+            processes=8, options=("--device", "cpu"),
+        )  # fmt: skip
         mixing = [line for line in lines if "--data" not in line]
         assert [line[line.index("--share") + 1] for line in mixing] == [
             str(share) for share in retrain.SHARES.get(row, {}).values()
@@ -38,6 +42,9 @@ def test_every_row_has_a_recipe(retrain):
         for line in lines:
             if line not in mixing:
                 assert line[line.index("--data") + 1 :][:2] == ["a", "b"]
+                assert line[line.index("--val") + 1] == "v"
+                assert line[line.index("--shake") + 1 :][:2] == ["s", "t"]
+                assert line[-2:] == ["--device", "cpu"]
 
 
 def test_a_run_starts_from_the_mixture_of_the_two_before(retrain):
@@ -156,6 +163,13 @@ def test_a_signal_waits_for_what_a_run_still_has_to_save(retrain, tmp_path, monk
     assert stopped.value.code == 130
     assert saved.exists()
     assert signal.getsignal(number) is usual
+
+
+def test_a_team_of_nobody_is_refused(retrain, monkeypatch, capsys):
+    command = ["retrain.py", "lite", "--data", "a", "--print", "--processes", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert run_program(retrain.main) == 2
+    assert "processes is 0: must be at least 1" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_ends_the_script(retrain, monkeypatch):
