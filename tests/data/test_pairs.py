@@ -9,7 +9,15 @@ import torch
 
 from tests.conftest import picture
 from tests.data.conftest import pair_folder, save
-from unsmear.data.pairs import DEFAULT_LAYOUTS, find_layout, find_pairs
+from unsmear.data.pairs import (
+    DEFAULT_LAYOUTS,
+    PAIR_LAYOUTS,
+    PairLayout,
+    add_layout,
+    find_layout,
+    find_pairs,
+    no_pairs_below,
+)
 from unsmear.data.sources import find_training_files, load_photograph, training_record
 from unsmear.errors import InputError
 from unsmear.video.images import write_image
@@ -92,6 +100,23 @@ def test_single_pictures_of_a_flat_folder_are_no_sequence(tmp_path):
         find_training_files([tmp_path])
     (pair,) = find_pairs(tmp_path / "mine")
     assert len(pair.blurry) == 2
+
+
+def test_a_program_may_add_a_layout(tmp_path):
+    for side in ("lq", "gt"):
+        save(tmp_path / "day" / "s1" / side / "0.png")
+    assert find_pairs(tmp_path) == []
+    assert "NAME/blur" in no_pairs_below(tmp_path)
+    add_layout(PairLayout("mine", "lq", "gt"))
+    try:
+        (pair,) = find_pairs(tmp_path)
+        files = find_training_files([tmp_path])
+        assert find_layout("mine").sharp == "gt"
+    finally:
+        for table in (PAIR_LAYOUTS, DEFAULT_LAYOUTS):
+            table.pop()
+    assert (pair.name, pair.layout) == ("day/s1", "mine")
+    assert (files.photographs, files.pairs) == ((), (pair,))
 
 
 def test_frames_without_leading_zeros_are_in_order(tmp_path):

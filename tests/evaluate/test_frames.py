@@ -248,6 +248,9 @@ def test_folders_are_compared_by_name(gopro, tmp_path):
         find_comparisons(sharp, tmp_path / "empty")
     with pytest.raises(InputError, match="empty' contains no images"):
         find_alone(tmp_path / "empty")
+    (tmp_path / "empty" / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"no images: give its videos one by one, .*a\.mp4'"):
+        find_comparisons(sharp, tmp_path / "empty")
 
 
 def test_restored_frames_without_a_truth_are_named(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from tests.conftest import SMALL, TRAILS
 from unsmear.data.clips import Clips
 from unsmear.data.trails import Trails
+from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.trails import doubled
@@ -28,6 +29,14 @@ from unsmear.train.losses import (
 
 def test_every_name_has_a_loss():
     assert set(LOSSES) == set(get_args(LossName))
+
+
+def test_a_program_may_add_a_loss(monkeypatch):
+    stages = (Stage(steps=1, clips=1, frames=1, crop=16),)
+    with pytest.raises(ConfigError, match="loss is 'gradient': must be one of charbonnier, "):
+        TrainConfig(model="lite", stages=stages, loss="gradient")
+    monkeypatch.setitem(LOSSES, "gradient", l1)
+    assert build_loss(TrainConfig(model="lite", stages=stages, loss="gradient")) is l1
 
 
 @pytest.mark.parametrize("loss", [*LOSSES.values(), frequency])

@@ -40,7 +40,7 @@ class PairLayout:
     flat: bool = False
 
 
-PAIR_LAYOUTS = (
+PAIR_LAYOUTS = [
     PairLayout("gopro", "blur", "sharp"),
     PairLayout("gopro-gamma", "blur_gamma", "sharp"),
     PairLayout("gopro-flat", "input", "target", flat=True),  # as MPRNet and NAFNet have it
@@ -48,9 +48,15 @@ PAIR_LAYOUTS = (
     PairLayout("bsd", "Blur/RGB", "Sharp/RGB"),
     PairLayout("reds", "_blur", "_sharp", split=True),
     PairLayout("vrt", "_GT_blurred", "_GT", split=True),  # GOPRO and DVD as VRT and KAIR have them
-)
+]
 # By default GOPRO means its `blur`: `blur_gamma` shows the same scenes.
-DEFAULT_LAYOUTS = tuple(layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma")
+DEFAULT_LAYOUTS = [layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma"]
+
+
+def add_layout(layout: PairLayout) -> None:
+    """Add a layout of a program's own, to be found in training, validation and evaluation."""
+    PAIR_LAYOUTS.append(layout)
+    DEFAULT_LAYOUTS.append(layout)
 
 
 _Source = TypeVar("_Source")
@@ -135,6 +141,14 @@ def find_layout(name: str) -> PairLayout:
     raise InputError(
         f"unknown layout '{name}': must be one of "
         f"{', '.join(layout.name for layout in PAIR_LAYOUTS)}"
+    )
+
+
+def no_pairs_below(folder: Path) -> str:
+    """The error for a folder in which `find_pairs` finds nothing."""
+    return (
+        f"no paired sequences found below '{folder}': expected folders NAME/blur and NAME/sharp, "
+        f"or another layout of {', '.join(layout.name for layout in DEFAULT_LAYOUTS)}"
     )
 
 

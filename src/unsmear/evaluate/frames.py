@@ -78,7 +78,7 @@ def open_frames(path: Path) -> Frames:
     if path.is_dir():
         pictures = tuple(list_images(path))
         if not pictures:
-            raise InputError(f"'{path}' contains no images")
+            raise _without_images(path)
         return ImageFrames(pictures)
     from unsmear.video.reader import count_frames
 
@@ -140,7 +140,7 @@ def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> lis
             raise InputError(f"'{folder}' is not a folder of images or a video file")
     truths, results = (dict(_pictures_below(side)) for side in (sharp, restored))
     if not truths:
-        raise InputError(f"'{sharp}' contains no images")
+        raise _without_images(sharp)
     if alone := [place for place in results if place not in truths]:
         raise InputError(
             f"'{restored / alone[0]}' contains images, but '{sharp / alone[0]}' has none to "
@@ -285,8 +285,15 @@ def find_alone(restored: Path) -> list[Comparison]:
         for place, pictures in _pictures_below(restored)
     ]
     if not found:
-        raise InputError(f"'{restored}' contains no images")
+        raise _without_images(restored)
     return found
+
+
+def _without_images(folder: Path) -> InputError:
+    """The error for a folder without images. Videos in a folder have no counterparts by name."""
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    remedy = f": give its videos one by one, such as '{videos[0]}'" if videos else ""
+    return InputError(f"'{folder}' contains no images{remedy}")
 
 
 def _name_of(root: Path, place: Path) -> str:

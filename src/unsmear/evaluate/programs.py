@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from unsmear.data.pairs import PairedSequence, find_pairs
+from unsmear.data.pairs import PairedSequence, find_pairs, no_pairs_below
 from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
 
 
@@ -89,9 +89,7 @@ def some_pairs(folder: Path) -> list[PairedSequence]:
     """
     found = find_pairs(folder)
     if not found:
-        raise InputError(
-            f"no paired sequences found below '{folder}': expected folders blur and sharp"
-        )
+        raise InputError(no_pairs_below(folder))
     return found
 
 

@@ -11,8 +11,9 @@ from unsmear.data.synthesis import SynthesisConfig
 from unsmear.errors import ConfigError
 from unsmear.models.config import NetworkConfig
 from unsmear.models.trails import CELL
+from unsmear.train.losses import LOSSES
 
-LossName = Literal["charbonnier", "charbonnier_mse", "l1", "psnr"]
+LossName = Literal["charbonnier", "charbonnier_mse", "l1", "psnr"]  # of the command line
 OptimizerName = Literal["adam", "muon"]
 ScheduleName = Literal["cosine", "halving", "constant"]
 CompileChoice = Literal["auto", "graph", "on", "off"]
@@ -60,7 +61,7 @@ class TrainConfig:
         schedule: `cosine` (to 1 % at the end), `halving` (the paper's) or `constant`.
         warmup: steps of linear rise at the start.
         halve_every: steps, for `halving`.
-        loss: see `unsmear.train.losses`.
+        loss: row of `unsmear.train.losses.LOSSES`.
         frequency_weight: of `unsmear.train.losses.frequency`, added to the loss.
         trail_weight: of `unsmear.train.losses.trail_loss`, added to the loss of networks that
             follow trails.
@@ -98,7 +99,7 @@ class TrainConfig:
     schedule: ScheduleName = "cosine"
     warmup: int = 0
     halve_every: int = 0
-    loss: LossName = "charbonnier"
+    loss: str = "charbonnier"
     frequency_weight: float = 0.0
     trail_weight: float = 0.01
     teacher: str = ""
@@ -124,10 +125,11 @@ class TrainConfig:
             problems.append(f"optimizer is {self.optimizer!r}: must be 'adam' or 'muon'")
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
-        for name, names in (
-            ("schedule", ScheduleName), ("loss", LossName), ("compile", CompileChoice),
+        for name, allowed in (
+            ("schedule", get_args(ScheduleName)), ("loss", tuple(LOSSES)),
+            ("compile", get_args(CompileChoice)),
         ):  # fmt: skip
-            if (chosen := getattr(self, name)) not in (allowed := get_args(names)):
+            if (chosen := getattr(self, name)) not in allowed:
                 problems.append(f"{name} is {chosen!r}: must be one of {', '.join(allowed)}")
         if self.schedule == "halving" and self.halve_every < 1:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")

@@ -5,6 +5,7 @@ estimated and true trails.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from unsmear.data.clips import Clips
 from unsmear.data.trails import Trails
 from unsmear.models.config import NetworkConfig
 from unsmear.models.trails import doubled
-from unsmear.train.config import LossName, TrainConfig
+
+if TYPE_CHECKING:
+    from unsmear.train.config import TrainConfig  # which checks names against `LOSSES`
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 _LONGEST = 48.0  # pixels along x and along y; longer true trails are clamped
@@ -60,12 +63,13 @@ def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
     return torch.fft.fft2(restored - sharp, norm="ortho").abs().mean()
 
 
-LOSSES: dict[LossName, Loss] = {
+LOSSES: dict[str, Loss] = {
     "charbonnier": charbonnier,
     "charbonnier_mse": charbonnier_mse,
     "l1": l1,
     "psnr": psnr_loss,
 }
+"""Losses by name. A program may add its own, for its presets."""
 
 
 def trail_loss(estimated: Tensor, truth: Trails) -> Tensor:

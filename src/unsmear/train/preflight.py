@@ -16,7 +16,13 @@ import torch
 
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.data.codec import check_codecs
-from unsmear.data.pairs import PairedSequence, find_pairs, read_images, real_places
+from unsmear.data.pairs import (
+    PairedSequence,
+    find_pairs,
+    no_pairs_below,
+    read_images,
+    real_places,
+)
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import (
     DataRecord,
@@ -330,9 +336,7 @@ def _find_validation(folder: Path) -> list[PairedSequence]:
         raise InputError(f"'{folder}' is not a folder: --val takes a folder of paired sequences")
     sequences = find_pairs(folder)
     if not sequences:
-        raise ConfigError(
-            f"no paired sequences found below '{folder}': expected folders blur, sharp"
-        )
+        raise ConfigError(no_pairs_below(folder))
     return sequences
 
 
