@@ -6,7 +6,7 @@ CLIP ?=
 OUT ?= demo-out
 WORKERS ?= 2
 
-.PHONY: demo test coverage check lint types contracts format clean
+.PHONY: demo test lowest coverage check lint types contracts format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/unsmear demo $(if $(CLIP),"$(CLIP)") -o "$(OUT)"
@@ -15,6 +15,15 @@ demo: $(VENV)/.demo
 # stay together, as they share what it sets up. `pytest` alone runs them one after the other.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# All tests with the lowest versions that pyproject.toml allows. Warnings are no errors here: old
+# versions warn of each other.
+lowest: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[dev]"
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile \
+		-o filterwarnings=default
 
 # The rooms that people's files go through must stay tested.
 coverage: $(VENV)/.dev
@@ -52,4 +61,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) build dist
+	rm -rf $(VENV) $(VENV)-lowest $(OUT) build dist

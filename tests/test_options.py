@@ -336,7 +336,7 @@ def test_each_option_of_a_measurement_arrives(tmp_path, monkeypatch):
         )  # fmt: skip
         return [SimpleNamespace(frames=0, device="cpu", run=lambda asked: ["result"])]
 
-    def measuring(*protocols, workers, on_frame, ffmpeg, pristine):
+    def measuring(*protocols, workers, on_frame, ffmpeg, pristine, finished):
         got.update(protocols=[protocol.name for protocol in protocols], workers=workers)
         got.update(ffmpeg=ffmpeg, pristine=pristine)
 
