@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import picture, write_frames, write_video
-from tests.video.conftest import remuxed
+from tests.conftest import write_frames, write_video
+from tests.restoration.conftest import textured, write_moments
 from unsmear.cli import main
 from unsmear.engines.base import TorchEngine
 from unsmear.engines.choice import OpenedModel, open_model
-from unsmear.errors import ConfigError
 from unsmear.info import (
     HEAVY_ABOVE,
     SHARP_BELOW,
@@ -32,104 +31,13 @@ from unsmear.info import (
 )
 from unsmear.restoration import timing
 from unsmear.restoration.sampling import sample_blur
-from unsmear.restoration.stream import restore_stream
-from unsmear.restoration.timing import TimeEstimate, expected_time
-from unsmear.video.describe import describe_streams
+from unsmear.restoration.timing import TimeEstimate
 from unsmear.video.images import write_image
-
-
-def textured(height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint8 with detail at many scales."""
-    scene = np.zeros((height, width, 3))
-    for size in (1, 2, 4, 8, 16, 32):
-        coarse = picture(-(-height // size), -(-width // size), size).astype(float)
-        scene += np.kron(coarse, np.ones((size, size, 1)))[:height, :width] * size**0.5
-    return (scene / scene.max() * 255).astype(np.uint8)
-
-
-def write_moments(path: Path, blurred: list[bool], rate: int = 10) -> Path:
-    """A clip of 256x192 in which some frames are blurred by 16 pixels."""
-    scene = textured(192, 320)
-    with av.open(str(path), mode="w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "12", "g": "5"})
-        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
-        for index, smear in enumerate(blurred):
-            left = index % 16
-            shifts = range(16) if smear else [0]
-            views = [scene[:, left + s : left + s + 256].astype(float) for s in shifts]
-            array = np.mean(views, axis=0).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 @pytest.fixture
 def small_model(weights_file) -> OpenedModel:
     return open_model(str(weights_file), "cpu")
-
-
-def test_blur_is_found_where_it_is(tmp_path):
-    pattern = [False] * 4 + [True] * 3 + [False] * 3
-    found = sample_blur(write_moments(tmp_path / "clip.mp4", pattern), every=1)
-    assert [frame.time for frame in found] == pytest.approx([i / 10 for i in range(10)])
-    lengths = [frame.estimate.length or 0.0 for frame in found]
-    sharp = [x for x, blurred in zip(lengths, pattern, strict=True) if not blurred]
-    smeared = [x for x, blurred in zip(lengths, pattern, strict=True) if blurred]
-    assert min(smeared) > max(sharp) + 2
-
-
-def test_every_and_the_default_sample(tmp_path, monkeypatch):
-    clip = write_moments(tmp_path / "clip.mp4", [False] * 20)
-    assert len(sample_blur(clip)) == 20
-    thirds = sample_blur(clip, every=3)
-    with pytest.raises(ConfigError, match="every is 0: must be 1"):
-        sample_blur(clip, every=0)
-    assert [frame.time for frame in thirds] == pytest.approx([i / 10 for i in range(0, 20, 3)])
-    assert len(sample_blur(clip, most=5)) == 5
-    # A long clip is not decoded completely, but sampled from start to end.
-    monkeypatch.setattr("unsmear.restoration.sampling._SEEK_FROM", 0)
-    times = [frame.time for frame in sample_blur(clip, most=5)]
-    assert len(times) == 5
-    assert times == sorted(set(times))
-    assert times == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8], abs=0.11)
-    late = remuxed(clip, tmp_path / "late.mkv", later=100)
-    assert describe_streams(late).duration == pytest.approx(2, abs=0.11)
-    found = [frame.time - 100 for frame in sample_blur(late, most=5)]
-    assert found == pytest.approx(times, abs=0.11)
-    times = [frame.time for frame in sample_blur(clip, most=25)]  # more than there are frames
-    assert times == sorted(set(times))
-
-
-def write_covered(path: Path, plain: Path) -> Path:
-    """A clip whose cover comes before its video stream, as iTunes writes it."""
-    with av.open(str(plain)) as source, av.open(str(path), mode="w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
-        cover = target.add_stream("png", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
-        cover.disposition = av.stream.Disposition.attached_pic
-        for packet in source.demux(video=0):
-            if packet.pts is not None:
-                packet.stream = stream
-                target.mux(packet)
-        black = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
-        target.mux([*cover.encode(black), *cover.encode(None)])
-    contents = path.read_bytes()
-    moov, udta = contents.index(b"moov") - 4, contents.index(b"udta") - 4
-    inside, length = moov + 8, int.from_bytes(contents[udta : udta + 4], "big")
-    contents = (
-        contents[:inside] + contents[udta : udta + length] + contents[inside:udta]
-        + contents[udta + length :]
-    )  # fmt: skip
-    path.write_bytes(contents)
-    return path
-
-
-def test_a_cover_that_comes_first_is_no_clip(tmp_path, small_model):
-    clip = write_moments(tmp_path / "clip.mp4", [False] * 6)
-    covered = write_covered(tmp_path / "covered.mp4", clip)
-    with av.open(str(covered)) as container:
-        assert [stream.width for stream in container.streams.video] == [32, 256]
-    assert sample_blur(covered) == sample_blur(clip)
 
 
 def test_interlaced_clips_are_told_apart(tmp_path, small_model):
@@ -151,36 +59,6 @@ def test_folders_of_images_are_described_too(tmp_path, small_model):
     assert [frame.time for frame in report.blur] == [0, 1, 2, 3]
     assert [frame.time for frame in sample_blur(folder, most=3)] == [0, 2]
     assert "folder of 4 images, 160x150" in "\n".join(report_lines(report))
-
-
-def test_time_is_measured_on_frames_of_the_clip(tmp_path, small_model):
-    clip = write_moments(tmp_path / "clip.mp4", [False] * 9)
-    expected = expected_time(clip, small_model, 1000)
-    low, high = expected.per_frame
-    assert 0 < low <= high
-    assert expected.total == pytest.approx((1000 * low, 1000 * high))
-    assert expected_time(clip, small_model, None).total is None
-    short = write_video(tmp_path / "short.mp4", frames=1)
-    assert expected_time(short, small_model, 1).per_frame[0] > 0
-
-
-def test_frames_are_timed_at_full_size(tmp_path, small_model, monkeypatch):
-    """By a clock that runs a microsecond for each restored pixel."""
-    clock = 0.0
-
-    def restoring(*arguments, **options):
-        nonlocal clock
-        for frame in restore_stream(*arguments, **options):
-            clock += 1e-6 * frame[0].numel()
-            yield frame
-
-    monkeypatch.setattr(timing, "restore_stream", restoring)
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock))
-    for width, height, frames in ((64, 48, 8), (96, 64, 8), (64, 48, 1)):
-        clip = write_video(tmp_path / f"{width}x{frames}.mp4", frames=frames, size=(width, height))
-        expected = expected_time(clip, small_model, 1000)
-        assert expected.per_frame == pytest.approx((1e-6 * width * height,) * 2)
-        assert expected.total == pytest.approx((1e-3 * width * height,) * 2)
 
 
 @pytest.mark.parametrize(

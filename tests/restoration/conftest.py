@@ -1,12 +1,18 @@
-"""Streams that begin in the middle of a clip, and runs that are broken off."""
+"""Streams that begin in the middle of a clip, runs that are broken off, and a clip with moments of
+blur.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from torch import Tensor
 
+from tests.conftest import picture
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import files
 from unsmear.restoration.files import restore_file
@@ -70,3 +76,28 @@ def contents(path):
 def short_parts(monkeypatch):
     """Results grow in parts of four frames."""
     monkeypatch.setattr(files, "_PART_FRAMES", (4, 4))
+
+
+def textured(height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 with detail at many scales."""
+    scene = np.zeros((height, width, 3))
+    for size in (1, 2, 4, 8, 16, 32):
+        coarse = picture(-(-height // size), -(-width // size), size).astype(float)
+        scene += np.kron(coarse, np.ones((size, size, 1)))[:height, :width] * size**0.5
+    return (scene / scene.max() * 255).astype(np.uint8)
+
+
+def write_moments(path: Path, blurred: list[bool], rate: int = 10) -> Path:
+    """A clip of 256x192 in which some frames are blurred by 16 pixels."""
+    scene = textured(192, 320)
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "12", "g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
+        for index, smear in enumerate(blurred):
+            left = index % 16
+            shifts = range(16) if smear else [0]
+            views = [scene[:, left + s : left + s + 256].astype(float) for s in shifts]
+            array = np.mean(views, axis=0).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
