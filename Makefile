@@ -16,8 +16,8 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# All tests with the lowest versions that pyproject.toml allows. Warnings are no errors here: old
-# versions warn of each other.
+# All tests with the lowest versions that pyproject.toml allows. Warnings are not errors here: old
+# versions warn about one another.
 lowest: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest

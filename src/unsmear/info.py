@@ -234,8 +234,8 @@ def _time_words(expected: TimeEstimate) -> str:
 
 
 def _rounded(value: float, digits: int) -> str:
-    """A positive value with this many significant digits, or to the unit if it has more before the
-    point, where `g` would write a power of ten.
+    """A positive value with this many significant digits; all digits of a whole number where `g`
+    would write a power of ten.
     """
     text = f"{value:.{digits}g}"
     return f"{value:.0f}" if "e+" in text else text

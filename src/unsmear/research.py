@@ -89,8 +89,8 @@ def evaluate(
             several models or protocols a list of records.
         plot: Write a plot of the PSNR of each frame (.png, .svg, .pdf), by one protocol.
         save: Write the frames that one model restores, as the protocol rounds them, to
-            SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs. All
-            are then restored anew after an interruption.
+            SEQUENCE/NAME.png in this new or empty folder, for the measures of other programs.
+            After an interruption, all are restored again.
         device: Where to run. Default: auto.
         engine: Inference engine. The others differ in rounding or precision. Default: torch.
         workers: Number of threads that compute the metrics. Default: one per CPU.

@@ -8,15 +8,18 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import one_scene
 from tests.evaluate.conftest import save
+from unsmear import __version__
 from unsmear.cli import main
 from unsmear.data.pairs import find_pairs
 from unsmear.evaluate import benchmark as benchmark_module
 from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.finished import FinishedSequences, finished_path
 from unsmear.evaluate.protocol import find_protocol
+from unsmear.evaluate.run import find_work
 from unsmear.evaluate.scores import FrameScore, SequenceResult
 
 
@@ -85,6 +88,25 @@ def test_other_weights_measure_anew(evaluate, weights_file, aligned_file, tmp_pa
     evaluate(stop=1)
     weights_file.write_bytes(aligned_file.read_bytes())
     assert evaluate()[0] == ["GOPR0384", "GOPR0385"]
+
+
+def test_versions_engine_and_vmaf_count_too(gopro, weights_file):
+    jobs = []
+
+    class Kept(FinishedSequences):
+        def find(self, job):
+            jobs.append(job)
+            return (SequenceResult(job["name"], ()),)
+
+    (work,) = find_work(gopro, None, None, None, [str(weights_file)], None, "cpu")
+    for ffmpeg in (None, "ffmpeg"):
+        work.run(Benchmark(find_protocol("basicsr2d"), ffmpeg=ffmpeg, finished=Kept(None)))
+    assert [job["vmaf"] for job in jobs] == [False, False, True, True]
+    job, engine = jobs[0], work.model.engine
+    assert job["versions"] == [__version__, torch.__version__]
+    assert (job["restorer"]["engine"], job["restorer"]["threads"]) == (
+        engine.identity, engine.threads,
+    )  # fmt: skip
 
 
 def test_when_frames_are_saved_all_are_restored(evaluate, tmp_path):

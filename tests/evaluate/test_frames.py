@@ -248,8 +248,10 @@ def test_folders_are_compared_by_name(gopro, tmp_path):
         find_comparisons(sharp, tmp_path / "empty")
     with pytest.raises(InputError, match="empty' contains no images"):
         find_alone(tmp_path / "empty")
-    (tmp_path / "empty" / "a.mp4").touch()
-    with pytest.raises(InputError, match=r"no images: give its videos one by one, .*a\.mp4'"):
+    (tmp_path / "empty" / "deep").mkdir()
+    for name in ("._a.mp4", "deep/a.mp4"):  # the first is of macOS
+        (tmp_path / "empty" / name).touch()
+    with pytest.raises(InputError, match=r"no images: give its videos one by one, .*deep/a\.mp4'"):
         find_comparisons(sharp, tmp_path / "empty")
 
 

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.conftest import write_video
 from tests.restoration.conftest import write_moments
 from tests.video.conftest import remuxed
 from unsmear.errors import ConfigError
@@ -43,6 +44,9 @@ def test_every_and_the_default_sample(tmp_path, monkeypatch):
     assert describe_streams(late).duration == pytest.approx(2, abs=0.11)
     found = [frame.time - 100 for frame in sample_blur(late, most=5)]
     assert found == pytest.approx(times, abs=0.11)
+    sounding = write_video(tmp_path / "sounding.mp4", frames=30, audio=True)
+    late = remuxed(sounding, tmp_path / "late.mkv", later=2, late=("video",))  # after its sound
+    assert len(sample_blur(late, most=5)) == 5
     times = [frame.time for frame in sample_blur(clip, most=25)]  # more than there are frames
     assert times == sorted(set(times))
 

@@ -64,9 +64,11 @@ def stretch(source, target, start, end):
     return restored(source, target, span=Span(start=start, end=end))[1]
 
 
-def remuxed(source, target, *, later=0, form=None, options=None, metadata=None):
-    """The same packets in another file, `later` seconds later. `form` is the muxer, by default that
-    of the suffix.
+def remuxed(
+    source, target, *, later=0, late=("video", "audio"), form=None, options=None, metadata=None
+):
+    """The same packets in another file, those of the kinds `late` `later` seconds later. `form` is
+    the muxer, by default that of the suffix.
     """
     with (
         av.open(str(source)) as plain,
@@ -76,7 +78,7 @@ def remuxed(source, target, *, later=0, form=None, options=None, metadata=None):
         copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in plain.streams}
         for packet in plain.demux():
             if packet.size:
-                if later:
+                if later and packet.stream.type in late:
                     shift = round(later / packet.time_base)
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 packet.stream = copies[packet.stream.index]

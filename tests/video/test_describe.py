@@ -8,6 +8,7 @@ import av
 import pytest
 
 from tests.conftest import write_video
+from tests.video.conftest import remuxed
 from unsmear.errors import InputError
 from unsmear.video.describe import clock, describe_rate, describe_streams, measured_length
 
@@ -64,6 +65,14 @@ def test_a_stream_that_cannot_be_sought_in_is_described(tmp_path):
 def test_a_length_is_measured_where_no_file_says_it(tmp_path):
     path = write_video(tmp_path / "clip.mkv", pts=[0, 1000, 40_000, 60_000])
     assert 2.03 < measured_length(path) < 2.04  # with the last frame
+
+
+def test_a_file_whose_sound_begins_first_lasts_from_there_on(tmp_path):
+    """Of Matroska by FFmpeg that begins late as a whole, the length is measured."""
+    plain = write_video(tmp_path / "plain.mp4", frames=30, audio=True)
+    for late, seconds in ((("video",), 3), (("video", "audio"), 1)):
+        path = remuxed(plain, tmp_path / "late.mkv", later=2, late=late)
+        assert describe_streams(path).duration == pytest.approx(seconds, abs=0.05)
 
 
 def test_chapters_languages_and_untagged_colour(tmp_path):

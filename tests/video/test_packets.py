@@ -59,6 +59,19 @@ def test_h264_with_b_frames_in_avi_gets_rising_times(tmp_path):
     assert rest == times[times.index(rest[0]) :]
 
 
+def test_h264_in_avi_has_even_times_in_open_gops_and_up_to_its_end(tmp_path):
+    """With two ticks a frame, as by `ffmpeg -c copy`."""
+    source = write_video(
+        tmp_path / "in.avi", pts=[*range(0, 60, 2)], time_base=Fraction(1, 50), size=(32, 32),
+        options={"bf": "3", "b-adapt": "0", "g": "12", "x264-params": "open-gop=1"},
+    )  # fmt: skip
+    even = [Fraction(number, 25) for number in range(1, 31)]
+    with VideoReader(source) as reader:
+        assert [frame.pts for frame in reader] == even
+        assert reader.damage == Damage()
+    assert [frame.time for frame in sample_blur(source, every=1)] == [*map(float, even)]
+
+
 def test_broken_packets_are_passed_over_as_the_reader_does(tmp_path):
     path = write_video(tmp_path / "in.mkv", frames=12, options={"g": "4", "preset": "ultrafast"})
     contents = bytearray(path.read_bytes())

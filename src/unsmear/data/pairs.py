@@ -145,10 +145,10 @@ def find_layout(name: str) -> PairLayout:
 
 
 def no_pairs_below(folder: Path) -> str:
-    """The error for a folder in which `find_pairs` finds nothing."""
+    """Message for a folder in which `find_pairs` finds nothing."""
     return (
         f"no paired sequences found below '{folder}': expected folders NAME/blur and NAME/sharp, "
-        f"or another layout of {', '.join(layout.name for layout in DEFAULT_LAYOUTS)}"
+        f"or another of the layouts {', '.join(layout.name for layout in DEFAULT_LAYOUTS)}"
     )
 
 

@@ -271,7 +271,7 @@ class Benchmark:
 
 
 def _identity(path: Path) -> tuple[str, int, int]:
-    """A file, which changes when it is written.
+    """What identifies a file: place, size, and time of the last change.
 
     Raises:
         InputError: it is missing.

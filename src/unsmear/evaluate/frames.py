@@ -291,7 +291,8 @@ def find_alone(restored: Path) -> list[Comparison]:
 
 def _without_images(folder: Path) -> InputError:
     """The error for a folder without images. Videos in a folder have no counterparts by name."""
-    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    below = (path for path in paths_below(folder) if path.is_file())
+    videos = [path for path in below if path.suffix.lower() in VIDEO_SUFFIXES]
     remedy = f": give its videos one by one, such as '{videos[0]}'" if videos else ""
     return InputError(f"'{folder}' contains no images{remedy}")
 

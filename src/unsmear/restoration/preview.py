@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
+from av.container import InputContainer
 
 from unsmear.clip import Frame
 from unsmear.engines.base import Runnable
@@ -122,9 +123,11 @@ def _length(reader: VideoReader) -> Fraction:
     specify it.
     """
     stream = reader.stream
-    if not reader.joints and counts_from_zero(stream):
+    container = stream.container
+    assert isinstance(container, InputContainer)
+    if not reader.joints and counts_from_zero(container, reader.first_pts):
         return Fraction(0)
-    if reader.joints or len(stream.container.streams) == 1:
+    if reader.joints or len(container.streams) == 1:
         return reader.duration
     if stream.duration:
         return stream.duration * (stream.time_base or Fraction(0))

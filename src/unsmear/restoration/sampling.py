@@ -103,6 +103,7 @@ def _sought(
     """Frames at about even distances, each decoded from the key frame before it."""
     tick = stream.time_base or Fraction(1, av.time_base)
     start = float((stream.start_time or 0) * tick)
+    duration -= max(start - (container.start_time or 0) / av.time_base, 0)  # the sound came first
     last: int | None = None
     for number in range(most):
         wanted = round((start + duration * (number + 0.5) / most) / tick)

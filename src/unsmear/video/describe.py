@@ -138,7 +138,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     duration = container.duration / av.time_base if container.duration else None
     if duration is not None and (joints := find_joints(path, container)):
         duration += float(joints[-1].shift)
-    elif counts_from_zero(main):
+    elif counts_from_zero(container, Fraction(container.start_time or 0, av.time_base)):
         duration = float(measured_length(path))
     streams = [_describe_stream(s, first if s is main else None) for s in container.streams]
     times, count, end = _packet_times(path)
@@ -210,14 +210,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def counts_from_zero(stream: VideoStream) -> bool:
-    """Whether the duration that the container of a stream states may run from time zero to the
-    end, although the clip begins much later, as in Matroska by FFmpeg. Other programs write that of
-    the clip itself.
+def counts_from_zero(container: InputContainer, begin: Fraction) -> bool:
+    """Whether the duration that a container states may run from time zero to the end, although a
+    clip begins much later, as in Matroska by FFmpeg. Other programs write that of the clip itself.
+
+    Args:
+        container: the opened file.
+        begin: when the clip begins, seconds.
     """
-    container = stream.container
-    assert isinstance(container, InputContainer)
-    begin = (stream.start_time or 0) * (stream.time_base or Fraction(0))
     late = 20 * begin > Fraction(container.duration or 0, av.time_base)
     return late and "matroska" in container.format.name.split(",")
 

@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,8 +58,10 @@ def packets_of(
 
 class Reordering:
     """Presentation times of H.264 with B-frames in AVI, which has only decoding times. FFmpeg takes
-    these for presentation times (those of MPEG-4 it reorders). That is right for key frames. Other
-    frames are presented when they leave the decoder, so as late as the last key frame left it.
+    these for presentation times (those of MPEG-4 it reorders). That is right for key frames, except
+    in open GOPs. Other frames are presented when they leave the decoder, less the delay with which
+    key frames leave it. After seeking into an open GOP, times are early by the frames that are
+    presented before its key frame, and cannot be decoded.
 
     Args:
         container: the opened file.
@@ -70,15 +73,29 @@ class Reordering:
         h264 = context.codec.canonical_name == "h264"
         self._needed = container.format.name == "avi" and h264 and context.has_b_frames
         self._late = 0  # ticks between the presentation of a frame and when it leaves the decoder
+        self._decoded: int | None = None  # decoding time of the frame before
+        self._placed: deque[int] = deque(maxlen=2)
 
     def place(self, frame: VideoFrame) -> None:
         """Correct the time of the next decoded frame; None if it is unknown."""
         if not self._needed:
             return
-        if frame.key_frame and frame.dts is not None and frame.pts is not None:
-            self._late = frame.dts - frame.pts
+        decoded, leaves = frame.pts, frame.dts
+        if (
+            (frame.key_frame and decoded is not None and leaves is not None)
+            # In an open GOP, the frame before a key frame was decoded after it.
+            and (self._decoded is None or decoded > self._decoded)
+        ):
+            self._late = leaves - decoded
+        if leaves is not None:
+            frame.pts = leaves - self._late
+        elif len(self._placed) == 2:  # at the end of the file, frames leave without a time
+            frame.pts = 2 * self._placed[1] - self._placed[0]
         elif not frame.key_frame:
-            frame.pts = None if frame.dts is None else frame.dts - self._late
+            frame.pts = None
+        self._decoded = decoded
+        if frame.pts is not None:
+            self._placed.append(frame.pts)
 
 
 def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -86,12 +103,15 @@ def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoF
     are skipped, such as those before the first key frame of a cut recording. `VideoReader` also
     counts them.
     """
+    reordering = Reordering(container, stream)
     for packet in packets_of(container, stream, (), Damage()):
         try:
             frames = stream.decode(packet)
         except (av.FFmpegError, ValueError):
             continue
-        yield from frames
+        for frame in frames:
+            reordering.place(frame)
+            yield frame
 
 
 def _is_end(packet: Packet[Any]) -> bool:
