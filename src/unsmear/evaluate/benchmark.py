@@ -17,7 +17,7 @@ from torch import Tensor
 from unsmear import __version__
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import PairedSequence
-from unsmear.errors import ConfigError, InputError, Mistakes, reading
+from unsmear.errors import ConfigError, InputError, Mistakes
 from unsmear.evaluate.finished import FinishedSequences
 from unsmear.evaluate.frames import Comparison, ImageFrames
 from unsmear.evaluate.niqe import PristineModel, check_size
@@ -26,6 +26,7 @@ from unsmear.evaluate.saving import Keep, keep_nothing
 from unsmear.evaluate.scores import SequenceResult, SequenceResults
 from unsmear.evaluate.sequence import SequenceMeter, Triple, check_sizes
 from unsmear.evaluate.validation import Restore
+from unsmear.restoration.work import fingerprints
 from unsmear.video.headers import read_header
 from unsmear.video.images import read_image, unit_from_integer
 
@@ -96,23 +97,22 @@ class Benchmark:
         """
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
 
-        def measured(pair: PairedSequence) -> SequenceResults:
-            def measure() -> SequenceResults:
-                frames = self._restored(pair, restore, keep)
-                return self._measure(pair.name, len(pair.sharp), pair.layout, frames)
+        def measure(pair: PairedSequence) -> SequenceResults:
+            frames = self._restored(pair, restore, keep)
+            return self._measure(pair.name, len(pair.sharp), pair.layout, frames)
 
-            return measure() if restorer is None else self._once(pair, restorer, measure)
-
-        return self._by_protocol([measured(pair) for pair in sequences])
+        return self._by_protocol(
+            [self._once(pair, restorer, partial(measure, pair)) for pair in sequences]
+        )
 
     def _once(
         self,
         pair: PairedSequence | Comparison,
-        restorer: Mapping[str, object],
+        restorer: Mapping[str, object] | None,
         measure: Callable[[], SequenceResults],
     ) -> SequenceResults:
-        """Results of a sequence, measured unless an earlier run did."""
-        if self._finished is None:
+        """Results of a sequence, measured unless an earlier run did; always without `restorer`."""
+        if self._finished is None or restorer is None:
             return measure()
         job = {
             "versions": [__version__, str(torch.__version__)],
@@ -122,7 +122,7 @@ class Benchmark:
             "restorer": restorer,
             "name": pair.name,
             "layout": pair.layout,
-            "files": [_identity(path) for path in pair.files],
+            "files": [(str(path.resolve()), fingerprints(path)) for path in pair.files],
         }
         found = self._finished.find(job)
         if found is not None:
@@ -204,14 +204,12 @@ class Benchmark:
             for pair in comparisons
         )
 
-        def measured(pair: Comparison) -> SequenceResults:
-            def measure() -> SequenceResults:
-                frames = self._given(pair)
-                return self._measure(pair.name, len(pair.restored), pair.layout, frames)
+        def measure(pair: Comparison) -> SequenceResults:
+            return self._measure(pair.name, len(pair.restored), pair.layout, self._given(pair))
 
-            return self._once(pair, {}, measure)
-
-        return self._by_protocol([measured(pair) for pair in comparisons])
+        return self._by_protocol(
+            [self._once(pair, {}, partial(measure, pair)) for pair in comparisons]
+        )
 
     def _given(self, pair: Comparison) -> Iterator[Triple]:
         """Read restored frames, and those of the other sides that are there."""
@@ -268,17 +266,6 @@ class Benchmark:
     def _by_protocol(self, measured: Sequence[SequenceResults]) -> list[list[SequenceResult]]:
         """Results of sequences by each protocol -> for each protocol, those of its sequences."""
         return [[results[index] for results in measured] for index in range(len(self.protocols))]
-
-
-def _identity(path: Path) -> tuple[str, int, int]:
-    """What identifies a file: place, size, and time of the last change.
-
-    Raises:
-        InputError: it is missing.
-    """
-    with reading(path):
-        status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 def _naming(sequence: str, check: Callable[[], _Result]) -> _Result:
