@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL
 from unsmear.cli import app
 from unsmear.train.config import PRESETS
 from unsmear.video.images import write_image
@@ -52,7 +51,7 @@ def test_the_search_for_commands_finds_some():
 def test_python_for_researchers_runs(tmp_path, monkeypatch):
     """Each block on its own, as a reader would paste it."""
     from unsmear.data.pairs import DEFAULT_LAYOUTS, PAIR_LAYOUTS, find_layout
-    from unsmear.models import levels
+    from unsmear.models.attention import ATTENTIONS
     from unsmear.models.fusion import FUSIONS
     from unsmear.models.network import DeblurNetwork
     from unsmear.models.zoo import ZOO
@@ -69,20 +68,19 @@ def test_python_for_researchers_runs(tmp_path, monkeypatch):
     page = (ROOT / "docs/research.md").read_text(encoding="utf-8")
     blocks = [block for kind, block in FENCED.findall(page) if kind == "python"]
     assert len(blocks) == 10
-    monkeypatch.setattr(levels, "FactorizedAttention", levels.FactorizedAttention)
-    tables = (FUSIONS, ZOO, PRESETS, LOSSES)
+    tables = (FUSIONS, ZOO, PRESETS, LOSSES, ATTENTIONS)
     layouts = [(table, list(table)) for table in (PAIR_LAYOUTS, DEFAULT_LAYOUTS)]
     before = [set(table) for table in tables]
     try:
         for block in blocks:
             exec(compile(block, "docs/research.md", "exec"), {"__name__": "page"})
         added = [set(table) - names for table, names in zip(tables, before, strict=True)]
-        assert added == [{"max"}, {"wide"}, {"wide", "mine"}, {"gradient"}]
+        assert added == [{"max"}, *[{"wide", "mine"}] * 2, {"gradient"}, {"over_maps"}]
         assert find_layout("mine") in DEFAULT_LAYOUTS
         mine = PRESETS["mine"].scaled_to(10)
         assert (mine.loss, mine.learning_rate_at(5)) == ("gradient", mine.learning_rate / 2)
-        attention = DeblurNetwork(SMALL).attention(2)
-        shares = attention.spatial_logits(torch.rand(1, 2, 16, 4, 4)).exp().sum(dim=2)
+        attention = DeblurNetwork(ZOO[mine.model].config).attention(2)
+        shares = attention.spatial_logits(torch.rand(1, 2, 48, 4, 4)).exp().sum(dim=2)
         torch.testing.assert_close(shares, torch.ones(1, 2, 4, 4))
         assert json.loads((tmp_path / "mine.json").read_text())["all"]["frames"] == 1
     finally:

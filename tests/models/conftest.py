@@ -1,14 +1,35 @@
-"""Random shapes of networks, and sampling one value at a time."""
+"""Random shapes of networks, an attention of one's own, and sampling one value at a time."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from tests.conftest import SMALL
+from unsmear.models.attention import ATTENTIONS, FactorizedAttention
 from unsmear.models.config import NetworkConfig
+
+
+class Tempered(FactorizedAttention):
+    """One that the package lacks, with a parameter that has no channels."""
+
+    def __init__(self, channels: int, spatial_maps: int, temporal_maps: int) -> None:
+        super().__init__(channels, spatial_maps, temporal_maps)
+        self.heat = nn.Parameter(torch.ones(()))
+
+    def spatial_logits(self, features: Tensor) -> Tensor:
+        return super().spatial_logits(features) * self.heat
+
+
+@pytest.fixture
+def tempered(monkeypatch: pytest.MonkeyPatch) -> NetworkConfig:
+    """The shape of a small network with it."""
+    monkeypatch.setitem(ATTENTIONS, "tempered", Tempered)
+    return dataclasses.replace(SMALL, attention="tempered")
 
 
 def shapes() -> st.SearchStrategy[NetworkConfig]:

@@ -13,7 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import SMALL, awake, mild
 from unsmear.errors import ModelError
-from unsmear.models.checkpoint import Provenance, load_weights, read_provenance, save_weights
+from unsmear.models.attention import ATTENTIONS, FactorizedAttention
+from unsmear.models.checkpoint import (
+    Provenance,
+    digest_of,
+    load_weights,
+    read_provenance,
+    save_weights,
+)
 from unsmear.models.packing import SCALE
 from unsmear.models.zoo import load_model
 
@@ -68,6 +75,38 @@ def test_a_record_of_a_newer_version_is_read_but_not_a_network(weights_file):
     rewrite(weights_file, change_metadata=with_whorls)
     with pytest.raises(ModelError, match=r"unknown to this version, with 'whorls': .* newer"):
         load_weights(weights_file)
+
+
+def test_only_programs_that_know_an_attention_read_weights_of_it(
+    weights_file, tempered, monkeypatch
+):
+    save_weights(weights_file, tempered, awake(tempered).state_dict(), ORIGIN)
+    assert isinstance(load_weights(weights_file)[0].attention(2), ATTENTIONS["tempered"])
+    monkeypatch.delitem(ATTENTIONS, "tempered")
+    with pytest.raises(ModelError, match=r"small.safetensors' .* attention is 'tempered': must be"):
+        load_weights(weights_file)
+
+
+def test_weights_from_before_attentions_had_names_are_of_the_papers(weights_file, monkeypatch):
+    newer = load_weights(weights_file)[0]
+
+    def nameless(metadata):
+        network = json.loads(metadata["network"])
+        del network["attention"]
+        return metadata | {"network": json.dumps(network)}
+
+    rewrite(weights_file, change_metadata=nameless)
+    network = load_weights(weights_file)[0]
+    assert type(network.attention(2)) is FactorizedAttention
+    assert digest_of(network) == digest_of(newer)
+    monkeypatch.setitem(ATTENTIONS, "other", FactorizedAttention)
+    network.config = dataclasses.replace(SMALL, attention="other")
+    assert digest_of(network) != digest_of(newer)
+
+
+def test_digests_of_released_weights_stay():
+    """Records, the names of teachers and what resumes depend on them."""
+    assert digest_of(load_model("lite").network).startswith("34248a7d21d08b1a")
 
 
 def rewrite(path, change_tensors=lambda t: t, change_metadata=lambda m: m):

@@ -22,6 +22,8 @@ from unsmear.errors import ConfigError
         ({"encoder_blocks": (1,)}, "encoder_blocks"),
         ({"decoder_blocks": (1, -1, 1)}, "decoder_blocks"),
         ({"block": "magic"}, "magic"),
+        ({"attention": "magic"}, "attention is 'magic': must be one of factorised, or be added"),
+        ({"attention": ["magic"]}, r"attention is \['magic'\]: must be one of factorised"),
         ({"stem": 3}, "stem"),
         ({"attention_levels": (3,)}, "attention_levels"),
         ({"attention_levels": (2, 1)}, "attention_levels"),

@@ -49,6 +49,15 @@ def test_a_larger_network_may_also_look_along_trails_and_at_neighbours(small):
     torch.testing.assert_close(larger(clip), trained(clip), rtol=0, atol=1e-5)
 
 
+def test_an_attention_of_ones_own_grows_too(tempered):
+    trained = awake(tempered)
+    larger = DeblurNetwork(dataclasses.replace(tempered, widths=(9, 14, 20))).eval()
+    grow_from(larger, trained)
+    assert larger.attention(2).heat == trained.attention(2).heat
+    clip = torch.rand(1, 3, 3, 16, 24)
+    torch.testing.assert_close(larger(clip), trained(clip), rtol=0, atol=1e-5)
+
+
 def test_what_was_added_can_learn():
     """A branch with zeros at both ends would never learn."""
     larger = DeblurNetwork(dataclasses.replace(ALIGNED, widths=(12, 16, 24), neighbours=2))

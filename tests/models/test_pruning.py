@@ -59,6 +59,22 @@ def test_modules_that_are_not_wanted_are_left_out():
     torch.testing.assert_close(back(clip), trained(clip), rtol=0, atol=1e-6)
 
 
+def test_another_attention_is_left_out_and_starts_without_effect(tempered):
+    trained, clip = awake(tempered), torch.rand(1, 2, 3, 16, 16)
+    importance = {name: value.square() for name, value in trained.named_parameters()}
+    for wanted in (SMALL, dataclasses.replace(tempered, widths=(6, 10, 14))):
+        assert not wanted.can_grow_from(tempered)
+        common = DeblurNetwork(wanted.common_part(tempered)).eval()
+        assert not common.config.attention_levels
+        prune_from(common, trained, importance)
+        larger = DeblurNetwork(wanted).eval()
+        grow_from(larger, common)
+        torch.testing.assert_close(larger(clip), common(clip), rtol=0, atol=1e-6)
+    assert tempered.common_part(SMALL).attention_levels == ()
+    dense = dataclasses.replace(tempered, block="dense")
+    assert not dense.can_start_from(dataclasses.replace(dense, attention="factorised"))
+
+
 def test_the_channels_that_matter_most_are_kept():
     trained = awake(ALIGNED)
     importance = {name: torch.zeros_like(value) for name, value in trained.named_parameters()}

@@ -24,6 +24,7 @@ and x' of length C. This makes encode-once streaming, any window and exact tiles
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -258,3 +259,9 @@ class FactorizedAttention(nn.Module):
         """f_p of eq. 5: x_R (B, C, H, W) -> (B, K, H, W)."""
         logits: Tensor = self.f_p(current)
         return logits
+
+
+ATTENTIONS: dict[str, Callable[[int, int, int], FactorizedAttention]] = {
+    "factorised": FactorizedAttention,
+}
+"""Attentions by name, made of C, M and N. A program may add its own, for its networks."""

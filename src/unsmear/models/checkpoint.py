@@ -279,6 +279,8 @@ def digest_of(network: DeblurNetwork) -> str:
     # Fields that were added later are hashed only if they are used: older digests stay valid.
     trails = () if config.trail_levels else ("trail_levels", "trail_channels")
     unused = trails if config.aligned_levels else (*trails, "aligned_levels", "aligned_channels")
+    if config.attention == NetworkConfig.attention:
+        unused = (*unused, "attention")
     shape = ", ".join(
         f"{part.name}={getattr(config, part.name)!r}"
         for part in dataclasses.fields(config)

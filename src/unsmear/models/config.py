@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from unsmear.errors import ConfigError
+from unsmear.models.attention import ATTENTIONS
 from unsmear.models.trails import CELL, MOTION_CHANNELS, TRAIL_CHANNELS
 
 _OF_LEVELS = (
@@ -75,6 +76,7 @@ class NetworkConfig:
         dense_layers: inner convolutions of a dense block, each adding width // 2 channels.
         stem: factor of the pixel-unshuffle at the input: 1 (full resolution), 2 or 4.
         attention_levels: levels at which the attention fuses the window.
+        attention: row of `unsmear.models.attention.ATTENTIONS`; default: the paper's.
         spatial_maps: M of the paper.
         temporal_maps: N of the paper.
         neighbours: frames on each side whose coarsest features are fused with those of the current
@@ -98,6 +100,7 @@ class NetworkConfig:
     dense_layers: int = 4
     stem: int = 2
     attention_levels: tuple[int, ...]
+    attention: str = "factorised"
     spatial_maps: int = 8
     temporal_maps: int = 4
     neighbours: int = 0
@@ -131,6 +134,12 @@ class NetworkConfig:
             problems.append(
                 f"attention_levels is {self.attention_levels}: "
                 f"needs rising level numbers from 0 to {levels - 1}"
+            )
+        if self.attention not in tuple(ATTENTIONS):  # a tuple, since the value may be unhashable
+            problems.append(
+                f"attention is {self.attention!r}: must be one of {', '.join(ATTENTIONS)}, or be "
+                "added to unsmear.models.attention.ATTENTIONS, as the program that trained such "
+                "weights does: use that program"
             )
         if min(self.spatial_maps, self.temporal_maps) < 1:
             problems.append("spatial_maps and temporal_maps must be at least 1")
@@ -186,7 +195,7 @@ class NetworkConfig:
         """Whether this network can take over all of the trained one, see `unsmear.models.growth`.
 
         True if both are the same, or if this one `can_start_from` the trained one, and that has no
-        more channels, blocks, neighbours and modules.
+        more channels, blocks, neighbours and modules, and the same attention, if it has any.
         """
         return self == trained or (self.can_start_from(trained) and trained._fits_into(self))
 
@@ -194,19 +203,23 @@ class NetworkConfig:
         """Whether this shape can be pruned from the trained one, see `unsmear.models.pruning`.
 
         True if it has residual blocks, `can_start_from` the trained one, and has as many neighbours
-        and no more channels, blocks and modules.
+        and no more channels, blocks and modules. If it has attention, both have the paper's: which
+        weights of another belong to which channel is not known.
         """
         return (
             self.block == "residual"
             and self.can_start_from(trained)
             and self.neighbours == trained.neighbours
+            and (self.attention == NetworkConfig.attention or not self.attention_levels)
             and self._fits_into(trained)
         )
 
     def common_part(self, trained: NetworkConfig) -> NetworkConfig:
         """The largest shape that is part of both this one and a trained one.
 
-        To initialise this network, the trained one is pruned to that shape and then grown.
+        To initialise this network, the trained one is pruned to that shape and then grown. It has
+        no attention unless both have the paper's: this network's then starts untrained, and has no
+        effect at first.
 
         Raises:
             ConfigError: the shapes have no part in common, see `can_start_from`.
@@ -221,12 +234,13 @@ class NetworkConfig:
             return tuple(level for level in getattr(self, name) if level in getattr(trained, name))
 
         trails = shared("trail_levels")
+        attention_alike = self.attention == trained.attention == NetworkConfig.attention
         return replace(
             trained,
             widths=least("widths"),
             encoder_blocks=least("encoder_blocks"),
             decoder_blocks=least("decoder_blocks"),
-            attention_levels=shared("attention_levels"),
+            attention_levels=shared("attention_levels") if attention_alike else (),
             trail_levels=trails,
             trail_channels=min(self.trail_channels, trained.trail_channels),
             aligned_levels=shared("aligned_levels") if trails else (),  # alignment needs trails
@@ -245,6 +259,7 @@ class NetworkConfig:
                 set(getattr(self, name)) <= set(getattr(other, name))
                 for name in ("attention_levels", "trail_levels", "aligned_levels")
             )
+            and (not self.attention_levels or self.attention == other.attention)
             and (not self.trail_levels or self.trail_channels <= other.trail_channels)
             and (not self.aligned_levels or self.aligned_channels <= other.aligned_channels)
         )

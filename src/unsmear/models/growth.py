@@ -43,10 +43,10 @@ def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
     for name, parameter in network.named_parameters():
         if name not in theirs:
             continue
-        outputs = len(theirs[name])
-        if parameter.dim() == 1:
-            parameter[:outputs] = theirs[name]
+        if parameter.dim() < 2:  # single numbers may be of an attention of one's own
+            parameter.flatten()[: theirs[name].numel()] = theirs[name].flatten()
             continue
+        outputs = len(theirs[name])
         parameter[:outputs] = 0
         for first, place, count in _inputs(name, theirs[name], small, large):
             parameter[:outputs, place : place + count] = theirs[name][:, first : first + count]

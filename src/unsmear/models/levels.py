@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unsmear.models.align import TripletFusion
-from unsmear.models.attention import FactorizedAttention
+from unsmear.models.attention import ATTENTIONS, FactorizedAttention
 from unsmear.models.config import NetworkConfig
 from unsmear.models.layers import (
     DenseBlock,
@@ -55,7 +55,7 @@ class Levels(nn.Module):
         self.decoder = nn.ModuleList(map(self._blocks, widths, config.decoder_blocks))
         self.attentions = nn.ModuleDict(
             {
-                str(level): FactorizedAttention(
+                str(level): ATTENTIONS[config.attention](
                     widths[level], config.spatial_maps, config.temporal_maps
                 )
                 for level in config.attention_levels
