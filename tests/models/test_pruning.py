@@ -44,7 +44,9 @@ def test_channels_that_reach_nothing_go_first(shape):
     clip = torch.rand(2, 4, 3, 24, 32)  # the same clip: channels inactive in it may go too
     back = DeblurNetwork(shape).eval()
     prune_from(back, larger, importance_of(larger, clip).of_weights)
-    torch.testing.assert_close(back(clip), trained(clip), rtol=0, atol=1e-6)
+    # In double: where trails are sampled depends on the order of sums.
+    restored = [network.double()(clip.double()) for network in (back, trained)]
+    torch.testing.assert_close(*restored, rtol=0, atol=1e-6)
 
 
 def test_modules_that_are_not_wanted_are_left_out():
