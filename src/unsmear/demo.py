@@ -253,34 +253,38 @@ def run_demo(
             source, restored, model.engine, model.window, settings, on_progress=on_progress
         ).frames
         _note_made(out, files.results[:2])
-        best, scores = _compare(source, restored, truth)
+        best, psnrs, ssims = _compare(source, restored, truth)
         with atomic_file(picture) as partial:
             write_image(partial, before_after_picture(*best))
         _note_made(out, [picture])
-        return DemoResult(restored, compare_path(restored), picture, frames, *scores)
+        comparison = compare_path(restored)
+        return DemoResult(restored, comparison, picture, frames, _means(psnrs), _means(ssims))
+
+
+_Both = tuple[float, float]  # before and after
 
 
 def _compare(
     source: Path, restored: Path, truth: Tensor | None
-) -> tuple[tuple[Tensor, Tensor], tuple[tuple[float, float] | None, tuple[float, float] | None]]:
-    """The frame that changed most, before and after, upright; and mean PSNR and SSIM, before and
-    after, if there is ground truth.
+) -> tuple[tuple[Tensor, Tensor], list[_Both], list[_Both]]:
+    """The frame that changed most, before and after, upright; and PSNR and SSIM of each frame, if
+    there is ground truth.
     """
     most, best = -1.0, None
-    values: list[tuple[float, float, float, float]] = []
+    psnrs: list[_Both] = []
+    ssims: list[_Both] = []
     with VideoReader(source) as before, VideoReader(restored) as after:
         turn = orientation_of(before.info.display_matrix)
         for index, (old, new) in enumerate(zip(before, after, strict=True)):
             if (change := float((old.rgb - new.rgb).square().mean())) > most:
                 most, best = change, (old.rgb, new.rgb)
             if truth is not None:
-                sides = [round_to_8_bit(old.rgb), round_to_8_bit(new.rgb)]
-                psnrs = [psnr(side, truth[index]) for side in sides]
-                ssims = [ssim(side, truth[index]) for side in sides]
-                values.append((psnrs[0], psnrs[1], ssims[0], ssims[1]))
+                shown, made = round_to_8_bit(old.rgb), round_to_8_bit(new.rgb)
+                psnrs.append((psnr(shown, truth[index]), psnr(made, truth[index])))
+                ssims.append((ssim(shown, truth[index]), ssim(made, truth[index])))
     assert best is not None  # a clip has at least one frame
-    best = (upright(best[0], turn), upright(best[1], turn))
-    if not values:
-        return best, (None, None)
-    means = [fmean(column) for column in zip(*values, strict=True)]
-    return best, ((means[0], means[1]), (means[2], means[3]))
+    return (upright(best[0], turn), upright(best[1], turn)), psnrs, ssims
+
+
+def _means(values: list[_Both]) -> _Both | None:
+    return (fmean(b for b, _ in values), fmean(a for _, a in values)) if values else None

@@ -145,14 +145,16 @@ def inspect_clip(
     blur = sample_blur(source, every, on_frame=on_frame)
     lengths = [frame.estimate.length for frame in blur]
     known = [length for length in lengths if length is not None]
-    times: list[TimeEstimate] = []
-    why_not = None
     fields = file is not None and file.interlaced
+
+    def timed(one: OpenedModel) -> TimeEstimate:
+        with threads_for(one.engine):
+            return expected_time(source, one, about.frames, deinterlace=fields)
+
+    time = time_half = why_not = None
     try:
-        for one in (model, half):
-            if one is not None:
-                with threads_for(one.engine):
-                    times.append(expected_time(source, one, about.frames, deinterlace=fields))
+        time = timed(model)
+        time_half = None if half is None else timed(half)
     except InputError as error:  # such as transparency: the clip can still be described
         why_not = str(error)
     return ClipReport(
@@ -164,8 +166,8 @@ def inspect_clip(
         blur=(*blur,),
         blurred_share=sum(x > BLURRED for x in known) / len(known) if known else None,
         median_length=median(known) if known else None,
-        time=times[0] if times else None,
-        time_half=times[1] if len(times) > 1 else None,
+        time=time,
+        time_half=time_half,
         verdict=verdict(lengths),
         why_not=why_not,
     )

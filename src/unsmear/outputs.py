@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import sys
@@ -28,8 +29,6 @@ def hidden_name(name: str, ending: str) -> str:
     whole = f".{name}{ending}"
     if len(os.fsencode(whole)) <= _LONGEST_NAME:
         return whole
-    import hashlib
-
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
     room = _LONGEST_NAME - len(os.fsencode(f".-{digest}{ending}"))
     return f".{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}{ending}"

@@ -29,7 +29,7 @@ from tests.conftest import (
     write_video,
 )
 from tests.restoration.conftest import ALONE, broken_off, contents
-from tests.restoration.test_scenes import FASTER, walk
+from tests.restoration.test_cuts import FASTER, walk
 from unsmear.errors import DeviceMemoryError, EncodeError, InputError, MidwayError, OutputError
 from unsmear.restoration import sinks
 from unsmear.restoration.files import Outcome, restore_file

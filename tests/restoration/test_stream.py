@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, assert_same_frames, awake, one_scene
 from tests.restoration.conftest import restored_from
-from tests.restoration.test_scenes import FASTER, walk
+from tests.restoration.test_cuts import FASTER, walk
 from unsmear.errors import ConfigError, InputError
 from unsmear.models.flow import clip_motion
 from unsmear.models.neighbourhood import Neighbourhood

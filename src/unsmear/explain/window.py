@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unsmear.clip import Frame
 from unsmear.errors import ConfigError, InputError
-from unsmear.restoration.scenes import number_scenes
+from unsmear.restoration.cuts import number_scenes
 from unsmear.restoration.stream import check_window
 from unsmear.restoration.stretch import open_reader
 from unsmear.video.reader import VideoReader

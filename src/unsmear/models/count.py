@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -11,26 +11,27 @@ from unsmear.models.config import NetworkConfig
 from unsmear.models.neighbourhood import Neighbourhood
 from unsmear.models.network import DeblurNetwork, join_frames
 
+_WINDOW = 5  # frames whose descriptors are mixed
+
 
 def count_parameters(network: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def count_macs(config: NetworkConfig, height: int = 256, width: int = 256, window: int = 5) -> int:
+def count_macs(config: NetworkConfig, height: int = 256, width: int = 256) -> int:
     """Multiply-accumulates per frame of a stream: encode, squeeze, mix and restore, once each.
 
     Args:
         config: shape of the network.
         height: of the frame, a multiple of `config.size_multiple`.
         width: of the frame, likewise.
-        window: frames whose descriptors are mixed.
     """
 
     def restore_a_frame() -> None:
         network = DeblurNetwork(config)
         encoded = network.encode(torch.empty(1, 3, height, width))
-        contexts = network.mix(join_frames([network.squeeze(encoded)] * window))
+        contexts = network.mix(join_frames([network.squeeze(encoded)] * _WINDOW))
         around = Neighbourhood.alone(config, encoded.frame, encoded.local)
         network.restore(encoded, contexts, around)
 
@@ -43,16 +44,8 @@ def macs_of(work: Callable[[], object]) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    in_place = {torch.ops.aten.baddbmm_: _flops_of_baddbmm}  # torch counts only `baddbmm`
-    counter = FlopCounterMode(display=False, custom_mapping=in_place)
+    counter, aten = FlopCounterMode(display=False), torch.ops.aten
+    counter.flop_registry[aten.baddbmm_] = counter.flop_registry[aten.baddbmm]  # torch lacks it
     with torch.device("meta"), counter:
         work()
     return int(counter.get_total_flops()) // 2
-
-
-def _flops_of_baddbmm(
-    _total: Sequence[int], one: Sequence[int], other: Sequence[int], **_: object
-) -> int:
-    """FLOPs of a batched matrix product, from the shapes (B, I, K) and (B, K, J)."""
-    batch, rows, shared = one
-    return 2 * batch * rows * shared * other[2]

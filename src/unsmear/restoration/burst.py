@@ -86,21 +86,18 @@ def accumulate_bursts(
         (3, H, W), 0..1, one for each frame that is not skipped. The delay is `burst` frames, and
         one more for each worker beyond the first.
     """
-    held: deque[_Restored] = deque()
+    # The frame, its neighbours, and None where the scene has none.
+    around: deque[_Restored | None] = deque([None] * 2 * burst)
     pending: deque[Future[Tensor]] = deque()
-    taken = current = 0
+    number = 0  # of the next frame to fuse
     for frame in chain(frames, repeat(None, burst)):  # None flushes the last frames
-        if frame is not None:
-            held.append(_Restored.of(frame))
-            taken += 1
-        if taken - current <= (0 if frame is None else burst):
-            continue
-        place = len(held) - (taken - current)
-        if current >= skipped:
-            pending.append(workers.submit(_fused, *_around(held, place, burst)))
-        current += 1
-        if place == burst:
-            held.popleft()
+        around.append(None if frame is None else _Restored.of(frame))
+        current = around[burst]
+        if current is not None:
+            if number >= skipped:
+                pending.append(workers.submit(_fused, current, _pairs(around)))
+            number += 1
+        around.popleft()
         if len(pending) >= workers.count:
             yield pending.popleft().result()
     while pending:
@@ -110,14 +107,11 @@ def accumulate_bursts(
 _Pairs = list[tuple[_Restored | None, _Restored | None]]
 
 
-def _around(held: Sequence[_Restored], place: int, burst: int) -> tuple[_Restored, _Pairs]:
-    """The frame at `place`, and pairs of the frames before and after it, nearest first."""
-
-    def at(number: int) -> _Restored | None:
-        lends = 0 <= number < len(held) and held[number].small is not None
-        return held[number] if lends else None
-
-    return held[place], [(at(place - far), at(place + far)) for far in range(1, burst + 1)]
+def _pairs(around: Sequence[_Restored | None]) -> _Pairs:
+    """Pairs of the frames before and after the middle one, nearest first."""
+    lenders = [one if one is not None and one.small is not None else None for one in around]
+    middle = len(lenders) // 2
+    return list(zip(reversed(lenders[:middle]), lenders[middle + 1 :], strict=True))
 
 
 def _fused(current: _Restored, pairs: _Pairs) -> Tensor:

@@ -13,7 +13,7 @@ from unsmear.clip import ClipInfo, YuvPlanes
 from unsmear.restoration.settings import Comparison
 from unsmear.video.color import beside, wipe
 from unsmear.video.images import integer_from_unit
-from unsmear.video.orientation import left_as_shown, orientation_of
+from unsmear.video.orientation import Side, left_as_shown, orientation_of
 
 _WIPE_SECONDS = 4  # each way: the dividing line moves from left to right, then back
 
@@ -22,7 +22,7 @@ def written_info(info: ClipInfo, compare: Comparison | None) -> ClipInfo:
     """Info of a clip with the size of the frames that are written, which comparisons change."""
     if compare != "side":
         return info
-    if _is_below(info):
+    if _before_as_coded(info) in ("top", "bottom"):
         return replace(info, height=2 * (info.height // 2 * 2))
     return replace(info, width=2 * (info.width // 2 * 2))
 
@@ -40,8 +40,9 @@ def compared_planes(
         compare: kind of comparison.
         pts: presentation time in the result, seconds.
     """
-    below, way = _is_below(info), 1 - abs((pts / _WIPE_SECONDS) % 2 - 1)
-    if left_as_shown(orientation_of(info.display_matrix)) in ("right", "bottom"):
+    side, way = _before_as_coded(info), 1 - abs((pts / _WIPE_SECONDS) % 2 - 1)
+    below = side in ("top", "bottom")
+    if side in ("right", "bottom"):
         before, after, way = after, before, 1 - way
     if compare == "side":
         return beside(before, after, below=below)
@@ -56,9 +57,9 @@ def compared_images(before: Tensor, after: Tensor, compare: Comparison) -> Tenso
     return torch.cat((before[..., :half], after[..., half:]), -1)
 
 
-def _is_below(info: ClipInfo) -> bool:
-    """Whether the display matrix turns left and right as displayed into top and bottom as coded."""
-    return left_as_shown(orientation_of(info.display_matrix)) in ("top", "bottom")
+def _before_as_coded(info: ClipInfo) -> Side:
+    """The side of a coded frame that is displayed on the left, where before stands."""
+    return left_as_shown(orientation_of(info.display_matrix))
 
 
 def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
@@ -78,12 +79,10 @@ def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
     top, left = (8 * int(i) for i in np.unravel_index(int(pooled.argmax()), pooled.shape))
     panels = []
     for frame, label in ((before, "before"), (after, "after")):
-        whole = integer_from_unit(frame).permute(1, 2, 0).numpy()
+        whole = integer_from_unit(frame).permute(1, 2, 0).contiguous().numpy()
         patch = whole[top : top + rows, left : left + columns]
         large = cv2.resize(patch, (width, height), interpolation=cv2.INTER_CUBIC)
-        whole = cv2.rectangle(
-            whole.copy(), (left, top), (left + columns, top + rows), (255, 220, 0), 1
-        )
+        cv2.rectangle(whole, (left, top), (left + columns, top + rows), (255, 220, 0), 1)
         panels.append(_labelled(np.concatenate((whole, large)), label))
     gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
     joined = np.concatenate((panels[0], gap, panels[1]), axis=1)
@@ -91,7 +90,6 @@ def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _labelled(panel: np.ndarray, label: str) -> np.ndarray:
-    panel = np.ascontiguousarray(panel)
     for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
         cv2.putText(
             panel, label, (10, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, color, thickness, cv2.LINE_AA

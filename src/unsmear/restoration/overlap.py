@@ -72,9 +72,10 @@ class Workers:
     def map(self, work: Callable[[One], Item], over: Iterable[One]) -> Iterator[Item]:
         """Results in order. At most `count` are in flight or waiting for the consumer."""
         waiting: deque[Future[Item]] = deque()
+        ahead = 0 if self._pool is None else self.count
         for given in over:
             waiting.append(self.submit(work, given))
-            if len(waiting) > self.count - (self._pool is None):
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

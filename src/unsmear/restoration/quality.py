@@ -73,18 +73,7 @@ class QualityOptions:
 
 
 def _count(name: str, value: object, most: int, none: str, unit: str) -> int:
-    """Return a count as a Python int.
-
-    Args:
-        name: of the option.
-        value: of the option.
-        most: maximum; the minimum is 0.
-        none: meaning of 0, for the error message.
-        unit: what is counted, likewise.
-
-    Raises:
-        ConfigError: it is out of range or not an integer.
-    """
+    """The value of an option as a Python int, 0 to `most`; `none` says what 0 means."""
     count = as_integer(value)
     if count is None or not 0 <= count <= most:
         raise ConfigError(f"{name} is {value!r}: must be from 0 ({none}) to {most} {unit}")

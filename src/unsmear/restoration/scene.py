@@ -98,16 +98,18 @@ class _Pixels(NamedTuple):
     """Pixels of a frame as its neighbours and itself see them: blurry, or restored before.
 
     Attributes:
-        frame: (3, H, W); may be None if the network does not align neighbours.
-        luma: `shrunken_luma` of the frame; None if the network has no trails.
+        frame: (3, H, W); None beyond the ends of the scene. It may also be None if the network does
+            not align neighbours.
+        luma: `shrunken_luma` of the frame; None beyond the ends, or if the network has no trails.
     """
 
-    frame: Tensor | None
-    luma: np.ndarray | None
+    frame: Tensor | None = None
+    luma: np.ndarray | None = None
 
 
-_Triplet = tuple[_Pixels | None, _Pixels, _Pixels | None]
-"""Previous, current and next frame; None beyond the ends of the scene."""
+_BEYOND = _Pixels()
+_Triplet = tuple[_Pixels, _Pixels, _Pixels]
+"""Previous, current and next frame."""
 
 
 class _Draft(NamedTuple):
@@ -221,7 +223,8 @@ class SceneStream:
         for draft in chain(drafts, (None,)):
             if current is not None and current.inputs is not None:
                 if before is not None or current.number == self.first:
-                    triplet = (before, current.pixels, None if draft is None else draft.pixels)
+                    after = _BEYOND if draft is None else draft.pixels
+                    triplet = (before or _BEYOND, current.pixels, after)
                     pending.append(
                         self._workers.submit(self._run_pass, current.inputs, triplet, further)
                     )
@@ -293,12 +296,12 @@ class SceneStream:
         state = self._state(current)
         assert state.frame is not None
         inputs = _Inputs(current, state.frame, state.encoded, state.coarser, contexts, neighbours)
-        before = self._pixels(current - 1) if current > self.first else None
-        after = self._pixels(current + 1) if current + 1 < self._end else None
-        triplet = (before, self._pixels(current), after)
-        return self._workers.submit(self._run_pass, inputs, triplet, self._refine)
+        before, own, after = (self._pixels(current + offset) for offset in (-1, 0, 1))
+        return self._workers.submit(self._run_pass, inputs, (before, own, after), self._refine)
 
     def _pixels(self, number: int) -> _Pixels:
+        if not self.first <= number < self._end:
+            return _BEYOND
         state = self._state(number)
         return _Pixels(state.frame, state.luma)
 
@@ -331,14 +334,13 @@ class SceneStream:
         if encoded is None:
             ready = prepared(inputs.frame, engine)
             encoded = Encoded(ready, (self._tiler.encode_finest(ready), *inputs.coarser))
-        motion, beside = None, [None if one is None else one.frame for one in (before, after)]
+        motion = None
         if own.luma is not None:
-            sides = [None if one is None else one.luma for one in (before, after)]
-            motion = motion_between(sides[0], own.luma, sides[1])[None].to(engine.device)
-        if config.aligned_levels:
-            beside = [None if one is None else prepared(one, engine) for one in beside]
-        triple = (beside[0], encoded.frame, beside[1])
-        neighbourhood = Neighbourhood.gathered(config, triple, inputs.local, motion)
+            motion = motion_between(before.luma, own.luma, after.luma)[None].to(engine.device)
+        beside = [one.frame if config.aligned_levels else None for one in (before, after)]
+        previous, following = (None if one is None else prepared(one, engine) for one in beside)
+        frames = previous, encoded.frame, following
+        neighbourhood = Neighbourhood.gathered(config, frames, inputs.local, motion)
         return self._tiler.restore(encoded, inputs.contexts, neighbourhood)
 
     def _encode_again(self, number: int) -> None:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -130,14 +131,14 @@ def estimate_luma_blur(luma: Tensor) -> BlurEstimate:
     if not usable.any():
         return UNKNOWN
     logs = fitted()(features)[usable].clamp_min(0)
-    middle = logs.median() if len(logs) % 2 else logs.sort().values[len(logs) // 2 - 1 :][:2].mean()
+    middle = float(np.median(logs))
     agreeing = (logs - middle).abs() <= 1
     # Opposite directions are the same, so average the doubled angle.
     doubled = 2 * math.pi * sectors[usable].double() / SECTORS
     cosine, sine = float(doubled.cos().mean()), float(doubled.sin().mean())
     step = round(math.atan2(sine, cosine) / 2 / (math.pi / SECTORS))
     return BlurEstimate(
-        length=scale * (2 ** float(middle) - 1),
+        length=scale * (2**middle - 1),
         worst=scale * (2 ** float(logs.quantile(0.9)) - 1),
         angle=step * math.pi / SECTORS,
         direction=math.hypot(cosine, sine),

@@ -184,8 +184,7 @@ class VideoSink:
         self._offset, self._compare = offset, compare
         self._info = written_info(info, compare)
         self._whole = folder / f"{WHOLE}{compare or 'sharp'}{target.suffix}"
-        self._file: SpoolWriter | None = None
-        self._encoder: FrameEncoder | None = None
+        self._open: tuple[SpoolWriter, FrameEncoder] | None = None  # the current part
 
     @property
     def identity(self) -> object:
@@ -214,33 +213,32 @@ class VideoSink:
             part += 1
 
     def begin(self, part: int) -> None:
-        self._file = SpoolWriter(self._spool(part), self.target)
-        self._encoder = FrameEncoder(self._encoding, self._info)
+        encoder = FrameEncoder(self._encoding, self._info)
+        self._open = SpoolWriter(self._spool(part), self.target), encoder
 
     def put(self, restored: Restored) -> None:
         before, after = restored.frame.planes, restored.planes
         assert before is not None
         assert after is not None
-        assert self._file is not None
-        assert self._encoder is not None
+        assert self._open is not None
+        spool, encoder = self._open
         frame = restored.frame
         if self._compare is not None:
             moment = float(frame.pts - self._offset)
             after = compared_planes(before, after, self._info, self._compare, moment)
         picture = convert_planes(after, self._encoding.pixel_format)
-        packets = self._encoder.encode(picture, frame.pts - self._offset, frame.duration)
-        self._file.write(packets)
+        spool.write(encoder.encode(picture, frame.pts - self._offset, frame.duration))
 
     def end(self) -> None:
-        assert self._file is not None
-        assert self._encoder is not None
-        self._file.write(self._encoder.finish())
-        self._file.finish()
-        self._file = self._encoder = None
+        assert self._open is not None
+        spool, encoder = self._open
+        spool.write(encoder.finish())
+        spool.finish()
+        self._open = None
 
     def abandon(self) -> None:
-        if self._file is not None:
-            self._file.abandon()
+        if self._open is not None:
+            self._open[0].abandon()
 
     def finish(self, parts: int) -> list[str]:
         if self._whole.exists():

@@ -54,8 +54,8 @@ class FeatureStore:
         self._thread = thread
         self._coming: tuple[int, Future[tuple[Tensor, ...] | None]] | None = None
         self._most = most_bytes
-        self._frames: list[tuple[int, tuple[_Layout, ...]]] = []  # offset in the file, tensors
-        self._end = 0
+        self._layouts: list[tuple[_Layout, ...]] = []  # of the tensors of each frame
+        self._offsets = [0]  # where each frame begins in the file, and where the last one ends
         self._full = False
 
     @classmethod
@@ -80,7 +80,7 @@ class FeatureStore:
 
     def __len__(self) -> int:
         """Number of frames kept: those with numbers below it."""
-        return len(self._frames)
+        return len(self._layouts)
 
     def put(self, features: Sequence[Tensor]) -> None:
         """Keep the features of the next frame. Once the store or the disk is full, neither this
@@ -91,7 +91,8 @@ class FeatureStore:
         """
         features = [x if _is_dense(x) else x.contiguous() for x in features]
         layouts = tuple(_Layout(x.shape, x.stride()) for x in features)
-        start, end = self._end, self._end + sum(layout.size for layout in layouts)
+        start = self._offsets[-1]
+        end = start + sum(layout.size for layout in layouts)
         if self._full or end > self._most:
             self._full = True
             return
@@ -104,8 +105,8 @@ class FeatureStore:
         except OSError:  # the disk is full: the second pass encodes the rest again
             self._full = True
             return
-        self._end = end
-        self._frames.append((start, layouts))
+        self._offsets.append(end)
+        self._layouts.append(layouts)
         # On dirty pages, the first call only starts the write; a later one evicts them.
         self._advise("DONTNEED", len(self) - 3 * _CACHED, len(self) - _CACHED)
 
@@ -127,12 +128,11 @@ class FeatureStore:
         return found
 
     def _read(self, number: int) -> tuple[Tensor, ...] | None:
-        start, layouts = self._frames[number]
         self._advise("WILLNEED", number + 1, number + 2)
         found = []
         try:
-            self._file.seek(start)
-            for layout in layouts:
+            self._file.seek(self._offsets[number])
+            for layout in self._layouts[number]:
                 flat = torch.empty(layout.shape.numel(), dtype=torch.float32)
                 left = flat.numpy().data.cast("B")
                 while left:
@@ -148,8 +148,8 @@ class FeatureStore:
 
     def _extent(self, first: int, end: int) -> tuple[int, int]:
         """Offset and size in bytes of frames from `first` to before `end`."""
-        start = self._frames[first][0]
-        return start, (self._frames[end][0] if end < len(self) else self._end) - start
+        start = self._offsets[first]
+        return start, self._offsets[end] - start
 
     def _advise(self, advice: Literal["DONTNEED", "WILLNEED"], first: int, end: int) -> None:
         """Advise the system on its page cache for frames from `first` to before `end`."""

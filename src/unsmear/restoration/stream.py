@@ -22,11 +22,11 @@ from unsmear.errors import ConfigError, InputError
 from unsmear.models.network import Contexts, TemporalSums
 from unsmear.outputs import commit_file
 from unsmear.restoration.burst import accumulate_bursts
+from unsmear.restoration.cuts import MEMORY, split_scenes
 from unsmear.restoration.integers import as_integer
 from unsmear.restoration.overlap import Workers
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.scene import SceneStream, encode_frames
-from unsmear.restoration.scenes import MEMORY, split_scenes
 from unsmear.restoration.store import FeatureStore
 from unsmear.restoration.tiles import Tiler, Tiling, convert_out_of_memory
 from unsmear.restoration.views import mean_of, seen_in, views_of

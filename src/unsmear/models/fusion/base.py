@@ -23,10 +23,6 @@ class Fusion(nn.Module, ABC):
         (B, C, H, W).
         """
 
-    def forward(self, features: Tensor, current: int) -> Tensor:
-        """Same as `fuse`."""
-        return self.fuse(features, current)
-
 
 def check_length(features: Tensor, frames: int) -> None:
     """Check that a window (B, T, C, H, W) has the T that a fusion was built for.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import Counted, image
-from unsmear.restoration.scenes import MEMORY, likeness, number_scenes, split_scenes, thumbnail
+from unsmear.restoration.cuts import MEMORY, likeness, number_scenes, split_scenes, thumbnail
 
 # Likeness of each frame to the one before: a clear cut, then a camera that moves faster and faster.
 # The last scene begins at frame 12. Exactly the eight likenesses before show that 0.45 is a drop:
