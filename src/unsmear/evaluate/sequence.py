@@ -75,8 +75,9 @@ class SequenceMeter:
         self._scores: list[FrameScore] = []
         self._vmaf: VmafMeter | None = None
 
-    def add(self, frame: Triple) -> None:
-        """Add the next frame, which is quantised here, as the protocol has it.
+    def add(self, frame: Triple) -> Tensor:
+        """Add the next frame. Its restored side is quantised here, as the protocol has it, and
+        returned.
 
         Raises:
             UnsmearError: ffmpeg failed.
@@ -94,6 +95,7 @@ class SequenceMeter:
         self._index += 1
         if len(self._waiting) > self._most_waiting:
             self._take()
+        return frame.restored
 
     def finish(self) -> SequenceResult:
         """The result of the sequence.
