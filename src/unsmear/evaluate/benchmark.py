@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -116,7 +117,7 @@ class Benchmark:
         if self._finished is None or restorer is None:
             return measure()
         job = {
-            "versions": [__version__, str(torch.__version__)],
+            "versions": [__version__, str(torch.__version__), cv2.__version__],
             "protocols": [asdict(protocol) for protocol in self.protocols],
             "vmaf": self._ffmpeg is not None,
             "niqe": self._pristine is not None,
