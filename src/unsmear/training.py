@@ -85,7 +85,8 @@ def train(
         val: Validation set: folder of paired blurry and sharp sequences.
         shake: Orientation logs of phones, used as camera shake.
         device: Where to train.
-        steps: Number of training steps; the schedule scales in proportion. Default: the preset's.
+        steps: Number of training steps. The preset's stages and schedule scale in proportion.
+            Default: the preset's.
         clips: Clips per batch, over all processes. Default: the preset's, for each stage.
         frames: Frames per clip. Default: the preset's, for each stage.
         crop: Side of the square training crops, in pixels. Default: the preset's, for each stage.

@@ -124,7 +124,6 @@ def _score(
     before: Triple | None,
 ) -> FrameScore:
     """Measure one frame. `before`: the previous one, for flicker."""
-
     restored, sharp, blurry = frame
     natural = [None if side is None or pristine is None else niqe(side, pristine) for side in frame]
     if any(side is not None and one is None for side, one in zip(frame, natural, strict=True)):
