@@ -55,10 +55,16 @@ def find_clips(arguments: argparse.Namespace) -> Iterator[Clip]:
         yield f"demo, {blur:g} px", list(shaken), list(still)
 
 
-def largest(pairs: Iterable[tuple[Tensor, Tensor]]) -> list[float]:
-    """The largest value of each quantity."""
+def largest(name: str, pairs: Iterable[tuple[Tensor, Tensor]]) -> list[float]:
+    """The largest value of each quantity in a clip.
+
+    Raises:
+        InputError: no restored frame is finite.
+    """
     found = [measure_change(before, after) for before, after in pairs]
     rows = [astuple(change) for change in found if change is not None]
+    if not rows:
+        raise InputError(f"'{name}': no restored frame has finite values: give another --model")
     return [max(column) for column in zip(*rows, strict=True)]
 
 
@@ -138,12 +144,13 @@ def main() -> None:
     most: list[float] = [0.0] * len(NAMES)
     for name, frames, truth in clips:
         values = largest(
-            zip(frames, restore_stream(model.network, frames, model.window), strict=True)
+            name,
+            zip(frames, restore_stream(model.network, frames, model.window), strict=True),
         )
         show(f"{name}: restored", values)
         sides = [values]
         if truth and truth is not frames:
-            sides.append(largest(zip(frames, truth, strict=True)))
+            sides.append(largest(name, zip(frames, truth, strict=True)))
             show(f"{name}: truth", sides[-1])
         most = [max(column) for column in zip(most, *sides, strict=True)]
     show(

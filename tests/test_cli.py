@@ -13,6 +13,7 @@ from tests.conftest import write_video
 from unsmear import cli
 from unsmear.cli import app, main
 from unsmear.models import DEFAULT_MODEL
+from unsmear.models.zoo import ZOO
 from unsmear.video.images import write_image
 
 
@@ -58,6 +59,17 @@ def test_models_lists_the_zoo(capsys):
     assert [name for name, row in rows.items() if "(default)" in row] == [DEFAULT_MODEL]
     assert "steps" in rows[DEFAULT_MODEL]
     assert "steps" in rows["paper"]
+
+
+def test_models_cuts_no_number_off_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("unsmear.models.zoo.ZOO", {"lite": ZOO["lite"]})
+    monkeypatch.setattr("unsmear.models.count.count_macs", lambda _: 12.3e9)
+    monkeypatch.setenv("COLUMNS", "24")
+    main(["models"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["model", "lite"], ["parameters", "0.6", "M"], ["GMAC", "12.3"],
+    ]  # fmt: skip
 
 
 def test_an_error_is_an_event_where_json_is_a_flag_and_a_line_where_it_names_a_file(capsys):

@@ -75,13 +75,16 @@ def test_eval_shows_names_beside_their_numbers_on_80_columns():
     assert [line.split()[0] for line in shown(headings, two, 80)[2:]] == ["mine", "not"]
 
 
-@pytest.mark.parametrize("width", [30, 60, 80, 100, 200])
+@pytest.mark.parametrize("width", [20, 24, 30, 60, 80, 100, 200])
 def test_eval_cuts_no_number_off(width):
     """Rich cuts a table off at the width of the terminal, and at 80 columns in a pipe."""
     rows = [["GOPR0384_11_00", "300", *[f"{n}8.765" for n in range(10, 20)]]]
     lines = shown(["sequence", "frames", *WIDE], rows, width)
     told = " ".join(lines).split()
     assert [word for word in told if "." in word] == rows[0][2:]
+    several = [["a model", "estrnn-gopro-ds", "sequences", *row[1:]] for row in rows]
+    told = " ".join(shown(["model", "protocol", "mean over", "frames", *WIDE], several, width))
+    assert [word for word in told.split() if "." in word] == rows[0][2:]
     alone = shown(["sequence", "frames"], [["a", "300"]], width)
     assert alone == ["sequence  frames", "a            300"]
 

@@ -24,14 +24,27 @@ def test_contact_sheet_puts_every_frame_in_its_place():
 
 def test_synth_draws_the_batch_of_a_step(photographs, tmp_path, capsys):
     sheets = []
-    for step in (0, 0, 2):
+    for words in ("--step 0", "--step 0", "--step 2", "--seed 7"):
         target = tmp_path / f"{len(sheets)}.png"
-        main(["synth", "--data", str(photographs), "-o", str(target), "--step", str(step)])
+        main(["synth", "--data", str(photographs), "-o", str(target), *words.split()])
         sheets.append(read_image(target))
     assert sheets[0].shape == (3, 2 * 68, 3 * 36)
     assert torch.equal(sheets[0], sheets[1])
     assert not torch.equal(sheets[0], sheets[2])
+    assert not torch.equal(sheets[0], sheets[3])
     assert "2 photographs" in capsys.readouterr().out
+
+
+def test_synth_draws_batches_of_the_wanted_shape(photographs, tmp_path, refused):
+    base = ["synth", "--data", str(photographs), "-o", str(tmp_path / "sheet.png")]
+    main([*base, "--clips", "3", "--frames", "2", "--crop", "24"])
+    assert read_image(tmp_path / "sheet.png").shape == (3, 3 * 52, 2 * 28)
+    for words, message in (
+        ("--clips 0", "clips and frames must be at least 1"),
+        ("--crop 20", "crop is 20: must be a multiple of 8 for 'lite'"),
+        ("--seed -1", "seed is -1: must be 0 or more"),
+    ):
+        assert message in refused(*base, "--overwrite", *words.split())
 
 
 def test_synth_changes_the_synthesis_as_train_does(photographs, tmp_path, refused):

@@ -18,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unsmear import __version__, command, deployment, info, research, training
 from unsmear.arguments import Device
 from unsmear.clip import MOST_PIXELS
-from unsmear.display import Bar, JsonLines, err, out, resilient_streams, say, show_error
+from unsmear.display import Bar, JsonLines, err, listed, out, resilient_streams, say, show_error
 from unsmear.engines import EngineName
 from unsmear.errors import (
     INTERRUPTED,
@@ -54,20 +54,20 @@ app.command(deployment.bench)
 def models() -> None:
     """List the available models."""
     import torch
+    from rich.console import JustifyMethod
     from rich.table import Table
 
     from unsmear.models.count import count_macs, count_parameters
     from unsmear.models.network import DeblurNetwork
     from unsmear.models.zoo import ZOO, released_provenance
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("model", "parameters", "GMAC", "window", "weights", "description"):
-        table.add_column(column, justify="left" if column in ("model", "description") else "right")
+    headings = ("model", "parameters", "GMAC", "window", "weights", "description")
+    rows = []
     for entry in ZOO.values():
         with torch.device("meta"):
             parameters = count_parameters(DeblurNetwork(entry.config))
         origin = released_provenance(entry)
-        table.add_row(
+        row = (
             f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name,
             f"{parameters / 1e6:.1f} M",
             f"{count_macs(entry.config) / 1e9:.1f}",
@@ -75,7 +75,16 @@ def models() -> None:
             f"{origin.total_steps:,} steps" if origin else "none yet",
             entry.summary,
         )
-    out.print(table)
+        rows.append(row)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        justify: JustifyMethod = "left" if heading in ("model", "description") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "description")
+    for row in rows:
+        table.add_row(*row)
+    *columns, _ = zip(headings, *rows, strict=True)
+    left = out.width - sum(max(map(len, column)) + 2 for column in columns)
+    out.print(table if left >= 16 else listed(headings, rows))
     say("GMAC: billions of multiply-accumulate operations for a 256x256 frame", wrap=True)
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from rich.console import Console
@@ -21,6 +21,8 @@ from unsmear.errors import OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.table import Table
 
     from unsmear.restoration.files import Outcome, Progress
 
@@ -188,6 +190,20 @@ def say(text: str, *, wrap: bool = False) -> None:
         wrap: break lines at the width of the terminal. Not for paths, which users copy.
     """
     out.print(text, highlight=False, markup=False, soft_wrap=not wrap)
+
+
+def listed(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table as a list with a line for each value, for terminals that are too narrow for it."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for _ in range(2):
+        table.add_column(overflow="fold")
+    for row in rows:
+        for heading, cell in zip(headings, row, strict=True):
+            table.add_row(heading, escape(cell))
+        table.add_row()
+    return table
 
 
 def show_note(name: str, text: str) -> None:

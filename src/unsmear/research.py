@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from unsmear.arguments import Device, MaybeWhole, Whole, weights_named
 from unsmear.device import usable_cores
-from unsmear.display import err, out, say
+from unsmear.display import err, listed, out, say
 from unsmear.engines import EngineName
 from unsmear.errors import ConfigError
 from unsmear.evaluate import Pairing
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from unsmear.evaluate.finished import FinishedSequences
+
+_FOLDED = ("model", "sequence")  # columns of tables whose cells may go over several lines
 
 
 def evaluate(
@@ -258,11 +260,15 @@ def _sequences(count: int) -> str:
 
 def _tables(headings: list[str], rows: list[list[str]], width: int) -> Iterator[Table]:
     """The table of an evaluation. Columns that do not fit into a terminal of this width follow in
-    further tables, since Rich would cut them off.
+    further tables, since Rich would cut them off. If none fit, there is a line for each value.
     """
+    named = headings.index("frames") + 1  # the columns up to it are in each table
+    least = [_least_width(*cells) for cells in zip(headings, *rows, strict=True)]
+    if sum(least[:named]) + named + max(least[named:], default=0) >= width:
+        yield listed(headings, rows)
+        return
     if headings[0] == "model":
         rows = _by_model(rows)
-    named = headings.index("frames") + 1  # the columns up to it are in each table
     while True:
         least = [_least_width(*cells) for cells in zip(headings, *rows, strict=True)]
         ends = accumulate(column + 1 for column in least)
@@ -278,7 +284,7 @@ def _least_width(heading: str, *cells: str) -> int:
     models and sequences may go over several lines.
     """
     longest = max(len(word) for text in (heading, *cells) for word in text.split())
-    return min(longest, 8) if heading in ("model", "sequence") else longest
+    return min(longest, 8) if heading in _FOLDED else longest
 
 
 def _table(
@@ -295,6 +301,7 @@ def _table(
             justify="right" if index >= numbers else "left",
             overflow="fold",
             min_width=narrowest,
+            no_wrap=heading not in _FOLDED,
         )
     for row in rows:
         table.add_row(*map(escape, row))

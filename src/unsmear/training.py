@@ -85,7 +85,8 @@ def train(
         val: Validation set: folder of paired blurry and sharp sequences.
         shake: Orientation logs of phones, used as camera shake.
         device: Where to train.
-        steps: Number of training steps; the schedule scales in proportion. Default: the preset's.
+        steps: Number of training steps. The preset's stages and schedule scale in proportion.
+            Default: the preset's.
         clips: Clips per batch, over all processes. Default: the preset's, for each stage.
         frames: Frames per clip. Default: the preset's, for each stage.
         crop: Side of the square training crops, in pixels. Default: the preset's, for each stage.
@@ -276,6 +277,10 @@ def synth(
     preset: str = "lite",
     shake: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
     step: Whole = 0,
+    clips: MaybeWhole = None,
+    frames: MaybeWhole = None,
+    crop: MaybeWhole = None,
+    seed: MaybeWhole = None,
     synthesis: Synthesis = AS_PRESET,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -290,19 +295,30 @@ def synth(
             paper-quick (ours); plain, trail or align, the ancestors of pro.
         shake: Orientation logs of phones, used as camera shake.
         step: Training step whose batch is shown.
+        clips: Clips per batch. Default: the preset's, for each stage.
+        frames: Frames per clip. Default: the preset's, for each stage.
+        crop: Side of the square training crops, in pixels. Default: the preset's, for each stage.
+        seed: Random seed. Default: the preset's.
         synthesis: What the virtual camera does.
         overwrite: Overwrite an existing image.
     """
     import torch
 
     from unsmear.data.sources import find_training_files
+    from unsmear.models.zoo import find_entry
     from unsmear.train.batches import Batches
+    from unsmear.train.config import check_crops
     from unsmear.train.config import preset as find_preset
     from unsmear.train.display import contact_sheet
     from unsmear.video.images import IMAGE_SUFFIXES, write_image
 
-    config = find_preset(preset)
-    config = dataclasses.replace(config, synthesis=synthesis.applied_to(config.synthesis))
+    config = find_preset(preset).with_batches(clips, frames, crop)
+    config = dataclasses.replace(
+        config,
+        synthesis=synthesis.applied_to(config.synthesis),
+        seed=config.seed if seed is None else seed,
+    )
+    check_crops(config, find_entry(config.model).config, config.model)
     if not 0 <= step < config.steps:
         raise ConfigError(f"step is {step}: preset {preset} has steps 0 to {config.steps - 1}")
     inputs = (*data, *(shake or []))

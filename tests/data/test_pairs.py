@@ -19,7 +19,7 @@ from unsmear.data.pairs import (
     no_pairs_below,
 )
 from unsmear.data.sources import find_training_files, load_photograph, training_record
-from unsmear.errors import InputError
+from unsmear.errors import ConfigError, InputError
 from unsmear.video.images import write_image
 
 
@@ -112,6 +112,12 @@ def test_a_program_may_add_a_layout(tmp_path):
         (pair,) = find_pairs(tmp_path)
         files = find_training_files([tmp_path])
         assert find_layout("mine").sharp == "gt"
+        known = len(PAIR_LAYOUTS), len(DEFAULT_LAYOUTS)
+        add_layout(PairLayout("mine", "lq", "gt"))
+        for name in ("mine", "gopro"):
+            with pytest.raises(ConfigError, match=f"layout '{name}' is already there, as "):
+                add_layout(PairLayout(name, "low", "high"))
+        assert known == (len(PAIR_LAYOUTS), len(DEFAULT_LAYOUTS))
     finally:
         for table in (PAIR_LAYOUTS, DEFAULT_LAYOUTS):
             table.pop()

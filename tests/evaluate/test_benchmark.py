@@ -17,7 +17,7 @@ from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import find_comparisons
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.evaluate.niqe import load_model as load_pristine
-from unsmear.evaluate.protocol import find_protocol
+from unsmear.evaluate.protocol import Protocol, find_protocol
 from unsmear.evaluate.report import as_markdown
 from unsmear.evaluate.scores import BenchmarkResult, SequenceResult, mean_of, mean_of_sequences
 from unsmear.video.images import integer_from_unit, read_image, write_image
@@ -71,11 +71,15 @@ def test_workers_change_nothing(gopro, workers):
     assert Benchmark(BASE, workers=workers).run(find_pairs(gopro), iter) == one
 
 
-def test_several_protocols_measure_frames_that_are_restored_once(gopro):
+def test_several_protocols_measure_frames_that_are_restored_once(gopro, monkeypatch):
     floor, exact = (
         replace(find_protocol(name), skip=1, block=1) for name in ("estrnn", "shiftnet")
     )
-    restored, kept = [], []
+    restored, kept, rounded = [], [], []
+    quantize = Protocol.quantize
+    monkeypatch.setattr(
+        Protocol, "quantize", lambda self, frame: rounded.append(self) or quantize(self, frame)
+    )
 
     def restore(frames):
         for frame in frames:
@@ -87,6 +91,7 @@ def test_several_protocols_measure_frames_that_are_restored_once(gopro):
 
     measured = Benchmark(BASE, floor, exact, workers=2).run(find_pairs(gopro), restore, keep)
     assert len(restored) == 8
+    assert rounded == [BASE, floor, exact] * 8
     assert all(map(torch.equal, kept, map(BASE.quantize, restored)))
     for protocol, results in zip((BASE, floor, exact), measured, strict=True):
         assert [results] == Benchmark(protocol).run(

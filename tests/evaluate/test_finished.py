@@ -7,6 +7,7 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -103,7 +104,7 @@ def test_versions_engine_and_vmaf_count_too(gopro, weights_file):
         work.run(Benchmark(find_protocol("basicsr2d"), ffmpeg=ffmpeg, finished=Kept(None)))
     assert [job["vmaf"] for job in jobs] == [False, False, True, True]
     job, engine = jobs[0], work.model.engine
-    assert job["versions"] == [__version__, torch.__version__]
+    assert job["versions"] == [__version__, torch.__version__, cv2.__version__]
     assert (job["restorer"]["engine"], job["restorer"]["threads"]) == (
         engine.identity, engine.threads,
     )  # fmt: skip

@@ -18,7 +18,9 @@ from torch.nn import functional
 
 from tests.conftest import load_script, write_video
 from unsmear.cli import main
+from unsmear.data.pairs import find_pairs
 from unsmear.errors import InputError
+from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.niqe import (
     FEATURES,
     FITTED,
@@ -33,6 +35,9 @@ from unsmear.evaluate.niqe import (
     patch_features,
     sharp_features,
 )
+from unsmear.evaluate.protocol import find_protocol
+from unsmear.evaluate.report import remarks
+from unsmear.evaluate.scores import BenchmarkResult
 from unsmear.video.images import integer_from_unit, write_image
 
 MODEL = load_model()
@@ -305,6 +310,29 @@ def test_the_command_shows_it_for_blurry_restored_and_sharp(tmp_path, weights_fi
     assert score["niqe_sharp"] == pytest.approx(niqe(frame, MODEL), rel=1e-4)
     assert score["niqe_before"] > score["niqe_sharp"] + 0.5
     assert score["niqe"] == pytest.approx(record["all"]["niqe"], rel=0.2)
+
+
+def test_the_means_of_all_sides_are_over_the_same_frames(gopro, monkeypatch):
+    monkeypatch.setattr("unsmear.evaluate.benchmark.check_size", lambda *_: None)
+    monkeypatch.setattr(
+        "unsmear.evaluate.sequence.niqe", lambda frame, _: 1.0 if frame.std() else None
+    )
+    benchmark = Benchmark(find_protocol("basicsr2d"), pristine=MODEL)
+
+    def restore(frames):
+        return (frame * (index != 2) for index, frame in enumerate(frames))
+
+    for restored, frames in ((iter, [0, 1, 2, 3, 4]), (restore, [0, 1, 3, 4])):
+        (sequences,) = benchmark.run(find_pairs(gopro)[:1], restored)
+        scores = sequences[0].frames
+        for side in ("niqe", "niqe_before", "niqe_sharp"):
+            assert [score.index for score in scores if getattr(score, side)] == frames
+        told = remarks(BenchmarkResult("mine", benchmark.protocols[0], tuple(sequences)))
+        assert told[1:] == (
+            ["mine: NIQE is of 4 of 5 frames; the others have too little texture"]
+            if len(frames) == 4
+            else []
+        )
 
 
 def test_the_command_takes_videos_and_refuses_small_ones(tmp_path, capsys):

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -123,7 +124,7 @@ def test_all_that_decides_a_result_is_part_of_the_job(tmp_path, network, monkeyp
     ask(model=Elsewhere(network))
     for module, name, value in (
         (files, "__version__", "0"), (av, "__version__", "0"), (torch, "__version__", "0"),
-        (files, "_PART_FRAMES", (5, 5)),
+        (cv2, "__version__", "0"), (files, "_PART_FRAMES", (5, 5)),
     ):  # fmt: skip
         with monkeypatch.context() as patched:
             patched.setattr(module, name, value)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import awake, load_script, one_scene
+from unsmear.errors import InputError
 from unsmear.restoration.guard import measure_change
 
 
@@ -21,8 +22,11 @@ def test_the_largest_of_each_quantity_counts(script):
     first, second = one_scene(2, 96, 128)
     pairs = [(first, 0.8 * first), (second, (second + 0.1).clamp(0, 1))]
     each = [astuple(measure_change(*pair)) for pair in pairs]
-    assert script.largest(pairs) == [max(column) for column in zip(*each, strict=True)]
-    assert script.largest(pairs) not in map(list, each)  # not all from one pair
+    largest = script.largest("clip", [*pairs, (first, first * torch.nan)])
+    assert largest == [max(column) for column in zip(*each, strict=True)]
+    assert largest not in map(list, each)  # not all from one pair
+    with pytest.raises(InputError, match="'clip': no restored frame has finite values"):
+        script.largest("clip", [(first, first * torch.nan)])
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import av
 import pytest
 from av.sidedata.sidedata import Type
 
-from tests.conftest import picture
+from tests.conftest import picture, write_video
 from tests.video.conftest import restored
 from tests.video.exif import oriented
 from unsmear.restoration.files import Outcome
@@ -33,6 +33,18 @@ def test_what_is_not_kept_is_named(monkeypatch, kind, name):
     monkeypatch.setattr(sidedata, "side_data_of", lambda frame: {kind: b""})
     (told,) = sidedata.lost_side_data(av.VideoFrame(16, 16))
     assert name in told
+
+
+def test_a_cropping_for_players_is_named(tmp_path):
+    path = write_video(tmp_path / "in.mkv", frames=1)
+    unit, crop = b"\x54\xb2\x81\x04", b"\x54\xbb\x81\x08"  # DisplayUnit 4, PixelCropTop 8
+    level = av.logging.get_level()
+    for old, new, told in ((b"", b"", 0), (unit, crop, 1), (crop, crop[:3] + b"\0", 0)):
+        path.write_bytes(path.read_bytes().replace(old, new))
+        with VideoReader(path) as reader:
+            assert (reader.info.width, reader.info.height) == (64, 48)
+            assert sum("cropping" in note for note in reader.notes) == told
+    assert av.logging.get_level() == level
 
 
 def exif_image(path, orientation):

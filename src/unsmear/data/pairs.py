@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from unsmear.errors import InputError, Mistakes
+from unsmear.errors import ConfigError, InputError, Mistakes
 from unsmear.video.images import eight_bit, list_images, paths_below, read_image
 
 
@@ -54,7 +54,19 @@ DEFAULT_LAYOUTS = [layout for layout in PAIR_LAYOUTS if layout.name != "gopro-ga
 
 
 def add_layout(layout: PairLayout) -> None:
-    """Add a layout of a program's own, to be found in training, validation and evaluation."""
+    """Add a layout of a program's own, to be found in training, validation and evaluation. Adding
+    the same one again changes nothing.
+
+    Raises:
+        ConfigError: another layout has its name.
+    """
+    for known in PAIR_LAYOUTS:
+        if known == layout:
+            return
+        if known.name == layout.name:
+            raise ConfigError(
+                f"layout '{layout.name}' is already there, as {known}: choose another name"
+            )
     PAIR_LAYOUTS.append(layout)
     DEFAULT_LAYOUTS.append(layout)
 

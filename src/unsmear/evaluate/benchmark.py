@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -98,8 +99,9 @@ class Benchmark:
         self._check((pair.name, len(pair.sharp), pair.sharp[0]) for pair in sequences)
 
         def measure(pair: PairedSequence) -> SequenceResults:
-            frames = self._restored(pair, restore, keep)
-            return self._measure(pair.name, len(pair.sharp), pair.layout, frames)
+            frames = self._restored(pair, restore)
+            kept = partial(keep, pair)
+            return self._measure(pair.name, len(pair.sharp), pair.layout, frames, kept)
 
         return self._by_protocol(
             [self._once(pair, restorer, partial(measure, pair)) for pair in sequences]
@@ -115,7 +117,7 @@ class Benchmark:
         if self._finished is None or restorer is None:
             return measure()
         job = {
-            "versions": [__version__, str(torch.__version__)],
+            "versions": [__version__, str(torch.__version__), cv2.__version__],
             "protocols": [asdict(protocol) for protocol in self.protocols],
             "vmaf": self._ffmpeg is not None,
             "niqe": self._pristine is not None,
@@ -153,7 +155,7 @@ class Benchmark:
             if self._pristine is not None and protocol == self.protocols[0]:  # all have one size
                 check_size(*measured)
 
-    def _restored(self, sequence: PairedSequence, restore: Restore, keep: Keep) -> Iterator[Triple]:
+    def _restored(self, sequence: PairedSequence, restore: Restore) -> Iterator[Triple]:
         """Restore a sequence. A blurry frame is kept until it is restored."""
         kept: deque[Tensor] = deque()
 
@@ -181,7 +183,6 @@ class Benchmark:
             _check_restored(sequence, index, frame)
             # Sums over pixels in another order of memory would differ in their last digits.
             ordered = frame.detach().cpu().float().contiguous()
-            keep(sequence, index, self.protocols[0].quantize(ordered))
             yield Triple(ordered, self._eight_bit(read_image(path)), kept.popleft())
         if next(made, None) is not None:
             raise _broken(sequence, f"yielded more than the {len(sequence.sharp)} frames there are")
@@ -235,7 +236,12 @@ class Benchmark:
         return round_to_8_bit(self._sized(image))
 
     def _measure(
-        self, name: str, count: int, layout: str | None, frames: Iterable[Triple]
+        self,
+        name: str,
+        count: int,
+        layout: str | None,
+        frames: Iterable[Triple],
+        keep: Callable[[int, Tensor], None] | None = None,
     ) -> SequenceResults:
         """Measure a sequence of `count` frames by each protocol."""
         with ExitStack() as stack:
@@ -258,8 +264,9 @@ class Benchmark:
             before: Triple | None = None
             for index, frame in enumerate(frames):
                 check_sizes(name, index, frame, before)
-                for meter in meters:
-                    meter.add(frame)
+                measured = [meter.add(frame) for meter in meters]
+                if keep is not None:
+                    keep(index, measured[0])
                 before = frame
             return tuple(meter.finish() for meter in meters)
 

@@ -109,8 +109,14 @@ def introduction(*results: BenchmarkResult) -> list[str]:
 def remarks(*results: BenchmarkResult) -> list[str]:
     """Remarks that a reader needs to interpret the measures."""
     notes = dict.fromkeys(note for result in results for note in result.notes)
-    niqe = any(mean_of(result.frames, "niqe") is not None for result in results)
-    return [*notes, *([NIQE_REMARK] if niqe else [])]
+    counts = [sum(frame.niqe is not None for frame in result.frames) for result in results]
+    some = dict.fromkeys(
+        f"{result.title}: NIQE is of {count} of {len(result.frames)} frames; the others have too "
+        "little texture"
+        for result, count in zip(results, counts, strict=True)
+        if 0 < count < len(result.frames)
+    )
+    return [*notes, *([NIQE_REMARK] if any(counts) else []), *some]
 
 
 def as_markdown(*results: BenchmarkResult, table_1: bool = False) -> str:

@@ -24,10 +24,10 @@ class FrameScore:
         flicker_before: `temporal_error` of the blurry frames, likewise.
         vmaf: 0..100, see `VmafMeter`; None if not requested, or without ground truth.
         niqe: NIQE of the restored frame, see `unsmear.evaluate.niqe`; None if not requested, or if
-            fewer than two patches of the frame have texture. NIQE is of the whole frame, whatever
-            the protocol crops.
-        niqe_before: NIQE of the blurry frame.
-        niqe_sharp: NIQE of the ground truth.
+            it or one of the next two has fewer than two patches with texture. NIQE is of the whole
+            frame, whatever the protocol crops.
+        niqe_before: NIQE of the blurry frame, likewise.
+        niqe_sharp: NIQE of the ground truth, likewise.
     """
 
     index: int

@@ -75,8 +75,9 @@ class SequenceMeter:
         self._scores: list[FrameScore] = []
         self._vmaf: VmafMeter | None = None
 
-    def add(self, frame: Triple) -> None:
-        """Add the next frame, which is quantised here, as the protocol has it.
+    def add(self, frame: Triple) -> Tensor:
+        """Add the next frame. Its restored side is quantised here, as the protocol has it, and
+        returned.
 
         Raises:
             UnsmearError: ffmpeg failed.
@@ -94,6 +95,7 @@ class SequenceMeter:
         self._index += 1
         if len(self._waiting) > self._most_waiting:
             self._take()
+        return frame.restored
 
     def finish(self) -> SequenceResult:
         """The result of the sequence.
@@ -122,13 +124,12 @@ def _score(
     before: Triple | None,
 ) -> FrameScore:
     """Measure one frame. `before`: the previous one, for flicker."""
-
-    def naturalness(image: Tensor | None) -> float | None:
-        return None if image is None or pristine is None else niqe(image, pristine)
-
     restored, sharp, blurry = frame
+    natural = [None if side is None or pristine is None else niqe(side, pristine) for side in frame]
+    if any(side is not None and one is None for side, one in zip(frame, natural, strict=True)):
+        natural = [None] * 3  # the means of all sides are over the same frames
     if sharp is None:
-        return FrameScore(index, niqe=naturalness(restored))
+        return FrameScore(index, niqe=natural[0])
     psnr, ssim = protocol.scores(restored, sharp)
     psnr_before = ssim_before = flicker = flicker_before = None
     if blurry is not None:
@@ -145,9 +146,9 @@ def _score(
         psnr_before=psnr_before,
         ssim_before=ssim_before,
         flicker_before=flicker_before,
-        niqe=naturalness(restored),
-        niqe_before=naturalness(blurry),
-        niqe_sharp=naturalness(sharp),
+        niqe=natural[0],
+        niqe_sharp=natural[1],
+        niqe_before=natural[2],
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
+import cv2
 import torch
 from torch import Tensor
 
@@ -223,7 +224,7 @@ class _Run:
             "part": _part_frames(info),
             "threads": self.engine.threads,
             "device": str(self.engine.device),
-            "versions": [__version__, str(torch.__version__), av.__version__],
+            "versions": [__version__, str(torch.__version__), av.__version__, cv2.__version__],
             "sinks": [sink.identity for sink in sinks],
         }
         if self.window != "all" and not is_folder(self.target):

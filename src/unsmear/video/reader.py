@@ -34,7 +34,7 @@ from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
 from unsmear.video.opening import main_stream, open_container, reason_of
 from unsmear.video.packets import Reordering, packets_of
-from unsmear.video.sidedata import lost_side_data
+from unsmear.video.sidedata import is_cropped, lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
 _FLATTEN = "flatten it onto a background first"
@@ -76,6 +76,7 @@ class VideoReader:
         self._container = open_container(path)
         try:
             self.stream = self._main_stream()
+            self._cropped = is_cropped(self._container, self.stream)
             self.joints = find_joints(path, self._container)
             # The first frame has what the header may lack (colour, rotation).
             self._frames = self._stamped(self._started(start), finest)
@@ -324,6 +325,8 @@ class VideoReader:
             )
         if self._interlaced:
             notes.append("the video was deinterlaced")
+        if self._cropped:
+            notes.append("the cropping for players is not kept: the whole frame is shown")
         return notes + [f"{name} is not kept" for name in lost_side_data(first)]
 
     def _obstacle(self, frame: VideoFrame) -> tuple[str, str] | None:

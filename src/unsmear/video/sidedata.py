@@ -1,4 +1,4 @@
-"""Side data that decoders attach to frames, including kinds that PyAV does not know."""
+"""Side data of frames and streams, including kinds that PyAV does not know."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from unsmear.video.filters import filter_for
 
@@ -67,3 +69,20 @@ def _without(frame: VideoFrame, kind: int) -> VideoFrame:
 def lost_side_data(frame: VideoFrame) -> list[str]:
     """Names of the side data of a frame that cannot be written again."""
     return sorted({_LOST[kind] for kind in _LOST.keys() & side_data_of(frame).keys()})
+
+
+def is_cropped(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether a file tells players to crop the frames of a stream, as Matroska's PixelCrop and the
+    clean aperture of MP4 and MOV do. FFmpeg decodes whole frames, and PyAV shows the cropping only
+    in FFmpeg's description of the file, which is logged. Ask before frames are decoded: decoders
+    log too.
+    """
+    described: Any = container
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        text = described.dumps_format()
+    finally:
+        av.logging.set_level(level)
+    own = rf"Stream #0:{stream.index}\b(?:(?!Stream #).)*?\n *Frame Cropping: [0/]*[1-9]"
+    return re.search(own, text, re.DOTALL) is not None
