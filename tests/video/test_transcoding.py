@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ from tests.conftest import audio_packets
 from tests.video.conftest import MS, clip, lines, recording, restored, rewrite, shown, tone
 from unsmear.restoration.settings import Span
 from unsmear.video.reader import VideoReader
+from unsmear.video.transcoding import AudioParameters, audio_parameters_for
 from unsmear.video.writer import Origin
 
 
@@ -49,6 +51,22 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
         (note,) = (note for note in Origin.of(reader, f".{target}").notes if "audio" in note)
     assert told in note
     assert ("instead" in note) == ("instead" in told)
+
+
+def test_sound_without_a_stated_layout_gets_the_usual_one():
+    source = SimpleNamespace(rate=48000, channels=6, layout=SimpleNamespace(name="6 channels"))
+    assert audio_parameters_for(source, "aac") == AudioParameters(48000, "5.1")
+
+
+def test_a_damaged_packet_of_sound_costs_no_other(tmp_path):
+    source = clip(tmp_path / "in.mkv", tone("flac"), frames=3)
+    with av.open(str(source)) as container:
+        third = [bytes(packet) for packet in container.demux(audio=0)][2]
+    source.write_bytes(source.read_bytes().replace(third, bytes(len(third))))
+    rewrite(source, tmp_path / "out.webm")
+    with av.open(str(tmp_path / "out.webm")) as container:
+        *_, last = container.decode(audio=0)
+    assert last.pts * last.time_base > 0.45
 
 
 def test_sound_of_24_bits_keeps_them_in_flac(tmp_path):
@@ -253,6 +271,8 @@ def test_lines_that_overlap_are_read_in_time_in_another_notation(tmp_path):
     ]  # fmt: skip
     rewrite(source, tmp_path / "out.webm")
     assert shown(tmp_path / "out.webm") == shown(source)
+    rewrite(tmp_path / "out.webm", tmp_path / "again.mp4")
+    assert shown(tmp_path / "again.mp4") == shown(tmp_path / "out.mp4")
 
 
 def test_lines_that_begin_together_are_both_read_in_mp4(tmp_path):
