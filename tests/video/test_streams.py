@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -28,6 +29,7 @@ from unsmear.restoration.settings import Span
 from unsmear.video import streams
 from unsmear.video.opening import is_cover
 from unsmear.video.reader import VideoReader
+from unsmear.video.stills import image_notes
 from unsmear.video.streams import stream_metadata
 from unsmear.video.writer import Origin
 
@@ -59,6 +61,8 @@ def test_what_does_not_fit_is_converted_and_said(tmp_path, kind, sound, becomes)
     rewrite(source, target)
     with VideoReader(source) as reader:
         notes = Origin.of(reader, f".{kind}").notes
+        (images,) = image_notes(reader, Path("out"))
+    assert "which has no sound, no subtitles, no chapters: for a video" in images
     streams, chapters, _, tags = held(target)
     assert (streams[1][0], streams[1][2]) == ("audio", "deu")
     assert becomes in streams[1][1]
