@@ -255,6 +255,8 @@ def test_chapters_move_with_everything_else(tmp_path):
     old, new = ([float(time) for *times, _ in held(path)[1] for time in times]
                 for path in (source, result))  # fmt: skip
     assert new == pytest.approx([time + float(shift) for time in old], abs=1e-3)
+    with av.open(str(result)) as container:  # a Matroska file has no brands
+        assert "major_brand" not in {key.lower() for key in container.metadata}
     with VideoReader(source) as reader:  # converted audio begins at zero
         notes = Origin.of(reader, ".webm").notes
     assert not any("before zero" in note for note in notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,7 +12,6 @@ from tests.conftest import audio_packets
 from tests.video.conftest import MS, clip, lines, recording, restored, rewrite, shown, tone
 from unsmear.restoration.settings import Span
 from unsmear.video.reader import VideoReader
-from unsmear.video.transcoding import AudioParameters, audio_parameters_for
 from unsmear.video.writer import Origin
 
 
@@ -51,11 +49,6 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
         (note,) = (note for note in Origin.of(reader, f".{target}").notes if "audio" in note)
     assert told in note
     assert ("instead" in note) == ("instead" in told)
-
-
-def test_sound_without_a_stated_layout_gets_the_usual_one():
-    source = SimpleNamespace(rate=48000, channels=6, layout=SimpleNamespace(name="6 channels"))
-    assert audio_parameters_for(source, "aac") == AudioParameters(48000, "5.1")
 
 
 def test_a_damaged_packet_of_sound_costs_no_other(tmp_path):
