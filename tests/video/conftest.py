@@ -270,7 +270,7 @@ def held(path):
             (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"])
             for c in container.chapters()
         ]
-        files = [(a.metadata["filename"], a.data) for a in container.streams.attachments]
+        files = [(a.metadata, a.data) for a in container.streams.attachments]
         named = {key.lower(): value for key, value in container.metadata.items()}
         tags = {key: named.get(key) for key in ("title", "comment")}
         return streams, chapters, files, tags

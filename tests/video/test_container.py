@@ -46,7 +46,7 @@ def test_what_an_encoder_refuses_is_no_remedy(tmp_path):
         check_container(tmp_path / "a.mkv", Encoding(row, row.crf, PixelFormat(8, 1, 1)), tiny)
 
 
-@pytest.mark.parametrize("suffix", [".mov", ".MOV"])
+@pytest.mark.parametrize("suffix", [".mp4", ".MOV"])
 def test_what_phones_say_is_kept_whatever_the_case_of_the_suffix(tmp_path, suffix):
     made = {"com.apple.quicktime.make": "Apple"}
     plain = write_video(tmp_path / "plain.mov", codec="libx265",

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tests.conftest import write_video
-from tests.video.conftest import cut, faststart, notes_of, restored
+from tests.video.conftest import cut, faststart, length_of, notes_of, restored
 from unsmear.restoration.settings import Span
 from unsmear.video.damage import Damage, Extent, shortfall, written_end
 from unsmear.video.describe import describe_streams
@@ -33,6 +33,8 @@ def test_a_file_that_breaks_off_is_named(tmp_path, kind, words):
     broken = cut(whole, 2 / 3)
     outcome, notes = restored(broken, tmp_path / "out.mkv")
     assert 10 < outcome.frames < 25
+    # The last frame is not shown until the end that the file states.
+    assert length_of(tmp_path / "out.mkv") < Fraction(outcome.frames + 1, 29)
     (told,) = (note for note in notes if "is truncated" in note)
     assert words.format(outcome.frames) in told
     assert told in describe_streams(broken).streams[0].details

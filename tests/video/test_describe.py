@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import av
 import pytest
+from av.stream import Disposition
 
 from tests.conftest import write_video
 from tests.video.conftest import remuxed
@@ -81,7 +82,8 @@ def test_chapters_languages_and_untagged_colour(tmp_path):
         outs = {}
         for stream in source.streams:
             outs[stream.index] = target.add_stream_from_template(stream)
-            outs[stream.index].metadata["language"] = "fin"
+            outs[stream.index].metadata.update({"language": "fin", "title": "Main"})
+        outs[1].disposition = Disposition.default | Disposition.hearing_impaired
         tick = Fraction(1, 1000)
         target.set_chapters(
             [
@@ -97,6 +99,7 @@ def test_chapters_languages_and_untagged_colour(tmp_path):
     assert found.chapters == ("One", "0.1 s")
     assert [stream.language for stream in found.streams] == ["fin", "fin"]
     assert any("untagged" in words for words in found.streams[0].details)
+    assert found.streams[1].details[-2:] == ("Main", "hearing impaired")
     assert found.frames == pytest.approx(8, abs=1)  # Matroska does not store the count
 
 

@@ -16,6 +16,7 @@ from tests.video.conftest import restored, rewrite
 from unsmear.clip import ClipInfo, ColorTags, HdrMetadata, MasteringDisplay
 from unsmear.errors import ConfigError, OutputError
 from unsmear.video.color import planes_from_rgb
+from unsmear.video.describe import describe_streams
 from unsmear.video.encoding import EncodeChoice, FrameEncoder, choose_encoding
 from unsmear.video.formats import PixelFormat
 from unsmear.video.reader import VideoReader
@@ -181,6 +182,7 @@ def test_hdr10_metadata_is_kept(tmp_path, container, codec):
         assert two.codec == codec
         assert two.info.tags == one.info.tags
         assert two.info.hdr.light == (1000, 400)
+        assert describe_streams(two.path).hdr == ("HDR (PQ)", "HDR10 mastering data")
         for name in ("red", "green", "blue", "white"):
             for a, b in zip(
                 getattr(two.info.hdr.display, name), getattr(DISPLAY, name), strict=True

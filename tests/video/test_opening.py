@@ -37,6 +37,9 @@ def test_a_cover_of_a_file_with_a_colon_is_kept(tmp_path, monkeypatch):
     restored(Path("1:2.mkv"), Path("3:4.mkv"))
     with av.open(str(tmp_path / "3:4.mkv")) as container:
         assert sum(is_cover(stream) for stream in container.streams.video) == 1
+    found = {stream.kind: stream.details for stream in describe_streams(Path("3:4.mkv")).streams}
+    assert "cover" in found
+    assert found["attachment"] == ("font.ttf",)
 
 
 def test_names_with_spaces_and_accents_and_links(tmp_path):

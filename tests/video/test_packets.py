@@ -43,11 +43,14 @@ def test_a_break_in_the_middle_of_a_packet_costs_no_frame_before_it(tmp_path, ki
     assert any("truncated: 12 of 30 frames" in note or "of 1.00 s" in note for note in notes)
 
 
-def test_h264_with_b_frames_in_avi_gets_rising_times(tmp_path):
-    """AVI has only decoding times. FFmpeg begins a tick late, as it does without B-frames."""
+@pytest.mark.parametrize("opened", [0, 1])
+def test_h264_with_b_frames_in_avi_gets_rising_times(tmp_path, opened):
+    """In closed and open GOPs. AVI has only decoding times. FFmpeg begins a tick late, as it does
+    without B-frames.
+    """
     source = write_video(
         tmp_path / "in.avi", pts=[*range(170)], time_base=Fraction(1001, 30_000), size=(32, 32),
-        options={"bf": "3", "b-adapt": "0", "g": "12"},
+        options={"bf": "3", "b-adapt": "0", "g": "12", "x264-params": f"open-gop={opened}"},
     )  # fmt: skip
     with VideoReader(source) as reader:
         times = [frame.pts * 30_000 / 1001 for frame in reader]

@@ -80,7 +80,11 @@ def test_equal_and_falling_stamps_are_moved_and_told(tmp_path):
         stamps = [frame.pts for frame in reader]
         assert stamps == sorted(set(stamps))
         assert reader.damage.stamps == 2
-    assert restored(source, tmp_path / "out.mkv", 3)[0] == Outcome(6)
+    finer = write_video(tmp_path / "in.mp4", pts=[0, 3000, 3001, 3002, 9000, 12000])
+    outcome, notes = restored(finer, tmp_path / "out.mkv", 3)
+    assert (outcome, notes) == (Outcome(6), ["2 time stamps did not increase and were adjusted"])
+    stamps = [1000 * stamp for stamp in stamps_of(tmp_path / "out.mkv")]
+    assert stamps == [0, 100, 101, 102, 300, 400]
 
 
 def test_a_stream_without_stamps_gets_steady_ones(tmp_path):

@@ -59,14 +59,14 @@ def test_what_cannot_be_moved_is_left_out():
     assert with_later_time_code({**metadata, "TIMECODE": "?"}, 25, FILM) == {"title": "Kite"}
 
 
-def coded(path, rate, code):
+def coded(path, rate, code, first=0):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.metadata["timecode"] = code
         for index in range(40):
             frame = av.VideoFrame.from_ndarray(picture(48, 64, index), format="rgb24")
-            frame.pts, frame.time_base = index, 1 / Fraction(rate)
+            frame.pts, frame.time_base = first + index, 1 / Fraction(rate)
             container.mux(stream.encode(frame.reformat(format="yuv420p")))
         container.mux(stream.encode(None))
     return path
@@ -80,12 +80,15 @@ def code_of(path):
 
 @pytest.mark.parametrize("kind", ["mov", "mkv"])
 def test_a_stretch_has_the_time_code_of_its_first_frame(tmp_path, kind):
-    source, target = coded(tmp_path / "in.mov", NTSC, "01:00:59;28"), tmp_path / f"out.{kind}"
+    """Also if the video begins late, or the stretch between two frames."""
+    source = coded(tmp_path / f"in.{kind}", NTSC, "01:00:59;28", first=60 * (kind == "mkv"))
+    target = tmp_path / f"out.{kind}"
     stretch(source, target, None, Fraction(1, 10))
     assert code_of(target) == "01:00:59;28"
     target.unlink()
-    stretch(source, target, Fraction(1, 2), Fraction(6, 10))  # from frame 15 on
-    assert code_of(target) == "01:01:00;15"
+    notes = stretch(source, target, Fraction(51, 100), Fraction(6, 10))  # from frame 16 on
+    assert code_of(target) == "01:01:00;16"
+    assert not any("left out" in note for note in notes)  # its stream is written anew
 
 
 def test_a_time_code_that_cannot_be_moved_is_named(tmp_path):

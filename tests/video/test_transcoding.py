@@ -51,6 +51,17 @@ def test_sound_is_brought_to_a_shape_that_its_encoder_takes(
     assert ("instead" in note) == ("instead" in told)
 
 
+def test_a_damaged_packet_of_sound_costs_no_other(tmp_path):
+    source = clip(tmp_path / "in.mkv", tone("flac"), frames=3)
+    with av.open(str(source)) as container:
+        third = [bytes(packet) for packet in container.demux(audio=0)][2]
+    source.write_bytes(source.read_bytes().replace(third, bytes(len(third))))
+    rewrite(source, tmp_path / "out.webm")
+    with av.open(str(tmp_path / "out.webm")) as container:
+        *_, last = container.decode(audio=0)
+    assert last.pts * last.time_base > 0.45
+
+
 def test_sound_of_24_bits_keeps_them_in_flac(tmp_path):
     """As on Blu-ray discs; Matroska cannot hold their codec."""
 
@@ -253,6 +264,8 @@ def test_lines_that_overlap_are_read_in_time_in_another_notation(tmp_path):
     ]  # fmt: skip
     rewrite(source, tmp_path / "out.webm")
     assert shown(tmp_path / "out.webm") == shown(source)
+    rewrite(tmp_path / "out.webm", tmp_path / "again.mp4")
+    assert shown(tmp_path / "again.mp4") == shown(tmp_path / "out.mp4")
 
 
 def test_lines_that_begin_together_are_both_read_in_mp4(tmp_path):

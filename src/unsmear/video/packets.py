@@ -60,35 +60,37 @@ class Reordering:
     """Presentation times of H.264 with B-frames in AVI, which has only decoding times. FFmpeg takes
     these for presentation times (those of MPEG-4 it reorders). That is right for key frames, except
     in open GOPs. Other frames are presented when they leave the decoder, less the delay with which
-    key frames leave it. After seeking into an open GOP, times are early by the frames that are
-    presented before its key frame, and cannot be decoded.
+    key frames leave it.
 
     Args:
         container: the opened file.
         stream: its video stream.
+        late: that delay, from `delay_at_start`, if the file is not read from its start.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, late: int | None = None
+    ) -> None:
         context = stream.codec_context
         h264 = context.codec.canonical_name == "h264"
-        self._needed = container.format.name == "avi" and h264 and context.has_b_frames
-        self._late = 0  # ticks between the presentation of a frame and when it leaves the decoder
+        self.needed = container.format.name == "avi" and h264 and context.has_b_frames
+        self._late = late  # ticks
         self._decoded: int | None = None  # decoding time of the frame before
         self._placed: deque[int] = deque(maxlen=2)
 
     def place(self, frame: VideoFrame) -> None:
         """Correct the time of the next decoded frame; None if it is unknown."""
-        if not self._needed:
+        if not self.needed:
             return
         decoded, leaves = frame.pts, frame.dts
         if (
             (frame.key_frame and decoded is not None and leaves is not None)
             # In an open GOP, the frame before a key frame was decoded after it.
-            and (self._decoded is None or decoded > self._decoded)
+            and (self._late is None if self._decoded is None else decoded > self._decoded)
         ):
             self._late = leaves - decoded
         if leaves is not None:
-            frame.pts = leaves - self._late
+            frame.pts = leaves - (self._late or 0)
         elif len(self._placed) == 2:  # at the end of the file, frames leave without a time
             frame.pts = 2 * self._placed[1] - self._placed[0]
         elif not frame.key_frame:
@@ -96,6 +98,18 @@ class Reordering:
         self._decoded = decoded
         if frame.pts is not None:
             self._placed.append(frame.pts)
+
+
+def delay_at_start(container: InputContainer, stream: VideoStream) -> int | None:
+    """Ticks from the presentation of a file's first frame to when it leaves the decoder, for
+    `Reordering`; None where that is not needed, or not known. Seek after it.
+    """
+    if not Reordering(container, stream).needed:
+        return None
+    first = next(decodable(container, stream), None)
+    if first is None or not first.key_frame or first.pts is None or first.dts is None:
+        return None
+    return first.dts - first.pts
 
 
 def decodable(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

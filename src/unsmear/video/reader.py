@@ -33,7 +33,7 @@ from unsmear.video.frames import (
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
 from unsmear.video.opening import main_stream, open_container, reason_of
-from unsmear.video.packets import Reordering, packets_of
+from unsmear.video.packets import Reordering, delay_at_start, packets_of
 from unsmear.video.sidedata import is_cropped, lost_side_data
 
 _Stamped = tuple[int, VideoFrame]
@@ -72,6 +72,7 @@ class VideoReader:
         self._deinterlace, self._interlaced = deinterlace, False
         self._end = end
         self._whole = True  # the file is read from its beginning
+        self._late: int | None = None  # see `Reordering`
         self._shortest: int | None = None  # distance of two frames, ticks
         self._container = open_container(path)
         try:
@@ -203,6 +204,7 @@ class VideoReader:
             return self._decoded()
         try:
             self._whole = False
+            self._late = delay_at_start(self._container, self.stream)
             self._container.seek(round(target / tick), stream=self.stream)
             frames = self._decoded()
             first = next(frames, None)
@@ -238,7 +240,7 @@ class VideoReader:
     def _concealed(self) -> Iterator[VideoFrame]:
         """Yield all frames that can be decoded; what cannot is counted."""
         count, decoded, end, leading = 0, 0, Fraction(0), LeadingPackets()
-        reordering = Reordering(self._container, self.stream)
+        reordering = Reordering(self._container, self.stream, self._late)
         for packet in packets_of(self._container, self.stream, self.joints, self.damage):
             if packet is not None:
                 count, end = count + 1, max(end, packet_end(packet))
