@@ -32,6 +32,7 @@ from unsmear.data.pairs import (
     PairedSequence,
     named,
     pairs_among,
+    uniform_frames,
     unrepeated,
 )
 from unsmear.errors import InputError, Mistakes, reading
@@ -246,22 +247,12 @@ class Shot:
 
 
 def _read_clip(path: Path) -> Iterator[Tensor]:
+    """Frames (3, H, W), uint8, of a folder of images or a video."""
     if path.is_dir():
-        size = None
-        for image in list_images(path):
-            frame = eight_bit(read_image(image))
-            if frame.shape != (size := size or frame.shape):
-                (_, height, width), (_, first_height, first_width) = frame.shape, size
-                raise InputError(
-                    f"'{image}' is {width}x{height}, but the first frame of the clip is "
-                    f"{first_width}x{first_height}: all must have the same size; resize or remove "
-                    "it"
-                )
-            yield frame
-    else:
-        from unsmear.video.reader import read_rgb8
+        return uniform_frames(list_images(path))
+    from unsmear.video.reader import read_rgb8
 
-        yield from read_rgb8(path)
+    return read_rgb8(path)
 
 
 def load_shots(path: Path, *, short_side: int = 384) -> list[Shot]:

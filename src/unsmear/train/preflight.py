@@ -20,7 +20,6 @@ from unsmear.data.pairs import (
     PairedSequence,
     find_pairs,
     no_pairs_below,
-    read_images,
     real_places,
 )
 from unsmear.data.shake import read_orientation_log
@@ -299,8 +298,7 @@ def unfit_pairs(
 
     def check(pair: PairedSequence) -> None:
         check_length(pair, frames)
-        blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
-        check_size(pair, blurry, sharp, crop)
+        check_size(pair, *pair.read(0, 1), crop)
 
     mistakes = Mistakes()
     mistakes.attempt(lambda: load_all(check, pairs, workers))
@@ -342,7 +340,7 @@ def _find_validation(folder: Path) -> list[PairedSequence]:
 
 def _check_first(pair: PairedSequence) -> None:
     """Raise InputError if the first frames of a sequence cannot be read, or differ in size."""
-    blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
+    blurry, sharp = pair.read(0, 1)
     if blurry.shape != sharp.shape:
         sizes = " and ".join(f"{side.shape[-1]}x{side.shape[-2]}" for side in (blurry, sharp))
         raise InputError(
