@@ -40,6 +40,7 @@ from unsmear.errors import (
     OutputError,
     UnsmearError,
 )
+from unsmear.evaluate.programs import at_least
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
 from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
@@ -192,12 +193,8 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         mistakes.attempt(partial(_check_kept, option, model, out))
     if (threads := request.threads) is not None:
         mistakes.attempt(lambda: check_threads(threads))
-    for name, value, least in (
-        ("stop_after", request.stop_after, 1),
-        ("workers", request.workers, 0),
-    ):
-        if value is not None and value < least:
-            mistakes.add(ConfigError(f"{name} is {value}: must be at least {least}"))
+    mistakes.attempt(lambda: at_least(1, stop_after=request.stop_after))
+    mistakes.attempt(lambda: at_least(0, workers=request.workers))
     mistakes.attempt(check_log)
     if config.synthesis.coder_share and (files is None or files.photographs or files.clips):
         mistakes.attempt(check_codecs)
