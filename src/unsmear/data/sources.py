@@ -173,23 +173,23 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path
         InputError: a file no longer exists.
     """
     told = hashlib.sha256()
+
+    def note(name: str, file: Path) -> None:
+        with reading(file):
+            size = file.stat().st_size
+        told.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+
     # The sharp side of a pair lies beside the folder if that is `train_blur` or `Blur`, and beside
     # the one above if it is `train_blur/000` or `Blur/RGB`.
     tops = [named(root) for root in roots]
     places = (*tops, *(top.parent for top in tops), *(top.parent.parent for top in tops))
-    pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
+    pairs = (path for pair in files.pairs for path in pair.files)
     for path in (*files.photographs, *files.clips, *pairs):
         place = next(place for place in places if path.is_relative_to(place))
         for file in list_images(path) if path.is_dir() else [path]:
-            with reading(file):
-                size = file.stat().st_size
-            told.update(
-                f"{file.relative_to(place).as_posix()}\0{size}\0".encode(errors="surrogateescape")
-            )
+            note(file.relative_to(place).as_posix(), file)
     for log in logs:
-        with reading(log):
-            size = log.stat().st_size
-        told.update(f"shake\0{log.name}\0{size}\0".encode(errors="surrogateescape"))
+        note(f"shake\0{log.name}", log)
     return told.hexdigest()[:12]
 
 
