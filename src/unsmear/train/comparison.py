@@ -145,7 +145,6 @@ class Learner:
 
 
 TrainFrom = Callable[[TrainConfig, BatchSource, Scorer, torch.device], list[Learner]]
-"""Trains all networks from the seed of a plan."""
 
 
 def train_in_turn(
