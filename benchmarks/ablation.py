@@ -47,11 +47,8 @@ from unsmear.train.comparison import (
     add_arguments,
     compare,
     measured_row,
-    train_in_turn,
+    training_in_turn,
 )
-from unsmear.train.config import TrainConfig
-from unsmear.train.prefetch import BatchSource
-from unsmear.train.scoring import Scorer
 
 BASE = "base"
 WORDS = Words(kind="variant", base=BASE, base_is="the row as it is", ours=BASE)
@@ -203,21 +200,15 @@ def main() -> None:
         variants[text] = Variant(config, one.window)
     builds = {label: partial(WindowedNetwork, variant) for label, variant in variants.items()}
 
-    def train_from(
-        plan: TrainConfig, batches: BatchSource, scorer: Scorer, device: torch.device
-    ) -> list[Learner]:
-        learners = [Learner.start(label, build, plan, device) for label, build in builds.items()]
-        train_in_turn(learners, batches, scorer, arguments.steps, arguments.seconds)
-        return learners
-
     def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
         macs = count_macs(variants[label].config)
-        return measured_row(label, learners, macs=macs, own_macs=0, blocks=0, peak=peak)
+        return measured_row(label, learners, macs=macs, peak=peak)
 
     settings = {
         "row": arguments.row,
         "multiply-accumulates": "evened out" if arguments.balance else "as they come",
     }
+    train_from = training_in_turn(arguments, builds)
     record = compare(arguments, builds, train_from, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ def measure(kind: str, frames: int, height: int, width: int, channels: int) -> C
         began = time.perf_counter()
         module(features, frames // 2)
         seconds.append(time.perf_counter() - began)
-    return Cost(sorted(seconds)[len(seconds) // 2], taken)
+    return Cost(median(seconds), taken)
 
 
 def measure_apart(kind: str, size: tuple[int, int, int], channels: int) -> Cost | None:

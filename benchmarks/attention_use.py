@@ -75,7 +75,7 @@ LEGEND = (
     "- pull: first-order change of the loss if these weights moved along its gradient by a tenth "
     "of their norm. Near 0 there is nothing to learn from, whatever the optimiser.",
 )
-Clips = Sequence[tuple[Tensor, Tensor]]
+Pairs = Sequence[tuple[Tensor, Tensor]]  # blurry and sharp clips
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def attention_uses(attention: FactorizedAttention, window: Tensor, place: int) -
 
 
 def pulls(
-    network: nn.Module, attention: FactorizedAttention, merge: nn.Module, clips: Clips
+    network: nn.Module, attention: FactorizedAttention, merge: nn.Module, clips: Pairs
 ) -> dict[str, float]:
     """First-order change of the loss if a weight moves by a tenth of its norm, percent."""
     parts = {"f_s": attention.f_s, "f_t": attention.f_t, "f_p": attention.f_p, "merge": merge}
@@ -201,7 +201,7 @@ def medians(found: Iterable[dict[str, float]]) -> dict[str, float]:
     return {name: median(row[name] for row in rows) for name in rows[0]}
 
 
-def row_of(network: FusionNetwork, clips: Clips) -> dict[str, float]:
+def row_of(network: FusionNetwork, clips: Pairs) -> dict[str, float]:
     """All available columns for a network of the comparison."""
     row = medians(
         use for blurry, _ in clips for one in blurry.split(1) for use in uses(network, one)
@@ -212,7 +212,7 @@ def row_of(network: FusionNetwork, clips: Clips) -> dict[str, float]:
     return row
 
 
-def released_rows(model: LoadedModel, clips: Clips) -> Iterator[tuple[str, dict[str, float]]]:
+def released_rows(model: LoadedModel, clips: Pairs) -> Iterator[tuple[str, dict[str, float]]]:
     """All columns for each attention of a released network."""
     network = model.network.requires_grad_(True)
     for level in network.config.attention_levels:
@@ -228,7 +228,7 @@ def released_rows(model: LoadedModel, clips: Clips) -> Iterator[tuple[str, dict[
 
 
 def rows_by_seed(
-    paths: Iterable[Path], released: Iterable[LoadedModel], clips: Clips
+    paths: Iterable[Path], released: Iterable[LoadedModel], clips: Pairs
 ) -> dict[tuple[str, str], list[dict[str, float]]]:
     """The columns of each network, a row for each seed, by its label and the state of its weights.
 

@@ -13,10 +13,9 @@ preset `plain`: this compares networks, not the schedules of their papers.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import nn
 
 from unsmear.evaluate.comparison import Row, Words, comparison_lines
@@ -30,11 +29,8 @@ from unsmear.train.comparison import (
     add_arguments,
     compare,
     measured_row,
-    train_in_turn,
+    training_in_turn,
 )
-from unsmear.train.config import TrainConfig
-from unsmear.train.prefetch import BatchSource
-from unsmear.train.scoring import Scorer
 
 BASELINE = "recurrent"
 WORDS = Words(
@@ -49,11 +45,6 @@ def build_of(label: str) -> Callable[[], nn.Module]:
     return partial(DeblurNetwork, find_entry(label).config)
 
 
-def windows_of(labels: Iterable[str]) -> dict[str, int]:
-    """Windows with which rows of the zoo are measured; the baseline has none."""
-    return {label: find_entry(label).window for label in labels if label != BASELINE}
-
-
 def macs_of(label: str) -> int:
     """Multiply-accumulates for a frame of 256x256."""
     if label == BASELINE:
@@ -63,7 +54,7 @@ def macs_of(label: str) -> int:
 
 def row_of(label: str, peak: int, learners: list[Learner]) -> Row:
     """The row of one network."""
-    return measured_row(label, learners, macs=macs_of(label), own_macs=0, blocks=0, peak=peak)
+    return measured_row(label, learners, macs=macs_of(label), peak=peak)
 
 
 def main() -> None:
@@ -75,20 +66,10 @@ def main() -> None:
     builds = {
         label: build_of(label) for label in arguments.networks or ("paper", "plain", BASELINE)
     }
-    windows = windows_of(builds)
+    windows = {label: find_entry(label).window for label in builds if label != BASELINE}
     told = ", ".join(f"{label} {window} frames" for label, window in windows.items())
     settings = {"windows on val": told} if windows else {}
-
-    def train_from(
-        plan: TrainConfig, batches: BatchSource, scorer: Scorer, device: torch.device
-    ) -> list[Learner]:
-        learners = [
-            Learner.start(label, build, plan, device, windows.get(label))
-            for label, build in builds.items()
-        ]
-        train_in_turn(learners, batches, scorer, arguments.steps, arguments.seconds)
-        return learners
-
+    train_from = training_in_turn(arguments, builds, windows)
     record = compare(arguments, builds, train_from, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 

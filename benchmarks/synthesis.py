@@ -192,13 +192,8 @@ def main() -> None:
     batches = open_batches(
         arguments.data, arguments.shake, arguments.preset, arguments.seed, shares
     )
-    title = ", ".join(
-        [
-            f"Preset `{arguments.preset}`",
-            *(f"{share.replace('_', ' ')} {value:g}" for share, value in shares.items()),
-        ]
-    )
-    title = f"{title} against real video"
+    changed = "".join(f", {share.replace('_', ' ')} {value:g}" for share, value in shares.items())
+    title = f"Preset `{arguments.preset}`{changed} against real video"
     record = compare(
         arguments.clips,
         batches,

@@ -13,6 +13,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -68,38 +69,30 @@ def largest(name: str, pairs: Iterable[tuple[Tensor, Tensor]]) -> list[float]:
     return [max(column) for column in zip(*rows, strict=True)]
 
 
-def show(name: str, values: Sequence[float], more: str = "") -> None:
+def show(name: str, values: Sequence[float]) -> None:
     """Print one line of the table."""
-    print(f"{name:34s}" + "".join(f"{value:>11.3f}" for value in values) + more, flush=True)
+    print(f"{name:34s}" + "".join(f"{value:>11.3f}" for value in values), flush=True)
 
 
-def scaled(layer: str, factor: float) -> Callable[[DeblurNetwork], None]:
-    """A damage: multiplies the weights of one layer."""
-
-    def damage(network: DeblurNetwork) -> None:
-        network.get_parameter(f"{layer}.weight").mul_(factor)
-
-    return damage
+def scale(network: DeblurNetwork, layer: str, factor: float) -> None:
+    """Multiply the weights of one layer."""
+    network.get_parameter(f"{layer}.weight").mul_(factor)
 
 
-def randomised(network: DeblurNetwork) -> None:
+def randomise(network: DeblurNetwork) -> None:
     """Replace all weights by random ones, the head included."""
     for parameter in network.parameters():
         parameter.copy_(0.1 * torch.randn_like(parameter))
 
 
-def perturbed(share: float) -> Callable[[DeblurNetwork], None]:
-    """A damage: adds noise to all weights, in proportion to each tensor's standard deviation."""
-
-    def damage(network: DeblurNetwork) -> None:
-        for parameter in network.parameters():
-            if parameter.numel() > 1:
-                parameter.add_(share * parameter.std() * torch.randn_like(parameter))
-
-    return damage
+def perturb(network: DeblurNetwork, share: float) -> None:
+    """Add noise to all weights, in proportion to each tensor's standard deviation."""
+    for parameter in network.parameters():
+        if parameter.numel() > 1:
+            parameter.add_(share * parameter.std() * torch.randn_like(parameter))
 
 
-def overflowing(network: DeblurNetwork) -> None:
+def overflow(network: DeblurNetwork) -> None:
     """Set one weight to NaN."""
     network.head.weight[0, 0, 0, 0] = float("nan")
 
@@ -112,12 +105,12 @@ def damages_to(network: DeblurNetwork) -> list[tuple[str, Callable[[DeblurNetwor
     there = {name for name, _ in network.named_parameters()}
     layers = [layer for layer in LAYERS if f"{layer}.weight" in there]
     return [
-        ("random weights", randomised),
-        ("not a number", overflowing),
-        *((f"{layer} x{factor:g}", scaled(layer, factor))
+        ("random weights", randomise),
+        ("not a number", overflow),
+        *((f"{layer} x{factor:g}", partial(scale, layer=layer, factor=factor))
           for layer in layers for factor in (4.0, 16.0)),
-        ("noise on weights, 0.3", perturbed(0.3)),
-        ("noise on weights, 1", perturbed(1.0)),
+        ("noise on weights, 0.3", partial(perturb, share=0.3)),
+        ("noise on weights, 1", partial(perturb, share=1.0)),
     ]  # fmt: skip
 
 

@@ -89,13 +89,13 @@ def worst_place(restored: Tensor, sharp: Tensor) -> tuple[int, int]:
 def row(case: str, blurry: Tensor, restored: Tensor, sharp: Tensor) -> np.ndarray:
     """Enlarged patches of three frames (3, H, W), with their PSNR: (h, w, 3) uint8."""
     top, left = worst_place(restored, sharp)
+    crop = (..., slice(top, top + PATCH[0]), slice(left, left + PATCH[1]))
     panels = []
     for name, frame in ((case, blurry), ("restored", restored), ("truth", sharp)):
-        patch = frame[:, top : top + PATCH[0], left : left + PATCH[1]]
-        truth = sharp[:, top : top + PATCH[0], left : left + PATCH[1]]
-        pixels = integer_from_unit(patch).permute(1, 2, 0).numpy()
+        pixels = integer_from_unit(frame[crop]).permute(1, 2, 0).numpy()
         large = cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-        label = name if frame is sharp else f"{name}: {psnr(round_to_8_bit(patch), truth):.1f} dB"
+        quality = psnr(round_to_8_bit(frame[crop]), sharp[crop])
+        label = name if frame is sharp else f"{name}: {quality:.1f} dB"
         cv2.rectangle(large, (0, 0), (large.shape[1], 26), (0, 0, 0), cv2.FILLED)
         white = (255, 255, 255)
         cv2.putText(large, label, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, white, 1, cv2.LINE_AA)

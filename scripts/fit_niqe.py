@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
@@ -87,41 +88,29 @@ def fit(folder: Path, target: Path) -> None:
     print(f"{len(patches):,} patches of {len(features)} photographs: {target.name}")
 
 
-def smear(pixels: int) -> Callable[[Tensor], Tensor]:
+def smeared(frame: Tensor, pixels: int) -> Tensor:
     """Horizontal motion blur in linear light, as of a panning camera."""
-
-    def change(frame: Tensor) -> Tensor:
-        half = pixels // 2
-        light = functional.pad(linear_from_srgb(frame)[None], (half, half, 0, 0), "replicate")[0]
-        return srgb_from_linear(light.unfold(-1, pixels, 1).mean(dim=-1))
-
-    return change
+    half = pixels // 2
+    light = functional.pad(linear_from_srgb(frame)[None], (half, half, 0, 0), "replicate")[0]
+    return srgb_from_linear(light.unfold(-1, pixels, 1).mean(dim=-1))
 
 
-def noise(deviation: float) -> Callable[[Tensor], Tensor]:
+def noisy(frame: Tensor, deviation: float) -> Tensor:
     """White noise; the deviation is in code values."""
-
-    def change(frame: Tensor) -> Tensor:
-        drawn = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
-        return (frame + deviation / 255 * drawn).clamp(0, 1)
-
-    return change
+    drawn = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
+    return (frame + deviation / 255 * drawn).clamp(0, 1)
 
 
-def jpeg(quality: float) -> Callable[[Tensor], Tensor]:
+def coded(frame: Tensor, quality: float) -> Tensor:
     """JPEG artefacts."""
-
-    def change(frame: Tensor) -> Tensor:
-        return compress(frame[None, None], torch.tensor([quality]))[0, 0].clamp(0, 1)
-
-    return change
+    return compress(frame[None, None], torch.tensor([quality]))[0, 0].clamp(0, 1)
 
 
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "as they are": lambda frame: frame,
-    **{f"smeared by {n} pixels": smear(n) for n in (3, 5, 9, 15)},
-    **{f"noise of {n} code values": noise(n) for n in (2, 5, 10, 25)},
-    **{f"JPEG-like, quality {n}": jpeg(n) for n in (60, 30, 10)},
+    **{f"smeared by {n} pixels": partial(smeared, pixels=n) for n in (3, 5, 9, 15)},
+    **{f"noise of {n} code values": partial(noisy, deviation=n) for n in (2, 5, 10, 25)},
+    **{f"JPEG-like, quality {n}": partial(coded, quality=n) for n in (60, 30, 10)},
 }
 
 

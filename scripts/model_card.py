@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from runpy import run_path
 from statistics import fmean
@@ -24,9 +24,9 @@ import torch
 
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
 from unsmear.errors import ConfigError, InputError
-from unsmear.evaluate.metrics import gain
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import parser_for, run_program, some_pairs
+from unsmear.evaluate.report import markdown_table
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
@@ -54,30 +54,40 @@ def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list
         scores: with SSIM, by the default settings.
         alone: of the network alone, without burst.
     """
-    lines = [
-        "| sequence | frames | PSNR blurry | network alone | restored | gain | worst frame "
-        "| SSIM blurry | SSIM restored |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    frames = [score.frames for score in scores]
+
+    def mean(values: Iterable[float | None]) -> float:
+        return fmean((value or 0.0 for value in values), weights=frames)
+
+    whole = SequenceScore(
+        name="**all frames**",
+        frames=sum(frames),
+        psnr_before=mean(score.psnr_before for score in scores),
+        psnr_after=mean(score.psnr_after for score in scores),
+        ssim_before=mean(score.ssim_before for score in scores),
+        ssim_after=mean(score.ssim_after for score in scores),
+        worst_gain=min(score.worst_gain for score in scores),
+    )
+    networks = [score.psnr_after for score in alone]
     rows = [
-        (s.name, s.frames, s.psnr_before, network.psnr_after, s.psnr_after,
-         s.worst_gain, s.ssim_before or 0.0, s.ssim_after or 0.0)
-        for s, network in zip(scores, alone, strict=True)
-    ]  # fmt: skip
-    frames = sum(row[1] for row in rows)
-
-    def mean(column: int) -> float:
-        return fmean(float(row[column]) for row in rows for _ in range(row[1]))
-
-    means = [mean(column) for column in range(2, 8)]
-    means[3] = min(score.worst_gain for score in scores)
-    rows.append(("**all frames**", frames, *means))  # type: ignore[arg-type]
-    lines += [
-        f"| {name} | {count} | {before:.2f} | {network:.2f} | {after:.2f} "
-        f"| {gain(after, before):+.2f} | {worst:+.2f} | {ssim_before:.4f} | {ssim_after:.4f} |"
-        for name, count, before, network, after, worst, ssim_before, ssim_after in rows
+        [
+            score.name,
+            str(score.frames),
+            f"{score.psnr_before:.2f}",
+            f"{network:.2f}",
+            f"{score.psnr_after:.2f}",
+            f"{score.gain:+.2f}",
+            f"{score.worst_gain:+.2f}",
+            f"{score.ssim_before:.4f}",
+            f"{score.ssim_after:.4f}",
+        ]
+        for score, network in zip([*scores, whole], [*networks, mean(networks)], strict=True)
     ]
-    return lines
+    headings = [
+        "sequence", "frames", "PSNR blurry", "network alone", "restored", "gain", "worst frame",
+        "SSIM blurry", "SSIM restored",
+    ]  # fmt: skip
+    return markdown_table(headings, rows)
 
 
 def option_table(scores_by_options: Mapping[str, list[SequenceScore]]) -> list[str]:
@@ -87,11 +97,11 @@ def option_table(scores_by_options: Mapping[str, list[SequenceScore]]) -> list[s
         scores_by_options: scores, by options as shown.
     """
     names = [score.name for score in next(iter(scores_by_options.values()))]
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for options, scores in scores_by_options.items():
-        gains = (f"{score.gain:+.2f}" for score in scores)
-        lines.append(f"| {options} | " + " | ".join(gains) + " |")
-    return lines
+    rows = [
+        [options, *(f"{score.gain:+.2f}" for score in scores)]
+        for options, scores in scores_by_options.items()
+    ]
+    return markdown_table(["", *names], rows)
 
 
 def option_text(refines: bool) -> str:
@@ -237,6 +247,10 @@ def eight_bit_lines(model: str) -> list[str]:
     _, origin = load_eight_bit(path)
     clips = ", ".join(f"{name} ({frames} frames)" for name, frames in origin.calibrated_on.items())
     versions = ", ".join(f"{name} {number}" for name, number in origin.versions.items())
+    rows = [
+        [name, f"{full:.2f}", f"{eight:.2f}", f"{eight - full:+.3f}"]
+        for name, (full, eight) in origin.scores.items()
+    ]
     return [
         "## In eight bits",
         "",
@@ -244,12 +258,7 @@ def eight_bit_lines(model: str) -> list[str]:
         "and head stay in float32, and so do blocks with which a sequence would lose 0.1 dB. PSNR "
         "on the same sequences:",
         "",
-        "| sequence | float32 | eight bits | difference |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {full:.2f} | {eight:.2f} | {eight - full:+.3f} |"
-            for name, (full, eight) in origin.scores.items()
-        ),
+        *markdown_table(["sequence", "float32", "eight bits", "difference"], rows),
         "",
         "Value ranges that fit these sequences may not fit others (see docs/export.md), so "
         "`--engine auto` never uses this engine.",

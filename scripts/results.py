@@ -34,7 +34,7 @@ from itertools import chain
 from pathlib import Path
 from runpy import run_path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -61,6 +61,7 @@ from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import ZOO
 from unsmear.outputs import write_text
 
+_Record = TypeVar("_Record")
 WINDOWED = re.compile(r"eval-(?P<name>.+)-window-(?P<window>\d+)")
 MOVING, STILL = ("walk_a", "walk_b"), "dog"  # sequences
 TIMED_SIZE = (1280, 720)
@@ -94,10 +95,7 @@ def page(records: Path = RECORDS) -> str:
     }
     elsewhere = {path: held for path, held in evaluations.items() if path not in of_gopro}
     alone = {path.stem: held[0] for path, held in evaluations.items() if len(held) == 1}
-    benches = [
-        record_from_json(BenchRecord, path.read_text(encoding="utf-8"))
-        for path in sorted(records.glob("bench-*.json"))
-    ]
+    benches = [read(BenchRecord, path) for path in sorted(records.glob("bench-*.json"))]
     lines = [
         "# Results",
         "",
@@ -114,7 +112,7 @@ def page(records: Path = RECORDS) -> str:
         lines += [NIQE_REMARK, ""]
     lines += evaluation_sections(elsewhere)
     for path in in_order(records.glob("coded-*.json")):
-        coded = record_from_json(CodedRecord, path.read_text(encoding="utf-8"))
+        coded = read(CodedRecord, path)
         lines += [f"### {coded.title}", "", *coded_lines(coded), ""]
         lines += [measured_by(coded.origin), "", *words_beside(path)]
     lines += gopro_section(chain(*of_gopro.values()))
@@ -123,6 +121,11 @@ def page(records: Path = RECORDS) -> str:
     lines += camera_section(records)
     lines += cost_section(records, benches)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def read(kind: type[_Record], path: Path) -> _Record:
+    """The record in a file."""
+    return record_from_json(kind, path.read_text(encoding="utf-8"))
 
 
 def evaluations_in(path: Path) -> list[dict[str, Any]]:
@@ -175,7 +178,7 @@ def comparison_section(records: Path, kind: str, heading: str) -> list[str]:
     found = in_order(records.glob(f"{kind}-*.json"))
     lines = [f"## {heading}", ""] if found else []
     for path in found:
-        record = record_from_json(ComparisonRecord, path.read_text(encoding="utf-8"))
+        record = read(ComparisonRecord, path)
         shown = comparison_lines(record, legend=path is found[0])
         lines += [f"### {record.title}", "", *shown, "", *words_beside(path)]
     uses = in_order(records.glob("attention-*.json")) if kind == "fusion" else []
@@ -193,7 +196,7 @@ def camera_section(records: Path) -> list[str]:
     found = in_order(records.glob("synthesis-*.json"))
     lines = ["## What training is fed, against real cameras", ""] if found else []
     for path in found:
-        cameras = record_from_json(CameraRecord, path.read_text(encoding="utf-8"))
+        cameras = read(CameraRecord, path)
         lines += [f"### {cameras.title}", "", *camera_lines(cameras), ""]
         lines += [measured_by(cameras.origin), "", *words_beside(path)]
     return lines
@@ -205,13 +208,13 @@ def cost_section(records: Path, benches: Iterable[BenchRecord]) -> list[str]:
     for bench in benches:
         lines += [*bench_lines(bench), "", measured_by(bench.origin), ""]
     for path in sorted(records.glob("windows-*.json")):
-        windows = record_from_json(WindowRecord, path.read_text(encoding="utf-8"))
+        windows = read(WindowRecord, path)
         lines += [*window_lines(windows), "", measured_by(windows.origin), ""]
     for path in in_order(records.glob("dense-*.json")):
-        dense = record_from_json(DenseRecord, path.read_text(encoding="utf-8"))
+        dense = read(DenseRecord, path)
         lines += [*dense_lines(dense), "", measured_by(dense.origin), ""]
     for path in sorted(records.glob("memory-*.json")):
-        memory = record_from_json(MemoryRecord, path.read_text(encoding="utf-8"))
+        memory = read(MemoryRecord, path)
         lines += [*memory_lines(memory), "", measured_by(memory.origin), ""]
     return lines
 

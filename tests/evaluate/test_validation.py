@@ -10,7 +10,6 @@ from tests.conftest import SMALL, awake, one_scene
 from unsmear.data.light import round_to_8_bit
 from unsmear.data.pairs import find_pairs
 from unsmear.errors import InputError
-from unsmear.evaluate import validation
 from unsmear.evaluate.metrics import psnr, ssim
 from unsmear.evaluate.validation import measure, read_frames, restored_triples
 from unsmear.models.network import DeblurNetwork
@@ -63,7 +62,8 @@ def test_frames_equal_to_the_truth_can_only_lose(sequences):
 def test_frames_are_read_as_they_are_needed(sequences, monkeypatch):
     read = []
     monkeypatch.setattr(
-        validation, "read_image", lambda path: read.append(path) or torch.zeros(3, 4, 4).byte()
+        "unsmear.data.pairs.read_image",
+        lambda path: read.append(path) or torch.zeros(3, 4, 4).byte(),
     )
     triples = restored_triples(sequences[0], lambda frames: (frame + 0.1 for frame in frames))
     restored, blurry, sharp = next(triples)

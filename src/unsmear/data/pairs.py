@@ -112,33 +112,39 @@ class PairedSequence:
         """
         stop = len(self.blurry) if count is None else start + count
         paths = self.blurry[start:stop] + self.sharp[start:stop]
-        frames = read_images(paths, workers)
+        with ThreadPoolExecutor(workers) as pool:  # OpenCV releases the GIL while it decodes
+            images = list(pool.map(read_image, paths))
         half = len(paths) // 2
-        return _stack(paths[:half], frames[:half]), _stack(paths[half:], frames[half:])
-
-
-def read_images(paths: Sequence[Path], workers: int) -> list[Tensor]:
-    """Read images, in order. OpenCV releases the GIL while it decodes."""
-    if workers == 1:
-        return [read_image(path) for path in paths]
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        return list(pool.map(read_image, paths))
-
-
-def check_alike(path: Path, frame: Tensor, first_path: Path, first: Tensor) -> None:
-    """Raise InputError if a frame (3, H, W) differs in size from the first of its sequence."""
-    if frame.shape != first.shape:
-        sizes = [f"{size[-1]}x{size[-2]}" for size in (frame.shape, first.shape)]
-        raise InputError(
-            f"'{path}' is {sizes[0]}, but '{first_path.name}' is {sizes[1]}: all frames of a "
-            "sequence must have the same size; resize or remove it"
+        blurry, sharp = (
+            torch.stack([*uniform_frames(paths[side], images[side])])
+            for side in (slice(half), slice(half, None))
         )
+        return blurry, sharp
 
 
-def _stack(paths: Sequence[Path], frames: Sequence[Tensor]) -> Tensor:
-    for path, frame in zip(paths, frames, strict=True):
-        check_alike(path, frame, paths[0], frames[0])
-    return torch.stack([eight_bit(frame) for frame in frames])
+def uniform_frames(
+    paths: Sequence[Path], images: Iterable[Tensor] | None = None
+) -> Iterator[Tensor]:
+    """Frames of one sequence, which have one size: (3, H, W) uint8; 16-bit files are rounded.
+
+    Args:
+        paths: image files.
+        images: what they hold; None: they are read one by one.
+
+    Raises:
+        InputError: a file cannot be read, or sizes differ.
+    """
+    first: Tensor | None = None
+    images = map(read_image, paths) if images is None else images
+    for path, image in zip(paths, images, strict=True):
+        first = image if first is None else first
+        if image.shape != first.shape:
+            sizes = [f"{size[-1]}x{size[-2]}" for size in (image.shape, first.shape)]
+            raise InputError(
+                f"'{path}' is {sizes[0]}, but the first frame of its sequence, '{paths[0].name}', "
+                f"is {sizes[1]}: all must have the same size; resize or remove it"
+            )
+        yield eight_bit(image)
 
 
 def find_layout(name: str) -> PairLayout:

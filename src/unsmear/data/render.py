@@ -6,6 +6,8 @@ reference frame is at its centre. Points are (x, y) in pixels from the centre.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -58,21 +60,20 @@ def frame_points(homographies: Tensor, height: int, width: int) -> Tensor:
     return points.flatten(-3, -2)
 
 
-def sample_canvas(canvas: Tensor, points: Tensor, *, outside: str = "reflection") -> Tensor:
-    """Bilinear samples of a canvas.
+def sample_canvas(
+    canvas: Tensor, points: Tensor, *, outside: str = "reflection", mode: str = "bilinear"
+) -> Tensor:
+    """Samples of a canvas.
 
     Args:
         canvas: (B, C, P, Q).
         points: (B, ..., 2) in canvas pixels from its centre.
         outside: `reflection`, `border` or `zeros`, for points beyond the canvas.
+        mode: `nearest`, `bilinear` or `bicubic`.
 
     Returns:
         (B, C, ...).
     """
-    return _sampled(canvas, points, outside, "bilinear")
-
-
-def _sampled(canvas: Tensor, points: Tensor, outside: str, mode: str) -> Tensor:
     height, width = canvas.shape[-2:]
     half = torch.tensor(
         [max(width - 1, 1) / 2, max(height - 1, 1) / 2], dtype=points.dtype, device=points.device
@@ -91,10 +92,11 @@ def sample_light(light: Tensor, points: Tensor, *, outside: str = "reflection") 
 
     Args, returns: as `sample_canvas`.
     """
+    sample = partial(sample_canvas, points=points, outside=outside)
     # An image of the minimum over each 2x2 pixels has the same centre, and one pixel for each 2x2.
-    least = _sampled(-functional.max_pool2d(-light, 2, stride=1), points, outside, "nearest")
-    most = _sampled(functional.max_pool2d(light, 2, stride=1), points, outside, "nearest")
-    return _sampled(light, points, outside, "bicubic").clamp_(least, most)
+    least = sample(-functional.max_pool2d(-light, 2, stride=1), mode="nearest")
+    most = sample(functional.max_pool2d(light, 2, stride=1), mode="nearest")
+    return sample(light, mode="bicubic").clamp_(least, most)
 
 
 def render(

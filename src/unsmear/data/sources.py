@@ -32,6 +32,7 @@ from unsmear.data.pairs import (
     PairedSequence,
     named,
     pairs_among,
+    uniform_frames,
     unrepeated,
 )
 from unsmear.errors import InputError, Mistakes, reading
@@ -172,23 +173,23 @@ def fingerprint(files: TrainingFiles, roots: Sequence[Path], logs: Sequence[Path
         InputError: a file no longer exists.
     """
     told = hashlib.sha256()
+
+    def note(name: str, file: Path) -> None:
+        with reading(file):
+            size = file.stat().st_size
+        told.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+
     # The sharp side of a pair lies beside the folder if that is `train_blur` or `Blur`, and beside
     # the one above if it is `train_blur/000` or `Blur/RGB`.
     tops = [named(root) for root in roots]
     places = (*tops, *(top.parent for top in tops), *(top.parent.parent for top in tops))
-    pairs = (path for pair in files.pairs for path in (*pair.blurry, *pair.sharp))
+    pairs = (path for pair in files.pairs for path in pair.files)
     for path in (*files.photographs, *files.clips, *pairs):
         place = next(place for place in places if path.is_relative_to(place))
         for file in list_images(path) if path.is_dir() else [path]:
-            with reading(file):
-                size = file.stat().st_size
-            told.update(
-                f"{file.relative_to(place).as_posix()}\0{size}\0".encode(errors="surrogateescape")
-            )
+            note(file.relative_to(place).as_posix(), file)
     for log in logs:
-        with reading(log):
-            size = log.stat().st_size
-        told.update(f"shake\0{log.name}\0{size}\0".encode(errors="surrogateescape"))
+        note(f"shake\0{log.name}", log)
     return told.hexdigest()[:12]
 
 
@@ -246,22 +247,12 @@ class Shot:
 
 
 def _read_clip(path: Path) -> Iterator[Tensor]:
+    """Frames (3, H, W), uint8, of a folder of images or a video."""
     if path.is_dir():
-        size = None
-        for image in list_images(path):
-            frame = eight_bit(read_image(image))
-            if frame.shape != (size := size or frame.shape):
-                (_, height, width), (_, first_height, first_width) = frame.shape, size
-                raise InputError(
-                    f"'{image}' is {width}x{height}, but the first frame of the clip is "
-                    f"{first_width}x{first_height}: all must have the same size; resize or remove "
-                    "it"
-                )
-            yield frame
-    else:
-        from unsmear.video.reader import read_rgb8
+        return uniform_frames(list_images(path))
+    from unsmear.video.reader import read_rgb8
 
-        yield from read_rgb8(path)
+    return read_rgb8(path)
 
 
 def load_shots(path: Path, *, short_side: int = 384) -> list[Shot]:

@@ -117,6 +117,13 @@ def draw_blur_lengths(config: SynthesisConfig, count: int, random: Generators) -
     return torch.where(sharp, faint, long.clamp_max(config.blur_most))
 
 
+def usable_shots(shots: Sequence[Shot], frames: int) -> list[Shot]:
+    """The shots that are long enough for clips of so many frames. Exposures of the first and of the
+    last frame reach to one frame more.
+    """
+    return [shot for shot in shots if len(shot.frames) >= frames + 2]
+
+
 class Synthesizer:
     """Synthesises batches of blurry and sharp clips. Owns the sources, not the random generators.
 
@@ -188,7 +195,7 @@ class Synthesizer:
         return taken._replace(blurry=code_clips(taken.blurry, codings))
 
     def _takes_shot(self, frames: int, random: Generators) -> bool:
-        if not any(len(shot.frames) >= frames + 2 for shot in self.shots):
+        if not usable_shots(self.shots, frames):
             return False
         return not self.photographs or random.chance(self.config.video_share)
 
@@ -296,7 +303,7 @@ class Synthesizer:
         count = len(lengths)
         motion = self._motion(0.6 * lengths, frames, size, random)
         side = _canvas_side(motion.homographies, size)
-        usable = [shot for shot in self.shots if len(shot.frames) >= frames + 2]
+        usable = usable_shots(self.shots, frames)
         pictures, forwards, backwards = [], [], []
         for _ in range(count):
             shot = usable[random.index(len(usable))]

@@ -27,6 +27,7 @@ from unsmear.data.flow import optical_flow
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
 from unsmear.restoration.sharpness import estimate_blur, luma_of
+from unsmear.video.images import integer_from_unit
 
 CROP = 256  # side of a piece, pixels: four blocks of the blur estimate
 _AREA = 16  # side of the areas in which noise is measured, pixels
@@ -111,7 +112,7 @@ def measure_camera(frame: Tensor, following: Tensor) -> CameraMeasures:
 
 def _step(frame: Tensor, following: Tensor) -> float:
     both = [
-        picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        integer_from_unit(picture).permute(1, 2, 0).contiguous().numpy()
         for picture in (frame, following)
     ]
     return float(torch.from_numpy(optical_flow(*both)).norm(dim=-1).median())
@@ -142,9 +143,7 @@ def noise_level(plane: Tensor, luma: Tensor) -> float | None:
 
 def _areas(plane: Tensor) -> Tensor:
     """(H, W) -> (N, 256): its complete areas of 16x16 pixels."""
-    height, width = (size // _AREA * _AREA for size in plane.shape)
-    squares = plane[:height, :width].unflatten(0, (-1, _AREA)).unflatten(2, (-1, _AREA))
-    return squares.transpose(1, 2).flatten(2).flatten(0, 1)
+    return plane.unfold(0, _AREA, _AREA).unfold(1, _AREA, _AREA).flatten(0, 1).flatten(1)
 
 
 def blocking(luma: Tensor) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 
 from unsmear.evaluate.origin import Origin
 from unsmear.evaluate.report import markdown_table
@@ -116,19 +117,16 @@ def _exponents(costs: Sequence[tuple[int, Cost]]) -> str:
     largest = sorted(costs, key=lambda pair: pair[0])[-3:]
     if len(largest) < 2:
         return "too few sizes fit into memory"
-    xs = [float(x) for x, _ in largest]
+    xs = [x for x, _ in largest]
     told = f"time ~ x^{slope(xs, [cost.seconds for _, cost in largest]):.2f}"
     if min(cost.bytes for _, cost in largest) > 4 * _MIB:  # below, pages and caches dominate
-        told += f", memory ~ x^{slope(xs, [float(cost.bytes) for _, cost in largest]):.2f}"
+        told += f", memory ~ x^{slope(xs, [cost.bytes for _, cost in largest]):.2f}"
     return told
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Exponent p of y = a * x**p, by least squares on the logarithms."""
-    logs = [(math.log(x), math.log(y)) for x, y in zip(xs, ys, strict=True)]
-    mean_x, mean_y = (sum(column) / len(logs) for column in zip(*logs, strict=True))
-    above = sum((x - mean_x) * (y - mean_y) for x, y in logs)
-    return above / sum((x - mean_x) ** 2 for x, _ in logs)
+    return linear_regression([*map(math.log, xs)], [*map(math.log, ys)]).slope
 
 
 def _extrapolated(record: DenseRecord) -> str:

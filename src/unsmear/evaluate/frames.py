@@ -235,11 +235,16 @@ def _has_images(path: Path) -> bool:
 
 def _sources_at(place: Path) -> list[Path]:
     """What there is of a sequence: a folder of images, videos of that name with a suffix."""
+    folders = [place] if _has_images(place) else []
     beside = sorted(place.parent.iterdir()) if place.parent.is_dir() else []
-    videos = [path for path in beside if path.suffix.lower() in VIDEO_SUFFIXES]
-    return [place] * _has_images(place) + [
-        path for path in videos if path.name == place.name + path.suffix and path.is_file()
+    videos = [
+        path
+        for path in beside
+        if path.name == place.name + path.suffix
+        and path.suffix.lower() in VIDEO_SUFFIXES
+        and path.is_file()
     ]
+    return folders + videos
 
 
 def _restored_pair(sources: Sequence[Path], sequence: PairedSequence, pair: Pairing) -> Comparison:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -180,27 +181,26 @@ def patch_features(luma: Tensor) -> tuple[Tensor, Tensor]:
         local standard deviation at full resolution; float64, patches row by row.
     """
     height, width = (side // PATCH * PATCH for side in luma.shape)
-    scaled = luma.double()[:height, :width]
-    features, sharpness = [], torch.empty(0)
-    for side in (PATCH, PATCH // 2):
-        coefficients, deviation = normalized(scaled)
-        patches = _split(coefficients, side)
-        symmetric = fit_symmetric(patches.flatten(1))
-        features += [symmetric.shape, symmetric.scale]
-        for product in _neighbours(patches):
-            features += fit_asymmetric(product.flatten(1))
-        if side == PATCH:
-            sharpness = _split(deviation, side).mean(dim=(-2, -1))
-            scaled = functional.interpolate(
-                scaled[None, None], scale_factor=0.5, mode="bicubic", antialias=True
-            )[0, 0]
-    return torch.stack(features, dim=1), sharpness
+    whole = luma.double()[:height, :width]
+    half = functional.interpolate(
+        whole[None, None], scale_factor=0.5, mode="bicubic", antialias=True
+    )[0, 0]
+    coefficients, deviation = normalized(whole)
+    features = [*_statistics(coefficients, PATCH), *_statistics(normalized(half)[0], PATCH // 2)]
+    return torch.stack(features, dim=1), _split(deviation, PATCH).mean(dim=(-2, -1))
+
+
+def _statistics(coefficients: Tensor, side: int) -> Iterator[Tensor]:
+    """The 18 features at one resolution, (P,) each, of normalised brightness (H, W)."""
+    patches = _split(coefficients, side)
+    yield from fit_symmetric(patches.flatten(1))
+    for product in _neighbours(patches):
+        yield from fit_asymmetric(product.flatten(1))
 
 
 def _split(image: Tensor, side: int) -> Tensor:
     """(H, W), multiples of the side -> patches (P, side, side), row by row."""
-    squares = image.unflatten(1, (-1, side)).unflatten(0, (-1, side))  # (r, side, c, side)
-    return squares.transpose(1, 2).flatten(0, 1)
+    return image.unfold(0, side, side).unfold(1, side, side).flatten(0, 1)
 
 
 def _neighbours(patches: Tensor) -> tuple[Tensor, ...]:

@@ -133,7 +133,7 @@ def check_several(
         ConfigError: a model is given twice, also under two paths; or with several of them there is
             a plot, or frames are saved, of several models or rounded in several ways.
     """
-    places = [Path(model).resolve() if _is_file(model) else model for model in models]
+    places = [Path(model).resolve() if _is_path(model) else model for model in models]
     if twice := [model for model, one in zip(models, places, strict=True) if places.count(one) > 1]:
         raise ConfigError(f"model '{twice[0]}' is given twice: give each once")
     if plot is not None and (len(models) > 1 or len(protocols) > 1):
@@ -268,7 +268,7 @@ def _sequences_of(data: Path, layout: str | None) -> list[PairedSequence]:
     return sequences
 
 
-def _is_file(model: str) -> bool:
+def _is_path(model: str) -> bool:
     return model.endswith(".safetensors")
 
 
@@ -276,7 +276,7 @@ def _names_of(models: Sequence[str]) -> Sequence[str]:
     """Names of models for titles, all different: files as `_short` has them, or, if that does not
     tell them apart, with as much of their paths as does.
     """
-    short = [_short(Path(model).with_suffix("")) if _is_file(model) else model for model in models]
+    short = [_short(Path(model).with_suffix("")) if _is_path(model) else model for model in models]
     parts = [Path(model).parts for model in models]
     ends = (["/".join(one[-count:]) for one in parts] for count in range(1, max(map(len, parts))))
     apart = (names for names in (short, *ends) if len(set(names)) == len(names))

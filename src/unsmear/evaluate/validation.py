@@ -13,12 +13,12 @@ from statistics import fmean
 from torch import Tensor
 
 from unsmear.data.light import round_to_8_bit
-from unsmear.data.pairs import PairedSequence, check_alike
+from unsmear.data.pairs import PairedSequence, uniform_frames
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.metrics import gain, psnr, ssim
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.stream import restore_stream
-from unsmear.video.images import eight_bit, read_image, unit_from_integer
+from unsmear.video.images import unit_from_integer
 
 Restore = Callable[[Iterable[Tensor]], Iterable[Tensor]]
 """Restores a sequence: blurry frames (3, H, W), float32, 0..1 -> restored frames in the same order,
@@ -138,9 +138,4 @@ def read_frames(paths: Sequence[Path]) -> Iterator[Tensor]:
     Raises:
         InputError: a file cannot be read, or sizes differ.
     """
-    first: Tensor | None = None
-    for path in paths:
-        frame = eight_bit(read_image(path))
-        first = frame if first is None else first
-        check_alike(path, frame, paths[0], first)
-        yield unit_from_integer(frame)
+    return map(unit_from_integer, uniform_frames(paths))

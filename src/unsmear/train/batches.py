@@ -25,7 +25,7 @@ from unsmear.data.packing import (
 from unsmear.data.pairs import PairedSequence
 from unsmear.data.shake import OrientationLog, read_orientation_log
 from unsmear.data.sources import TrainingFiles, load_all, load_photograph, load_shots
-from unsmear.data.synthesis import Synthesizer
+from unsmear.data.synthesis import Synthesizer, usable_shots
 from unsmear.errors import InputError
 from unsmear.models.flow import clip_motion
 from unsmear.models.zoo import ANCESTORS, ZOO
@@ -71,7 +71,7 @@ class Batches:
         shots = [shot for group in load_all(load_shots, files.clips, workers) for shot in group]
         logs = [read_orientation_log(path) for path in shake_logs]
         frames = max(stage.frames for stage in config.stages)
-        if not photographs and not any(len(shot.frames) >= frames + 2 for shot in shots):
+        if not photographs and not usable_shots(shots, frames):
             if not self._pairs:
                 raise InputError(
                     f"no clip of --data has {frames + 2} consecutive frames without a cut: add "

@@ -144,6 +144,9 @@ class Learner:
         return time.perf_counter()
 
 
+TrainFrom = Callable[[TrainConfig, BatchSource, Scorer, torch.device], list[Learner]]
+
+
 def train_in_turn(
     learners: Sequence[Learner],
     batches: BatchSource,
@@ -216,8 +219,40 @@ def note_of(learners: Sequence[Learner], device: torch.device) -> str:
     )
 
 
+def training_in_turn(
+    arguments: argparse.Namespace,
+    builds: Mapping[str, Callable[[], nn.Module]],
+    windows: Mapping[str, int] | None = None,
+) -> TrainFrom:
+    """What `compare` trains with, where nothing comes before or after `train_in_turn`.
+
+    Args:
+        arguments: of `add_arguments`.
+        builds: functions that build the networks, by label.
+        windows: what a `DeblurNetwork` is measured with, by label.
+    """
+
+    def train_from(
+        plan: TrainConfig, batches: BatchSource, scorer: Scorer, device: torch.device
+    ) -> list[Learner]:
+        learners = [
+            Learner.start(label, build, plan, device, (windows or {}).get(label))
+            for label, build in builds.items()
+        ]
+        train_in_turn(learners, batches, scorer, arguments.steps, arguments.seconds)
+        return learners
+
+    return train_from
+
+
 def measured_row(
-    label: str, learners: Sequence[Learner], *, macs: int, own_macs: int, blocks: int, peak: int
+    label: str,
+    learners: Sequence[Learner],
+    *,
+    macs: int,
+    own_macs: int = 0,
+    blocks: int = 0,
+    peak: int,
 ) -> Row:
     """The row of one network, from the learners with its label."""
     own = [learner for learner in learners if learner.label == label]
@@ -329,7 +364,7 @@ def settings_of(
 def compare(
     arguments: argparse.Namespace,
     builds: Mapping[str, Callable[[], nn.Module]],
-    train_from: Callable[[TrainConfig, BatchSource, Scorer, torch.device], list[Learner]],
+    train_from: TrainFrom,
     row: Callable[[str, int, list[Learner]], Row],
     settings: Mapping[str, str | int | float],
     words: Words = FUSION_WORDS,

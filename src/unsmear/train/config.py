@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,14 @@ OptimizerName = Literal["adam", "muon"]
 ScheduleName = Literal["cosine", "halving", "constant"]
 CompileChoice = Literal["auto", "graph", "on", "off"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+# What settings that are names may be.
+_CHOICES: dict[str, Collection[str]] = {
+    "optimizer": get_args(OptimizerName),
+    "schedule": get_args(ScheduleName),
+    "loss": LOSSES,
+    "precision": get_args(PrecisionChoice),
+    "compile": get_args(CompileChoice),
+}
 
 _MOST_SHARDS = 8
 
@@ -121,14 +130,9 @@ class TrainConfig:
         problems = []
         if not self.stages:
             problems.append("stages is empty: needs at least one")
-        if self.optimizer not in ("adam", "muon"):
-            problems.append(f"optimizer is {self.optimizer!r}: must be 'adam' or 'muon'")
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
-        for name, allowed in (
-            ("schedule", get_args(ScheduleName)), ("loss", tuple(LOSSES)),
-            ("compile", get_args(CompileChoice)),
-        ):  # fmt: skip
+        for name, allowed in _CHOICES.items():
             if (chosen := getattr(self, name)) not in allowed:
                 problems.append(f"{name} is {chosen!r}: must be one of {', '.join(allowed)}")
         if self.schedule == "halving" and self.halve_every < 1:
@@ -159,8 +163,6 @@ class TrainConfig:
             problems.append(f"clip_norm is {self.clip_norm}: must be above 0")
         if self.warmup < 0:
             problems.append(f"warmup is {self.warmup}: must be 0 or more")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            problems.append(f"precision is {self.precision!r}: must be auto, float32 or bfloat16")
         if not 0 <= self.seed < 1 << 63:
             problems.append(f"seed is {self.seed}: must be 0 or more, and below 2^63")
         for name in ("log_every", "validate_every", "checkpoint_every"):

@@ -109,13 +109,11 @@ def build_optimizers(
         recorded: whether steps will be recorded as CUDA graphs; then step counts are kept on the
             device.
     """
-    hidden = [
-        parameter
-        for name, parameter in network.named_parameters()
-        if config.optimizer == "muon" and _is_hidden(name, parameter)
-    ]
-    taken = {id(parameter) for parameter in hidden}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        orthogonal = config.optimizer == "muon" and _is_hidden(name, parameter)
+        (hidden if orthogonal else rest).append(parameter)
     optimizers: list[Optimizer] = [Muon(hidden, lr=config.learning_rate)] if hidden else []
     if rest:
         optimizers.append(Adam(rest, lr=config.learning_rate, eps=_EPSILON, capturable=recorded))

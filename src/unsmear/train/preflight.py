@@ -20,7 +20,6 @@ from unsmear.data.pairs import (
     PairedSequence,
     find_pairs,
     no_pairs_below,
-    read_images,
     real_places,
 )
 from unsmear.data.shake import read_orientation_log
@@ -41,6 +40,7 @@ from unsmear.errors import (
     OutputError,
     UnsmearError,
 )
+from unsmear.evaluate.programs import at_least
 from unsmear.models.zoo import LoadedModel, find_entry, load_model
 from unsmear.train.batches import check_length, check_size
 from unsmear.train.changes import AS_SCHEDULED, ScheduleChanges
@@ -193,12 +193,8 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         mistakes.attempt(partial(_check_kept, option, model, out))
     if (threads := request.threads) is not None:
         mistakes.attempt(lambda: check_threads(threads))
-    for name, value, least in (
-        ("stop_after", request.stop_after, 1),
-        ("workers", request.workers, 0),
-    ):
-        if value is not None and value < least:
-            mistakes.add(ConfigError(f"{name} is {value}: must be at least {least}"))
+    mistakes.attempt(lambda: at_least(1, stop_after=request.stop_after))
+    mistakes.attempt(lambda: at_least(0, workers=request.workers))
     mistakes.attempt(check_log)
     if config.synthesis.coder_share and (files is None or files.photographs or files.clips):
         mistakes.attempt(check_codecs)
@@ -299,8 +295,7 @@ def unfit_pairs(
 
     def check(pair: PairedSequence) -> None:
         check_length(pair, frames)
-        blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
-        check_size(pair, blurry, sharp, crop)
+        check_size(pair, *pair.read(0, 1), crop)
 
     mistakes = Mistakes()
     mistakes.attempt(lambda: load_all(check, pairs, workers))
@@ -342,7 +337,7 @@ def _find_validation(folder: Path) -> list[PairedSequence]:
 
 def _check_first(pair: PairedSequence) -> None:
     """Raise InputError if the first frames of a sequence cannot be read, or differ in size."""
-    blurry, sharp = read_images((pair.blurry[0], pair.sharp[0]), 1)
+    blurry, sharp = pair.read(0, 1)
     if blurry.shape != sharp.shape:
         sizes = " and ".join(f"{side.shape[-1]}x{side.shape[-2]}" for side in (blurry, sharp))
         raise InputError(

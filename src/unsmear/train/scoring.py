@@ -15,6 +15,7 @@ from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError
 from unsmear.evaluate.comparison import Score
 from unsmear.evaluate.metrics import psnr, ssim
+from unsmear.evaluate.programs import at_least
 from unsmear.evaluate.validation import restored_triples
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.stream import restore_stream
@@ -52,8 +53,7 @@ class Scorer:
     device: torch.device
 
     def __post_init__(self) -> None:
-        if self.ssim_every < 1:
-            raise ConfigError(f"ssim_every is {self.ssim_every}: at least 1")
+        at_least(1, ssim_every=self.ssim_every)
         if not self.sequences:
             raise ConfigError("there are no paired sequences to measure on: give some")
         if not any(gains(blurry, blurry, sharp) for blurry, sharp in self.fresh):
