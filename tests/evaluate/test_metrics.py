@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from unsmear.evaluate.metrics import (
     gain,
@@ -22,6 +21,9 @@ from unsmear.evaluate.metrics import (
 
 @given(st.integers(11, 40), st.integers(11, 40), st.floats(0.001, 0.5), st.integers(0, 1000))
 def test_both_agree_with_scikit_image(height, width, noise, seed):
+    # Here, as it imports all of scipy.stats, which takes seconds.
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
     generator = torch.Generator().manual_seed(seed)
     sharp = torch.rand(3, height, width, generator=generator)
     restored = sharp + noise * torch.randn(sharp.shape, generator=generator)

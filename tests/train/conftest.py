@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,22 @@ def run(config, folder, out, val=(), **options) -> list[Report]:
     batches = Batches(config, find_training_files([folder]), [], CPU, 1)
     train(config, batches, list(val), out, CPU, reports.append, **options)
     return reports
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Callable[[TrainConfig, Path], Path]:
+    """The folder of an uninterrupted run, to be read only: each is made once in a module. All its
+    tests have the same `data`.
+    """
+    folders: dict[TrainConfig, Path] = {}
+
+    def folder(config: TrainConfig, data: Path) -> Path:
+        if config not in folders:
+            run(config, data, out := tmp_path_factory.mktemp("whole"))
+            folders[config] = out
+        return folders[config]
+
+    return folder
 
 
 def logged(out: Path) -> list[dict]:

@@ -83,7 +83,8 @@ def test_the_command_of_a_finished_run_changes_nothing(data, pairs, tmp_path):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_the_state(data, tmp_path, whole, monkeypatch):
+    one = load_file(whole(CONFIG, data) / STATE_FILE)
     original = loop.Stepper.step
 
     def interrupted(self, clips):
@@ -99,8 +100,7 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, monkeypatch):
     monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
     run(CONFIG, data, tmp_path / "run")
     assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == CONFIG.steps
-    run(CONFIG, data, tmp_path / "whole")
-    one, two = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "run"))
+    two = load_file(tmp_path / "run" / STATE_FILE)
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
@@ -136,7 +136,7 @@ def interrupted_at(monkeypatch, owner, name, call):
     ids=["at its start", "before the weights move", "between optimisers", "before the average"],
 )
 @pytest.mark.usefixtures("_interruptible")
-def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner, name):
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, whole, owner, name):
     config = dataclasses.replace(CONFIG, optimizer="muon")
     with pytest.MonkeyPatch.context() as patch:
         interrupted_at(patch, owner, name, 5)
@@ -145,8 +145,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(data, tmp_path, owner,
             run(config, data, tmp_path / "run")
     assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 5
     run(config, data, tmp_path / "run")
-    run(config, data, tmp_path / "whole")
-    one, two = (load_file(tmp_path / part / STATE_FILE) for part in ("whole", "run"))
+    one, two = (load_file(out / STATE_FILE) for out in (whole(config, data), tmp_path / "run"))
     assert {key for key in one if not torch.equal(one[key], two[key])} == set()
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import signal
+import threading
+import time
 from contextlib import closing
+from multiprocessing import current_process
 
 import pytest
 import torch
@@ -17,6 +22,7 @@ from unsmear.errors import InputError, UnsmearError
 from unsmear.models import zoo
 from unsmear.models.flow import clip_motion
 from unsmear.models.zoo import Entry
+from unsmear.train import processes
 from unsmear.train.batches import Batches
 from unsmear.train.config import Stage, TrainConfig
 from unsmear.train.processes import BatchWorkers, with_workers, workers_on
@@ -43,37 +49,23 @@ class Numbers:
         return Clips(value, -value, Trails(value, value))
 
 
-class Trouble(Numbers):
-    """Each step fails in another way."""
-
-    def fill_shared_memory(self):
-        """There is no room for one tensor, then there is again."""
-        usual = torch.UntypedStorage._share_fd_cpu_
-
-        def refuse(storage):
-            if storage.is_shared():
-                return usual(storage)
-            torch.UntypedStorage._share_fd_cpu_ = usual
-            raise RuntimeError("unable to allocate shared memory(shm)")
-
-        torch.UntypedStorage._share_fd_cpu_ = refuse
+class Failing(Numbers):
+    """From step 9 on, each step fails in another way; the tenth only if its process is killed."""
 
     def draw(self, step, shards=None):
-        if step == 1:
+        if step == 9:
             raise InputError("damaged")
-        if step == 2:
+        if step == 10:
+            time.sleep(600)
+        if step == 11:
             raise TellsNobodyError("a", "b")
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if step == 4:
-            self.fill_shared_memory()
         return super().draw(step, shards)
 
 
-def test_processes_take_turns_and_end_with_the_run():
+def test_processes_take_turns_tell_what_goes_wrong_and_end_with_the_run():
     with (
         pytest.raises(KeyboardInterrupt),
-        closing(BatchWorkers(Numbers(), 9, CPU, 2)) as draws,
+        closing(BatchWorkers(Failing(), 11, CPU, 2)) as draws,
     ):
         draws._start(3, [4, 5])
         found = []
@@ -86,29 +78,71 @@ def test_processes_take_turns_and_end_with_the_run():
         found += [draws.draw(step, [4, 5]).blurry.tolist() for step in range(7, 9)]
         with pytest.raises(ValueError, match="step 3 is asked for: the next"):
             draws.draw(3)
-        processes = draws._processes
-        assert all(process.is_alive() for process in processes)
+        with pytest.raises(InputError, match="damaged"):
+            draws.draw(9, [4, 5])
+        one, other = draws._processes
+        other.kill()
+        with pytest.raises(UnsmearError, match=r"ended \(exit code -9\).*fewer --workers"):
+            draws.draw(10, [4, 5])
+        assert one.is_alive()
         draws._done.set()  # as if the trainer were gone: they poll
-        processes[0].join(60)
-        assert not processes[0].is_alive()
+        one.join(60)
+        assert one.exitcode == 0
         raise KeyboardInterrupt
     assert [(step, rest) for step, _, *rest in found] == [(step, [4, 5]) for step in range(3, 9)]
     drawers = [pid for _, pid, *_ in found]
-    assert drawers == [processes[0].pid, processes[1].pid] * 3
-    assert not any(process.is_alive() for process in processes)
+    assert drawers == [one.pid, other.pid] * 3
 
 
-def test_what_goes_wrong_is_told_where_the_batch_is_wanted():
-    with closing(BatchWorkers(Trouble(), 9, CPU, 4)) as draws:
-        assert draws.draw(0).blurry[0] == 0
-        with pytest.raises(InputError, match="damaged"):
-            draws.draw(1)
-        with pytest.raises(UnsmearError, match="TellsNobodyError: a and b"):
-            draws.draw(2)
-        with pytest.raises(UnsmearError, match=r"ended \(exit code -9\).*fewer --workers"):
-            draws.draw(3)
-        with pytest.raises(UnsmearError, match=r"each batch that waits needs .* --shm-size"):
-            draws.draw(4)
+class Ready:
+    """Stands in for the queue of a process, which ends when something is in it."""
+
+    def __init__(self):
+        self.done = threading.Event()
+
+    def put(self, item, timeout):
+        self.item = item
+        self.done.set()
+
+    def cancel_join_thread(self):
+        pass
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """What a process that draws one step would hand over."""
+    monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(processes.multiprocessing, "parent_process", current_process)
+    monkeypatch.setattr(processes.cv2, "setNumThreads", lambda _: None)
+
+    def drawn(step):
+        ready = Ready()
+        processes._draw_all(Failing(), range(step, step + 1), None, CPU, ready, ready.done)
+        return ready.item
+
+    return drawn
+
+
+def test_an_error_that_cannot_be_pickled_is_told_by_its_name(handed_over):
+    error = pickle.loads(handed_over(11))
+    assert (type(error), str(error)) == (UnsmearError, "TellsNobodyError: a and b")
+
+
+def test_a_batch_for_which_memory_lacks_is_told(handed_over, monkeypatch):
+    """There is no room for one tensor, then there is again."""
+    usual = torch.UntypedStorage._share_fd_cpu_
+
+    def refuse(storage):
+        if storage.is_shared():
+            return usual(storage)
+        monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", usual)
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    assert handed_over(0)[0].is_shared()
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    error = pickle.loads(handed_over(0))
+    assert isinstance(error, UnsmearError)
+    assert re.search(r"each batch that waits needs .* --shm-size", str(error))
 
 
 def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):
@@ -138,6 +172,9 @@ def test_synthesis_is_the_same_in_other_processes(tmp_path, monkeypatch):
                 for one, other in zip(here.tensors, there.tensors, strict=True):
                     assert torch.equal(one, other)
                 assert torch.equal(here.motion, clip_motion(here.blurry))
+            started = draws._processes
+            assert all(process.is_alive() for process in started)
+        assert not any(process.is_alive() for process in started)
     finally:
         torch.set_num_threads(threads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -31,24 +32,20 @@ pytestmark = pytest.mark.usefixtures("tiny")
     ],
 )
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    data, tmp_path, model, optimizer
+    data, tmp_path, whole, model, optimizer
 ):
     config = dataclasses.replace(CONFIG, model=model, optimizer=optimizer)
-    run(config, data, tmp_path / "whole")
-    one = load_file(tmp_path / "whole" / STATE_FILE)
+    one = load_file(whole(config, data) / STATE_FILE)
     assert any(key.startswith("optimizer.momentum_buffer.") for key in one) == (optimizer == "muon")
-    for stop in (1, 4, 7):
-        out = tmp_path / f"stopped at {stop}"
-        run(config, data, out, stop_after=stop)
-        run(config, data, out)
-        two = load_file(out / STATE_FILE)
-        assert one.keys() == two.keys()
-        assert {key for key in one if not torch.equal(one[key], two[key])} == set(), stop
+    for stop in (1, 4, 7, None):  # in both stages, at a checkpoint and between two
+        run(config, data, tmp_path / "run", stop_after=stop)
+    two = load_file(tmp_path / "run" / STATE_FILE)
+    assert one.keys() == two.keys()
+    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
 
 
-def test_training_goes_on_from_given_weights_and_remembers_them(data, tmp_path):
-    run(CONFIG, data, tmp_path / "first")
-    first = loaded(tmp_path / "first" / "weights.safetensors")
+def test_training_goes_on_from_given_weights_and_remembers_them(data, tmp_path, whole):
+    first = loaded(whole(CONFIG, data) / WEIGHTS_FILE)
     slow = dataclasses.replace(CONFIG, learning_rate=1e-12)
     run(slow, data, tmp_path / "second", initial=first)
     second = loaded(tmp_path / "second" / "weights.safetensors")
@@ -84,9 +81,10 @@ def test_moments_of_single_numbers_go_to_the_device_of_their_parameter(tmp_path)
     assert places == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
 
 
-def test_weights_without_trails_are_a_start_for_a_network_with_them(data, tmp_path, monkeypatch):
-    run(CONFIG, data, tmp_path / "plain")
-    plain = loaded(tmp_path / "plain" / "weights.safetensors")
+def test_weights_without_trails_are_a_start_for_a_network_with_them(
+    data, tmp_path, whole, monkeypatch
+):
+    plain = loaded(whole(CONFIG, data) / WEIGHTS_FILE)
     wider = dataclasses.replace(SMALL, trail_levels=(1,), trail_channels=4)
     row = zoo.ZOO[CONFIG.model]
     monkeypatch.setitem(zoo.ZOO, CONFIG.model, dataclasses.replace(row, config=wider))
@@ -101,10 +99,9 @@ def test_weights_without_trails_are_a_start_for_a_network_with_them(data, tmp_pa
         run(CONFIG, data, tmp_path / "back", initial=following)
 
 
-def test_a_resumed_run_knows_what_it_started_from(data, tmp_path):
-    for name, seed in (("first", 0), ("other", 1)):
-        run(dataclasses.replace(CONFIG, seed=seed), data, tmp_path / name)
-    first, other = (loaded(tmp_path / name / WEIGHTS_FILE) for name in ("first", "other"))
+def test_a_resumed_run_knows_what_it_started_from(data, tmp_path, whole):
+    run(dataclasses.replace(CONFIG, seed=1), data, tmp_path / "other", stop_after=1)
+    first, other = (loaded(out / WEIGHTS_FILE) for out in (whole(CONFIG, data), tmp_path / "other"))
     out = tmp_path / "run"
     run(CONFIG, data, out, initial=first, stop_after=2)
     with pytest.raises(ModelError, match="did not start from the weights 'weights'"):
@@ -119,9 +116,9 @@ def test_a_resumed_run_knows_what_it_started_from(data, tmp_path):
         run(CONFIG, data, tmp_path / "fresh", initial=first)
 
 
-def test_weights_that_were_measured_later_are_what_a_run_started_from(data, tmp_path):
+def test_weights_that_were_measured_later_are_what_a_run_started_from(data, tmp_path, whole):
     """`retrain.py` again, now with --val: the first run only validates, the second resumes."""
-    run(CONFIG, data, tmp_path / "first")
+    shutil.copytree(whole(CONFIG, data), tmp_path / "first")
     first = loaded(tmp_path / "first" / WEIGHTS_FILE)
     run(CONFIG, data, tmp_path / "second", initial=first, stop_after=2)
     for side in ("blur", "sharp"):

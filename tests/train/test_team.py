@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import Queue, get_context
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +25,7 @@ from torch import distributed
 
 from tests.conftest import picture
 from unsmear.errors import ConfigError
+from unsmear.models import zoo
 from unsmear.models.checkpoint import load_weights
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
@@ -29,10 +36,11 @@ from unsmear.train.team import Team, join_team
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
-STEPS = 20
+STEPS = 9
 
 # What `unsmear train` does, with a network small enough for a test.
 PROGRAM = f"""
+import json
 import os
 import sys
 import time
@@ -40,6 +48,7 @@ from pathlib import Path
 import torch
 from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files
+from unsmear.errors import ConfigError
 from unsmear.models import zoo
 from unsmear.models.config import NetworkConfig
 from unsmear.train.batches import Batches
@@ -57,20 +66,20 @@ network = NetworkConfig(
 zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
 config = TrainConfig(
     model="tiny", stages=(Stage(steps={STEPS}, clips=6, frames=2, crop=32),), shards=6,
-    optimizer="muon", learning_rate=1e-3, log_every=5, validate_every={STEPS}, checkpoint_every=4,
+    optimizer="muon", learning_rate=1e-3, log_every=3, validate_every={STEPS}, checkpoint_every=2,
 )
 replace, saved = os.replace, []
 
-def halt_in_third(source, target):
-    # The state of step 12 is written, and not yet in its place.
+def halt_in_second(source, target):
+    # The state of step 4 is written, and not yet in its place.
     saved.extend(name for name in [Path(target).name] if name == "state.safetensors")
-    if len(saved) == 3:
+    if len(saved) == 2:
         print("halted", flush=True)
         time.sleep(600)
     replace(source, target)
 
 if halts:
-    os.replace = halt_in_third
+    os.replace = halt_in_second
 sys.stdout.write("process " + str(os.getpid()) + "\\n")  # at once: two processes share the pipe
 sys.stdout.flush()
 torch.set_num_threads(1)
@@ -84,6 +93,23 @@ with termination_as_interrupt(), join_team(torch.device("cpu")) as (team, device
         time.sleep(0.3 * ("slow" in sys.argv))
 
     train(config, batches, pairs, out, device, shown, team=team)
+    if team.size > 1:  # what each has of values that differ between them
+        rank = team.rank
+        means = [torch.full((2, 3), float(rank)), torch.arange(4.0).view(2, 2).t() * (rank + 1)]
+        team.average(means)
+        team.average([])
+        followed, own = torch.tensor([7.0 + rank]), torch.tensor([1.0 + rank, 5.0])
+        team.broadcast([followed])
+        team.check_same("this", "it", "do not")
+        try:
+            team.check_same(4 * rank, "the step", "share")
+        except ConfigError as error:
+            apart = str(error)
+        met = dict(means=[mean.tolist() for mean in means], followed=followed.item(), apart=apart,
+                   mean=team.mean(own).tolist(), own=own.tolist(), rank=rank,
+                   all=team.gather(team.share("abcde")), any=[team.any(rank == 1), team.any(False)])
+        sys.stdout.write("met " + json.dumps(met) + "\\n")
+        sys.stdout.flush()
 """
 
 
@@ -121,36 +147,72 @@ def launch(root: Path, size: int, out: Path, *extra: str) -> subprocess.Popen[st
 
 
 def finish(process: subprocess.Popen[str]) -> list[str]:
-    """Wait for the program; return its reports."""
+    """Wait for the program; return what it shows."""
     shown, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert "Warning" not in errors
-    return [line for line in shown.splitlines() if not line.startswith("process")]
+    return shown.splitlines()
+
+
+def reports(lines: Iterable[str]) -> list[str]:
+    """Those of the lines that report steps."""
+    return [line.strip() for line in lines if line[:1].isdigit()]
 
 
 @pytest.fixture(scope="module")
-def runs(root) -> dict[int, tuple[Path, list[str]]]:
-    """Folder and reports of the same run in one process and in two."""
-    outs = {size: root / f"run{size}" for size in (1, 2)}
-    return {size: (out, finish(launch(root, size, out))) for size, out in outs.items()}
+def undisturbed(root) -> tuple[Path, list[str]]:
+    """Folder and reports of the run in this process."""
+    out, shown, threads = root / "undisturbed", io.StringIO(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(shown):
+        patched.setattr(zoo, "ZOO", dict(zoo.ZOO))
+        patched.setattr(sys, "argv", ["program.py", str(root / "data"), str(out)])
+        runpy.run_path(str(root / "program.py"))
+    torch.set_num_threads(threads)
+    return out, reports(shown.getvalue().splitlines())
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """The same run, begun by one process that is killed, and continued by two, which are
+    interrupted and started again.
+
+    Attributes:
+        out: its folder.
+        killed: reports until it was killed.
+        steps: of the state that was saved, and of the weights, when it was killed and when it was
+            interrupted.
+        shown: reports from when it was interrupted to its end.
+        met: what the two processes told of each other in the end.
+    """
+
+    out: Path
+    killed: list[str]
+    steps: list[tuple[int, int]]
+    shown: list[str]
+    met: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def disturbed(root) -> Disturbed:
+    if sys.platform == "win32":
+        pytest.skip("no SIGKILL")
+    out = root / "disturbed"
+    killed = kill_when_halted(launch(root, 1, out, "halt"))
+    steps = [steps_in(out)]
+    interrupt(launch(root, 2, out, "slow"), after="3 ")
+    steps.append(steps_in(out))
+    ended = finish(launch(root, 2, out))
+    met = [json.loads(line[4:]) for line in ended if line.startswith("met ")]
+    return Disturbed(out, killed, steps, reports(ended), met)
 
 
 def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
-    """In the middle of a checkpoint, send SIGKILL to torchrun and all its processes."""
-    lines: list[str] = []
-    workers: list[int] = []
+    """In the middle of a checkpoint, send SIGKILL. Return the reports so far."""
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("process"):
-            workers.append(int(line.split()[1]))
-        elif line.startswith("halted"):
-            break
-        else:
-            lines.append(line.strip())
-    for worker in {process.pid, *workers}:
-        os.kill(worker, signal.SIGKILL)
+    lines = list(takewhile(lambda line: not line.startswith("halted"), process.stdout))
+    process.kill()
     process.communicate(timeout=60)
-    return lines
+    return reports(lines)
 
 
 def interrupt(process: subprocess.Popen[str], after: str) -> None:
@@ -174,61 +236,63 @@ def unmeasured(lines: list[str]) -> list[str]:
     return [line[: line.index("]") + 1] for line in lines]
 
 
-def step_of(out: Path) -> int:
-    """The step in the saved state of a run."""
+def steps_in(out: Path) -> tuple[int, int]:
+    """The step of the saved state of a run, and that of its weights."""
     with safe_open(out / "state.safetensors", framework="pt") as file:
-        return int(file.metadata()["step"])
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(root, runs, size):
-    """With two processes it is interrupted too: both stop at the same step."""
-    out = root / f"killed{size}"
-    assert unmeasured(kill_when_halted(launch(root, size, out, "halt"))) == ["5 []", "10 []"]
-    assert step_of(out) == 8  # the checkpoint of step 12 is incomplete
+        state = int(file.metadata()["step"])
     with safe_open(out / "weights.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["provenance"])["steps"] == 8
-    if size == 2:
-        interrupt(launch(root, size, out, "slow"), after="10 ")
-        assert 10 <= step_of(out) < STEPS
-    whole, shown = runs[size]
-    left = [line for line in shown if int(line.split()[0]) > step_of(out)]
-    # The first line after resuming is a mean over fewer steps.
-    again = finish(launch(root, size, out))
-    assert unmeasured(again) == unmeasured(left)
-    assert again[1:] == left[1:]
+        return state, json.loads(file.metadata()["provenance"])["steps"]
+
+
+def test_a_killed_run_and_one_of_two_processes_end_bit_for_bit_like_an_undisturbed_one(
+    undisturbed, disturbed
+):
+    """Rounding errors would grow (see `unsmear.train.stepper`)."""
+    assert unmeasured(disturbed.killed) == ["3 []"]
+    when_killed, (interrupted, saved) = disturbed.steps
+    assert when_killed == (2, 2)  # the checkpoint of step 4 is incomplete
+    assert 3 <= interrupted < STEPS  # both processes stopped at the same step
+    assert saved == interrupted
     for name in ("state.safetensors", "weights.safetensors"):
-        one, two = (load_file(folder / name) for folder in (whole, out))
+        one, two = (load_file(folder / name) for folder in (undisturbed[0], disturbed.out))
         assert one.keys() == two.keys()
         assert {key for key in one if not torch.equal(one[key], two[key])} == set()
-
-
-def test_two_processes_train_as_one_does(runs):
-    """Bit for bit: rounding errors would grow (see `unsmear.train.stepper`)."""
-    one, two = (load_file(runs[size][0] / "state.safetensors") for size in (1, 2))
-    assert one.keys() == two.keys()
-    assert {key for key in one if not torch.equal(one[key], two[key])} == set()
-    moved = [key for key in one if key.startswith("network.head") and one[key].abs().max() > 1e-3]
+    state = load_file(undisturbed[0] / "state.safetensors")
+    moved = [k for k in state if k.startswith("network.head") and state[k].abs().max() > 1e-3]
     assert moved  # the head starts at zero, so it has learned
 
 
-def test_one_process_reports_for_all_and_validation_keeps_its_order(runs):
-    shown = {size: lines for size, (_, lines) in runs.items()}
-    assert unmeasured(shown[2]) == unmeasured(shown[1])
-    assert unmeasured(shown[2])[-1] == f"{STEPS} ['a', 'b', 'c']"
-    for one, two in zip(shown[1], shown[2], strict=True):
+def test_one_process_reports_for_all_and_validation_keeps_its_order(undisturbed, disturbed):
+    _, lines = undisturbed
+    assert disturbed.killed == lines[:1]  # in one process to the last digit
+    left = [line for line in lines if int(line.split()[0]) > disturbed.steps[1][0]]
+    assert unmeasured(disturbed.shown) == unmeasured(left)
+    assert unmeasured(left)[-1] == f"{STEPS} ['a', 'b', 'c']"
+    # The first line after resuming is a mean over fewer steps.
+    for one, two in zip(left[1:], disturbed.shown[1:], strict=True):
         measured = [[float(word) for word in line.split()[-2:]] for line in (one, two)]
         assert measured[1] == pytest.approx(measured[0], rel=1e-6, abs=2e-6)
 
 
-def test_the_weights_remember_how_many_processes_there_were(runs):
-    origins = {
-        size: load_weights(out / "weights.safetensors")[1] for size, (out, _) in runs.items()
-    }
+def test_the_weights_remember_how_many_processes_there_were(undisturbed, disturbed):
+    outs = {1: undisturbed[0], 2: disturbed.out}
+    origins = {size: load_weights(out / "weights.safetensors")[1] for size, out in outs.items()}
     assert [origins[size].device for size in (1, 2)] == ["cpu", "2 x cpu"]
     for name, score in origins[1].scores.items():
         assert origins[2].scores[name] == pytest.approx(score, abs=2e-4)
+
+
+def test_processes_share_what_they_have_follow_the_leader_and_see_where_they_differ(disturbed):
+    assert sorted(told["rank"] for told in disturbed.met) == [0, 1]
+    for told in disturbed.met:
+        same, strided = told["means"]
+        assert same == [[0.5] * 3] * 2
+        assert strided == [[0, 3], [1.5, 4.5]]  # another memory layout
+        assert told["followed"] == 7
+        assert "disagree on the step: 0 in process 0, 4 in process 1; share" in told["apart"]
+        assert told["own"] == [1.0 + told["rank"], 5.0]
+        assert (told["mean"], told["all"]) == ([1.5, 5.0], list("abcde"))
+        assert told["any"] == [True, False]
 
 
 def test_processes_with_folders_of_their_own_cannot_go_on(tmp_path, monkeypatch):
@@ -279,44 +343,3 @@ def test_processes_that_cannot_share_evenly_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="3 processes cannot share the 2 shards"):
         train(config, None, [], tmp_path / "run", CPU, print, team=Team(0, 3))  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
-
-
-def meet(rank: int, path: str, told: Queue) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
-    values = [torch.full((2, 3), float(rank)), torch.arange(4.0).view(2, 2).t() * (rank + 1)]
-    followed = torch.tensor([7.0 + rank])
-    Team(rank, 2).average(values)
-    Team(rank, 2).average([])
-    Team(rank, 2).broadcast([followed])
-    Team(rank, 2).check_same("this", "it", "do not")
-    try:
-        Team(rank, 2).check_same(4 * rank, "the step", "share")
-    except ConfigError as error:
-        disagreed = str(error)
-    own = torch.tensor([1.0 + rank, 5.0])
-    mean = Team(rank, 2).mean(own)
-    assert own.tolist() == [1.0 + rank, 5.0]
-    all_of_it = Team(rank, 2).gather(Team(rank, 2).share("abcde"))
-    shared = [mean.tolist(), all_of_it, Team(rank, 2).any(rank == 1), Team(rank, 2).any(False)]
-    told.put([*(value.numpy() for value in values), followed.numpy(), disagreed, shared])
-    distributed.destroy_process_group()
-
-
-def test_processes_share_what_they_have_follow_the_leader_and_see_where_they_differ(tmp_path):
-    context = get_context("spawn")
-    told = context.Queue()
-    crew = [
-        context.Process(target=meet, args=(rank, str(tmp_path / "meet"), told)) for rank in (0, 1)
-    ]
-    for one in crew:
-        one.start()
-    for same, strided, followed, disagreed, shared in (told.get(timeout=120) for _ in crew):
-        assert (same == 0.5).all()
-        assert (strided == [[0, 3], [1.5, 4.5]]).all()  # another memory layout
-        assert followed == 7
-        told_both = "disagree on the step: 0 in process 0, 4 in process 1; share"
-        assert told_both in disagreed
-        assert shared == [[1.5, 5.0], list("abcde"), True, False]
-    for one in crew:
-        one.join(60)
-        assert one.exitcode == 0

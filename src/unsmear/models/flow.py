@@ -73,7 +73,6 @@ def _motion(current: np.ndarray, back: np.ndarray | None, forth: np.ndarray | No
     return _SHRINK * functional.avg_pool2d(both, CELL // _SHRINK)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def clip_motion(clip: Tensor) -> Tensor:
     """`motion_between` for every frame of clips (B, T, 3, H, W), 0..1, H and W multiples of 8 ->
     (B * T, 4, H / 8, W / 8), on the device of the clips.
