@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import write_video
-from unsmear import cli
+from unsmear import cli, display
 from unsmear.cli import app, main
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.zoo import ZOO
@@ -64,7 +64,7 @@ def test_models_lists_the_zoo(capsys):
 def test_models_cuts_no_number_off_in_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setattr("unsmear.models.zoo.ZOO", {"lite": ZOO["lite"]})
     monkeypatch.setattr("unsmear.models.count.count_macs", lambda _: 12.3e9)
-    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setattr(display.out, "width", 24)
     main(["models"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[:3]] == [

@@ -36,7 +36,7 @@ from unsmear.train.team import Team, join_team
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
-STEPS = 9
+STEPS = 21
 
 # What `unsmear train` does, with a network small enough for a test.
 PROGRAM = f"""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from unsmear.models.config import NetworkConfig
 from unsmear.models.neighbourhood import Neighbourhood
@@ -46,6 +49,18 @@ def macs_of(work: Callable[[], object]) -> int:
 
     counter, aten = FlopCounterMode(display=False), torch.ops.aten
     counter.flop_registry[aten.baddbmm_] = counter.flop_registry[aten.baddbmm]  # torch lacks it
-    with torch.device("meta"), counter:
+    with torch.device("meta"), counter, _SamplingSkipped():
         work()
     return int(counter.get_total_flops()) // 2
+
+
+class _SamplingSkipped(TorchFunctionMode):
+    """Makes `grid_sample` return at once: it counts as nothing, and takes long on the meta device."""
+
+    def __torch_function__(
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is functional.grid_sample:
+            image, grid = args
+            return image.new_empty(*image.shape[:2], *grid.shape[1:-1])
+        return func(*args, **(kwargs or {}))
