@@ -55,7 +55,7 @@ def macs_of(work: Callable[[], object]) -> int:
 
 
 class _SamplingSkipped(TorchFunctionMode):
-    """Makes `grid_sample` return at once: it counts as nothing, and takes long on the meta device."""
+    """Skips `grid_sample`: it counts as nothing, and takes long on the meta device."""
 
     def __torch_function__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
