@@ -133,7 +133,7 @@ class TrainConfig:
         if not 0 < self.learning_rate <= 1:
             problems.append(f"learning_rate is {self.learning_rate}: must be above 0, at most 1")
         for name, allowed in _CHOICES.items():
-            if (chosen := getattr(self, name)) not in allowed:
+            if (chosen := getattr(self, name)) not in tuple(allowed):  # it may be unhashable
                 problems.append(f"{name} is {chosen!r}: must be one of {', '.join(allowed)}")
         if self.schedule == "halving" and self.halve_every < 1:
             problems.append(f"halve_every is {self.halve_every}: 'halving' needs at least 1")
