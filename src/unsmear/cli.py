@@ -83,7 +83,7 @@ def models() -> None:
     for row in rows:
         table.add_row(*row)
     *columns, _ = zip(headings, *rows, strict=True)
-    left = out.width - sum(max(map(len, column)) + 2 for column in columns)
+    left = out.width - sum(max(map(len, column)) + 2 for column in columns)  # for the description
     out.print(table if left >= 16 else listed(headings, rows))
     say("GMAC: billions of multiply-accumulate operations for a 256x256 frame", wrap=True)
 
