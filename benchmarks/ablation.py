@@ -12,7 +12,7 @@ aligned_levels), dense or residual blocks (block), width (widths), depth (encode
 decoder_blocks), the stem, and the window in training and measurement (window). The gate of GSTA is
 a fusion of its own: `benchmarks/fusion.py factorised gated`. With --balance, blocks are added or
 removed at the coarsest level until a variant has about as many multiply-accumulates as the row.
-See `unsmear.train.comparison` for the rules.
+See `unsmear.train.learner` for the rules.
 """
 
 from __future__ import annotations
@@ -42,13 +42,8 @@ from unsmear.models.network import (
     pad_to_multiple,
 )
 from unsmear.models.zoo import find_entry
-from unsmear.train.comparison import (
-    Learner,
-    add_arguments,
-    compare,
-    measured_row,
-    training_in_turn,
-)
+from unsmear.train.comparison import add_arguments, compare, measured_row, trainer_of
+from unsmear.train.learner import Learner
 
 BASE = "base"
 WORDS = Words(kind="variant", base=BASE, base_is="the row as it is", ours=BASE)
@@ -208,7 +203,7 @@ def main() -> None:
         "row": arguments.row,
         "multiply-accumulates": "evened out" if arguments.balance else "as they come",
     }
-    train_from = training_in_turn(arguments, builds)
+    train_from = trainer_of(arguments, builds)
     record = compare(arguments, builds, train_from, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 

@@ -6,7 +6,7 @@ equal time.
     python benchmarks/baseline.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/baseline.py paper recurrent --precision bfloat16 ...
 
-See `unsmear.train.comparison` for the rules. All are trained with the optimiser and the loss of the
+See `unsmear.train.learner` for the rules. All are trained with the optimiser and the loss of the
 preset `plain`: this compares networks, not the schedules of their papers.
 """
 
@@ -24,13 +24,8 @@ from unsmear.models.baseline import RecurrentConfig, RecurrentNetwork, count_rec
 from unsmear.models.count import count_macs
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
-from unsmear.train.comparison import (
-    Learner,
-    add_arguments,
-    compare,
-    measured_row,
-    training_in_turn,
-)
+from unsmear.train.comparison import add_arguments, compare, measured_row, trainer_of
+from unsmear.train.learner import Learner
 
 BASELINE = "recurrent"
 WORDS = Words(
@@ -69,7 +64,7 @@ def main() -> None:
     windows = {label: find_entry(label).window for label in builds if label != BASELINE}
     told = ", ".join(f"{label} {window} frames" for label, window in windows.items())
     settings = {"windows on val": told} if windows else {}
-    train_from = training_in_turn(arguments, builds, windows)
+    train_from = trainer_of(arguments, builds, windows)
     record = compare(arguments, builds, train_from, row_of, settings, WORDS)
     print("\n".join(comparison_lines(record)))
 

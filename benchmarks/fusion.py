@@ -7,7 +7,7 @@ after equal time.
     python benchmarks/fusion.py --data PHOTOS CLIPS --val VAL --steps 100000 --minutes 600
     python benchmarks/fusion.py factorised factorised:level=1 factorised:spatial_maps=32 ...
 
-See `unsmear.train.comparison` for the rules. With little compute, --backbone-steps first trains the
+See `unsmear.train.learner` for the rules. With little compute, --backbone-steps first trains the
 backbone alone, once for all techniques; the results then show what each fusion adds to it.
 """
 
@@ -34,14 +34,9 @@ from unsmear.models.fusion import (
     balanced,
     count_fusion_macs,
 )
-from unsmear.train.comparison import (
-    Learner,
-    add_arguments,
-    compare,
-    measured_row,
-    train_in_turn,
-)
+from unsmear.train.comparison import add_arguments, compare, measured_row
 from unsmear.train.config import TrainConfig
+from unsmear.train.learner import Learner, train_in_turn
 from unsmear.train.prefetch import BatchSource
 from unsmear.train.scoring import Scorer
 

@@ -16,8 +16,8 @@ from unsmear.models.flow import clip_motion
 from unsmear.models.network import pad_to_multiple
 from unsmear.models.zoo import find_entry
 from unsmear.restoration.stream import restore_stream
-from unsmear.train.comparison import Learner
 from unsmear.train.config import preset
+from unsmear.train.learner import Learner
 
 
 @pytest.fixture(scope="module")
