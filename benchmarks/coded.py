@@ -16,10 +16,11 @@ import torch
 
 from unsmear.arguments import weights_named
 from unsmear.data.codec import Coding
+from unsmear.data.pairs import some_pairs
 from unsmear.engines.base import Runnable
 from unsmear.evaluate.coded import CodedRecord, coded_lines, measure_coded
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import parser_for, refuse_repeated, run_program, some_pairs
+from unsmear.evaluate.programs import parser_for, refuse_repeated, run_program
 from unsmear.evaluate.records import record_as_json
 from unsmear.models.zoo import load_model
 from unsmear.outputs import check_file, write_text

@@ -31,13 +31,14 @@ from unsmear.data.degrade import compress, sensor_noise, soften_noise
 from unsmear.data.generators import Generators
 from unsmear.data.light import linear_from_srgb, round_to_8_bit, srgb_from_linear
 from unsmear.data.motion import draw_motion
+from unsmear.data.pairs import some_pairs
 from unsmear.data.render import expose, render
 from unsmear.data.shake import OrientationLog, path_length, read_orientation_log, transform_points
 from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
-from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program, some_pairs
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program
 from unsmear.outputs import write_text
 from unsmear.restoration import sharpness
 from unsmear.restoration.sharpness import BLOCK, block_features, blocks, estimate_blur

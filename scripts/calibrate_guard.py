@@ -20,11 +20,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unsmear.data.pairs import some_pairs
 from unsmear.demo import shaky_clip
 from unsmear.engines.choice import open_model
 from unsmear.errors import InputError
 from unsmear.evaluate.metrics import psnr
-from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program, some_pairs
+from unsmear.evaluate.programs import at_least, files_in, parser_for, run_program
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration.guard import LIMITS, Change, implausibility, measure_change
 from unsmear.restoration.stream import restore_stream

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from unsmear.data.degrade import compress
 from unsmear.data.light import linear_from_srgb, srgb_from_linear
+from unsmear.data.pairs import some_pairs
 from unsmear.data.sources import find_training_files, load_photograph
 from unsmear.device import use_threads
 from unsmear.errors import InputError
@@ -37,7 +38,7 @@ from unsmear.evaluate.niqe import (
     sharp_features,
 )
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import parser_for, run_program, some_pairs
+from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.outputs import check_file, write_text
 from unsmear.restoration.sharpness import luma_of
 from unsmear.video.images import unit_from_integer

@@ -22,10 +22,11 @@ from statistics import fmean
 
 import torch
 
+from unsmear.data.pairs import some_pairs
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
 from unsmear.errors import ConfigError, InputError
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import parser_for, run_program, some_pairs
+from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.evaluate.report import markdown_table
 from unsmear.evaluate.validation import SequenceScore, measure
 from unsmear.models.checkpoint import Provenance

@@ -73,7 +73,7 @@ def test_mistakes_are_one_line(clip, weights_file, tmp_path, refused):
     assert "frames is 0" in refused(
         "quantize", weights_file, "--clips", clip, "--val", val, "--frames", 0
     )
-    assert "no blurry and sharp frames" in refused(
+    assert "is not a folder" in refused(
         "quantize", weights_file, "--clips", clip, "--val", tmp_path / "nowhere"
     )
     arguments = ["quantize", weights_file, "--clips", clip, "--val", val, "-o"]

@@ -13,7 +13,7 @@ from unsmear.arguments import Device, MaybeWhole, Paths, Whole, weights_named
 from unsmear.clip import MOST_PIXELS
 from unsmear.display import err, say
 from unsmear.engines import EngineName
-from unsmear.errors import ConfigError, InputError
+from unsmear.errors import ConfigError
 from unsmear.models import DEFAULT_MODEL
 from unsmear.outputs import check_file, real_path, write_text
 from unsmear.restoration import DEFAULT_BURST
@@ -52,7 +52,7 @@ def quantize(
         frames: Number of frames to take from each clip.
         overwrite: Overwrite an existing file.
     """
-    from unsmear.data.pairs import find_pairs
+    from unsmear.data.pairs import some_pairs
     from unsmear.deploy.quantize import quantize_model, read_frames
     from unsmear.engines.eight_bit import eight_bit_path, psnr_loss
     from unsmear.evaluate.programs import at_least
@@ -69,9 +69,7 @@ def quantize(
         suffixes=(".safetensors",),
         overwrite=overwrite,
     )
-    sequences = find_pairs(val)
-    if not sequences:
-        raise InputError(f"no blurry and sharp frames found below '{val}'")
+    sequences = some_pairs(val)
     found = read_frames(clips, frames)
     with err.status("quantizing") as status:
         made = quantize_model(

@@ -16,7 +16,7 @@ from unsmear.data.pairs import (
     add_layout,
     find_layout,
     find_pairs,
-    no_pairs_below,
+    some_pairs,
 )
 from unsmear.data.sources import find_training_files, load_photograph, training_record
 from unsmear.errors import ConfigError, InputError
@@ -106,7 +106,12 @@ def test_a_program_may_add_a_layout(tmp_path):
     for side in ("lq", "gt"):
         save(tmp_path / "day" / "s1" / side / "0.png")
     assert find_pairs(tmp_path) == []
-    assert "NAME/blur" in no_pairs_below(tmp_path)
+    for layouts, named in (
+        (DEFAULT_LAYOUTS, r"such as NAME/blur and NAME/sharp \(layouts: gopro, gopro-flat, "),
+        ([find_layout("reds")], r"such as NAME_blur and NAME_sharp \(layouts: reds\)$"),
+    ):
+        with pytest.raises(InputError, match=named):
+            some_pairs(tmp_path, layouts)
     add_layout(PairLayout("mine", "lq", "gt"))
     try:
         (pair,) = find_pairs(tmp_path)

@@ -104,7 +104,7 @@ def test_the_benchmark_measures_by_name_and_wants_sequences(
     record = measured([str(weights_file)], val, "Coded", [str(aligned_file)])
     assert list(record.scores[0].after) == ["small", "aligned, refined"]
     assert [score.sequence for score in record.scores] == ["one"] * 7
-    with pytest.raises(InputError, match="no paired sequences"):
+    with pytest.raises(InputError, match="missing' is not a folder"):
         measured([str(weights_file)], tmp_path / "missing", "Coded")
     monkeypatch.setattr("benchmarks.coded.measure_coded", None)  # nothing is measured
     with pytest.raises(ConfigError, match="needs a model that aligns"):

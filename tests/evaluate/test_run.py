@@ -170,7 +170,7 @@ def test_window_and_layout_reach_the_work(gopro, weights_file, capsys):
         (["--data", ".", "--burst", "9"], "burst is 9"),
         (["--data", ".", "--ensemble", "5"], "ensemble is 5"),
         (["--data", ".", "--refine", "4"], "refine is 4"),
-        (["--data", "."], "no blurry and sharp frames"),
+        (["--data", "."], "no paired sequences"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):

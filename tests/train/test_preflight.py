@@ -134,7 +134,7 @@ def test_one_mistake_is_told_as_itself(stills, tmp_path):
         ({"preset": "huge"}, ConfigError, "unknown preset"),
         ({"weights": "huge"}, ModelError, "unknown model"),
         ({"stop_after": 0}, ConfigError, "stop_after is 0"),
-        ({"val": stills}, ConfigError, "no paired sequences"),
+        ({"val": stills}, InputError, "no paired sequences"),
         ({"loss": "l3"}, ConfigError, "loss is 'l3'"),
         ({"out": stills / "0.png" / "run"}, OutputError, "is a file"),
     ):

@@ -162,14 +162,6 @@ def find_layout(name: str) -> PairLayout:
     )
 
 
-def no_pairs_below(folder: Path) -> str:
-    """Message for a folder in which `find_pairs` finds nothing."""
-    return (
-        f"no paired sequences found below '{folder}': expected folders NAME/blur and NAME/sharp, "
-        f"or another of the layouts {', '.join(layout.name for layout in DEFAULT_LAYOUTS)}"
-    )
-
-
 def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> list[PairedSequence]:
     """All sequences of blurry and sharp frames below a folder. Each counts once, however many links
     lead to it.
@@ -181,6 +173,24 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
     root = named(root)
     pairs = pairs_among(paths_below(root), root, layouts)
     return list(unrepeated(pairs, [pair.blurry[0] for pair in pairs]))
+
+
+def some_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> list[PairedSequence]:
+    """`find_pairs`, at least one.
+
+    Raises:
+        InputError: there are none, or see `find_pairs`.
+    """
+    if not root.is_dir():
+        raise InputError(f"'{root}' is not a folder: give one that holds paired sequences")
+    if found := find_pairs(root, layouts):
+        return found
+    first, names = layouts[0], ", ".join(layout.name for layout in layouts)
+    sides = (f"NAME{'' if first.split else '/'}{side}" for side in (first.blurry, first.sharp))
+    raise InputError(
+        f"no paired sequences found below '{root}': expected folders such as {' and '.join(sides)} "
+        f"(layouts: {names})"
+    )
 
 
 def named(folder: Path) -> Path:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from unsmear.data.pairs import PairedSequence, find_pairs, no_pairs_below
 from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
 
 
@@ -78,19 +77,6 @@ def parse_changes(variant: str, text: str) -> dict[str, Any]:
         except ValueError:
             raise ConfigError(f"variant '{variant}': '{value}' is no JSON") from None
     return changes
-
-
-def some_pairs(folder: Path) -> list[PairedSequence]:
-    """Paired sequences below a folder, at least one.
-
-    Raises:
-        InputError: there are none, or the blurry and sharp files of a sequence do not match
-            (CombinedError: of several sequences).
-    """
-    found = find_pairs(folder)
-    if not found:
-        raise InputError(no_pairs_below(folder))
-    return found
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:

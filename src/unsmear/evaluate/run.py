@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs
+from unsmear.data.pairs import DEFAULT_LAYOUTS, PairedSequence, find_layout, find_pairs, some_pairs
 from unsmear.engines import EngineName
 from unsmear.engines.choice import OpenedModel, open_model
 from unsmear.errors import ConfigError, InputError, UnsmearError
@@ -216,7 +216,7 @@ def find_work(
         assert restored is not None
         pairs = find_alone(restored) if sharp is None else _compared(restored, sharp, pair)
         return [FolderWork(_short(restored), pairs)]
-    sequences = _sequences_of(data, layout)
+    sequences = some_pairs(data, DEFAULT_LAYOUTS if layout is None else (find_layout(layout),))
     where = f"on {_short(data)}" + (f" ({layout})" if layout else "")
     if restored is not None:
         found = find_restored(restored, sequences, pair)
@@ -248,24 +248,6 @@ def _compared(restored: Path, sharp: Path, pair: Pairing) -> list[Comparison]:
             f"'{sharp}' holds blurry and sharp frames in the layout {found[0].layout}, not only a "
             f"ground truth: give --data '{sharp}' instead of --sharp"
         ) from None
-
-
-def _sequences_of(data: Path, layout: str | None) -> list[PairedSequence]:
-    """The sequences of a data set.
-
-    Raises:
-        InputError: there are none, the layout is unknown, or see `find_pairs`.
-    """
-    if not data.is_dir():
-        raise InputError(f"'{data}' is not a folder")
-    layouts = DEFAULT_LAYOUTS if layout is None else (find_layout(layout),)
-    sequences = find_pairs(data, layouts)
-    if not sequences:
-        raise InputError(
-            f"no blurry and sharp frames found below '{data}' in the layout of "
-            f"{', '.join(one.name for one in layouts)}"
-        )
-    return sequences
 
 
 def _is_path(model: str) -> bool:

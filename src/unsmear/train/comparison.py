@@ -17,14 +17,14 @@ from torch import nn
 
 from unsmear.allocator import keep_freed_memory, peak_memory_of
 from unsmear.data.clips import unknown_clips
-from unsmear.data.pairs import PairedSequence
+from unsmear.data.pairs import PairedSequence, some_pairs
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import TrainingFiles, find_training_files
 from unsmear.device import check_threads, pick_device, usable_cores, use_threads
 from unsmear.errors import ConfigError, Mistakes
 from unsmear.evaluate.comparison import FUSION_WORDS, ComparisonRecord, Row, Words
 from unsmear.evaluate.origin import origin_of
-from unsmear.evaluate.programs import at_least, refuse_repeated, some_pairs
+from unsmear.evaluate.programs import at_least, refuse_repeated
 from unsmear.evaluate.records import record_as_json
 from unsmear.models.count import count_parameters
 from unsmear.outputs import check_file, write_text

@@ -16,12 +16,7 @@ import torch
 
 from unsmear.data.changes import AS_PRESET, SynthesisChanges
 from unsmear.data.codec import check_codecs
-from unsmear.data.pairs import (
-    PairedSequence,
-    find_pairs,
-    no_pairs_below,
-    real_places,
-)
+from unsmear.data.pairs import PairedSequence, real_places, some_pairs
 from unsmear.data.shake import read_orientation_log
 from unsmear.data.sources import (
     DataRecord,
@@ -180,7 +175,7 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         data = mistakes.attempt(lambda: training_record(files, request.data, request.shake))
     validation: list[PairedSequence] = []
     if (val := request.val) is not None:
-        validation = mistakes.attempt(lambda: _find_validation(val)) or []
+        validation = mistakes.attempt(lambda: some_pairs(val)) or []
         mistakes.attempt(lambda: load_all(_check_first, validation, workers))
         if files is not None:
             mistakes.attempt(lambda: _check_apart(files, validation))
@@ -324,15 +319,6 @@ def check_compiler(choice: CompileChoice, device: torch.device) -> None:
         raise ConfigError(
             "compile is 'on', but there is no C++ compiler: install g++, or use 'off'"
         )
-
-
-def _find_validation(folder: Path) -> list[PairedSequence]:
-    if not folder.is_dir():
-        raise InputError(f"'{folder}' is not a folder: --val takes a folder of paired sequences")
-    sequences = find_pairs(folder)
-    if not sequences:
-        raise ConfigError(no_pairs_below(folder))
-    return sequences
 
 
 def _check_first(pair: PairedSequence) -> None:
