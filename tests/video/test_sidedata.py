@@ -44,6 +44,8 @@ def test_a_cropping_for_players_is_named(tmp_path):
         with VideoReader(path) as reader:
             assert (reader.info.width, reader.info.height) == (64, 48)
             assert sum("cropping" in note for note in reader.notes) == told
+        (stream,) = describe_streams(path).streams
+        assert ("cropped by players" in stream.details) == told
     assert av.logging.get_level() == level
 
 

@@ -24,7 +24,7 @@ from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
 from unsmear.video.opening import demux, is_cover, main_stream, open_container, reason_of
 from unsmear.video.packets import decodable
-from unsmear.video.sidedata import side_data_of
+from unsmear.video.sidedata import is_cropped, side_data_of
 
 # Code points of ITU-T H.273 in words.
 _PRIMARIES = {
@@ -132,6 +132,7 @@ def describe_streams(path: Path) -> FileDescription:
 
 def _describe(path: Path, container: InputContainer) -> FileDescription:
     main = main_stream(path, container)
+    cropped = is_cropped(container, main)
     first = next(decodable(container, main), None)
     if first is None:
         raise InputError(f"'{path}' contains no frame that can be decoded: is it complete?")
@@ -141,12 +142,15 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     elif counts_from_zero(container, Fraction(container.start_time or 0, av.time_base)):
         duration = float(measured_length(path))
     streams = [_describe_stream(s, first if s is main else None) for s in container.streams]
+    remarks = ["cropped by players"] if cropped else []
     times, count, end = _packet_times(path)
     frames = main.frames or count
     told = Extent.of(container, main)
     if count is not None and (present := shortfall(path, told, (count, count), end)):
-        details = (*streams[main.index].details, f"the file is truncated: {present}")
-        streams[main.index], frames = replace(streams[main.index], details=details), count
+        frames = count
+        remarks.append(f"the file is truncated: {present}")
+    details = (*streams[main.index].details, *remarks)
+    streams[main.index] = replace(streams[main.index], details=details)
     if frames is None and duration and main.average_rate:
         frames = max(round(duration * main.average_rate), 1)
     return FileDescription(
