@@ -11,19 +11,16 @@ from unsmear.errors import ModelError, OutputError
 from unsmear.models.zoo import load_model
 
 
-def test_what_lies_there_already_is_left_alone(tmp_path, weights_file, monkeypatch):
+def test_files_are_on_disk_before_the_folder_has_its_name(tmp_path, weights_file, monkeypatch):
     monkeypatch.setattr("unsmear.deploy.export.frame_graphs", lambda _: [])
     monkeypatch.setattr("unsmear.deploy.export.ExportedModel", lambda _: None)
     monkeypatch.setattr("unsmear.deploy.export.largest_difference", lambda *_: 0.0)
-    synced = []
-    monkeypatch.setattr(exporting, "sync", lambda file: synced.append(file.name))
-    other = tmp_path / ".graphs.part"
-    other.mkdir()
-    (other / "precious").touch()
-    export(load_model(str(weights_file)), "onnx", tmp_path / "graphs")
-    assert (other / "precious").exists()
-    assert (tmp_path / "graphs").is_dir()
-    assert synced == ["model.json"]
+    graphs, synced = tmp_path / "graphs", []
+    note = lambda file: synced.append((file.name, graphs.exists()))  # noqa: E731
+    monkeypatch.setattr(exporting, "sync", note)
+    export(load_model(str(weights_file)), "onnx", graphs)
+    assert [file.name for file in graphs.iterdir()] == ["model.json"]
+    assert synced == [("model.json", False)]
 
 
 def test_graphs_that_differ_are_not_written(loaded, tmp_path, monkeypatch):

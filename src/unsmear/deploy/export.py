@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,11 @@ import torch
 from unsmear import __version__
 from unsmear.deploy.exported import SPECIFICATION, SUFFIXES, ExportedModel, Format
 from unsmear.engines.graphs import Graph, frame_graphs
-from unsmear.errors import ModelError, OutputError, cannot_write, writing
+from unsmear.errors import ModelError, OutputError, writing
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import LoadedModel
-from unsmear.outputs import check_folder_of, check_named, hidden_name, rename_over, sync
+from unsmear.outputs import check_folder_of, check_named, sync
+from unsmear.video.folder import growing_folder
 
 LARGEST_DIFFERENCE = 1e-4  # of values from 0 to 1
 _SIZES = ((3, 72, 104), (4, 61, 47))  # frames, height and width of the test clips
@@ -51,10 +50,7 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
         MissingExtraError: the exporter or runtime of such graphs is not installed.
     """
     check_target(folder)
-    partial = folder.with_name(hidden_name(folder.name, f".{os.getpid()}.part"))
-    with writing(folder):  # outside `try`: an existing folder of that name is not ours to remove
-        partial.mkdir()
-    try:
+    with growing_folder(folder, last=SPECIFICATION) as partial, writing(folder):
         for graph in frame_graphs(model.network):
             write_graph(graph, kind, partial)
         text = json.dumps(specification(model, kind), indent=2)
@@ -68,11 +64,6 @@ def export(model: LoadedModel, kind: Format, folder: Path) -> float:
             )
         for file in partial.iterdir():
             sync(file)  # or a power failure could leave the name without the contents
-        rename_over(partial, folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return difference
 
 
