@@ -3,13 +3,12 @@
 OpenCV's DIS (Kroeger et al., ECCV 2016) on luma at a quarter of the resolution. It takes a few
 milliseconds for a pair of 720p frames, and was more accurate than Lucas-Kanade or learned
 correlations at any cost that we could afford (model_cards/LADDER.md). It depends on two
-consecutive frames only.
+consecutive frames only, and not on the number of OpenCV's threads.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
 
 import cv2
 import numpy as np
@@ -53,7 +52,7 @@ def motion_between(
         to the next one. If one neighbour is missing, constant velocity is assumed; if both are,
         the flow is zero.
     """
-    with _ONE_STRIPE, ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(1) as other:
         forth = None if after is None else other.submit(_flow, current, after)
         back = None if before is None else _flow(current, before)
         return _motion(current, back, None if forth is None else forth.result())
@@ -89,36 +88,8 @@ def clip_motion(clip: Tensor) -> Tensor:
         return _motion(luma[place], back, forth)
 
     count = batch * frames
-    with _ONE_STRIPE, ThreadPoolExecutor(min(count, usable_cores())) as threads:
+    with ThreadPoolExecutor(min(count, usable_cores())) as threads:
         return torch.stack(list(threads.map(motion_at, range(count)))).to(clip.device)
-
-
-class _OneStripe:
-    """Context in which OpenCV uses one thread: DIS splits the image into one stripe per thread, so
-    its result would depend on their number. The setting is global to the process: the first thread
-    that enters changes it, the last one that leaves restores it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._inside = 0
-        self._threads = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._threads = cv2.getNumThreads()
-                cv2.setNumThreads(1)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                cv2.setNumThreads(self._threads)
-
-
-_ONE_STRIPE = _OneStripe()
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
