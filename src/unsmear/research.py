@@ -263,20 +263,19 @@ def _tables(headings: list[str], rows: list[list[str]], width: int) -> Iterator[
     further tables, since Rich would cut them off. If none fit, there is a line for each value.
     """
     named = headings.index("frames") + 1  # the columns up to it are in each table
-    least = [_least_width(*cells) for cells in zip(headings, *rows, strict=True)]
+    shown = _by_model(rows) if headings[0] == "model" else rows
+    least = [_least_width(*cells) for cells in zip(headings, *shown, strict=True)]
     if sum(least[:named]) + named + max(least[named:], default=0) >= width:
         yield listed(headings, rows)
         return
-    if headings[0] == "model":
-        rows = _by_model(rows)
     while True:
-        least = [_least_width(*cells) for cells in zip(headings, *rows, strict=True)]
         ends = accumulate(column + 1 for column in least)
         stop = max(sum(end <= width for end in ends), named + 1)
-        yield _table(headings[:stop], [row[:stop] for row in rows], least[:stop], width)
+        yield _table(headings[:stop], [row[:stop] for row in shown], least[:stop], width)
         if stop >= len(headings):
             return
-        headings, *rows = (row[:named] + row[stop:] for row in (headings, *rows))
+        headings, *shown = (row[:named] + row[stop:] for row in (headings, *shown))
+        least = least[:named] + least[stop:]
 
 
 def _least_width(heading: str, *cells: str) -> int:
