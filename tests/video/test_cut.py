@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import av
 import pytest
 
-from tests.conftest import picture
-from tests.video.conftest import MS, clip, held, lines, shown, stretch
+from tests.conftest import audio_packets, picture, stamps_of, write_video
+from tests.video.conftest import MS, clip, held, lines, rewrite, shown, stretch
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_sound_that_an_edit_list_hides_is_left_out(tmp_path, kind):
+    """Phones trim a clip by hiding its beginning."""
+    source = write_video(tmp_path / "in.mp4", frames=15, audio=True)
+    whole, contents = audio_packets(source), bytearray(source.read_bytes())
+    for at, rate in zip(re.finditer(b"elst", contents), (30_000, 44_100), strict=True):
+        media = slice(at.start() + 16, at.start() + 20)
+        begin = int.from_bytes(contents[media], "big") + rate * 3 // 10
+        contents[media] = begin.to_bytes(4, "big")
+    source.write_bytes(contents)
+    rewrite(source, tmp_path / f"out.{kind}")
+    sound = audio_packets(tmp_path / f"out.{kind}")
+    assert [data for _, data in sound] == [data for _, data in whole[len(whole) - len(sound) :]]
+    lead = stamps_of(tmp_path / f"out.{kind}")[0] - sound[0][0]
+    assert 0.05 < lead < 0.13  # what primes the decoder
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])

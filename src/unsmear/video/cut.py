@@ -9,6 +9,17 @@ from av.stream import Stream
 
 from unsmear.video.joints import delay
 
+_PRIMING = Fraction(1, 10)  # seconds; more than one packet of 1024 samples at usual rates
+
+
+def is_trimmed(packet: Packet[Stream]) -> bool:
+    """Whether a packet is sound that the edit list of its file hides, as that of a clip trimmed on
+    a phone does. The last hidden packets are none: they prime the decoder.
+    """
+    if not packet.is_discard or packet.stream.type != "audio":
+        return False
+    return _shown(packet) + (packet.duration or 0) * packet.time_base <= -_PRIMING
+
 
 class Cut:
     """Selects packets, in the order of the file, and gives them their new times.
@@ -31,7 +42,7 @@ class Cut:
         if packet.stream.type == "video":
             return self._decodable(packet)
         begin = _shown(packet)
-        inside = self._end is None or begin < self._end
+        inside = not is_trimmed(packet) and (self._end is None or begin < self._end)
         if packet.stream.type == "subtitle" and packet.duration:
             return inside and self._shortened(packet)
         # Without a start, audio before zero is kept too: players prime their decoders with it.

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import filterfalse, islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from unsmear.errors import EncodeError, OutputError, writing
 from unsmear.outputs import check_folder_of, hidden_folder, rename_over
 from unsmear.video.color import convert_planes
 from unsmear.video.container import add_video_stream, open_target
+from unsmear.video.cut import is_trimmed
 from unsmear.video.encoding import (
     EncodeChoice,
     Encoding,
@@ -112,7 +113,8 @@ def _time_before_zero(source: InputContainer, plan: Sequence[StreamPlan], suffix
         return Fraction(0)
     kept = [source.streams[entry.index] for entry in plan if entry.how == "copy"]
     starts = [Fraction(0)]
-    for packet in islice(demux(source, *kept), _PACKETS_TO_PROBE) if kept else ():
+    packets = filterfalse(is_trimmed, demux(source, *kept) if kept else ())
+    for packet in islice(packets, _PACKETS_TO_PROBE):
         if packet.pts is not None:
             starts.append(packet.pts * packet.time_base)
     return -min(starts)
