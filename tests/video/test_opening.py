@@ -70,6 +70,22 @@ def test_text_is_no_video(tmp_path, name):
         describe_streams(path)
 
 
+@pytest.mark.parametrize(
+    ("contents", "why"),
+    [
+        (b"", "it is empty; copy or download it again"),
+        (bytes(100), "it is damaged, or no video"),
+        (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x64mdat", r"its index \(moov\).* is missing"),
+    ],
+)
+def test_why_a_file_cannot_be_read_is_told(tmp_path, contents, why):
+    path = tmp_path / "in.mp4"
+    path.write_bytes(contents)
+    for read in (VideoReader, describe_streams):
+        with pytest.raises(InputError, match=f"cannot be read as a video: {why}"):
+            read(path)
+
+
 def test_pages_that_would_be_lost_are_refused(tmp_path):
     path = tmp_path / "in.tif"
     cv2.imwritemulti(str(path), [picture(48, 64), picture(48, 64, 1)])

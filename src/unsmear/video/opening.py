@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from unsmear.errors import InputError
+from unsmear.errors import InputError, reading
 from unsmear.video.headers import read_header
 
 # Demuxers that draw any text file as a terminal.
@@ -50,6 +50,8 @@ def open_container(path: Path) -> InputContainer:
         container = av.open(
             ffmpeg_name(path), mode="r", metadata_errors="replace", options=_ONE_FILE
         )
+    except av.InvalidDataError:
+        raise InputError(f"'{path}' cannot be read as a video: {_why_invalid(path)}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as a video: {reason_of(error)}") from None
     name = container.format.name
@@ -63,6 +65,17 @@ def open_container(path: Path) -> InputContainer:
             "each in its own file, in a folder"
         )
     return container
+
+
+def _why_invalid(path: Path) -> str:
+    """Why FFmpeg finds no valid data in a file, and the remedy, for the user."""
+    with reading(path), path.open("rb") as file:
+        start = file.read(8)
+    if start[4:] == b"ftyp":
+        what = "its index (moov), which is written last, is missing or damaged"
+    else:
+        what = "it is damaged, or no video" if start else "it is empty"
+    return f"{what}; copy or download it again, or give another file"
 
 
 def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
