@@ -120,3 +120,46 @@ def test_animated_avif_is_more_than_its_first_image(tmp_path):
         notes = Origin.of(reader, ".mkv").notes
     assert notes == ["video stream 0 (av1) is left out: an image without a time stamp"]
     assert describe_streams(source).frames == 5
+
+
+def box(kind, *parts):
+    """A box of ISO/IEC 14496-12, from bytes and 16-bit numbers."""
+    body = b"".join(p if isinstance(p, bytes) else p.to_bytes(2, "big") for p in parts)
+    return (8 + len(body)).to_bytes(4, "big") + kind + body
+
+
+def test_an_image_in_tiles_is_refused(tmp_path):
+    """Two tiles side by side, as phones store images. FFmpeg shows each as a stream."""
+    path = write_video(
+        tmp_path / "in.avif", codec="libsvtav1", options={"preset": "12"}, frames=1, size=(64, 64)
+    )
+    with av.open(str(path)) as container:
+        data = next(bytes(packet) for packet in container.demux(video=0))
+    contents, zero = path.read_bytes(), bytes(4)
+    at = contents.index(b"av1C") - 4
+    setting = contents[at : at + int.from_bytes(contents[at : at + 4], "big")]
+    size = box(b"ispe", zero, 0, 64, 0, 64)
+    named = [
+        box(b"infe", b"\2" + bytes(3), number, 0, kind, b"\0")
+        for number, kind in enumerate((b"av01", b"av01", b"grid"), start=1)
+    ]
+
+    def head(begin):
+        tile = 0, 0, 1, 0, begin, 0, len(data)
+        return box(b"ftyp", b"avif", zero, b"avifmif1") + box(
+            b"meta", zero, box(b"hdlr", zero, zero, b"pict", bytes(13)), box(b"pitm", zero, 3),
+            box(b"iloc", b"\1" + bytes(3), 0x4400, 3, 1, *tile, 2, *tile, 3, 1, 0, 1, 0, 0, 0, 8),
+            box(b"iinf", zero, 3, *named), box(b"iref", zero, box(b"dimg", 3, 2, 1, 2)),
+            box(
+                b"iprp", box(b"ipco", size, setting),
+                box(b"ipma", zero, 0, 2, 1, b"\2\1\x82", 2, b"\2\1\x82"),
+            ),
+            box(b"idat", 0, 1, 128, 64),
+        )  # fmt: skip
+
+    path.write_bytes(head(len(head(0)) + 8) + box(b"mdat", data))
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    for read in (VideoReader, describe_streams):
+        with pytest.raises(InputError, match="is an image in tiles"):
+            read(path)

@@ -90,11 +90,15 @@ def main_stream(path: Path, container: InputContainer) -> VideoStream:
     """The video stream of a file that is restored and described: the first of `video_streams`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the file is an image in tiles, each a stream for FFmpeg.
     """
     streams = video_streams(container)
     if not streams:
         raise InputError(f"'{path}' contains no video stream: give a video file")
+    if is_still(streams[0]) and any(one.disposition & Disposition.dependent for one in streams):
+        raise InputError(
+            f"'{path}' is an image in tiles (HEIC or AVIF): save it as PNG, in a folder"
+        )
     return streams[0]
 
 
