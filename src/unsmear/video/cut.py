@@ -14,11 +14,12 @@ _PRIMING = Fraction(1, 10)  # seconds; more than one packet of 1024 samples at u
 
 def is_trimmed(packet: Packet[Stream]) -> bool:
     """Whether a packet is sound that the edit list of its file hides, as that of a clip trimmed on
-    a phone does. The last hidden packets are none: they prime the decoder.
+    a phone does. Those right before zero are none: they prime the decoder.
     """
     if not packet.is_discard or packet.stream.type != "audio":
         return False
-    return _shown(packet) + (packet.duration or 0) * packet.time_base <= -_PRIMING
+    begin = _shown(packet)
+    return begin >= 0 or begin + (packet.duration or 0) * packet.time_base <= -_PRIMING
 
 
 class Cut:

@@ -54,9 +54,10 @@ class Rising:
         return False
 
     def leave_out(self, packet: Packet[Stream]) -> None:
-        """Count a packet that is not written."""
-        self.dropped += 1
-        self.lost += (packet.duration or 0) * packet.time_base
+        """Count a packet that is not written, unless an edit list hides it anyway."""
+        if not packet.is_discard:
+            self.dropped += 1
+            self.lost += (packet.duration or 0) * packet.time_base
 
 
 class StreamCopy:
