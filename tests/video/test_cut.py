@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import audio_packets, picture, stamps_of, write_video
 from tests.video.conftest import MS, clip, held, lines, restored, shown, stretch
+from unsmear.video.describe import describe_streams
 
 
 def edited(path, *stretches):
@@ -37,7 +38,8 @@ def test_sound_that_an_edit_list_hides_is_left_out(tmp_path):
     assert not any("left out" in note for note in notes)
     sound = [at for at, _ in audio_packets(out)]
     assert max(late - early for early, late in pairwise(sound)) < 0.03
-    first, *_, last = stamps_of(out)
+    first, *between, last = stamps_of(out)
+    assert describe_streams(source).frames == len(between) + 2 == 6
     assert 0.05 < first - sound[0] < 0.13  # what primes the decoder
     assert abs(last - sound[-1]) < 0.06
 

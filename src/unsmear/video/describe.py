@@ -22,7 +22,14 @@ from unsmear.errors import InputError
 from unsmear.video.color import HDR_CURVES, MATRIX_NAMES
 from unsmear.video.damage import Extent, packet_end, shortfall
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import demux, is_cover, main_stream, open_container, reason_of
+from unsmear.video.opening import (
+    demux,
+    frames_shown,
+    is_cover,
+    main_stream,
+    open_container,
+    reason_of,
+)
 from unsmear.video.packets import decodable
 from unsmear.video.sidedata import is_cropped, side_data_of
 
@@ -144,7 +151,7 @@ def _describe(path: Path, container: InputContainer) -> FileDescription:
     streams = [_describe_stream(s, first if s is main else None) for s in container.streams]
     remarks = ["cropped by players"] if cropped else []
     times, count, end = _packet_times(path)
-    frames = main.frames or count
+    frames = frames_shown(main) or count
     told = Extent.of(container, main)
     if count is not None and (present := shortfall(path, told, (count, count), end)):
         frames = count

@@ -114,6 +114,16 @@ def is_still(stream: VideoStream) -> bool:
     return stream.frames == 1 and not stream.duration
 
 
+def frames_shown(stream: VideoStream) -> int | None:
+    """Number of frames that a file states for a stream, about without those that an edit list
+    hides; None if it states none.
+    """
+    stated, rate = stream.frames or None, stream.average_rate
+    if stated is None or not (rate and stream.duration and stream.time_base):
+        return stated
+    return min(stated, max(round(stream.duration * stream.time_base * rate), 1))
+
+
 def is_cover(stream: Stream) -> bool:
     """Whether a stream is a cover image, which FFmpeg lists as a video stream."""
     return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)

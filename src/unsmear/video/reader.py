@@ -32,7 +32,7 @@ from unsmear.video.frames import (
 )
 from unsmear.video.images import integer_from_unit
 from unsmear.video.joints import find_joints
-from unsmear.video.opening import main_stream, open_container, reason_of
+from unsmear.video.opening import frames_shown, main_stream, open_container, reason_of
 from unsmear.video.packets import Reordering, delay_at_start, packets_of
 from unsmear.video.sidedata import is_cropped, lost_side_data
 
@@ -297,7 +297,7 @@ class VideoReader:
 
     def _describe(self, first: VideoFrame) -> ClipInfo:
         stream, rate = self.stream, self._rate
-        frames = stream.frames or None
+        frames = frames_shown(stream)
         if frames is None and stream.duration and rate:
             frames = max(round((stream.duration * self._tick + self._bridged) * rate), 1)
         return ClipInfo(
