@@ -177,22 +177,34 @@ def either(request: pytest.FixtureRequest) -> DeblurNetwork:
     return awake(request.param)
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[NetworkConfig, Path], Path]:
+    """Writes a file of small random weights. Each network is built once, then copied."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def copied(config: NetworkConfig, path: Path) -> Path:
+        made = folder / path.name
+        return shutil.copy(made if made.exists() else weights_of(config, made), path)
+
+    return copied
+
+
 @pytest.fixture
-def weights_file(tmp_path: Path) -> Path:
+def weights_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path]) -> Path:
     """A file of small random weights."""
-    return weights_of(SMALL, tmp_path / "small.safetensors")
+    return made_once(SMALL, tmp_path / "small.safetensors")
 
 
 @pytest.fixture
-def two_level_file(tmp_path: Path) -> Path:
+def two_level_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path]) -> Path:
     """The same for a network of two levels."""
-    return weights_of(TWO_LEVELS, tmp_path / "two.safetensors")
+    return made_once(TWO_LEVELS, tmp_path / "two.safetensors")
 
 
 @pytest.fixture
-def aligned_file(tmp_path: Path) -> Path:
+def aligned_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path]) -> Path:
     """The same for a network with aligned neighbours."""
-    return weights_of(ALIGNED, tmp_path / "aligned.safetensors")
+    return made_once(ALIGNED, tmp_path / "aligned.safetensors")
 
 
 def weights_of(config: NetworkConfig, path: Path) -> Path:

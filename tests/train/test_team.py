@@ -26,7 +26,7 @@ from torch import distributed
 from tests.conftest import picture
 from unsmear.errors import ConfigError
 from unsmear.models import zoo
-from unsmear.models.checkpoint import load_weights
+from unsmear.models.checkpoint import Provenance, read_provenance
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.zoo import find_entry
 from unsmear.train.config import Stage, TrainConfig
@@ -37,6 +37,7 @@ from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
 STEPS = 21
+LATE = 18  # the step at which two processes are interrupted
 
 # What `unsmear train` does, with a network small enough for a test.
 PROGRAM = f"""
@@ -58,7 +59,7 @@ from unsmear.train.loop import train
 from unsmear.train.state import TrainState
 from unsmear.train.team import join_team
 
-data, out, halts = Path(sys.argv[1]), Path(sys.argv[2]), "halt" in sys.argv
+data, out, halts, waits = *map(Path, sys.argv[1:3]), "halt" in sys.argv, "wait" in sys.argv
 network = NetworkConfig(
     widths=(8, 8, 8), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), attention_levels=(1,),
     neighbours=1, trail_levels=(0,), trail_channels=4, aligned_levels=(0,), aligned_channels=4,
@@ -66,7 +67,7 @@ network = NetworkConfig(
 zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
 config = TrainConfig(
     model="tiny", stages=(Stage(steps={STEPS}, clips=6, frames=2, crop=32),), shards=6,
-    optimizer="muon", learning_rate=1e-3, log_every=3, validate_every={STEPS}, checkpoint_every=2,
+    optimizer="muon", learning_rate=1e-3, log_every=3, validate_every=9, checkpoint_every=2,
 )
 replace, saved = os.replace, []
 
@@ -88,11 +89,12 @@ with termination_as_interrupt(), join_team(torch.device("cpu")) as (team, device
     pairs = find_pairs(data / "val")
 
     def shown(line):
-        measured = f"{{line.loss:.6f}} {{line.psnr:.6f}}"
-        print(line.step, [s.name for s in line.scores], measured, flush=True)
-        time.sleep(0.3 * ("slow" in sys.argv))
+        measured = [line.loss, line.psnr, *(s.psnr_after for s in line.scores)]
+        words = [f"{{value:.6f}}" for value in measured]
+        print(line.step, [s.name for s in line.scores], *words, flush=True)
+        while waits and line.step == {LATE} and not out.with_suffix(".signalled").exists():
+            time.sleep(0.01)
 
-    train(config, batches, pairs, out, device, shown, team=team)
     if team.size > 1:  # what each has of values that differ between them
         rank = team.rank
         means = [torch.full((2, 3), float(rank)), torch.arange(4.0).view(2, 2).t() * (rank + 1)]
@@ -110,6 +112,7 @@ with termination_as_interrupt(), join_team(torch.device("cpu")) as (team, device
                    all=team.gather(team.share("abcde")), any=[team.any(rank == 1), team.any(False)])
         sys.stdout.write("met " + json.dumps(met) + "\\n")
         sys.stdout.flush()
+    train(config, batches, pairs, out, device, shown, team=team)
 """
 
 
@@ -146,50 +149,51 @@ def launch(root: Path, size: int, out: Path, *extra: str) -> subprocess.Popen[st
     )
 
 
-def finish(process: subprocess.Popen[str]) -> list[str]:
-    """Wait for the program; return what it shows."""
-    shown, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    assert "Warning" not in errors
-    return shown.splitlines()
-
-
 def reports(lines: Iterable[str]) -> list[str]:
     """Those of the lines that report steps."""
     return [line.strip() for line in lines if line[:1].isdigit()]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(root) -> tuple[Path, list[str]]:
-    """Folder and reports of the run in this process."""
-    out, shown, threads = root / "undisturbed", io.StringIO(), torch.get_num_threads()
+def run_here(root: Path, out: Path) -> list[str]:
+    """Run the program in this process. Return its reports."""
+    shown, threads = io.StringIO(), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(shown):
         patched.setattr(zoo, "ZOO", dict(zoo.ZOO))
         patched.setattr(sys, "argv", ["program.py", str(root / "data"), str(out)])
         runpy.run_path(str(root / "program.py"))
     torch.set_num_threads(threads)
-    return out, reports(shown.getvalue().splitlines())
+    return reports(shown.getvalue().splitlines())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root) -> tuple[Path, list[str]]:
+    """Folder and reports of the run in this process."""
+    return root / "undisturbed", run_here(root, root / "undisturbed")
 
 
 @dataclass(frozen=True)
 class Disturbed:
-    """The same run, begun by one process that is killed, and continued by two, which are
-    interrupted and started again.
+    """The same run, begun by one process that is killed, continued by two that are interrupted, and
+    ended by one again.
 
     Attributes:
         out: its folder.
         killed: reports until it was killed.
         steps: of the state that was saved, and of the weights, when it was killed and when it was
             interrupted.
-        shown: reports from when it was interrupted to its end.
-        met: what the two processes told of each other in the end.
+        shown: reports of the two processes.
+        ended: reports from when they were interrupted to the end.
+        met: what the two processes told of each other.
+        origin: of the weights, when they were interrupted.
     """
 
     out: Path
     killed: list[str]
     steps: list[tuple[int, int]]
     shown: list[str]
+    ended: list[str]
     met: list[dict[str, Any]]
+    origin: Provenance
 
 
 @pytest.fixture(scope="module")
@@ -199,11 +203,11 @@ def disturbed(root) -> Disturbed:
     out = root / "disturbed"
     killed = kill_when_halted(launch(root, 1, out, "halt"))
     steps = [steps_in(out)]
-    interrupt(launch(root, 2, out, "slow"), after="3 ")
+    told = interrupt(launch(root, 2, out, "wait"), out.with_suffix(".signalled"))
     steps.append(steps_in(out))
-    ended = finish(launch(root, 2, out))
-    met = [json.loads(line[4:]) for line in ended if line.startswith("met ")]
-    return Disturbed(out, killed, steps, reports(ended), met)
+    met = [json.loads(line[4:]) for line in told if line.startswith("met ")]
+    origin = read_provenance(out / "weights.safetensors")
+    return Disturbed(out, killed, steps, reports(told), run_here(root, out), met, origin)
 
 
 def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
@@ -215,20 +219,29 @@ def kill_when_halted(process: subprocess.Popen[str]) -> list[str]:
     return reports(lines)
 
 
-def interrupt(process: subprocess.Popen[str], after: str) -> None:
-    """End the job as a scheduler does: SIGTERM reaches all processes, and torchrun, which passes it
-    on again.
+def interrupt(process: subprocess.Popen[str], signalled: Path) -> list[str]:
+    """At a late step, end the job as a scheduler does: SIGTERM reaches all processes, and torchrun,
+    which passes it on again. Return what was shown.
+
+    Args:
+        process: torchrun.
+        signalled: file for which the program waits.
     """
     workers: list[int] = []
+    lines: list[str] = []
     assert process.stdout is not None
     for line in process.stdout:
+        lines.append(line)
         if line.startswith("process"):
             workers.append(int(line.split()[1]))
-        elif line.startswith(after):
+        elif line.startswith(f"{LATE} "):
             break
     for one in {process.pid, *workers}:
         os.kill(one, signal.SIGTERM)
-    process.communicate(timeout=60)
+    signalled.touch()
+    _, errors = process.communicate(timeout=60)
+    assert "Warning" not in errors
+    return lines
 
 
 def unmeasured(lines: list[str]) -> list[str]:
@@ -251,7 +264,7 @@ def test_a_killed_run_and_one_of_two_processes_end_bit_for_bit_like_an_undisturb
     assert unmeasured(disturbed.killed) == ["3 []"]
     when_killed, (interrupted, saved) = disturbed.steps
     assert when_killed == (2, 2)  # the checkpoint of step 4 is incomplete
-    assert 3 <= interrupted < STEPS  # both processes stopped at the same step
+    assert LATE <= interrupted < STEPS  # both processes stopped at the same step
     assert saved == interrupted
     for name in ("state.safetensors", "weights.safetensors"):
         one, two = (load_file(folder / name) for folder in (undisturbed[0], disturbed.out))
@@ -265,21 +278,18 @@ def test_a_killed_run_and_one_of_two_processes_end_bit_for_bit_like_an_undisturb
 def test_one_process_reports_for_all_and_validation_keeps_its_order(undisturbed, disturbed):
     _, lines = undisturbed
     assert disturbed.killed == lines[:1]  # in one process to the last digit
-    left = [line for line in lines if int(line.split()[0]) > disturbed.steps[1][0]]
-    assert unmeasured(disturbed.shown) == unmeasured(left)
-    assert unmeasured(left)[-1] == f"{STEPS} ['a', 'b', 'c']"
+    assert unmeasured([*disturbed.shown, *disturbed.ended]) == unmeasured(lines)
+    validated = [line for line in unmeasured(lines) if not line.endswith("[]")]
+    assert validated == [f"{step} ['a', 'b', 'c']" for step in (9, LATE, STEPS)]
     # The first line after resuming is a mean over fewer steps.
-    for one, two in zip(left[1:], disturbed.shown[1:], strict=True):
-        measured = [[float(word) for word in line.split()[-2:]] for line in (one, two)]
+    for one, two in zip(lines[1:-1], disturbed.shown[1:], strict=True):
+        measured = [[float(word) for word in line.split("]")[1].split()] for line in (one, two)]
         assert measured[1] == pytest.approx(measured[0], rel=1e-6, abs=2e-6)
 
 
 def test_the_weights_remember_how_many_processes_there_were(undisturbed, disturbed):
-    outs = {1: undisturbed[0], 2: disturbed.out}
-    origins = {size: load_weights(out / "weights.safetensors")[1] for size, out in outs.items()}
-    assert [origins[size].device for size in (1, 2)] == ["cpu", "2 x cpu"]
-    for name, score in origins[1].scores.items():
-        assert origins[2].scores[name] == pytest.approx(score, abs=2e-4)
+    alone = read_provenance(undisturbed[0] / "weights.safetensors")
+    assert [one.device for one in (alone, disturbed.origin)] == ["cpu", "2 x cpu"]
 
 
 def test_processes_share_what_they_have_follow_the_leader_and_see_where_they_differ(disturbed):

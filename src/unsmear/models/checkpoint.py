@@ -177,7 +177,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return header, metadata
 
 
-def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> NetworkConfig:
+def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> DeblurNetwork:
+    """The network that a header describes, on the meta device: without values."""
     try:
         shape = dict(json.loads(metadata["network"]))
         if "own" in shape:
@@ -201,14 +202,15 @@ def _parse_network(path: Path, metadata: dict[str, str], tensors: int) -> Networ
                 f"'{path}' describes {least:,} layers or more but has only {tensors:,} tensors"
             )
         with torch.device("meta"):
-            values = sum(p.numel() for p in DeblurNetwork(config).parameters())
+            network = DeblurNetwork(config)
+        values = sum(parameter.numel() for parameter in network.parameters())
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
         raise ModelError(
             f"'{path}' describes a network unknown to this version: {first_line(error)}"
         ) from None
     if values > _LARGEST_NETWORK:
         raise ModelError(f"'{path}' describes a network of {values:,} values: too large")
-    return config
+    return network
 
 
 def read_provenance(path: Path) -> Provenance:
@@ -243,11 +245,9 @@ def load_weights(
             that are not finite, or does not fit the network (shape, keys, dtypes).
     """
     header, metadata = _read_header(path)
-    config = _parse_network(path, metadata, len(header))
-    if expected is not None and config != expected:
+    network = _parse_network(path, metadata, len(header))
+    if expected is not None and network.config != expected:
         raise ModelError(f"'{path}' contains weights of another network than this model's")
-    with torch.device("meta"):
-        network = DeblurNetwork(config)
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
     eight_bits = frozenset(key for key, entry in header.items() if entry.get("dtype") == "I8")
     wanted = packed_shapes(shapes, eight_bits)

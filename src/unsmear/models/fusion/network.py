@@ -222,21 +222,27 @@ def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256)
     window to window. Convolutions and matrix products are counted; sampling, warping and per-pixel
     filters are not, so compare times too.
     """
-    stride = config.backbone.stem * 2**config.level
     with torch.device("meta"):
         network = FusionNetwork(config)
         # A clip of one frame: it is encoded once, and its window is that frame repeated.
         clip = torch.empty(1, 1, 3, height, width)
-        window = torch.empty(1, config.window, config.channels, height // stride, width // stride)
+        window = _empty_window(config, height, width)
     return macs_of(lambda: network(clip)), macs_of(lambda: network.fuse(window))
+
+
+def _empty_window(config: FusionConfig, height: int, width: int) -> Tensor:
+    """Memory for features of a window, (1, T, C, h, w)."""
+    stride = config.backbone.stem * 2**config.level
+    return torch.empty(1, config.window, config.channels, height // stride, width // stride)
 
 
 def balanced(config: FusionConfig, budget: int) -> FusionConfig:
     """The config with the number of extra blocks that brings its fusion closest to a budget in
     MACs for a 256x256 frame. A fusion that exceeds the budget without them gets none.
     """
-    bare = dataclasses.replace(config, extra_blocks=0)
-    one = dataclasses.replace(config, extra_blocks=1)
-    without, with_one = (count_fusion_macs(c)[1] for c in (bare, one))
-    blocks = round((budget - without) / (with_one - without))
+    with torch.device("meta"):
+        fusion, block = FUSIONS[config.fusion](config), ResidualBlock(config.channels)
+        window = _empty_window(config, 256, 256)
+    without = macs_of(lambda: fusion.fuse(window, config.place))
+    blocks = round((budget - without) / macs_of(lambda: block(window[:, 0])))
     return dataclasses.replace(config, extra_blocks=max(blocks, 0))
