@@ -87,6 +87,9 @@ TWO_ALIGNED = dataclasses.replace(
     TWO_LEVELS, stem=4,
     trail_levels=(0,), trail_channels=4, aligned_levels=(0,), aligned_channels=6,
 )  # fmt: skip
+ONE_LEVEL = dataclasses.replace(
+    TWO_LEVELS, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,), attention_levels=(0,)
+)
 
 
 @pytest.fixture
@@ -196,9 +199,9 @@ def weights_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path
 
 
 @pytest.fixture
-def two_level_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path]) -> Path:
-    """The same for a network of two levels."""
-    return made_once(TWO_LEVELS, tmp_path / "two.safetensors")
+def one_level_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path]) -> Path:
+    """The same for a network of one level."""
+    return made_once(ONE_LEVEL, tmp_path / "one.safetensors")
 
 
 @pytest.fixture

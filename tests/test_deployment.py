@@ -35,29 +35,29 @@ def write_pairs(folder):
 
 
 def test_quantize_then_restore_takes_the_eight_bits(
-    clip, two_level_file, tmp_path, refused, capsys
+    clip, one_level_file, tmp_path, refused, capsys
 ):
     val = write_pairs(tmp_path / "val")
-    arguments = ["quantize", str(two_level_file), "--clips", str(clip), "--val", str(val)]
+    arguments = ["quantize", str(one_level_file), "--clips", str(clip), "--val", str(val)]
     main(arguments)
     shown = capsys.readouterr().out
     assert "quantized to 8 bits" in shown
-    made = two_level_file.with_suffix(".int8.safetensors")
+    made = one_level_file.with_suffix(".int8.safetensors")
     assert made.is_file()
     assert "exists" in refused(*arguments)
     target = tmp_path / "sharp.mp4"
-    named = ["-m", str(two_level_file), "--device", "cpu", "--engine", "openvino-int8"]
+    named = ["-m", str(one_level_file), "--device", "cpu", "--engine", "openvino-int8"]
     main([str(clip), "-o", str(target), *named])
     with av.open(str(target)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 6
 
 
-def test_export_writes_a_folder(two_level_file, tmp_path, refused, capsys):
+def test_export_writes_a_folder(one_level_file, tmp_path, refused, capsys):
     folder = tmp_path / "graphs"
-    main(["export", str(two_level_file), "-o", str(folder), "--format", "openvino"])
+    main(["export", str(one_level_file), "-o", str(folder), "--format", "openvino"])
     assert "largest difference" in capsys.readouterr().out
     assert json.loads((folder / "model.json").read_text())["format"] == "openvino"
-    assert "exists" in refused("export", two_level_file, "-o", folder)
+    assert "exists" in refused("export", one_level_file, "-o", folder)
 
 
 @pytest.mark.parametrize("name", ["out[x264]", "b[/x]"])

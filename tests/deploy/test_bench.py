@@ -21,13 +21,13 @@ from unsmear.restoration.quality import QualityOptions
 
 def test_engines_are_timed_and_missing_ones_say_why(loaded):
     rows, opened = time_engines(
-        loaded, ["torch", "openvino-int8", "openvino"], 50, 40, rounds=2, peak=10.0
+        loaded, ["torch", "openvino-int8", "openvino"], 49, 40, rounds=2, peak=10.0
     )
     torch_row, missing, openvino_row = rows
     assert set(opened) == {"torch", "openvino"}
     assert "quantize" in missing.why_not
     assert missing.seconds is None
-    macs = count_macs(loaded.network.config, 40, 52)
+    macs = count_macs(loaded.network.config, 40, 50)
     for row in (torch_row, openvino_row):
         assert row.seconds is not None
         assert row.gmac_per_second == pytest.approx(macs / row.seconds / 1e9)

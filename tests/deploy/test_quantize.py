@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TWO_LEVELS, mild, one_scene, write_video
+from tests.conftest import ONE_LEVEL, TWO_LEVELS, mild, one_scene, write_video
 from unsmear.data.pairs import find_pairs
 from unsmear.deploy.quantize import (
     Recorder,
@@ -27,10 +26,6 @@ from unsmear.engines.openvino import OpenVinoEngine, read_graphs
 from unsmear.errors import ModelError
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.restoration.stream import restore_stream
-
-ONE_LEVEL = dataclasses.replace(
-    TWO_LEVELS, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,), attention_levels=(0,)
-)
 
 
 @pytest.fixture(scope="module")

@@ -8,5 +8,5 @@ from unsmear.models.zoo import load_model
 
 
 @pytest.fixture
-def loaded(weights_file):
-    return load_model(str(weights_file))
+def loaded(one_level_file):
+    return load_model(str(one_level_file))

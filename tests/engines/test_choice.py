@@ -59,7 +59,7 @@ def test_side_by_side_two_share_the_threads(loaded, monkeypatch, engine, threads
 
 def test_eight_bits_beside_the_weights_are_taken_by_name_alone(loaded):
     path = write_graphs(loaded)
-    assert path.name == "small.int8.safetensors"
+    assert path.name == "one.int8.safetensors"
     assert fastest(loaded, CPU) == "torch"
     named = open_model(str(loaded.weights), "cpu", "openvino-int8")
     assert named.engine.name == "openvino-int8"

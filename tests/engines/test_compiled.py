@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import TWO_LEVELS, awake, one_scene
+from tests.conftest import ONE_LEVEL, awake, one_scene
 from unsmear.engines.compiled import CompiledEngine
 from unsmear.errors import ConfigError
 from unsmear.restoration.stream import restore_stream
@@ -13,7 +13,7 @@ from unsmear.restoration.stream import restore_stream
 
 def test_compiled_graphs_have_the_networks_numbers():
     """Only dynamo's tracing; code generation by inductor would take half a minute."""
-    network = awake(TWO_LEVELS)
+    network = awake(ONE_LEVEL)
     engine = CompiledEngine(network, backend="eager")
     for height, width in ((20, 30), (40, 24)):
         clip = one_scene(2, height, width)

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ALIGNED, SMALL, TWO_ALIGNED, awake, one_scene
+from tests.conftest import SMALL, TWO_ALIGNED, awake, one_scene
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, threads_for
 from unsmear.engines.graphs import level_graphs
@@ -23,9 +23,8 @@ from unsmear.models.config import NetworkConfig
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
 
-# SMALL has everything but trails and aligned neighbours, ALIGNING has these too, DENSE has neither
-# neighbours nor attention at the coarsest level. TWO_ALIGNED has one level less.
-ALIGNING = dataclasses.replace(ALIGNED, trail_levels=(1,), aligned_levels=(1,))
+# SMALL has everything but trails and aligned neighbours, TWO_ALIGNED has these too and one level
+# less, DENSE has neither neighbours nor attention at the coarsest level.
 DENSE = dataclasses.replace(
     SMALL, neighbours=0, stem=1, block="dense", dense_layers=2, attention_levels=(1,)
 )
@@ -45,13 +44,13 @@ def told() -> Iterator[list[logging.LogRecord]]:
 @pytest.fixture(
     scope="module",
     # Conversion to ONNX is slow, so it is tested only with one network, of all kinds of layers.
-    params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime-brief"],
+    params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime-aligned"],
 )
 def engine(request, told) -> Engine:
     torch.manual_seed(0)
     kind, _, shape = request.param.partition("-")
-    network = awake({"": SMALL, "dense": DENSE, "aligned": ALIGNING, "brief": TWO_ALIGNED}[shape])
-    workers = 2 if shape in ("aligned", "brief") else 1
+    network = awake({"": SMALL, "dense": DENSE, "aligned": TWO_ALIGNED}[shape])
+    workers = 2 if shape == "aligned" else 1
     if kind == "onnxruntime":
         return onnx.OnnxEngine(network, onnx.convert_levels(network), workers)
     return openvino.OpenVinoEngine(network, openvino.convert_levels(network), workers=workers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import ALIGNED, SMALL, awake, one_scene
+from tests.conftest import SMALL, TWO_ALIGNED, awake, one_scene
 from tests.elsewhere import Elsewhere, pretending, sent
 from unsmear.engines import choice, trial
 from unsmear.engines.base import TorchEngine
@@ -40,7 +40,7 @@ def test_two_devices_do_not_mix_and_numpy_sees_neither(device):
     ("config", "window", "quality", "tiling"),
     [
         (SMALL, 3, NETWORK_ALONE, "auto"),
-        (ALIGNED, "all", QualityOptions(refine=1, burst=1), TileSize(24, 32)),
+        (TWO_ALIGNED, "all", QualityOptions(refine=1, burst=1), TileSize(24, 32)),
     ],
 )
 def test_frames_are_those_of_the_cpu(device, config, window, quality, tiling):

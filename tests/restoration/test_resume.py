@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 
 from tests.conftest import (
-    ALIGNED,
+    TWO_ALIGNED,
     awake,
     disk_full,
     failing_after,
@@ -28,10 +28,10 @@ from tests.conftest import (
     write_frames,
     write_video,
 )
-from tests.restoration.conftest import ALONE, broken_off, contents
+from tests.restoration.conftest import ALONE, PowerCut, broken_off, contents
 from tests.restoration.test_cuts import FASTER, walk
 from unsmear.errors import DeviceMemoryError, EncodeError, InputError, MidwayError, OutputError
-from unsmear.restoration import sinks
+from unsmear.restoration import files, sinks
 from unsmear.restoration.files import Outcome, restore_file
 from unsmear.restoration.paths import compare_path
 from unsmear.restoration.quality import QualityOptions
@@ -50,16 +50,20 @@ def network():
     return mild()
 
 
-@pytest.mark.parametrize(("window", "container"), [(3, "mp4"), (9, "mkv"), ("all", "mp4")])
-def test_a_video_goes_on(tmp_path, network, window, container):
+@pytest.mark.parametrize(
+    ("window", "container", "settings"),
+    [(3, "mp4", Settings()), (9, "mkv", ALONE), ("all", "mp4", ALONE)],
+    ids=["3-mp4", "9-mkv", "all-mp4"],
+)
+def test_a_video_goes_on(tmp_path, network, window, container, settings):
     source = write_video(tmp_path / f"in.{container}", frames=FRAMES, audio=True)
     whole = tmp_path / f"whole.{container}"
-    assert restore_file(source, whole, network, window) == Outcome(FRAMES)
+    assert restore_file(source, whole, network, window, settings) == Outcome(FRAMES)
     for after in (1, 4, 9, FRAMES):
         target = tmp_path / f"out-{after}.{container}"
         begun = after + (FRAMES + 1 if window == "all" else 0)
-        broken_off(source, target, network, window, Settings(), begun)
-        outcome = restore_file(source, target, network, window)
+        broken_off(source, target, network, window, settings, begun)
+        outcome = restore_file(source, target, network, window, settings)
         assert outcome == Outcome(FRAMES, resumed=after // 4 * 4)
         assert contents(target) == contents(whole)
         assert not work_path(target).exists()
@@ -67,11 +71,11 @@ def test_a_video_goes_on(tmp_path, network, window, container):
 
 @pytest.mark.parametrize(
     ("quality", "window"),
-    [(QualityOptions(ensemble=2), 3), (QualityOptions(refine=1), "all")],
+    [(QualityOptions(ensemble=2, burst=1), 3), (QualityOptions(refine=1, burst=0), "all")],
     ids=["views", "again"],
 )
 def test_ensembles_and_refinement_go_on(tmp_path, window, quality):
-    network = mild(ALIGNED)
+    network = mild(TWO_ALIGNED)
     source = write_video(tmp_path / "in.mkv", frames=FRAMES)
     settings, whole = Settings(quality=quality), tmp_path / "whole.mkv"
     restore_file(source, whole, network, window, settings)
@@ -87,15 +91,15 @@ def test_ensembles_and_refinement_go_on(tmp_path, window, quality):
 def test_frames_given_as_they_came_are_counted_over_all_runs(tmp_path, after):
     source, notes = write_video(tmp_path / "in.mkv", frames=FRAMES), []
     wild, target = awake(), tmp_path / "out.mkv"  # changes too much to be plausible
-    broken_off(source, target, wild, 3, Settings(), after)
-    outcome = restore_file(source, target, wild, 3, on_note=notes.append)
+    broken_off(source, target, wild, 3, ALONE, after)
+    outcome = restore_file(source, target, wild, 3, ALONE, on_note=notes.append)
     assert outcome == Outcome(FRAMES, resumed=after // 4 * 4, untouched=FRAMES)
     assert any(f"{FRAMES} frames are left unchanged" in note for note in notes)
 
 
 def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
     source = write_video(tmp_path / "in.mp4", frames=FRAMES)
-    settings = Settings(compare="wipe")
+    settings = Settings(compare="wipe", quality=ALONE.quality)
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore_file(source, whole, network, 5, settings)
     for after in (6, 7):
@@ -107,7 +111,8 @@ def test_broken_off_twice_and_with_a_comparison(tmp_path, network):
 
 def test_a_stretch_goes_on(tmp_path, network):
     source = write_video(tmp_path / "in.mp4", frames=30, audio=True)
-    settings = Settings(span=Span(start=Fraction(1, 2), end=Fraction(5, 6)))
+    span = Span(start=Fraction(1, 2), end=Fraction(5, 6))
+    settings = Settings(span=span, quality=ALONE.quality)
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore_file(source, whole, network, 5, settings)
     broken_off(source, target, network, 5, settings, 9)
@@ -117,9 +122,9 @@ def test_a_stretch_goes_on(tmp_path, network):
 
 def test_a_folder_goes_on(tmp_path, network):
     source = write_frames(tmp_path / "frames", one_scene(11, 24, 32))
-    restore_file(source, tmp_path / "whole", network, 5)
-    broken_off(source, tmp_path / "out", network, 5, Settings(), 6)
-    assert restore_file(source, tmp_path / "out", network, 5) == Outcome(11, resumed=4)
+    restore_file(source, tmp_path / "whole", network, 5, ALONE)
+    broken_off(source, tmp_path / "out", network, 5, ALONE, 6)
+    assert restore_file(source, tmp_path / "out", network, 5, ALONE) == Outcome(11, resumed=4)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -159,11 +164,11 @@ def test_a_picture_that_cannot_be_decoded_costs_no_other(tmp_path, network, then
 def test_scenes_are_the_same_where_work_goes_on(tmp_path, network):
     """Even if a cut depends on frames long before the first one that is restored again."""
     source = write_frames(tmp_path / "frames", walk(FASTER))
-    restore_file(source, tmp_path / "whole", network, 5)
+    restore_file(source, tmp_path / "whole", network, 5, ALONE)
     for after in (4, 13):  # after the clear cut, and at the one that is hard to detect
         target = tmp_path / f"out-{after}"
-        broken_off(source, target, network, 5, Settings(), after)
-        outcome = restore_file(source, target, network, 5)
+        broken_off(source, target, network, 5, ALONE, after)
+        outcome = restore_file(source, target, network, 5, ALONE)
         assert outcome == Outcome(len(FASTER) + 1, resumed=after // 4 * 4)
         assert contents(target) == contents(tmp_path / "whole")
 
@@ -175,9 +180,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, network, monkeypatc
         full = failing_after(7, error, sinks.SpoolWriter.write)
         patched.setattr(sinks.SpoolWriter, "write", full)
         with pytest.raises(OutputError, match="No space left"):
-            restore_file(source, target, network, 3, on_note=notes.append)
+            restore_file(source, target, network, 3, ALONE, on_note=notes.append)
     assert any("to resume" in note for note in notes)
-    assert restore_file(source, target, network, 3) == Outcome(9, resumed=4)
+    assert restore_file(source, target, network, 3, ALONE) == Outcome(9, resumed=4)
 
 
 @pytest.mark.usefixtures("files_stay_in_use")
@@ -235,44 +240,43 @@ def test_a_folder_that_is_gone_midway_costs_no_complete_part(tmp_path, network):
     assert restore_file(source, target, network, 1, ALONE).resumed >= 4
 
 
-def test_another_process_goes_on(tmp_path, weights_file):
-    """After a kill, the second process shares no state with the first, not even its hash seed."""
+def test_another_process_goes_on(tmp_path, weights_file, monkeypatch, run):
+    """It shares no state with the first, not even its hash seed. The first is broken off here;
+    tests/torture kills processes.
+    """
     source = write_video(tmp_path / "in.mp4", frames=10)
     target, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
+    run(source, "-o", whole)
+    note = files.WorkFolder.note_untouched
 
-    def restored(*targets, killed, hashes):
-        return subprocess.run(
-            [sys.executable, "-c", _PROCESS, killed, source, weights_file, *targets], check=False,
-            env={**os.environ, "PYTHONHASHSEED": hashes, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True,
-        )  # fmt: skip
+    def noted(work, part, frames):
+        if part == 2:  # not whole yet
+            raise PowerCut
+        note(work, part, frames)
 
-    assert restored(target, killed="killed", hashes="1").returncode == 9
+    monkeypatch.setattr(files.WorkFolder, "note_untouched", noted)
+    with pytest.raises(PowerCut):
+        run(source, "-o", target)
     assert not target.exists()
-    done = restored(target, whole, killed="", hashes="2")
+    done = subprocess.run(
+        [sys.executable, "-c", _PROCESS, source, weights_file, target], check=False,
+        env={**os.environ, "PYTHONHASHSEED": "2", "OMP_NUM_THREADS": f"{torch.get_num_threads()}"},
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ends = [told for line in done.stdout.splitlines() if "resumed" in (told := json.loads(line))]
-    assert [(end["frames"], end["resumed"]) for end in ends] == [(10, 8), (10, 0)]
+    end = json.loads(done.stdout.splitlines()[-1])
+    assert (end["frames"], end["resumed"]) == (10, 8)
     assert contents(target) == contents(whole)
 
 
 _PROCESS = """
-import os, sys
+import sys
 from unsmear.cli import main
 from unsmear.restoration import files
 
 files._PART_FRAMES = (4, 4)
-killed, source, weights, *targets = sys.argv[1:]
-note = files.WorkFolder.note_untouched
-
-def noted(work, part, frames):
-    if killed and part == 2:  # not whole yet; nothing in the code hears of the end
-        os._exit(9)
-    note(work, part, frames)
-
-files.WorkFolder.note_untouched = noted
-for target in targets:
-    main([source, "-o", target, "-m", weights, "--json"])
+source, weights, target = sys.argv[1:]
+main([source, "-o", target, "-m", weights, "--device", "cpu", "--json"])
 """
 
 
