@@ -19,6 +19,7 @@ from tests.conftest import SMALL, TWO_ALIGNED, awake, one_scene
 from unsmear.engines import onnx, openvino
 from unsmear.engines.base import Engine, TorchEngine, threads_for
 from unsmear.engines.graphs import level_graphs
+from unsmear.models import trails
 from unsmear.models.config import NetworkConfig
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import Tiler, TileSize
@@ -46,14 +47,19 @@ def told() -> Iterator[list[logging.LogRecord]]:
     # Conversion to ONNX is slow, so it is tested only with one network, of all kinds of layers.
     params=["openvino", "openvino-dense", "openvino-aligned", "onnxruntime-aligned"],
 )
-def engine(request, told) -> Engine:
+def engine(request, told) -> Iterator[Engine]:
     torch.manual_seed(0)
     kind, _, shape = request.param.partition("-")
-    network = awake({"": SMALL, "dense": DENSE, "aligned": TWO_ALIGNED}[shape])
-    workers = 2 if shape == "aligned" else 1
-    if kind == "onnxruntime":
-        return onnx.OnnxEngine(network, onnx.convert_levels(network), workers)
-    return openvino.OpenVinoEngine(network, openvino.convert_levels(network), workers=workers)
+    with pytest.MonkeyPatch.context() as patched:
+        # Two places along a trail: each adds the same layers.
+        patched.setattr(trails, "PLACES", (trails.PLACES[0], trails.PLACES[-1]))
+        network = awake({"": SMALL, "dense": DENSE, "aligned": TWO_ALIGNED}[shape])
+        workers = 2 if shape == "aligned" else 1
+        if kind == "onnxruntime":
+            yield onnx.OnnxEngine(network, onnx.convert_levels(network), workers)
+        else:
+            models = openvino.convert_levels(network)
+            yield openvino.OpenVinoEngine(network, models, workers=workers)
 
 
 @given(
