@@ -236,11 +236,11 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def run(weights_file: Path) -> Callable[..., None]:
-    """Restores with small random weights."""
+def run(one_level_file: Path) -> Callable[..., None]:
+    """Restores with the random weights of a tiny network."""
 
     def restore(*arguments: object) -> None:
-        main([str(argument) for argument in (*arguments, "-m", weights_file, "--device", "cpu")])
+        main([str(argument) for argument in (*arguments, "-m", one_level_file, "--device", "cpu")])
 
     return restore
 

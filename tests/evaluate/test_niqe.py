@@ -62,7 +62,7 @@ def draws(shape, left, right, count=200_000, seed=0):
     return torch.from_numpy(np.where(below, -left, right) * size)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(0.5, 3), st.floats(0.2, 5), st.floats(0.25, 4), st.integers(0, 1000))
 def test_fits_find_what_was_drawn_from(shape, left, skew, seed):
     right = left * skew

@@ -240,7 +240,7 @@ def test_a_folder_that_is_gone_midway_costs_no_complete_part(tmp_path, network):
     assert restore_file(source, target, network, 1, ALONE).resumed >= 4
 
 
-def test_another_process_goes_on(tmp_path, weights_file, monkeypatch, run):
+def test_another_process_goes_on(tmp_path, one_level_file, monkeypatch, run):
     """It shares no state with the first, not even its hash seed. The first is broken off here;
     tests/torture kills processes.
     """
@@ -259,7 +259,7 @@ def test_another_process_goes_on(tmp_path, weights_file, monkeypatch, run):
         run(source, "-o", target)
     assert not target.exists()
     done = subprocess.run(
-        [sys.executable, "-c", _PROCESS, source, weights_file, target], check=False,
+        [sys.executable, "-c", _PROCESS, source, one_level_file, target], check=False,
         env={**os.environ, "PYTHONHASHSEED": "2", "OMP_NUM_THREADS": f"{torch.get_num_threads()}"},
         capture_output=True, text=True,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from tests.conftest import _write_tone, mild, picture, write_video
+from tests.conftest import ONE_LEVEL, _write_tone, mild, picture, write_video
 from unsmear.clip import ClipInfo
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.quality import NETWORK_ALONE
@@ -51,11 +51,11 @@ def rewrite(source, target, choice=EncodeChoice()):
 
 
 def restored(source, target, window=1, **changes):
-    """Restore with the network alone, which is quicker than with burst. `changes` are settings.
+    """Restore with a tiny network alone, which is quicker than with burst. `changes` are settings.
     Returns the outcome and the notes.
     """
     notes, settings = [], Settings(quality=NETWORK_ALONE, **changes)
-    outcome = restore_file(source, target, mild(), window, settings, on_note=notes.append)
+    outcome = restore_file(source, target, mild(ONE_LEVEL), window, settings, on_note=notes.append)
     return outcome, notes
 
 
