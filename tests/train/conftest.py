@@ -26,7 +26,7 @@ from unsmear.video.images import write_image
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
     model="tiny",
-    stages=(Stage(steps=6, clips=2, frames=2, crop=32), Stage(steps=3, clips=1, frames=3, crop=48)),
+    stages=(Stage(steps=6, clips=1, frames=2, crop=32), Stage(steps=3, clips=1, frames=3, crop=48)),
     learning_rate=2e-3,
     log_every=3,
     validate_every=6,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import SMALL, picture
+from tests.conftest import SMALL, TWO_ALIGNED, TWO_LEVELS, picture
 from tests.train.conftest import CONFIG, CPU, TRACER, logged, run, save
 from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import DataRecord, find_training_files
@@ -198,7 +198,7 @@ def test_training_lowers_the_loss(data, tmp_path):
         save(folder / "s" / "sharp" / f"{index}.png", image + 60)
     config = dataclasses.replace(
         CONFIG,
-        stages=(Stage(steps=60, clips=2, frames=2, crop=32),),
+        stages=(Stage(steps=40, clips=2, frames=2, crop=32),),
         learning_rate=5e-3,
         clip_norm=10.0,
         log_every=10,
@@ -207,6 +207,16 @@ def test_training_lowers_the_loss(data, tmp_path):
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.fixture
+def two_levels(tiny, monkeypatch):
+    """Fewer layers for Dynamo to trace."""
+    shapes = {"tiny": TWO_LEVELS, "tracer": dataclasses.replace(TWO_ALIGNED, aligned_levels=())}
+    for name, shape in shapes.items():
+        entry = dataclasses.replace(zoo.ZOO[name], config=shape)
+        monkeypatch.setitem(zoo.ZOO, name, entry)
+
+
+@pytest.mark.usefixtures("two_levels")
 def test_compiling_changes_neither_files_nor_numbers_beyond_rounding(data, tmp_path, monkeypatch):
     """With Dynamo's tracing, but without code generation, which takes a minute on a CPU."""
     original, calls = torch.nn.Module.compile, []
@@ -289,6 +299,7 @@ def test_a_network_without_trails_has_no_use_for_their_weight(data, tmp_path):
 
 # At a graph break, Dynamo accesses gradients; it hides the warning unless it is an error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.usefixtures("two_levels")
 def test_trails_are_learned_in_half_precision_compiled_and_ahead(data, tmp_path, monkeypatch):
     original = torch.nn.Module.compile
 
