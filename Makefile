@@ -12,9 +12,10 @@ demo: $(VENV)/.demo
 	$(BIN)/unsmear demo $(if $(CLIP),"$(CLIP)") -o "$(OUT)"
 
 # A test seldom keeps two cores busy, so two are run at a time, of one thread each; those of a file
-# stay together, as they share what it sets up. `pytest` alone runs them one after the other.
+# stay together, as they share what it sets up. `pytest` alone runs them one after the other. Threads
+# that a test asks for sleep while they wait: otherwise they would keep the core from the other one.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # All tests with the lowest versions that pyproject.toml allows. Warnings are not errors here: old
 # versions warn about one another.
@@ -22,7 +23,7 @@ lowest: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[dev]"
-	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile \
 		-o filterwarnings=default
 
 # The rooms that people's files go through must stay tested.

@@ -270,7 +270,7 @@ def test_command_line_trains_and_the_result_restores(data, pairs, tmp_path, caps
             "--device",
             "cpu",
             "--threads",
-            "2",
+            "1",
         ]
     )
     shown = capsys.readouterr().out

@@ -13,6 +13,7 @@ from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import find_training_files
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.train.batches import Batches
+from unsmear.train.config import Stage
 from unsmear.train.journal import LOG_FILE, PICTURES, Journal
 from unsmear.train.loop import train
 from unsmear.video.images import read_image
@@ -54,7 +55,8 @@ def test_the_log_of_a_killed_run_shows_no_step_twice(data, tmp_path, monkeypatch
     def killed(report):
         raise SystemExit(report.step)
 
-    often = dataclasses.replace(CONFIG, log_every=1)
+    two_clips = (Stage(steps=6, clips=2, frames=2, crop=32),)
+    often = dataclasses.replace(CONFIG, stages=two_clips, log_every=1)
     batches = Batches(often, find_training_files([data]), [], CPU, 1)
     run(often, data, tmp_path / "run", stop_after=2, shown=batches.draw(0))
     with pytest.raises(SystemExit):
