@@ -23,8 +23,8 @@ lowest: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[dev]"
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile \
-		-o filterwarnings=default
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)-lowest/bin/python -m pytest -n $(WORKERS) \
+		--dist loadfile -o filterwarnings=default
 
 # The rooms that people's files go through must stay tested.
 coverage: $(VENV)/.dev

@@ -167,12 +167,12 @@ def test_bench_says_beforehand_what_cannot_be(weights_file, tmp_path, refused, m
 
 
 def test_another_engine_does_not_go_on_with_what_one_began(
-    clip, weights_file, tmp_path, monkeypatch, capsys
+    clip, one_level_file, tmp_path, monkeypatch, capsys
 ):
     """The parts of one result never come from two engines."""
     monkeypatch.setattr(files, "_PART_FRAMES", (2, 2))
     target = tmp_path / "sharp.mp4"
-    shared = [str(clip), "-o", str(target), "-m", str(weights_file), "--device", "cpu", "--json"]
+    shared = [str(clip), "-o", str(target), "-m", str(one_level_file), "--device", "cpu", "--json"]
     original = files._Run.restore_rest
 
     def breaks(self, *arguments):
