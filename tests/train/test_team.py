@@ -36,8 +36,8 @@ from unsmear.train.team import Team, join_team
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
-STEPS = 21
-LATE = 18  # the step at which two processes are interrupted
+STEPS = 27
+LATE = 24  # two processes are interrupted here, after 22 steps
 
 # What `unsmear train` does, with a network small enough for a test.
 PROGRAM = f"""
@@ -67,7 +67,7 @@ network = NetworkConfig(
 zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
 config = TrainConfig(
     model="tiny", stages=(Stage(steps={STEPS}, clips=6, frames=2, crop=32),), shards=6,
-    optimizer="muon", learning_rate=1e-3, log_every=3, validate_every=9, checkpoint_every=2,
+    optimizer="muon", learning_rate=1e-3, log_every=3, validate_every=12, checkpoint_every=2,
 )
 replace, saved = os.replace, []
 
@@ -280,7 +280,7 @@ def test_one_process_reports_for_all_and_validation_keeps_its_order(undisturbed,
     assert disturbed.killed == lines[:1]  # in one process to the last digit
     assert unmeasured([*disturbed.shown, *disturbed.ended]) == unmeasured(lines)
     validated = [line for line in unmeasured(lines) if not line.endswith("[]")]
-    assert validated == [f"{step} ['a', 'b', 'c']" for step in (9, LATE, STEPS)]
+    assert validated == [f"{step} ['a', 'b', 'c']" for step in (12, LATE, STEPS)]
     # The first line after resuming is a mean over fewer steps.
     for one, two in zip(lines[1:-1], disturbed.shown[1:], strict=True):
         measured = [[float(word) for word in line.split("]")[1].split()] for line in (one, two)]
