@@ -181,3 +181,17 @@ def test_ctrl_c_is_answered_from_the_first_import_on(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "unsmear: interrupted\n")
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"]["unsmear"] == "unsmear.__main__:main"
+
+
+def test_ctrl_c_is_answered_while_torch_is_imported(tmp_path):
+    """Torch's C++ code drops the KeyboardInterrupt."""
+    dropped = "import signal\ntry: signal.raise_signal(2)\nexcept KeyboardInterrupt: pass\n"
+    (tmp_path / "torch.py").write_text(dropped)
+    code = (
+        "import sys, types, unsmear.__main__ as start\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "sys.modules['unsmear.cli'] = types.SimpleNamespace(main=lambda: __import__('torch'))\n"
+        "start.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "unsmear: interrupted\n")

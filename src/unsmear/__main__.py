@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
 from unsmear.errors import INTERRUPTED
 
 
 def main() -> None:
     """Entry point. Handles Ctrl-C from the first import on."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         from unsmear.cli import main as run
 
@@ -16,6 +21,18 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("unsmear: interrupted\n")
         sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, or end the process at once while torch is being imported: its C++
+    code drops what is raised while it imports numpy, so the run would go on, and elsewhere aborts.
+    """
+    torch = sys.modules.get("torch")
+    if getattr(getattr(torch, "__spec__", None), "_initializing", False):
+        sys.stderr.write("unsmear: interrupted\n")
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+    signal.default_int_handler(number, frame)
 
 
 if __name__ == "__main__":
