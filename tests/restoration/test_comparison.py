@@ -37,6 +37,8 @@ def test_a_picture_of_both_enlarges_what_changed_most():
     left, right = (shown[:, 96:, place] > 250 for place in (slice(120), slice(126, None)))
     assert not left.any()
     assert float(right.float().mean()) == pytest.approx(16 * 18 / (32 * 40), abs=0.03)
+    pixel = torch.zeros(3, 1, 1)
+    assert before_after_picture(pixel, pixel).shape == (3, 2, 2 + 6)
 
 
 def test_the_line_of_a_wipe_starts_with_the_stretch(tmp_path, network):

@@ -79,7 +79,7 @@ def before_after_picture(before: Tensor, after: Tensor) -> Tensor:
     top, left = (8 * int(i) for i in np.unravel_index(int(pooled.argmax()), pooled.shape))
     panels = []
     for frame, label in ((before, "before"), (after, "after")):
-        whole = integer_from_unit(frame).permute(1, 2, 0).contiguous().numpy()
+        whole = integer_from_unit(frame).permute(1, 2, 0).numpy().copy()  # strides for OpenCV
         patch = whole[top : top + rows, left : left + columns]
         large = cv2.resize(patch, (width, height), interpolation=cv2.INTER_CUBIC)
         cv2.rectangle(whole, (left, top), (left + columns, top + rows), (255, 220, 0), 1)
