@@ -204,8 +204,10 @@ def test_another_job_starts_over(tmp_path, network, what):
         network.head.bias.add_(0.001)
     else:
         write_video(source, frames=10)
-    outcome = restore_file(source, target, network, 3)
+    told = []
+    outcome = restore_file(source, target, network, 3, on_note=told.append)
     assert outcome == Outcome(10 if what == "source" else 9)
+    assert ["starts again" in note for note in told] == [True]
 
 
 @pytest.mark.parametrize("begun", [False, True])

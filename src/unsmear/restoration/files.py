@@ -146,6 +146,11 @@ def restore_file(
         sinks = run.open_sinks(reader, sources)
         job = run.job(reader.info, sources, sinks)
         work = stack.enter_context(WorkFolder(target, job))
+        if work.discarded:
+            on_note(
+                "the work of an interrupted run starts again: its input, model, settings, versions "
+                "or number of threads were others"
+            )
         if not (settings.overwrite or work.publishing):
             for path in targets_of(target, settings):
                 check_free(path)

@@ -47,6 +47,7 @@ class WorkFolder:
         path: of the folder.
         kept: whether the folder will stay for the next run.
         continued: whether parts of another job, one of these exceptions, were kept.
+        discarded: whether parts of another job were deleted.
 
     Raises:
         OutputError: another run holds the lock, the file system has no locks, or the folder cannot
@@ -59,7 +60,7 @@ class WorkFolder:
         self._job = json.dumps(job, sort_keys=True, default=_plain)
         lock = target.with_name(hidden_name(target.name, ".lock"))
         self._lock = FileLock(lock, timeout=0, fallback_to_soft=False)
-        self.kept = self.continued = False
+        self.kept = self.continued = self.discarded = False
 
     def __enter__(self) -> WorkFolder:
         try:
@@ -96,6 +97,7 @@ class WorkFolder:
                 whole.unlink()
             self.continued = True
         else:
+            self.discarded = there is not None and self._holds_work()
             if self.path.exists():
                 self._forget_job()
                 shutil.rmtree(self.path)
@@ -144,11 +146,13 @@ class WorkFolder:
         return sum(int(file.read_text()) for file in files if file.exists())
 
     def keep(self) -> None:
-        """Keep the folder on exit, if it holds anything to resume from: a complete part, or
-        a first pass.
-        """
+        """Keep the folder on exit, if it holds anything to resume from."""
+        self.kept = self._holds_work()
+
+    def _holds_work(self) -> bool:
+        """Whether the folder holds a complete part, or a first pass."""
         kinds = ("*.spool", "*.done", "*.safetensors")
-        self.kept = any(any(self.path.glob(kind)) for kind in kinds)
+        return any(any(self.path.glob(kind)) for kind in kinds)
 
     def __exit__(self, *_: object) -> None:
         self._leave()
