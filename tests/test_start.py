@@ -195,3 +195,16 @@ def test_ctrl_c_is_answered_while_torch_is_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "unsmear: interrupted\n")
+
+
+def test_a_second_ctrl_c_ends_the_process_without_a_traceback():
+    """While it exits, which takes seconds with torch."""
+    code = (
+        "import atexit, signal, sys, types, unsmear.__main__ as start\n"
+        "atexit.register(signal.raise_signal, 2)\n"
+        "once = types.SimpleNamespace(main=lambda: signal.raise_signal(2))\n"
+        "sys.modules['unsmear.cli'] = once\n"
+        "start.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode != 0, done.stderr) == (True, "unsmear: interrupted\n")

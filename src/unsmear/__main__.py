@@ -12,7 +12,8 @@ from unsmear.errors import INTERRUPTED
 
 def main() -> None:
     """Entry point. Handles Ctrl-C from the first import on."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+    answered = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # it may be ignored
+    if answered:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         from unsmear.cli import main as run
@@ -21,6 +22,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("unsmear: interrupted\n")
         sys.exit(INTERRUPTED)
+    finally:
+        if answered:  # another one, while Python exits, ends the process without a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
