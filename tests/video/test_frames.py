@@ -71,7 +71,7 @@ def test_rgb_comes_out_in_its_own_colours(tmp_path, form, codec, depth, width):
             # Means over 8x8 pixels, because swscale dithers some of these sources.
             error = torch.nn.functional.avg_pool2d(frame.rgb - truth, 8)
             assert error.abs().max() < step
-            assert torch.equal(again.rgb, frame.rgb)
+            assert torch.equal(again.rgb, rgb_from_planes(frame.planes))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_gifs_are_taken_unless_something_shows_through(tmp_path):
     with VideoReader(path) as reader, av.open(str(path)) as container:
         for frame, raw in zip(reader, container.decode(video=0), strict=True):
             truth = torch.from_numpy(raw.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
-            assert (frame.rgb - truth).abs().max() < 2 / 255
+            assert torch.equal(frame.rgb, truth)
     contents = path.read_bytes()
     control = contents.find(b"\x21\xf9\x04")  # of the first image: make a colour transparent
     colour = contents[control + 3] | 1

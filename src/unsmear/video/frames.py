@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unsmear.clip import ColorTags, HdrMetadata, MasteringDisplay, YuvPlanes
-from unsmear.video.color import UNSPECIFIED, convert_planes, planes_from_rgb
+from unsmear.video.color import UNSPECIFIED, convert_planes, planes_from_rgb, rgb_from_planes
 from unsmear.video.formats import PixelFormat
 from unsmear.video.sidedata import side_data_of
 
@@ -119,6 +119,13 @@ def planes_of(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:
     tall = down and frame.format.chroma_height(2) == 1
     nearest = PixelFormat(10 if deep else 8, int(down), int(tall))
     return planes_of(frame.reformat(format=nearest.name), tags)
+
+
+def rgb_of(frame: VideoFrame, planes: YuvPlanes) -> Tensor:
+    """RGB of a decoded frame, (3, H, W) float32, 0..1: its own if it is RGB, which its planes (see
+    `planes_of`) have only rounded; otherwise that of the planes.
+    """
+    return _rgb(frame) if _is_rgb(frame) else rgb_from_planes(planes)
 
 
 def _planes_of_gray(frame: VideoFrame, tags: ColorTags) -> YuvPlanes:

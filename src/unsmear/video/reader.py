@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unsmear.clip import MOST_PIXELS, ClipInfo, Frame, check_size
 from unsmear.errors import InputError, MidwayError, quoted
-from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix, rgb_from_planes
+from unsmear.video.color import MATRIX_NAMES, UNSPECIFIED, resolve_matrix
 from unsmear.video.damage import Damage, Extent, LeadingPackets, packet_end, shortfall, stream_end
 from unsmear.video.deinterlace import deinterlaced
 from unsmear.video.formats import PixelFormat
@@ -28,6 +28,7 @@ from unsmear.video.frames import (
     is_opaque,
     planar_format,
     planes_of,
+    rgb_of,
     tags_of,
 )
 from unsmear.video.images import integer_from_unit
@@ -156,7 +157,7 @@ class VideoReader:
                 duration = self._last_duration(begin, decoded)
             else:
                 duration = following[0] * tick - begin
-            yield Frame(rgb_from_planes(planes), begin, planes, duration=duration)
+            yield Frame(rgb_of(decoded, planes), begin, planes, duration=duration)
             stamped = following
 
     def close(self) -> None:
