@@ -72,7 +72,8 @@ def evaluate(
         pair: How restored images find their counterparts: by name, or in sorted order of both
             folders. Videos are always compared in order.
         layout: Layout of the data set: gopro, gopro-gamma, gopro-flat (`input` and `target`), dvd,
-            bsd, reds or vrt (`train_GT_blurred` and `train_GT`). Default: any but gopro-gamma.
+            bsd, reds, vrt (`train_GT_blurred` and `train_GT`) or cdvd (`blur/NAME` and `gt/NAME`).
+            Default: any but gopro-gamma.
         model: Name of a model (see `unsmear models`), or path of a .safetensors file; or several,
             which are measured one after the other. Default: core.
         window: Number of frames that contribute to each frame, as in `unsmear CLIP`. Default: the

@@ -31,6 +31,7 @@ from unsmear.video.images import write_image
         ("bsd", "BSD_1ms8ms/test/000/Blur/RGB", "BSD_1ms8ms/test/000/Sharp/RGB", "000"),
         ("reds", "val/val_blur/000", "val/val_sharp/000", "val/val_blur/000"),
         ("vrt", "test_GT_blurred/IMG_1", "test_GT/IMG_1", "test_GT_blurred/IMG_1"),
+        ("cdvd", "test/blur/IMG_1", "test/gt/IMG_1", "test/blur/IMG_1"),
     ],
 )
 def test_published_layouts_are_found(tmp_path, monkeypatch, layout, blurry, sharp, name):

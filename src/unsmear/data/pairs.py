@@ -48,6 +48,7 @@ PAIR_LAYOUTS = [
     PairLayout("bsd", "Blur/RGB", "Sharp/RGB"),
     PairLayout("reds", "_blur", "_sharp", split=True),
     PairLayout("vrt", "_GT_blurred", "_GT", split=True),  # GOPRO and DVD as VRT and KAIR have them
+    PairLayout("cdvd", "blur", "gt", split=True),  # the same as CDVD-TSP, DSTNet and Shift-Net do
 ]
 # By default GOPRO means its `blur`: `blur_gamma` shows the same scenes.
 DEFAULT_LAYOUTS = [layout for layout in PAIR_LAYOUTS if layout.name != "gopro-gamma"]
