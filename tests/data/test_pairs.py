@@ -156,6 +156,11 @@ def test_pairs_read_in_order(tmp_path):
                 frame, torch.from_numpy(picture(24, 32, seed).transpose(2, 0, 1).copy())
             )
     assert pair.read()[0].shape[0] == 4
+    for path in pair.blurry:  # cameras write JPEG beside a truth in PNG
+        path.rename(path.with_suffix(".jpg"))
+    (mixed,) = find_pairs(tmp_path)
+    assert mixed.blurry[2].name == "000002.jpg"
+    assert mixed.sharp == pair.sharp
 
 
 def test_pairs_with_different_names_are_an_error(tmp_path):

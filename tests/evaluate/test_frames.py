@@ -190,6 +190,8 @@ def test_all_that_a_set_lacks_is_named_at_once(reds, tmp_path, capsys):
     two = [replace(sequences[0], name=f"{day}/000") for day in ("one", "two")]
     with pytest.raises(InputError, match="lacks 2 of 2 sequences"):  # of which of both is 000?
         find_restored(reds / "val_blur", two)
+    with pytest.raises(InputError, match=r"two sequences are named 'val_blur/000'.*--layout"):
+        find_restored(reds, [sequences[0], replace(sequences[0], layout="mine")])
     shutil.copytree(reds / "val_blur", tmp_path / "half")
     (tmp_path / "half" / "000" / "00000002.png").unlink()
     shutil.rmtree(tmp_path / "half" / "001")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +84,7 @@ class PairedSequence:
     Attributes:
         name: of the sequence, relative to the data set.
         blurry: files in order.
-        sharp: files of the same names.
+        sharp: files of the same names, apart from their suffixes.
         layout: name of the layout by which it was found, if any.
     """
 
@@ -168,8 +168,8 @@ def find_pairs(root: Path, layouts: Sequence[PairLayout] = DEFAULT_LAYOUTS) -> l
     lead to it.
 
     Raises:
-        InputError: the two folders of a sequence hold different file names (CombinedError: several
-            sequences).
+        InputError: the two folders of a sequence hold different file names, apart from suffixes
+            (CombinedError: several sequences).
     """
     root = named(root)
     pairs = pairs_among(paths_below(root), root, layouts)
@@ -239,9 +239,8 @@ def pairs_among(
     for layout in layouts:
         for blurry_folder, sharp_folder, sequence in _folders([root, *below], layout):
             blurry, sharp = list_images(blurry_folder), list_images(sharp_folder)
-            if [path.name for path in blurry] != [path.name for path in sharp]:
-                sides = (blurry_folder, blurry), (sharp_folder, sharp)
-                mistakes.add(names_differ(*sides, lambda path: path.name))
+            if stems(blurry) != stems(sharp):
+                mistakes.add(names_differ((blurry_folder, blurry), (sharp_folder, sharp)))
             elif blurry:
                 parts = list(_sequences(blurry, sharp, layout))
                 if layout.flat:
@@ -254,21 +253,23 @@ def pairs_among(
     return found
 
 
+def stems(paths: Iterable[Path]) -> list[str]:
+    """Names without suffixes, by which files of two folders are paired."""
+    return [path.stem for path in paths]
+
+
 def names_differ(
-    first: tuple[Path, Sequence[Path]],
-    second: tuple[Path, Sequence[Path]],
-    name: Callable[[Path], str],
+    first: tuple[Path, Sequence[Path]], second: tuple[Path, Sequence[Path]]
 ) -> InputError:
-    """The error for two folders whose files should have the same names. It names the first file on
-    each side without a counterpart.
+    """The error for two folders whose files should have the same names, apart from their suffixes.
+    It names the first file on each side without a counterpart.
 
     Args:
         first: a folder and its files.
         second: same.
-        name: the part of a file's name by which it has its counterpart.
     """
     (folder, files), (other, others) = first, second
-    alone = [_first_alone(*sides, name) for sides in ((files, others), (others, files))]
+    alone = [_first_alone(*sides) for sides in ((files, others), (others, files))]
     told = " and ".join(f"'{path}'" for path in alone if path is not None)
     remedy = f"; without a counterpart: {told}; add the missing files" if told else ""
     return InputError(
@@ -277,14 +278,12 @@ def names_differ(
     )
 
 
-def _first_alone(
-    files: Sequence[Path], others: Sequence[Path], name: Callable[[Path], str]
-) -> Path | None:
-    left = Counter(name(path) for path in others)
+def _first_alone(files: Sequence[Path], others: Sequence[Path]) -> Path | None:
+    left = Counter(stems(others))
     for path in files:
-        if not left[name(path)]:
+        if not left[path.stem]:
             return path
-        left[name(path)] -= 1
+        left[path.stem] -= 1
     return None
 
 

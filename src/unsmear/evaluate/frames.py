@@ -4,6 +4,7 @@ restored with sharp ones.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unsmear.data.pairs import PairedSequence, named, names_differ
+from unsmear.data.pairs import PairedSequence, named, names_differ, stems
 from unsmear.data.sources import VIDEO_SUFFIXES
 from unsmear.errors import InputError, Mistakes
 from unsmear.evaluate import Pairing
@@ -151,7 +152,7 @@ def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> lis
         folder = sharp / relative
         made = results.get(relative, ())
         name, note = _name_of(sharp, relative), None
-        if _stems(made) != _stems(truth):
+        if stems(made) != stems(truth):
             if pair == "name":
                 raise _unpaired((restored / relative, made), (folder, truth))
             if len(made) != len(truth):
@@ -162,10 +163,6 @@ def find_comparisons(restored: Path, sharp: Path, pair: Pairing = "name") -> lis
             note = _ordered(name, "sharp")
         found.append(Comparison(name, ImageFrames(made), ImageFrames(truth), note=note))
     return found
-
-
-def _stems(paths: Sequence[Path]) -> list[str]:
-    return [path.stem for path in paths]
 
 
 def _ordered(name: str, others: str) -> str:
@@ -180,7 +177,7 @@ def _unpaired(
     restored: tuple[Path, Sequence[Path]], other: tuple[Path, Sequence[Path]]
 ) -> InputError:
     """The error for two folders whose images cannot be paired by name."""
-    error = names_differ(restored, other, lambda path: path.stem)
+    error = names_differ(restored, other)
     alike = len(restored[1]) == len(other[1])
     remedy = "; or give --pair order, which pairs them in sorted order" if alike else ""
     return InputError(f"{error}{remedy}")
@@ -200,17 +197,22 @@ def find_restored(
         pair: `order` pairs images in sorted order even if some names agree.
 
     Raises:
-        InputError: there is no such path, sequences are missing, or their frames differ in names or
-            number (CombinedError: several of these).
+        InputError: there is no such path, two sequences have one name, sequences are missing, or
+            their frames differ in names or number (CombinedError: several of the last two).
     """
     if not restored.exists():
         raise InputError(f"no such file or folder: '{restored}'")
-    lasts = [sequence.name.rpartition("/")[-1] for sequence in sequences]
+    names = Counter(sequence.name for sequence in sequences)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise InputError(
+            f"two sequences are named '{twice[0]}': give one --layout, or rename one of them"
+        )
+    lasts = [name.rpartition("/")[-1] for name in names]
     found: list[Comparison] = []
     missing, mistakes = [], Mistakes()
     for sequence, last in zip(sequences, lasts, strict=True):
-        names = [sequence.name, *([last] if lasts.count(last) == 1 else [])]
-        sources = [source for name in names for source in _sources_at(restored / name)]
+        own = [sequence.name, *([last] if lasts.count(last) == 1 else [])]
+        sources = [source for name in own for source in _sources_at(restored / name)]
         if not sources and len(sequences) == 1 and (restored.is_file() or _has_images(restored)):
             sources = [restored]
         if not sources:
@@ -261,10 +263,10 @@ def _restored_pair(sources: Sequence[Path], sequence: PairedSequence, pair: Pair
         )
     frames, blurry, note = open_frames(source), sequence.blurry, None
     if isinstance(frames, ImageFrames):
-        stems, others = _stems(blurry), _stems(frames.paths)
-        if pair == "name" and set(stems) & set(others) and stems != others:
+        wanted, others = stems(blurry), stems(frames.paths)
+        if pair == "name" and set(wanted) & set(others) and wanted != others:
             raise _unpaired((source, frames.paths), (blurry[0].parent, blurry))
-        if stems != others:
+        if wanted != others:
             note = _ordered(sequence.name, "blurry")
     if len(frames) != len(blurry):
         raise InputError(
