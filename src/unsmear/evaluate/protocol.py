@@ -162,7 +162,7 @@ PROTOCOLS = (
     Protocol(
         name="estrnn-gopro-ds",
         summary="frames downscaled to 960x540 by area averaging, truncated to 8 bits, without two "
-        "at each end, SSIM per channel: ESTRNN on GOPRO-DS",
+        "at each end, SSIM per channel: ESTRNN on GOPRO-DS (layout gopro-gamma)",
         eight_bit="floor",
         skip=2,
         size=(960, 540),
