@@ -271,7 +271,7 @@ def names_differ(
     (folder, files), (other, others) = first, second
     alone = [_first_alone(*sides) for sides in ((files, others), (others, files))]
     told = " and ".join(f"'{path}'" for path in alone if path is not None)
-    remedy = f"; without a counterpart: {told}; add the missing files" if told else ""
+    remedy = f"; without a counterpart: {told}; add files, or remove these" if told else ""
     return InputError(
         f"'{folder}' and '{other}' must contain frames with the same names; they contain "
         f"{len(files)} and {len(others)}{remedy}"
