@@ -66,7 +66,7 @@ network = NetworkConfig(
 )
 zoo.ZOO["tiny"] = zoo.Entry(name="tiny", summary="", config=network, window=3)
 config = TrainConfig(
-    model="tiny", stages=(Stage(steps={STEPS}, clips=6, frames=2, crop=32),), shards=6,
+    model="tiny", stages=(Stage(steps={STEPS}, clips=4, frames=2, crop=32),), shards=4,
     optimizer="muon", learning_rate=1e-3, log_every=3, validate_every=12, checkpoint_every=2,
 )
 replace, saved = os.replace, []
