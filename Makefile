@@ -12,10 +12,14 @@ demo: $(VENV)/.demo
 	$(BIN)/unsmear demo $(if $(CLIP),"$(CLIP)") -o "$(OUT)"
 
 # A test seldom keeps two cores busy, so two are run at a time, of one thread each; those of a file
-# stay together, as they share what it sets up. `pytest` alone runs them one after the other. Threads
-# that a test asks for sleep while they wait: otherwise they would keep the core from the other one.
+# stay together, as they share what it sets up, and files come by name: by number of tests, the
+# slowest would come last. `pytest` alone runs one test after the other. Threads that a test asks for
+# sleep while they wait: otherwise they would keep the core from the other one.
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+QUIET = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(QUIET) $(BIN)/python -m pytest $(PARALLEL)
 
 # All tests with the lowest versions that pyproject.toml allows. Warnings are not errors here: old
 # versions warn about one another.
@@ -23,8 +27,7 @@ lowest: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[dev]"
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)-lowest/bin/python -m pytest -n $(WORKERS) \
-		--dist loadfile -o filterwarnings=default
+	$(QUIET) $(VENV)-lowest/bin/python -m pytest $(PARALLEL) -o filterwarnings=default
 
 # The rooms that people's files go through must stay tested.
 coverage: $(VENV)/.dev
