@@ -148,8 +148,8 @@ def restore_file(
         work = stack.enter_context(WorkFolder(target, job))
         if work.discarded:
             on_note(
-                "the work of an interrupted run starts again: its input, model, settings, versions "
-                "or number of threads were others"
+                "the work of an interrupted run starts again: the input, the model, a setting, a "
+                "version or the number of threads has changed"
             )
         if not (settings.overwrite or work.publishing):
             for path in targets_of(target, settings):
