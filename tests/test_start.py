@@ -183,11 +183,15 @@ def test_ctrl_c_is_answered_from_the_first_import_on(tmp_path):
     assert project["scripts"]["unsmear"] == "unsmear.__main__:main"
 
 
+# Under a job in the background SIGINT is ignored, by children too.
+ANSWERED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def test_ctrl_c_is_answered_while_torch_is_imported(tmp_path):
     """Torch's C++ code drops the KeyboardInterrupt."""
     dropped = "import signal\ntry: signal.raise_signal(2)\nexcept KeyboardInterrupt: pass\n"
     (tmp_path / "torch.py").write_text(dropped)
-    code = (
+    code = ANSWERED + (
         "import sys, types, unsmear.__main__ as start\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "sys.modules['unsmear.cli'] = types.SimpleNamespace(main=lambda: __import__('torch'))\n"
@@ -199,8 +203,8 @@ def test_ctrl_c_is_answered_while_torch_is_imported(tmp_path):
 
 def test_a_second_ctrl_c_ends_the_process_without_a_traceback():
     """While it exits, which takes seconds with torch."""
-    code = (
-        "import atexit, signal, sys, types, unsmear.__main__ as start\n"
+    code = ANSWERED + (
+        "import atexit, sys, types, unsmear.__main__ as start\n"
         "atexit.register(signal.raise_signal, 2)\n"
         "once = types.SimpleNamespace(main=lambda: signal.raise_signal(2))\n"
         "sys.modules['unsmear.cli'] = once\n"
