@@ -16,10 +16,10 @@ demo: $(VENV)/.demo
 # slowest would come last. `pytest` alone runs one test after the other. Threads that a test asks for
 # sleep while they wait: otherwise they would keep the core from the other one.
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-QUIET = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+THREADS = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 test: $(VENV)/.dev
-	$(QUIET) $(BIN)/python -m pytest $(PARALLEL)
+	$(THREADS) $(BIN)/python -m pytest $(PARALLEL)
 
 # All tests with the lowest versions that pyproject.toml allows. Warnings are not errors here: old
 # versions warn about one another.
@@ -27,7 +27,7 @@ lowest: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[dev]"
-	$(QUIET) $(VENV)-lowest/bin/python -m pytest $(PARALLEL) -o filterwarnings=default
+	$(THREADS) $(VENV)-lowest/bin/python -m pytest $(PARALLEL) -o filterwarnings=default
 
 # The rooms that people's files go through must stay tested.
 coverage: $(VENV)/.dev

@@ -231,7 +231,7 @@ def count_fusion_macs(config: FusionConfig, height: int = 256, width: int = 256)
 
 
 def _empty_window(config: FusionConfig, height: int, width: int) -> Tensor:
-    """Memory for features of a window, (1, T, C, h, w)."""
+    """Features of a window without values, (1, T, C, h, w)."""
     stride = config.backbone.stem * 2**config.level
     return torch.empty(1, config.window, config.channels, height // stride, width // stride)
 
