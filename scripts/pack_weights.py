@@ -16,7 +16,7 @@ import torch
 
 from unsmear.errors import OutputError
 from unsmear.evaluate.programs import run_program
-from unsmear.models.checkpoint import load_weights, save_weights
+from unsmear.models.checkpoint import load_any_weights, save_weights
 from unsmear.outputs import check_file
 
 
@@ -30,9 +30,9 @@ def repack(source: Path, target: Path, bits: int) -> float:
         ConfigError: `bits` is not from 2 to 8.
         ModelError: `source` is not a weights file.
     """
-    network, provenance = load_weights(source)
+    network, provenance = load_any_weights(source)
     save_weights(target, network.config, network.state_dict(), provenance, torch.int8, bits)
-    after = load_weights(target)[0].state_dict()
+    after = load_any_weights(target)[0].state_dict()
     return max(
         float((after[key] - value).abs().max() / value.abs().max().clamp_min(1e-12))
         for key, value in network.state_dict().items()

@@ -65,6 +65,7 @@ RESTORE = {
     "ensemble": ("4", made(quality=QualityOptions(ensemble=4))),
     "refine": ("2", made(quality=QualityOptions(refine=2))),
     "burst": ("1", made(quality=QualityOptions(burst=1))),
+    "polish": (None, made(quality=QualityOptions(polish=True))),
     "strength": ("0.25", made(strength=0.25)),
     "start": ("1:30", made(span=Span(start=Fraction(90)))),
     "end": ("2.5", made(span=Span(end=Fraction(5, 2)))),
@@ -133,6 +134,7 @@ FRAMES = {
     "ensemble": (4, {"quality": QualityOptions(ensemble=4)}),
     "refine": (2, {"quality": QualityOptions(refine=2)}),
     "burst": (1, {"quality": QualityOptions(burst=1)}),
+    "polish": (True, {"quality": QualityOptions(polish=True)}),
 }
 
 
@@ -310,6 +312,7 @@ EVAL = {
     "ensemble": ("4", {"quality": QualityOptions(ensemble=4)}),
     "refine": ("2", {"quality": QualityOptions(refine=2)}),
     "burst": ("1", {"quality": QualityOptions(burst=1)}),
+    "polish": (None, {"quality": QualityOptions(polish=True)}),
     "device": ("cuda:1", {"device": "cuda:1"}),
     "engine": ("openvino", {"engine": "openvino"}),
     "protocol": ("cdvd estrnn", {"protocols": ["cdvd", "estrnn"]}),

@@ -47,6 +47,7 @@ def restore(
     ensemble: Whole = 1,
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
+    polish: Annotated[bool, Parameter(negative="")] = False,
     strength: float = 1.0,
     start: str | None = None,
     end: str | None = None,
@@ -86,6 +87,7 @@ def restore(
             over 50 % to the time.
         burst: Number of restored neighbours on each side, 0 to 4, from which each frame takes
             sharper detail. 0 is fastest.
+        polish: Correct each frame after that with a small second network.
         strength: How much of the change to apply, from 0 (none) to 1.
         start: Start time, in seconds (90.5) or minutes (1:30).
         end: End time, exclusive.
@@ -118,7 +120,7 @@ def restore(
     return_freed_memory()
     settings = Settings(
         tiling=parse_tiling(tile),
-        quality=QualityOptions(ensemble=ensemble, refine=refine, burst=burst),
+        quality=QualityOptions(ensemble=ensemble, refine=refine, burst=burst, polish=polish),
         strength=strength,
         span=Span(
             start=None if start is None else parse_time(start),

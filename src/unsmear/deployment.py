@@ -125,6 +125,7 @@ def bench(
     frames: Whole = 24,
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
+    polish: Annotated[bool, Parameter(negative="")] = False,
     threads: MaybeWhole = None,
     json: Path | None = None,
 ) -> None:
@@ -141,6 +142,7 @@ def bench(
         frames: Number of frames of the clip that is restored from file to file; 0 skips it.
         refine: Number of additional passes over this clip, as in `unsmear CLIP`.
         burst: Number of restored neighbours on each side for this clip, as in `unsmear CLIP`.
+        polish: Also correct each frame of this clip after that, as in `unsmear CLIP`.
         threads: Number of CPU threads. Default: all.
         json: Also write the results to this JSON file.
     """
@@ -160,7 +162,7 @@ def bench(
     width, height = _parse_size(size)
     at_least(1, rounds=rounds)
     at_least(0, frames=frames)
-    quality = QualityOptions(refine=refine, burst=burst)
+    quality = QualityOptions(refine=refine, burst=burst, polish=polish)
     if threads is not None:
         use_threads(threads)
     if json is not None:

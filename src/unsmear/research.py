@@ -42,6 +42,7 @@ def evaluate(
     ensemble: Whole = 1,
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
+    polish: Annotated[bool, Parameter(negative="")] = False,
     protocol: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     table1: Annotated[bool, Parameter(negative="")] = False,
     markdown: Path | None = None,
@@ -82,6 +83,7 @@ def evaluate(
         refine: Number of additional passes, as in `unsmear CLIP`.
         burst: Number of restored neighbours on each side that each restored frame is fused with, as
             in `unsmear CLIP`. 0 measures the network alone.
+        polish: Correct each frame after that, as `unsmear CLIP --polish` does.
         protocol: Evaluation protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or
             shiftnet. Published numbers follow different ones. Several measure the same restored
             frames; `all` is all but estrnn-gopro-ds, which measures at a size of its own. Default:
@@ -138,7 +140,7 @@ def evaluate(
     rules, ffmpeg = find_protocols(protocol or [DEFAULT_PROTOCOL]), find_vmaf() if vmaf else None
     check_several(model or [], rules, save=save, plot=plot)
     chosen = None if window is None else parse_window(window)
-    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst)
+    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst, polish=polish)
     works = find_work(
         data,
         restored,

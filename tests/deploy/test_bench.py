@@ -84,13 +84,14 @@ def test_end_to_end_restores_a_whole_clip(loaded, monkeypatch):
         return restore_file(source, target, engine, window, settings)
 
     monkeypatch.setattr(bench, "restore_file", restoring)
+    quality = QualityOptions(burst=1, polish=True)
     whole = time_end_to_end(
-        as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, quality=QualityOptions(burst=1)
+        as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, quality=quality
     )
     assert whole.frames == 5
     assert whole.engine == "torch"
-    assert asked == [(3, QualityOptions(burst=1))]
-    assert (whole.burst, whole.refine) == (1, 0)
+    assert asked == [(3, quality)]
+    assert (whole.burst, whole.refine, whole.polish) == (1, 0, True)
     assert whole.overhead == pytest.approx(1 - whole.restoring_seconds / whole.seconds)
 
 

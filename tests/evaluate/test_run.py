@@ -17,7 +17,7 @@ from unsmear.evaluate import run
 from unsmear.evaluate.protocol import find_protocol
 from unsmear.evaluate.run import check_several, find_work
 from unsmear.models.checkpoint import digest_of
-from unsmear.models.zoo import load_model
+from unsmear.models.zoo import load_model, load_polish
 from unsmear.restoration import DEFAULT_BURST
 from unsmear.video.images import read_image
 
@@ -61,6 +61,7 @@ def test_the_command_measures_a_model_and_writes_every_report(
         "ensemble": 1,
         "refine": 0,
         "burst": DEFAULT_BURST,
+        "polish": None,
     }
     assert read_image(files[2]).shape[0] == 3
 
@@ -276,3 +277,13 @@ def test_the_engine_that_was_taken_is_named(gopro, weights_file, monkeypatch):
     monkeypatch.setattr(choice, "fastest", lambda model, device: "torch-half")
     (work,) = find_work(gopro, None, None, None, [str(weights_file)], None, "cpu", "auto")
     assert "(torch-half) on test" in work.title
+
+
+def test_a_polished_measurement_says_so(gopro, tmp_path, weights_file, capsys):
+    file = tmp_path / "r.json"
+    options = ["--burst", "1", "--polish", "--table1", "--json", str(file)]
+    main(["eval", "--data", str(gopro), "-m", str(weights_file), *options])
+    assert "with what ran around it (burst 1, polished)" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    assert found["title"] == "small, burst 1, polished on test"
+    assert found["model"]["polish"] == digest_of(load_polish())

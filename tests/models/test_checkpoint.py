@@ -17,11 +17,15 @@ from unsmear.models.attention import ATTENTIONS, FactorizedAttention
 from unsmear.models.checkpoint import (
     Provenance,
     digest_of,
+    load_any_weights,
+    load_polish_weights,
     load_weights,
     read_provenance,
     save_weights,
 )
+from unsmear.models.network import DeblurNetwork
 from unsmear.models.packing import SCALE
+from unsmear.models.polish import PolishConfig, PolishNetwork
 from unsmear.models.zoo import load_model
 
 ORIGIN = Provenance(
@@ -269,3 +273,60 @@ def test_a_released_network_of_half_the_size_restores_nearly_the_same(tmp_path):
     change = (whole.network(clip) - clip).square().mean()
     rounding = (packed(clip) - whole.network(clip)).square().mean()
     assert 0 < rounding < 1e-2 * change
+
+
+POLISH = PolishConfig(width=4, blocks=1, deep_blocks=1, kernel=3)
+
+
+@pytest.fixture
+def polish_file(tmp_path):
+    network = PolishNetwork(POLISH)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    path = tmp_path / "polish.safetensors"
+    save_weights(path, POLISH, network.state_dict(), ORIGIN)
+    return path
+
+
+def test_weights_that_polish_come_back(polish_file):
+    network, origin = load_polish_weights(polish_file)
+    assert (network.config, origin) == (POLISH, ORIGIN)
+    assert not network.training
+    found = network.state_dict()
+    again = polish_file.with_name("again.safetensors")
+    save_weights(again, POLISH, found, ORIGIN, dtype=torch.float32)
+    other = load_any_weights(again)[0]
+    assert digest_of(other) == digest_of(network)
+    with torch.no_grad():
+        other.head.bias[0] += 1
+    assert digest_of(other) != digest_of(network)
+
+
+def test_weights_of_one_kind_do_not_pass_for_the_other(polish_file, weights_file):
+    with pytest.raises(ModelError, match="contains weights of a network that polishes"):
+        load_weights(polish_file)
+    with pytest.raises(ModelError, match="a network that restores, not weights of a network that"):
+        load_polish_weights(weights_file)
+    assert isinstance(load_any_weights(weights_file)[0], DeblurNetwork)
+    assert read_provenance(polish_file) == ORIGIN
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ({"width": 5}, "does not fit its network"),
+        ({"kernel": 4}, "unknown to this version: .* the kernel odd"),
+        ({"blocks": 10**9}, "describes more layers than it has tensors"),
+        ({"whorls": 1}, "unknown to this version: .*whorls"),
+        ([], "unknown to this version"),
+    ],
+)
+def test_shapes_of_polishing_networks_that_make_no_sense_are_refused(polish_file, shape, told):
+    def change(metadata):
+        known = json.loads(metadata["network"])
+        made = known | shape if isinstance(shape, dict) else shape
+        return metadata | {"network": json.dumps(made)}
+
+    rewrite(polish_file, change_metadata=change)
+    with pytest.raises(ModelError, match=told):
+        load_polish_weights(polish_file)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.conftest import TRAILS, Counted, assert_same_frames, awake, one_scene
+from tests.conftest import ALIGNED, TRAILS, Counted, assert_same_frames, awake, one_scene
+from tests.models.test_polish import lively
 from tests.restoration.conftest import restored_from
 from unsmear.engines.base import TorchEngine
 from unsmear.evaluate.metrics import psnr
-from unsmear.restoration.burst import accumulate, accumulate_bursts, aligned
+from unsmear.models.polish import PolishConfig, PolishNetwork
+from unsmear.models.zoo import load_polish
+from unsmear.restoration import burst
+from unsmear.restoration.burst import Polish, accumulate, accumulate_bursts, aligned, fusions_of
 from unsmear.restoration.overlap import Workers
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import (
     describe_scenes,
+    frames_before,
     restore_stream,
 )
 from unsmear.restoration.tiles import TileSize
@@ -215,3 +222,101 @@ def test_tiles_and_workers_change_nothing():
     engine = TorchEngine(network, workers=3)
     tiled = restore_stream(engine, clip, 3, quality=quality, tiling=TileSize(24, 32))
     torch.testing.assert_close(torch.stack(list(tiled)), whole, rtol=0, atol=1e-3)
+
+
+class Returned(PolishNetwork):
+    """Returns some of what it is given, in place of a correction."""
+
+    def __init__(self, channels: slice) -> None:
+        super().__init__(PolishConfig(width=2, blocks=1, deep_blocks=1, kernel=1))
+        self._channels = channels
+
+    def forward(self, fusion: torch.Tensor) -> torch.Tensor:
+        return fusion[:, self._channels]
+
+
+FUSED, BLURRY, RESTORED = Returned(slice(0, 3)), Returned(slice(3, 6)), Returned(slice(6, 9))
+
+
+@settings(max_examples=12)
+@given(
+    lengths=st.lists(st.integers(2, 6), min_size=1, max_size=2),
+    quality=st.builds(
+        QualityOptions, burst=st.integers(1, 3), ensemble=st.sampled_from([1, 2]),
+        refine=st.integers(0, 1), polish=st.just(True),
+    ),
+    first=st.integers(0, 20),
+    window=st.sampled_from([1, 5, "all"]),
+    workers=st.integers(1, 3),
+)  # fmt: skip
+def test_frames_to_polish_meet_the_frames_they_came_from(lengths, quality, first, window, workers):
+    """Wherever a stream begins and whatever runs before: a network that returns the blurry frame
+    gives the clip back, and one that returns the restored or the fused one changes nothing.
+    """
+    network = awake(ALIGNED)
+    engine = TorchEngine(network, workers=workers)
+    clip = torch.cat([one_scene(length, 13, 22) for length in lengths])
+    scenes = describe_scenes(network, clip, ensemble=quality.ensemble)
+    first = min(first, len(clip) - 1)
+
+    def restored(quality, polish=None):
+        lead = min(first, frames_before(network, window, quality))
+        return [
+            *restore_stream(
+                engine, clip[first - lead :], window, quality=quality, polish=polish,
+                scenes=scenes if window == "all" else (), first=first - lead, lead=lead,
+            )
+        ]  # fmt: skip
+
+    assert_same_frames(restored(quality, BLURRY), clip[first:].clamp(0, 1))
+    plain = dataclasses.replace(quality, polish=False)
+    assert_same_frames(restored(quality, FUSED), restored(plain))
+    alone = [frame.clamp(0, 1) for frame in restored(dataclasses.replace(plain, burst=0))]
+    assert_same_frames(restored(quality, RESTORED), alone)
+
+
+def test_a_frame_by_itself_is_not_polished():
+    frame = texture(24, 40)
+    polish = Polish(lively(), iter([smeared(frame, 0)]))
+    assert_same_frames(accumulate_bursts([frame], 2, polish=polish), [frame])
+
+
+def test_polishing_in_tiles_is_polishing_as_a_whole(monkeypatch):
+    network, truth = lively(size=0.05), texture(150, 202)
+    clip = [smeared(truth, n % 2) for n in range(3)]
+
+    def polished():
+        return [*accumulate_bursts(clip, 1, polish=Polish(network, iter(clip)))][1]
+
+    whole = polished()
+    assert psnr(whole, [*accumulate_bursts(clip, 1)][1]) < 40
+    monkeypatch.setattr(burst, "_TILE", TileSize(64, 96))
+    torch.testing.assert_close(polished(), whole, rtol=0, atol=1e-5)
+
+
+def test_training_sees_what_restoration_polishes():
+    """`fusions_of` stacks for each frame what reaches the network while a clip is restored."""
+    truth = texture(48, 64)
+    clip = [smeared(truth, n % 2) + 0.02 * n for n in range(4)]
+    blurry = [smeared(frame, 0) for frame in clip]
+    seen = []
+
+    class Noted(Returned):
+        def forward(self, fusion):
+            seen.append(fusion[0].clone())
+            return super().forward(fusion)
+
+    polish = Polish(Noted(slice(0, 3)), iter(blurry))
+    list(accumulate_bursts(clip, 2, polish=polish))
+    assert_same_frames(fusions_of(clip, blurry, 2), seen)
+    assert all(torch.equal(one[3:6], frame) for one, frame in zip(seen, blurry, strict=True))
+
+
+def test_released_weights_sharpen_what_was_fused():
+    network, truth = load_polish(), texture(96, 128, 3)
+    blurry = [smeared(truth, n % 2) for n in range(5)]
+    clip = [(frame + truth) / 2 for frame in blurry]
+    fused = [*accumulate_bursts(clip, 2)][2]
+    polished = [*accumulate_bursts(clip, 2, polish=Polish(network, iter(blurry)))][2]
+    print(psnr(fused, truth), psnr(polished, truth))
+    assert psnr(polished, truth) > psnr(fused, truth)

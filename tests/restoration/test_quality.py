@@ -24,3 +24,11 @@ def test_what_cannot_be_asked_for():
     with pytest.raises(ConfigError, match="needs a model that aligns neighbours"):
         list(restore_stream(awake(SMALL), one_scene(3, 16, 16), 1, quality=alone(1)))
     QualityOptions(refine=1).check(awake(ALIGNED))
+
+
+def test_polish_needs_something_fused():
+    with pytest.raises(ConfigError, match="burst is 0 \\(off\\): leave out polish"):
+        QualityOptions(polish=True, burst=0)
+    with pytest.raises(ConfigError, match="polish is 'yes': must be True or False"):
+        QualityOptions(polish="yes")
+    assert QualityOptions(polish=True).in_words() == "burst 2, polished"

@@ -71,8 +71,12 @@ def test_a_video_goes_on(tmp_path, network, window, container, settings):
 
 @pytest.mark.parametrize(
     ("quality", "window"),
-    [(QualityOptions(ensemble=2, burst=1), 3), (QualityOptions(refine=1, burst=0), "all")],
-    ids=["views", "again"],
+    [
+        (QualityOptions(ensemble=2, burst=1), 3),
+        (QualityOptions(refine=1, burst=0), "all"),
+        (QualityOptions(polish=True), 3),
+    ],
+    ids=["views", "again", "polished"],
 )
 def test_ensembles_and_refinement_go_on(tmp_path, window, quality):
     network = mild(TWO_ALIGNED)

@@ -17,8 +17,8 @@ class Clips(NamedTuple):
     """B clips of T frames, all on one device.
 
     Attributes:
-        blurry: (B, T, 3, H, W).
-        sharp: same shape.
+        blurry: (B, T, 3, H, W). More channels, after these, for a network that takes more.
+        sharp: (B, T, 3, H, W).
         trails: of the blur.
         motion: `unsmear.models.flow.clip_motion` of the blurry frames, (B * T, 4, H / 8, W / 8);
             None: not measured yet.

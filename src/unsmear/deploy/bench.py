@@ -180,5 +180,11 @@ def time_end_to_end(
                 )
             whole.append(seconds / frames)
     return EndToEnd(
-        engine.name, frames, median(whole), median(alone), quality.burst, quality.refine
+        engine.name,
+        frames,
+        median(whole),
+        median(alone),
+        quality.burst,
+        quality.refine,
+        quality.polish,
     )

@@ -40,6 +40,7 @@ class EndToEnd:
             alternately with the whole in the same run.
         burst: restored neighbours on each side that a frame is fused with.
         refine: number of refinement passes.
+        polish: whether a network corrected what was fused.
     """
 
     engine: str
@@ -48,6 +49,7 @@ class EndToEnd:
     restoring_seconds: float
     burst: int = 0
     refine: int = 0
+    polish: bool = False
 
     @property
     def overhead(self) -> float:
@@ -107,7 +109,8 @@ def bench_lines(record: BenchRecord) -> list[str]:
         lines += [
             "",
             f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}"
-            + (f", refined {whole.refine}x: " if whole.refine else ": ")
+            + (f", refined {whole.refine}x" if whole.refine else "")
+            + (", polished: " if whole.polish else ": ")
             + f"{1 / whole.seconds:.2f} frames per second. "
             + (
                 f"Reading, writing and the rest take {100 * whole.overhead:.0f} % of the time "

@@ -160,7 +160,12 @@ def table_1_lines(*results: BenchmarkResult) -> list[str]:
     lines, model = table_1(rows), results[0].model
     if model is None:
         return lines
-    used = QualityOptions(ensemble=model.ensemble, refine=model.refine, burst=model.burst)
+    used = QualityOptions(
+        ensemble=model.ensemble,
+        refine=model.refine,
+        burst=model.burst,
+        polish=model.polish is not None,
+    )
     if used == NETWORK_ALONE:
         return lines
     return [*lines, "", TABLE_1_REMARK.format(steps=used.in_words())]

@@ -23,6 +23,7 @@ from unsmear.evaluate.saving import check_places, keep_nothing, saved_frames
 from unsmear.evaluate.scores import BenchmarkResult, MeasuredModel, SequenceResult
 from unsmear.models import DEFAULT_MODEL
 from unsmear.models.checkpoint import digest_of
+from unsmear.models.zoo import load_polish
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import Scene, Window, describe_scenes, restore_stream
 
@@ -79,6 +80,7 @@ class DatasetWork:
             ensemble=self.quality.ensemble,
             refine=self.quality.refine,
             burst=self.quality.burst,
+            polish=digest_of(load_polish()) if self.quality.polish else None,
         )
 
 
@@ -177,7 +179,7 @@ def find_work(
         window: number of frames that contribute to each one; None: the model's default.
         device: see `open_model`; None: `auto`.
         engine: see `open_model`; None: `torch`.
-        quality: views, refinement and burst.
+        quality: views, refinement, burst and polish.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
         save: folder for the frames that the model restores, see `check_save`.
         pair: how restored images find their counterparts, see `find_comparisons`.
@@ -207,8 +209,8 @@ def find_work(
         given = models or any(option is not None for option in options)
         if given or quality != QualityOptions():
             raise ConfigError(
-                "--model, --window, --device, --engine, --ensemble, --refine and --burst are of a "
-                "model that restores: leave them out with --restored"
+                "--model, --window, --device, --engine, --ensemble, --refine, --burst and --polish "
+                "are of a model that restores: leave them out with --restored"
             )
         if data is None and layout is not None:
             raise ConfigError("--layout applies to --data: leave it out with --sharp")

@@ -76,6 +76,7 @@ class MeasuredModel:
         ensemble: number of views that were averaged.
         refine: number of refinement passes.
         burst: restored frames on each side that were fused with each frame.
+        polish: digest of the network that corrected what was fused; None if none did.
     """
 
     name: str
@@ -86,6 +87,7 @@ class MeasuredModel:
     ensemble: int
     refine: int
     burst: int
+    polish: str | None = None
 
 
 @dataclass(frozen=True)

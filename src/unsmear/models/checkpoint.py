@@ -17,15 +17,21 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsmear.errors import ConfigError, ModelError, first_line
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
 from unsmear.models.packing import pack, packed_shapes, unpack
+from unsmear.models.polish import PolishConfig, PolishNetwork
 from unsmear.outputs import atomic_file
 
 FORMAT = "unsmear-weights-1"
+_POLISH_FORMAT = "unsmear-polish-1"
+_KINDS = {
+    FORMAT: "weights of a network that restores",
+    _POLISH_FORMAT: "weights of a network that polishes restored frames",
+}
 _LARGEST_HEADER = 8 << 20  # bytes; real headers take some tens of KiB
 _LARGEST_NETWORK = 500_000_000  # parameters; real networks are far smaller
 _DTYPES = ("F16", "BF16", "F32", "I8")
@@ -118,7 +124,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, 
 
 def save_weights(
     path: Path,
-    config: NetworkConfig | OwnShape,
+    config: NetworkConfig | OwnShape | PolishConfig,
     state: dict[str, Tensor],
     provenance: Provenance,
     dtype: torch.dtype = torch.float16,
@@ -128,7 +134,8 @@ def save_weights(
 
     Args:
         path: ends in .safetensors.
-        config: shape of the network, or the name of another module, see `OwnShape`.
+        config: shape of the network or of a polishing network, or the name of another module, see
+            `OwnShape`.
         state: its `state_dict`.
         provenance: stored in the header.
         dtype: on disk; loading always gives float32. int8: see `unsmear.models.packing`.
@@ -146,15 +153,17 @@ def save_weights(
         stored = {key: value.to(dtype) for key, value in on_cpu.items()}
     tensors = {key: value.contiguous() for key, value in stored.items()}
     metadata = {
-        "format": FORMAT,
+        "format": _POLISH_FORMAT if isinstance(config, PolishConfig) else FORMAT,
         "network": json.dumps(dataclasses.asdict(config)),
         "provenance": json.dumps(dataclasses.asdict(provenance)),
     }
     save_tensors(path, tensors, metadata)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Entries of the tensors, and metadata, without reading the tensors."""
+def _read_header(path: Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Entries of the tensors, and metadata, without reading the tensors. `kind`: the format that
+    the file must have; None: any of `_KINDS`.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -167,11 +176,14 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except (ValueError, RecursionError):
         raise ModelError(f"'{path}' is not a safetensors file: its header is not JSON") from None
     metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+    found = str(metadata.get("format")) if isinstance(metadata, dict) else ""
+    if not isinstance(metadata, dict) or found not in _KINDS:
         raise ModelError(
-            f"'{path}' contains no Unsmear weights: its header must say format {FORMAT}, as in "
-            "files written by `unsmear train`"
+            f"'{path}' contains no Unsmear weights: its header must say format {kind or FORMAT}, "
+            "as in files written by `unsmear train`"
         )
+    if kind is not None and kind != found:
+        raise ModelError(f"'{path}' contains {_KINDS[found]}, not {_KINDS[kind]}")
     if not all(isinstance(entry, dict) for entry in header.values()):
         raise ModelError(f"'{path}' is not a safetensors file: its header describes no tensors")
     return header, metadata
@@ -219,7 +231,10 @@ def read_provenance(path: Path) -> Provenance:
     Raises:
         ModelError: the file cannot be read, or is no Unsmear weights file.
     """
-    _, metadata = _read_header(path)
+    return _parse_provenance(path, _read_header(path)[1])
+
+
+def _parse_provenance(path: Path, metadata: dict[str, str]) -> Provenance:
     try:
         found = Provenance.from_record(dict(json.loads(metadata["provenance"])))
         hash(found.model)  # it is looked up in the zoo
@@ -244,10 +259,51 @@ def load_weights(
         ModelError: the file cannot be read, is no Unsmear weights file, is damaged, holds values
             that are not finite, or does not fit the network (shape, keys, dtypes).
     """
-    header, metadata = _read_header(path)
+    header, metadata = _read_header(path, FORMAT)
     network = _parse_network(path, metadata, len(header))
     if expected is not None and network.config != expected:
         raise ModelError(f"'{path}' contains weights of another network than this model's")
+    network.load_state_dict(_read_state(path, header, network), assign=True)
+    return network.requires_grad_(False).eval(), _parse_provenance(path, metadata)
+
+
+def load_any_weights(path: Path) -> tuple[DeblurNetwork | PolishNetwork, Provenance]:
+    """`load_weights` or `load_polish_weights`, whichever fits the file; raises like these."""
+    _, metadata = _read_header(path)
+    polishes = metadata["format"] == _POLISH_FORMAT
+    return load_polish_weights(path) if polishes else load_weights(path)
+
+
+def load_polish_weights(path: Path) -> tuple[PolishNetwork, Provenance]:
+    """Build the polishing network that a file describes and load its weights.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The network, float32, in evaluation mode, without gradients, on the CPU; its provenance.
+
+    Raises:
+        ModelError: see `load_weights`.
+    """
+    header, metadata = _read_header(path, _POLISH_FORMAT)
+    try:
+        config = PolishConfig(**json.loads(metadata["network"]))
+        # Checked first: modules take memory even on the meta device.
+        if config.blocks + config.deep_blocks > len(header):
+            raise ModelError(f"'{path}' describes more layers than it has tensors")
+        with torch.device("meta"):
+            network = PolishNetwork(config)
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise ModelError(
+            f"'{path}' describes a network unknown to this version: {first_line(error)}"
+        ) from None
+    network.load_state_dict(_read_state(path, header, network), assign=True)
+    return network.requires_grad_(False).eval(), _parse_provenance(path, metadata)
+
+
+def _read_state(path: Path, header: dict[str, Any], network: nn.Module) -> dict[str, Tensor]:
+    """The values of a network's tensors, checked against its shapes."""
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
     eight_bits = frozenset(key for key, entry in header.items() if entry.get("dtype") == "I8")
     wanted = packed_shapes(shapes, eight_bits)
@@ -269,12 +325,13 @@ def load_weights(
         raise ModelError(f"'{path}' is damaged: {error}") from None
     if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
         raise ModelError(f"'{path}': tensor '{bad[0]}' has values that are not finite")
-    network.load_state_dict(state, assign=True)
-    return network.requires_grad_(False).eval(), read_provenance(path)
+    return state
 
 
-def digest_of(network: DeblurNetwork) -> str:
+def digest_of(network: DeblurNetwork | PolishNetwork) -> str:
     """SHA-256 of a network's shape and weights, as hex digits."""
+    if isinstance(network, PolishNetwork):
+        return _digest(repr(network.config), network)
     config = network.config
     # Fields that were added later are hashed only if they are used: older digests stay valid.
     trails = () if config.trail_levels else ("trail_levels", "trail_channels")
@@ -286,7 +343,11 @@ def digest_of(network: DeblurNetwork) -> str:
         for part in dataclasses.fields(config)
         if part.name not in unused
     )
-    digest = hashlib.sha256(f"NetworkConfig({shape})".encode())
+    return _digest(f"NetworkConfig({shape})", network)
+
+
+def _digest(shape: str, network: nn.Module) -> str:
+    digest = hashlib.sha256(shape.encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

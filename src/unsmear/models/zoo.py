@@ -8,12 +8,20 @@ from pathlib import Path
 import torch
 
 from unsmear.errors import ModelError
-from unsmear.models.checkpoint import Provenance, load_weights, read_provenance
+from unsmear.models.checkpoint import (
+    Provenance,
+    load_polish_weights,
+    load_weights,
+    read_provenance,
+)
 from unsmear.models.config import NetworkConfig
 from unsmear.models.network import DeblurNetwork
+from unsmear.models.polish import PolishNetwork
 
 _WINDOW = 5  # of networks that are not in the table
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+POLISH = "polish"
+"""Name of the released weights that polish the results of any network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +206,15 @@ def load_model(name: str) -> LoadedModel:
         )
     network, provenance = load_weights(entry.weights, expected=entry.config)
     return LoadedModel(name, network, entry.window, provenance, entry.weights)
+
+
+def load_polish() -> PolishNetwork:
+    """The released network that polishes restored frames, on the CPU, in evaluation mode.
+
+    Raises:
+        ModelError: its weights are missing or damaged.
+    """
+    return load_polish_weights(WEIGHTS_FOLDER / f"{POLISH}.safetensors")[0]
 
 
 def released_provenance(entry: Entry) -> Provenance | None:

@@ -28,9 +28,11 @@ from torch.nn import functional
 from unsmear.models.align import smoothed, warp
 from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
+from unsmear.models.polish import STRIDE, PolishNetwork, stack_fusion
 from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.tiles import Layer, TileSize, run_tiled
 
 MOST_BURST = 4
 """Maximum number of frames on each side; those further away have moved too far to be aligned."""
@@ -47,6 +49,7 @@ _SHRINK = 4
 _DISAGREEMENT = 0.04  # of 0..1: low-pass difference at which a neighbour's weight falls to 1 / e
 _TORN = 1.0  # pixels: likewise, deviation of the motion from its smoothed field
 _BEYOND = 0.01  # of 0..1: how far a value may exceed the range of its inputs
+_TILE = TileSize(640, 640)  # of the polishing network
 
 
 class _Restored(NamedTuple):
@@ -57,22 +60,40 @@ class _Restored(NamedTuple):
         luma: of the padded frame, (1, 1, H', W'), H' and W' multiples of `CELL`.
         small: the same at a quarter of the size, (H' / 4, W' / 4) uint8; None if the frame has
             values that are not finite. Such a frame is not used as a neighbour.
+        blurry: the frame as it came, (3, H, W); None if it is not needed.
     """
 
     frame: Tensor
     luma: Tensor
     small: np.ndarray | None
+    blurry: Tensor | None
 
     @classmethod
-    def of(cls, frame: Tensor) -> _Restored:
+    def of(cls, frame: Tensor, blurry: Tensor | None = None) -> _Restored:
         padded = pad_to_multiple(frame[None], CELL)
         luma = luma_of(padded)
         sound = bool(luma.isfinite().all())
-        return cls(frame, luma, shrunken_luma(padded)[0] if sound else None)
+        return cls(frame, luma, shrunken_luma(padded)[0] if sound else None, blurry)
+
+
+class Polish(NamedTuple):
+    """What corrects fused frames.
+
+    Attributes:
+        network: on the device of the restored frames, in evaluation mode.
+        blurry: the frames as they came, (3, H, W), any device, one for each restored one.
+    """
+
+    network: PolishNetwork
+    blurry: Iterator[Tensor]
 
 
 def accumulate_bursts(
-    frames: Iterable[Tensor], burst: int, workers: Workers = ALONE, skipped: int = 0
+    frames: Iterable[Tensor],
+    burst: int,
+    workers: Workers = ALONE,
+    skipped: int = 0,
+    polish: Polish | None = None,
 ) -> Iterator[Tensor]:
     """Fuse each restored frame of a scene with its neighbours.
 
@@ -81,6 +102,7 @@ def accumulate_bursts(
         burst: neighbours on each side; at the ends of the scene, those that exist.
         workers: process several frames in parallel.
         skipped: number of frames at the beginning that only serve as neighbours.
+        polish: corrects what was fused; None: nothing does. A scene of one frame stays as it is.
 
     Yields:
         (3, H, W), 0..1, one for each frame that is not skipped. The delay is `burst` frames, and
@@ -91,11 +113,13 @@ def accumulate_bursts(
     pending: deque[Future[Tensor]] = deque()
     number = 0  # of the next frame to fuse
     for frame in chain(frames, repeat(None, burst)):  # None flushes the last frames
-        around.append(None if frame is None else _Restored.of(frame))
+        blurry = None if frame is None or polish is None else next(polish.blurry)
+        around.append(None if frame is None else _Restored.of(frame, blurry))
         current = around[burst]
         if current is not None:
             if number >= skipped:
-                pending.append(workers.submit(_fused, current, _pairs(around)))
+                network = None if polish is None else polish.network
+                pending.append(workers.submit(_fused, current, _pairs(around), network))
             number += 1
         around.popleft()
         if len(pending) >= workers.count:
@@ -114,20 +138,64 @@ def _pairs(around: Sequence[_Restored | None]) -> _Pairs:
     return list(zip(reversed(lenders[:middle]), lenders[middle + 1 :], strict=True))
 
 
-def _fused(current: _Restored, pairs: _Pairs) -> Tensor:
-    """The frame, with detail that is sharper in its neighbours."""
+def _fused(current: _Restored, pairs: _Pairs, network: PolishNetwork | None = None) -> Tensor:
+    """The frame, with detail that is sharper in its neighbours, polished if there is a network."""
+    with no_autocast(current.frame.device):
+        around = list(_aligned_neighbours(current, pairs))
+        fused = _with_neighbours(current, around)
+        if network is None or fused is current.frame:
+            return fused
+        fusion = Layer(_stacked(fused, current, around), 1)
+        halo, plain = network.config.reach, torch.contiguous_format
+        made = run_tiled(
+            lambda parts: network(parts[0]), [fusion], 1, _TILE, halo, plain, step=STRIDE
+        )
+        height, width = fused.shape[-2:]
+        return made[0, :, :height, :width].clamp(0, 1).contiguous()
+
+
+def _with_neighbours(current: _Restored, around: Sequence[Tensor | None]) -> Tensor:
+    """The frame, fused with its aligned neighbours; the frame itself if there are none."""
+    neighbours = [one for one in around if one is not None]
+    if not neighbours:
+        return current.frame
     own = current.luma[0, 0]
-    with no_autocast(own.device):
-        neighbours = list(_aligned_neighbours(current, pairs))
-        if not neighbours:
-            return current.frame
-        change = accumulate(own, torch.cat(neighbours)[:, 0]) - own
-        height, width = current.frame.shape[-2:]
-        return (current.frame + change[:height, :width]).clamp_(0, 1)
+    change = accumulate(own, torch.cat(neighbours)[:, 0]) - own
+    height, width = current.frame.shape[-2:]
+    return (current.frame + change[:height, :width]).clamp_(0, 1)
 
 
-def _aligned_neighbours(current: _Restored, pairs: _Pairs) -> Iterator[Tensor]:
-    """Luma of each neighbour, aligned to the frame: (1, 1, H', W')."""
+def _stacked(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -> Tensor:
+    """What the polishing network takes, (1, 13, H', W'), H' and W' multiples of `CELL`."""
+    assert current.blurry is not None
+    blurry = current.blurry.to(fused).clamp(0, 1)
+    frames = pad_to_multiple(torch.stack((fused, blurry, current.frame)), CELL).split(1)
+    return stack_fusion(frames[0], frames[1], frames[2], around)
+
+
+def fusions_of(frames: Sequence[Tensor], blurry: Sequence[Tensor], burst: int) -> Iterator[Tensor]:
+    """What the polishing network takes for each frame of a scene, for training.
+
+    Args:
+        frames: restored, (3, H, W), 0..1, two or more; H and W multiples of `CELL`.
+        blurry: the frames as they came, likewise.
+        burst: neighbours on each side.
+
+    Yields:
+        `unsmear.models.polish.stack_fusion`, (13, H, W).
+    """
+    beyond: list[_Restored | None] = [None] * burst
+    scene = [*beyond, *map(_Restored.of, frames, blurry), *beyond]
+    for number in range(len(frames)):
+        window = scene[number : number + 2 * burst + 1]
+        current = window[burst]
+        assert current is not None
+        around = list(_aligned_neighbours(current, _pairs(window)))
+        yield _stacked(_with_neighbours(current, around), current, around)[0]
+
+
+def _aligned_neighbours(current: _Restored, pairs: _Pairs) -> Iterator[Tensor | None]:
+    """Luma of each neighbour, aligned to the frame: (1, 1, H', W'); None where there is none."""
     if current.small is None:
         return
     for before, after in pairs:
@@ -138,7 +206,9 @@ def _aligned_neighbours(current: _Restored, pairs: _Pairs) -> Iterator[Tensor]:
         )
         halves = motions[None].to(current.luma.device).split(2, 1)
         for neighbour, motion in zip((before, after), halves, strict=True):
-            if neighbour is not None:
+            if neighbour is None:
+                yield None
+            else:
                 yield aligned(current.luma, neighbour.luma, motion)
 
 

@@ -29,6 +29,7 @@ from unsmear.errors import (
     writing,
 )
 from unsmear.models.checkpoint import digest_of
+from unsmear.models.zoo import load_polish
 from unsmear.outputs import check_free
 from unsmear.restoration.frames import restore_frames
 from unsmear.restoration.overlap import prefetch
@@ -225,6 +226,7 @@ class _Run:
             "settings": settings,
             "window": self.window,
             "network": digest_of(self.engine.network),
+            "polish": digest_of(load_polish()) if self.settings.quality.polish else None,
             "engine": self.engine.identity,
             "part": _part_frames(info),
             "threads": self.engine.threads,

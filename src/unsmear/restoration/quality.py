@@ -1,4 +1,6 @@
-"""Options that improve the result beyond one run of the network: views, refinement and burst."""
+"""Options that improve the result beyond one run of the network: views, refinement, burst and
+polish.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,17 @@ class QualityOptions:
             over 50 % to the time.
         burst: number of restored neighbours on each side from which a frame takes sharper detail,
             see `unsmear.restoration.burst`; 0: output of the network as it is.
+        polish: whether a small second network corrects what the burst step fused, see
+            `unsmear.models.polish`.
 
     Raises:
-        ConfigError: a value is out of range or not an integer.
+        ConfigError: a value is out of range or not an integer, or `polish` is used without burst.
     """
 
     ensemble: int = 1
     refine: int = 0
     burst: int = DEFAULT_BURST
+    polish: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -47,6 +52,13 @@ class QualityOptions:
         }
         for name, number in checked.items():
             object.__setattr__(self, name, number)  # numpy integers become Python's
+        if self.polish not in (False, True):
+            raise ConfigError(f"polish is {self.polish!r}: must be True or False")
+        if self.polish and not self.burst:
+            raise ConfigError(
+                "polish corrects what the burst step fused, and burst is 0 (off): leave out "
+                f"polish, or use a burst of 1 to {MOST_BURST}"
+            )
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -61,7 +73,8 @@ class QualityOptions:
             return "network alone"
         steps = [f"ensemble of {self.ensemble}"] if self.ensemble > 1 else []
         steps += [f"refined {self.refine}x"] if self.refine else []
-        return ", ".join([*steps, f"burst {self.burst}"])
+        steps += [f"burst {self.burst}"]
+        return ", ".join([*steps, "polished"] if self.polish else steps)
 
     def check(self, model: Runnable) -> None:
         """Raise ConfigError if the network does not support refinement and `refine` is not 0."""

@@ -95,7 +95,8 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        quality: views, refinement and burst, an `unsmear.restoration.quality.QualityOptions`.
+        quality: views, refinement, burst and polish, an
+            `unsmear.restoration.quality.QualityOptions`.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video, an `unsmear.restoration.settings.Span`.
         encode: how the video is encoded, an `unsmear.video.encoding.EncodeChoice`.

@@ -17,11 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unsmear.device import physical_memory
-from unsmear.engines.base import Runnable, as_engine
+from unsmear.engines.base import Engine, Runnable, as_engine
 from unsmear.errors import ConfigError, InputError
 from unsmear.models.network import Contexts, TemporalSums
+from unsmear.models.polish import PolishNetwork
+from unsmear.models.zoo import load_polish
 from unsmear.outputs import commit_file
-from unsmear.restoration.burst import accumulate_bursts
+from unsmear.restoration.burst import Polish, accumulate_bursts
 from unsmear.restoration.cuts import MEMORY, split_scenes
 from unsmear.restoration.integers import as_integer
 from unsmear.restoration.overlap import Workers
@@ -209,6 +211,7 @@ def restore_stream(
     store: FeatureStore | None = None,
     tiling: Tiling = "auto",
     quality: QualityOptions = NETWORK_ALONE,
+    polish: PolishNetwork | None = None,
     first: int = 0,
     lead: int = 0,
 ) -> Generator[Tensor, None, None]:
@@ -225,7 +228,8 @@ def restore_stream(
         scenes: result of `describe_scenes` for the whole clip, if the window is `all`.
         store: the one passed to `describe_scenes`; its features are not computed again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        quality: views, refinement and burst.
+        quality: views, refinement, burst and polish.
+        polish: network to polish with, if that is wanted; default: the released one.
         first: number of the first of `frames` in the clip.
         lead: number of frames at the beginning that are encoded but not restored.
 
@@ -238,6 +242,7 @@ def restore_stream(
         ConfigError: the window is even or below 1, or the network does not support refinement.
         DeviceMemoryError: a GPU runs out of memory.
         InputError: the scenes hold more or fewer frames than came.
+        ModelError: the weights of the polishing network are damaged.
         ValueError: the frames differ in size, or the scenes are of another ensemble.
     """
     window = check_window(window)
@@ -248,12 +253,13 @@ def restore_stream(
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
+    last = (polish or load_polish()).to(_burst_device(engine)) if quality.polish else None
     with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
         if window != "all":
             for scene in split_scenes(checked):
                 runs = [SceneStream(tiler, window // 2, None, first, refine) for tiler in tilers]
-                yield from _restore_scene(runs, tilers[0], scene, wanted, quality)
+                yield from _restore_scene(runs, tilers[0], scene, wanted, quality, last)
                 first += runs[0].taken
             return
         ends = 0
@@ -267,7 +273,7 @@ def restore_stream(
                 for tiler, contexts, kept in zip(tilers, known.contexts, stores, strict=False)
             ]
             rest = islice(checked, ends - first)
-            yield from _restore_scene(runs, tilers[0], rest, wanted, quality)
+            yield from _restore_scene(runs, tilers[0], rest, wanted, quality, last)
             if first + runs[0].taken != ends:
                 raise InputError(
                     f"a scene of {known.frames} frames ended after {runs[0].taken}: "
@@ -284,22 +290,36 @@ def _restore_scene(
     frames: Iterable[Tensor],
     wanted: int,
     quality: QualityOptions,
+    network: PolishNetwork | None,
 ) -> Iterator[Tensor]:
-    """Restore the frames of one scene from number `wanted` on, by one run for each view."""
+    """Restore the frames of one scene from number `wanted` on, by one run for each view, then by
+    the burst step and the network that polishes its result.
+    """
     views, burst = quality.views, quality.burst
-    lend = min(max(wanted - runs[0].first, 0), burst)  # lead frames that the burst step needs
-    sides = zip(runs, seen_in(views, frames), strict=True)
-    made = mean_of(views, [run.restore(seen, wanted - lend) for run, seen in sides])
-    if tiler.engine.device.type == "mps":
-        # Inverse FFTs have been wrong on Apple's GPUs, see pytorch/pytorch#126649. They share their
-        # memory with the CPU.
+    before = max(wanted - runs[0].first, 0)
+    lend = min(before, burst)  # lead frames that the burst step needs
+    # The last view is the frame as it came, kept until it is polished.
+    seen = seen_in(views if network is None else (*views, views[0]), frames)
+    made = mean_of(
+        views, [run.restore(one, wanted - lend) for run, one in zip(runs, seen, strict=False)]
+    )
+    if _burst_device(tiler.engine) != tiler.engine.device:
         made = (frame.cpu() for frame in made)
     one = next(made, None) if burst else None
     if one is not None:
         workers = tiler.workers_for(*one.shape[-2:])
-        made = accumulate_bursts(chain((one,), made), burst, workers, lend)
+        blurry = islice(seen[-1], before - lend, None)
+        polish = None if network is None else Polish(network, blurry)
+        made = accumulate_bursts(chain((one,), made), burst, workers, lend, polish)
     del one  # or it would stay alive for the whole scene
     yield from made
+
+
+def _burst_device(engine: Engine) -> torch.device:
+    """Where the burst step runs. Inverse FFTs have been wrong on Apple's GPUs, see
+    pytorch/pytorch#126649. They share their memory with the CPU.
+    """
+    return torch.device("cpu") if engine.device.type == "mps" else engine.device
 
 
 def frames_before(model: Runnable, window: Window, quality: QualityOptions) -> int:

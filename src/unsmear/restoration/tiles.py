@@ -147,6 +147,7 @@ def run_tiled(
     halo: int,
     memory_format: torch.memory_format = torch.channels_last,
     workers: Workers = ALONE,
+    step: int = 1,
 ) -> Tensor:
     """Run a local operation tile by tile.
 
@@ -158,6 +159,7 @@ def run_tiled(
         halo: how far beyond its own pixels `stage` looks, in pixels.
         memory_format: of the output, if it is assembled from tiles.
         workers: process tiles in parallel.
+        step: tiles start at multiples of this and of all strides; size and halo are multiples too.
 
     Returns:
         The same as `stage(inputs)`, except for rounding.
@@ -166,7 +168,7 @@ def run_tiled(
     height, width = (side * first.stride for side in first.features.shape[-2:])
     if size.height >= height and size.width >= width:
         return stage([layer.features for layer in inputs])
-    step = math.lcm(out_stride, *(layer.stride for layer in inputs))
+    step = math.lcm(step, out_stride, *(layer.stride for layer in inputs))
     boxes = tile_boxes(height, width, size, step)
 
     def made(box: Box) -> tuple[Box, Tensor]:

@@ -20,6 +20,7 @@ _STEP_SIZE = 0.6
 # The head starts at zero, and all other gradients pass through it: while it is small, they are far
 # below Adam's usual epsilon, which would freeze the weights.
 _EPSILON = 1e-12
+_OUTER = {"stem", "head", "trail_head", "kernel_head"}
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -125,4 +126,4 @@ def _is_hidden(name: str, parameter: Tensor) -> bool:
     for which an orthogonal update has no meaning. Nor the estimation of trails, where Muon learns
     directions slowly.
     """
-    return parameter.dim() >= 4 and not {"stem", "head", "trail_head"} & set(name.split("."))
+    return parameter.dim() >= 4 and not _OUTER & set(name.split("."))

@@ -318,6 +318,8 @@ def wants_graphs(choice: CompileChoice, device: torch.device) -> bool:
 
 
 def _batch_psnr(clips: Tensor, sharp: Tensor) -> Tensor:
-    """Mean PSNR of the frames of (B, T, 3, H, W), dB, as a tensor; capped at 60 dB per frame."""
-    error = (clips.clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1)
+    """Mean PSNR of the frames of (B, T, 3, H, W), dB, as a tensor; capped at 60 dB per frame.
+    Channels beyond those are left out.
+    """
+    error = (clips[:, :, :3].clamp(0, 1) - sharp).square().flatten(2).mean(dim=-1)
     return -10 * torch.log10(error.clamp_min(1e-6)).mean()

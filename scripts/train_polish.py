@@ -1,0 +1,106 @@
+"""Train the network that polishes restored frames (`unsmear CLIP --polish`), with one command.
+
+    python scripts/train_polish.py --data DATA/train --val DATA/val --out runs/polish
+    python scripts/train_polish.py --weights polish.safetensors --learning-rate 4e-4 --data ...
+
+First, models restore synthesised clips, and what the burst step makes of these is kept in
+OUT/samples. On a CPU this takes longer than the training, above all for `pro`. The same command
+goes on where an interrupted one was. Results: OUT/weights.safetensors, and those that validated
+best, with the first model, in OUT/best.safetensors. `scripts/pack_weights.py` makes a file for
+release of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from functools import partial
+from pathlib import Path
+
+from unsmear.data.pairs import some_pairs
+from unsmear.data.sources import (
+    DataRecord,
+    find_training_files,
+    training_record,
+    validation_record,
+)
+from unsmear.device import pick_device, usable_cores
+from unsmear.display import err, out
+from unsmear.engines.base import to_device
+from unsmear.evaluate.programs import at_least, run_program
+from unsmear.models.zoo import load_model
+from unsmear.train.batches import Batches
+from unsmear.train.claim import claimed
+from unsmear.train.config import TrainConfig
+from unsmear.train.display import TrainDisplay
+from unsmear.train.interrupts import termination_as_interrupt
+from unsmear.train.loop import train
+from unsmear.train.polishing import PLAN, SAMPLES, Polishing, Samples, fill_folder
+
+
+def plan_of(arguments: argparse.Namespace) -> TrainConfig:
+    """`PLAN` with the changes of the command line.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    at_least(1, steps=arguments.steps, files=arguments.files)
+    plan = PLAN if arguments.steps is None else PLAN.scaled_to(arguments.steps)
+    changes = {"learning_rate": arguments.learning_rate, "seed": arguments.seed}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(plan, **given)
+
+
+def main() -> None:
+    """Make samples, train, write the weights."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--val", type=Path, help="paired sequences")
+    parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
+    parser.add_argument("--out", type=Path, default=Path("runs/polish"))
+    parser.add_argument("--models", nargs="+", default=["lite", "core", "pro"])
+    parser.add_argument("--files", type=int, default=60, help="of 16 samples, for each model")
+    parser.add_argument("--steps", type=int, help=f"default: {PLAN.steps}")
+    parser.add_argument("--learning-rate", type=float, help=f"default: {PLAN.learning_rate}")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--weights", type=Path, help="of a polishing network, to start from")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    plan = plan_of(arguments)
+    device = pick_device(arguments.device, trains=True)
+    found = find_training_files(arguments.data)
+    record = training_record(found, arguments.data, arguments.shake)
+    pairs = some_pairs(arguments.val) if arguments.val else []
+    models = [load_model(name) for name in arguments.models]
+    for model in models:
+        to_device(model.network, device)
+    kind = Polishing(models[0], arguments.weights)
+    kind.build(plan, device)  # weights that cannot be read are told before samples are made
+    with termination_as_interrupt(), claimed(arguments.out):
+        clips = dataclasses.replace(SAMPLES, seed=plan.seed)
+        load = partial(Batches, clips, found, arguments.shake, device, usable_cores())
+        folder = arguments.out / "samples"
+        with err.status("making samples"):
+            fill_folder(folder, load, models, arguments.files)
+        samples = Samples(folder, plan, device)
+        out.print(samples.summary)
+        with TrainDisplay(out, plan.steps) as display:
+            result = train(
+                plan,
+                samples,
+                pairs,
+                arguments.out,
+                device,
+                display.show,
+                trainable=kind,
+                data=DataRecord(f"{samples.summary}, of {record.summary}", record.fingerprint),
+                validation_data=validation_record(pairs, arguments.val) if pairs else None,
+            )
+    out.print(f"weights: {result}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

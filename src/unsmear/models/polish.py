@@ -1,0 +1,153 @@
+"""The polishing network: corrects a frame that the burst step fused (`restoration/burst.py`).
+
+The burst step follows a rule: whichever frame has more of a frequency, counts. This network has
+learned where that is wrong, and what else the restored neighbours hold. It adds two things to the
+fused frame: luma filtered from the frames that went into it, by kernels that it predicts for each
+place, and the output of its last convolution. One set of weights serves every network of the zoo.
+
+Source: kernels as in Mildenhall et al. 2018, "Burst Denoising with Kernel Prediction Networks". New
+here: they correct a fused frame, weigh differences to it, and are predicted at a quarter of the
+size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unsmear.errors import ConfigError
+from unsmear.models.flow import luma_of
+from unsmear.models.layers import ResidualBlock, conv3x3, start_at_zero
+
+NEIGHBOURS = 4
+"""Aligned neighbours that the network looks at: the nearest before and after, then the next."""
+CHANNELS = 3 * 3 + NEIGHBOURS
+"""Channels of `stack_fusion`."""
+STRIDE = 4
+"""Height and width must be multiples of this: kernels are predicted for squares of this side."""
+
+_LUMAS = 2 + NEIGHBOURS  # that are filtered: of the fused frame, the restored one, the neighbours
+_CONTRAST = 4  # differences are small beside the frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolishConfig:
+    """Shape of a polishing network.
+
+    Attributes:
+        width: channels at half of the size; twice as many at a quarter.
+        blocks: residual blocks at half of the size.
+        deep_blocks: residual blocks at a quarter.
+        kernel: side of the predicted kernels in pixels, odd.
+
+    Raises:
+        ConfigError: a number is below 1, or the kernel even.
+    """
+
+    width: int = 32
+    blocks: int = 4
+    deep_blocks: int = 2
+    kernel: int = 5
+
+    def __post_init__(self) -> None:
+        numbers = (self.width, self.blocks, self.deep_blocks, self.kernel)
+        if min(numbers) < 1 or self.kernel % 2 == 0:
+            raise ConfigError(f"{self}: numbers must be at least 1, and the kernel odd")
+
+    @property
+    def reach(self) -> int:
+        """How many pixels around its own a pixel of the result depends on, rounded up to `STRIDE`;
+        to a square of this side the position of a pixel matters, so tiles must start at multiples.
+        """
+        halves = 2 + 2 * self.blocks  # convolutions at half of the size: each sees one more
+        quarters = 2 * self.deep_blocks + 1  # the last for kernels between squares
+        pixels = max(2 * halves, 2 * (halves - 1) + 4 * quarters + self.kernel // 2)
+        return -(-pixels // STRIDE) * STRIDE
+
+
+class PolishNetwork(nn.Module):
+    """See the module. Untrained, it returns the fused frame."""
+
+    def __init__(self, config: PolishConfig = PolishConfig()) -> None:
+        super().__init__()
+        self.config = config
+        width, deep = config.width, 2 * config.width
+        self.stem = conv3x3(4 * CHANNELS, width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
+        self.head = start_at_zero(conv3x3(width, 4 * 3))
+        self.down = nn.Conv2d(width, deep, kernel_size=2, stride=2)
+        self.deep = nn.Sequential(*(ResidualBlock(deep) for _ in range(config.deep_blocks)))
+        self.kernel_head = start_at_zero(nn.Conv2d(deep, _LUMAS * config.kernel**2, kernel_size=1))
+
+    def forward(self, fusion: Tensor) -> Tensor:
+        """Polish fused frames.
+
+        Args:
+            fusion: see `stack_fusion`, (..., 13, H, W), H and W multiples of 4.
+
+        Returns:
+            (..., 3, H, W), not clamped.
+        """
+        if fusion.dim() > 4:
+            made: Tensor = self(fusion.flatten(0, -4))
+            return made.unflatten(0, fusion.shape[:-3])
+        fused, blurry, restored, neighbours = fusion.split((3, 3, 3, NEIGHBOURS), dim=1)
+        luma = luma_of(fused)
+        lent = neighbours - luma
+        seen = (fused - 0.5, *(_CONTRAST * x for x in (blurry - fused, restored - fused, lent)))
+        x = self.blocks(self.stem(functional.pixel_unshuffle(torch.cat(seen, dim=1), 2)))
+        added: Tensor = functional.pixel_shuffle(self.head(x), 2)
+        kernels = self.kernel_head(self.deep(torch.relu(self.down(x))))
+        lumas = torch.cat((luma, luma_of(restored) - luma, lent), dim=1)
+        return fused + added + self._filtered(lumas, kernels)
+
+    def _filtered(self, lumas: Tensor, kernels: Tensor) -> Tensor:
+        """Sum of all lumas, filtered. Of the first, the fused frame's, differences to the pixel in
+        the middle are: an even area stays even, whatever the kernels.
+
+        Args:
+            lumas: (B, 6, H, W).
+            kernels: (B, 6 * K * K, H / 4, W / 4); between the squares they are interpolated.
+
+        Returns:
+            (B, 1, H, W).
+        """
+        side, (height, width) = self.config.kernel, lumas.shape[-2:]
+        padded = functional.pad(lumas, (side // 2,) * 4, mode="replicate")
+        out = torch.zeros_like(lumas[:, :1])
+        # A kernel's places one after the other: all at once they would take K * K times the memory.
+        for place, weights in enumerate(kernels.unflatten(1, (_LUMAS, side**2)).unbind(2)):
+            top, left = divmod(place, side)
+            shifted = padded[..., top : top + height, left : left + width].clone()
+            shifted[:, :1] -= lumas[:, :1]
+            fine = functional.interpolate(
+                weights, scale_factor=STRIDE, mode="bilinear", align_corners=False
+            )
+            out = out + (fine * shifted).sum(dim=1, keepdim=True)
+        return out
+
+
+def stack_fusion(
+    fused: Tensor, blurry: Tensor, restored: Tensor, neighbours: Sequence[Tensor | None]
+) -> Tensor:
+    """What the burst step fused and made, as the network takes it.
+
+    Args:
+        fused: result of the burst step, (B, 3, H, W), 0..1, as all of them.
+        blurry: the frame as it came, likewise.
+        restored: the restored frame before the burst step, likewise.
+        neighbours: luma of the aligned neighbours, (B, 1, H, W) each, in the order before, after,
+            second before, second after; None where the scene has none. Those beyond four are left
+            out.
+
+    Returns:
+        (B, 13, H, W). The frame stands in for neighbours that are missing.
+    """
+    own = luma_of(restored)
+    given = [*neighbours[:NEIGHBOURS], *[None] * (NEIGHBOURS - len(neighbours))]
+    lent = [own if one is None else one for one in given]
+    return torch.cat((fused, blurry, restored, *lent), dim=1)

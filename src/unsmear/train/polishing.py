@@ -1,0 +1,249 @@
+"""Training of the network that polishes restored frames (`unsmear.models.polish`).
+
+Networks of the zoo restore synthesised clips, and what the burst step makes of them is kept in
+files: `make_samples`. The polishing network learns from crops of these: `Samples` is a source of
+batches, and `Polishing` tells the trainer the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unsmear.data.clips import Clips, Turn, turn_frames, unknown_clips
+from unsmear.data.generators import Generators
+from unsmear.data.pairs import PairedSequence
+from unsmear.errors import ConfigError, InputError, writing
+from unsmear.evaluate.validation import SequenceScore, score
+from unsmear.models.checkpoint import Provenance, load_polish_weights, save_weights
+from unsmear.models.polish import CHANNELS, STRIDE, PolishNetwork
+from unsmear.models.zoo import POLISH, LoadedModel
+from unsmear.outputs import atomic_file
+from unsmear.restoration.burst import fusions_of
+from unsmear.restoration.quality import QualityOptions
+from unsmear.restoration.stream import restore_stream
+from unsmear.train.config import Stage, TrainConfig, preset
+from unsmear.train.prefetch import BatchSource
+
+_BURST = 2  # neighbours on each side; more are beyond what the network looks at
+_MIDDLE = (2, 3, 4)  # frames of a sample clip with all neighbours
+_ENDS = (0, 1, 5, 6)  # frames that lack some, as at the ends of a scene; one for each clip
+_EDGE = 8  # pixels of a sample that no crop reaches: neighbours are warped from beyond it
+_AFTER = 3 * 3  # channels before those of the neighbours
+_REVERSED = [*range(_AFTER), *(_AFTER + place for place in (1, 0, 3, 2)), *range(CHANNELS, 16)]
+
+SAMPLES = dataclasses.replace(
+    preset("core"),
+    stages=(Stage(steps=1, clips=4, frames=7, crop=192),),
+    synthesis=dataclasses.replace(preset("core").synthesis, object_share=0.4, video_share=0.35),
+)
+"""The clips that samples are made of."""
+
+PLAN = TrainConfig(
+    model=POLISH,
+    stages=(Stage(steps=6_000, clips=12, frames=1, crop=96),),
+    optimizer="muon",
+    learning_rate=6e-4,
+    warmup=200,
+    loss="charbonnier_mse",
+    clip_norm=0.5,
+    ema_decay=0.998,
+    shards=4,
+    precision="float32",
+    validate_every=1_500,
+    synthesis=SAMPLES.synthesis,
+)
+"""How the network is trained: two hours on a CPU core."""
+
+
+@torch.no_grad()
+def make_samples(clips: Clips, model: LoadedModel, turn: int = 0) -> np.ndarray:
+    """Restore clips and fuse the results.
+
+    Args:
+        clips: B clips of 7 frames, with their motion if the model needs it.
+        model: restores them, on the same device.
+        turn: which of the frames with missing neighbours are used; they alternate.
+
+    Returns:
+        (B * 4, 16, H, W) uint8: `unsmear.models.polish.stack_fusion` and the sharp frame.
+    """
+    motion = clips.motion if model.network.config.trail_levels else None
+    frames = model.network(clips.blurry, motion=motion).float().clamp(0, 1)
+    samples = []
+    for number, (restored, blurry, sharp) in enumerate(zip(frames, *clips.pair, strict=True)):
+        fusions = list(fusions_of(restored, blurry, _BURST))
+        for place in (*_MIDDLE, _ENDS[(turn + number) % len(_ENDS)]):
+            sample = torch.cat((fusions[place], sharp[place]))
+            samples.append((sample.clamp(0, 1) * 255).round().byte().cpu())
+    return torch.stack(samples).numpy()
+
+
+def fill_folder(
+    folder: Path, load: Callable[[], BatchSource], models: Sequence[LoadedModel], count: int
+) -> None:
+    """Write samples of each model, `count` files each. Files that exist are kept, so an interrupted
+    call goes on where it was.
+
+    Args:
+        folder: is created if it is missing.
+        load: loads what clips are made of; called once, if a file is missing.
+        models: restore the clips.
+        count: files of each model.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    batches: BatchSource | None = None
+    for number in range(count):
+        for place, model in enumerate(models):
+            path = folder / f"{model.name}-{number:05}.npy"
+            if path.exists():
+                continue
+            batches = batches or load()
+            clips = batches.draw(number * len(models) + place)
+            with atomic_file(path) as partial, partial.open("wb") as file:
+                np.save(file, make_samples(clips, model, number))
+
+
+class Samples:
+    """Crops of the samples in a folder, a source of batches. All models count alike.
+
+    Args:
+        folder: of `fill_folder`.
+        config: `PLAN`, with any changes.
+        device: of the batches.
+
+    Raises:
+        InputError: there are no samples, or a file holds something else.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+        self._by_model: dict[str, list[np.ndarray]] = {}
+        for path in sorted(folder.glob("*.npy")):
+            self._by_model.setdefault(re.sub(r"-\d+$", "", path.stem), []).append(_open(path))
+        if not self._by_model:
+            raise InputError(f"no samples in '{folder}': make some first")
+
+    @property
+    def summary(self) -> str:
+        """Number of samples of each model, in words."""
+        counts = {name: sum(map(len, files)) for name, files in self._by_model.items()}
+        return ", ".join(f"{count:,} samples of {name}" for name, count in counts.items())
+
+    def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
+        """See `unsmear.train.prefetch.BatchSource`: (B, 1, 13, H, W) and (B, 1, 3, H, W)."""
+        config = self._config
+        stage = config.stage_at(step)
+        crops = []
+        for shard in range(config.shards) if shards is None else shards:
+            random = Generators.of_shard(config.seed, step, shard, torch.device("cpu"))
+            crops += [self._crop(stage.crop, random) for _ in range(stage.clips // config.shards)]
+        batch = torch.stack(crops)[:, None].to(self._device).float() / 255
+        return unknown_clips(batch[:, :, :CHANNELS], batch[:, :, CHANNELS:])
+
+    def _crop(self, side: int, random: Generators) -> Tensor:
+        """A random crop (16, side, side), turned at random."""
+        names = list(self._by_model)
+        files = self._by_model[names[random.index(len(names))]]
+        samples = files[random.index(len(files))]
+        sample = samples[random.index(len(samples))]
+        most = [(length - 2 * _EDGE - side) // STRIDE + 1 for length in sample.shape[-2:]]
+        top, left = (_EDGE + STRIDE * random.index(count) for count in most)
+        crop = torch.from_numpy(sample[:, top : top + side, left : left + side].copy())
+        if random.chance(0.5):  # time runs backwards
+            crop = crop[_REVERSED]
+        turn = Turn(random.index(4), random.chance(0.5), reversed=False)
+        return turn_frames(crop[None, None], [turn])[0, 0]
+
+
+def _open(path: Path) -> np.ndarray:
+    """A file of samples, read as it is needed.
+
+    Raises:
+        InputError: it holds no samples.
+    """
+    samples: object = None
+    with suppress(OSError, ValueError, EOFError):
+        samples = np.load(path, mmap_mode="r")
+    if (
+        not isinstance(samples, np.ndarray)
+        or samples.dtype != np.uint8
+        or samples.shape[1:2] != (CHANNELS + 3,)
+        or samples.ndim != 4
+    ):
+        raise InputError(f"'{path}' is not a file of samples: delete it to make it again")
+    return samples
+
+
+@dataclass(frozen=True)
+class Polishing:
+    """The polishing network for the trainer, see `unsmear.train.trainable.Trainable`.
+
+    Attributes:
+        model: whose results are polished for validation.
+        initial: weights file to start from; None: random ones.
+    """
+
+    model: LoadedModel
+    initial: Path | None = None
+
+    @property
+    def window(self) -> int:
+        """See `Trainable`."""
+        return self.model.window
+
+    def check(self, config: TrainConfig) -> None:
+        """See `Trainable`."""
+        for stage in config.stages:
+            if stage.crop % STRIDE:
+                raise ConfigError(f"crop is {stage.crop}: must be a multiple of {STRIDE}")
+
+    def build(self, config: TrainConfig, device: torch.device) -> nn.Module:  # noqa: ARG002
+        """See `Trainable`."""
+        if self.initial is None:
+            return PolishNetwork()
+        return load_polish_weights(self.initial)[0].requires_grad_(True).train()
+
+    def measure(
+        self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
+    ) -> list[SequenceScore]:
+        """See `Trainable`."""
+        return [
+            score(sequence, lambda frames: self._frames(network, frames), with_ssim=with_ssim)
+            for sequence in sequences
+        ]
+
+    def restored(self, network: nn.Module, clip: Tensor) -> Tensor:
+        """See `Trainable`."""
+        return torch.stack([*self._frames(network, clip)])
+
+    def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
+        """See `Trainable`."""
+        assert isinstance(network, PolishNetwork)
+        if self.initial is not None:
+            parent = dataclasses.asdict(load_polish_weights(self.initial)[1])
+            provenance = dataclasses.replace(provenance, parent=parent)
+        save_weights(path, network.config, network.state_dict(), provenance)
+
+    def _frames(self, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Frames restored by the model, as users see them, polished by the network."""
+        assert isinstance(network, PolishNetwork)
+        return restore_stream(
+            self.model.network,
+            frames,
+            self.model.window,
+            quality=QualityOptions(polish=True),
+            polish=network,
+        )

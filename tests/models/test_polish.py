@@ -1,0 +1,118 @@
+"""The polishing network: what it computes, what it sees, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from unsmear.errors import ConfigError
+from unsmear.models.flow import luma_of
+from unsmear.models.polish import CHANNELS, STRIDE, PolishConfig, PolishNetwork, stack_fusion
+
+TINY = PolishConfig(width=4, blocks=1, deep_blocks=1, kernel=3)
+
+
+def lively(config: PolishConfig = TINY, size: float = 0.2) -> PolishNetwork:
+    """Random weights everywhere, so that nothing is the identity."""
+    network = PolishNetwork(config).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=size)
+    return network
+
+
+def test_untrained_it_returns_the_fused_frame():
+    fusion = torch.rand(2, CHANNELS, 16, 24)
+    assert torch.equal(PolishNetwork(TINY)(fusion), fusion[:, :3])
+
+
+def test_it_starts_small_and_released_weights_fit_it():
+    network = PolishNetwork()
+    assert sum(p.numel() for p in network.parameters()) < 300_000
+
+
+def test_kernels_equal_a_plain_loop():
+    """Each pixel by itself: its kernel, interpolated between squares, over its surroundings."""
+    network, side, radius = lively(), TINY.kernel, TINY.kernel // 2
+    lumas = torch.rand(1, 6, 8, 12)
+    kernels = torch.randn(1, 6 * side**2, 2, 3)
+    found = network._filtered(lumas, kernels)[0, 0]
+    fine = functional.interpolate(kernels, (8, 12), mode="bilinear", align_corners=False)[0]
+    wanted = torch.zeros(8, 12)
+    for y in range(8):
+        for x in range(12):
+            for frame in range(6):
+                for place in range(side**2):
+                    row = min(max(y + place // side - radius, 0), 7)
+                    column = min(max(x + place % side - radius, 0), 11)
+                    value = lumas[0, frame, row, column]
+                    if frame == 0:
+                        value = value - lumas[0, 0, y, x]
+                    wanted[y, x] += fine[frame * side**2 + place, y, x] * value
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_the_change_is_what_is_added_and_what_is_filtered():
+    network = lively()
+    fusion = torch.rand(1, CHANNELS, 16, 16)
+    fused, blurry, restored, lent = fusion.split((3, 3, 3, 4), dim=1)
+    luma = luma_of(fused)
+    seen = torch.cat(
+        (fused - 0.5, 4 * (blurry - fused), 4 * (restored - fused), 4 * (lent - luma)), dim=1
+    )
+    x = network.blocks(network.stem(functional.pixel_unshuffle(seen, 2)))
+    added = functional.pixel_shuffle(network.head(x), 2)
+    kernels = network.kernel_head(network.deep(network.down(x).relu()))
+    lumas = torch.cat((luma, luma_of(restored) - luma, lent - luma), dim=1)
+    wanted = fused + added + network._filtered(lumas, kernels)
+    torch.testing.assert_close(network(fusion), wanted, rtol=0, atol=1e-5)
+
+
+def test_clips_are_polished_frame_by_frame():
+    network, clips = lively(), torch.rand(2, 3, CHANNELS, 8, 16)
+    found = network(clips)
+    assert found.shape == (2, 3, 3, 8, 16)
+    torch.testing.assert_close(found[1, 2], network(clips[1, 2:])[0], rtol=0, atol=1e-5)
+
+
+@settings(max_examples=12)
+@given(
+    blocks=st.integers(1, 3), deep=st.integers(1, 2), kernel=st.sampled_from([1, 3, 9]),
+    at=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)  # fmt: skip
+def test_no_pixel_looks_beyond_the_reach(blocks, deep, kernel, at):
+    config = PolishConfig(width=2, blocks=blocks, deep_blocks=deep, kernel=kernel)
+    network, reach = lively(config), config.reach
+    side = 2 * reach + 32
+    fusion = torch.rand(1, CHANNELS, side, side, requires_grad=True)
+    y, x = (reach + 12 + offset for offset in at)
+    (slope,) = torch.autograd.grad(network(fusion)[0, :, y, x].sum(), fusion)
+    rows = slope.abs().sum((0, 1, 3)).nonzero().flatten()
+    columns = slope.abs().sum((0, 1, 2)).nonzero().flatten()
+    for centre, seen in ((y, rows), (x, columns)):
+        assert centre - reach <= int(seen[0])
+        assert int(seen[-1]) <= centre + reach
+    assert reach % STRIDE == 0
+
+
+def test_missing_neighbours_are_the_frame_itself():
+    frames = [torch.rand(1, 3, 8, 8) for _ in range(3)]
+    one, two = torch.rand(2, 1, 1, 8, 8)
+    own = luma_of(frames[2])
+    for given_ones, wanted in (
+        ([one, None, two], [one, own, two, own]),
+        ([None, one], [own, one, own, own]),
+        ([one, two, one, two, None, one], [one, two, one, two]),
+    ):
+        found = stack_fusion(*frames, given_ones)
+        assert torch.equal(found, torch.cat((*frames, *wanted), dim=1))
+
+
+@pytest.mark.parametrize(
+    "change", [{"width": 0}, {"blocks": 0}, {"kernel": 4}, {"deep_blocks": -1}]
+)
+def test_shapes_that_contradict_themselves_are_refused(change):
+    with pytest.raises(ConfigError, match="at least 1, and the kernel odd"):
+        PolishConfig(**change)

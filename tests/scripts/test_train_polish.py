@@ -1,0 +1,86 @@
+"""scripts/train_polish.py: samples and weights with one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+
+from tests.conftest import load_script
+from unsmear.evaluate.programs import run_program
+from unsmear.models.checkpoint import load_polish_weights
+from unsmear.train.config import Stage
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Small clips and crops."""
+    script = load_script("scripts/train_polish.py")
+    monkeypatch.setattr(
+        script, "SAMPLES",
+        dataclasses.replace(
+            script.SAMPLES, stages=(Stage(steps=1, clips=4, frames=7, crop=64),),
+            synthesis=dataclasses.replace(script.SAMPLES.synthesis, coder_share=0),
+        ),
+    )  # fmt: skip
+    small = (Stage(steps=4, clips=4, frames=1, crop=32),)
+    monkeypatch.setattr(script, "PLAN", dataclasses.replace(script.PLAN, stages=small))
+    return script
+
+
+def run(script, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["train_polish.py", *map(str, arguments)])
+    return run_program(script.main)
+
+
+def test_samples_and_weights_are_made_and_the_next_run_uses_them(
+    script, monkeypatch, tmp_path, photographs, one_level_file, capsys
+):
+    out = tmp_path / "run"
+    given = ("--data", photographs, "--models", one_level_file, "--files", 1, "--device", "cpu")
+    assert run(script, monkeypatch, *given, "--out", out, "--steps", 3, "--seed", 4) == 0
+    assert "16 samples of" in capsys.readouterr().out
+    weights = out / "weights.safetensors"
+    origin = load_polish_weights(weights)[1]
+    assert (origin.steps, origin.seed) == (3, 4)
+    assert "16 samples of" in origin.data["summary"]
+    (sample,) = (out / "samples").iterdir()
+    stamp = sample.stat().st_mtime_ns
+    again = ("--out", out, "--steps", 3, "--seed", 4)
+    assert run(script, monkeypatch, *given, *again) == 0
+    assert sample.stat().st_mtime_ns == stamp
+    more = ("--out", tmp_path / "more", "--weights", weights, "--steps", 2)
+    assert run(script, monkeypatch, *given, *more, "--learning-rate", 1e-3) == 0
+    found = load_polish_weights(tmp_path / "more" / "weights.safetensors")[1]
+    assert (found.total_steps, found.config["learning_rate"]) == (5, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("--steps", "0"), "steps is 0: must be at least 1"),
+        (("--files", "0"), "files is 0: must be at least 1"),
+        (("--learning-rate", "0"), "learning_rate is 0.0: must be above 0"),
+        (("--models", "none"), "unknown model 'none'"),
+        (("--weights", "none.safetensors"), "cannot read weights 'none.safetensors'"),
+        (("--val", "none"), "'none'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(
+    script, monkeypatch, tmp_path, photographs, capsys, change, told
+):
+    monkeypatch.chdir(tmp_path)
+    given = ("--data", photographs, "--models", "lite", "--device", "cpu")
+    assert run(script, monkeypatch, *given, *change) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_of_another_kind_are_refused(
+    script, monkeypatch, tmp_path, photographs, one_level_file, capsys
+):
+    given = ("--data", photographs, "--models", "lite", "--out", tmp_path / "run")
+    assert run(script, monkeypatch, *given, "--weights", one_level_file) == 2
+    told = capsys.readouterr().err
+    assert "contains weights of a network that restores, not weights of a network that pol" in told

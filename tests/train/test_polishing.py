@@ -1,0 +1,176 @@
+"""Training of the polishing network: samples, crops of them, and the run itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import ALIGNED, SMALL, mild, picture
+from unsmear.data.clips import unknown_clips
+from unsmear.data.pairs import find_pairs
+from unsmear.errors import ConfigError, InputError
+from unsmear.models.checkpoint import Provenance, load_polish_weights, read_provenance
+from unsmear.models.flow import clip_motion, luma_of
+from unsmear.models.polish import CHANNELS
+from unsmear.models.zoo import LoadedModel
+from unsmear.restoration.burst import fusions_of
+from unsmear.train.config import Stage
+from unsmear.train.loop import train
+from unsmear.train.polishing import PLAN, Polishing, Samples, fill_folder, make_samples
+from unsmear.video.images import write_image
+
+CPU = torch.device("cpu")
+ORIGIN = Provenance(model="small", steps=1, seed=0, hours=0.0, device="cpu", version="0")
+FAST = dataclasses.replace(
+    PLAN, stages=(Stage(steps=8, clips=4, frames=1, crop=32),), warmup=0, shards=2
+)
+
+
+def model(name="small", config=SMALL):
+    return LoadedModel(name, mild(config), 3, ORIGIN)
+
+
+def clips(seed=0, side=64):
+    """Two clips of 7 frames that move, as synthesis makes them."""
+    random = torch.Generator().manual_seed(seed)
+    wide = torch.rand(2, 3, side + 16, side + 16, generator=random)
+    sharp = torch.stack([wide[..., 8 : 8 + side, n : n + side] for n in range(7)], dim=1)
+    blurry = (sharp + sharp.roll(1, dims=-1)) / 2
+    return unknown_clips(blurry, sharp)._replace(motion=clip_motion(blurry))
+
+
+class Drawn:
+    """A source of batches that notes what it was asked for."""
+
+    def __init__(self):
+        self.steps = []
+
+    def draw(self, step, shards=None):
+        self.steps.append(step)
+        return clips(step)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    fill_folder(tmp_path / "samples", Drawn, [model("one"), model("two", ALIGNED)], 2)
+    return tmp_path / "samples"
+
+
+def test_samples_are_what_restoration_would_polish():
+    drawn, restorer = clips(), model(config=ALIGNED)
+    samples = torch.from_numpy(make_samples(drawn, restorer, turn=1)) / 255
+    assert samples.shape == (8, CHANNELS + 3, 64, 64)
+    restored = restorer.network(drawn.blurry, motion=drawn.motion).clamp(0, 1)
+    for clip, places in ((0, (2, 3, 4, 1)), (1, (2, 3, 4, 5))):
+        fusions = [*fusions_of(restored[clip], drawn.blurry[clip], 2)]
+        for row, place in enumerate(places, start=4 * clip):
+            wanted = torch.cat((fusions[place], drawn.sharp[clip, place])).clamp(0, 1)
+            torch.testing.assert_close(samples[row], wanted, rtol=0, atol=0.5001 / 255)
+    # The last frame but one lacks the second after it; the frame itself stands in.
+    own, last = luma_of(samples[7:, 6:9]), samples[7, CHANNELS - 1]
+    torch.testing.assert_close(last, own[0, 0], rtol=0, atol=1.1 / 255)
+
+
+def test_files_that_exist_are_kept_and_the_others_made(tmp_path):
+    made, models, drawn = tmp_path / "samples", [model("one"), model("two")], Drawn()
+    fill_folder(made, lambda: drawn, models, 2)
+    assert drawn.steps == [0, 1, 2, 3]
+    names = ["one-00000.npy", "one-00001.npy", "two-00000.npy", "two-00001.npy"]
+    assert sorted(path.name for path in made.iterdir()) == names
+    before = (made / names[2]).read_bytes()
+    (made / names[2]).unlink()
+    (made / names[1]).write_bytes(b"kept")
+    again = Drawn()
+    fill_folder(made, lambda: again, models, 2)
+    assert again.steps == [1]
+    assert (made / names[2]).read_bytes() == before
+    assert (made / names[1]).read_bytes() == b"kept"
+
+    def never():
+        raise AssertionError
+
+    fill_folder(made, never, models, 2)
+
+
+def test_a_batch_is_that_of_its_step_and_shards(folder):
+    samples = Samples(folder, FAST, CPU)
+    assert samples.summary == "16 samples of one, 16 samples of two"
+    whole = samples.draw(3)
+    assert whole.blurry.shape == (4, 1, CHANNELS, 32, 32)
+    assert whole.sharp.shape == (4, 1, 3, 32, 32)
+    parts = [Samples(folder, FAST, CPU).draw(3, [shard]) for shard in (0, 1)]
+    assert torch.equal(torch.cat([part.blurry for part in parts]), whole.blurry)
+    assert torch.equal(torch.cat([part.sharp for part in parts]), whole.sharp)
+    assert not torch.equal(samples.draw(4).blurry, whole.blurry)
+
+
+def test_crops_are_turned_and_reversed_as_one(tmp_path):
+    """Channels keep their places, but neighbours before and after change theirs."""
+    wide = np.arange(64 * 64, dtype=np.float32).reshape(64, 64) % 251
+    sample = np.stack([(wide + 16 * channel) % 256 for channel in range(16)]).astype(np.uint8)
+    np.save(tmp_path / "one-00000.npy", sample[None])
+    plan = dataclasses.replace(FAST, stages=(Stage(steps=99, clips=2, frames=1, crop=32),))
+    samples, orders = Samples(tmp_path, plan, CPU), set()
+    for step in range(20):
+        for crop in torch.cat(samples.draw(step).pair, dim=2)[:, 0] * 255:
+            shifts = ((crop - crop[:1]).round() % 256).flatten(1)[:, 0] / 16
+            orders.add(tuple(shifts.int().tolist()))
+    forward = tuple(range(16))
+    assert orders == {forward, (*range(9), 10, 9, 12, 11, 13, 14, 15)}
+
+
+@pytest.mark.parametrize("content", [b"", b"text", np.zeros((1, 3, 4, 4), np.uint8)])
+def test_what_is_no_sample_is_refused(tmp_path, content):
+    path = tmp_path / "one-00000.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(InputError, match=r"one-00000.npy' is not a file of samples: delete it"):
+        Samples(tmp_path, FAST, CPU)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no samples in"):
+        Samples(tmp_path, FAST, CPU)
+
+
+def test_crops_must_fit_the_squares_of_the_kernels():
+    bad = dataclasses.replace(FAST, stages=(Stage(steps=1, clips=4, frames=1, crop=34),))
+    with pytest.raises(ConfigError, match="crop is 34: must be a multiple of 4"):
+        Polishing(model()).check(bad)
+
+
+def test_a_run_learns_resumes_and_continues_from_weights(tmp_path, folder):
+    for side in ("blur", "sharp"):
+        for number in range(3):
+            path = tmp_path / "val" / "a" / side / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = torch.from_numpy(picture(40, 48, number).transpose(2, 0, 1).copy())
+            write_image(path, image)
+    val, samples, told = find_pairs(tmp_path / "val"), Samples(folder, FAST, CPU), []
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for out, stop in ((whole, None), (parts, 3), (parts, None)):
+        path = train(
+            FAST, samples, val, out, CPU, told.append, trainable=Polishing(model()), stop_after=stop
+        )
+    assert path.read_bytes()[-4000:] == (whole / path.name).read_bytes()[-4000:]  # the values
+    network, origin = load_polish_weights(path)
+    assert (origin.model, origin.steps, set(origin.scores)) == ("polish", 8, {"a"})
+    assert network.head.weight.abs().max() > 0
+    batch = samples.draw(0)
+    errors = [
+        (frames - batch.sharp).square().mean()
+        for frames in (batch.blurry[:, :, :3], network(batch.blurry))
+    ]
+    assert errors[1] < errors[0]
+    kind, out = Polishing(model(), path), tmp_path / "further"
+    further = train(FAST, samples, (), out, CPU, told.append, trainable=kind)
+    assert read_provenance(further).total_steps == 16
+    kind = Polishing(model(config=ALIGNED))
+    clip = clips().blurry[0]
+    assert kind.restored(network, clip).shape == clip.shape
+    assert kind.window == 3
