@@ -9,12 +9,8 @@ Without --out, the card is printed.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from runpy import run_path
@@ -24,12 +20,11 @@ import torch
 
 from unsmear.data.pairs import some_pairs
 from unsmear.engines.eight_bit import eight_bit_path, load_eight_bit
-from unsmear.errors import ConfigError, InputError
+from unsmear.evaluate.cards import commands_of, credit_lines, read_text, training_runs
 from unsmear.evaluate.origin import origin_of
 from unsmear.evaluate.programs import parser_for, run_program
 from unsmear.evaluate.report import markdown_table
 from unsmear.evaluate.validation import SequenceScore, measure
-from unsmear.models.checkpoint import Provenance
 from unsmear.models.count import count_macs, count_parameters
 from unsmear.models.zoo import ZOO, load_model
 from unsmear.outputs import check_file, write_text
@@ -38,14 +33,6 @@ from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.views import ENSEMBLES
 
 RETRAIN = Path(__file__).with_name("retrain.py")
-# Sources of training data with real motion: name, source, licence.
-CLIPS = (
-    ("androidx_* (test clips)", "androidx/media", "Apache-2.0"),
-    ("mapillary_sample5s", "mapillary/mapillary_tools", "BSD-2-Clause"),
-    ("sam2_* (demo clips)", "facebookresearch/sam2", "Apache-2.0"),
-    ("sports2d_demo", "davidpagnon/Sports2D", "BSD-3-Clause"),
-    ("two phone orientation logs", "astrophysician/VideoDeblurring", "Apache-2.0"),
-)
 
 
 def score_table(scores: list[SequenceScore], alone: list[SequenceScore]) -> list[str]:
@@ -123,97 +110,6 @@ def option_text(refines: bool) -> str:
     )
 
 
-def read_text(path: Path) -> str:
-    """Text of a file in UTF-8.
-
-    Raises:
-        InputError: it is not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"'{path}' is not text in UTF-8: give another file") from None
-
-
-def photograph_credits(table: Path) -> list[str]:
-    """Counts of licences, and the credits that CC-BY requires.
-
-    Raises:
-        InputError: the table lacks a column, or is not text.
-    """
-    rows = list(csv.DictReader(io.StringIO(read_text(table)), delimiter="\t"))
-    for column in ("licence", "credit", "source_repo"):
-        if any(row.get(column) is None for row in rows):
-            raise InputError(f"'{table}' has no '{column}' in each row: a TSV with a head")
-    licences = Counter(row["licence"] for row in rows)
-    lines = [
-        f"{len(rows)} photographs: " + ", ".join(f"{n} {k}" for k, n in licences.most_common())
-    ]
-    credits = Counter(
-        (row["licence"], row["credit"].removeprefix("Credit: ") or "-", row["source_repo"])
-        for row in rows
-        if row["licence"].startswith("CC-BY")
-    )
-    lines.append("")
-    lines += [
-        f"- {credit}: {count}, {licence}, from {repo}"
-        for (licence, credit, repo), count in sorted(credits.items())
-    ]
-    return lines
-
-
-def training_runs(origin: Provenance, commands: list[str]) -> list[str]:
-    """Description and command of each training run, in order.
-
-    Raises:
-        ConfigError: the number of commands is not that of the runs.
-    """
-    runs = [origin]
-    while runs[0].parent:
-        runs.insert(0, Provenance.from_record(runs[0].parent))
-    if len(runs) != len(commands):
-        raise ConfigError(f"{len(runs)} runs led to these weights: give as many commands")
-    lines = []
-    for number, (run, command) in enumerate(zip(runs, commands, strict=True), start=1):
-        loss, rate = run.config.get("loss"), run.config.get("learning_rate")
-        lines += [
-            f"Run {number}: {run.steps:,} steps, seed {run.seed}, {run.hours:.2f} hours on "
-            f"{run.device}, loss {loss}, learning rate {rate}, Unsmear {run.version}"
-            + _data(run)
-            + _taught(run)
-            + _mixture(run)
-            + ":",
-            "",
-            "```",
-            command,
-            "```",
-            "",
-        ]
-    return lines
-
-
-def _data(run: Provenance) -> str:
-    """The data of a run, if it was recorded."""
-    return "" if run.data is None else f", on {run.data['summary']}"
-
-
-def _taught(run: Provenance) -> str:
-    """The teacher of a run, if it had one."""
-    if not run.config.get("teacher"):
-        return ""
-    return f", taught by {run.config['teacher']} with a weight of {run.config['teacher_weight']:g}"
-
-
-def _mixture(run: Provenance) -> str:
-    """Position of the weights between the start and the end of a run, if it is not the end."""
-    if run.mixed == 1:
-        return ""
-    return (
-        f"; the weights are {run.mixed:.0%} of the way from the start of this run to its end "
-        f"(`scripts/mix_weights.py --share {run.mixed}`)"
-    )
-
-
 def retraining(row: str, commands: list[str]) -> list[str]:
     """How `scripts/retrain.py` trains a model again.
 
@@ -233,11 +129,6 @@ def retraining(row: str, commands: list[str]) -> list[str]:
         f"`python scripts/retrain.py {row} --data DATA/train {shake}--val DATA/val` trains this "
         f"model again: {runs}, from {start or 'random weights'}{by}."
     ]
-
-
-def commands_of(card: str) -> list[str]:
-    """The training commands in a card, in order."""
-    return re.findall(r"^Run \d+:[^\n]*\n\n```\n(.+?)\n```$", card, re.MULTILINE)
 
 
 def eight_bit_lines(model: str) -> list[str]:
@@ -301,7 +192,7 @@ def card(arguments: argparse.Namespace) -> str:
     loaded, entry = load_model(arguments.model), ZOO[arguments.model]
     runs = training_runs(loaded.provenance, commands)
     notes = read_text(arguments.notes).splitlines() if arguments.notes else []
-    credited = photograph_credits(arguments.photographs)
+    credited = credit_lines(arguments.photographs)
     sequences = some_pairs(arguments.val)
     network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     began = time.monotonic()
@@ -363,13 +254,7 @@ def card(arguments: argparse.Namespace) -> str:
         '`python -c "from unsmear.models.zoo import load_model; '
         f"print(load_model('{arguments.model}').provenance)\"`.",
         "",
-        "## Data and credits",
-        "",
         *credited,
-        "",
-        "Sharp videos and orientation logs:",
-        "",
-        *(f"- {name}: {source}, {licence}" for name, source, licence in CLIPS),
     ]
     return "\n".join(lines)
 

@@ -79,26 +79,31 @@ def main() -> None:
         to_device(model.network, device)
     kind = Polishing(models[0], arguments.weights)
     kind.build(plan, device)  # weights that cannot be read are told before samples are made
-    with termination_as_interrupt(), claimed(arguments.out):
-        clips = dataclasses.replace(SAMPLES, seed=plan.seed)
-        load = partial(Batches, clips, found, arguments.shake, device, usable_cores())
-        folder = arguments.out / "samples"
-        with err.status("making samples"):
-            fill_folder(folder, load, models, arguments.files)
-        samples = Samples(folder, plan, device)
-        out.print(samples.summary)
-        with TrainDisplay(out, plan.steps) as display:
-            result = train(
-                plan,
-                samples,
-                pairs,
-                arguments.out,
-                device,
-                display.show,
-                trainable=kind,
-                data=DataRecord(f"{samples.summary}, of {record.summary}", record.fingerprint),
-                validation_data=validation_record(pairs, arguments.val) if pairs else None,
-            )
+    try:
+        with termination_as_interrupt(), claimed(arguments.out):
+            clips = dataclasses.replace(SAMPLES, seed=plan.seed)
+            load = partial(Batches, clips, found, arguments.shake, device, usable_cores())
+            folder = arguments.out / "samples"
+            with err.status("making samples"):
+                fill_folder(folder, load, models, arguments.files)
+            samples = Samples(folder, plan, device)
+            out.print(samples.summary)
+            data = DataRecord(f"{samples.summary}, of {record.summary}", record.fingerprint)
+            with TrainDisplay(out, plan.steps) as display:
+                result = train(
+                    plan,
+                    samples,
+                    pairs,
+                    arguments.out,
+                    device,
+                    display.show,
+                    trainable=kind,
+                    data=data,
+                    validation_data=validation_record(pairs, arguments.val) if pairs else None,
+                )
+    except KeyboardInterrupt:
+        out.print(f"the same command goes on from what is saved in {arguments.out}")
+        raise
     out.print(f"weights: {result}")
 
 

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import load_script
-from unsmear.errors import ConfigError, InputError, OutputError
+from unsmear.errors import OutputError
+from unsmear.evaluate.cards import commands_of, training_runs
 from unsmear.evaluate.validation import SequenceScore
 from unsmear.models.checkpoint import Provenance
 from unsmear.models.zoo import ZOO, released_provenance
@@ -30,54 +31,19 @@ def model_card():
     return load_script("scripts/model_card.py")
 
 
-def test_commands_come_back_from_the_card_that_was_written(model_card):
-    commands = ["unsmear train --preset a", "unsmear train --preset b --weights a"]
-    lines = model_card.training_runs(SECOND, commands)
-    assert lines[0].startswith("Run 1: 1,000 steps")
-    assert (
-        model_card.commands_of("# b\n\n```\nnone of these\n```\n\n" + "\n".join(lines)) == commands
-    )
-
-
-@pytest.mark.parametrize(
-    ("said", "change"),
-    [
-        ("25% of the way", {"mixed": 0.25}),
-        (
-            "taught by plus-0123 with a weight of 2",
-            {"config": {"teacher": "plus-0123", "teacher_weight": 2.0}},
-        ),
-        (", on 3 photographs", {"data": {"summary": "3 photographs", "fingerprint": "f1"}}),
-    ],
-    ids=["mixed", "taught", "data"],
-)
-def test_a_run_says_what_is_special_about_it(model_card, said, change):
-    commands = ["unsmear train --preset a", "unsmear train --preset b --weights a"]
-    lines = model_card.training_runs(dataclasses.replace(SECOND, **change), commands)
-    assert [said in line for line in lines if line.startswith("Run ")] == [False, True]
-    assert model_card.commands_of("\n".join(lines)) == commands
-
-
-def test_every_run_needs_its_command(model_card):
-    with pytest.raises(ConfigError, match="2 runs led to these weights"):
-        model_card.training_runs(SECOND, ["unsmear train --preset a"])
-
-
 @pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])
 def test_released_cards_have_a_command_for_each_run(model_card, name):
     origin = released_provenance(ZOO[name])
     assert origin is not None
-    commands = model_card.commands_of(
-        (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
-    )
-    model_card.training_runs(origin, commands)  # as many as there were runs
+    commands = commands_of((ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8"))
+    training_runs(origin, commands)  # as many as there were runs
     assert all("unsmear train --preset" in command for command in commands)
 
 
 @pytest.mark.parametrize("name", [name for name, row in ZOO.items() if row.weights.is_file()])
 def test_released_cards_tell_how_the_row_is_trained_anew(model_card, name):
     card = (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
-    assert "\n".join(model_card.retraining(name, model_card.commands_of(card))) in card
+    assert "\n".join(model_card.retraining(name, commands_of(card))) in card
 
 
 def score(name, gain, worst):
@@ -85,16 +51,6 @@ def score(name, gain, worst):
         name=name, frames=12, psnr_before=30.0, psnr_after=30.0 + gain, ssim_before=0.9,
         ssim_after=0.95, worst_gain=worst,
     )  # fmt: skip
-
-
-def test_a_table_of_credits_is_text_with_the_columns_that_are_needed(model_card, tmp_path):
-    table = tmp_path / "stills.tsv"
-    table.write_text('licence\tcredit\tsource_repo\nCC-BY-4.0\tCredit: "A\tB"\tc\n')
-    assert model_card.photograph_credits(table)[0] == "1 photographs: 1 CC-BY-4.0"
-    for contents, message in ((b"licence\nCC0\n", "has no 'credit'"), (b"\x89PNG", "not text")):
-        table.write_bytes(contents)
-        with pytest.raises(InputError, match=message):
-            model_card.photograph_credits(table)
 
 
 def test_the_table_has_the_frame_that_gains_least(model_card):
@@ -127,7 +83,7 @@ def asked(model_card, tmp_path, monkeypatch):
     monkeypatch.setattr(model_card, "measure", measure)
     table, first = tmp_path / "stills.tsv", tmp_path / "first.md"
     table.write_text("licence\tcredit\tsource_repo\nCC-BY-4.0\tCredit: Ann\tr/a\nCC0\tBob\tr/b\n")
-    first.write_text("\n".join(model_card.training_runs(FIRST, ["unsmear train --preset a"])))
+    first.write_text("\n".join(training_runs(FIRST, ["unsmear train --preset a"])))
     arguments = Namespace(
         model="core", val=tmp_path / "val", photographs=table, notes=None, out=None, after=first,
         command=["unsmear train --preset b"],
@@ -154,7 +110,7 @@ def test_a_card_has_the_network_alone_the_defaults_and_what_takes_longer(
     for row in ("default | +2.00", "`--refine 2` | +4.00", "`--ensemble 8` | +7.00"):
         assert f"| {row} |" in text
     assert "| dog | 36.00 | 35.95 | -0.050 |" in text
-    assert model_card.commands_of(text) == ["unsmear train --preset a", "unsmear train --preset b"]
+    assert commands_of(text) == ["unsmear train --preset a", "unsmear train --preset b"]
     assert "- Ann: 1, CC-BY-4.0, from r/a" in text
     assert "Bob" not in text
 

@@ -84,3 +84,27 @@ def test_weights_of_another_kind_are_refused(
     assert run(script, monkeypatch, *given, "--weights", one_level_file) == 2
     told = capsys.readouterr().err
     assert "contains weights of a network that restores, not weights of a network that pol" in told
+
+
+def test_a_run_that_is_interrupted_goes_on(
+    script, monkeypatch, tmp_path, photographs, one_level_file, capsys
+):
+    out = tmp_path / "run"
+    given = ("--data", photographs, "--models", one_level_file, "--files", 1, "--device", "cpu",
+             "--out", out)  # fmt: skip
+    draw, drawn = script.Samples.draw, []
+
+    def interrupted(samples, step, shards=None):
+        drawn.append(step)
+        if drawn == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return draw(samples, step, shards)
+
+    monkeypatch.setattr(script.Samples, "draw", interrupted)
+    assert run(script, monkeypatch, *given) == 130
+    told = capsys.readouterr()
+    assert "the same command goes on" in told.out
+    assert "Traceback" not in told.err
+    assert run(script, monkeypatch, *given) == 0
+    assert drawn == [0, 1, 2, 2, 3]
+    assert load_polish_weights(out / "weights.safetensors")[1].steps == 4

@@ -11,12 +11,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from unsmear.errors import USAGE_ERROR, ConfigError, InputError, UnsmearError, as_user_error
+from unsmear.errors import (
+    INTERRUPTED,
+    USAGE_ERROR,
+    ConfigError,
+    InputError,
+    UnsmearError,
+    as_user_error,
+)
 
 
 def run_program(main: Callable[[], int | None]) -> int:
     """Run a program and return its exit code. Errors that a user can fix become one line on
-    standard error, with exit code 2.
+    standard error, with exit code 2. Ctrl-C is one too, with the code of shells.
     """
     try:
         return main() or 0
@@ -24,6 +31,9 @@ def run_program(main: Callable[[], int | None]) -> int:
         told = error
     except OSError as error:
         told = as_user_error(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     print(" ".join(str(told).split()), file=sys.stderr)
     return USAGE_ERROR
 

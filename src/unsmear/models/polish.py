@@ -118,17 +118,21 @@ class PolishNetwork(nn.Module):
         """
         side, (height, width) = self.config.kernel, lumas.shape[-2:]
         padded = functional.pad(lumas, (side // 2,) * 4, mode="replicate")
-        out = torch.zeros_like(lumas[:, :1])
+        places = kernels.unflatten(1, (_LUMAS, side**2))
+        out = torch.zeros_like(lumas)
         # A kernel's places one after the other: all at once they would take K * K times the memory.
-        for place, weights in enumerate(kernels.unflatten(1, (_LUMAS, side**2)).unbind(2)):
+        for place, weights in enumerate(places.unbind(2)):
             top, left = divmod(place, side)
-            shifted = padded[..., top : top + height, left : left + width].clone()
-            shifted[:, :1] -= lumas[:, :1]
-            fine = functional.interpolate(
-                weights, scale_factor=STRIDE, mode="bilinear", align_corners=False
-            )
-            out = out + (fine * shifted).sum(dim=1, keepdim=True)
-        return out
+            out.addcmul_(_fine(weights), padded[..., top : top + height, left : left + width])
+        middle = lumas[:, :1] * _fine(places[:, :1].sum(dim=2))
+        return out.sum(dim=1, keepdim=True) - middle
+
+
+def _fine(weights: Tensor) -> Tensor:
+    """Weights of squares -> of pixels."""
+    return functional.interpolate(
+        weights, scale_factor=STRIDE, mode="bilinear", align_corners=False
+    )
 
 
 def stack_fusion(

@@ -21,7 +21,8 @@ from unsmear.models.polish import PolishNetwork
 _WINDOW = 5  # of networks that are not in the table
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 POLISH = "polish"
-"""Name of the released weights that polish the results of any network."""
+"""Name of the network that polishes the results of all others."""
+POLISH_WEIGHTS = WEIGHTS_FOLDER / f"{POLISH}.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ def load_polish() -> PolishNetwork:
     Raises:
         ModelError: its weights are missing or damaged.
     """
-    return load_polish_weights(WEIGHTS_FOLDER / f"{POLISH}.safetensors")[0]
+    return load_polish_weights(POLISH_WEIGHTS)[0]
 
 
 def released_provenance(entry: Entry) -> Provenance | None:
