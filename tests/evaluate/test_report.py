@@ -19,8 +19,14 @@ from unsmear.evaluate import report
 from unsmear.evaluate.benchmark import Benchmark
 from unsmear.evaluate.frames import find_comparisons
 from unsmear.evaluate.protocol import find_protocol
-from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, table_1_lines
-from unsmear.evaluate.scores import BenchmarkResult, MeasuredModel, mean_of
+from unsmear.evaluate.report import TABLE_1, as_json, as_markdown, remarks, table_1_lines
+from unsmear.evaluate.scores import (
+    BenchmarkResult,
+    FrameScore,
+    MeasuredModel,
+    SequenceResult,
+    mean_of,
+)
 
 BASE = find_protocol("basicsr2d")
 
@@ -115,3 +121,14 @@ def test_numbers_that_are_none_can_be_written(gopro):
     )
     text = as_json(BenchmarkResult("t", BASE, (result,)))
     assert json.loads(text)["sequences"][0]["scores"][0]["psnr"] == "nan"
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(0, None), (1, "x: 1 restored frame equals the"), (2, "x: 2 restored frames equal the")],
+)
+def test_frames_that_are_the_ground_truth_are_told(count, told):
+    frames = [FrameScore(index=at, psnr=math.inf) for at in range(count)]
+    sequence = SequenceResult("a", (*frames, FrameScore(index=count, psnr=30.0)))
+    found = remarks(BenchmarkResult("x", BASE, (sequence,)))
+    assert [line.startswith(told) for line in found] == [True] * (count > 0)

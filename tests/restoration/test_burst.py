@@ -15,6 +15,7 @@ from tests.models.test_polish import lively
 from tests.restoration.conftest import restored_from
 from unsmear.engines.base import TorchEngine
 from unsmear.evaluate.metrics import psnr
+from unsmear.models.flow import luma_of
 from unsmear.models.polish import PolishConfig, PolishNetwork
 from unsmear.models.zoo import load_polish
 from unsmear.restoration import burst
@@ -307,9 +308,16 @@ def test_training_sees_what_restoration_polishes():
             return super().forward(fusion)
 
     polish = Polish(Noted(slice(0, 3)), iter(blurry))
-    list(accumulate_bursts(clip, 2, polish=polish))
+    fused = list(accumulate_bursts(clip, 2, polish=polish))
     assert_same_frames(fusions_of(clip, blurry, 2), seen)
-    assert all(torch.equal(one[3:6], frame) for one, frame in zip(seen, blurry, strict=True))
+    for number, found in enumerate(seen):
+        assert torch.equal(found[:3], fused[number])
+        assert torch.equal(found[3:6], blurry[number])
+        assert torch.equal(found[6:9], clip[number])
+        # Before and after, then the second ones; the frame itself where the scene has none.
+        own = luma_of(clip[number][None])[0, 0]
+        for place, other in enumerate((number - 1, number + 1, number - 2, number + 2), start=9):
+            assert torch.equal(found[place], own) == (not 0 <= other < len(clip))
 
 
 def test_released_weights_sharpen_what_was_fused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
@@ -116,7 +117,16 @@ def remarks(*results: BenchmarkResult) -> list[str]:
         for result, count in zip(results, counts, strict=True)
         if 0 < count < len(result.frames)
     )
-    return [*notes, *([NIQE_REMARK] if any(counts) else []), *some]
+    equal = {
+        result.title: sum(frame.psnr == math.inf for frame in result.frames) for result in results
+    }
+    same = [
+        f"{title}: {count} restored frame{'s equal' if count > 1 else ' equals'} the ground truth "
+        "(PSNR is infinite): check that this is not the ground truth itself"
+        for title, count in equal.items()
+        if count
+    ]
+    return [*notes, *([NIQE_REMARK] if any(counts) else []), *some, *same]
 
 
 def as_markdown(*results: BenchmarkResult, table_1: bool = False) -> str:

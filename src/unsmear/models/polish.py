@@ -136,7 +136,7 @@ def _fine(weights: Tensor) -> Tensor:
 
 
 def stack_fusion(
-    fused: Tensor, blurry: Tensor, restored: Tensor, neighbours: Sequence[Tensor | None]
+    fused: Tensor, blurry: Tensor, restored: Tensor, neighbours: Sequence[Tensor]
 ) -> Tensor:
     """What the burst step fused and made, as the network takes it.
 
@@ -144,14 +144,11 @@ def stack_fusion(
         fused: result of the burst step, (B, 3, H, W), 0..1, as all of them.
         blurry: the frame as it came, likewise.
         restored: the restored frame before the burst step, likewise.
-        neighbours: luma of the aligned neighbours, (B, 1, H, W) each, in the order before, after,
-            second before, second after; None where the scene has none. Those beyond four are left
-            out.
+        neighbours: luma of up to four aligned neighbours, (B, 1, H, W) each, in the order before,
+            after, second before, second after.
 
     Returns:
-        (B, 13, H, W). The frame stands in for neighbours that are missing.
+        (B, 13, H, W). The restored frame stands in for neighbours that are missing at the end.
     """
-    own = luma_of(restored)
-    given = [*neighbours[:NEIGHBOURS], *[None] * (NEIGHBOURS - len(neighbours))]
-    lent = [own if one is None else one for one in given]
-    return torch.cat((fused, blurry, restored, *lent), dim=1)
+    missing = [luma_of(restored)] * (NEIGHBOURS - len(neighbours))
+    return torch.cat((fused, blurry, restored, *neighbours, *missing), dim=1)

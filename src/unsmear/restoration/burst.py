@@ -28,7 +28,7 @@ from torch.nn import functional
 from unsmear.models.align import smoothed, warp
 from unsmear.models.flow import luma_of, motion_between, shrunken_luma
 from unsmear.models.network import pad_to_multiple
-from unsmear.models.polish import STRIDE, PolishNetwork, stack_fusion
+from unsmear.models.polish import NEIGHBOURS, STRIDE, PolishNetwork, stack_fusion
 from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
@@ -145,10 +145,14 @@ def _fused(current: _Restored, pairs: _Pairs, network: PolishNetwork | None = No
         fused = _with_neighbours(current, around)
         if network is None or fused is current.frame:
             return fused
-        fusion = Layer(_stacked(fused, current, around), 1)
-        halo, plain = network.config.reach, torch.contiguous_format
         made = run_tiled(
-            lambda parts: network(parts[0]), [fusion], 1, _TILE, halo, plain, step=STRIDE
+            lambda parts: network(_stacked(parts)),
+            [Layer(part, 1) for part in _parts(fused, current, around)],
+            1,
+            _TILE,
+            network.config.reach,
+            torch.contiguous_format,
+            step=STRIDE,
         )
         height, width = fused.shape[-2:]
         return made[0, :, :height, :width].clamp(0, 1).contiguous()
@@ -165,12 +169,19 @@ def _with_neighbours(current: _Restored, around: Sequence[Tensor | None]) -> Ten
     return (current.frame + change[:height, :width]).clamp_(0, 1)
 
 
-def _stacked(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -> Tensor:
-    """What the polishing network takes, (1, 13, H', W'), H' and W' multiples of `CELL`."""
+def _parts(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -> list[Tensor]:
+    """Fused, blurry and restored frame, then luma of the neighbours: (1, C, H', W') each, H' and
+    W' multiples of `CELL`. The frame stands in for neighbours that are missing.
+    """
     assert current.blurry is not None
     blurry = current.blurry.to(fused).clamp(0, 1)
-    frames = pad_to_multiple(torch.stack((fused, blurry, current.frame)), CELL).split(1)
-    return stack_fusion(frames[0], frames[1], frames[2], around)
+    frames = [pad_to_multiple(frame[None], CELL) for frame in (fused, blurry, current.frame)]
+    return [*frames, *(current.luma if one is None else one for one in around[:NEIGHBOURS])]
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    fused, blurry, restored, *neighbours = parts
+    return stack_fusion(fused, blurry, restored, neighbours)
 
 
 def fusions_of(frames: Sequence[Tensor], blurry: Sequence[Tensor], burst: int) -> Iterator[Tensor]:
@@ -191,7 +202,7 @@ def fusions_of(frames: Sequence[Tensor], blurry: Sequence[Tensor], burst: int) -
         current = window[burst]
         assert current is not None
         around = list(_aligned_neighbours(current, _pairs(window)))
-        yield _stacked(_with_neighbours(current, around), current, around)[0]
+        yield _stacked(_parts(_with_neighbours(current, around), current, around))[0]
 
 
 def _aligned_neighbours(current: _Restored, pairs: _Pairs) -> Iterator[Tensor | None]:
