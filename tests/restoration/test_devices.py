@@ -12,6 +12,7 @@ from tests.conftest import SMALL, TWO_ALIGNED, awake, one_scene
 from tests.elsewhere import Elsewhere, pretending, sent
 from unsmear.engines import choice, trial
 from unsmear.engines.base import TorchEngine
+from unsmear.models.zoo import load_polish
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.stream import describe_scenes, restore_stream
 from unsmear.restoration.tiles import TileSize
@@ -40,22 +41,23 @@ def test_two_devices_do_not_mix_and_numpy_sees_neither(device):
     ("config", "window", "quality", "tiling"),
     [
         (SMALL, 3, NETWORK_ALONE, "auto"),
-        (TWO_ALIGNED, "all", QualityOptions(refine=1, burst=1), TileSize(24, 32)),
+        (TWO_ALIGNED, "all", QualityOptions(refine=1, burst=1, polish=True), TileSize(24, 32)),
     ],
 )
 def test_frames_are_those_of_the_cpu(device, config, window, quality, tiling):
     network, clip = awake(config), list(one_scene(3, 35, 52))
 
-    def restored(model):
+    def restored(model, polish=None):
         scenes = ()
         if window == "all":
             scenes = describe_scenes(model, clip, tiling=tiling, ensemble=quality.ensemble)
         return list(restore_stream(model, clip, window, scenes=scenes, tiling=tiling,
-                                   quality=quality))  # fmt: skip
+                                   quality=quality, polish=polish))  # fmt: skip
 
     wanted = restored(network)
     with pretending(device):
-        found = restored(TorchEngine(sent(network, device)))
+        polish = load_polish() if device.type == "mps" else sent(load_polish(), device)
+        found = restored(TorchEngine(sent(network, device)), polish)
         # On Apple's GPUs, the burst runs on the CPU.
         assert {frame.device.type for frame in found} == {"cpu" if device.type == "mps" else "cuda"}
         back = [frame.cpu() for frame in found]

@@ -174,7 +174,7 @@ def _parts(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -
     W' multiples of `CELL`. The frame stands in for neighbours that are missing.
     """
     assert current.blurry is not None
-    blurry = current.blurry.to(fused).clamp(0, 1)
+    blurry = current.blurry.to(fused.device, fused.dtype).clamp(0, 1)
     frames = [pad_to_multiple(frame[None], CELL) for frame in (fused, blurry, current.frame)]
     return [*frames, *(current.luma if one is None else one for one in around[:NEIGHBOURS])]
 

@@ -52,7 +52,7 @@ class QualityOptions:
         }
         for name, number in checked.items():
             object.__setattr__(self, name, number)  # numpy integers become Python's
-        if self.polish not in (False, True):
+        if not isinstance(self.polish, bool):
             raise ConfigError(f"polish is {self.polish!r}: must be True or False")
         if self.polish and not self.burst:
             raise ConfigError(

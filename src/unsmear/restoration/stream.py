@@ -229,7 +229,8 @@ def restore_stream(
         store: the one passed to `describe_scenes`; its features are not computed again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
         quality: views, refinement, burst and polish.
-        polish: network to polish with, if that is wanted; default: the released one.
+        polish: network to polish with, on the model's device (on the CPU if that is `mps`), if that
+            is wanted; default: the released one.
         first: number of the first of `frames` in the clip.
         lead: number of frames at the beginning that are encoded but not restored.
 
@@ -253,7 +254,9 @@ def restore_stream(
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
-    last = (polish or load_polish()).to(_burst_device(engine)) if quality.polish else None
+    last: PolishNetwork | None = None
+    if quality.polish:
+        last = polish or load_polish().to(_burst_device(engine))
     with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
         if window != "all":

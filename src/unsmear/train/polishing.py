@@ -61,7 +61,7 @@ PLAN = TrainConfig(
     validate_every=1_500,
     synthesis=SAMPLES.synthesis,
 )
-"""How the network is trained: two hours on a CPU core."""
+"""How the network is trained: an hour and a half on a CPU core."""
 
 
 @torch.no_grad()
