@@ -1,6 +1,6 @@
 """Gain of models on clips compressed by a video codec, at several qualities.
 
-    python benchmarks/coded.py lite core --refined core --val DATA/val
+    python benchmarks/coded.py lite core --refined core --polished core --val DATA/val
 
 Encodes the blurry frames of paired sequences as in training (`unsmear.data.codec`), restores the
 decoded frames, and compares them with the sharp ones.
@@ -38,7 +38,11 @@ CODINGS = (
 
 
 def measured(
-    names: Sequence[str], val: Path, title: str, refined: Sequence[str] = ()
+    names: Sequence[str],
+    val: Path,
+    title: str,
+    refined: Sequence[str] = (),
+    polished: Sequence[str] = (),
 ) -> CodedRecord:
     """Measure models, by name or path, on all sequences of a folder.
 
@@ -47,6 +51,7 @@ def measured(
         val: the folder.
         title: of the record.
         refined: models that are also measured with one refinement pass.
+        polished: models whose results are also measured polished.
 
     Raises:
         InputError: there are no sequences.
@@ -55,12 +60,14 @@ def measured(
     """
     sequences = some_pairs(val)
     found: list[tuple[str, tuple[Runnable, int, QualityOptions]]] = []
-    for refine, asked in enumerate((names, refined)):
-        quality = QualityOptions(refine=refine)
+    for more, asked, quality in (
+        ("", names, QualityOptions()),
+        (", refined", refined, QualityOptions(refine=1)),
+        (", polished", polished, QualityOptions(polish=True)),
+    ):
         for one in map(load_model, asked):
             quality.check(one.network)
-            label = f"{one.name}, refined" if refine else one.name
-            found.append((label, (one.network, one.window, quality)))
+            found.append((one.name + more, (one.network, one.window, quality)))
     refuse_repeated("model", (label for label, _ in found), "give each file a name of its own")
     models = dict(found)
     scores = measure_coded(models, sequences, CODINGS)
@@ -72,14 +79,18 @@ def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("models", nargs="+", help="names from `unsmear models`, or files")
     parser.add_argument("--refined", nargs="*", default=[], help="of these also with --refine 1")
+    parser.add_argument("--polished", nargs="*", default=[], help="of these also with --polish")
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
     parser.add_argument("--title", default="Gain on coded clips")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        read = map(weights_named, (*arguments.models, *arguments.refined))
+        asked = (*arguments.models, *arguments.refined, *arguments.polished)
+        read = map(weights_named, asked)
         check_file(arguments.json, inputs=(arguments.val, *read))
-    record = measured(arguments.models, arguments.val, arguments.title, arguments.refined)
+    record = measured(
+        arguments.models, arguments.val, arguments.title, arguments.refined, arguments.polished
+    )
     print("\n".join(coded_lines(record)))
     if arguments.json:
         write_text(arguments.json, record_as_json(record))

@@ -101,11 +101,14 @@ def test_the_benchmark_measures_by_name_and_wants_sequences(
     val, weights_file, aligned_file, tmp_path, monkeypatch
 ):
     shutil.rmtree(val / "two")
-    record = measured([str(weights_file)], val, "Coded", [str(aligned_file)])
-    assert list(record.scores[0].after) == ["small", "aligned, refined"]
+    small, aligned = str(weights_file), str(aligned_file)
+    record = measured([small], val, "Coded", [aligned], [small])
+    after = record.scores[0].after
+    assert list(after) == ["small", "aligned, refined", "small, polished"]
+    assert after["small"] != after["small, polished"]
     assert [score.sequence for score in record.scores] == ["one"] * 7
     with pytest.raises(InputError, match="missing' is not a folder"):
-        measured([str(weights_file)], tmp_path / "missing", "Coded")
+        measured([small], tmp_path / "missing", "Coded")
     monkeypatch.setattr("benchmarks.coded.measure_coded", None)  # nothing is measured
     with pytest.raises(ConfigError, match="needs a model that aligns"):
-        measured([str(aligned_file)], val, "Coded", [str(weights_file)])
+        measured([aligned], val, "Coded", [small])
