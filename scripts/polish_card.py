@@ -45,7 +45,8 @@ def gain_table(records: Path, digest: str) -> list[str]:
         ConfigError: two evaluations are not of the same weights.
     """
     order = list(ZOO)
-    names = [path.stem[len("eval-") : -len(_POLISHED)] for path in _polished(records)]
+    paths = files_in(records, f"eval-*{_POLISHED}.json")
+    names = [path.stem[len("eval-") : -len(_POLISHED)] for path in paths]
     rows, sequences = [], []
     for name in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
         plain, polished = (
@@ -63,10 +64,6 @@ def gain_table(records: Path, digest: str) -> list[str]:
             changes += [new["psnr"] - old["psnr"] for old, new in frames]
         rows.append([f"`{name}`", *cells, f"{min(changes):+.2f}"])
     return markdown_table(["model", *sequences, "worst frame"], rows)
-
-
-def _polished(records: Path) -> list[Path]:
-    return files_in(records, f"eval-*{_POLISHED}.json")
 
 
 def _gain(sequence: dict[str, Any]) -> float:

@@ -23,7 +23,7 @@ from unsmear.errors import (
 
 def run_program(main: Callable[[], int | None]) -> int:
     """Run a program and return its exit code. Errors that a user can fix become one line on
-    standard error, with exit code 2. Ctrl-C is one too, with the code of shells.
+    standard error, with exit code 2. So does Ctrl-C, with the exit code of shells.
     """
     try:
         return main() or 0

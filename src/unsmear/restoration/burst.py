@@ -112,13 +112,13 @@ def accumulate_bursts(
     around: deque[_Restored | None] = deque([None] * 2 * burst)
     pending: deque[Future[Tensor]] = deque()
     number = 0  # of the next frame to fuse
+    network = None if polish is None else polish.network
     for frame in chain(frames, repeat(None, burst)):  # None flushes the last frames
         blurry = None if frame is None or polish is None else next(polish.blurry)
         around.append(None if frame is None else _Restored.of(frame, blurry))
         current = around[burst]
         if current is not None:
             if number >= skipped:
-                network = None if polish is None else polish.network
                 pending.append(workers.submit(_fused, current, _pairs(around), network))
             number += 1
         around.popleft()
@@ -138,7 +138,7 @@ def _pairs(around: Sequence[_Restored | None]) -> _Pairs:
     return list(zip(reversed(lenders[:middle]), lenders[middle + 1 :], strict=True))
 
 
-def _fused(current: _Restored, pairs: _Pairs, network: PolishNetwork | None = None) -> Tensor:
+def _fused(current: _Restored, pairs: _Pairs, network: PolishNetwork | None) -> Tensor:
     """The frame, with detail that is sharper in its neighbours, polished if there is a network."""
     with no_autocast(current.frame.device):
         around = list(_aligned_neighbours(current, pairs))
@@ -180,6 +180,7 @@ def _parts(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """`_parts`, or a tile of each, as the network takes them."""
     fused, blurry, restored, *neighbours = parts
     return stack_fusion(fused, blurry, restored, neighbours)
 

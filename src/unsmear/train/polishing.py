@@ -23,7 +23,12 @@ from unsmear.data.generators import Generators
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError, InputError, writing
 from unsmear.evaluate.validation import SequenceScore, score
-from unsmear.models.checkpoint import Provenance, load_polish_weights, save_weights
+from unsmear.models.checkpoint import (
+    Provenance,
+    load_polish_weights,
+    read_provenance,
+    save_weights,
+)
 from unsmear.models.polish import CHANNELS, STRIDE, PolishNetwork
 from unsmear.models.zoo import POLISH, LoadedModel
 from unsmear.outputs import atomic_file
@@ -233,7 +238,7 @@ class Polishing:
         """See `Trainable`."""
         assert isinstance(network, PolishNetwork)
         if self.initial is not None:
-            parent = dataclasses.asdict(load_polish_weights(self.initial)[1])
+            parent = dataclasses.asdict(read_provenance(self.initial))
             provenance = dataclasses.replace(provenance, parent=parent)
         save_weights(path, network.config, network.state_dict(), provenance)
 
