@@ -29,6 +29,7 @@ from unsmear.device import pick_device, usable_cores
 from unsmear.display import err, out
 from unsmear.engines.base import to_device
 from unsmear.evaluate.programs import at_least, run_program
+from unsmear.models.polish import PolishConfig
 from unsmear.models.zoo import load_model
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
@@ -36,7 +37,16 @@ from unsmear.train.config import TrainConfig
 from unsmear.train.display import TrainDisplay
 from unsmear.train.interrupts import termination_as_interrupt
 from unsmear.train.loop import train
-from unsmear.train.polishing import PLAN, SAMPLES, Polishing, Samples, fill_folder
+from unsmear.train.polishing import (
+    PLAN,
+    SAMPLES,
+    Polishing,
+    Samples,
+    TrainedPolish,
+    fill_folder,
+)
+from unsmear.train.preflight import check_kept
+from unsmear.train.state import STATE_FILE
 
 
 def plan_of(arguments: argparse.Namespace) -> TrainConfig:
@@ -50,6 +60,20 @@ def plan_of(arguments: argparse.Namespace) -> TrainConfig:
     changes = {"learning_rate": arguments.learning_rate, "seed": arguments.seed}
     given = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(plan, **given)
+
+
+def _initial(arguments: argparse.Namespace) -> TrainedPolish | None:
+    """Weights to start from, if any.
+
+    Raises:
+        UnsmearError: they cannot be read, or the run would overwrite them.
+    """
+    if (path := arguments.weights) is None:
+        return None
+    initial = TrainedPolish.read(path)
+    if not (arguments.out / STATE_FILE).is_file():
+        check_kept("--weights", path, arguments.out)
+    return initial
 
 
 def main() -> None:
@@ -77,8 +101,8 @@ def main() -> None:
     models = [load_model(name) for name in arguments.models]
     for model in models:
         to_device(model.network, device)
-    kind = Polishing(models[0], arguments.weights)
-    kind.build(plan, device)  # weights that cannot be read are told before samples are made
+    initial = _initial(arguments)
+    kind = Polishing(models[0], initial.network.config if initial else PolishConfig())
     try:
         with termination_as_interrupt(), claimed(arguments.out):
             clips = dataclasses.replace(SAMPLES, seed=plan.seed)
@@ -98,6 +122,7 @@ def main() -> None:
                     device,
                     display.show,
                     trainable=kind,
+                    initial=initial,
                     data=data,
                     validation_data=validation_record(pairs, arguments.val) if pairs else None,
                 )

@@ -56,6 +56,24 @@ def test_samples_and_weights_are_made_and_the_next_run_uses_them(
     assert (found.total_steps, found.config["learning_rate"]) == (5, 1e-3)
 
 
+def test_weights_that_the_run_would_overwrite_are_refused(
+    script, monkeypatch, tmp_path, photographs, one_level_file, capsys
+):
+    out = tmp_path / "run"
+    given = ("--data", photographs, "--models", one_level_file, "--files", 1, "--device", "cpu",
+             "--out", out)  # fmt: skip
+    assert run(script, monkeypatch, *given, "--steps", 1) == 0
+    weights = out / "weights.safetensors"
+    before = weights.read_bytes()
+    again = (*given, "--steps", 2, "--weights", weights)
+    assert run(script, monkeypatch, *again) == 2  # the state is another run's
+    assert f"did not start from the weights '{weights}'" in capsys.readouterr().err
+    (out / "state.safetensors").unlink()
+    assert run(script, monkeypatch, *again) == 2
+    assert f"the run would overwrite '{weights}' of --weights" in capsys.readouterr().err
+    assert weights.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -11,15 +11,22 @@ import torch
 from tests.conftest import ALIGNED, SMALL, mild, picture
 from unsmear.data.clips import unknown_clips
 from unsmear.data.pairs import find_pairs
-from unsmear.errors import ConfigError, InputError
+from unsmear.errors import ConfigError, InputError, ModelError
 from unsmear.models.checkpoint import Provenance, load_polish_weights, read_provenance
 from unsmear.models.flow import clip_motion, luma_of
-from unsmear.models.polish import CHANNELS
+from unsmear.models.polish import CHANNELS, PolishConfig, PolishNetwork
 from unsmear.models.zoo import LoadedModel
 from unsmear.restoration.burst import fusions_of
 from unsmear.train.config import Stage
 from unsmear.train.loop import train
-from unsmear.train.polishing import PLAN, Polishing, Samples, fill_folder, make_samples
+from unsmear.train.polishing import (
+    PLAN,
+    Polishing,
+    Samples,
+    TrainedPolish,
+    fill_folder,
+    make_samples,
+)
 from unsmear.video.images import write_image
 
 CPU = torch.device("cpu")
@@ -167,9 +174,17 @@ def test_a_run_learns_resumes_and_continues_from_weights(tmp_path, folder):
         for frames in (batch.blurry[:, :, :3], network(batch.blurry))
     ]
     assert errors[1] < errors[0]
-    kind, out = Polishing(model(), path), tmp_path / "further"
-    further = train(FAST, samples, (), out, CPU, told.append, trainable=kind)
+    kind, out, initial = Polishing(model()), tmp_path / "further", TrainedPolish.read(path)
+    path.unlink()  # it is not needed any more
+    for stop in (4, None):
+        further = train(
+            FAST, samples, (), out, CPU, told.append, trainable=kind, initial=initial,
+            stop_after=stop,
+        )  # fmt: skip
     assert read_provenance(further).total_steps == 16
+    other = dataclasses.replace(initial, network=PolishNetwork(PolishConfig(width=8)))
+    with pytest.raises(ModelError, match="belong to another network than the one to train"):
+        train(FAST, samples, (), tmp_path / "x", CPU, told.append, trainable=kind, initial=other)
     kind = Polishing(model(config=ALIGNED))
     clip = clips().blurry[0]
     assert kind.restored(network, clip).shape == clip.shape

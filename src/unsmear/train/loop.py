@@ -29,7 +29,7 @@ from unsmear.train.prefetch import BatchSource, batch_iterator
 from unsmear.train.state import STATE_FILE, WEIGHTS_FILE, TrainState
 from unsmear.train.stepper import Stepper, wants_graphs
 from unsmear.train.team import Team
-from unsmear.train.trainable import Trainable, ZooNetwork
+from unsmear.train.trainable import Trainable, Trained, ZooNetwork
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
     *,
     team: Team | None = None,
     trainable: Trainable | None = None,
-    initial: LoadedModel | None = None,
+    initial: Trained | None = None,
     teacher: LoadedModel | None = None,
     stop_after: int | None = None,
     ahead: bool = False,
@@ -161,7 +161,7 @@ def _start_or_resume(
     out: Path,
     device: torch.device,
     team: Team,
-    initial: LoadedModel | None,
+    initial: Trained | None,
     data: DataRecord | None,
     *,
     recorded: bool,

@@ -11,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,8 @@ from unsmear.data.generators import Generators
 from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError, InputError, writing
 from unsmear.evaluate.validation import SequenceScore, score
-from unsmear.models.checkpoint import (
-    Provenance,
-    load_polish_weights,
-    read_provenance,
-    save_weights,
-)
-from unsmear.models.polish import CHANNELS, STRIDE, PolishNetwork
+from unsmear.models.checkpoint import Provenance, load_polish_weights, save_weights
+from unsmear.models.polish import CHANNELS, STRIDE, PolishConfig, PolishNetwork
 from unsmear.models.zoo import POLISH, LoadedModel
 from unsmear.outputs import atomic_file
 from unsmear.restoration.burst import fusions_of
@@ -193,16 +188,34 @@ def _open(path: Path) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class TrainedPolish:
+    """Weights of a polishing network to start from, see `unsmear.train.trainable.Trained`."""
+
+    name: str
+    network: PolishNetwork
+    provenance: Provenance
+
+    @classmethod
+    def read(cls, path: Path) -> TrainedPolish:
+        """Those of a file.
+
+        Raises:
+            ModelError: it cannot be read, or holds other weights.
+        """
+        return cls(str(path), *load_polish_weights(path))
+
+
+@dataclass(frozen=True)
 class Polishing:
     """The polishing network for the trainer, see `unsmear.train.trainable.Trainable`.
 
     Attributes:
         model: whose results are polished for validation.
-        initial: weights file to start from; None: random ones.
+        shape: of the network.
     """
 
     model: LoadedModel
-    initial: Path | None = None
+    shape: PolishConfig = field(default_factory=PolishConfig)
 
     @property
     def window(self) -> int:
@@ -217,9 +230,7 @@ class Polishing:
 
     def build(self, config: TrainConfig, device: torch.device) -> nn.Module:  # noqa: ARG002
         """See `Trainable`."""
-        if self.initial is None:
-            return PolishNetwork()
-        return load_polish_weights(self.initial)[0].requires_grad_(True).train()
+        return PolishNetwork(self.shape)
 
     def measure(
         self, network: nn.Module, sequences: Sequence[PairedSequence], *, with_ssim: bool
@@ -237,9 +248,6 @@ class Polishing:
     def save(self, path: Path, network: nn.Module, provenance: Provenance) -> None:
         """See `Trainable`."""
         assert isinstance(network, PolishNetwork)
-        if self.initial is not None:
-            parent = dataclasses.asdict(read_provenance(self.initial))
-            provenance = dataclasses.replace(provenance, parent=parent)
         save_weights(path, network.config, network.state_dict(), provenance)
 
     def _frames(self, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:

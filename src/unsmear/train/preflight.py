@@ -185,7 +185,8 @@ def prepare(request: Request, processes: int = 1, workers: int = 1) -> Plan:
         initial = mistakes.attempt(lambda: load_model(weights))
     begins = not (out / STATE_FILE).is_file()
     for option, model in (("--weights", initial if begins else None), ("--teacher", teacher)):
-        mistakes.attempt(partial(_check_kept, option, model, out))
+        if model is not None:
+            mistakes.attempt(partial(check_kept, option, model.weights, out))
     if (threads := request.threads) is not None:
         mistakes.attempt(lambda: check_threads(threads))
     mistakes.attempt(lambda: at_least(1, stop_after=request.stop_after))
@@ -348,12 +349,12 @@ def _check_apart(files: TrainingFiles, validation: Sequence[PairedSequence]) -> 
         )
 
 
-def _check_kept(option: str, model: LoadedModel | None, out: Path) -> None:
+def check_kept(option: str, weights: Path | None, out: Path) -> None:
     """Raise OutputError if a run would overwrite the weights that it starts or learns from."""
-    if model is None or model.weights is None:
+    if weights is None:
         return
     for written in (out / WEIGHTS_FILE, out / BEST_FILE):
-        if written.exists() and model.weights.samefile(written):
+        if written.exists() and weights.samefile(written):
             raise OutputError(
                 f"the run would overwrite '{written}' of {option}: choose another --out"
             )

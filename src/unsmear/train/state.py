@@ -24,10 +24,10 @@ from unsmear.evaluate.validation import SequenceScore, mean_gain
 from unsmear.models.checkpoint import Provenance, save_tensors
 from unsmear.models.growth import grow_from
 from unsmear.models.network import DeblurNetwork
-from unsmear.models.zoo import LoadedModel
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
 from unsmear.train.resuming import other_settings
+from unsmear.train.trainable import Trained
 
 # In the folder of a run.
 STATE_FILE = "state.safetensors"
@@ -145,21 +145,18 @@ class TrainState:
         optimizers = build_optimizers(network, config, recorded=recorded)
         return cls(network, average, optimizers)
 
-    def take_weights(self, initial: LoadedModel) -> None:
-        """Start from trained weights of the same network, or of a smaller one that can grow into it
-        (`unsmear.models.growth`). Prune a larger one first (`unsmear.train.pruning`).
+    def take_weights(self, initial: Trained) -> None:
+        """Start from trained weights of the same network, or of a smaller one of the zoo that can
+        grow into it (`unsmear.models.growth`). Prune a larger one first (`unsmear.train.pruning`).
 
         Raises:
             ModelError: the weights belong to another network.
         """
         for module in (self.network, self.average):
-            if not isinstance(module, DeblurNetwork) or not module.config.can_grow_from(
-                initial.network.config
-            ):
+            if not _take(module, initial.network):
                 raise ModelError(
                     f"the weights '{initial.name}' belong to another network than the one to train"
                 )
-            grow_from(module, initial.network)
         self.parent = dataclasses.asdict(initial.provenance)
 
     def measure_on(self, validation: DataRecord | None) -> None:
@@ -224,7 +221,7 @@ class TrainState:
         self,
         path: Path,
         config: TrainConfig,
-        initial: LoadedModel | None = None,
+        initial: Trained | None = None,
         data: DataRecord | None = None,
     ) -> None:
         """Resume from a saved state.
@@ -279,7 +276,7 @@ class TrainState:
 def check_resumable(
     path: Path,
     config: TrainConfig | None,
-    initial: LoadedModel | None = None,
+    initial: Trained | None = None,
     data: DataRecord | None = None,
 ) -> StateHeader:
     """Header of a state of a run with the same settings and data. Tensors are not read.
@@ -340,11 +337,28 @@ def _resuming(path: Path) -> Iterator[None]:
         raise ModelError(f"cannot resume from '{path}': {error}") from None
 
 
-def _is_of(initial: LoadedModel, parent: Mapping[str, Any] | None) -> bool:
+def _is_of(initial: Trained, parent: Mapping[str, Any] | None) -> bool:
     """Whether weights are those that a run started from, with or without scores."""
     if parent is None:
         return False
     return Provenance.from_record(parent).unmeasured == initial.provenance.unmeasured
+
+
+def _take(network: nn.Module, trained: nn.Module) -> bool:
+    """Copy trained weights into a network, in place, if they fit it. Return whether they do."""
+    if isinstance(network, DeblurNetwork) and isinstance(trained, DeblurNetwork):
+        fits = network.config.can_grow_from(trained.config)
+        if fits:
+            grow_from(network, trained)
+        return fits
+    values = trained.state_dict()
+    shapes, wanted = (
+        {name: value.shape for name, value in one.items()} for one in (values, network.state_dict())
+    )
+    fits = type(network) is type(trained) and shapes == wanted
+    if fits:
+        network.load_state_dict(values)
+    return fits
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

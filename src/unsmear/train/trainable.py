@@ -25,6 +25,22 @@ from unsmear.train.config import TrainConfig, check_crops, check_drafts
 Restore = Callable[[nn.Module, Iterable[Tensor]], Iterable[Tensor]]
 
 
+class Trained(Protocol):
+    """Weights to start from, such as a `unsmear.models.zoo.LoadedModel`."""
+
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that has them."""
+
+    @property
+    def provenance(self) -> Provenance:
+        """How they were trained."""
+
+
 class Trainable(Protocol):
     """A kind of network that `unsmear.train.loop.train` can train."""
 
