@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 _CPU = torch.device("cpu")
 # Functions by name: those that return CPU values, and those that return tensors of the device.
 _VALUES = ("item", "tolist", "cpu", "__float__", "__bool__", "__int__", "__index__")
-_PARTS = ("__getitem__", "new_tensor", "new_full", "new_zeros")
+_PARTS = ("__getitem__", "contiguous", "new_tensor", "new_full", "new_zeros")
 
 
 class Elsewhere(Tensor):

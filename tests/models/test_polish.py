@@ -67,7 +67,16 @@ def test_the_change_is_what_is_added_and_what_is_filtered():
     kernels = network.kernel_head(network.deep(network.down(x).relu()))
     lumas = torch.cat((luma, luma_of(restored) - luma, lent - luma), dim=1)
     wanted = fused + added + network._filtered(lumas, kernels)
-    torch.testing.assert_close(network(fusion), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(network(fusion), wanted, rtol=0, atol=1e-4)
+
+
+def test_channels_lie_last_for_the_convolutions():
+    network, seen = lively(), []
+    network.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    for count in (1, 2):
+        network(torch.rand(count, CHANNELS, 16, 24))
+    assert [x.shape for x in seen] == [(count, 4 * CHANNELS, 8, 12) for count in (1, 2)]
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
 def test_clips_are_polished_frame_by_frame():

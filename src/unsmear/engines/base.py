@@ -10,11 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsmear.models.network import DeblurNetwork
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Engine(ABC):
@@ -126,9 +129,9 @@ def fastest_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
-def to_device(network: DeblurNetwork, device: torch.device) -> DeblurNetwork:
+def to_device(network: Network, device: torch.device) -> Network:
     """Move a network to a device, in its fastest memory format there. In place."""
-    moved: DeblurNetwork = network.to(  # type: ignore[call-overload]
+    moved: Network = network.to(  # type: ignore[call-overload]
         device, memory_format=fastest_format(device)
     )
     return moved

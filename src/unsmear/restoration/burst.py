@@ -49,7 +49,7 @@ _SHRINK = 4
 _DISAGREEMENT = 0.04  # of 0..1: low-pass difference at which a neighbour's weight falls to 1 / e
 _TORN = 1.0  # pixels: likewise, deviation of the motion from its smoothed field
 _BEYOND = 0.01  # of 0..1: how far a value may exceed the range of its inputs
-_TILE = TileSize(640, 640)  # of the polishing network
+_TILE = TileSize(height=768, width=640)  # of the polishing network
 
 
 class _Restored(NamedTuple):

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unsmear.device import physical_memory
-from unsmear.engines.base import Engine, Runnable, as_engine
+from unsmear.engines.base import Engine, Runnable, as_engine, to_device
 from unsmear.errors import ConfigError, InputError
 from unsmear.models.network import Contexts, TemporalSums
 from unsmear.models.polish import PolishNetwork
@@ -256,7 +256,7 @@ def restore_stream(
     wanted = first + lead
     last: PolishNetwork | None = None
     if quality.polish:
-        last = polish or load_polish().to(_burst_device(engine))
+        last = polish or to_device(load_polish(), _burst_device(engine))
     with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
         if window != "all":
