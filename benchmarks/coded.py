@@ -43,6 +43,7 @@ def measured(
     title: str,
     refined: Sequence[str] = (),
     polished: Sequence[str] = (),
+    reblurred: Sequence[str] = (),
 ) -> CodedRecord:
     """Measure models, by name or path, on all sequences of a folder.
 
@@ -52,6 +53,7 @@ def measured(
         title: of the record.
         refined: models that are also measured with one refinement pass.
         polished: models whose results are also measured polished.
+        reblurred: models whose results are also measured polished and reblurred.
 
     Raises:
         InputError: there are no sequences.
@@ -64,6 +66,7 @@ def measured(
         ("", names, QualityOptions()),
         (", refined", refined, QualityOptions(refine=1)),
         (", polished", polished, QualityOptions(polish=True)),
+        (", reblurred", reblurred, QualityOptions(polish=True, reblur=True)),
     ):
         for one in map(load_model, asked):
             quality.check(one.network)
@@ -80,16 +83,24 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="names from `unsmear models`, or files")
     parser.add_argument("--refined", nargs="*", default=[], help="of these also with --refine 1")
     parser.add_argument("--polished", nargs="*", default=[], help="of these also with --polish")
+    parser.add_argument(
+        "--reblurred", nargs="*", default=[], help="of these also with --polish --reblur"
+    )
     parser.add_argument("--val", type=Path, required=True, help="paired sequences")
     parser.add_argument("--title", default="Gain on coded clips")
     parser.add_argument("--json", type=Path, help="also write the record there")
     arguments = parser.parse_args()
     if arguments.json:
-        asked = (*arguments.models, *arguments.refined, *arguments.polished)
+        asked = (*arguments.models, *arguments.refined, *arguments.polished, *arguments.reblurred)
         read = map(weights_named, asked)
         check_file(arguments.json, inputs=(arguments.val, *read))
     record = measured(
-        arguments.models, arguments.val, arguments.title, arguments.refined, arguments.polished
+        arguments.models,
+        arguments.val,
+        arguments.title,
+        arguments.refined,
+        arguments.polished,
+        arguments.reblurred,
     )
     print("\n".join(coded_lines(record)))
     if arguments.json:

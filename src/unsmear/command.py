@@ -48,6 +48,7 @@ def restore(
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
     polish: Annotated[bool, Parameter(negative="")] = False,
+    reblur: Annotated[bool, Parameter(negative="")] = False,
     strength: float = 1.0,
     start: str | None = None,
     end: str | None = None,
@@ -88,6 +89,8 @@ def restore(
         burst: Number of restored neighbours on each side, 0 to 4, from which each frame takes
             sharper detail. 0 is fastest.
         polish: Correct each frame after that with a small second network.
+        reblur: Correct each frame at the end so that, blurred again along the camera's path, it
+            looks like the input.
         strength: How much of the change to apply, from 0 (none) to 1.
         start: Start time, in seconds (90.5) or minutes (1:30).
         end: End time, exclusive.
@@ -120,7 +123,9 @@ def restore(
     return_freed_memory()
     settings = Settings(
         tiling=parse_tiling(tile),
-        quality=QualityOptions(ensemble=ensemble, refine=refine, burst=burst, polish=polish),
+        quality=QualityOptions(
+            ensemble=ensemble, refine=refine, burst=burst, polish=polish, reblur=reblur
+        ),
         strength=strength,
         span=Span(
             start=None if start is None else parse_time(start),

@@ -126,6 +126,7 @@ def bench(
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
     polish: Annotated[bool, Parameter(negative="")] = False,
+    reblur: Annotated[bool, Parameter(negative="")] = False,
     threads: MaybeWhole = None,
     json: Path | None = None,
 ) -> None:
@@ -143,6 +144,7 @@ def bench(
         refine: Number of additional passes over this clip, as in `unsmear CLIP`.
         burst: Number of restored neighbours on each side for this clip, as in `unsmear CLIP`.
         polish: Also correct each frame of this clip after that, as in `unsmear CLIP`.
+        reblur: Also correct each frame of this clip at the end, as in `unsmear CLIP`.
         threads: Number of CPU threads. Default: all.
         json: Also write the results to this JSON file.
     """
@@ -162,7 +164,7 @@ def bench(
     width, height = _parse_size(size)
     at_least(1, rounds=rounds)
     at_least(0, frames=frames)
-    quality = QualityOptions(refine=refine, burst=burst, polish=polish)
+    quality = QualityOptions(refine=refine, burst=burst, polish=polish, reblur=reblur)
     if threads is not None:
         use_threads(threads)
     if json is not None:

@@ -43,6 +43,7 @@ def evaluate(
     refine: Whole = 0,
     burst: Whole = DEFAULT_BURST,
     polish: Annotated[bool, Parameter(negative="")] = False,
+    reblur: Annotated[bool, Parameter(negative="")] = False,
     protocol: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     table1: Annotated[bool, Parameter(negative="")] = False,
     markdown: Path | None = None,
@@ -84,6 +85,7 @@ def evaluate(
         burst: Number of restored neighbours on each side that each restored frame is fused with, as
             in `unsmear CLIP`. 0 measures the network alone.
         polish: Correct each frame after that, as `unsmear CLIP --polish` does.
+        reblur: Correct each frame at the end, as `unsmear CLIP --reblur` does.
         protocol: Evaluation protocol: basicsr2d, matlab3d, cdvd, estrnn, estrnn-gopro-ds or
             shiftnet. Published numbers follow different ones. Several measure the same restored
             frames; `all` is all but estrnn-gopro-ds, which measures at a size of its own. Default:
@@ -140,7 +142,9 @@ def evaluate(
     rules, ffmpeg = find_protocols(protocol or [DEFAULT_PROTOCOL]), find_vmaf() if vmaf else None
     check_several(model or [], rules, save=save, plot=plot)
     chosen = None if window is None else parse_window(window)
-    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst, polish=polish)
+    quality = QualityOptions(
+        ensemble=ensemble, refine=refine, burst=burst, polish=polish, reblur=reblur
+    )
     works = find_work(
         data,
         restored,

@@ -21,7 +21,13 @@ from unsmear.models.flow import luma_of
 from unsmear.models.polish import PolishConfig, PolishNetwork
 from unsmear.models.zoo import load_model
 from unsmear.restoration import burst
-from unsmear.restoration.burst import Polish, accumulate, accumulate_bursts, aligned, fusions_of
+from unsmear.restoration.burst import (
+    Corrections,
+    accumulate,
+    accumulate_bursts,
+    aligned,
+    fusions_of,
+)
 from unsmear.restoration.overlap import Workers
 from unsmear.restoration.quality import QualityOptions
 from unsmear.restoration.stream import (
@@ -280,8 +286,8 @@ def test_frames_to_polish_meet_the_frames_they_came_from(lengths, quality, first
 
 def test_a_frame_by_itself_is_not_polished():
     frame = texture(24, 40)
-    polish = Polish(lively(), iter([smeared(frame, 0)]))
-    assert_same_frames(accumulate_bursts([frame], 2, polish=polish), [frame])
+    corrections = Corrections(iter([smeared(frame, 0)]), lively())
+    assert_same_frames(accumulate_bursts([frame], 2, corrections=corrections), [frame])
 
 
 def test_polishing_in_tiles_is_polishing_as_a_whole(monkeypatch):
@@ -289,7 +295,7 @@ def test_polishing_in_tiles_is_polishing_as_a_whole(monkeypatch):
     clip = [smeared(truth, n % 2) for n in range(3)]
 
     def polished():
-        return [*accumulate_bursts(clip, 1, polish=Polish(network, iter(clip)))][1]
+        return [*accumulate_bursts(clip, 1, corrections=Corrections(iter(clip), network))][1]
 
     whole = polished()
     assert psnr(whole, [*accumulate_bursts(clip, 1)][1]) < 40
@@ -309,8 +315,8 @@ def test_training_sees_what_restoration_polishes():
             seen.append(fusion[0].clone())
             return super().forward(fusion)
 
-    polish = Polish(Noted(slice(0, 3)), iter(blurry))
-    fused = list(accumulate_bursts(clip, 2, polish=polish))
+    corrections = Corrections(iter(blurry), Noted(slice(0, 3)))
+    fused = list(accumulate_bursts(clip, 2, corrections=corrections))
     assert_same_frames(fusions_of(clip, blurry, 2), seen)
     for number, found in enumerate(seen):
         assert torch.equal(found[:3], fused[number])

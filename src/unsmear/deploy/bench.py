@@ -187,4 +187,5 @@ def time_end_to_end(
         quality.burst,
         quality.refine,
         quality.polish,
+        quality.reblur,
     )

@@ -41,6 +41,7 @@ class EndToEnd:
         burst: restored neighbours on each side that a frame is fused with.
         refine: number of refinement passes.
         polish: whether a network corrected what was fused.
+        reblur: whether frames were corrected by reblurring.
     """
 
     engine: str
@@ -50,6 +51,7 @@ class EndToEnd:
     burst: int = 0
     refine: int = 0
     polish: bool = False
+    reblur: bool = False
 
     @property
     def overhead(self) -> float:
@@ -110,7 +112,8 @@ def bench_lines(record: BenchRecord) -> list[str]:
             "",
             f"From file to file with {whole.engine}, {whole.frames} frames, burst {whole.burst}"
             + (f", refined {whole.refine}x" if whole.refine else "")
-            + (", polished: " if whole.polish else ": ")
+            + (", polished" if whole.polish else "")
+            + (", reblurred: " if whole.reblur else ": ")
             + f"{1 / whole.seconds:.2f} frames per second. "
             + (
                 f"Reading, writing and the rest take {100 * whole.overhead:.0f} % of the time "

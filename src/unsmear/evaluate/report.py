@@ -175,6 +175,7 @@ def table_1_lines(*results: BenchmarkResult) -> list[str]:
         refine=model.refine,
         burst=model.burst,
         polish=model.polish is not None,
+        reblur=model.reblur,
     )
     if used == NETWORK_ALONE:
         return lines

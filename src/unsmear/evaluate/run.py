@@ -81,6 +81,7 @@ class DatasetWork:
             refine=self.quality.refine,
             burst=self.quality.burst,
             polish=digest_of(load_polish()) if self.quality.polish else None,
+            reblur=self.quality.reblur,
         )
 
 
@@ -179,7 +180,7 @@ def find_work(
         window: number of frames that contribute to each one; None: the model's default.
         device: see `open_model`; None: `auto`.
         engine: see `open_model`; None: `torch`.
-        quality: views, refinement, burst and polish.
+        quality: what runs around the network.
         no_reference: whether `restored` suffices, because no requested measure needs ground truth.
         save: folder for the frames that the model restores, see `check_save`.
         pair: how restored images find their counterparts, see `find_comparisons`.
@@ -209,8 +210,8 @@ def find_work(
         given = models or any(option is not None for option in options)
         if given or quality != QualityOptions():
             raise ConfigError(
-                "--model, --window, --device, --engine, --ensemble, --refine, --burst and --polish "
-                "are of a model that restores: leave them out with --restored"
+                "--model, --window, --device, --engine, --ensemble, --refine, --burst, --polish "
+                "and --reblur are of a model that restores: leave them out with --restored"
             )
         if data is None and layout is not None:
             raise ConfigError("--layout applies to --data: leave it out with --sharp")

@@ -77,6 +77,7 @@ class MeasuredModel:
         refine: number of refinement passes.
         burst: restored frames on each side that were fused with each frame.
         polish: digest of the network that corrected what was fused; None if none did.
+        reblur: whether frames were corrected by reblurring.
     """
 
     name: str
@@ -88,6 +89,7 @@ class MeasuredModel:
     refine: int
     burst: int
     polish: str | None = None
+    reblur: bool = False
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def measure(
         sequences: to measure on.
         window: number of frames that contribute to each one, odd.
         with_ssim: whether to compute SSIM, which takes about as long as `lite` itself.
-        quality: views, refinement, burst and polish; by default the network alone.
+        quality: what runs around the network; by default the network alone.
 
     Raises:
         InputError: a file cannot be read, or sizes differ.

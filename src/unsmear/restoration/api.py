@@ -60,6 +60,7 @@ def restore(
     refine: int = 0,
     burst: int = DEFAULT_BURST,
     polish: bool = False,
+    reblur: bool = False,
 ) -> Iterator[Picture]:
     """Restore frames in order, lazily; the last results follow when the input ends.
 
@@ -84,6 +85,8 @@ def restore(
         burst: number of restored neighbours on each side, 0 to 4, from which each frame takes
             sharper detail; 0: output of the network as it is.
         polish: correct each frame after that with a small second network.
+        reblur: correct each frame at the end so that, blurred again along the camera's path, it
+            looks like the input.
 
     Returns:
         An iterator of restored frames, contiguous, one for each input frame, with its type, dtype
@@ -96,8 +99,8 @@ def restore(
             an iterator; `frames` is a path.
         ModelError, ConfigError, MissingExtraError: see `open_model`. ConfigError also if the
             window is even, below 1 or needs more memory than there is (raised at the first frame),
-            the tiling is invalid, ensemble, refine, burst or polish is out of range, the model does
-            not support refine, or a GPU runs out of memory.
+            the tiling is invalid, ensemble, refine, burst, polish or reblur is out of range, the
+            model does not support refine, or a GPU runs out of memory.
 
     Example:
         >>> sharp = list(unsmear.restore(imageio.v3.imiter("shaky.mp4")))  # doctest: +SKIP
@@ -105,7 +108,9 @@ def restore(
     given: object = frames
     if isinstance(given, str | Path):
         raise InputError(f"'{given}' is a path: give its frames, or use unsmear.restore_video")
-    quality = QualityOptions(ensemble=ensemble, refine=refine, burst=burst, polish=polish)
+    quality = QualityOptions(
+        ensemble=ensemble, refine=refine, burst=burst, polish=polish, reblur=reblur
+    )
     tiling = check_tiling(tiling)
     loaded = _opened(model, device, engine)
     chosen = check_window(loaded.window if window is None else window)

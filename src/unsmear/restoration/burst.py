@@ -32,6 +32,7 @@ from unsmear.models.polish import NEIGHBOURS, STRIDE, PolishNetwork, stack_fusio
 from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
+from unsmear.restoration.reblur import correction
 from unsmear.restoration.tiles import Layer, TileSize, run_tiled
 
 MOST_BURST = 4
@@ -76,16 +77,19 @@ class _Restored(NamedTuple):
         return cls(frame, luma, shrunken_luma(padded)[0] if sound else None, blurry)
 
 
-class Polish(NamedTuple):
+class Corrections(NamedTuple):
     """What corrects fused frames.
 
     Attributes:
-        network: on the device of the restored frames, in evaluation mode.
         blurry: the frames as they came, (3, H, W), any device, one for each restored one.
+        network: polishes them, on the device of the restored frames, in evaluation mode; None:
+            nothing does.
+        reblur: whether they are corrected by reblurring after that.
     """
 
-    network: PolishNetwork
     blurry: Iterator[Tensor]
+    network: PolishNetwork | None = None
+    reblur: bool = False
 
 
 def accumulate_bursts(
@@ -93,7 +97,7 @@ def accumulate_bursts(
     burst: int,
     workers: Workers = ALONE,
     skipped: int = 0,
-    polish: Polish | None = None,
+    corrections: Corrections | None = None,
 ) -> Iterator[Tensor]:
     """Fuse each restored frame of a scene with its neighbours.
 
@@ -102,7 +106,7 @@ def accumulate_bursts(
         burst: neighbours on each side; at the ends of the scene, those that exist.
         workers: process several frames in parallel.
         skipped: number of frames at the beginning that only serve as neighbours.
-        polish: corrects what was fused; None: nothing does. A scene of one frame stays as it is.
+        corrections: of what was fused; None: none. A scene of one frame stays as it is.
 
     Yields:
         (3, H, W), 0..1, one for each frame that is not skipped. The delay is `burst` frames, and
@@ -112,14 +116,13 @@ def accumulate_bursts(
     around: deque[_Restored | None] = deque([None] * 2 * burst)
     pending: deque[Future[Tensor]] = deque()
     number = 0  # of the next frame to fuse
-    network = None if polish is None else polish.network
     for frame in chain(frames, repeat(None, burst)):  # None flushes the last frames
-        blurry = None if frame is None or polish is None else next(polish.blurry)
+        blurry = None if frame is None or corrections is None else next(corrections.blurry)
         around.append(None if frame is None else _Restored.of(frame, blurry))
         current = around[burst]
         if current is not None:
             if number >= skipped:
-                pending.append(workers.submit(_fused, current, _pairs(around), network))
+                pending.append(workers.submit(_fused, current, _pairs(around), corrections))
             number += 1
         around.popleft()
         if len(pending) >= workers.count:
@@ -138,24 +141,34 @@ def _pairs(around: Sequence[_Restored | None]) -> _Pairs:
     return list(zip(reversed(lenders[:middle]), lenders[middle + 1 :], strict=True))
 
 
-def _fused(current: _Restored, pairs: _Pairs, network: PolishNetwork | None) -> Tensor:
-    """The frame, with detail that is sharper in its neighbours, polished if there is a network."""
+def _fused(current: _Restored, pairs: _Pairs, corrections: Corrections | None) -> Tensor:
+    """The frame, with detail that is sharper in its neighbours, corrected if that is wanted."""
     with no_autocast(current.frame.device):
-        around = list(_aligned_neighbours(current, pairs))
+        motions = _motions(current, pairs)
+        around = list(_aligned_neighbours(current, pairs, motions))
         fused = _with_neighbours(current, around)
-        if network is None or fused is current.frame:
+        if corrections is None or fused is current.frame:
             return fused
-        made = run_tiled(
-            lambda parts: network(_stacked(parts)),
-            [Layer(part, 1) for part in _parts(fused, current, around)],
-            1,
-            _TILE,
-            network.config.reach,
-            torch.contiguous_format,
-            step=STRIDE,
-        )
-        height, width = fused.shape[-2:]
-        return made[0, :, :height, :width].clamp(0, 1).contiguous()
+        if corrections.network is not None:
+            fused = _polished(fused, current, around, corrections.network)
+        return _reblur_corrected(fused, current, motions[0]) if corrections.reblur else fused
+
+
+def _polished(
+    fused: Tensor, current: _Restored, around: Sequence[Tensor | None], network: PolishNetwork
+) -> Tensor:
+    """A fused frame (3, H, W), corrected by the network, tile by tile."""
+    made = run_tiled(
+        lambda parts: network(_stacked(parts)),
+        [Layer(part, 1) for part in _parts(fused, current, around)],
+        1,
+        _TILE,
+        network.config.reach,
+        torch.contiguous_format,
+        step=STRIDE,
+    )
+    height, width = fused.shape[-2:]
+    return made[0, :, :height, :width].clamp(0, 1).contiguous()
 
 
 def _with_neighbours(current: _Restored, around: Sequence[Tensor | None]) -> Tensor:
@@ -167,6 +180,17 @@ def _with_neighbours(current: _Restored, around: Sequence[Tensor | None]) -> Ten
     change = accumulate(own, torch.cat(neighbours)[:, 0]) - own
     height, width = current.frame.shape[-2:]
     return (current.frame + change[:height, :width]).clamp_(0, 1)
+
+
+def _reblur_corrected(fused: Tensor, current: _Restored, motion: Tensor) -> Tensor:
+    """A fused frame (3, H, W), corrected by reblurring; `motion` is that to the nearest pair."""
+    assert current.blurry is not None
+    blurry = current.blurry.to(fused.device, fused.dtype)
+    own, seen = (luma_of(pad_to_multiple(frame[None], CELL)) for frame in (fused, blurry))
+    back, forth = smoothed(motion).split(2, 1)
+    height, width = fused.shape[-2:]
+    change = correction(own, seen, (forth - back) / 2)[0, :, :height, :width]
+    return (fused + change).clamp_(0, 1)
 
 
 def _parts(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -> list[Tensor]:
@@ -202,22 +226,33 @@ def fusions_of(frames: Sequence[Tensor], blurry: Sequence[Tensor], burst: int) -
         window = scene[number : number + 2 * burst + 1]
         current = window[burst]
         assert current is not None
-        around = list(_aligned_neighbours(current, _pairs(window)))
+        pairs = _pairs(window)
+        around = list(_aligned_neighbours(current, pairs, _motions(current, pairs)))
         yield _stacked(_parts(_with_neighbours(current, around), current, around))[0]
 
 
-def _aligned_neighbours(current: _Restored, pairs: _Pairs) -> Iterator[Tensor | None]:
-    """Luma of each neighbour, aligned to the frame: (1, 1, H', W'); None where there is none."""
+def _motions(current: _Restored, pairs: _Pairs) -> list[Tensor]:
+    """Motion from the frame to both of each pair, (1, 4, H' / 8, W' / 8); none if the frame has
+    values that are not finite.
+    """
     if current.small is None:
-        return
-    for before, after in pairs:
-        motions = motion_between(
+        return []
+    return [
+        motion_between(
             None if before is None else before.small,
             current.small,
             None if after is None else after.small,
-        )
-        halves = motions[None].to(current.luma.device).split(2, 1)
-        for neighbour, motion in zip((before, after), halves, strict=True):
+        )[None].to(current.luma.device)
+        for before, after in pairs
+    ]
+
+
+def _aligned_neighbours(
+    current: _Restored, pairs: _Pairs, motions: Sequence[Tensor]
+) -> Iterator[Tensor | None]:
+    """Luma of each neighbour, aligned to the frame: (1, 1, H', W'); None where there is none."""
+    for pair, motion_of_pair in zip(pairs, motions, strict=False):
+        for neighbour, motion in zip(pair, motion_of_pair.split(2, 1), strict=True):
             if neighbour is None:
                 yield None
             else:

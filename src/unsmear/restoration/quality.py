@@ -1,5 +1,5 @@
-"""Options that improve the result beyond one run of the network: views, refinement, burst and
-polish.
+"""Options that improve the result beyond one run of the network: views, refinement, burst, polish
+and reblur.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ class QualityOptions:
             see `unsmear.restoration.burst`; 0: output of the network as it is.
         polish: whether a small second network corrects what the burst step fused, see
             `unsmear.models.polish`.
+        reblur: whether each frame is corrected at the end so that, blurred again along the camera's
+            path, it looks like the input, see `unsmear.restoration.reblur`.
 
     Raises:
-        ConfigError: a value is out of range or not an integer, or `polish` is used without burst.
+        ConfigError: a value is out of range or not an integer, or `polish` or `reblur` is used
+            without burst.
     """
 
     ensemble: int = 1
     refine: int = 0
     burst: int = DEFAULT_BURST
     polish: bool = False
+    reblur: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -52,13 +56,14 @@ class QualityOptions:
         }
         for name, number in checked.items():
             object.__setattr__(self, name, number)  # numpy integers become Python's
-        if not isinstance(self.polish, bool):
-            raise ConfigError(f"polish is {self.polish!r}: must be True or False")
-        if self.polish and not self.burst:
-            raise ConfigError(
-                "polish corrects what the burst step fused, and burst is 0 (off): leave out "
-                f"polish, or use a burst of 1 to {MOST_BURST}"
-            )
+        for name, wanted in (("polish", self.polish), ("reblur", self.reblur)):
+            if not isinstance(wanted, bool):
+                raise ConfigError(f"{name} is {wanted!r}: must be True or False")
+            if wanted and not self.burst:
+                raise ConfigError(
+                    f"{name} corrects what the burst step fused, and burst is 0 (off): leave out "
+                    f"{name}, or use a burst of 1 to {MOST_BURST}"
+                )
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -74,7 +79,9 @@ class QualityOptions:
         steps = [f"ensemble of {self.ensemble}"] if self.ensemble > 1 else []
         steps += [f"refined {self.refine}x"] if self.refine else []
         steps += [f"burst {self.burst}"]
-        return ", ".join([*steps, "polished"] if self.polish else steps)
+        steps += ["polished"] if self.polish else []
+        steps += ["reblurred"] if self.reblur else []
+        return ", ".join(steps)
 
     def check(self, model: Runnable) -> None:
         """Raise ConfigError if the network does not support refinement and `refine` is not 0."""

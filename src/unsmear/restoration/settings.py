@@ -95,7 +95,7 @@ class Settings:
 
     Attributes:
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        quality: views, refinement, burst and polish, an
+        quality: what runs around the network, an
             `unsmear.restoration.quality.QualityOptions`.
         strength: share of the change that is applied, 0 (none) to 1.
         span: stretch of the video, an `unsmear.restoration.settings.Span`.

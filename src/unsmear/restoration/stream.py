@@ -23,7 +23,7 @@ from unsmear.models.network import Contexts, TemporalSums
 from unsmear.models.polish import PolishNetwork
 from unsmear.models.zoo import load_polish
 from unsmear.outputs import commit_file
-from unsmear.restoration.burst import Polish, accumulate_bursts
+from unsmear.restoration.burst import Corrections, accumulate_bursts
 from unsmear.restoration.cuts import MEMORY, split_scenes
 from unsmear.restoration.integers import as_integer
 from unsmear.restoration.overlap import Workers
@@ -228,7 +228,7 @@ def restore_stream(
         scenes: result of `describe_scenes` for the whole clip, if the window is `all`.
         store: the one passed to `describe_scenes`; its features are not computed again.
         tiling: see `unsmear.restoration.tiles.Tiler`.
-        quality: views, refinement, burst and polish.
+        quality: what runs around the network.
         polish: network to polish with, on the model's device (on the CPU if that is `mps`), if that
             is wanted; default: the released one.
         first: number of the first of `frames` in the clip.
@@ -296,13 +296,14 @@ def _restore_scene(
     network: PolishNetwork | None,
 ) -> Iterator[Tensor]:
     """Restore the frames of one scene from number `wanted` on, by one run for each view, then by
-    the burst step and the network that polishes its result.
+    the burst step and what corrects its result.
     """
     views, burst = quality.views, quality.burst
+    corrected = quality.reblur or quality.polish
     before = max(wanted - runs[0].first, 0)
     lend = min(before, burst)  # lead frames that the burst step needs
-    # The last view is the frame as it came, kept until it is polished.
-    seen = seen_in(views if network is None else (*views, views[0]), frames)
+    # The last view is the frame as it came, kept until it is corrected.
+    seen = seen_in((*views, views[0]) if corrected else views, frames)
     made = mean_of(
         views, [run.restore(one, wanted - lend) for run, one in zip(runs, seen, strict=False)]
     )
@@ -312,8 +313,8 @@ def _restore_scene(
     if one is not None:
         workers = tiler.workers_for(*one.shape[-2:])
         blurry = islice(seen[-1], before - lend, None)
-        polish = None if network is None else Polish(network, blurry)
-        made = accumulate_bursts(chain((one,), made), burst, workers, lend, polish)
+        corrections = Corrections(blurry, network, quality.reblur) if corrected else None
+        made = accumulate_bursts(chain((one,), made), burst, workers, lend, corrections)
     del one  # or it would stay alive for the whole scene
     yield from made
 

@@ -1,0 +1,325 @@
+"""Correction by reblurring: a restored frame, blurred again, should look like the frame as it came.
+
+The camera's path while the shutter was open is fitted so that it does, as far as it can: along the
+motion between restored frames, which differs from place to place, plus a curve that all pixels
+share. What then remains as a difference is what restoration got wrong in detail that blur has left,
+and a regularised least-squares step puts it right. Both run on luma, in linear light, since sensors
+add up light and not encoded values: with encoded values the differences are twice as large or more.
+
+Source: blur as an average over the camera's path as in Tai, Tan and Brown 2011, "Richardson-Lucy
+Deblurring for Scenes under a Projective Motion Path"; fitted with Levenberg-Marquardt. New here: it
+corrects what a network restored, along paths that follow from the motion between restored frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unsmear.models.sampling import sample
+
+GAMMA = 2.2
+"""Encoded values are about the root of this degree of linear light."""
+
+_MOMENTS = 9  # of an exposure at which the path is sampled
+_POINTS = 7  # of the curve, evenly spaced in time; between them it is straight
+_FREEDOMS = 4  # of each point: shift along x and y, rotation, zoom
+_SIDE = 640  # pixels: the path is fitted to frames shrunk to this side or less, first to half of it
+_TRIALS = 10, 4  # steps of the fit at the two sizes
+_USUAL_SHARE = 0.6  # of the time between frames that a shutter is open; the fit prefers it a little
+# Weights of what the fit prefers, beside 1e4 times the mean squared difference.
+_SHARE_WEIGHT, _BEND_WEIGHT, _CURVE_WEIGHT = 0.3, 0.02, 0.01
+_STRETCH = 1.05  # a restored frame has blur left, so the path that fits it is too short
+_SOLVER_STEPS = 3
+_CAUTION = 0.2  # weight of the change beside the difference that remains, without noise
+_NOISE_CAUTION = 0.1  # times the power of noise as a share of the difference
+_DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
+_CLIPPED = 0.98  # encoded values from here on may have been any brightness
+
+
+class Path(NamedTuple):
+    """Path of the camera's view during an exposure, relative to its middle, in pixels.
+
+    Attributes:
+        velocity: motion from frame to frame, (1, 2, h, w) of any size, x and y.
+        share: of the time between frames that the shutter is open, a scalar tensor.
+        curve: at each of the points, (7, 4): shift along x and y, then rotation and zoom as the
+            shift that they cause at half the width.
+    """
+
+    velocity: Tensor
+    share: Tensor
+    curve: Tensor
+
+    def scaled(self, times: float) -> Path:
+        """The same path in frames of `times` the size, or one of that length."""
+        return Path(self.velocity * times, self.share, self.curve * times)
+
+
+def reblurred(light: Tensor, path: Path, *, adjoint: bool = False) -> Tensor:
+    """Average of a frame over the moments of an exposure.
+
+    Args:
+        light: (1, C, H, W), linear light.
+        path: in pixels of this frame.
+        adjoint: along the reversed path: the adjoint of the average if the path is the same
+            everywhere, else nearly so.
+
+    Returns:
+        (1, C, H, W).
+    """
+    height, width = light.shape[-2:]
+    total = torch.zeros_like(light)
+    for x, y in _positions(path, height, width, -1.0 if adjoint else 1.0):
+        total += sample(light, x, y)
+    return total / _MOMENTS
+
+
+def _positions(
+    path: Path, height: int, width: int, sign: float = 1.0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Where each pixel's light comes from at each moment: x and y, (1, H, W) each."""
+    across, down = functional.interpolate(
+        path.velocity, (height, width), mode="bilinear", align_corners=False
+    ).unbind(1)
+    column, row = (torch.arange(n, device=across.device) for n in (width, height))
+    right, below = _offsets(height, width, across.device)
+    shares = (_moments(across.device) * path.share * sign).unbind()
+    alongs = (_hats(across.device) @ path.curve * sign).unbind()
+    for share, along in zip(shares, alongs, strict=True):
+        shift_x, shift_y, turn, zoom = along.unbind()
+        x = across * share + (column + shift_x + zoom * right - turn * below)
+        y = down * share + (row[:, None] + shift_y + turn * right + zoom * below)
+        yield x, y
+
+
+def _moments(device: torch.device) -> Tensor:
+    """Times of the moments relative to the middle, in exposures."""
+    return torch.linspace(-0.5, 0.5, _MOMENTS, device=device)
+
+
+def _hats(device: torch.device) -> Tensor:
+    """Linear interpolation from the points of a curve to the moments, (9, 7)."""
+    times = torch.linspace(0, _POINTS - 1, _MOMENTS, device=device)
+    return (1 - (times[:, None] - torch.arange(_POINTS, device=device)).abs()).clamp_min(0)
+
+
+def _offsets(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Offsets from the middle in halves of the width: (W) to the right, (H, 1) downwards."""
+    right, below = (
+        (torch.arange(side, device=device) - (side - 1) / 2) / (width / 2)
+        for side in (width, height)
+    )
+    return right, below[:, None]
+
+
+def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Path:
+    """Fit the path along which a restored frame becomes the blurry one.
+
+    Args:
+        restored: luma in linear light, (1, 1, H, W).
+        blurry: likewise.
+        velocity: motion from frame to frame, (1, 2, h, w), in pixels of these frames.
+
+    Returns:
+        Path in pixels of these frames.
+    """
+    fine = max(2, 2 ** math.ceil(math.log2(max(*restored.shape[-2:], 1) / _SIDE)))
+    path = Path(velocity, velocity.new_tensor(_USUAL_SHARE), _first_curve(velocity.device))
+    size = 1.0
+    for shrink, trials in zip((2 * fine, fine), _TRIALS, strict=True):
+        small, seen = (
+            functional.avg_pool2d(x, shrink, ceil_mode=True, count_include_pad=False)
+            for x in (restored, blurry)
+        )
+        path = _fitted(small, seen, path.scaled(1 / shrink / size), trials)
+        size = 1 / shrink
+    return path.scaled(1 / size)
+
+
+def _first_curve(device: torch.device) -> Tensor:
+    """A small arc. On a straight line of length zero, no direction would be better than another."""
+    time = torch.linspace(-1, 1, _POINTS, device=device)
+    curve = torch.zeros(_POINTS, _FREEDOMS, device=device)
+    curve[:, 0], curve[:, 1] = 1.2 * (time.square() - 0.4), 1.2 * time
+    return curve
+
+
+def _fitted(restored: Tensor, blurry: Tensor, path: Path, trials: int) -> Path:
+    """Levenberg-Marquardt: a path that fits better than the one to start from, if there is any."""
+    slopes = _slope(blurry) * _unclipped(blurry)
+    prior, usual = _preferences(path)
+
+    def look(path: Path) -> tuple[float, Tensor, Tensor]:
+        """Cost, its curvature and its downward slope by the parameters."""
+        off, by = _difference(restored, blurry, path, slopes)
+        beyond = _parameters(path) - usual
+        unit = 1e4 / off.numel()
+        cost = unit * off.square().sum() + beyond @ prior @ beyond
+        return float(cost), unit * (by @ by.T) + prior, -unit * (by @ off) - prior @ beyond
+
+    damping = 1e-2
+    cost, curvature, downward = look(path)
+    for _ in range(trials):
+        mean = curvature.diagonal().mean()
+        eased = curvature + damping * mean * torch.eye(len(curvature), device=mean.device)
+        moved = _parameters(path) + torch.linalg.solve(eased, downward)
+        tried = Path(path.velocity, moved[-1].clamp(0, 1.2), moved[:-1].view_as(path.curve))
+        found = look(tried)
+        if found[0] < cost:
+            done = cost - found[0] < 1e-3 * cost
+            path, (cost, curvature, downward) = tried, found
+            damping /= 5
+            if done:
+                break
+        else:
+            damping *= 10
+    return path
+
+
+def _parameters(path: Path) -> Tensor:
+    """(29): the points of the curve one after the other, then the share."""
+    return torch.cat((path.curve.flatten(), path.share[None]))
+
+
+def _preferences(path: Path) -> tuple[Tensor, Tensor]:
+    """Weights (29, 29) of squared deviations from usual parameters (29): straight and short curves,
+    a usual share of time.
+    """
+    bends = torch.eye(_POINTS).diff(n=2, dim=0)
+    each = _BEND_WEIGHT * bends.T @ bends + _CURVE_WEIGHT * torch.eye(_POINTS)
+    curve = torch.kron(each, torch.eye(_FREEDOMS))
+    weights = torch.block_diag(curve, torch.tensor([[_SHARE_WEIGHT]]))
+    usual = torch.zeros(len(weights))
+    usual[-1] = _USUAL_SHARE
+    device = path.curve.device
+    return weights.to(device), usual.to(device)
+
+
+def _difference(
+    restored: Tensor, blurry: Tensor, path: Path, slopes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How far the reblurred frame is off, in encoded values, (N), and its derivatives by the
+    parameters of the path, (29, N).
+    """
+    height, width = restored.shape[-2:]
+    x, y = (
+        functional.pad(restored, margin, mode="replicate")
+        for margin in ((1, 1, 0, 0), (0, 0, 1, 1))
+    )
+    stack = torch.cat(
+        (restored, (x[..., 2:] - x[..., :-2]) / 2, (y[..., 2:, :] - y[..., :-2, :]) / 2), dim=1
+    )
+    velocity = functional.interpolate(
+        path.velocity, (height, width), mode="bilinear", align_corners=False
+    )[0]
+    total = torch.zeros_like(restored[0])
+    by_share = torch.zeros_like(total)
+    by_shift = restored.new_zeros(_POINTS, 2, height, width)
+    moments, hats = _moments(total.device).unbind(), _hats(total.device).cpu()
+    for moment, weights, (x, y) in zip(moments, hats, _positions(path, height, width), strict=True):
+        seen = sample(stack, x, y)[0]
+        total += seen[:1]
+        by_share += moment * (seen[1:] * velocity).sum(dim=0)
+        for point in weights.nonzero().flatten().tolist():
+            by_shift[point] += float(weights[point]) * seen[1:]
+    right, below = _offsets(height, width, total.device)
+    by_x, by_y = by_shift.unbind(1)
+    by_curve = torch.stack(
+        (by_x, by_y, right * by_y - below * by_x, right * by_x + below * by_y), dim=1
+    ).flatten(0, 1)
+    derivatives = torch.cat((by_curve, by_share)) * (slopes[0] / _MOMENTS)
+    off = (total / _MOMENTS - blurry[0]) * slopes[0]
+    return off.flatten(), derivatives.flatten(1)
+
+
+def correction(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Tensor:
+    """What to add to a restored frame.
+
+    Args:
+        restored: luma, (1, 1, H, W), 0..1, encoded.
+        blurry: luma of the frame as it came, likewise.
+        velocity: motion from frame to frame, (1, 2, h, w), in pixels of the frame.
+
+    Returns:
+        (1, 1, H, W). Zero where nothing finite was found.
+    """
+    light, seen = (x.clamp(0, 1) ** GAMMA for x in (restored, blurry))
+    path = fit_path(light, seen, velocity).scaled(_STRETCH)
+    slopes = _slope(seen)
+    known = _unclipped(seen)
+    off = (seen - reblurred(light, path)) * slopes * known
+    caution = _caution(off, _noise_power(blurry))
+
+    # Changes are encoded values, as the frame is; blur adds up light.
+    def forth(change: Tensor) -> Tensor:
+        return known * slopes * reblurred(change / slopes, path)
+
+    def back(change: Tensor) -> Tensor:
+        return reblurred(known * slopes * change, path, adjoint=True) / slopes
+
+    return _solved(forth, back, off, caution).nan_to_num(0, 0, 0)
+
+
+def _slope(light: Tensor) -> Tensor:
+    """How fast encoded values rise with light at each pixel, (1, 1, H, W), without detail."""
+    even = light
+    for _ in range(2):
+        even = _box_filtered(even, 2)
+    return even.clamp_min(_DARK) ** (1 / GAMMA - 1) / GAMMA
+
+
+def _unclipped(light: Tensor) -> Tensor:
+    """1 where the light is known, 0 where the sensor may have clipped it."""
+    return (light < _CLIPPED**GAMMA).to(light.dtype)
+
+
+def _noise_power(blurry: Tensor) -> Tensor:
+    """Variance of the noise of a blurry frame (1, 1, H, W): in the finest diagonal detail there is
+    little else. From the median, as in Donoho and Johnstone 1994.
+    """
+    diagonal = (blurry[..., 1:, 1:] - blurry[..., 1:, :-1]).diff(dim=-2)[..., ::2, ::2] / 2
+    return (diagonal.abs().median() / 0.6745).square()
+
+
+def _caution(off: Tensor, noise: Tensor) -> Tensor:
+    """Weight of the change at each pixel: the noisier the difference, the less it says."""
+    power = off.square()
+    for _ in range(2):
+        power = _box_filtered(power, 8)
+    told = (power - noise).clamp_min(0) + noise / 20
+    return _CAUTION + _NOISE_CAUTION * noise / told.clamp_min(1e-12)
+
+
+def _box_filtered(x: Tensor, radius: int) -> Tensor:
+    padded = functional.pad(x, (radius,) * 4, mode="replicate")
+    return functional.avg_pool2d(padded, 2 * radius + 1, stride=1)
+
+
+def _solved(
+    forth: Callable[[Tensor], Tensor],
+    back: Callable[[Tensor], Tensor],
+    off: Tensor,
+    caution: Tensor,
+) -> Tensor:
+    """A few steps of conjugate gradients towards the change u for which |forth(u) - off|^2 +
+    caution |u|^2 is least.
+    """
+    change = torch.zeros_like(off)
+    left = back(off)
+    way = left
+    power = left.square().sum()
+    for _ in range(_SOLVER_STEPS):
+        curved = back(forth(way)) + caution * way
+        step = power / (way * curved).sum()
+        change = change + step * way
+        left = left - step * curved
+        after = left.square().sum()
+        way = left + (after / power) * way
+        power = after
+    return change
