@@ -37,7 +37,7 @@ _SHARE_WEIGHT, _BEND_WEIGHT, _CURVE_WEIGHT = 0.3, 0.02, 0.01
 _STRETCH = 1.05  # a restored frame has blur left, so the path that fits it is too short
 _SOLVER_STEPS = 3
 _CAUTION = 0.2  # weight of the change beside the difference that remains, without noise
-_NOISE_CAUTION = 0.1  # times the power of noise as a share of the difference
+_NOISE_CAUTION = 0.05  # times the power of noise as a share of the difference
 _DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
 
@@ -292,7 +292,7 @@ def _caution(off: Tensor, noise: Tensor) -> Tensor:
     power = off.square()
     for _ in range(2):
         power = _box_filtered(power, 8)
-    told = (power - noise).clamp_min(0) + noise / 20
+    told = (power - noise).clamp_min(0) + noise / 100
     return _CAUTION + _NOISE_CAUTION * noise / told.clamp_min(1e-12)
 
 
