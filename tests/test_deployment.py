@@ -136,13 +136,13 @@ def test_each_option_of_bench_arrives_and_the_fastest_engine_restores_a_video(
     monkeypatch.setattr(bench, "time_engines", time_engines)
     monkeypatch.setattr(bench, "time_end_to_end", time_end_to_end)
     base = ["bench", "-m", str(weights_file), "--device", "cpu", "--size", "64x48"]
-    main([*base, "--rounds", "6", "--frames", "7", "--burst", "1", "--polish", "--threads", "1",
-          "--engines", "openvino", "torch", "--json", "b.json"])  # fmt: skip
+    main([*base, "--rounds", "6", "--frames", "7", "--burst", "1", "--polish", "--reblur",
+          "--threads", "1", "--engines", "openvino", "torch", "--json", "b.json"])  # fmt: skip
     assert json.loads((tmp_path / "b.json").read_text())["threads"] == 1
     assert timed == {"names": ["openvino", "torch"], "size": (64, 48), "rounds": 6}
     assert whole == {
         "engine": "torch", "size": (64, 48), "frames": 7, "rounds": 3,
-        "quality": QualityOptions(burst=1, polish=True),
+        "quality": QualityOptions(burst=1, polish=True, reblur=True),
     }  # fmt: skip
 
 

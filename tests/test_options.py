@@ -66,6 +66,7 @@ RESTORE = {
     "refine": ("2", made(quality=QualityOptions(refine=2))),
     "burst": ("1", made(quality=QualityOptions(burst=1))),
     "polish": (None, made(quality=QualityOptions(polish=True))),
+    "reblur": (None, made(quality=QualityOptions(reblur=True))),
     "strength": ("0.25", made(strength=0.25)),
     "start": ("1:30", made(span=Span(start=Fraction(90)))),
     "end": ("2.5", made(span=Span(end=Fraction(5, 2)))),
@@ -135,6 +136,7 @@ FRAMES = {
     "refine": (2, {"quality": QualityOptions(refine=2)}),
     "burst": (1, {"quality": QualityOptions(burst=1)}),
     "polish": (True, {"quality": QualityOptions(polish=True)}),
+    "reblur": (True, {"quality": QualityOptions(reblur=True)}),
 }
 
 
@@ -313,6 +315,7 @@ EVAL = {
     "refine": ("2", {"quality": QualityOptions(refine=2)}),
     "burst": ("1", {"quality": QualityOptions(burst=1)}),
     "polish": (None, {"quality": QualityOptions(polish=True)}),
+    "reblur": (None, {"quality": QualityOptions(reblur=True)}),
     "device": ("cuda:1", {"device": "cuda:1"}),
     "engine": ("openvino", {"engine": "openvino"}),
     "protocol": ("cdvd estrnn", {"protocols": ["cdvd", "estrnn"]}),

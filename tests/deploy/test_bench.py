@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -84,14 +86,14 @@ def test_end_to_end_restores_a_whole_clip(loaded, monkeypatch):
         return restore_file(source, target, engine, window, settings)
 
     monkeypatch.setattr(bench, "restore_file", restoring)
-    quality = QualityOptions(burst=1, polish=True)
+    quality = QualityOptions(burst=1, polish=True, reblur=True)
     whole = time_end_to_end(
         as_engine(loaded.network), 3, 48, 32, frames=5, rounds=1, quality=quality
     )
     assert whole.frames == 5
     assert whole.engine == "torch"
     assert asked == [(3, quality)]
-    assert (whole.burst, whole.refine, whole.polish) == (1, 0, True)
+    assert (whole.burst, whole.refine, whole.polish, whole.reblur) == (1, 0, True, True)
     assert whole.overhead == pytest.approx(1 - whole.restoring_seconds / whole.seconds)
 
 
@@ -104,6 +106,10 @@ def test_what_cannot_be_told_of_the_rest_of_the_time_is_no_number(alone, words):
     lines = bench_lines(BenchRecord("lite", 64, 48, 2, 10.0, (), whole, origin))
     assert words in lines[-1]
     assert "-57" not in lines[-1]
+    record = BenchRecord(
+        "lite", 64, 48, 2, 10.0, (), replace(whole, polish=True, reblur=True), origin
+    )
+    assert "2 frames, burst 0, polished, reblurred: 1.00 frames" in bench_lines(record)[-1]
 
 
 def test_the_command_prints_a_table_and_writes_a_record(loaded, tmp_path, capsys):

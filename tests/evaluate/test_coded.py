@@ -102,10 +102,10 @@ def test_the_benchmark_measures_by_name_and_wants_sequences(
 ):
     shutil.rmtree(val / "two")
     small, aligned = str(weights_file), str(aligned_file)
-    record = measured([small], val, "Coded", [aligned], [small])
+    record = measured([small], val, "Coded", [aligned], [small], [small])
     after = record.scores[0].after
-    assert list(after) == ["small", "aligned, refined", "small, polished"]
-    assert after["small"] != after["small, polished"]
+    assert list(after) == ["small", "aligned, refined", "small, polished", "small, reblurred"]
+    assert len({after[name] for name in after if "small" in name}) == 3
     assert [score.sequence for score in record.scores] == ["one"] * 7
     with pytest.raises(InputError, match="missing' is not a folder"):
         measured([small], tmp_path / "missing", "Coded")

@@ -57,6 +57,7 @@ def test_table_1_is_the_papers_and_ours_says_what_it_counts(gopro):
         ({}, None),
         ({"burst": 1}, "(burst 1)"),
         ({"burst": 1, "polish": "a digest"}, "(burst 1, polished)"),
+        ({"burst": 1, "reblur": True}, "(burst 1, reblurred)"),
         ({"ensemble": 2}, "(ensemble of 2, burst 0)"),
         ({"refine": 1}, "(refined 1x, burst 0)"),
     ):

@@ -62,6 +62,7 @@ def test_the_command_measures_a_model_and_writes_every_report(
         "refine": 0,
         "burst": DEFAULT_BURST,
         "polish": None,
+        "reblur": False,
     }
     assert read_image(files[2]).shape[0] == 3
 
@@ -279,11 +280,12 @@ def test_the_engine_that_was_taken_is_named(gopro, weights_file, monkeypatch):
     assert "(torch-half) on test" in work.title
 
 
-def test_a_polished_measurement_says_so(gopro, tmp_path, weights_file, capsys):
+def test_a_measurement_of_corrected_frames_says_so(gopro, tmp_path, weights_file, capsys):
     file = tmp_path / "r.json"
-    options = ["--burst", "1", "--polish", "--table1", "--json", str(file)]
+    options = ["--burst", "1", "--polish", "--reblur", "--table1", "--json", str(file)]
     main(["eval", "--data", str(gopro), "-m", str(weights_file), *options])
-    assert "with what ran around it (burst 1, polished)" in capsys.readouterr().out
+    assert "with what ran around it (burst 1, polished, reblurred)" in capsys.readouterr().out
     found = json.loads(file.read_text())
-    assert found["title"] == "small, burst 1, polished on test"
+    assert found["title"] == "small, burst 1, polished, reblurred on test"
     assert found["model"]["polish"] == digest_of(load_polish())
+    assert found["model"]["reblur"] is True

@@ -41,7 +41,12 @@ def test_two_devices_do_not_mix_and_numpy_sees_neither(device):
     ("config", "window", "quality", "tiling"),
     [
         (SMALL, 3, NETWORK_ALONE, "auto"),
-        (TWO_ALIGNED, "all", QualityOptions(refine=1, burst=1, polish=True), TileSize(24, 32)),
+        (
+            TWO_ALIGNED,
+            "all",
+            QualityOptions(refine=1, burst=1, polish=True),
+            TileSize(24, 32),
+        ),
     ],
 )
 def test_frames_are_those_of_the_cpu(device, config, window, quality, tiling):

@@ -26,9 +26,16 @@ def test_what_cannot_be_asked_for():
     QualityOptions(refine=1).check(awake(ALIGNED))
 
 
-def test_polish_needs_something_fused():
-    with pytest.raises(ConfigError, match="burst is 0 \\(off\\): leave out polish"):
-        QualityOptions(polish=True, burst=0)
-    with pytest.raises(ConfigError, match="polish is 'yes': must be True or False"):
-        QualityOptions(polish="yes")
+@pytest.mark.parametrize("name", ["polish", "reblur"])
+def test_corrections_need_something_fused(name):
+    with pytest.raises(ConfigError, match=f"burst is 0 \\(off\\): leave out {name}"):
+        QualityOptions(**{name: True}, burst=0)
+    with pytest.raises(ConfigError, match=f"{name} is 'yes': must be True or False"):
+        QualityOptions(**{name: "yes"})
+
+
+def test_corrections_are_told_in_order():
     assert QualityOptions(polish=True).in_words() == "burst 2, polished"
+    assert QualityOptions(reblur=True).in_words() == "burst 2, reblurred"
+    both = QualityOptions(polish=True, reblur=True)
+    assert both.in_words() == "burst 2, polished, reblurred"

@@ -74,9 +74,9 @@ def test_a_video_goes_on(tmp_path, network, window, container, settings):
     [
         (QualityOptions(ensemble=2, burst=1), 3),
         (QualityOptions(refine=1, burst=0), "all"),
-        (QualityOptions(polish=True), 3),
+        (QualityOptions(polish=True, reblur=True), 3),
     ],
-    ids=["views", "again", "polished"],
+    ids=["views", "again", "corrected"],
 )
 def test_ensembles_and_refinement_go_on(tmp_path, window, quality):
     network = mild(TWO_ALIGNED)

@@ -38,6 +38,7 @@ _STRETCH = 1.05  # a restored frame has blur left, so the path that fits it is t
 _SOLVER_STEPS = 3
 _CAUTION = 0.2  # weight of the change beside the difference that remains, without noise
 _NOISE_CAUTION = 0.05  # times the power of noise as a share of the difference
+_ODD = 0.07  # of 0..1: a difference this large is not what blur explains
 _DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
 
@@ -47,9 +48,9 @@ class Path(NamedTuple):
 
     Attributes:
         velocity: motion from frame to frame, (1, 2, h, w) of any size, x and y.
-        share: of the time between frames that the shutter is open, a scalar tensor.
-        curve: at each of the points, (7, 4): shift along x and y, then rotation and zoom as the
-            shift that they cause at half the width.
+        share: of the time between frames that the shutter is open, a scalar tensor on the CPU.
+        curve: at each of the points, (7, 4), on the CPU: shift along x and y, then rotation and
+            zoom as the shift that they cause at half the width.
     """
 
     velocity: Tensor
@@ -89,8 +90,8 @@ def _positions(
     ).unbind(1)
     column, row = (torch.arange(n, device=across.device) for n in (width, height))
     right, below = _offsets(height, width, across.device)
-    shares = (_moments(across.device) * path.share * sign).unbind()
-    alongs = (_hats(across.device) @ path.curve * sign).unbind()
+    shares = (_moments() * path.share * sign).unbind()
+    alongs = (_hats() @ path.curve * sign).unbind()
     for share, along in zip(shares, alongs, strict=True):
         shift_x, shift_y, turn, zoom = along.unbind()
         x = across * share + (column + shift_x + zoom * right - turn * below)
@@ -98,15 +99,15 @@ def _positions(
         yield x, y
 
 
-def _moments(device: torch.device) -> Tensor:
+def _moments() -> Tensor:
     """Times of the moments relative to the middle, in exposures."""
-    return torch.linspace(-0.5, 0.5, _MOMENTS, device=device)
+    return torch.linspace(-0.5, 0.5, _MOMENTS)
 
 
-def _hats(device: torch.device) -> Tensor:
+def _hats() -> Tensor:
     """Linear interpolation from the points of a curve to the moments, (9, 7)."""
-    times = torch.linspace(0, _POINTS - 1, _MOMENTS, device=device)
-    return (1 - (times[:, None] - torch.arange(_POINTS, device=device)).abs()).clamp_min(0)
+    times = torch.linspace(0, _POINTS - 1, _MOMENTS)
+    return (1 - (times[:, None] - torch.arange(_POINTS)).abs()).clamp_min(0)
 
 
 def _offsets(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -130,7 +131,7 @@ def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Path:
         Path in pixels of these frames.
     """
     fine = max(2, 2 ** math.ceil(math.log2(max(*restored.shape[-2:], 1) / _SIDE)))
-    path = Path(velocity, velocity.new_tensor(_USUAL_SHARE), _first_curve(velocity.device))
+    path = Path(velocity, torch.tensor(_USUAL_SHARE), _first_curve())
     size = 1.0
     for shrink, trials in zip((2 * fine, fine), _TRIALS, strict=True):
         small, seen = (
@@ -142,32 +143,33 @@ def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Path:
     return path.scaled(1 / size)
 
 
-def _first_curve(device: torch.device) -> Tensor:
+def _first_curve() -> Tensor:
     """A small arc. On a straight line of length zero, no direction would be better than another."""
-    time = torch.linspace(-1, 1, _POINTS, device=device)
-    curve = torch.zeros(_POINTS, _FREEDOMS, device=device)
-    curve[:, 0], curve[:, 1] = 1.2 * (time.square() - 0.4), 1.2 * time
-    return curve
+    time = torch.linspace(-1, 1, _POINTS)
+    still = torch.zeros_like(time)
+    return torch.stack((1.2 * (time.square() - 0.4), 1.2 * time, still, still), dim=1)
 
 
 def _fitted(restored: Tensor, blurry: Tensor, path: Path, trials: int) -> Path:
     """Levenberg-Marquardt: a path that fits better than the one to start from, if there is any."""
     slopes = _slope(blurry) * _unclipped(blurry)
-    prior, usual = _preferences(path)
+    prior, usual = _preferences()
 
     def look(path: Path) -> tuple[float, Tensor, Tensor]:
         """Cost, its curvature and its downward slope by the parameters."""
         off, by = _difference(restored, blurry, path, slopes)
         beyond = _parameters(path) - usual
-        unit = 1e4 / off.numel()
-        cost = unit * off.square().sum() + beyond @ prior @ beyond
-        return float(cost), unit * (by @ by.T) + prior, -unit * (by @ off) - prior @ beyond
+        # Both at once: the derivatives by the parameters, and the difference itself.
+        every = torch.cat((by, off[None]))
+        products = (every @ every.T).cpu() * (1e4 / off.numel())
+        cost = float(products[-1, -1] + beyond @ prior @ beyond)
+        return cost, products[:-1, :-1] + prior, -products[:-1, -1] - prior @ beyond
 
     damping = 1e-2
     cost, curvature, downward = look(path)
     for _ in range(trials):
         mean = curvature.diagonal().mean()
-        eased = curvature + damping * mean * torch.eye(len(curvature), device=mean.device)
+        eased = curvature + damping * mean * torch.eye(len(curvature))
         moved = _parameters(path) + torch.linalg.solve(eased, downward)
         tried = Path(path.velocity, moved[-1].clamp(0, 1.2), moved[:-1].view_as(path.curve))
         found = look(tried)
@@ -187,7 +189,7 @@ def _parameters(path: Path) -> Tensor:
     return torch.cat((path.curve.flatten(), path.share[None]))
 
 
-def _preferences(path: Path) -> tuple[Tensor, Tensor]:
+def _preferences() -> tuple[Tensor, Tensor]:
     """Weights (29, 29) of squared deviations from usual parameters (29): straight and short curves,
     a usual share of time.
     """
@@ -197,8 +199,7 @@ def _preferences(path: Path) -> tuple[Tensor, Tensor]:
     weights = torch.block_diag(curve, torch.tensor([[_SHARE_WEIGHT]]))
     usual = torch.zeros(len(weights))
     usual[-1] = _USUAL_SHARE
-    device = path.curve.device
-    return weights.to(device), usual.to(device)
+    return weights, usual
 
 
 def _difference(
@@ -220,16 +221,16 @@ def _difference(
     )[0]
     total = torch.zeros_like(restored[0])
     by_share = torch.zeros_like(total)
-    by_shift = restored.new_zeros(_POINTS, 2, height, width)
-    moments, hats = _moments(total.device).unbind(), _hats(total.device).cpu()
-    for moment, weights, (x, y) in zip(moments, hats, _positions(path, height, width), strict=True):
+    by_shift = [torch.zeros_like(velocity) for _ in range(_POINTS)]
+    positions = _positions(path, height, width)
+    for moment, weights, (x, y) in zip(_moments(), _hats(), positions, strict=True):
         seen = sample(stack, x, y)[0]
         total += seen[:1]
         by_share += moment * (seen[1:] * velocity).sum(dim=0)
         for point in weights.nonzero().flatten().tolist():
-            by_shift[point] += float(weights[point]) * seen[1:]
+            by_shift[point] += seen[1:] * float(weights[point])
     right, below = _offsets(height, width, total.device)
-    by_x, by_y = by_shift.unbind(1)
+    by_x, by_y = torch.stack(by_shift).unbind(1)
     by_curve = torch.stack(
         (by_x, by_y, right * by_y - below * by_x, right * by_x + below * by_y), dim=1
     ).flatten(0, 1)
@@ -293,7 +294,7 @@ def _caution(off: Tensor, noise: Tensor) -> Tensor:
     for _ in range(2):
         power = _box_filtered(power, 8)
     told = (power - noise).clamp_min(0) + noise / 100
-    return _CAUTION + _NOISE_CAUTION * noise / told.clamp_min(1e-12)
+    return _CAUTION + _NOISE_CAUTION * noise / told.clamp_min(1e-12) + power / _ODD**2
 
 
 def _box_filtered(x: Tensor, radius: int) -> Tensor:
