@@ -20,7 +20,7 @@ from unsmear.models.zoo import load_model
 from unsmear.restoration import reblur
 from unsmear.restoration.burst import Corrections, accumulate_bursts
 from unsmear.restoration.quality import QualityOptions
-from unsmear.restoration.reblur import GAMMA, Path, correction, fit_path, reblurred
+from unsmear.restoration.reblur import GAMMA, CameraPath, correction, fit_path, reblurred
 from unsmear.restoration.stream import restore_stream
 
 STILL = torch.zeros(1, 2, 2, 2)
@@ -55,7 +55,7 @@ def path(velocity=STILL, share=0.0, **curve):
     points = torch.zeros(7, 4)
     for name, values in curve.items():
         points[:, ("x", "y", "turn", "zoom").index(name)] = torch.as_tensor(values)
-    return Path(velocity, torch.tensor(share), points)
+    return CameraPath(velocity, torch.tensor(share), points)
 
 
 def test_a_camera_at_rest_blurs_nothing():
@@ -109,7 +109,7 @@ def test_derivatives_are_those_of_finite_differences():
     smooth = torch.sin(torch.arange(48) / 5)[None] * torch.cos(torch.arange(40) / 6)[:, None]
     restored, slopes = (smooth / 3 + 0.5)[None, None], torch.rand(1, 1, 40, 48)
     torch.manual_seed(0)
-    at = Path(moving(4.0, 2.0), torch.tensor(0.6), torch.randn(7, 4) / 2)
+    at = CameraPath(moving(4.0, 2.0), torch.tensor(0.6), torch.randn(7, 4) / 2)
 
     def off(path):
         return reblur._difference(restored, 0 * restored, path, slopes)[0]
@@ -120,7 +120,7 @@ def test_derivatives_are_those_of_finite_differences():
         change = torch.zeros(29)
         change[number] = size / 2
         ends = [
-            Path(
+            CameraPath(
                 at.velocity, at.share + sign * change[-1], at.curve + sign * change[:-1].view(7, 4)
             )
             for sign in (1, -1)

@@ -43,7 +43,7 @@ _DARK = 0.01  # linear light below which the slope of the encoding is taken as c
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
 
 
-class Path(NamedTuple):
+class CameraPath(NamedTuple):
     """Path of the camera's view during an exposure, relative to its middle, in pixels.
 
     Attributes:
@@ -57,12 +57,12 @@ class Path(NamedTuple):
     share: Tensor
     curve: Tensor
 
-    def scaled(self, times: float) -> Path:
+    def scaled(self, times: float) -> CameraPath:
         """The same path in frames of `times` the size, or one of that length."""
-        return Path(self.velocity * times, self.share, self.curve * times)
+        return CameraPath(self.velocity * times, self.share, self.curve * times)
 
 
-def reblurred(light: Tensor, path: Path, *, adjoint: bool = False) -> Tensor:
+def reblurred(light: Tensor, path: CameraPath, *, adjoint: bool = False) -> Tensor:
     """Average of a frame over the moments of an exposure.
 
     Args:
@@ -82,7 +82,7 @@ def reblurred(light: Tensor, path: Path, *, adjoint: bool = False) -> Tensor:
 
 
 def _positions(
-    path: Path, height: int, width: int, sign: float = 1.0
+    path: CameraPath, height: int, width: int, sign: float = 1.0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Where each pixel's light comes from at each moment: x and y, (1, H, W) each."""
     across, down = functional.interpolate(
@@ -119,7 +119,7 @@ def _offsets(height: int, width: int, device: torch.device) -> tuple[Tensor, Ten
     return right, below[:, None]
 
 
-def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Path:
+def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> CameraPath:
     """Fit the path along which a restored frame becomes the blurry one.
 
     Args:
@@ -131,7 +131,7 @@ def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Path:
         Path in pixels of these frames.
     """
     fine = max(2, 2 ** math.ceil(math.log2(max(*restored.shape[-2:], 1) / _SIDE)))
-    path = Path(velocity, torch.tensor(_USUAL_SHARE), _first_curve())
+    path = CameraPath(velocity, torch.tensor(_USUAL_SHARE), _first_curve())
     size = 1.0
     for shrink, trials in zip((2 * fine, fine), _TRIALS, strict=True):
         small, seen = (
@@ -150,12 +150,12 @@ def _first_curve() -> Tensor:
     return torch.stack((1.2 * (time.square() - 0.4), 1.2 * time, still, still), dim=1)
 
 
-def _fitted(restored: Tensor, blurry: Tensor, path: Path, trials: int) -> Path:
+def _fitted(restored: Tensor, blurry: Tensor, path: CameraPath, trials: int) -> CameraPath:
     """Levenberg-Marquardt: a path that fits better than the one to start from, if there is any."""
     slopes = _slope(blurry) * _unclipped(blurry)
     prior, usual = _preferences()
 
-    def look(path: Path) -> tuple[float, Tensor, Tensor]:
+    def look(path: CameraPath) -> tuple[float, Tensor, Tensor]:
         """Cost, its curvature and its downward slope by the parameters."""
         off, by = _difference(restored, blurry, path, slopes)
         beyond = _parameters(path) - usual
@@ -171,7 +171,7 @@ def _fitted(restored: Tensor, blurry: Tensor, path: Path, trials: int) -> Path:
         mean = curvature.diagonal().mean()
         eased = curvature + damping * mean * torch.eye(len(curvature))
         moved = _parameters(path) + torch.linalg.solve(eased, downward)
-        tried = Path(path.velocity, moved[-1].clamp(0, 1.2), moved[:-1].view_as(path.curve))
+        tried = CameraPath(path.velocity, moved[-1].clamp(0, 1.2), moved[:-1].view_as(path.curve))
         found = look(tried)
         if found[0] < cost:
             done = cost - found[0] < 1e-3 * cost
@@ -184,7 +184,7 @@ def _fitted(restored: Tensor, blurry: Tensor, path: Path, trials: int) -> Path:
     return path
 
 
-def _parameters(path: Path) -> Tensor:
+def _parameters(path: CameraPath) -> Tensor:
     """(29): the points of the curve one after the other, then the share."""
     return torch.cat((path.curve.flatten(), path.share[None]))
 
@@ -203,7 +203,7 @@ def _preferences() -> tuple[Tensor, Tensor]:
 
 
 def _difference(
-    restored: Tensor, blurry: Tensor, path: Path, slopes: Tensor
+    restored: Tensor, blurry: Tensor, path: CameraPath, slopes: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How far the reblurred frame is off, in encoded values, (N), and its derivatives by the
     parameters of the path, (29, N).
