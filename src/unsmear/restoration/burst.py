@@ -32,7 +32,7 @@ from unsmear.models.polish import NEIGHBOURS, STRIDE, PolishNetwork, stack_fusio
 from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.reblur import correction
+from unsmear.restoration.reblur import correction, tent_filtered
 from unsmear.restoration.tiles import Layer, TileSize, run_tiled
 
 MOST_BURST = 4
@@ -275,22 +275,15 @@ def aligned(own: Tensor, neighbour: Tensor, motion: Tensor) -> Tensor:
     difference = warp(neighbour, even) - own
     # Compared without fine detail, which may differ: it is what the frame is to gain. Thin objects,
     # such as flying hair, vanish in this comparison, but there the motion is discontinuous.
-    coarse = _tent_filtered(functional.avg_pool2d(difference, _SHRINK))
-    doubt = _tent_filtered(coarse.square()) / _DISAGREEMENT**2
-    torn = _tent_filtered((motion - even).square().sum(dim=1, keepdim=True)) / _TORN**2
+    coarse = tent_filtered(functional.avg_pool2d(difference, _SHRINK), 1)
+    doubt = tent_filtered(coarse.square(), 1) / _DISAGREEMENT**2
+    torn = tent_filtered((motion - even).square().sum(dim=1, keepdim=True), 1) / _TORN**2
     doubt = doubt + _upsampled(torn, CELL // _SHRINK)
     return own + _upsampled(torch.exp(-doubt), _SHRINK) * difference
 
 
 def _upsampled(x: Tensor, times: int) -> Tensor:
     return functional.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
-
-
-def _tent_filtered(x: Tensor) -> Tensor:
-    """Smooth (1, 1, h, w) with a 5x5 tent filter."""
-    for _ in range(2):
-        x = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return x
 
 
 def accumulate(own: Tensor, neighbours: Tensor) -> Tensor:

@@ -76,27 +76,30 @@ def reblurred(light: Tensor, path: CameraPath, *, adjoint: bool = False) -> Tens
     """
     height, width = light.shape[-2:]
     total = torch.zeros_like(light)
-    for x, y in _positions(path, height, width, -1.0 if adjoint else 1.0):
+    for x, y in _positions(path.scaled(-1) if adjoint else path, height, width):
         total += sample(light, x, y)
     return total / _MOMENTS
 
 
-def _positions(
-    path: CameraPath, height: int, width: int, sign: float = 1.0
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _positions(path: CameraPath, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Where each pixel's light comes from at each moment: x and y, (1, H, W) each."""
-    across, down = functional.interpolate(
-        path.velocity, (height, width), mode="bilinear", align_corners=False
-    ).unbind(1)
+    across, down = _velocity_at(path, height, width).unbind(1)
     column, row = (torch.arange(n, device=across.device) for n in (width, height))
     right, below = _offsets(height, width, across.device)
-    shares = (_moments() * path.share * sign).unbind()
-    alongs = (_hats() @ path.curve * sign).unbind()
+    shares = (_moments() * path.share).unbind()
+    alongs = (_hats() @ path.curve).unbind()
     for share, along in zip(shares, alongs, strict=True):
         shift_x, shift_y, turn, zoom = along.unbind()
         x = across * share + (column + shift_x + zoom * right - turn * below)
         y = down * share + (row[:, None] + shift_y + turn * right + zoom * below)
         yield x, y
+
+
+def _velocity_at(path: CameraPath, height: int, width: int) -> Tensor:
+    """Velocity at each pixel, (1, 2, H, W)."""
+    return functional.interpolate(
+        path.velocity, (height, width), mode="bilinear", align_corners=False
+    )
 
 
 def _moments() -> Tensor:
@@ -130,17 +133,15 @@ def fit_path(restored: Tensor, blurry: Tensor, velocity: Tensor) -> CameraPath:
     Returns:
         Path in pixels of these frames.
     """
-    fine = max(2, 2 ** math.ceil(math.log2(max(*restored.shape[-2:], 1) / _SIDE)))
+    fine = max(2, 2 ** math.ceil(math.log2(max(restored.shape[-2:]) / _SIDE)))
     path = CameraPath(velocity, torch.tensor(_USUAL_SHARE), _first_curve())
-    size = 1.0
     for shrink, trials in zip((2 * fine, fine), _TRIALS, strict=True):
         small, seen = (
             functional.avg_pool2d(x, shrink, ceil_mode=True, count_include_pad=False)
             for x in (restored, blurry)
         )
-        path = _fitted(small, seen, path.scaled(1 / shrink / size), trials)
-        size = 1 / shrink
-    return path.scaled(1 / size)
+        path = _fitted(small, seen, path.scaled(1 / shrink), trials).scaled(shrink)
+    return path
 
 
 def _first_curve() -> Tensor:
@@ -216,9 +217,7 @@ def _difference(
     stack = torch.cat(
         (restored, (x[..., 2:] - x[..., :-2]) / 2, (y[..., 2:, :] - y[..., :-2, :]) / 2), dim=1
     )
-    velocity = functional.interpolate(
-        path.velocity, (height, width), mode="bilinear", align_corners=False
-    )[0]
+    velocity = _velocity_at(path, height, width)[0]
     total = torch.zeros_like(restored[0])
     by_share = torch.zeros_like(total)
     by_shift = [torch.zeros_like(velocity) for _ in range(_POINTS)]
@@ -253,26 +252,23 @@ def correction(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Tensor:
     light, seen = (x.clamp(0, 1) ** GAMMA for x in (restored, blurry))
     path = fit_path(light, seen, velocity).scaled(_STRETCH)
     slopes = _slope(seen)
-    known = _unclipped(seen)
-    off = (seen - reblurred(light, path)) * slopes * known
+    known = _unclipped(seen) * slopes
+    off = (seen - reblurred(light, path)) * known
     caution = _caution(off, _noise_power(blurry))
 
     # Changes are encoded values, as the frame is; blur adds up light.
     def forth(change: Tensor) -> Tensor:
-        return known * slopes * reblurred(change / slopes, path)
+        return known * reblurred(change / slopes, path)
 
     def back(change: Tensor) -> Tensor:
-        return reblurred(known * slopes * change, path, adjoint=True) / slopes
+        return reblurred(known * change, path, adjoint=True) / slopes
 
     return _solved(forth, back, off, caution).nan_to_num(0, 0, 0)
 
 
 def _slope(light: Tensor) -> Tensor:
     """How fast encoded values rise with light at each pixel, (1, 1, H, W), without detail."""
-    even = light
-    for _ in range(2):
-        even = _box_filtered(even, 2)
-    return even.clamp_min(_DARK) ** (1 / GAMMA - 1) / GAMMA
+    return tent_filtered(light, 2).clamp_min(_DARK) ** (1 / GAMMA - 1) / GAMMA
 
 
 def _unclipped(light: Tensor) -> Tensor:
@@ -290,16 +286,17 @@ def _noise_power(blurry: Tensor) -> Tensor:
 
 def _caution(off: Tensor, noise: Tensor) -> Tensor:
     """Weight of the change at each pixel: the noisier the difference, the less it says."""
-    power = off.square()
-    for _ in range(2):
-        power = _box_filtered(power, 8)
+    power = tent_filtered(off.square(), 8)
     told = (power - noise).clamp_min(0) + noise / 100
     return _CAUTION + _NOISE_CAUTION * noise / told.clamp_min(1e-12) + power / _ODD**2
 
 
-def _box_filtered(x: Tensor, radius: int) -> Tensor:
-    padded = functional.pad(x, (radius,) * 4, mode="replicate")
-    return functional.avg_pool2d(padded, 2 * radius + 1, stride=1)
+def tent_filtered(x: Tensor, radius: int) -> Tensor:
+    """Smooth (1, 1, H, W) with a tent filter that reaches twice the radius: a box filter, twice."""
+    for _ in range(2):
+        padded = functional.pad(x, (radius,) * 4, mode="replicate")
+        x = functional.avg_pool2d(padded, 2 * radius + 1, stride=1)
+    return x
 
 
 def _solved(
