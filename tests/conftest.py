@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import errno
+import gc
 import importlib.util
 import itertools
 import os
@@ -37,6 +38,17 @@ if sys.platform == "linux":  # whatever the host name resolves to
 if "MPLCONFIGDIR" not in os.environ:  # keep Matplotlib's font cache out of the home
     os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
+
+
+def pytest_collection() -> None:
+    """Nothing that is imported becomes garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for from here on, but not among the million objects of all modules."""
+    gc.freeze()
+    gc.enable()
 
 
 class TorchRandom:
@@ -80,15 +92,14 @@ SMALL = NetworkConfig(
 
 TRAILS = dataclasses.replace(SMALL, trail_levels=(0, 1), trail_channels=4)
 ALIGNED = dataclasses.replace(TRAILS, aligned_levels=(0, 1), aligned_channels=6)
-TWO_LEVELS = dataclasses.replace(  # for tests that convert each level, which takes seconds
-    SMALL, widths=(8, 12), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,)
-)
-TWO_ALIGNED = dataclasses.replace(
-    TWO_LEVELS, stem=4,
-    trail_levels=(0,), trail_channels=4, aligned_levels=(0,), aligned_channels=6,
+TWO_LEVELS = dataclasses.replace(  # for tests that convert each level, or train
+    SMALL, stem=4,
+    widths=(8, 12), encoder_blocks=(1, 1), decoder_blocks=(1, 1), attention_levels=(1,),
 )  # fmt: skip
+TWO_TRAILS = dataclasses.replace(TWO_LEVELS, trail_levels=(0,), trail_channels=4)
+TWO_ALIGNED = dataclasses.replace(TWO_TRAILS, aligned_levels=(0,), aligned_channels=6)
 ONE_LEVEL = dataclasses.replace(
-    TWO_LEVELS, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,), attention_levels=(0,)
+    SMALL, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,), attention_levels=(0,)
 )
 
 
@@ -96,6 +107,16 @@ ONE_LEVEL = dataclasses.replace(
 def files_stay_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, open and mapped files can be neither removed nor renamed nor replaced."""
     refuse_files_in_use(monkeypatch)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Files are synced thousands of times. `fstat`, too, fails where a file is not open. Processes
+    that tests start do wait.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(autouse=True)

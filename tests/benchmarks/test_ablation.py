@@ -57,7 +57,11 @@ def test_budgets_are_evened_out(bench, change):
     one_block = count_macs(plain) * 0.08  # at most a block of the coarsest level
     assert abs(count_macs(even) - budget) < abs(count_macs(changed) - budget) + 1
     assert abs(count_macs(even) - budget) <= one_block or blocks == 0
-    assert bench.balanced(plain, budget) == plain
+
+
+def test_a_network_of_the_budget_stays_as_it_is(bench):
+    plain = find_entry("plain").config
+    assert bench.balanced(plain, count_macs(plain)) == plain
 
 
 @pytest.mark.parametrize("window", [1, 3, 9])

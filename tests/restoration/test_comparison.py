@@ -6,7 +6,7 @@ import av
 import pytest
 import torch
 
-from tests.conftest import mild, write_video
+from tests.conftest import ONE_LEVEL, mild, write_video
 from unsmear.restoration.comparison import before_after_picture, compared_images
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.paths import compare_path
@@ -80,9 +80,7 @@ def test_comparison_shows_both(tmp_path, network, size):
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
 @pytest.mark.parametrize("compare", ["side", "wipe"])
-def test_a_comparison_of_a_turned_video_reads_from_left_to_right(
-    tmp_path, network, rotation, compare
-):
+def test_a_comparison_of_a_turned_video_reads_from_left_to_right(tmp_path, rotation, compare):
     """In what players show, before is on the left and after on the right, on both sides of a wipe
     too.
     """
@@ -90,7 +88,7 @@ def test_a_comparison_of_a_turned_video_reads_from_left_to_right(
     source = write_video(tmp_path / "in.mp4", rotation=rotation, size=(66, 50), frames=frames)
     target, choice = tmp_path / "out.mkv", EncodeChoice(lossless=True)
     settings = Settings(compare=compare, encode=choice, quality=NETWORK_ALONE)
-    restore_file(source, target, network, 1, settings)
+    restore_file(source, target, mild(ONE_LEVEL), 1, settings)
     shown = [luma_as_shown(path) for path in (source, target, compare_path(target))]
     lines = []
     for before, after, both in zip(*shown, strict=True):

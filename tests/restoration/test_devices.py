@@ -50,7 +50,7 @@ def test_two_devices_do_not_mix_and_numpy_sees_neither(device):
     ],
 )
 def test_frames_are_those_of_the_cpu(device, config, window, quality, tiling):
-    network, clip = awake(config), list(one_scene(3, 35, 52))
+    network, clip = awake(config), list(one_scene(3, 27, 44))
 
     def restored(model, polish=None):
         scenes = ()

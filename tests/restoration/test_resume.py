@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from tests.conftest import (
     TWO_ALIGNED,
+    TWO_LEVELS,
     awake,
     disk_full,
     failing_after,
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("short_parts")
 
 @pytest.fixture
 def network():
-    return mild()
+    return mild(TWO_LEVELS)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_video_goes_on(tmp_path, network, window, container, settings):
 )
 def test_ensembles_and_refinement_go_on(tmp_path, window, quality):
     network = mild(TWO_ALIGNED)
-    source = write_video(tmp_path / "in.mkv", frames=FRAMES)
+    source = write_video(tmp_path / "in.mkv", frames=FRAMES, size=(48, 32))
     settings, whole = Settings(quality=quality), tmp_path / "whole.mkv"
     restore_file(source, whole, network, window, settings)
     target = tmp_path / "out.mkv"

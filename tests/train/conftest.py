@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL, TRAILS, picture
+from tests.conftest import TWO_LEVELS, TWO_TRAILS, picture
 from unsmear.data.sources import find_training_files
 from unsmear.models import zoo
 from unsmear.models.checkpoint import load_weights
+from unsmear.models.config import NetworkConfig
 from unsmear.models.zoo import Entry, LoadedModel
 from unsmear.train.batches import Batches
 from unsmear.train.config import PRESETS, Stage, TrainConfig
@@ -41,10 +42,16 @@ PRESET = TrainConfig(model="tiny", stages=(Stage(steps=4, clips=2, frames=3, cro
 @pytest.fixture
 def tiny(monkeypatch):
     """Rows of small networks in the zoo, and a preset for one of them."""
-    for name, config in (("tiny", SMALL), ("tracer", TRAILS)):
+    for name, config in (("tiny", TWO_LEVELS), ("tracer", TWO_TRAILS)):
         entry = Entry(name=name, summary="for tests", config=config, window=3)
         monkeypatch.setitem(zoo.ZOO, name, entry)
     monkeypatch.setitem(PRESETS, "tiny", PRESET)
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path, made_once: Callable[[NetworkConfig, Path], Path]) -> Path:
+    """A file of random weights of the row `tiny`."""
+    return made_once(TWO_LEVELS, tmp_path / "two.safetensors")
 
 
 def save(path: Path, image) -> None:

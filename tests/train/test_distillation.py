@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ALIGNED, SMALL, awake, mild
+from tests.conftest import TWO_ALIGNED, TWO_LEVELS, awake, mild
 from unsmear.cli import main
 from unsmear.data.clips import Clips, unknown_clips
 from unsmear.data.sources import find_training_files
@@ -42,14 +42,16 @@ ORIGIN = Provenance(model="large", steps=0, seed=0, hours=0, device="cpu", versi
 
 @pytest.fixture(autouse=True)
 def _rows(monkeypatch):
-    monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
+    monkeypatch.setitem(
+        zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=TWO_LEVELS, window=3)
+    )
     monkeypatch.setitem(PRESETS, "tiny", CONFIG)
 
 
 @pytest.fixture
 def teacher():
     """A network with trails and aligned neighbours; the student has neither."""
-    return LoadedModel("large", mild(ALIGNED), 3, ORIGIN)
+    return LoadedModel("large", mild(TWO_ALIGNED), 3, ORIGIN)
 
 
 def taught_by(teacher, weight=0.5, **changes):
@@ -76,7 +78,7 @@ def test_a_network_is_told_from_others_by_its_weights(teacher):
     assert identity_of(teacher) != identity_of(twin)
 
 
-@pytest.mark.parametrize("shape", [SMALL, ALIGNED])
+@pytest.mark.parametrize("shape", [TWO_LEVELS, TWO_ALIGNED])
 def test_a_teacher_tells_what_it_makes_of_the_clips(shape):
     network, clips = awake(shape).requires_grad_(True), some_clips()
     results = teacher_results(network, clips)
@@ -86,7 +88,7 @@ def test_a_teacher_tells_what_it_makes_of_the_clips(shape):
 
 def test_a_teacher_takes_motion_that_was_measured(monkeypatch):
     """Steps recorded as CUDA graphs cannot wait for the host to measure it."""
-    network, clips = awake(ALIGNED), some_clips()
+    network, clips = awake(TWO_ALIGNED), some_clips()
     usual = teacher_results(network, clips)
     monkeypatch.setattr("unsmear.models.network.clip_motion", None)
     assert torch.equal(teacher_results(network, clips), usual)
@@ -121,7 +123,7 @@ def test_all_processes_must_have_the_same_teacher(stills, tmp_path, teacher):
 def test_a_teacher_in_half_precision_and_beside_restored_neighbours(
     stills, tmp_path, teacher, change, monkeypatch
 ):
-    entry = Entry(name="finder", summary="", config=ALIGNED, window=3)
+    entry = Entry(name="finder", summary="", config=TWO_ALIGNED, window=3)
     monkeypatch.setitem(zoo.ZOO, "finder", entry)
     config = taught_by(teacher, model="finder", **change)
     network, _ = load_weights(run(config, stills, tmp_path / "run", teacher=teacher))
@@ -135,7 +137,7 @@ def test_crops_must_fit_the_cells_of_the_trails_of_a_teacher(stills, tmp_path, t
 
 
 def test_a_teacher_that_aligns_neighbours_sees_what_they_show():
-    network, clips = awake(ALIGNED), some_clips()
+    network, clips = awake(TWO_ALIGNED), some_clips()
     shown = clips._replace(seen=clips.sharp)
     wanted = network(clips.blurry, motion=clips.motion, seen=clips.sharp)
     torch.testing.assert_close(teacher_results(network, shown), wanted, rtol=0, atol=1e-4)
@@ -144,7 +146,7 @@ def test_a_teacher_that_aligns_neighbours_sees_what_they_show():
 
 def test_gradients_are_those_of_both_losses(teacher):
     config, clips = taught_by(teacher), some_clips()
-    state = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
+    state = TrainState.start(partial(DeblurNetwork, TWO_LEVELS), config, CPU)
     torch.nn.init.constant_(state.network.head.weight, 0.02)  # at zero, nothing else gets gradients
     naive = copy.deepcopy(state.network)
     restored = naive(clips.blurry)
@@ -183,7 +185,7 @@ def test_a_run_with_a_teacher_goes_on_bit_for_bit_and_leaves_the_teacher_alone(
 def test_another_teacher_is_refused(stills, tmp_path, teacher):
     config = taught_by(teacher)
     run(config, stills, tmp_path / "run", teacher=teacher, stop_after=2)
-    other = LoadedModel("large", awake(ALIGNED), 3, ORIGIN)
+    other = LoadedModel("large", awake(TWO_ALIGNED), 3, ORIGIN)
     with pytest.raises(ConfigError, match="what was given is 'large-"):
         run(config, stills, tmp_path / "run", teacher=other)
     with pytest.raises(ConfigError, match="what was given is ''"):

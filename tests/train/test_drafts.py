@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ALIGNED, SMALL, awake, picture
+from tests.conftest import TWO_ALIGNED, TWO_LEVELS, awake, picture
 from unsmear.data.clips import unknown_clips
 from unsmear.data.sources import find_training_files
 from unsmear.data.synthesis import Synthesizer
@@ -38,7 +38,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(autouse=True)
 def _row(monkeypatch):
-    for name, config in (("finder", ALIGNED), ("tiny", SMALL)):
+    for name, config in (("finder", TWO_ALIGNED), ("tiny", TWO_LEVELS)):
         monkeypatch.setitem(zoo.ZOO, name, Entry(name=name, summary="", config=config, window=3))
 
 
@@ -78,7 +78,7 @@ def test_drafts_are_of_short_blurs_as_of_long_ones(tmp_path, monkeypatch):
 
 
 def test_drafts_are_what_the_network_makes():
-    network = awake(ALIGNED)
+    network = awake(TWO_ALIGNED)
     blurry = torch.rand(3, 3, 3, 32, 40)
     clips = unknown_clips(blurry, blurry.flip(-1))._replace(motion=clip_motion(blurry))
     drafted = with_drafts(network, clips, [0, 2])
@@ -97,7 +97,7 @@ def test_drafts_are_what_the_network_makes():
 
 
 def test_the_loss_is_that_of_frames_made_again():
-    network = awake(ALIGNED)
+    network = awake(TWO_ALIGNED)
     blurry, sharp = torch.rand(2, 1, 3, 3, 32, 32)
     clips = unknown_clips(blurry, sharp)._replace(motion=clip_motion(blurry))
     drafted = with_drafts(network, clips, [0])
@@ -131,11 +131,11 @@ def test_a_run_with_drafts_is_another_one_and_goes_on_to_the_same_bits(tmp_path)
 
 
 def test_a_network_has_to_look_at_its_neighbours():
-    check_drafts(CONFIG, ALIGNED)
-    check_drafts(dataclasses.replace(CONFIG, refine_share=0.0), SMALL)
+    check_drafts(CONFIG, TWO_ALIGNED)
+    check_drafts(dataclasses.replace(CONFIG, refine_share=0.0), TWO_LEVELS)
     with pytest.raises(
         ConfigError, match=r"refine_share is 0\.5: 'finder' does not align neighbours"
     ):
-        check_drafts(CONFIG, SMALL)
+        check_drafts(CONFIG, TWO_LEVELS)
     with pytest.raises(ConfigError, match=r"refine_share is 1\.5: must be from 0 to 1"):
         dataclasses.replace(CONFIG, refine_share=1.5)

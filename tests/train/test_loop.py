@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import SMALL, TWO_ALIGNED, TWO_LEVELS, picture
+from tests.conftest import TWO_LEVELS, picture
 from tests.train.conftest import CONFIG, CPU, TRACER, logged, run, save
 from unsmear.data.pairs import find_pairs
 from unsmear.data.sources import DataRecord, find_training_files
@@ -41,7 +41,7 @@ def test_a_run_leaves_weights_a_state_and_a_log(data, pairs, tmp_path):
     assert all(report.frames_per_second > 0 for report in reports)
     assert all(0 < report.learning < 1 for report in reports)
     network, origin = load_weights(out / "weights.safetensors")
-    assert network.config == SMALL
+    assert network.config == TWO_LEVELS
     assert (origin.steps, origin.seed, origin.model) == (9, 0, "tiny")
     assert origin.scores["seq"]["frames"] == 4
     assert origin.scores["seq"]["ssim_after"] > 0
@@ -97,7 +97,9 @@ def test_ctrl_c_keeps_the_state(data, tmp_path, whole, monkeypatch):
         run(CONFIG, data, tmp_path / "run")
     assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == 5  # to look at
     monkeypatch.undo()
-    monkeypatch.setitem(zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=SMALL, window=3))
+    monkeypatch.setitem(
+        zoo.ZOO, "tiny", Entry(name="tiny", summary="", config=TWO_LEVELS, window=3)
+    )
     run(CONFIG, data, tmp_path / "run")
     assert load_weights(tmp_path / "run" / WEIGHTS_FILE)[1].steps == CONFIG.steps
     two = load_file(tmp_path / "run" / STATE_FILE)
@@ -207,16 +209,6 @@ def test_training_lowers_the_loss(data, tmp_path):
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.fixture
-def two_levels(tiny, monkeypatch):
-    """Fewer layers for Dynamo to trace."""
-    shapes = {"tiny": TWO_LEVELS, "tracer": dataclasses.replace(TWO_ALIGNED, aligned_levels=())}
-    for name, shape in shapes.items():
-        entry = dataclasses.replace(zoo.ZOO[name], config=shape)
-        monkeypatch.setitem(zoo.ZOO, name, entry)
-
-
-@pytest.mark.usefixtures("two_levels")
 def test_compiling_changes_neither_files_nor_numbers_beyond_rounding(data, tmp_path, monkeypatch):
     """With Dynamo's tracing, but without code generation, which takes a minute on a CPU."""
     original, calls = torch.nn.Module.compile, []
@@ -292,14 +284,14 @@ def test_trails_are_learned_from_those_that_are_known(data, pairs, tmp_path):
 
 def test_a_network_without_trails_has_no_use_for_their_weight(data, tmp_path):
     for weight in (0.0, 1.0):
-        run(dataclasses.replace(CONFIG, trail_weight=weight), data, tmp_path / str(weight))
+        config = dataclasses.replace(TRACER, model="tiny", trail_weight=weight)
+        run(config, data, tmp_path / str(weight))
     one, two = (ends_of(tmp_path / str(weight)) for weight in (0.0, 1.0))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 # At a graph break, Dynamo accesses gradients; it hides the warning unless it is an error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-@pytest.mark.usefixtures("two_levels")
 def test_trails_are_learned_in_half_precision_compiled_and_ahead(data, tmp_path, monkeypatch):
     original = torch.nn.Module.compile
 

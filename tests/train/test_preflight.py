@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ALIGNED, SMALL
+from tests.conftest import TWO_ALIGNED, TWO_LEVELS
 from tests.train.conftest import CPU, request, run, sequence
 from tests.train.conftest import PRESET as CONFIG
 from tests.train.conftest import save_picture as save
@@ -48,7 +48,7 @@ def test_a_good_request_becomes_a_plan(stills, tmp_path, weights_file):
     wanted = dataclasses.replace(CONFIG.synthesis, coder_share=0.25, blur_mean=11)
     assert config.synthesis == wanted
     assert [pair.name for pair in plan.validation] == ["a"]
-    assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "small")
+    assert (plan.device, plan.out, plan.initial.name) == (CPU, tmp_path / "run", "two")
     assert len(plan.files.photographs) == 2
     assert not (tmp_path / "run").exists()
 
@@ -57,7 +57,7 @@ def test_each_setting_that_is_asked_for_is_that_of_the_run(
     stills, tmp_path, monkeypatch, weights_file
 ):
     """Each changes its own setting and no other; those checked above are left out."""
-    aligned = Entry(name="tiny", summary="", config=ALIGNED, window=3)
+    aligned = Entry(name="tiny", summary="", config=TWO_ALIGNED, window=3)
     monkeypatch.setitem(zoo.ZOO, "tiny", aligned)
     (stage,) = CONFIG.stages
     name = identity_of(load_model(str(weights_file)))
@@ -99,7 +99,7 @@ def test_each_setting_that_is_asked_for_is_that_of_the_run(
 def test_everything_wrong_is_told_at_once(stills, tmp_path):
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "log.txt").write_text("no log")
-    other = dataclasses.replace(SMALL, spatial_maps=5)
+    other = dataclasses.replace(TWO_LEVELS, spatial_maps=5)
     origin = Provenance(model="x", steps=0, seed=0, hours=0, device="cpu", version="test")
     other_weights = tmp_path / "other.safetensors"
     save_weights(other_weights, other, DeblurNetwork(other).state_dict(), origin)
@@ -181,7 +181,7 @@ def test_what_depends_on_the_preset_is_not_told_of_another(tmp_path):
 
 
 def test_crops_must_fit_the_cells_of_trails(stills, tmp_path, monkeypatch):
-    shape = dataclasses.replace(SMALL, neighbours=1, trail_levels=(0,))
+    shape = dataclasses.replace(TWO_LEVELS, neighbours=1, trail_levels=(0,))
     entry = Entry(name="trailing", summary="", config=shape, window=3)
     monkeypatch.setitem(zoo.ZOO, "trailing", entry)
     stages = (Stage(steps=4, clips=2, frames=3, crop=36),)
@@ -193,7 +193,7 @@ def test_crops_must_fit_the_cells_of_trails(stills, tmp_path, monkeypatch):
 
 def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    state = TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, TWO_LEVELS), CONFIG, CPU)
     state.step = 2
     state.save(tmp_path / "run" / STATE_FILE, CONFIG)
     prepare(request(stills, tmp_path))
@@ -210,7 +210,7 @@ def test_a_folder_of_another_run_is_told_before_training(stills, tmp_path):
 
 def test_a_state_that_records_no_data_goes_on_with_any(stills, tmp_path):
     (tmp_path / "run").mkdir()
-    TrainState.start(partial(DeblurNetwork, SMALL), CONFIG, CPU).save(
+    TrainState.start(partial(DeblurNetwork, TWO_LEVELS), CONFIG, CPU).save(
         tmp_path / "run" / STATE_FILE, CONFIG
     )
     header = read_header(tmp_path / "run" / STATE_FILE)

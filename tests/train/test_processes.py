@@ -13,7 +13,7 @@ from multiprocessing import current_process
 import pytest
 import torch
 
-from tests.conftest import ALIGNED, picture
+from tests.conftest import TWO_ALIGNED, picture
 from tests.train.drawn import Failing
 from unsmear.data.sources import find_training_files
 from unsmear.errors import InputError, UnsmearError
@@ -114,7 +114,7 @@ def test_a_batch_for_which_memory_lacks_is_told(handed_over, monkeypatch):
 
 def test_synthesis_is_the_same_in_another_process(tmp_path, monkeypatch):
     """Photographs, a clip with optical flow, trails, and the motion that the network uses."""
-    entry = Entry(name="finder", summary="", config=ALIGNED, window=3)
+    entry = Entry(name="finder", summary="", config=TWO_ALIGNED, window=3)
     monkeypatch.setitem(zoo.ZOO, "finder", entry)
     for index in range(3):
         image = torch.from_numpy(picture(90, 120 + index, index).transpose(2, 0, 1).copy())

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import SMALL
+from tests.conftest import TWO_LEVELS
 from tests.train.conftest import CONFIG, CPU, run
 from unsmear.errors import ModelError
 from unsmear.models.checkpoint import load_weights
@@ -35,7 +35,7 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
     """Settings that only affect reports, or how the same is computed, are not."""
     config = dataclasses.replace(CONFIG, teacher="one", teacher_weight=1.0, halve_every=1)
     state = tmp_path / STATE_FILE
-    taken = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
+    taken = TrainState.start(partial(DeblurNetwork, TWO_LEVELS), config, CPU)
     taken.step = config.steps
     taken.save(state, config)
     (first, last) = config.stages
@@ -56,7 +56,7 @@ def test_each_setting_that_decides_the_result_is_asked_for_again(tmp_path):
             check_resumable(state, dataclasses.replace(config, **{name: value}))
     check_resumable(state, dataclasses.replace(config, **free))
     wide = dataclasses.replace(config, stages=(dataclasses.replace(first, clips=4),))
-    TrainState.start(partial(DeblurNetwork, SMALL), wide, CPU).save(state, wide)
+    TrainState.start(partial(DeblurNetwork, TWO_LEVELS), wide, CPU).save(state, wide)
     with pytest.raises(ModelError, match=r"other settings \(shards was 1, now 2\)"):
         check_resumable(state, dataclasses.replace(wide, shards=2))
 
@@ -88,7 +88,7 @@ def test_a_longer_run_goes_on_where_its_steps_so_far_stay_the_same(data, tmp_pat
         (cosine, 3, {"stages": more}, True),
         (cosine, 4, {"stages": more}, False),
     ):
-        start = TrainState.start(partial(DeblurNetwork, SMALL), config, CPU)
+        start = TrainState.start(partial(DeblurNetwork, TWO_LEVELS), config, CPU)
         start.step = step
         start.save(state, config)
         changed = dataclasses.replace(config, **others)

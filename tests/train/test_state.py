@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import SMALL, picture
+from tests.conftest import TWO_LEVELS, TWO_TRAILS, picture
 from tests.train.conftest import CONFIG, CPU, loaded, run, save
 from unsmear.data.pairs import find_pairs
 from unsmear.errors import ModelError
@@ -56,7 +56,7 @@ def test_training_goes_on_from_given_weights_and_remembers_them(data, tmp_path, 
 
 
 def test_weights_of_another_network_are_refused(data, tmp_path):
-    other = DeblurNetwork(dataclasses.replace(SMALL, spatial_maps=5))
+    other = DeblurNetwork(dataclasses.replace(TWO_LEVELS, spatial_maps=5))
     provenance = Provenance(model="x", steps=0, seed=0, hours=0, device="cpu", version="test")
     with pytest.raises(ModelError, match="another network"):
         run(CONFIG, data, tmp_path / "run", initial=LoadedModel("x", other, 3, provenance))
@@ -85,13 +85,12 @@ def test_weights_without_trails_are_a_start_for_a_network_with_them(
     data, tmp_path, whole, monkeypatch
 ):
     plain = loaded(whole(CONFIG, data) / WEIGHTS_FILE)
-    wider = dataclasses.replace(SMALL, trail_levels=(1,), trail_channels=4)
     row = zoo.ZOO[CONFIG.model]
-    monkeypatch.setitem(zoo.ZOO, CONFIG.model, dataclasses.replace(row, config=wider))
+    monkeypatch.setitem(zoo.ZOO, CONFIG.model, dataclasses.replace(row, config=TWO_TRAILS))
     slow = dataclasses.replace(CONFIG, learning_rate=1e-12)
     run(slow, data, tmp_path / "trails", initial=plain)
     following = loaded(tmp_path / "trails" / "weights.safetensors")
-    assert following.network.config == wider
+    assert following.network.config == TWO_TRAILS
     clip = torch.rand(1, 3, 3, 32, 40)
     torch.testing.assert_close(following.network(clip), plain.network(clip), rtol=0, atol=1e-5)
     monkeypatch.setitem(zoo.ZOO, CONFIG.model, row)

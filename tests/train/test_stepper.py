@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.conftest import ALIGNED
+from tests.conftest import TWO_ALIGNED
 from unsmear.data.clips import Clips, join_clips
 from unsmear.data.trails import Trails
 from unsmear.errors import UnsmearError
@@ -37,7 +37,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(autouse=True)
 def _row(monkeypatch):
-    entry = Entry(name="finder", summary="", config=ALIGNED, window=3)
+    entry = Entry(name="finder", summary="", config=TWO_ALIGNED, window=3)
     monkeypatch.setitem(zoo.ZOO, "finder", entry)
 
 
@@ -151,7 +151,7 @@ def test_gpus_that_imitate_bfloat16_learn_in_float32(monkeypatch):
 
 def test_a_gradient_that_is_not_finite_moves_nothing(monkeypatch):
     monkeypatch.setattr(stepper, "_MOST_BAD_STEPS", 2)
-    state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, TWO_ALIGNED), CONFIG, CPU)
     own = Stepper(CONFIG, state, CPU, Team())
     own.step(clips_like(0))
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
@@ -202,7 +202,7 @@ class Follower(Team):
 
 
 def test_all_processes_start_from_the_weights_of_the_first():
-    state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, TWO_ALIGNED), CONFIG, CPU)
     Stepper(CONFIG, state, CPU, Follower())
     for module in (state.network, state.average):
         assert not any(value.any() for value in module.state_dict().values())
@@ -217,7 +217,7 @@ class Mate(Team):
 
 
 def test_a_gradient_that_is_not_finite_in_another_process_moves_nothing_here():
-    state = TrainState.start(partial(DeblurNetwork, ALIGNED), CONFIG, CPU)
+    state = TrainState.start(partial(DeblurNetwork, TWO_ALIGNED), CONFIG, CPU)
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
     Stepper(CONFIG, state, CPU, Mate()).step(clips_like(0))
     for parameter, was in zip(state.network.parameters(), before, strict=True):
@@ -239,7 +239,7 @@ def test_shards_are_learned_from_by_themselves_and_add_up_to_the_batch(monkeypat
 
     monkeypatch.setattr(stepper, "restore_and_compare", watched)
     for parts in (3, 1):
-        state = TrainState.start(partial(DeblurNetwork, ALIGNED), config, CPU)
+        state = TrainState.start(partial(DeblurNetwork, TWO_ALIGNED), config, CPU)
         own = Stepper(config, state, CPU, Team())
         own._parts = parts
         told = own.step(clips)
@@ -292,7 +292,7 @@ def test_gradients_are_clipped_to_the_norm_and_right_frames_count_as_60_db():
     norms = []
     for most in (math.inf, 1e-3):
         config = dataclasses.replace(CONFIG, clip_norm=most)
-        state = TrainState.start(partial(DeblurNetwork, ALIGNED), config, CPU)
+        state = TrainState.start(partial(DeblurNetwork, TWO_ALIGNED), config, CPU)
         own = Stepper(config, state, CPU, Team())
         own.step(clips_like(0))
         gradients = [p.grad.flatten() for p in state.network.parameters() if p.grad is not None]
@@ -318,7 +318,7 @@ def test_recorded_steps_are_plain_steps_but_for_rounding():
     def after(choice):
         config = dataclasses.replace(CONFIG, compile=choice)
         graphs = wants_graphs(choice, CUDA)
-        state = TrainState.start(partial(DeblurNetwork, ALIGNED), config, CUDA, recorded=graphs)
+        state = TrainState.start(partial(DeblurNetwork, TWO_ALIGNED), config, CUDA, recorded=graphs)
         own = Stepper(config, state, CUDA, Team(), graphs=graphs)
         return [float(own.step(clips_like(value, device=CUDA))[1]) for value in range(8)]
 
