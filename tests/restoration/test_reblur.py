@@ -14,8 +14,11 @@ from torch.nn import functional
 
 from tests.conftest import assert_same_frames
 from tests.elsewhere import Elsewhere, pretending
+from unsmear.data.codec import Coding, code_clip
+from unsmear.data.light import round_to_8_bit
 from unsmear.demo import shaky_clip
 from unsmear.evaluate.metrics import psnr
+from unsmear.models.flow import luma_of
 from unsmear.models.zoo import load_model
 from unsmear.restoration import reblur
 from unsmear.restoration.burst import Corrections, accumulate_bursts
@@ -171,6 +174,17 @@ def test_clipped_light_says_nothing():
     blurry = (reblurred(sharp**GAMMA, path(velocity, 0.6)) ** (1 / GAMMA)).clamp(0, 1)
     change = correction(sharp.clamp(0, 1), blurry, velocity)
     assert change[..., 34:56, 50:80].abs().max() < 0.02
+
+
+def test_the_coarser_a_frame_was_coded_the_less_it_is_trusted():
+    clip, _ = shaky_clip(4, 96, 128)
+    clip = round_to_8_bit(clip)
+    codings = (Coding("libx264", 28), Coding("libx264", 33))
+    coded = [clip, *(code_clip(clip, coding) for coding in codings)]
+    factors = [float(reblur._coding_caution(luma_of(x[2:3]))) for x in coded]
+    assert factors[0] == 1
+    assert 2 < factors[1] < factors[2]
+    assert float(reblur._coding_caution(torch.zeros(1, 1, 16, 24))) == 1
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 200), (48, 16)])

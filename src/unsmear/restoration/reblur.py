@@ -38,6 +38,8 @@ _STRETCH = 1.05  # a restored frame has blur left, so the path that fits it is t
 _SOLVER_STEPS = 3
 _CAUTION = 0.2  # weight of the change beside the difference that remains, without noise
 _NOISE_CAUTION = 0.05  # times the power of noise as a share of the difference
+_CODED_CAUTION = 30  # how fast caution grows with the share of differences that a coder removed
+_USUAL_ZEROS = 0.3  # share of second differences that are zero without a coder, at most
 _ODD = 0.07  # of 0..1: a difference this large is not what blur explains
 _DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
@@ -254,7 +256,7 @@ def correction(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Tensor:
     slopes = _slope(seen)
     known = _unclipped(seen) * slopes
     off = (seen - reblurred(light, path)) * known
-    caution = _caution(off, _noise_power(blurry))
+    caution = _caution(off, _noise_power(blurry)) * _coding_caution(blurry)
 
     # Changes are encoded values, as the frame is; blur adds up light.
     def forth(change: Tensor) -> Tensor:
@@ -280,8 +282,25 @@ def _noise_power(blurry: Tensor) -> Tensor:
     """Variance of the noise of a blurry frame (1, 1, H, W): in the finest diagonal detail there is
     little else. From the median, as in Donoho and Johnstone 1994.
     """
-    diagonal = (blurry[..., 1:, 1:] - blurry[..., 1:, :-1]).diff(dim=-2)[..., ::2, ::2] / 2
-    return (diagonal.abs().median() / 0.6745).square()
+    return (_diagonal(blurry)[..., ::2, ::2].abs().median() / 0.6745).square()
+
+
+def _diagonal(luma: Tensor) -> Tensor:
+    """Finest diagonal detail, (1, 1, H - 2, W - 1)."""
+    return (luma[..., 1:, 1:] - luma[..., 1:, :-1]).diff(dim=-2) / 2
+
+
+def _coding_caution(blurry: Tensor) -> Tensor:
+    """Factor of the caution, 1 for frames (1, 1, H, W) that were not coded or only finely.
+
+    A coder leaves much of the finest detail at exactly zero, noise of a sensor little. Places
+    without any contrast around them, as in black bars, say nothing.
+    """
+    contrast = tent_filtered((blurry - tent_filtered(blurry, 8)).abs(), 8)[..., 1:-1, 1:]
+    told = contrast > 1 / 255
+    zeros = (_diagonal(blurry).abs() < 0.25 / 255) & told
+    share = zeros.sum() / told.sum().clamp_min(1)
+    return 1 + _CODED_CAUTION * (share - _USUAL_ZEROS).clamp_min(0)
 
 
 def _caution(off: Tensor, noise: Tensor) -> Tensor:
