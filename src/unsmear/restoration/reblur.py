@@ -38,8 +38,8 @@ _STRETCH = 1.05  # a restored frame has blur left, so the path that fits it is t
 _SOLVER_STEPS = 3
 _CAUTION = 0.2  # weight of the change beside the difference that remains, without noise
 _NOISE_CAUTION = 0.05  # times the power of noise as a share of the difference
-_CODED_CAUTION = 30  # how fast caution grows with the share of differences that a coder removed
-_USUAL_ZEROS = 0.3  # share of second differences that are zero without a coder, at most
+_USUAL_ZEROS = 0.3  # share of the finest detail that is zero with a little noise and no coder
+_CODED_CAUTION = 30  # how fast caution grows with what exceeds this share
 _ODD = 0.07  # of 0..1: a difference this large is not what blur explains
 _DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
@@ -304,7 +304,7 @@ def _coding_caution(blurry: Tensor) -> Tensor:
 
 
 def _caution(off: Tensor, noise: Tensor) -> Tensor:
-    """Weight of the change at each pixel: the noisier the difference, the less it says."""
+    """Weight of the change at each pixel: noise and what blur does not explain say little."""
     power = tent_filtered(off.square(), 8)
     told = (power - noise).clamp_min(0) + noise / 100
     return _CAUTION + _NOISE_CAUTION * noise / told.clamp_min(1e-12) + power / _ODD**2
