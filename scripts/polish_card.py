@@ -1,11 +1,14 @@
 """Write the model card of the weights that polish restored frames, from records of evaluations.
 
     unsmear eval --data val --niqe -m core --polish --json RESULTS/eval-core-polished.json
-    python scripts/polish_card.py --photographs STILLS.tsv --command "..." --out POLISH.md
+    python scripts/polish_card.py --photographs STILLS.tsv --command "..." --out CARDS/polish.md
+    unsmear eval --data val --niqe -m core --polish --reblur --json RESULTS/eval-core-reblurred.json
+    python scripts/polish_card.py --told ... --out CARDS/polish-told.md
 
-RESULTS is `benchmarks/results`, STILLS.tsv the table of credits, POLISH.md `model_cards/polish.md`.
-Beside each `eval-NAME-polished.json` there must be `eval-NAME.json`, of the same weights. Without
---out, the card is printed.
+RESULTS is `benchmarks/results`, CARDS `model_cards`, STILLS.tsv the table of credits. With --told,
+it is the card of the network of `--polish --reblur`, which is told what reblurring finds. Beside
+each `eval-NAME-polished.json` there must be `eval-NAME.json`, of the same weights. Without --out,
+the card is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,38 +27,68 @@ from unsmear.evaluate.programs import files_in, run_program
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.checkpoint import digest_of, load_polish_weights
 from unsmear.models.count import count_parameters, macs_of
-from unsmear.models.polish import CHANNELS, PolishNetwork
-from unsmear.models.zoo import POLISH_WEIGHTS, ZOO
+from unsmear.models.polish import PolishNetwork
+from unsmear.models.zoo import POLISH_WEIGHTS, TOLD_WEIGHTS, ZOO
 from unsmear.outputs import check_file, write_text
 
 RECORDS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
-_POLISHED = "-polished"
 
 
-def gain_table(records: Path, digest: str) -> list[str]:
+class Subject(NamedTuple):
+    """What a card is about.
+
+    Attributes:
+        weights: file of the network.
+        ending: of the names of the evaluations with it.
+        options: that make use of it.
+        what: it does, in words.
+        training: options of `scripts/train_polish.py`.
+    """
+
+    weights: Path
+    ending: str
+    options: str
+    what: str
+    training: str
+
+
+PLAIN = Subject(
+    POLISH_WEIGHTS, "-polished", "--polish", "Corrects what the burst step fused", "--data"
+)
+TOLD = Subject(
+    TOLD_WEIGHTS,
+    "-reblurred",
+    "--polish --reblur",
+    "Corrects what the burst step fused, and is told what blurring the result again finds",
+    "--told --data",
+)
+
+
+def gain_table(records: Path, digest: str, ending: str) -> list[str]:
     """Markdown table: gains of each model by default and polished, and the frame that polishing
     changes for the worse most, or for the better least.
 
     Args:
         records: folder of evaluations.
         digest: of the weights.
+        ending: of the names of those with these weights.
 
     Raises:
         InputError: there are no evaluations.
         ConfigError: two evaluations are not of the same weights.
     """
     order = list(ZOO)
-    paths = files_in(records, f"eval-*{_POLISHED}.json")
-    names = [path.stem[len("eval-") : -len(_POLISHED)] for path in paths]
+    paths = files_in(records, f"eval-*{ending}.json")
+    names = [path.stem[len("eval-") : -len(ending)] for path in paths]
     rows, sequences = [], []
     for name in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
         plain, polished = (
             json.loads((records / f"eval-{name}{end}.json").read_text(encoding="utf-8"))
-            for end in ("", _POLISHED)
+            for end in ("", ending)
         )
         model, other = plain["model"], polished["model"]
         if model["digest"] != other["digest"] or other["polish"] != digest:
-            raise ConfigError(f"eval-{name}{_POLISHED}.json is of other weights: measure again")
+            raise ConfigError(f"eval-{name}{ending}.json is of other weights: measure again")
         sequences = [sequence["name"] for sequence in plain["sequences"]]
         cells, changes = [], []
         for before, after in zip(plain["sequences"], polished["sequences"], strict=True):
@@ -75,37 +108,39 @@ def card(arguments: argparse.Namespace) -> str:
     if arguments.out:
         check_file(arguments.out, inputs=(arguments.photographs, arguments.notes))
     commands = commands_of(read_text(arguments.after)) if arguments.after else []
-    network, origin = load_polish_weights(POLISH_WEIGHTS)
+    subject = TOLD if arguments.told else PLAIN
+    network, origin = load_polish_weights(subject.weights)
     runs = training_runs(origin, commands + arguments.command)
     notes = read_text(arguments.notes).splitlines() if arguments.notes else []
-    macs = macs_of(lambda: PolishNetwork(network.config)(torch.empty(1, CHANNELS, 256, 256)))
+    shape = network.config
+    macs = macs_of(lambda: PolishNetwork(shape)(torch.empty(1, shape.channels, 256, 256)))
     return "\n".join(
         [
-            "# polish",
+            f"# {subject.weights.stem}",
             "",
-            "Corrects what the burst step fused, after any network: `unsmear CLIP --polish`. "
+            f"{subject.what}, after any network: `unsmear CLIP {subject.options}`. "
             f"{count_parameters(network) / 1e6:.2f} M parameters, {macs / 1e9:.2f} GMAC a frame at "
             "256x256 and the kernels that it predicts. Licence of the weights: Apache-2.0.",
             "",
             "## Results",
             "",
-            "Gain in dB over the blurry frames, by default and with `--polish`, on the sequences "
-            "of the other cards.",
+            f"Gain in dB over the blurry frames, by default and with `{subject.options}`, on the "
+            "sequences of the other cards.",
             "",
-            *gain_table(RECORDS, digest_of(network)),
+            *gain_table(RECORDS, digest_of(network), subject.ending),
             "",
-            "- **worst frame**: the smallest change of a single frame's PSNR by `--polish`",
+            f"- **worst frame**: the smallest change of a frame's PSNR by `{subject.options}`",
             "",
-            "From the records `benchmarks/results/eval-*-polished.json`, which name machine, "
-            "command and date; [docs/results.md](../docs/results.md) shows them.",
+            f"From the records `benchmarks/results/eval-*{subject.ending}.json`, which name "
+            "machine, command and date; [docs/results.md](../docs/results.md) shows them.",
             "",
             *notes,
             "",
             "## Training",
             "",
             *runs,
-            "`python scripts/train_polish.py --data DATA/train --shake LOG ... --val DATA/val` "
-            "trains such weights from random ones.",
+            f"`python scripts/train_polish.py {subject.training} DATA/train --shake LOG ... "
+            "--val DATA/val` trains such weights from random ones.",
             "",
             *credit_lines(arguments.photographs),
         ]
@@ -117,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--told", action="store_true", help="the network of --polish --reblur")
     parser.add_argument("--photographs", type=Path, required=True, help="table of credits, TSV")
     parser.add_argument(
         "--command", nargs="+", required=True, help="that trained the weights, in order"

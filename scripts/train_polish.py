@@ -2,6 +2,9 @@
 
     python scripts/train_polish.py --data DATA/train --val DATA/val --out runs/polish
     python scripts/train_polish.py --weights polish.safetensors --learning-rate 4e-4 --data ...
+    python scripts/train_polish.py --told --weights polish.safetensors --data ...
+
+With `--told`, it is the network of `--polish --reblur`, which is told what reblurring finds.
 
 First, models restore synthesised clips, and what the burst step makes of these is kept in
 OUT/samples. On a CPU this takes longer than the training, above all for `pro`. The same command
@@ -28,8 +31,9 @@ from unsmear.data.sources import (
 from unsmear.device import pick_device, usable_cores
 from unsmear.display import err, out
 from unsmear.engines.base import to_device
+from unsmear.errors import ConfigError
 from unsmear.evaluate.programs import at_least, run_program
-from unsmear.models.polish import PolishConfig
+from unsmear.models.polish import PolishConfig, as_told
 from unsmear.models.zoo import load_model
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
@@ -40,6 +44,8 @@ from unsmear.train.loop import train
 from unsmear.train.polishing import (
     PLAN,
     SAMPLES,
+    TOLD_PLAN,
+    TOLD_SAMPLES,
     Polishing,
     Samples,
     TrainedPolish,
@@ -50,13 +56,14 @@ from unsmear.train.state import STATE_FILE
 
 
 def plan_of(arguments: argparse.Namespace) -> TrainConfig:
-    """`PLAN` with the changes of the command line.
+    """`PLAN` or `TOLD_PLAN` with the changes of the command line.
 
     Raises:
         ConfigError: a number is out of range.
     """
     at_least(1, steps=arguments.steps, files=arguments.files)
-    plan = PLAN if arguments.steps is None else PLAN.scaled_to(arguments.steps)
+    plan = TOLD_PLAN if arguments.told else PLAN
+    plan = plan if arguments.steps is None else plan.scaled_to(arguments.steps)
     changes = {"learning_rate": arguments.learning_rate, "seed": arguments.seed}
     given = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(plan, **given)
@@ -71,6 +78,10 @@ def _initial(arguments: argparse.Namespace) -> TrainedPolish | None:
     if (path := arguments.weights) is None:
         return None
     initial = TrainedPolish.read(path)
+    if arguments.told:
+        initial = dataclasses.replace(initial, network=as_told(initial.network))
+    elif initial.network.config.told:
+        raise ConfigError(f"'{path}' must be told what reblurring finds: add --told")
     if not (arguments.out / STATE_FILE).is_file():
         check_kept("--weights", path, arguments.out)
     return initial
@@ -81,12 +92,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--told", action="store_true", help="what reblurring finds")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, help="paired sequences")
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
     parser.add_argument("--out", type=Path, default=Path("runs/polish"))
     parser.add_argument("--models", nargs="+", default=["lite", "core", "pro"])
-    parser.add_argument("--files", type=int, default=60, help="of 16 samples, for each model")
+    parser.add_argument("--files", type=int, default=60, help="of 16 or 8 samples, each model")
     parser.add_argument("--steps", type=int, help=f"default: {PLAN.steps}")
     parser.add_argument("--learning-rate", type=float, help=f"default: {PLAN.learning_rate}")
     parser.add_argument("--seed", type=int)
@@ -102,15 +114,17 @@ def main() -> None:
     for model in models:
         to_device(model.network, device)
     initial = _initial(arguments)
-    kind = Polishing(models[0], initial.network.config if initial else PolishConfig())
+    told = arguments.told
+    shape = initial.network.config if initial else PolishConfig(told=told)
+    kind = Polishing(models[0], shape)
     try:
         with termination_as_interrupt(), claimed(arguments.out):
-            clips = dataclasses.replace(SAMPLES, seed=plan.seed)
+            clips = dataclasses.replace(TOLD_SAMPLES if told else SAMPLES, seed=plan.seed)
             load = partial(Batches, clips, found, arguments.shake, device, usable_cores())
             folder = arguments.out / "samples"
             with err.status("making samples"):
-                fill_folder(folder, load, models, arguments.files)
-            samples = Samples(folder, plan, device)
+                fill_folder(folder, load, models, arguments.files, told=told)
+            samples = Samples(folder, plan, device, told=told)
             out.print(samples.summary)
             data = DataRecord(f"{samples.summary}, of {record.summary}", record.fingerprint)
             with TrainDisplay(out, plan.steps) as display:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,9 +12,20 @@ from torch.nn import functional
 
 from unsmear.errors import ConfigError
 from unsmear.models.flow import luma_of
-from unsmear.models.polish import CHANNELS, STRIDE, PolishConfig, PolishNetwork, stack_fusion
+from unsmear.models.polish import (
+    CHANNELS,
+    EVIDENCE,
+    STRIDE,
+    PolishConfig,
+    PolishNetwork,
+    as_told,
+    stack_fusion,
+)
+from unsmear.models.zoo import load_polish
 
 TINY = PolishConfig(width=4, blocks=1, deep_blocks=1, kernel=3)
+TOLD = dataclasses.replace(TINY, told=True)
+BOTH = pytest.mark.parametrize("config", [TINY, TOLD])
 
 
 def lively(config: PolishConfig = TINY, size: float = 0.2) -> PolishNetwork:
@@ -23,27 +36,31 @@ def lively(config: PolishConfig = TINY, size: float = 0.2) -> PolishNetwork:
     return network
 
 
-def test_untrained_it_returns_the_fused_frame():
-    fusion = torch.rand(2, CHANNELS, 16, 24)
-    assert torch.equal(PolishNetwork(TINY)(fusion), fusion[:, :3])
+@BOTH
+def test_untrained_it_returns_the_fused_frame(config):
+    fusion = torch.rand(2, config.channels, 16, 24)
+    assert torch.equal(PolishNetwork(config)(fusion), fusion[:, :3])
 
 
 def test_it_starts_small_and_released_weights_fit_it():
-    network = PolishNetwork()
-    assert sum(p.numel() for p in network.parameters()) < 300_000
+    for told in (False, True):
+        network = PolishNetwork(PolishConfig(told=told))
+        assert sum(p.numel() for p in network.parameters()) < 300_000
+        assert load_polish(told=told).config == network.config
 
 
-def test_kernels_equal_a_plain_loop():
+@BOTH
+def test_kernels_equal_a_plain_loop(config):
     """Each pixel by itself: its kernel, interpolated between squares, over its surroundings."""
-    network, side, radius = lively(), TINY.kernel, TINY.kernel // 2
-    lumas = torch.rand(1, 6, 8, 12)
-    kernels = torch.randn(1, 6 * side**2, 2, 3)
+    network, side, radius, count = lively(config), TINY.kernel, TINY.kernel // 2, config.lumas
+    lumas = torch.rand(1, count, 8, 12)
+    kernels = torch.randn(1, count * side**2, 2, 3)
     found = network._filtered(lumas, kernels)[0, 0]
     fine = functional.interpolate(kernels, (8, 12), mode="bilinear", align_corners=False)[0]
     wanted = torch.zeros(8, 12)
     for y in range(8):
         for x in range(12):
-            for frame in range(6):
+            for frame in range(count):
                 for place in range(side**2):
                     row = min(max(y + place // side - radius, 0), 7)
                     column = min(max(x + place % side - radius, 0), 11)
@@ -54,20 +71,35 @@ def test_kernels_equal_a_plain_loop():
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
-def test_the_change_is_what_is_added_and_what_is_filtered():
-    network = lively()
-    fusion = torch.rand(1, CHANNELS, 16, 16)
-    fused, blurry, restored, lent = fusion.split((3, 3, 3, 4), dim=1)
+@BOTH
+def test_the_change_is_what_is_added_and_what_is_filtered(config):
+    network = lively(config)
+    fusion = torch.rand(1, config.channels, 16, 16)
+    fused, blurry, restored, lent = fusion[:, :CHANNELS].split((3, 3, 3, 4), dim=1)
+    evidence = fusion[:, CHANNELS:]
     luma = luma_of(fused)
-    seen = torch.cat(
-        (fused - 0.5, 4 * (blurry - fused), 4 * (restored - fused), 4 * (lent - luma)), dim=1
-    )
+    differences = [blurry - fused, restored - fused, lent - luma, evidence]
+    seen = torch.cat((fused - 0.5, *(4 * x for x in differences)), dim=1)
     x = network.blocks(network.stem(functional.pixel_unshuffle(seen, 2)))
     added = functional.pixel_shuffle(network.head(x), 2)
     kernels = network.kernel_head(network.deep(network.down(x).relu()))
-    lumas = torch.cat((luma, luma_of(restored) - luma, lent - luma), dim=1)
+    lumas = torch.cat((luma, luma_of(restored) - luma, lent - luma, evidence[:, 1:]), dim=1)
     wanted = fused + added + network._filtered(lumas, kernels)
     torch.testing.assert_close(network(fusion), wanted, rtol=0, atol=1e-4)
+
+
+def test_a_network_that_is_to_be_told_starts_as_it_was_and_can_learn_to_heed():
+    network, fusion = lively(), torch.rand(1, TOLD.channels, 16, 16)
+    told = as_told(network)
+    assert told.config == TOLD
+    wanted = network(fusion[:, :CHANNELS])
+    torch.testing.assert_close(told(fusion), wanted, rtol=0, atol=1e-5)
+    told(fusion).square().sum().backward()
+    for weight in (told.stem.weight[:, 4 * CHANNELS :], told.kernel_head.weight[-1]):
+        assert not weight.any()
+    assert told.stem.weight.grad[:, 4 * CHANNELS :].abs().min() > 0
+    assert told.kernel_head.weight.grad[-1].abs().max() > 0
+    assert as_told(told) is told
 
 
 def test_channels_lie_last_for_the_convolutions():
@@ -92,10 +124,10 @@ def test_clips_are_polished_frame_by_frame():
     at=st.tuples(st.integers(0, 3), st.integers(0, 3)),
 )  # fmt: skip
 def test_no_pixel_looks_beyond_the_reach(blocks, deep, kernel, at):
-    config = PolishConfig(width=2, blocks=blocks, deep_blocks=deep, kernel=kernel)
+    config = PolishConfig(width=2, blocks=blocks, deep_blocks=deep, kernel=kernel, told=True)
     network, reach = lively(config), config.reach
     side = 2 * reach + 32
-    fusion = torch.rand(1, CHANNELS, side, side, requires_grad=True)
+    fusion = torch.rand(1, config.channels, side, side, requires_grad=True)
     y, x = (reach + 12 + offset for offset in at)
     (slope,) = torch.autograd.grad(network(fusion)[0, :, y, x].sum(), fusion)
     rows = slope.abs().sum((0, 1, 3)).nonzero().flatten()
@@ -115,7 +147,10 @@ def test_missing_neighbours_are_the_frame_itself():
         ([one, two], [one, two, own, own]),
         ([one, two, two, one], [one, two, two, one]),
     ):
-        assert torch.equal(stack_fusion(*frames, lent), torch.cat((*frames, *wanted), dim=1))
+        stack = torch.cat((*frames, *wanted), dim=1)
+        assert torch.equal(stack_fusion(*frames, lent), stack)
+        told = torch.rand(1, EVIDENCE, 8, 8)
+        assert torch.equal(stack_fusion(*frames, lent, told), torch.cat((stack, told), dim=1))
 
 
 @pytest.mark.parametrize(

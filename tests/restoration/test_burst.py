@@ -6,16 +6,18 @@ import dataclasses
 from statistics import fmean
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
 from tests.conftest import ALIGNED, TRAILS, Counted, assert_same_frames, awake, one_scene
-from tests.models.test_polish import lively
+from tests.models.test_polish import TINY, lively
 from tests.restoration.conftest import restored_from
 from unsmear.demo import shaky_clip
 from unsmear.engines.base import TorchEngine
+from unsmear.errors import ConfigError
 from unsmear.evaluate.metrics import psnr
 from unsmear.models.flow import luma_of
 from unsmear.models.polish import PolishConfig, PolishNetwork
@@ -236,8 +238,8 @@ def test_tiles_and_workers_change_nothing():
 class Returned(PolishNetwork):
     """Returns some of what it is given, in place of a correction."""
 
-    def __init__(self, channels: slice) -> None:
-        super().__init__(PolishConfig(width=2, blocks=1, deep_blocks=1, kernel=1))
+    def __init__(self, channels: slice, *, told: bool = False) -> None:
+        super().__init__(PolishConfig(width=2, blocks=1, deep_blocks=1, kernel=1, told=told))
         self._channels = channels
 
     def forward(self, fusion: torch.Tensor) -> torch.Tensor:
@@ -284,18 +286,30 @@ def test_frames_to_polish_meet_the_frames_they_came_from(lengths, quality, first
     assert_same_frames(restored(quality, RESTORED), alone)
 
 
+def test_a_network_that_must_be_told_needs_reblurring():
+    with pytest.raises(ConfigError, match="must be told what reblurring finds: set reblur"):
+        next(
+            restore_stream(
+                awake(ALIGNED), one_scene(3, 16, 16), 1, quality=QualityOptions(polish=True),
+                polish=Returned(slice(0, 3), told=True),
+            )
+        )  # fmt: skip
+
+
 def test_a_frame_by_itself_is_not_polished():
     frame = texture(24, 40)
     corrections = Corrections(iter([smeared(frame, 0)]), lively())
     assert_same_frames(accumulate_bursts([frame], 2, corrections=corrections), [frame])
 
 
-def test_polishing_in_tiles_is_polishing_as_a_whole(monkeypatch):
-    network, truth = lively(size=0.05), texture(150, 202)
+@pytest.mark.parametrize("told", [False, True])
+def test_polishing_in_tiles_is_polishing_as_a_whole(monkeypatch, told):
+    network, truth = lively(dataclasses.replace(TINY, told=told), 0.05), texture(150, 202)
     clip = [smeared(truth, n % 2) for n in range(3)]
 
     def polished():
-        return [*accumulate_bursts(clip, 1, corrections=Corrections(iter(clip), network))][1]
+        corrections = Corrections(iter(clip), network, reblur=told)
+        return [*accumulate_bursts(clip, 1, corrections=corrections)][1]
 
     whole = polished()
     assert psnr(whole, [*accumulate_bursts(clip, 1)][1]) < 40
@@ -315,10 +329,16 @@ def test_training_sees_what_restoration_polishes():
             seen.append(fusion[0].clone())
             return super().forward(fusion)
 
-    corrections = Corrections(iter(blurry), Noted(slice(0, 3)))
-    fused = list(accumulate_bursts(clip, 2, corrections=corrections))
-    assert_same_frames(fusions_of(clip, blurry, 2), seen)
-    for number, found in enumerate(seen):
+    for told in (True, False):
+        corrections = Corrections(iter(blurry), Noted(slice(0, 3), told=told), reblur=told)
+        fused = list(accumulate_bursts(clip, 2, corrections=corrections))
+    with_evidence, without = seen[:4], seen[4:]
+    assert_same_frames(fusions_of(clip, blurry, 2, (3, 1)), [without[3], without[1]])
+    assert_same_frames(fusions_of(clip, blurry, 2, range(4), told=True), with_evidence)
+    for found, other in zip(with_evidence, without, strict=True):
+        assert torch.equal(found[:13], other)
+        assert (found[13:].abs().amax((1, 2)) > 0.01).all()
+    for number, found in enumerate(without):
         assert torch.equal(found[:3], fused[number])
         assert torch.equal(found[3:6], blurry[number])
         assert torch.equal(found[6:9], clip[number])

@@ -23,7 +23,15 @@ from unsmear.models.zoo import load_model
 from unsmear.restoration import reblur
 from unsmear.restoration.burst import Corrections, accumulate_bursts
 from unsmear.restoration.quality import QualityOptions
-from unsmear.restoration.reblur import GAMMA, CameraPath, correction, fit_path, reblurred
+from unsmear.restoration.reblur import (
+    GAMMA,
+    Blur,
+    CameraPath,
+    correction,
+    evidence,
+    fit_path,
+    reblurred,
+)
 from unsmear.restoration.stream import restore_stream
 
 STILL = torch.zeros(1, 2, 2, 2)
@@ -51,6 +59,10 @@ def wrong(height, width):
 
 def moving(x, y):
     return torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, 3, 5).clone()
+
+
+def corrected_by(restored, blurry, velocity):
+    return correction(restored, Blur.fitted(restored, blurry, velocity))
 
 
 def path(velocity=STILL, share=0.0, **curve):
@@ -157,14 +169,41 @@ def test_detail_that_blur_has_left_is_put_right():
     sharp, velocity = texture(160, 224), moving(8.0, 3.0)
     blurry = reblurred(sharp**GAMMA, path(velocity, 0.6)) ** (1 / GAMMA)
     restored = (sharp + wrong(160, 224)).clamp(0, 1)
-    found = (restored + correction(restored, blurry, velocity)).clamp(0, 1)
+    found = (restored + corrected_by(restored, blurry, velocity)).clamp(0, 1)
     assert psnr(found[0], sharp[0]) > psnr(restored[0], sharp[0]) + 3
+
+
+def test_a_network_is_told_what_is_lacking_and_what_would_nearly_undo_it():
+    sharp, velocity = texture(160, 224), moving(8.0, 3.0)
+    blurry = reblurred(sharp**GAMMA, path(velocity, 0.6)) ** (1 / GAMMA)
+    restored = (sharp + wrong(160, 224)).clamp(0, 1)
+    blur = Blur.fitted(restored, blurry, velocity)._replace(path=path(velocity, 0.6))
+    lacking, first, last = evidence(restored, blur).unsqueeze(2).unbind(1)
+    torch.testing.assert_close(lacking, blur.lacking(restored))
+    left = [
+        float((blur.forth(change) - lacking).square().sum() + 0.03 * change.square().sum())
+        for change in (0 * first, first, last)
+    ]
+    assert left[2] < 0.95 * left[1] < 0.5 * left[0]
+    scores = [psnr((restored + change)[0], sharp[0]) for change in (0 * first, first, last)]
+    assert min(scores[1:]) > scores[0] + 0.5
+
+
+def test_without_blur_it_is_told_the_difference():
+    sharp = texture(96, 128)
+    restored = sharp + 0.02 * texture(96, 128, 3)
+    blur = Blur.fitted(sharp, sharp, STILL)._replace(path=path())
+    lacking, first, last = evidence(restored, blur)[0]
+    wanted = (sharp - restored)[0, 0]
+    assert (lacking - wanted).square().mean() < 0.05 * wanted.square().mean()
+    for change in (first, last):
+        torch.testing.assert_close(change, lacking / 1.03, rtol=0, atol=1e-4)
 
 
 def test_noise_is_not_put_back():
     sharp = texture(160, 224)
     noise = 0.1 * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
-    change = correction(sharp, (sharp + noise).clamp(0, 1), STILL)
+    change = corrected_by(sharp, (sharp + noise).clamp(0, 1), STILL)
     assert change.square().mean().sqrt() < 0.2 * noise.square().mean().sqrt()
 
 
@@ -172,7 +211,7 @@ def test_clipped_light_says_nothing():
     sharp, velocity = texture(96, 128), moving(6.0, 0.0)
     sharp[..., 30:60, 40:90] = 3.0  # brighter than white
     blurry = (reblurred(sharp**GAMMA, path(velocity, 0.6)) ** (1 / GAMMA)).clamp(0, 1)
-    change = correction(sharp.clamp(0, 1), blurry, velocity)
+    change = corrected_by(sharp.clamp(0, 1), blurry, velocity)
     assert change[..., 34:56, 50:80].abs().max() < 0.02
 
 
@@ -191,19 +230,25 @@ def test_the_coarser_a_frame_was_coded_the_less_it_is_trusted():
 @pytest.mark.parametrize("value", [0.0, 1.0, math.nan, math.inf])
 def test_frames_without_detail_or_with_odd_values_stay(size, value):
     frame = torch.full((1, 1, *size), value)
-    change = correction(texture(*size) if math.isnan(value) else frame, frame, STILL)
-    assert change.abs().max() < 1e-3
+    restored = texture(*size) if math.isnan(value) else frame
+    blur = Blur.fitted(restored, frame, STILL)
+    for change in (correction(restored, blur), evidence(restored, blur)):
+        assert change.abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_gpu_finds_the_same(kind):
     sharp, velocity, device = texture(64, 96), moving(6.0, 2.0), torch.device(kind, 0)
     blurry = reblurred(sharp**GAMMA, path(velocity, 0.6)) ** (1 / GAMMA)
-    wanted = correction(sharp, blurry, velocity)
+
+    def found(restored, *known):
+        blur = Blur.fitted(restored, *known)
+        return torch.cat((correction(restored, blur), evidence(restored, blur)), dim=1)
+
+    wanted = found(sharp, blurry, velocity)
     with torch.no_grad(), pretending(device):
-        there = (Elsewhere(x, device) for x in (sharp, blurry, velocity))
-        found = correction(*there).cpu()
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+        there = found(*(Elsewhere(x, device) for x in (sharp, blurry, velocity))).cpu()
+    torch.testing.assert_close(there, wanted, rtol=0, atol=1e-5)
 
 
 def test_it_looks_at_luma_and_at_both_neighbours():

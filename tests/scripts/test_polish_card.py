@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import load_script
 from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import digest_of, load_polish_weights
-from unsmear.models.zoo import POLISH_WEIGHTS, load_polish
+from unsmear.models.zoo import load_polish
 
 DIGEST = "d1"
 
@@ -46,7 +46,7 @@ def records(tmp_path):
 
 
 def test_the_table_has_gains_before_and_after_and_the_worst_frame(script, records):
-    heading, _, *rows = script.gain_table(records, DIGEST)
+    heading, _, *rows = script.gain_table(records, DIGEST, "-polished")
     assert heading == "| model | dog | walk | worst frame |"
     assert rows == [
         "| `lite` | +1.00 -> +2.00 | +1.00 -> +2.25 | +1.00 |",
@@ -57,21 +57,27 @@ def test_the_table_has_gains_before_and_after_and_the_worst_frame(script, record
 @pytest.mark.parametrize("change", [{"polish": "d0"}, {"polish": DIGEST, "network": "n2"}])
 def test_evaluations_of_other_weights_are_refused(script, records, monkeypatch, capsys, change):
     write(records, "pro-polished", {"dog": (3, 4), "walk": (1, 2)}, **change)
-    assert run_program(lambda: script.gain_table(records, DIGEST)) == 2
+    assert run_program(lambda: script.gain_table(records, DIGEST, "-polished")) == 2
     assert "eval-pro-polished.json is of other weights" in capsys.readouterr().err
 
 
-def test_the_released_card_is_that_of_the_released_weights(script, tmp_path, monkeypatch):
-    card = (script.RECORDS.parents[1] / "model_cards" / "polish.md").read_text(encoding="utf-8")
-    for line in script.gain_table(script.RECORDS, digest_of(load_polish())):
+@pytest.mark.parametrize("told", [False, True])
+def test_the_released_card_is_that_of_the_released_weights(script, tmp_path, monkeypatch, told):
+    subject = script.TOLD if told else script.PLAIN
+    file = script.RECORDS.parents[1] / "model_cards" / f"{subject.weights.stem}.md"
+    card = file.read_text(encoding="utf-8")
+    for line in script.gain_table(
+        script.RECORDS, digest_of(load_polish(told=told)), subject.ending
+    ):
         assert line in card
     commands = script.commands_of(card)
-    for line in script.training_runs(load_polish_weights(POLISH_WEIGHTS)[1], commands):
+    for line in script.training_runs(load_polish_weights(subject.weights)[1], commands):
         assert line in card
     table = tmp_path / "stills.tsv"
     table.write_text("licence\tcredit\tsource_repo\nCC0\tBob\tr/b\n")
     target = tmp_path / "polish.md"
     given = ["polish_card.py", "--photographs", str(table), "--out", str(target)]
+    given += ["--told"] if told else []
     monkeypatch.setattr(sys, "argv", [*given, "--command", *commands])
     assert run_program(script.main) == 0
     written = target.read_text(encoding="utf-8")

@@ -25,7 +25,10 @@ def script(monkeypatch):
         ),
     )  # fmt: skip
     small = (Stage(steps=4, clips=4, frames=1, crop=32),)
-    monkeypatch.setattr(script, "PLAN", dataclasses.replace(script.PLAN, stages=small))
+    for name in ("PLAN", "TOLD_PLAN"):
+        plan = dataclasses.replace(getattr(script, name), stages=small)
+        monkeypatch.setattr(script, name, plan)
+    monkeypatch.setattr(script, "TOLD_SAMPLES", script.SAMPLES)
     return script
 
 
@@ -54,6 +57,16 @@ def test_samples_and_weights_are_made_and_the_next_run_uses_them(
     assert run(script, monkeypatch, *given, *more, "--learning-rate", 1e-3) == 0
     found = load_polish_weights(tmp_path / "more" / "weights.safetensors")[1]
     assert (found.total_steps, found.config["learning_rate"]) == (5, 1e-3)
+    told = ("--told", "--out", tmp_path / "told", "--steps", 2)
+    assert run(script, monkeypatch, *given, *told, "--weights", weights) == 0
+    heeding = tmp_path / "told" / "weights.safetensors"
+    network, found = load_polish_weights(heeding)
+    assert network.config.told
+    assert (found.total_steps, found.config["loss"]) == (5, "psnr")
+    capsys.readouterr()
+    lone = ("--out", tmp_path / "lone", "--weights", heeding)
+    assert run(script, monkeypatch, *given, *lone) == 2
+    assert "must be told what reblurring finds: add --told" in capsys.readouterr().err
 
 
 def test_weights_that_the_run_would_overwrite_are_refused(

@@ -60,22 +60,30 @@ class Drawn:
         return clips(step)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    fill_folder(tmp_path / "samples", Drawn, [model("one"), model("two", ALIGNED)], 2)
-    return tmp_path / "samples"
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "told"])
+def told(request):
+    return request.param
 
 
-def test_samples_are_what_restoration_would_polish():
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, told):
+    folder = tmp_path_factory.mktemp("samples")
+    fill_folder(folder, Drawn, [model("one"), model("two", ALIGNED)], 2, told=told)
+    return folder
+
+
+def test_samples_are_what_restoration_would_polish(told):
     drawn, restorer = clips(), model(config=ALIGNED)
-    samples = torch.from_numpy(make_samples(drawn, restorer, turn=1)) / 255
-    assert samples.shape == (8, CHANNELS + 3, 64, 64)
+    samples = torch.from_numpy(make_samples(drawn, restorer, turn=1, told=told)) / 255
+    assert samples.shape == (8, 19 if told else 16, 64, 64)
     restored = restorer.network(drawn.blurry, motion=drawn.motion).clamp(0, 1)
     for clip, places in ((0, (2, 3, 4, 1)), (1, (2, 3, 4, 5))):
-        fusions = [*fusions_of(restored[clip], drawn.blurry[clip], 2)]
-        for row, place in enumerate(places, start=4 * clip):
-            wanted = torch.cat((fusions[place], drawn.sharp[clip, place])).clamp(0, 1)
-            torch.testing.assert_close(samples[row], wanted, rtol=0, atol=0.5001 / 255)
+        fusions = fusions_of(restored[clip], drawn.blurry[clip], 2, places, told=told)
+        rows = enumerate(zip(places, fusions, strict=True), start=4 * clip)
+        for row, (place, fusion) in rows:
+            signed = 0.5 + 2 * fusion[CHANNELS:]
+            wanted = torch.cat((fusion[:CHANNELS], signed, drawn.sharp[clip, place])).clamp(0, 1)
+            torch.testing.assert_close(samples[row], wanted, rtol=0, atol=0.6 / 255)
     # The last frame but one lacks the second after it; the frame itself stands in.
     own, last = luma_of(samples[7:, 6:9]), samples[7, CHANNELS - 1]
     torch.testing.assert_close(last, own[0, 0], rtol=0, atol=1.1 / 255)
@@ -102,31 +110,34 @@ def test_files_that_exist_are_kept_and_the_others_made(tmp_path):
     fill_folder(made, never, models, 2)
 
 
-def test_a_batch_is_that_of_its_step_and_shards(folder):
-    samples = Samples(folder, FAST, CPU)
+def test_a_batch_is_that_of_its_step_and_shards(folder, told):
+    samples = Samples(folder, FAST, CPU, told=told)
     assert samples.summary == "16 samples of one, 16 samples of two"
     whole = samples.draw(3)
-    assert whole.blurry.shape == (4, 1, CHANNELS, 32, 32)
+    assert whole.blurry.shape == (4, 1, 16 if told else 13, 32, 32)
     assert whole.sharp.shape == (4, 1, 3, 32, 32)
-    parts = [Samples(folder, FAST, CPU).draw(3, [shard]) for shard in (0, 1)]
+    parts = [Samples(folder, FAST, CPU, told=told).draw(3, [shard]) for shard in (0, 1)]
     assert torch.equal(torch.cat([part.blurry for part in parts]), whole.blurry)
     assert torch.equal(torch.cat([part.sharp for part in parts]), whole.sharp)
     assert not torch.equal(samples.draw(4).blurry, whole.blurry)
 
 
-def test_crops_are_turned_and_reversed_as_one(tmp_path):
-    """Channels keep their places, but neighbours before and after change theirs."""
+def test_crops_are_turned_and_reversed_as_one(tmp_path, told):
+    """Channels keep their places, but neighbours before and after change theirs. What reblurring
+    finds is signed.
+    """
+    count = 19 if told else 16
     wide = np.arange(64 * 64, dtype=np.float32).reshape(64, 64) % 251
-    sample = np.stack([(wide + 16 * channel) % 256 for channel in range(16)]).astype(np.uint8)
+    sample = np.stack([(wide + 12 * channel) % 256 for channel in range(count)]).astype(np.uint8)
     np.save(tmp_path / "one-00000.npy", sample[None])
     plan = dataclasses.replace(FAST, stages=(Stage(steps=99, clips=2, frames=1, crop=32),))
-    samples, orders = Samples(tmp_path, plan, CPU), set()
+    samples, orders = Samples(tmp_path, plan, CPU, told=told), set()
     for step in range(20):
-        for crop in torch.cat(samples.draw(step).pair, dim=2)[:, 0] * 255:
-            shifts = ((crop - crop[:1]).round() % 256).flatten(1)[:, 0] / 16
+        for crop in torch.cat(samples.draw(step).pair, dim=2)[:, 0]:
+            crop[13:-3].mul_(2).add_(0.5)
+            shifts = ((255 * (crop - crop[:1])).round() % 256).flatten(1)[:, 0] / 12
             orders.add(tuple(shifts.int().tolist()))
-    forward = tuple(range(16))
-    assert orders == {forward, (*range(9), 10, 9, 12, 11, 13, 14, 15)}
+    assert orders == {tuple(range(count)), (*range(9), 10, 9, 12, 11, *range(13, count))}
 
 
 @pytest.mark.parametrize("content", [b"", b"text", np.zeros((1, 3, 4, 4), np.uint8)])
@@ -151,19 +162,18 @@ def test_crops_must_fit_the_squares_of_the_kernels():
         Polishing(model()).check(bad)
 
 
-def test_a_run_learns_resumes_and_continues_from_weights(tmp_path, folder):
+def test_a_run_learns_resumes_and_continues_from_weights(tmp_path, folder, told):
     for side in ("blur", "sharp"):
         for number in range(3):
             path = tmp_path / "val" / "a" / side / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image = torch.from_numpy(picture(40, 48, number).transpose(2, 0, 1).copy())
             write_image(path, image)
-    val, samples, told = find_pairs(tmp_path / "val"), Samples(folder, FAST, CPU), []
+    val, samples = find_pairs(tmp_path / "val"), Samples(folder, FAST, CPU, told=told)
+    heard, kind = [], Polishing(model(), PolishConfig(told=told))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for out, stop in ((whole, None), (parts, 3), (parts, None)):
-        path = train(
-            FAST, samples, val, out, CPU, told.append, trainable=Polishing(model()), stop_after=stop
-        )
+        path = train(FAST, samples, val, out, CPU, heard.append, trainable=kind, stop_after=stop)
     assert path.read_bytes()[-4000:] == (whole / path.name).read_bytes()[-4000:]  # the values
     network, origin = load_polish_weights(path)
     assert (origin.model, origin.steps, set(origin.scores)) == ("polish", 8, {"a"})
@@ -174,17 +184,17 @@ def test_a_run_learns_resumes_and_continues_from_weights(tmp_path, folder):
         for frames in (batch.blurry[:, :, :3], network(batch.blurry))
     ]
     assert errors[1] < errors[0]
-    kind, out, initial = Polishing(model()), tmp_path / "further", TrainedPolish.read(path)
+    out, initial = tmp_path / "further", TrainedPolish.read(path)
     path.unlink()  # it is not needed any more
     for stop in (4, None):
         further = train(
-            FAST, samples, (), out, CPU, told.append, trainable=kind, initial=initial,
+            FAST, samples, (), out, CPU, heard.append, trainable=kind, initial=initial,
             stop_after=stop,
         )  # fmt: skip
     assert read_provenance(further).total_steps == 16
     other = dataclasses.replace(initial, network=PolishNetwork(PolishConfig(width=8)))
     with pytest.raises(ModelError, match="belong to another network than the one to train"):
-        train(FAST, samples, (), tmp_path / "x", CPU, told.append, trainable=kind, initial=other)
+        train(FAST, samples, (), tmp_path / "x", CPU, heard.append, trainable=kind, initial=other)
     kind = Polishing(model(config=ALIGNED))
     clip = clips().blurry[0]
     assert kind.restored(network, clip).shape == clip.shape

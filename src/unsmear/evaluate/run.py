@@ -71,17 +71,18 @@ class DatasetWork:
         return _results(self.title, benchmark, measured, model)
 
     def _measured(self) -> MeasuredModel:
+        quality = self.quality
         return MeasuredModel(
             name=self.model.name,
             digest=digest_of(self.model.network),
             window=self.window,
             engine=self.model.engine.name,
             device=str(self.device),
-            ensemble=self.quality.ensemble,
-            refine=self.quality.refine,
-            burst=self.quality.burst,
-            polish=digest_of(load_polish()) if self.quality.polish else None,
-            reblur=self.quality.reblur,
+            ensemble=quality.ensemble,
+            refine=quality.refine,
+            burst=quality.burst,
+            polish=digest_of(load_polish(told=quality.reblur)) if quality.polish else None,
+            reblur=quality.reblur,
         )
 
 

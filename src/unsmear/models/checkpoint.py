@@ -330,20 +330,23 @@ def _read_state(path: Path, header: dict[str, Any], network: nn.Module) -> dict[
 
 def digest_of(network: DeblurNetwork | PolishNetwork) -> str:
     """SHA-256 of a network's shape and weights, as hex digits."""
-    if isinstance(network, PolishNetwork):
-        return _digest(repr(network.config), network)
-    config = network.config
     # Fields that were added later are hashed only if they are used: older digests stay valid.
-    trails = () if config.trail_levels else ("trail_levels", "trail_channels")
-    unused = trails if config.aligned_levels else (*trails, "aligned_levels", "aligned_channels")
-    if config.attention == NetworkConfig.attention:
-        unused = (*unused, "attention")
+    if isinstance(network, PolishNetwork):
+        unused: tuple[str, ...] = () if network.config.told else ("told",)
+    else:
+        config = network.config
+        trails = () if config.trail_levels else ("trail_levels", "trail_channels")
+        unused = (
+            trails if config.aligned_levels else (*trails, "aligned_levels", "aligned_channels")
+        )
+        if config.attention == NetworkConfig.attention:
+            unused = (*unused, "attention")
     shape = ", ".join(
-        f"{part.name}={getattr(config, part.name)!r}"
-        for part in dataclasses.fields(config)
+        f"{part.name}={getattr(network.config, part.name)!r}"
+        for part in dataclasses.fields(network.config)
         if part.name not in unused
     )
-    return _digest(f"NetworkConfig({shape})", network)
+    return _digest(f"{type(network.config).__name__}({shape})", network)
 
 
 def _digest(shape: str, network: nn.Module) -> str:

@@ -5,6 +5,9 @@ learned where that is wrong, and what else the restored neighbours hold. It adds
 fused frame: luma filtered from the frames that went into it, by kernels that it predicts for each
 place, and the output of its last convolution. One set of weights serves every network of the zoo.
 
+Beside `--reblur`, another set of weights is told what reblurring finds
+(`unsmear.restoration.reblur.evidence`), and has learned how far to trust that.
+
 Source: kernels as in Mildenhall et al. 2018, "Burst Denoising with Kernel Prediction Networks". New
 here: they correct a fused frame, weigh differences to it, and are predicted at a quarter of the
 size.
@@ -12,6 +15,7 @@ size.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,11 +30,12 @@ from unsmear.models.layers import ResidualBlock, conv3x3, start_at_zero
 NEIGHBOURS = 4
 """Aligned neighbours that the network looks at: the nearest before and after, then the next."""
 CHANNELS = 3 * 3 + NEIGHBOURS
-"""Channels of `stack_fusion`."""
+"""Channels of `stack_fusion`, without what reblurring finds."""
+EVIDENCE = 3
+"""Channels of what reblurring finds."""
 STRIDE = 4
 """Height and width must be multiples of this: kernels are predicted for squares of this side."""
 
-_LUMAS = 2 + NEIGHBOURS  # that are filtered: of the fused frame, the restored one, the neighbours
 _CONTRAST = 4  # differences are small beside the frame
 
 
@@ -43,6 +48,7 @@ class PolishConfig:
         blocks: residual blocks at half of the size.
         deep_blocks: residual blocks at a quarter.
         kernel: side of the predicted kernels in pixels, odd.
+        told: whether it is told what reblurring finds.
 
     Raises:
         ConfigError: a number is below 1, or the kernel even.
@@ -52,11 +58,24 @@ class PolishConfig:
     blocks: int = 4
     deep_blocks: int = 2
     kernel: int = 5
+    told: bool = False
 
     def __post_init__(self) -> None:
         numbers = (self.width, self.blocks, self.deep_blocks, self.kernel)
         if min(numbers) < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"{self}: numbers must be at least 1, and the kernel odd")
+
+    @property
+    def channels(self) -> int:
+        """Of what the network takes, see `stack_fusion`."""
+        return CHANNELS + EVIDENCE * self.told
+
+    @property
+    def lumas(self) -> int:
+        """How many planes are filtered: luma of the fused frame, the restored one and the
+        neighbours, then both changes that reblurring proposes.
+        """
+        return 2 + NEIGHBOURS + (EVIDENCE - 1) * self.told
 
     @property
     def reach(self) -> int:
@@ -76,18 +95,20 @@ class PolishNetwork(nn.Module):
         super().__init__()
         self.config = config
         width, deep = config.width, 2 * config.width
-        self.stem = conv3x3(4 * CHANNELS, width)
+        self.stem = conv3x3(4 * config.channels, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
         self.head = start_at_zero(conv3x3(width, 4 * 3))
         self.down = nn.Conv2d(width, deep, kernel_size=2, stride=2)
         self.deep = nn.Sequential(*(ResidualBlock(deep) for _ in range(config.deep_blocks)))
-        self.kernel_head = start_at_zero(nn.Conv2d(deep, _LUMAS * config.kernel**2, kernel_size=1))
+        weights = config.lumas * config.kernel**2
+        self.kernel_head = start_at_zero(nn.Conv2d(deep, weights, kernel_size=1))
 
     def forward(self, fusion: Tensor) -> Tensor:
         """Polish fused frames.
 
         Args:
-            fusion: see `stack_fusion`, (..., 13, H, W), H and W multiples of 4.
+            fusion: see `stack_fusion`, (..., 13, H, W), or 16 channels if the network is told what
+                reblurring finds; H and W multiples of 4.
 
         Returns:
             (..., 3, H, W), not clamped.
@@ -95,14 +116,16 @@ class PolishNetwork(nn.Module):
         if fusion.dim() > 4:
             made: Tensor = self(fusion.flatten(0, -4))
             return made.unflatten(0, fusion.shape[:-3])
-        fused, blurry, restored, neighbours = fusion.split((3, 3, 3, NEIGHBOURS), dim=1)
+        frames, evidence = fusion.tensor_split((CHANNELS,), dim=1)
+        fused, blurry, restored, neighbours = frames.split((3, 3, 3, NEIGHBOURS), dim=1)
         luma = luma_of(fused)
         lent = neighbours - luma
-        seen = (fused - 0.5, *(_CONTRAST * x for x in (blurry - fused, restored - fused, lent)))
+        differences = (blurry - fused, restored - fused, lent, evidence)
+        seen = (fused - 0.5, *(_CONTRAST * x for x in differences))
         x = self.blocks(self.stem(_halved(torch.cat(seen, dim=1))))
         added: Tensor = functional.pixel_shuffle(self.head(x), 2)
         kernels = self.kernel_head(self.deep(torch.relu(self.down(x))))
-        lumas = torch.cat((luma, luma_of(restored) - luma, lent), dim=1)
+        lumas = torch.cat((luma, luma_of(restored) - luma, lent, evidence[:, 1:]), dim=1)
         return fused + added + self._filtered(lumas, kernels)
 
     def _filtered(self, lumas: Tensor, kernels: Tensor) -> Tensor:
@@ -110,8 +133,8 @@ class PolishNetwork(nn.Module):
         the middle are: an even area stays even, whatever the kernels.
 
         Args:
-            lumas: (B, 6, H, W).
-            kernels: (B, 6 * K * K, H / 4, W / 4); between the squares they are interpolated.
+            lumas: (B, L, H, W).
+            kernels: (B, L * K * K, H / 4, W / 4); between the squares they are interpolated.
 
         Returns:
             (B, 1, H, W).
@@ -119,7 +142,7 @@ class PolishNetwork(nn.Module):
         side, (height, width) = self.config.kernel, lumas.shape[-2:]
         padded = functional.pad(lumas, (side // 2,) * 4, mode="replicate")
         # Planes of a tensor whose channels lie last are slow to interpolate.
-        places = kernels.contiguous().unflatten(1, (_LUMAS, side**2))
+        places = kernels.contiguous().unflatten(1, (self.config.lumas, side**2))
         out = torch.zeros_like(lumas)
         # A kernel's places one after the other: all at once they would take K * K times the memory.
         for place, weights in enumerate(places.unbind(2)):
@@ -127,6 +150,20 @@ class PolishNetwork(nn.Module):
             out.addcmul_(_fine(weights), padded[..., top : top + height, left : left + width])
         middle = lumas[:, :1] * _fine(places[:, :1].sum(dim=2))
         return out.sum(dim=1, keepdim=True) - middle
+
+
+def as_told(network: PolishNetwork) -> PolishNetwork:
+    """A network to train that is told what reblurring finds, and does not heed it yet: its results
+    are those of `network`. One that is told already is returned as it is.
+    """
+    if network.config.told:
+        return network
+    made = PolishNetwork(dataclasses.replace(network.config, told=True))
+    known = network.state_dict()
+    for name, value in made.state_dict().items():
+        value.zero_()
+        value[tuple(map(slice, known[name].shape))] = known[name]
+    return made
 
 
 def _halved(x: Tensor) -> Tensor:
@@ -143,7 +180,11 @@ def _fine(weights: Tensor) -> Tensor:
 
 
 def stack_fusion(
-    fused: Tensor, blurry: Tensor, restored: Tensor, neighbours: Sequence[Tensor]
+    fused: Tensor,
+    blurry: Tensor,
+    restored: Tensor,
+    neighbours: Sequence[Tensor],
+    evidence: Tensor | None = None,
 ) -> Tensor:
     """What the burst step fused and made, as the network takes it.
 
@@ -153,9 +194,12 @@ def stack_fusion(
         restored: the restored frame before the burst step, likewise.
         neighbours: luma of up to four aligned neighbours, (B, 1, H, W) each, in the order before,
             after, second before, second after.
+        evidence: what reblurring finds, (B, 3, H, W), -1..1; None: the network is not told.
 
     Returns:
-        (B, 13, H, W). The restored frame stands in for neighbours that are missing at the end.
+        (B, 13, H, W), or 16 channels with the evidence. The restored frame stands in for neighbours
+        that are missing at the end.
     """
     missing = [luma_of(restored)] * (NEIGHBOURS - len(neighbours))
-    return torch.cat((fused, blurry, restored, *neighbours, *missing), dim=1)
+    told = [] if evidence is None else [evidence]
+    return torch.cat((fused, blurry, restored, *neighbours, *missing, *told), dim=1)

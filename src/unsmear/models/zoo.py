@@ -23,6 +23,8 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 POLISH = "polish"
 """Name of the network that polishes the results of all others."""
 POLISH_WEIGHTS = WEIGHTS_FOLDER / f"{POLISH}.safetensors"
+TOLD_WEIGHTS = WEIGHTS_FOLDER / f"{POLISH}-told.safetensors"
+"""Of the same network, told what reblurring finds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +211,16 @@ def load_model(name: str) -> LoadedModel:
     return LoadedModel(name, network, entry.window, provenance, entry.weights)
 
 
-def load_polish() -> PolishNetwork:
+def load_polish(*, told: bool = False) -> PolishNetwork:
     """The released network that polishes restored frames, on the CPU, in evaluation mode.
+
+    Args:
+        told: the one that is told what reblurring finds.
 
     Raises:
         ModelError: its weights are missing or damaged.
     """
-    return load_polish_weights(POLISH_WEIGHTS)[0]
+    return load_polish_weights(TOLD_WEIGHTS if told else POLISH_WEIGHTS)[0]
 
 
 def released_provenance(entry: Entry) -> Provenance | None:

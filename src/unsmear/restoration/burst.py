@@ -32,7 +32,7 @@ from unsmear.models.polish import NEIGHBOURS, STRIDE, PolishNetwork, stack_fusio
 from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.reblur import correction, tent_filtered
+from unsmear.restoration.reblur import Blur, correction, evidence, tent_filtered
 from unsmear.restoration.tiles import Layer, TileSize, run_tiled
 
 MOST_BURST = 4
@@ -84,7 +84,8 @@ class Corrections(NamedTuple):
         blurry: the frames as they came, (3, H, W), any device, one for each restored one.
         network: polishes them, on the device of the restored frames, in evaluation mode; None:
             nothing does.
-        reblur: whether they are corrected by reblurring after that.
+        reblur: whether they are corrected by reblurring after that. A network that is told what
+            reblurring finds needs this.
     """
 
     blurry: Iterator[Tensor]
@@ -149,18 +150,26 @@ def _fused(current: _Restored, pairs: _Pairs, corrections: Corrections | None) -
         fused = _with_neighbours(current, around)
         if corrections is None or fused is current.frame:
             return fused
-        if corrections.network is not None:
-            fused = _polished(fused, current, around, corrections.network)
-        return _reblur_corrected(fused, current, motions[0]) if corrections.reblur else fused
+        blur = _blur_of(fused, current, motions[0]) if corrections.reblur else None
+        network = corrections.network
+        if network is not None:
+            fused = _polished(fused, current, around, network, blur)
+        told = network is not None and network.config.told
+        return fused if blur is None else _reblur_corrected(fused, blur, told=told)
 
 
 def _polished(
-    fused: Tensor, current: _Restored, around: Sequence[Tensor | None], network: PolishNetwork
+    fused: Tensor,
+    current: _Restored,
+    around: Sequence[Tensor | None],
+    network: PolishNetwork,
+    blur: Blur | None,
 ) -> Tensor:
     """A fused frame (3, H, W), corrected by the network, tile by tile."""
+    parts = _parts(fused, current, around, blur if network.config.told else None)
     made = run_tiled(
         lambda parts: network(_stacked(parts)),
-        [Layer(part, 1) for part in _parts(fused, current, around)],
+        [Layer(part, 1) for part in parts],
         1,
         _TILE,
         network.config.reach,
@@ -182,53 +191,84 @@ def _with_neighbours(current: _Restored, around: Sequence[Tensor | None]) -> Ten
     return (current.frame + change[:height, :width]).clamp_(0, 1)
 
 
-def _reblur_corrected(fused: Tensor, current: _Restored, motion: Tensor) -> Tensor:
-    """A fused frame (3, H, W), corrected by reblurring; `motion` is that to the nearest pair."""
-    assert current.blurry is not None
-    blurry = current.blurry.to(fused.device, fused.dtype)
-    own, seen = (luma_of(pad_to_multiple(frame[None], CELL)) for frame in (fused, blurry))
+def _blur_of(fused: Tensor, current: _Restored, motion: Tensor) -> Blur:
+    """How the fused frame (3, H, W) was blurred; `motion` is that to the nearest pair."""
     back, forth = smoothed(motion).split(2, 1)
-    height, width = fused.shape[-2:]
-    change = correction(own, seen, (forth - back) / 2)[0, :, :height, :width]
-    return (fused + change).clamp_(0, 1)
+    own, seen = (_padded_luma(frame) for frame in (fused, _blurry(current)))
+    return Blur.fitted(own, seen, (forth - back) / 2)
 
 
-def _parts(fused: Tensor, current: _Restored, around: Sequence[Tensor | None]) -> list[Tensor]:
-    """Fused, blurry and restored frame, then luma of the neighbours: (1, C, H', W') each, H' and
-    W' multiples of `CELL`. The frame stands in for neighbours that are missing.
-    """
+def _reblur_corrected(frame: Tensor, blur: Blur, *, told: bool) -> Tensor:
+    """A frame (3, H, W), corrected by reblurring; `told`: see `correction`."""
+    height, width = frame.shape[-2:]
+    change = correction(_padded_luma(frame), blur, told=told)[0, :, :height, :width]
+    return (frame + change).clamp_(0, 1)
+
+
+def _padded_luma(frame: Tensor) -> Tensor:
+    """(3, H, W) -> (1, 1, H', W'), multiples of `CELL`."""
+    return luma_of(pad_to_multiple(frame[None], CELL))
+
+
+def _blurry(current: _Restored) -> Tensor:
+    """The frame as it came, (3, H, W), like the restored one."""
     assert current.blurry is not None
-    blurry = current.blurry.to(fused.device, fused.dtype).clamp(0, 1)
-    frames = [pad_to_multiple(frame[None], CELL) for frame in (fused, blurry, current.frame)]
-    return [*frames, *(current.luma if one is None else one for one in around[:NEIGHBOURS])]
+    return current.blurry.to(current.frame.device, current.frame.dtype).clamp(0, 1)
+
+
+def _parts(
+    fused: Tensor, current: _Restored, around: Sequence[Tensor | None], blur: Blur | None
+) -> list[Tensor]:
+    """Fused, blurry and restored frame, then luma of the four neighbours, then, if the blur is
+    given, what reblurring finds: (1, C, H', W') each, H' and W' multiples of `CELL`. The frame
+    stands in for neighbours that are missing.
+    """
+    frames = [
+        pad_to_multiple(frame[None], CELL) for frame in (fused, _blurry(current), current.frame)
+    ]
+    lent = [current.luma if one is None else one for one in around[:NEIGHBOURS]]
+    lent += [current.luma] * (NEIGHBOURS - len(lent))
+    return [*frames, *lent, *([] if blur is None else [evidence(luma_of(frames[0]), blur)])]
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
     """`_parts`, or a tile of each, as the network takes them."""
-    fused, blurry, restored, *neighbours = parts
-    return stack_fusion(fused, blurry, restored, neighbours)
+    fused, blurry, restored, *lent = parts
+    return stack_fusion(fused, blurry, restored, lent[:NEIGHBOURS], *lent[NEIGHBOURS:])
 
 
-def fusions_of(frames: Sequence[Tensor], blurry: Sequence[Tensor], burst: int) -> Iterator[Tensor]:
-    """What the polishing network takes for each frame of a scene, for training.
+def fusions_of(
+    frames: Sequence[Tensor],
+    blurry: Sequence[Tensor],
+    burst: int,
+    numbers: Iterable[int],
+    *,
+    told: bool = False,
+) -> Iterator[Tensor]:
+    """What the polishing network takes for some frames of a scene, for training.
 
     Args:
         frames: restored, (3, H, W), 0..1, two or more; H and W multiples of `CELL`.
         blurry: the frames as they came, likewise.
         burst: neighbours on each side.
+        numbers: of the frames that are wanted.
+        told: with what reblurring finds.
 
     Yields:
-        `unsmear.models.polish.stack_fusion`, (13, H, W).
+        `unsmear.models.polish.stack_fusion`, (13, H, W), or 16 channels if told.
     """
     beyond: list[_Restored | None] = [None] * burst
     scene = [*beyond, *map(_Restored.of, frames, blurry), *beyond]
-    for number in range(len(frames)):
+    for number in numbers:
         window = scene[number : number + 2 * burst + 1]
         current = window[burst]
         assert current is not None
         pairs = _pairs(window)
-        around = list(_aligned_neighbours(current, pairs, _motions(current, pairs)))
-        yield _stacked(_parts(_with_neighbours(current, around), current, around))[0]
+        motions = _motions(current, pairs)
+        around = list(_aligned_neighbours(current, pairs, motions))
+        fused = _with_neighbours(current, around)
+        blur = _blur_of(fused, current, motions[0]) if told else None
+        yield _stacked(_parts(fused, current, around, blur))[0]
 
 
 def _motions(current: _Restored, pairs: _Pairs) -> list[Tensor]:

@@ -220,13 +220,14 @@ class _Run:
         # A result then depends on a limited range of images, which the sinks keep track of.
         separable = self.source.is_dir() and self.window != "all"
         settings = {**asdict(self.settings), "overwrite": None}
+        quality = self.settings.quality
         job: dict[str, object] = {
             "source": str(self.source.resolve()),
             "images" if separable else "files": sources,
             "settings": settings,
             "window": self.window,
             "network": digest_of(self.engine.network),
-            "polish": digest_of(load_polish()) if self.settings.quality.polish else None,
+            "polish": digest_of(load_polish(told=quality.reblur)) if quality.polish else None,
             "engine": self.engine.identity,
             "part": _part_frames(info),
             "threads": self.engine.threads,

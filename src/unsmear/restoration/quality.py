@@ -33,7 +33,8 @@ class QualityOptions:
         polish: whether a small second network corrects what the burst step fused, see
             `unsmear.models.polish`.
         reblur: whether each frame is corrected at the end so that, blurred again along the camera's
-            path, it looks like the input, see `unsmear.restoration.reblur`.
+            path, it looks like the input, see `unsmear.restoration.reblur`. With `polish`, the
+            second network is one that is told what this finds.
 
     Raises:
         ConfigError: a value is out of range or not an integer, or `polish` or `reblur` is used

@@ -14,14 +14,12 @@ corrects what a network restored, along paths that follow from the motion betwee
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from unsmear.models.sampling import sample
 
 GAMMA = 2.2
 """Encoded values are about the root of this degree of linear light."""
@@ -36,12 +34,16 @@ _USUAL_SHARE = 0.6  # of the time between frames that a shutter is open; the fit
 _SHARE_WEIGHT, _BEND_WEIGHT, _CURVE_WEIGHT = 0.3, 0.02, 0.01
 _STRETCH = 1.05  # a restored frame has blur left, so the path that fits it is too short
 _SOLVER_STEPS = 3
+_BOLD_STEPS = 5
+_BOLD_CAUTION = 0.03  # as `_CAUTION`, where a network decides how far to trust the change
 _CAUTION = 0.2  # weight of the change beside the difference that remains, without noise
+_TOLD_CAUTION = 3  # factor of the caution once a network that was told has put most of it right
 _NOISE_CAUTION = 0.05  # times the power of noise as a share of the difference
 _USUAL_ZEROS = 0.3  # share of the finest detail that is zero with a little noise and no coder
 _CODED_CAUTION = 30  # how fast caution grows with what exceeds this share
 _ODD = 0.07  # of 0..1: a difference this large is not what blur explains
 _DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
+_NOTHING = 1e-30  # when all is solved, further steps change nothing
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
 
 
@@ -78,23 +80,39 @@ def reblurred(light: Tensor, path: CameraPath, *, adjoint: bool = False) -> Tens
     """
     height, width = light.shape[-2:]
     total = torch.zeros_like(light)
-    for x, y in _positions(path.scaled(-1) if adjoint else path, height, width):
-        total += sample(light, x, y)
+    for places in _places(path.scaled(-1) if adjoint else path, height, width):
+        total += _sampled(light, places)
     return total / _MOMENTS
 
 
-def _positions(path: CameraPath, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Where each pixel's light comes from at each moment: x and y, (1, H, W) each."""
-    across, down = _velocity_at(path, height, width).unbind(1)
-    column, row = (torch.arange(n, device=across.device) for n in (width, height))
-    right, below = _offsets(height, width, across.device)
-    shares = (_moments() * path.share).unbind()
-    alongs = (_hats() @ path.curve).unbind()
-    for share, along in zip(shares, alongs, strict=True):
-        shift_x, shift_y, turn, zoom = along.unbind()
-        x = across * share + (column + shift_x + zoom * right - turn * below)
-        y = down * share + (row[:, None] + shift_y + turn * right + zoom * below)
-        yield x, y
+def _places(path: CameraPath, height: int, width: int) -> Iterator[Tensor]:
+    """Where each pixel's light comes from at each moment, (1, H, W, 2), as `grid_sample` counts:
+    from -1 to 1 across the frame. Each is overwritten by the next.
+    """
+    velocity = _velocity_at(path, height, width)
+    column, row = (torch.arange(n, device=velocity.device) for n in (width, height))
+    right, below = _offsets(height, width, velocity.device)
+    across, down = (velocity * (2 / n) for n in (width, height))
+    velocity = torch.cat((across[:, :1], down[:, 1:]), dim=1)
+    places = torch.empty_like(velocity)
+    shares = (_moments() * path.share).tolist()
+    for share, along in zip(shares, (_hats() @ path.curve).tolist(), strict=True):
+        shift_x, shift_y, turn, zoom = along
+        # Rotation and zoom are a part that depends on the column plus one that depends on the row.
+        by_column = (
+            (2 * (column + shift_x + zoom * right) + 1) / width - 1,
+            2 * (shift_y + turn * right) / height,
+        )
+        by_row = (-2 * turn * below / width, (2 * (row[:, None] + zoom * below) + 1) / height - 1)
+        torch.add(torch.stack(by_column)[:, None], velocity, alpha=share, out=places)
+        yield places.add_(torch.stack(by_row)).permute(0, 2, 3, 1)
+
+
+def _sampled(x: Tensor, places: Tensor) -> Tensor:
+    """(1, C, H, W) at `_places`; edge pixels are repeated."""
+    return functional.grid_sample(
+        x, places, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def _velocity_at(path: CameraPath, height: int, width: int) -> Tensor:
@@ -223,9 +241,9 @@ def _difference(
     total = torch.zeros_like(restored[0])
     by_share = torch.zeros_like(total)
     by_shift = [torch.zeros_like(velocity) for _ in range(_POINTS)]
-    positions = _positions(path, height, width)
-    for moment, weights, (x, y) in zip(_moments(), _hats(), positions, strict=True):
-        seen = sample(stack, x, y)[0]
+    every = _places(path, height, width)
+    for moment, weights, places in zip(_moments(), _hats(), every, strict=True):
+        seen = _sampled(stack, places)[0]
         total += seen[:1]
         by_share += moment * (seen[1:] * velocity).sum(dim=0)
         for point in weights.nonzero().flatten().tolist():
@@ -240,32 +258,82 @@ def _difference(
     return off.flatten(), derivatives.flatten(1)
 
 
-def correction(restored: Tensor, blurry: Tensor, velocity: Tensor) -> Tensor:
-    """What to add to a restored frame.
+class Blur(NamedTuple):
+    """How a frame was blurred, and how its restored luma should change. Changes are encoded values,
+    as the frame is; blur adds up light.
+
+    Attributes:
+        path: in pixels of the frame.
+        blurry: luma of the frame as it came, (1, 1, H, W), 0..1, encoded.
+        slopes: of the encoding, likewise.
+        known: the same, but 0 where the sensor may have clipped the light.
+    """
+
+    path: CameraPath
+    blurry: Tensor
+    slopes: Tensor
+    known: Tensor
+
+    @classmethod
+    def fitted(cls, restored: Tensor, blurry: Tensor, velocity: Tensor) -> Blur:
+        """That which turns a restored frame into the blurry one, as far as it can.
+
+        Args:
+            restored: luma, (1, 1, H, W), 0..1, encoded.
+            blurry: luma of the frame as it came, likewise.
+            velocity: motion from frame to frame, (1, 2, h, w), in pixels of the frame.
+        """
+        light, seen = (x.clamp(0, 1) ** GAMMA for x in (restored, blurry))
+        path = fit_path(light, seen, velocity).scaled(_STRETCH)
+        slopes = _slope(seen)
+        return cls(path, blurry, slopes, _unclipped(seen) * slopes)
+
+    def lacking(self, restored: Tensor) -> Tensor:
+        """What a restored frame, blurred again, lacks: (1, 1, H, W)."""
+        light, seen = (x.clamp(0, 1) ** GAMMA for x in (restored, self.blurry))
+        return (seen - reblurred(light, self.path)) * self.known
+
+    def forth(self, change: Tensor) -> Tensor:
+        """How a change of the restored frame changes the blurry one, about."""
+        return self.known * reblurred(change / self.slopes, self.path)
+
+    def back(self, change: Tensor) -> Tensor:
+        """The adjoint of `forth`, about."""
+        return reblurred(self.known * change, self.path, adjoint=True) / self.slopes
+
+
+def correction(restored: Tensor, blur: Blur, *, told: bool = False) -> Tensor:
+    """What to add to a restored frame, as far as it can be trusted.
 
     Args:
         restored: luma, (1, 1, H, W), 0..1, encoded.
-        blurry: luma of the frame as it came, likewise.
-        velocity: motion from frame to frame, (1, 2, h, w), in pixels of the frame.
+        blur: of this frame.
+        told: whether a network that was told what reblurring finds has corrected it.
 
     Returns:
         (1, 1, H, W). Zero where nothing finite was found.
     """
-    light, seen = (x.clamp(0, 1) ** GAMMA for x in (restored, blurry))
-    path = fit_path(light, seen, velocity).scaled(_STRETCH)
-    slopes = _slope(seen)
-    known = _unclipped(seen) * slopes
-    off = (seen - reblurred(light, path)) * known
-    caution = _caution(off, _noise_power(blurry)) * _coding_caution(blurry)
+    off = blur.lacking(restored)
+    caution = _caution(off, _noise_power(blur.blurry)) * _coding_caution(blur.blurry)
+    caution = caution * _TOLD_CAUTION if told else caution
+    *_, change = _solutions(blur, off, caution, _SOLVER_STEPS)
+    return change.nan_to_num(0, 0, 0)
 
-    # Changes are encoded values, as the frame is; blur adds up light.
-    def forth(change: Tensor) -> Tensor:
-        return known * reblurred(change / slopes, path)
 
-    def back(change: Tensor) -> Tensor:
-        return reblurred(known * change, path, adjoint=True) / slopes
+def evidence(restored: Tensor, blur: Blur) -> Tensor:
+    """What reblurring tells a network that decides itself how far to trust it.
 
-    return _solved(forth, back, off, caution).nan_to_num(0, 0, 0)
+    Args:
+        restored: luma, (1, 1, H, W), 0..1, encoded.
+        blur: of this frame.
+
+    Returns:
+        (1, 3, H, W): what the restored frame, blurred again, lacks; then what to add to it, nearly
+        not held back, after one step and after five. Zero where nothing finite was found.
+    """
+    off = blur.lacking(restored)
+    changes = list(_solutions(blur, off, torch.full_like(off, _BOLD_CAUTION), _BOLD_STEPS))
+    return torch.cat((off, changes[0], changes[-1]), dim=1).nan_to_num(0, 0, 0)
 
 
 def _slope(light: Tensor) -> Tensor:
@@ -314,29 +382,26 @@ def tent_filtered(x: Tensor, radius: int) -> Tensor:
     """Smooth (1, 1, H, W) with a tent filter that reaches twice the radius: a box filter, twice."""
     for _ in range(2):
         padded = functional.pad(x, (radius,) * 4, mode="replicate")
-        x = functional.avg_pool2d(padded, 2 * radius + 1, stride=1)
+        for side in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+            padded = functional.avg_pool2d(padded, side, stride=1)
+        x = padded
     return x
 
 
-def _solved(
-    forth: Callable[[Tensor], Tensor],
-    back: Callable[[Tensor], Tensor],
-    off: Tensor,
-    caution: Tensor,
-) -> Tensor:
-    """A few steps of conjugate gradients towards the change u for which |forth(u) - off|^2 +
-    caution |u|^2 is least.
+def _solutions(blur: Blur, off: Tensor, caution: Tensor, steps: int) -> Iterator[Tensor]:
+    """Steps of conjugate gradients towards the change u for which |forth(u) - off|^2 + caution
+    |u|^2 is least: what was found after each.
     """
     change = torch.zeros_like(off)
-    left = back(off)
+    left = blur.back(off)
     way = left
     power = left.square().sum()
-    for _ in range(_SOLVER_STEPS):
-        curved = back(forth(way)) + caution * way
-        step = power / (way * curved).sum()
+    for _ in range(steps):
+        curved = blur.back(blur.forth(way)) + caution * way
+        step = power / (way * curved).sum().clamp_min(_NOTHING)
         change = change + step * way
+        yield change
         left = left - step * curved
         after = left.square().sum()
-        way = left + (after / power) * way
+        way = left + after / power.clamp_min(_NOTHING) * way
         power = after
-    return change

@@ -230,7 +230,7 @@ def restore_stream(
         tiling: see `unsmear.restoration.tiles.Tiler`.
         quality: what runs around the network.
         polish: network to polish with, on the model's device (on the CPU if that is `mps`), if that
-            is wanted; default: the released one.
+            is wanted; default: the released one, that for `quality.reblur` if frames are reblurred.
         first: number of the first of `frames` in the clip.
         lead: number of frames at the beginning that are encoded but not restored.
 
@@ -240,7 +240,8 @@ def restore_stream(
         3 + `quality.refine` frames for each worker of the engine beyond the first.
 
     Raises:
-        ConfigError: the window is even or below 1, or the network does not support refinement.
+        ConfigError: the window is even or below 1, the network does not support refinement, or the
+            polishing network must be told what reblurring finds, but frames are not reblurred.
         DeviceMemoryError: a GPU runs out of memory.
         InputError: the scenes hold more or fewer frames than came.
         ModelError: the weights of the polishing network are damaged.
@@ -254,9 +255,11 @@ def restore_stream(
     engine = as_engine(model)
     checked = _of_one_size(frames)
     wanted = first + lead
+    if polish is not None and polish.config.told and not quality.reblur:
+        raise ConfigError("this polishing network must be told what reblurring finds: set reblur")
     last: PolishNetwork | None = None
     if quality.polish:
-        last = polish or to_device(load_polish(), _burst_device(engine))
+        last = polish or to_device(load_polish(told=quality.reblur), _burst_device(engine))
     with convert_out_of_memory(), Workers(engine.workers) as workers:
         tilers = [Tiler(engine, tiling, workers) for _ in views]  # rotation changes the frame size
         if window != "all":

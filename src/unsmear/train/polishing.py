@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from unsmear.data.pairs import PairedSequence
 from unsmear.errors import ConfigError, InputError, writing
 from unsmear.evaluate.validation import SequenceScore, score
 from unsmear.models.checkpoint import Provenance, load_polish_weights, save_weights
-from unsmear.models.polish import CHANNELS, STRIDE, PolishConfig, PolishNetwork
+from unsmear.models.polish import CHANNELS, EVIDENCE, STRIDE, PolishConfig, PolishNetwork
 from unsmear.models.zoo import POLISH, LoadedModel
 from unsmear.outputs import atomic_file
 from unsmear.restoration.burst import fusions_of
@@ -38,7 +39,8 @@ _MIDDLE = (2, 3, 4)  # frames of a sample clip with all neighbours
 _ENDS = (0, 1, 5, 6)  # frames that lack some, as at the ends of a scene; one for each clip
 _EDGE = 8  # pixels of a sample that no crop reaches: neighbours are warped from beyond it
 _AFTER = 3 * 3  # channels before those of the neighbours
-_REVERSED = [*range(_AFTER), *(_AFTER + place for place in (1, 0, 3, 2)), *range(CHANNELS, 16)]
+_REVERSED = [*range(_AFTER), *(_AFTER + place for place in (1, 0, 3, 2))]
+_SHARP = 3  # channels, the last ones of a sample
 
 SAMPLES = dataclasses.replace(
     preset("core"),
@@ -46,6 +48,16 @@ SAMPLES = dataclasses.replace(
     synthesis=dataclasses.replace(preset("core").synthesis, object_share=0.4, video_share=0.35),
 )
 """The clips that samples are made of."""
+
+TOLD_SAMPLES = dataclasses.replace(
+    SAMPLES,
+    stages=(Stage(steps=1, clips=2, frames=7, crop=320),),
+    shards=2,
+    synthesis=dataclasses.replace(SAMPLES.synthesis, compressed_share=0.3),
+)
+"""The same for a network that is told what reblurring finds: the camera's path is fitted to whole
+frames.
+"""
 
 PLAN = TrainConfig(
     model=POLISH,
@@ -63,32 +75,48 @@ PLAN = TrainConfig(
 )
 """How the network is trained: an hour and a half on a CPU core."""
 
+TOLD_PLAN = dataclasses.replace(PLAN, loss="psnr")
+"""The same for a network that is told what reblurring finds. That helps most where frames are
+nearly sharp, and with this loss they count as much as others.
+"""
+
 
 @torch.no_grad()
-def make_samples(clips: Clips, model: LoadedModel, turn: int = 0) -> np.ndarray:
+def make_samples(
+    clips: Clips, model: LoadedModel, turn: int = 0, *, told: bool = False
+) -> np.ndarray:
     """Restore clips and fuse the results.
 
     Args:
         clips: B clips of 7 frames, with their motion if the model needs it.
         model: restores them, on the same device.
         turn: which of the frames with missing neighbours are used; they alternate.
+        told: with what reblurring finds.
 
     Returns:
-        (B * 4, 16, H, W) uint8: `unsmear.models.polish.stack_fusion` and the sharp frame.
+        (B * 4, 16, H, W) uint8, or 19 channels: `unsmear.models.polish.stack_fusion` and the sharp
+        frame. What reblurring finds is signed: 0.5 plus its double is kept.
     """
     motion = clips.motion if model.network.config.trail_levels else None
     frames = model.network(clips.blurry, motion=motion).float().clamp(0, 1)
     samples = []
     for number, (restored, blurry, sharp) in enumerate(zip(frames, *clips.pair, strict=True)):
-        fusions = list(fusions_of(restored, blurry, _BURST))
-        for place in (*_MIDDLE, _ENDS[(turn + number) % len(_ENDS)]):
-            sample = torch.cat((fusions[place], sharp[place]))
+        places = (*_MIDDLE, _ENDS[(turn + number) % len(_ENDS)])
+        fusions = fusions_of(restored, blurry, _BURST, places, told=told)
+        for place, fusion in zip(places, fusions, strict=True):
+            frames, evidence = fusion.tensor_split((CHANNELS,))
+            sample = torch.cat((frames, 0.5 + 2 * evidence, sharp[place]))
             samples.append((sample.clamp(0, 1) * 255).round().byte().cpu())
     return torch.stack(samples).numpy()
 
 
 def fill_folder(
-    folder: Path, load: Callable[[], BatchSource], models: Sequence[LoadedModel], count: int
+    folder: Path,
+    load: Callable[[], BatchSource],
+    models: Sequence[LoadedModel],
+    count: int,
+    *,
+    told: bool = False,
 ) -> None:
     """Write samples of each model, `count` files each. Files that exist are kept, so an interrupted
     call goes on where it was.
@@ -98,6 +126,7 @@ def fill_folder(
         load: loads what clips are made of; called once, if a file is missing.
         models: restore the clips.
         count: files of each model.
+        told: with what reblurring finds.
 
     Raises:
         OutputError: a file cannot be written.
@@ -113,37 +142,42 @@ def fill_folder(
             batches = batches or load()
             clips = batches.draw(number * len(models) + place)
             with atomic_file(path) as partial, partial.open("wb") as file:
-                np.save(file, make_samples(clips, model, number))
+                np.save(file, make_samples(clips, model, number, told=told))
 
 
 class Samples:
-    """Crops of the samples in a folder, a source of batches. All models count alike.
+    """Crops of the samples in a folder, a source of batches. All files count alike.
 
     Args:
         folder: of `fill_folder`.
         config: `PLAN`, with any changes.
         device: of the batches.
+        told: with what reblurring finds.
 
     Raises:
         InputError: there are no samples, or a file holds something else.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, config: TrainConfig, device: torch.device, *, told: bool = False
+    ) -> None:
         self._config, self._device = config, device
-        self._by_model: dict[str, list[np.ndarray]] = {}
-        for path in sorted(folder.glob("*.npy")):
-            self._by_model.setdefault(re.sub(r"-\d+$", "", path.stem), []).append(_open(path))
-        if not self._by_model:
+        self._channels = CHANNELS + EVIDENCE * told
+        wanted = self._channels + _SHARP
+        self._files = {path: _open(path, wanted) for path in sorted(folder.glob("*.npy"))}
+        if not self._files:
             raise InputError(f"no samples in '{folder}': make some first")
 
     @property
     def summary(self) -> str:
         """Number of samples of each model, in words."""
-        counts = {name: sum(map(len, files)) for name, files in self._by_model.items()}
+        counts: Counter[str] = Counter()
+        for path, samples in self._files.items():
+            counts[re.sub(r"-\d+$", "", path.stem)] += len(samples)
         return ", ".join(f"{count:,} samples of {name}" for name, count in counts.items())
 
     def draw(self, step: int, shards: Sequence[int] | None = None) -> Clips:
-        """See `unsmear.train.prefetch.BatchSource`: (B, 1, 13, H, W) and (B, 1, 3, H, W)."""
+        """See `unsmear.train.prefetch.BatchSource`: (B, 1, 13 or 16, H, W) and (B, 1, 3, H, W)."""
         config = self._config
         stage = config.stage_at(step)
         crops = []
@@ -151,25 +185,25 @@ class Samples:
             random = Generators.of_shard(config.seed, step, shard, torch.device("cpu"))
             crops += [self._crop(stage.crop, random) for _ in range(stage.clips // config.shards)]
         batch = torch.stack(crops)[:, None].to(self._device).float() / 255
-        return unknown_clips(batch[:, :, :CHANNELS], batch[:, :, CHANNELS:])
+        frames, evidence, sharp = batch.tensor_split((CHANNELS, self._channels), dim=2)
+        return unknown_clips(torch.cat((frames, (evidence - 0.5) / 2), dim=2), sharp)
 
     def _crop(self, side: int, random: Generators) -> Tensor:
-        """A random crop (16, side, side), turned at random."""
-        names = list(self._by_model)
-        files = self._by_model[names[random.index(len(names))]]
+        """A random crop of a sample, (C, side, side), turned at random."""
+        files = list(self._files.values())
         samples = files[random.index(len(files))]
         sample = samples[random.index(len(samples))]
         most = [(length - 2 * _EDGE - side) // STRIDE + 1 for length in sample.shape[-2:]]
         top, left = (_EDGE + STRIDE * random.index(count) for count in most)
         crop = torch.from_numpy(sample[:, top : top + side, left : left + side].copy())
         if random.chance(0.5):  # time runs backwards
-            crop = crop[_REVERSED]
+            crop = torch.cat((crop[_REVERSED], crop[CHANNELS:]))
         turn = Turn(random.index(4), random.chance(0.5), reversed=False)
         return turn_frames(crop[None, None], [turn])[0, 0]
 
 
-def _open(path: Path) -> np.ndarray:
-    """A file of samples, read as it is needed.
+def _open(path: Path, channels: int) -> np.ndarray:
+    """A file of samples of so many channels, read as it is needed.
 
     Raises:
         InputError: it holds no samples.
@@ -180,7 +214,7 @@ def _open(path: Path) -> np.ndarray:
     if (
         not isinstance(samples, np.ndarray)
         or samples.dtype != np.uint8
-        or samples.shape[1:2] != (CHANNELS + 3,)
+        or samples.shape[1:2] != (channels,)
         or samples.ndim != 4
     ):
         raise InputError(f"'{path}' is not a file of samples: delete it to make it again")
@@ -257,6 +291,6 @@ class Polishing:
             self.model.network,
             frames,
             self.model.window,
-            quality=QualityOptions(polish=True),
+            quality=QualityOptions(polish=True, reblur=network.config.told),
             polish=network,
         )
