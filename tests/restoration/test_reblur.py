@@ -200,6 +200,21 @@ def test_without_blur_it_is_told_the_difference():
         torch.testing.assert_close(change, lacking / 1.03, rtol=0, atol=1e-4)
 
 
+class Contrary(Blur):
+    """Its adjoint has the wrong sign, as the approximate one may have where paths cross."""
+
+    def back(self, change):
+        return -super().back(change)
+
+
+def test_a_step_that_leads_upwards_is_not_taken():
+    sharp, velocity = texture(96, 128), moving(8.0, 3.0)
+    blurry = reblurred(sharp**GAMMA, path(velocity, 0.6)) ** (1 / GAMMA)
+    blur = Contrary(*Blur.fitted(sharp, blurry, velocity))
+    _, *changes = evidence((sharp + wrong(96, 128)).clamp(0, 1), blur)[0]
+    assert all(change.abs().max() < 1 for change in changes)
+
+
 def test_noise_is_not_put_back():
     sharp = texture(160, 224)
     noise = 0.1 * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))

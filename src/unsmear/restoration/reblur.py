@@ -43,7 +43,7 @@ _USUAL_ZEROS = 0.3  # share of the finest detail that is zero with a little nois
 _CODED_CAUTION = 30  # how fast caution grows with what exceeds this share
 _ODD = 0.07  # of 0..1: a difference this large is not what blur explains
 _DARK = 0.01  # linear light below which the slope of the encoding is taken as constant
-_NOTHING = 1e-30  # when all is solved, further steps change nothing
+_NOTHING = 1e-30  # of squared error: when all is solved, further steps change nothing
 _CLIPPED = 0.98  # encoded values from here on may have been any brightness
 
 
@@ -398,7 +398,9 @@ def _solutions(blur: Blur, off: Tensor, caution: Tensor, steps: int) -> Iterator
     power = left.square().sum()
     for _ in range(steps):
         curved = blur.back(blur.forth(way)) + caution * way
-        step = power / (way * curved).sum().clamp_min(_NOTHING)
+        bend = (way * curved).sum()
+        # None left, or none that can be trusted: `back` is not exactly the adjoint.
+        step = power / bend.clamp_min(_NOTHING) * (bend > _NOTHING)
         change = change + step * way
         yield change
         left = left - step * curved
