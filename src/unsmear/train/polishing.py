@@ -76,8 +76,8 @@ PLAN = TrainConfig(
 """How the network is trained: an hour and a half on a CPU core."""
 
 TOLD_PLAN = dataclasses.replace(PLAN, loss="psnr")
-"""The same for a network that is told what reblurring finds. That helps most where frames are
-nearly sharp, and with this loss they count as much as others.
+"""The same for a network that is told what reblurring finds. With the other loss, nearly sharp
+frames counted little, and lost.
 """
 
 
