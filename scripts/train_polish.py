@@ -4,7 +4,8 @@
     python scripts/train_polish.py --weights polish.safetensors --learning-rate 4e-4 --data ...
     python scripts/train_polish.py --told --weights polish.safetensors --data ...
 
-With `--told`, it is the network of `--polish --reblur`, which is told what reblurring finds.
+With `--told`, it is the network of `--polish --reblur`, which is told what reblurring finds. With
+more blocks than the weights have, it starts as they are and learns to use them.
 
 First, models restore synthesised clips, and what the burst step makes of these is kept in
 OUT/samples. On a CPU this takes longer than the training, above all for `pro`. The same command
@@ -33,7 +34,7 @@ from unsmear.display import err, out
 from unsmear.engines.base import to_device
 from unsmear.errors import ConfigError
 from unsmear.evaluate.programs import at_least, run_program
-from unsmear.models.polish import PolishConfig, as_told
+from unsmear.models.polish import PolishConfig
 from unsmear.models.zoo import load_model
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
@@ -69,6 +70,24 @@ def plan_of(arguments: argparse.Namespace) -> TrainConfig:
     return dataclasses.replace(plan, **given)
 
 
+def shape_of(arguments: argparse.Namespace, trained: PolishConfig) -> PolishConfig:
+    """Of the network to train: what the command line leaves open is as in `trained`.
+
+    Raises:
+        ConfigError: a number is out of range, or below that of the weights to start from.
+    """
+    blocks, deep = arguments.blocks, arguments.deep_blocks
+    blocks = trained.blocks if blocks is None else blocks
+    deep = trained.deep_blocks if deep is None else deep
+    shape = dataclasses.replace(trained, blocks=blocks, deep_blocks=deep, told=arguments.told)
+    if arguments.weights is not None and not shape.can_grow_from(trained):
+        raise ConfigError(
+            f"--blocks {blocks} --deep-blocks {deep}: must be at least {trained.blocks} and "
+            f"{trained.deep_blocks}, as in '{arguments.weights}'"
+        )
+    return shape
+
+
 def _initial(arguments: argparse.Namespace) -> TrainedPolish | None:
     """Weights to start from, if any.
 
@@ -78,9 +97,7 @@ def _initial(arguments: argparse.Namespace) -> TrainedPolish | None:
     if (path := arguments.weights) is None:
         return None
     initial = TrainedPolish.read(path)
-    if arguments.told:
-        initial = dataclasses.replace(initial, network=as_told(initial.network))
-    elif initial.network.config.told:
+    if initial.network.config.told and not arguments.told:
         raise ConfigError(f"'{path}' must be told what reblurring finds: add --told")
     if not (arguments.out / STATE_FILE).is_file():
         check_kept("--weights", path, arguments.out)
@@ -103,6 +120,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, help=f"default: {PLAN.learning_rate}")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--weights", type=Path, help="of a polishing network, to start from")
+    parser.add_argument("--blocks", type=int, help="at half of the size; default: as --weights")
+    parser.add_argument("--deep-blocks", type=int, help="at a quarter; default: as --weights")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     plan = plan_of(arguments)
@@ -115,7 +134,7 @@ def main() -> None:
         to_device(model.network, device)
     initial = _initial(arguments)
     told = arguments.told
-    shape = initial.network.config if initial else PolishConfig(told=told)
+    shape = shape_of(arguments, initial.network.config if initial else PolishConfig())
     kind = Polishing(models[0], shape)
     try:
         with termination_as_interrupt(), claimed(arguments.out):

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from tests.conftest import ALIGNED, SMALL, TRAILS, awake
-from unsmear.models.growth import grow_from
+from tests.models.test_polish import TINY, TOLD, lively
+from unsmear.models.growth import grow_from, grow_polish_from
 from unsmear.models.network import DeblurNetwork
+from unsmear.models.polish import CHANNELS, PolishNetwork
 
 PLAIN = dataclasses.replace(SMALL, attention_levels=(2,))
 LARGER = {
@@ -98,3 +100,35 @@ def test_networks_that_hold_no_place_for_the_trained_one_are_refused(changes):
     assert not other.can_grow_from(SMALL)
     with pytest.raises(ValueError, match="can_grow_from"):
         grow_from(DeblurNetwork(other), awake(SMALL))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"told": True}, {"blocks": 3}, {"deep_blocks": 2, "told": True}]
+)
+def test_a_network_that_polishes_starts_as_the_one_it_goes_on_from_and_can_learn(changes):
+    network, fusion = lively(), torch.rand(1, TOLD.channels, 16, 16)
+    made = PolishNetwork(dataclasses.replace(TINY, **changes))
+    grow_polish_from(made, network)
+    seen = fusion[:, : made.config.channels]
+    found = made(seen)
+    torch.testing.assert_close(found, network(fusion[:, :CHANNELS]), rtol=0, atol=1e-5)
+    found.square().sum().backward()
+    for block in (*made.blocks[TINY.blocks :], *made.deep[TINY.deep_blocks :]):
+        assert block.first.weight.any()
+        assert not block.second.weight.any()
+        assert block.second.weight.grad.abs().max() > 0
+    if made.config.told:
+        for weight in (made.stem.weight[:, 4 * CHANNELS :], made.kernel_head.weight[-1]):
+            assert not weight.any()
+        assert made.stem.weight.grad[:, 4 * CHANNELS :].abs().min() > 0
+        assert made.kernel_head.weight.grad[-1].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"blocks": 1}, {"deep_blocks": 1}, {"told": False}, {"width": 8}, {"kernel": 5}]
+)
+def test_networks_that_polish_grow_in_nothing_else(changes):
+    trained = dataclasses.replace(TOLD, blocks=2, deep_blocks=2)
+    made = PolishNetwork(dataclasses.replace(trained, **changes))
+    with pytest.raises(ValueError, match="the trained network is no part of the other"):
+        grow_polish_from(made, lively(trained))

@@ -18,7 +18,6 @@ from unsmear.models.polish import (
     STRIDE,
     PolishConfig,
     PolishNetwork,
-    as_told,
     stack_fusion,
 )
 from unsmear.models.zoo import load_polish
@@ -86,20 +85,6 @@ def test_the_change_is_what_is_added_and_what_is_filtered(config):
     lumas = torch.cat((luma, luma_of(restored) - luma, lent - luma, evidence[:, 1:]), dim=1)
     wanted = fused + added + network._filtered(lumas, kernels)
     torch.testing.assert_close(network(fusion), wanted, rtol=0, atol=1e-4)
-
-
-def test_a_network_that_is_to_be_told_starts_as_it_was_and_can_learn_to_heed():
-    network, fusion = lively(), torch.rand(1, TOLD.channels, 16, 16)
-    told = as_told(network)
-    assert told.config == TOLD
-    wanted = network(fusion[:, :CHANNELS])
-    torch.testing.assert_close(told(fusion), wanted, rtol=0, atol=1e-5)
-    told(fusion).square().sum().backward()
-    for weight in (told.stem.weight[:, 4 * CHANNELS :], told.kernel_head.weight[-1]):
-        assert not weight.any()
-    assert told.stem.weight.grad[:, 4 * CHANNELS :].abs().min() > 0
-    assert told.kernel_head.weight.grad[-1].abs().max() > 0
-    assert as_told(told) is told
 
 
 def test_channels_lie_last_for_the_convolutions():

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import load_script
 from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import load_polish_weights
+from unsmear.models.polish import PolishConfig
 from unsmear.train.config import Stage
 
 
@@ -57,16 +58,21 @@ def test_samples_and_weights_are_made_and_the_next_run_uses_them(
     assert run(script, monkeypatch, *given, *more, "--learning-rate", 1e-3) == 0
     found = load_polish_weights(tmp_path / "more" / "weights.safetensors")[1]
     assert (found.total_steps, found.config["learning_rate"]) == (5, 1e-3)
-    told = ("--told", "--out", tmp_path / "told", "--steps", 2)
+    told = ("--told", "--out", tmp_path / "told", "--steps", 2, "--deep-blocks", 3)
     assert run(script, monkeypatch, *given, *told, "--weights", weights) == 0
     heeding = tmp_path / "told" / "weights.safetensors"
     network, found = load_polish_weights(heeding)
-    assert network.config.told
+    assert network.config == PolishConfig(told=True, deep_blocks=3)
     assert (found.total_steps, found.config["loss"]) == (5, "psnr")
     capsys.readouterr()
     lone = ("--out", tmp_path / "lone", "--weights", heeding)
     assert run(script, monkeypatch, *given, *lone) == 2
     assert "must be told what reblurring finds: add --told" in capsys.readouterr().err
+    fewer = (*lone, "--told", "--deep-blocks", 2)
+    assert run(script, monkeypatch, *given, *fewer) == 2
+    told = "--blocks 4 --deep-blocks 2: must be at least 4 and 3, as in"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "lone").exists()
 
 
 def test_weights_that_the_run_would_overwrite_are_refused(
@@ -92,6 +98,7 @@ def test_weights_that_the_run_would_overwrite_are_refused(
     [
         (("--steps", "0"), "steps is 0: must be at least 1"),
         (("--files", "0"), "files is 0: must be at least 1"),
+        (("--blocks", "0"), "blocks=0, deep_blocks=2, kernel=5, told=False): numbers must be at"),
         (("--learning-rate", "0"), "learning_rate is 0.0: must be above 0"),
         (("--models", "none"), "unknown model 'none'"),
         (("--weights", "none.safetensors"), "cannot read weights 'none.safetensors'"),

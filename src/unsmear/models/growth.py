@@ -1,4 +1,5 @@
-"""Initialise a network from a smaller trained one, so that at first both give the same output.
+"""Initialise a network from a smaller trained one, so that at first both give the same output:
+networks of the zoo, and those that polish.
 
 Channels, blocks and modules are added. They do not affect the trained ones until they have
 learned. Source: function-preserving transformations of Net2Net (Chen et al. 2016, arXiv
@@ -16,6 +17,7 @@ from torch import Tensor
 from unsmear.models.config import NetworkConfig
 from unsmear.models.layers import start_at_zero
 from unsmear.models.network import DeblurNetwork
+from unsmear.models.polish import PolishNetwork
 from unsmear.models.trails import PLACES
 
 Parts = Sequence[tuple[int, int, int]]
@@ -57,6 +59,24 @@ def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
     for level in large.attention_levels:
         if level not in small.attention_levels:
             start_at_zero(network.merges[str(level)])
+
+
+@torch.no_grad()
+def grow_polish_from(network: PolishNetwork, trained: PolishNetwork) -> None:
+    """As `grow_from`, for networks that polish: one of more blocks, or one that is told what
+    reblurring finds. What is new is not heeded yet.
+
+    Raises:
+        ValueError: the trained network does not fit, see `PolishConfig.can_grow_from`.
+    """
+    if not network.config.can_grow_from(trained.config):
+        raise ValueError("the trained network is no part of the other, see can_grow_from")
+    small, parameters = trained.config, dict(network.named_parameters())
+    for name, known in trained.named_parameters():
+        # Channels that are new come last, in what the network takes as in the kernels it predicts.
+        parameters[name].zero_()[tuple(map(slice, known.shape))] = known
+    for block in [*network.blocks][small.blocks :] + [*network.deep][small.deep_blocks :]:
+        start_at_zero(block.second)
 
 
 def _inputs(name: str, weight: Tensor, small: NetworkConfig, large: NetworkConfig) -> Parts:

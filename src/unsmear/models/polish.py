@@ -15,7 +15,6 @@ size.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,6 +63,14 @@ class PolishConfig:
         numbers = (self.width, self.blocks, self.deep_blocks, self.kernel)
         if min(numbers) < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"{self}: numbers must be at least 1, and the kernel odd")
+
+    def can_grow_from(self, trained: PolishConfig) -> bool:
+        """Whether it differs from `trained` at most in more blocks, and in being told: see
+        `unsmear.models.growth.grow_polish_from`.
+        """
+        alike = (self.width, self.kernel) == (trained.width, trained.kernel)
+        more = self.blocks >= trained.blocks and self.deep_blocks >= trained.deep_blocks
+        return alike and more and self.told >= trained.told
 
     @property
     def channels(self) -> int:
@@ -150,20 +157,6 @@ class PolishNetwork(nn.Module):
             out.addcmul_(_fine(weights), padded[..., top : top + height, left : left + width])
         middle = lumas[:, :1] * _fine(places[:, :1].sum(dim=2))
         return out.sum(dim=1, keepdim=True) - middle
-
-
-def as_told(network: PolishNetwork) -> PolishNetwork:
-    """A network to train that is told what reblurring finds, and does not heed it yet: its results
-    are those of `network`. One that is told already is returned as it is.
-    """
-    if network.config.told:
-        return network
-    made = PolishNetwork(dataclasses.replace(network.config, told=True))
-    known = network.state_dict()
-    for name, value in made.state_dict().items():
-        value.zero_()
-        value[tuple(map(slice, known[name].shape))] = known[name]
-    return made
 
 
 def _halved(x: Tensor) -> Tensor:

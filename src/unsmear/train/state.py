@@ -22,8 +22,9 @@ from unsmear.engines.base import to_device
 from unsmear.errors import Mistakes, ModelError, quoted
 from unsmear.evaluate.validation import SequenceScore, mean_gain
 from unsmear.models.checkpoint import Provenance, save_tensors
-from unsmear.models.growth import grow_from
+from unsmear.models.growth import grow_from, grow_polish_from
 from unsmear.models.network import DeblurNetwork
+from unsmear.models.polish import PolishNetwork
 from unsmear.train.config import TrainConfig
 from unsmear.train.optimizers import build_optimizers
 from unsmear.train.resuming import other_settings
@@ -146,8 +147,8 @@ class TrainState:
         return cls(network, average, optimizers)
 
     def take_weights(self, initial: Trained) -> None:
-        """Start from trained weights of the same network, or of a smaller one of the zoo that can
-        grow into it (`unsmear.models.growth`). Prune a larger one first (`unsmear.train.pruning`).
+        """Start from trained weights of the same network, or of a smaller one that can grow into it
+        (`unsmear.models.growth`). Prune a larger one first (`unsmear.train.pruning`).
 
         Raises:
             ModelError: the weights belong to another network.
@@ -350,6 +351,11 @@ def _take(network: nn.Module, trained: nn.Module) -> bool:
         fits = network.config.can_grow_from(trained.config)
         if fits:
             grow_from(network, trained)
+        return fits
+    if isinstance(network, PolishNetwork) and isinstance(trained, PolishNetwork):
+        fits = network.config.can_grow_from(trained.config)
+        if fits:
+            grow_polish_from(network, trained)
         return fits
     values = trained.state_dict()
     shapes, wanted = (
