@@ -3,6 +3,7 @@
     python scripts/train_polish.py --data DATA/train --val DATA/val --out runs/polish
     python scripts/train_polish.py --weights polish.safetensors --learning-rate 4e-4 --data ...
     python scripts/train_polish.py --told --weights polish.safetensors --data ...
+    python scripts/train_polish.py --told --passes 2 --weights told.safetensors --data ...
 
 With `--told`, it is the network of `--polish --reblur`, which is told what reblurring finds. With
 more blocks than the weights have, it starts as they are and learns to use them.
@@ -34,7 +35,8 @@ from unsmear.display import err, out
 from unsmear.engines.base import to_device
 from unsmear.errors import ConfigError
 from unsmear.evaluate.programs import at_least, run_program
-from unsmear.models.polish import PolishConfig
+from unsmear.models.growth import grow_polish_from
+from unsmear.models.polish import PolishConfig, PolishNetwork
 from unsmear.models.zoo import load_model
 from unsmear.train.batches import Batches
 from unsmear.train.claim import claimed
@@ -79,11 +81,18 @@ def shape_of(arguments: argparse.Namespace, trained: PolishConfig) -> PolishConf
     blocks, deep = arguments.blocks, arguments.deep_blocks
     blocks = trained.blocks if blocks is None else blocks
     deep = trained.deep_blocks if deep is None else deep
-    shape = dataclasses.replace(trained, blocks=blocks, deep_blocks=deep, told=arguments.told)
+    passes = trained.passes if arguments.passes is None else arguments.passes
+    shape = dataclasses.replace(
+        trained, blocks=blocks, deep_blocks=deep, told=arguments.told, passes=passes
+    )
     if arguments.weights is not None and not shape.can_grow_from(trained):
         raise ConfigError(
             f"--blocks {blocks} --deep-blocks {deep}: must be at least {trained.blocks} and "
             f"{trained.deep_blocks}, as in '{arguments.weights}'"
+        )
+    if arguments.weights is None and passes > 1:
+        raise ConfigError(
+            f"--passes {passes} needs --weights: later passes learn from what those give"
         )
     return shape
 
@@ -122,6 +131,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="of a polishing network, to start from")
     parser.add_argument("--blocks", type=int, help="at half of the size; default: as --weights")
     parser.add_argument("--deep-blocks", type=int, help="at a quarter; default: as --weights")
+    parser.add_argument("--passes", type=int, help="corrections; default: as --weights, or 1")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     plan = plan_of(arguments)
@@ -135,6 +145,10 @@ def main() -> None:
     initial = _initial(arguments)
     told = arguments.told
     shape = shape_of(arguments, initial.network.config if initial else PolishConfig())
+    network = PolishNetwork(shape).eval()
+    if initial:
+        grow_polish_from(network, initial.network)
+    network.to(device)
     kind = Polishing(models[0], shape)
     try:
         with termination_as_interrupt(), claimed(arguments.out):
@@ -142,7 +156,7 @@ def main() -> None:
             load = partial(Batches, clips, found, arguments.shake, device, usable_cores())
             folder = arguments.out / "samples"
             with err.status("making samples"):
-                fill_folder(folder, load, models, arguments.files, told=told)
+                fill_folder(folder, load, models, network, arguments.files)
             samples = Samples(folder, plan, device, told=told)
             out.print(samples.summary)
             data = DataRecord(f"{samples.summary}, of {record.summary}", record.fingerprint)

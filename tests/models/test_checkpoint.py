@@ -311,12 +311,23 @@ def test_weights_of_one_kind_do_not_pass_for_the_other(polish_file, weights_file
     assert read_provenance(polish_file) == ORIGIN
 
 
+def test_digests_tell_how_often_a_network_polishes(polish_file):
+    once = load_polish_weights(polish_file)[0]
+    digest = digest_of(once)
+    once.config = dataclasses.replace(POLISH, passes=2)
+    assert digest_of(once) != digest
+    once.config = dataclasses.replace(POLISH, passes=1)
+    assert digest_of(once) == digest
+
+
 @pytest.mark.parametrize(
     ("shape", "told"),
     [
         ({"width": 5}, "does not fit its network"),
         ({"kernel": 4}, "unknown to this version: .* the kernel odd"),
         ({"blocks": 10**9}, "describes more layers than it has tensors"),
+        ({"passes": 10**9}, "unknown to this version: passes is 1000000000: must be from 1 to 4"),
+        ({"passes": 1.5}, r"unknown to this version: passes is 1\.5"),
         ({"whorls": 1}, "unknown to this version: .*whorls"),
         ([], "unknown to this version"),
     ],

@@ -238,8 +238,9 @@ def test_tiles_and_workers_change_nothing():
 class Returned(PolishNetwork):
     """Returns some of what it is given, in place of a correction."""
 
-    def __init__(self, channels: slice, *, told: bool = False) -> None:
-        super().__init__(PolishConfig(width=2, blocks=1, deep_blocks=1, kernel=1, told=told))
+    def __init__(self, channels: slice, *, told: bool = False, passes: int = 1) -> None:
+        config = PolishConfig(width=2, blocks=1, deep_blocks=1, kernel=1, told=told, passes=passes)
+        super().__init__(config)
         self._channels = channels
 
     def forward(self, fusion: torch.Tensor) -> torch.Tensor:
@@ -333,8 +334,12 @@ def test_training_sees_what_restoration_polishes():
         corrections = Corrections(iter(blurry), Noted(slice(0, 3), told=told), reblur=told)
         fused = list(accumulate_bursts(clip, 2, corrections=corrections))
     with_evidence, without = seen[:4], seen[4:]
-    assert_same_frames(fusions_of(clip, blurry, 2, (3, 1)), [without[3], without[1]])
-    assert_same_frames(fusions_of(clip, blurry, 2, range(4), told=True), with_evidence)
+    for network, places, wanted in (
+        (FUSED, (3, 1), [without[3], without[1]]),
+        (Returned(slice(0, 3), told=True), range(4), with_evidence),
+    ):
+        found = fusions_of(clip, blurry, 2, places, network)
+        assert_same_frames([one for (one,) in found], wanted)
     for found, other in zip(with_evidence, without, strict=True):
         assert torch.equal(found[:13], other)
         assert (found[13:].abs().amax((1, 2)) > 0.01).all()
@@ -346,6 +351,36 @@ def test_training_sees_what_restoration_polishes():
         own = luma_of(clip[number][None])[0, 0]
         for place, other in enumerate((number - 1, number + 1, number - 2, number + 2), start=9):
             assert torch.equal(found[place], own) == (not 0 <= other < len(clip))
+
+
+def test_later_passes_correct_what_the_one_before_gave():
+    truth = texture(48, 64)
+    clip = [smeared(truth, n % 2) for n in range(3)]
+    blurry = [smeared(frame, 0) for frame in clip]
+    seen = []
+
+    class Halfway(Returned):
+        def forward(self, fusion):
+            seen.append(fusion[0].clone())
+            return fusion[:, :3].lerp(fusion[:, 3:6], 0.5)
+
+    network = Halfway(slice(0, 3), told=True, passes=3)
+    corrections = Corrections(iter(blurry), network, reblur=True)
+    frames = list(accumulate_bursts(clip, 1, corrections=corrections))
+    passes = [seen[3 * number : 3 * number + 3] for number in range(3)]
+    seen.clear()
+    for number, found in enumerate(fusions_of(clip, blurry, 1, range(3), network)):
+        assert_same_frames(found, passes[number])
+    assert len(seen) == 3 * 2
+    for number, (first, second, third) in enumerate(passes):
+        for before, after in ((first, second), (second, third)):
+            wanted = before[:3].lerp(before[3:6], 0.5)
+            torch.testing.assert_close(after[:3], wanted, rtol=0, atol=1e-6)
+            assert torch.equal(after[3:13], before[3:13])
+            assert (after[13:] - before[13:]).abs().max() > 0.01
+        # What the last pass gave is then corrected by reblurring, which changes luma alone.
+        change = frames[number] - third[:3].lerp(third[3:6], 0.5)
+        torch.testing.assert_close(change, change[:1].expand(3, -1, -1), rtol=0, atol=1e-6)
 
 
 def test_released_weights_bring_results_of_released_networks_nearer_to_the_truth():

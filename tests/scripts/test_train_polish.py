@@ -62,6 +62,11 @@ def test_samples_and_weights_are_made_and_the_next_run_uses_them(
     assert run(script, monkeypatch, *given, *told, "--weights", weights) == 0
     heeding = tmp_path / "told" / "weights.safetensors"
     network, found = load_polish_weights(heeding)
+    twice = ("--told", "--passes", 2, "--steps", 1, "--out", tmp_path / "twice")
+    assert run(script, monkeypatch, *given, *twice, "--weights", heeding) == 0
+    assert "32 samples of" in capsys.readouterr().out
+    again = load_polish_weights(tmp_path / "twice" / "weights.safetensors")[0]
+    assert again.config == dataclasses.replace(network.config, passes=2)
     assert network.config == PolishConfig(told=True, deep_blocks=3)
     assert (found.total_steps, found.config["loss"]) == (5, "psnr")
     capsys.readouterr()
@@ -98,7 +103,8 @@ def test_weights_that_the_run_would_overwrite_are_refused(
     [
         (("--steps", "0"), "steps is 0: must be at least 1"),
         (("--files", "0"), "files is 0: must be at least 1"),
-        (("--blocks", "0"), "blocks=0, deep_blocks=2, kernel=5, told=False): numbers must be at"),
+        (("--blocks", "0"), "blocks=0, deep_blocks=2, kernel=5, told=False, passes=1): numbers"),
+        (("--passes", "2"), "--passes 2 needs --weights"),
         (("--learning-rate", "0"), "learning_rate is 0.0: must be above 0"),
         (("--models", "none"), "unknown model 'none'"),
         (("--weights", "none.safetensors"), "cannot read weights 'none.safetensors'"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import ALIGNED, SMALL, mild, picture
+from tests.models.test_polish import TOLD, lively
 from unsmear.data.clips import unknown_clips
 from unsmear.data.pairs import find_pairs
 from unsmear.errors import ConfigError, InputError, ModelError
@@ -49,6 +50,10 @@ def clips(seed=0, side=64):
     return unknown_clips(blurry, sharp)._replace(motion=clip_motion(blurry))
 
 
+def untrained(told=False):
+    return PolishNetwork(PolishConfig(told=told)).eval()
+
+
 class Drawn:
     """A source of batches that notes what it was asked for."""
 
@@ -68,19 +73,19 @@ def told(request):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, told):
     folder = tmp_path_factory.mktemp("samples")
-    fill_folder(folder, Drawn, [model("one"), model("two", ALIGNED)], 2, told=told)
+    fill_folder(folder, Drawn, [model("one"), model("two", ALIGNED)], untrained(told), 2)
     return folder
 
 
 def test_samples_are_what_restoration_would_polish(told):
     drawn, restorer = clips(), model(config=ALIGNED)
-    samples = torch.from_numpy(make_samples(drawn, restorer, turn=1, told=told)) / 255
+    samples = torch.from_numpy(make_samples(drawn, restorer, untrained(told), turn=1)) / 255
     assert samples.shape == (8, 19 if told else 16, 64, 64)
     restored = restorer.network(drawn.blurry, motion=drawn.motion).clamp(0, 1)
     for clip, places in ((0, (2, 3, 4, 1)), (1, (2, 3, 4, 5))):
-        fusions = fusions_of(restored[clip], drawn.blurry[clip], 2, places, told=told)
+        fusions = fusions_of(restored[clip], drawn.blurry[clip], 2, places, untrained(told))
         rows = enumerate(zip(places, fusions, strict=True), start=4 * clip)
-        for row, (place, fusion) in rows:
+        for row, (place, (fusion,)) in rows:
             signed = 0.5 + 2 * fusion[CHANNELS:]
             wanted = torch.cat((fusion[:CHANNELS], signed, drawn.sharp[clip, place])).clamp(0, 1)
             torch.testing.assert_close(samples[row], wanted, rtol=0, atol=0.6 / 255)
@@ -89,9 +94,23 @@ def test_samples_are_what_restoration_would_polish(told):
     torch.testing.assert_close(last, own[0, 0], rtol=0, atol=1.1 / 255)
 
 
+def test_later_passes_are_samples_too():
+    """What a pass takes is what the one before gave, and the truth is the same."""
+    network = lively(dataclasses.replace(TOLD, passes=2), size=0.05)
+    samples = torch.from_numpy(make_samples(clips(), model(), network)).float() / 255
+    assert samples.shape == (16, 19, 64, 64)
+    first, second = samples[::2], samples[1::2]
+    assert torch.equal(first[:, 3:CHANNELS], second[:, 3:CHANNELS])
+    assert torch.equal(first[:, 16:], second[:, 16:])
+    evidence = (first[:, CHANNELS:16] - 0.5) / 2
+    wanted = network(torch.cat((first[:, :CHANNELS], evidence), dim=1)).clamp(0, 1)
+    torch.testing.assert_close(second[:, :3], wanted, rtol=0, atol=4 / 255)
+    assert (wanted - first[:, :3]).abs().max() > 20 / 255
+
+
 def test_files_that_exist_are_kept_and_the_others_made(tmp_path):
     made, models, drawn = tmp_path / "samples", [model("one"), model("two")], Drawn()
-    fill_folder(made, lambda: drawn, models, 2)
+    fill_folder(made, lambda: drawn, models, untrained(), 2)
     assert drawn.steps == [0, 1, 2, 3]
     names = ["one-00000.npy", "one-00001.npy", "two-00000.npy", "two-00001.npy"]
     assert sorted(path.name for path in made.iterdir()) == names
@@ -99,7 +118,7 @@ def test_files_that_exist_are_kept_and_the_others_made(tmp_path):
     (made / names[2]).unlink()
     (made / names[1]).write_bytes(b"kept")
     again = Drawn()
-    fill_folder(made, lambda: again, models, 2)
+    fill_folder(made, lambda: again, models, untrained(), 2)
     assert again.steps == [1]
     assert (made / names[2]).read_bytes() == before
     assert (made / names[1]).read_bytes() == b"kept"
@@ -107,7 +126,7 @@ def test_files_that_exist_are_kept_and_the_others_made(tmp_path):
     def never():
         raise AssertionError
 
-    fill_folder(made, never, models, 2)
+    fill_folder(made, never, models, untrained(), 2)
 
 
 def test_a_batch_is_that_of_its_step_and_shards(folder, told):

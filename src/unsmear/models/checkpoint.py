@@ -332,7 +332,11 @@ def digest_of(network: DeblurNetwork | PolishNetwork) -> str:
     """SHA-256 of a network's shape and weights, as hex digits."""
     # Fields that were added later are hashed only if they are used: older digests stay valid.
     if isinstance(network, PolishNetwork):
-        unused: tuple[str, ...] = () if network.config.told else ("told",)
+        unused = tuple(
+            name
+            for name in ("told", "passes")
+            if getattr(network.config, name) == getattr(PolishConfig, name)
+        )
     else:
         config = network.config
         trails = () if config.trail_levels else ("trail_levels", "trail_channels")

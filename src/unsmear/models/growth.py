@@ -64,7 +64,7 @@ def grow_from(network: DeblurNetwork, trained: DeblurNetwork) -> None:
 @torch.no_grad()
 def grow_polish_from(network: PolishNetwork, trained: PolishNetwork) -> None:
     """As `grow_from`, for networks that polish: one of more blocks, or one that is told what
-    reblurring finds. What is new is not heeded yet.
+    reblurring finds. What is new is not heeded yet, so a pass gives what it gave.
 
     Raises:
         ValueError: the trained network does not fit, see `PolishConfig.can_grow_from`.

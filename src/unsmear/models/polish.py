@@ -6,7 +6,8 @@ fused frame: luma filtered from the frames that went into it, by kernels that it
 place, and the output of its last convolution. One set of weights serves every network of the zoo.
 
 Beside `--reblur`, another set of weights is told what reblurring finds
-(`unsmear.restoration.reblur.evidence`), and has learned how far to trust that.
+(`unsmear.restoration.reblur.evidence`), and has learned how far to trust that. A network may be
+applied in several passes: the later ones see what the frame still lacks when it is blurred again.
 
 Source: kernels as in Mildenhall et al. 2018, "Burst Denoising with Kernel Prediction Networks". New
 here: they correct a fused frame, weigh differences to it, and are predicted at a quarter of the
@@ -34,6 +35,8 @@ EVIDENCE = 3
 """Channels of what reblurring finds."""
 STRIDE = 4
 """Height and width must be multiples of this: kernels are predicted for squares of this side."""
+MOST_PASSES = 4
+"""Of a network over one frame; each takes as long as the first."""
 
 _CONTRAST = 4  # differences are small beside the frame
 
@@ -48,9 +51,10 @@ class PolishConfig:
         deep_blocks: residual blocks at a quarter.
         kernel: side of the predicted kernels in pixels, odd.
         told: whether it is told what reblurring finds.
+        passes: how often it corrects a frame, from the second time on its own result.
 
     Raises:
-        ConfigError: a number is below 1, or the kernel even.
+        ConfigError: a number is below 1, the kernel even, or there are too many passes.
     """
 
     width: int = 32
@@ -58,15 +62,18 @@ class PolishConfig:
     deep_blocks: int = 2
     kernel: int = 5
     told: bool = False
+    passes: int = 1
 
     def __post_init__(self) -> None:
         numbers = (self.width, self.blocks, self.deep_blocks, self.kernel)
         if min(numbers) < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"{self}: numbers must be at least 1, and the kernel odd")
+        if self.passes not in range(1, MOST_PASSES + 1):
+            raise ConfigError(f"passes is {self.passes!r}: must be from 1 to {MOST_PASSES}")
 
     def can_grow_from(self, trained: PolishConfig) -> bool:
-        """Whether it differs from `trained` at most in more blocks, and in being told: see
-        `unsmear.models.growth.grow_polish_from`.
+        """Whether more blocks, being told and the number of passes are all that may tell it from
+        `trained`, see `unsmear.models.growth.grow_polish_from`.
         """
         alike = (self.width, self.kernel) == (trained.width, trained.kernel)
         more = self.blocks >= trained.blocks and self.deep_blocks >= trained.deep_blocks

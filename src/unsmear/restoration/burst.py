@@ -153,7 +153,8 @@ def _fused(current: _Restored, pairs: _Pairs, corrections: Corrections | None) -
         blur = _blur_of(fused, current, motions[0]) if corrections.reblur else None
         network = corrections.network
         if network is not None:
-            fused = _polished(fused, current, around, network, blur)
+            for _ in range(network.config.passes):
+                fused = _polished(fused, current, around, network, blur)
         told = network is not None and network.config.told
         return fused if blur is None else _reblur_corrected(fused, blur, told=told)
 
@@ -242,20 +243,20 @@ def fusions_of(
     blurry: Sequence[Tensor],
     burst: int,
     numbers: Iterable[int],
-    *,
-    told: bool = False,
-) -> Iterator[Tensor]:
-    """What the polishing network takes for some frames of a scene, for training.
+    network: PolishNetwork,
+) -> Iterator[list[Tensor]]:
+    """What a polishing network takes for some frames of a scene, for training.
 
     Args:
         frames: restored, (3, H, W), 0..1, two or more; H and W multiples of `CELL`.
         blurry: the frames as they came, likewise.
         burst: neighbours on each side.
         numbers: of the frames that are wanted.
-        told: with what reblurring finds.
+        network: polishes; of several passes, each takes what the one before gave.
 
     Yields:
-        `unsmear.models.polish.stack_fusion`, (13, H, W), or 16 channels if told.
+        For each frame: `unsmear.models.polish.stack_fusion` for each pass of the network, (13, H,
+        W), or 16 channels if it is told.
     """
     beyond: list[_Restored | None] = [None] * burst
     scene = [*beyond, *map(_Restored.of, frames, blurry), *beyond]
@@ -267,8 +268,12 @@ def fusions_of(
         motions = _motions(current, pairs)
         around = list(_aligned_neighbours(current, pairs, motions))
         fused = _with_neighbours(current, around)
-        blur = _blur_of(fused, current, motions[0]) if told else None
-        yield _stacked(_parts(fused, current, around, blur))[0]
+        blur = _blur_of(fused, current, motions[0]) if network.config.told else None
+        passes = [_stacked(_parts(fused, current, around, blur))]
+        while len(passes) < network.config.passes:
+            fused = network(passes[-1])[0].clamp(0, 1)
+            passes.append(_stacked(_parts(fused, current, around, blur)))
+        yield [stack[0] for stack in passes]
 
 
 def _motions(current: _Restored, pairs: _Pairs) -> list[Tensor]:

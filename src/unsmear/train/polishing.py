@@ -83,30 +83,31 @@ frames counted little, and lost.
 
 @torch.no_grad()
 def make_samples(
-    clips: Clips, model: LoadedModel, turn: int = 0, *, told: bool = False
+    clips: Clips, model: LoadedModel, network: PolishNetwork, turn: int = 0
 ) -> np.ndarray:
     """Restore clips and fuse the results.
 
     Args:
         clips: B clips of 7 frames, with their motion if the model needs it.
         model: restores them, on the same device.
+        network: that the samples are for; of several passes, later ones get what it gives now.
         turn: which of the frames with missing neighbours are used; they alternate.
-        told: with what reblurring finds.
 
     Returns:
-        (B * 4, 16, H, W) uint8, or 19 channels: `unsmear.models.polish.stack_fusion` and the sharp
-        frame. What reblurring finds is signed: 0.5 plus its double is kept.
+        (B * 4 * passes, 16, H, W) uint8, or 19 channels: `unsmear.models.polish.stack_fusion` and
+        the sharp frame. What reblurring finds is signed: 0.5 plus its double is kept.
     """
     motion = clips.motion if model.network.config.trail_levels else None
     frames = model.network(clips.blurry, motion=motion).float().clamp(0, 1)
     samples = []
     for number, (restored, blurry, sharp) in enumerate(zip(frames, *clips.pair, strict=True)):
         places = (*_MIDDLE, _ENDS[(turn + number) % len(_ENDS)])
-        fusions = fusions_of(restored, blurry, _BURST, places, told=told)
-        for place, fusion in zip(places, fusions, strict=True):
-            frames, evidence = fusion.tensor_split((CHANNELS,))
-            sample = torch.cat((frames, 0.5 + 2 * evidence, sharp[place]))
-            samples.append((sample.clamp(0, 1) * 255).round().byte().cpu())
+        fusions = fusions_of(restored, blurry, _BURST, places, network)
+        for place, passes in zip(places, fusions, strict=True):
+            for fusion in passes:
+                frames, evidence = fusion.tensor_split((CHANNELS,))
+                sample = torch.cat((frames, 0.5 + 2 * evidence, sharp[place]))
+                samples.append((sample.clamp(0, 1) * 255).round().byte().cpu())
     return torch.stack(samples).numpy()
 
 
@@ -114,9 +115,8 @@ def fill_folder(
     folder: Path,
     load: Callable[[], BatchSource],
     models: Sequence[LoadedModel],
+    network: PolishNetwork,
     count: int,
-    *,
-    told: bool = False,
 ) -> None:
     """Write samples of each model, `count` files each. Files that exist are kept, so an interrupted
     call goes on where it was.
@@ -125,8 +125,8 @@ def fill_folder(
         folder: is created if it is missing.
         load: loads what clips are made of; called once, if a file is missing.
         models: restore the clips.
+        network: that the samples are for, see `make_samples`.
         count: files of each model.
-        told: with what reblurring finds.
 
     Raises:
         OutputError: a file cannot be written.
@@ -142,7 +142,7 @@ def fill_folder(
             batches = batches or load()
             clips = batches.draw(number * len(models) + place)
             with atomic_file(path) as partial, partial.open("wb") as file:
-                np.save(file, make_samples(clips, model, number, told=told))
+                np.save(file, make_samples(clips, model, network, number))
 
 
 class Samples:
