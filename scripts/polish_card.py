@@ -27,7 +27,7 @@ from unsmear.evaluate.programs import files_in, run_program
 from unsmear.evaluate.report import markdown_table
 from unsmear.models.checkpoint import digest_of, load_polish_weights
 from unsmear.models.count import count_parameters, macs_of
-from unsmear.models.polish import PolishNetwork
+from unsmear.models.polish import PolishConfig, PolishNetwork
 from unsmear.models.zoo import POLISH_WEIGHTS, TOLD_WEIGHTS, ZOO
 from unsmear.outputs import check_file, write_text
 
@@ -42,25 +42,20 @@ class Subject(NamedTuple):
         ending: of the names of the evaluations with it.
         options: that make use of it.
         what: it does, in words.
-        training: options of `scripts/train_polish.py`.
     """
 
     weights: Path
     ending: str
     options: str
     what: str
-    training: str
 
 
-PLAIN = Subject(
-    POLISH_WEIGHTS, "-polished", "--polish", "Corrects what the burst step fused", "--data"
-)
+PLAIN = Subject(POLISH_WEIGHTS, "-polished", "--polish", "Corrects what the burst step fused")
 TOLD = Subject(
     TOLD_WEIGHTS,
     "-reblurred",
     "--polish --reblur",
     "Corrects what the burst step fused, and is told what blurring the result again finds",
-    "--told --data",
 )
 
 
@@ -99,6 +94,24 @@ def gain_table(records: Path, digest: str, ending: str) -> list[str]:
     return markdown_table(["model", *sequences, "worst frame"], rows)
 
 
+def training_of(shape: PolishConfig) -> str:
+    """How weights of a polishing network of this shape are trained from random ones, in words."""
+    usual = PolishConfig()
+    options = [
+        *(["--told"] if shape.told else []),
+        *([f"--blocks {shape.blocks}"] if shape.blocks != usual.blocks else []),
+        *([f"--deep-blocks {shape.deep_blocks}"] if shape.deep_blocks != usual.deep_blocks else []),
+    ]
+    command = " ".join(["python scripts/train_polish.py", *options, "--data DATA/train"])
+    told = f"`{command} --shake LOG ... --val DATA/val` trains such weights from random ones"
+    if shape.passes == 1:
+        return f"{told}."
+    return (
+        f"{told}; the same with `--passes {shape.passes} --weights OUT/weights.safetensors` and "
+        "another `--out` teaches them to correct their own result."
+    )
+
+
 def _gain(sequence: dict[str, Any]) -> float:
     return float(sequence["psnr"] - sequence["psnr_before"])
 
@@ -114,13 +127,14 @@ def card(arguments: argparse.Namespace) -> str:
     notes = read_text(arguments.notes).splitlines() if arguments.notes else []
     shape = network.config
     macs = macs_of(lambda: PolishNetwork(shape)(torch.empty(1, shape.channels, 256, 256)))
+    passes = f" in {shape.passes} passes" if shape.passes > 1 else ""
     return "\n".join(
         [
             f"# {subject.weights.stem}",
             "",
             f"{subject.what}, after any network: `unsmear CLIP {subject.options}`. "
-            f"{count_parameters(network) / 1e6:.2f} M parameters, {macs / 1e9:.2f} GMAC a frame at "
-            "256x256 and the kernels that it predicts. Licence of the weights: Apache-2.0.",
+            f"{count_parameters(network) / 1e6:.2f} M parameters, {shape.passes * macs / 1e9:.2f} GMAC "
+            f"a frame at 256x256{passes} and the kernels that it predicts. Licence of the weights: Apache-2.0.",
             "",
             "## Results",
             "",
@@ -139,8 +153,7 @@ def card(arguments: argparse.Namespace) -> str:
             "## Training",
             "",
             *runs,
-            f"`python scripts/train_polish.py {subject.training} DATA/train --shake LOG ... "
-            "--val DATA/val` trains such weights from random ones.",
+            training_of(shape),
             "",
             *credit_lines(arguments.photographs),
         ]

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import load_script
 from unsmear.evaluate.programs import run_program
 from unsmear.models.checkpoint import digest_of, load_polish_weights
+from unsmear.models.polish import PolishConfig
 from unsmear.models.zoo import load_polish
 
 DIGEST = "d1"
@@ -59,6 +60,15 @@ def test_evaluations_of_other_weights_are_refused(script, records, monkeypatch, 
     write(records, "pro-polished", {"dog": (3, 4), "walk": (1, 2)}, **change)
     assert run_program(lambda: script.gain_table(records, DIGEST, "-polished")) == 2
     assert "eval-pro-polished.json is of other weights" in capsys.readouterr().err
+
+
+def test_a_card_tells_how_such_weights_are_trained(script):
+    plain, deeper = PolishConfig(), PolishConfig(told=True, deep_blocks=4, passes=2)
+    command = "`python scripts/train_polish.py --data DATA/train --shake LOG ... --val DATA/val`"
+    assert script.training_of(plain) == f"{command} trains such weights from random ones."
+    told = script.training_of(deeper)
+    assert told.startswith("`python scripts/train_polish.py --told --deep-blocks 4 --data DATA")
+    assert "the same with `--passes 2 --weights OUT/weights.safetensors` and another" in told
 
 
 @pytest.mark.parametrize("told", [False, True])
