@@ -127,14 +127,16 @@ def card(arguments: argparse.Namespace) -> str:
     notes = read_text(arguments.notes).splitlines() if arguments.notes else []
     shape = network.config
     macs = macs_of(lambda: PolishNetwork(shape)(torch.empty(1, shape.channels, 256, 256)))
+    macs *= shape.passes
     passes = f" in {shape.passes} passes" if shape.passes > 1 else ""
     return "\n".join(
         [
             f"# {subject.weights.stem}",
             "",
             f"{subject.what}, after any network: `unsmear CLIP {subject.options}`. "
-            f"{count_parameters(network) / 1e6:.2f} M parameters, {shape.passes * macs / 1e9:.2f} GMAC "
-            f"a frame at 256x256{passes} and the kernels that it predicts. Licence of the weights: Apache-2.0.",
+            f"{count_parameters(network) / 1e6:.2f} M parameters, {macs / 1e9:.2f} GMAC a frame at "
+            f"256x256{passes} and the kernels that it predicts. Licence of the weights: "
+            "Apache-2.0.",
             "",
             "## Results",
             "",
