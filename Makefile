@@ -14,10 +14,9 @@ demo: $(VENV)/.demo
 # A test seldom keeps two cores busy, so two are run at a time, of one thread each; those of a file
 # stay together, as they share what it sets up, and files come by name: by number of tests, the
 # slowest would come last. `pytest` alone runs one test after the other. Threads that a test asks for
-# sleep while they wait: otherwise they would keep the core from the other one. Some tests start many
-# processes, which would compile all modules again where the environment forbids to keep the result.
+# sleep while they wait: otherwise they would keep the core from the other one.
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-THREADS = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+THREADS = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 test: $(VENV)/.dev
 	$(THREADS) $(BIN)/python -m pytest $(PARALLEL)
