@@ -6,7 +6,8 @@
     python scripts/train_polish.py --told --passes 2 --weights told.safetensors --data ...
 
 With `--told`, it is the network of `--polish --reblur`, which is told what reblurring finds. With
-more blocks than the weights have, it starts as they are and learns to use them.
+more blocks than the weights have, it starts as they are and learns to use them. With `--passes 2`,
+it also learns to correct what the weights give.
 
 First, models restore synthesised clips, and what the burst step makes of these is kept in
 OUT/samples. On a CPU this takes longer than the training, above all for `pro`. The same command
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--shake", type=Path, nargs="*", default=[], help="orientation logs")
     parser.add_argument("--out", type=Path, default=Path("runs/polish"))
     parser.add_argument("--models", nargs="+", default=["lite", "core", "pro"])
-    parser.add_argument("--files", type=int, default=60, help="of 16 or 8 samples, each model")
+    parser.add_argument("--files", type=int, default=60, help="of 16 or 8 samples, once a pass")
     parser.add_argument("--steps", type=int, help=f"default: {PLAN.steps}")
     parser.add_argument("--learning-rate", type=float, help=f"default: {PLAN.learning_rate}")
     parser.add_argument("--seed", type=int)
