@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from unsmear.errors import ConfigError
+from unsmear.models import polish
 from unsmear.models.flow import luma_of
 from unsmear.models.polish import (
     CHANNELS,
@@ -49,19 +50,21 @@ def test_it_starts_small_and_released_weights_fit_it():
 
 
 @BOTH
-def test_kernels_equal_a_plain_loop(config):
+@pytest.mark.parametrize("rows", [polish._ROWS, 2])
+def test_kernels_equal_a_plain_loop(config, rows, monkeypatch):
     """Each pixel by itself: its kernel, interpolated between squares, over its surroundings."""
+    monkeypatch.setattr(polish, "_ROWS", rows)
     network, side, radius, count = lively(config), TINY.kernel, TINY.kernel // 2, config.lumas
-    lumas = torch.rand(1, count, 8, 12)
-    kernels = torch.randn(1, count * side**2, 2, 3)
+    lumas = torch.rand(1, count, 12, 12)
+    kernels = torch.randn(1, count * side**2, 3, 3)
     found = network._filtered(lumas, kernels)[0, 0]
-    fine = functional.interpolate(kernels, (8, 12), mode="bilinear", align_corners=False)[0]
-    wanted = torch.zeros(8, 12)
-    for y in range(8):
+    fine = functional.interpolate(kernels, (12, 12), mode="bilinear", align_corners=False)[0]
+    wanted = torch.zeros(12, 12)
+    for y in range(12):
         for x in range(12):
             for frame in range(count):
                 for place in range(side**2):
-                    row = min(max(y + place // side - radius, 0), 7)
+                    row = min(max(y + place // side - radius, 0), 11)
                     column = min(max(x + place % side - radius, 0), 11)
                     value = lumas[0, frame, row, column]
                     if frame == 0:

@@ -1,26 +1,58 @@
-"""Streams that begin in the middle of a clip, runs that are broken off, and a clip with moments of
-blur.
+"""Streams that begin in the middle of a clip, runs that are broken off, a clip with moments of
+blur, and blur along the path of a camera.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tests.conftest import picture
 from unsmear.models.network import DeblurNetwork
 from unsmear.restoration import files
+from unsmear.restoration.exposure import CameraPath
 from unsmear.restoration.files import restore_file
 from unsmear.restoration.quality import NETWORK_ALONE, QualityOptions
 from unsmear.restoration.settings import Settings
 from unsmear.restoration.stream import Window, frames_before, restore_stream
 
 ALONE = Settings(quality=QualityOptions(burst=0))
+STILL = torch.zeros(1, 2, 2, 2)
+
+
+def texture(height: int, width: int, seed: int = 0) -> Tensor:
+    """Detail at several scales, (1, 1, H, W), 0..1."""
+    random = torch.Generator().manual_seed(seed)
+    layers = [
+        functional.interpolate(
+            torch.rand(1, 1, -(-height // size) + 1, -(-width // size) + 1, generator=random),
+            scale_factor=size,
+            mode="bicubic",
+        )[..., :height, :width]
+        for size in (2, 4, 8, 16)
+    ]
+    return torch.stack(layers).mean(0).clamp(0.02, 0.95)
+
+
+def moving(x: float, y: float) -> Tensor:
+    """The same velocity everywhere, (1, 2, 3, 5)."""
+    return torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, 3, 5).clone()
+
+
+def camera_path(velocity: Tensor = STILL, share: float = 0.0, **curve: Any) -> CameraPath:
+    """At rest if nothing is given. `curve`: values at the seven points, by name of the freedom."""
+    points = torch.zeros(7, 4)
+    for name, values in curve.items():
+        points[:, ("x", "y", "turn", "zoom").index(name)] = torch.as_tensor(values)
+    return CameraPath(velocity, torch.tensor(share), points)
 
 
 def restored_from(

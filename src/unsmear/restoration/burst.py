@@ -32,7 +32,8 @@ from unsmear.models.polish import NEIGHBOURS, STRIDE, PolishNetwork, stack_fusio
 from unsmear.models.precision import no_autocast
 from unsmear.models.trails import CELL
 from unsmear.restoration.overlap import ALONE, Workers
-from unsmear.restoration.reblur import Blur, correction, evidence, tent_filtered
+from unsmear.restoration.reblur import Blur, correction, evidence
+from unsmear.restoration.smoothing import tent_filtered
 from unsmear.restoration.tiles import Layer, TileSize, run_tiled
 
 MOST_BURST = 4
