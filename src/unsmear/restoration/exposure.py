@@ -201,7 +201,11 @@ def _first_curve() -> Tensor:
 def _fitted(restored: Tensor, blurry: Tensor, path: CameraPath, trials: int) -> CameraPath:
     """Levenberg-Marquardt: a path that fits better than the one to start from, if there is any.
 
-    That one has the velocity at every pixel.
+    Args:
+        restored: luma in linear light, (1, 1, H, W).
+        blurry: likewise.
+        path: to start from, with the velocity at every pixel.
+        trials: steps at most.
     """
     slopes = slope(blurry) * unclipped(blurry)
     apart = max(1, math.isqrt(blurry.numel() // _COMPARED))

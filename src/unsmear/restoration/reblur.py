@@ -59,10 +59,9 @@ class Blur(NamedTuple):
             velocity: motion from frame to frame, (1, 2, h, w), in pixels of the frame.
         """
         light, seen = (x.clamp(0, 1) ** GAMMA for x in (restored, blurry))
-        path = fit_path(light, seen, velocity).scaled(_STRETCH)
+        path = fit_path(light, seen, velocity).scaled(_STRETCH).at_every_pixel(*seen.shape[-2:])
         slopes = slope(seen)
-        every = path.at_every_pixel(*seen.shape[-2:])
-        return cls(every, blurry, slopes, unclipped(seen) * slopes)
+        return cls(path, blurry, slopes, unclipped(seen) * slopes)
 
     def lacking(self, restored: Tensor) -> Tensor:
         """What a restored frame, blurred again, lacks: (1, 1, H, W)."""
